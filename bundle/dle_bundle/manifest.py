@@ -1,0 +1,52 @@
+"""`manifest.json`: what a bundle is, which version of the format it has, and the digest of every file in it."""
+
+from pathlib import Path
+
+import msgspec
+
+from dle_bundle.errors import BundleError
+from dle_bundle.schema import Task
+
+FORMAT = 1
+CAPABILITIES: frozenset[str] = frozenset()
+"""Entries of `requires` that this version understands."""
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """`outputs` maps a role (`label`, `probabilities`, `value`) to the name of the graph's output.
+
+    `files` maps each file's name to its SHA-256. `requires` names what a reader must understand to use the bundle
+    rightly; unknown keys are ignored.
+    """
+
+    format: int
+    name: str
+    version: int
+    task: Task
+    created: str
+    tools: dict[str, str]
+    outputs: dict[str, str]
+    files: dict[str, str]
+    requires: tuple[str, ...] = ()
+
+    def encode(self) -> bytes:
+        """The JSON text of `manifest.json`."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+
+
+def load(path: Path) -> Manifest:
+    """Read `manifest.json`; raises BundleError: absent, unreadable, of a newer format, or with unknown needs."""
+    try:
+        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except FileNotFoundError as error:
+        raise BundleError(f"{path.parent} is not a bundle: it has no manifest.json") from error
+    except (OSError, msgspec.MsgspecError) as error:
+        raise BundleError(f"{path} is not a manifest: {error}") from error
+    if manifest.format > FORMAT:
+        raise BundleError(f"{path}: format {manifest.format}, this version reads up to {FORMAT}: upgrade dle")
+    unknown = [need for need in manifest.requires if need not in CAPABILITIES]
+    if unknown:
+        raise BundleError(f"{path}: the bundle requires {', '.join(unknown)}, which this version lacks: upgrade dle")
+    if manifest.version < 1:
+        raise BundleError(f"{path}: version: expected a positive integer, found {manifest.version}")
+    return manifest

@@ -1,0 +1,86 @@
+"""What goes into a model and what comes out: the content of `schema.json`.
+
+Training infers it, the exporter copies it into the bundle, and the service decodes, documents and checks requests
+by it. Ranges and categories are what was *observed* in training, never limits: a value outside them is served.
+"""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from dle_bundle.decode import NA_VALUES
+from dle_bundle.errors import BundleError
+
+Kind = Literal["numeric", "boolean", "categorical", "datetime"]
+Task = Literal["binary", "multiclass", "regression"]
+Label = str | int | bool
+
+
+class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One input column.
+
+    `required`: no value was missing in the data it was inferred from, so a missing one is a fault.
+    `observed_range`: lowest and highest training value (numbers, or ISO 8601 text for date-times).
+    `categories`: the values that training knew, in the order of their codes.
+    `json_type`: what a category looks like in JSON, as in the source column.
+    `date_format`: strptime format of date-time text that is not ISO 8601.
+    `example`: median or most frequent value, never a value picked from one row.
+    """
+
+    name: str
+    kind: Kind
+    required: bool
+    unit: str | None = None
+    observed_range: tuple[float, float] | tuple[str, str] | None = None
+    categories: tuple[str, ...] | None = None
+    json_type: Literal["string", "integer"] = "string"
+    date_format: str | None = None
+    example: bool | int | float | str | None = None
+
+
+class Outputs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The answer: `classes` in the order of the graph's probabilities, or a value when there are none."""
+
+    target: str
+    task: Task
+    classes: tuple[Label, ...] | None = None
+    positive_class: Label | None = None
+    threshold: float | None = None
+    unit: str | None = None
+
+
+class Schema(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """Inputs in column order, outputs, and the spellings of a missing value in text."""
+
+    inputs: tuple[Field, ...]
+    outputs: Outputs
+    na_values: tuple[str, ...] = NA_VALUES
+
+    @cached_property
+    def numeric(self) -> tuple[Field, ...]:
+        """Columns of the `numeric` group: numbers and booleans, in column order."""
+        return tuple(field for field in self.inputs if field.kind in ("numeric", "boolean"))
+
+    @cached_property
+    def categorical(self) -> tuple[Field, ...]:
+        """Columns of the `categorical` group."""
+        return tuple(field for field in self.inputs if field.kind == "categorical")
+
+    @cached_property
+    def datetime(self) -> tuple[Field, ...]:
+        """Columns of the `datetime` group."""
+        return tuple(field for field in self.inputs if field.kind == "datetime")
+
+    def encode(self) -> bytes:
+        """The JSON text of `schema.json`."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+
+
+def load(path: Path) -> Schema:
+    """Read `schema.json`; raises BundleError that says where it is wrong."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Schema)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise BundleError(f"{path} is not a schema: {error}") from error

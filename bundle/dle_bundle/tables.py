@@ -1,0 +1,169 @@
+"""Table files as Arrow tables, read the same way for training and for offline prediction.
+
+Delimited text keeps every value as the text that stands in the file; what it means is decided by the schema
+(`columns`), not by what one file happens to hold. Parquet keeps its types; arrays become columns x0, x1, ….
+"""
+
+import csv
+import gzip
+import re
+import zipfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from dle_bundle.errors import InputError
+
+TEXT_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz")
+SUFFIXES = (*TEXT_SUFFIXES, ".parquet", ".npy", ".npz")
+_BLOCK = 8 << 20
+
+
+def suffix(path: Path) -> str:
+    """The suffix by which a table's format is known (`.csv.gz` counts as one); InputError for an unknown one."""
+    name = path.name.lower()
+    for known in sorted(SUFFIXES, key=len, reverse=True):
+        if name.endswith(known):
+            return known
+    raise InputError(f"{path}: expected a file ending in {', '.join(SUFFIXES)}")
+
+
+def read(path: Path, *, delimiter: str | None = None) -> pa.Table:
+    """The whole table. `delimiter` overrides the one that goes with the suffix or is found in a .txt file.
+
+    Raises InputError: no such file, unknown suffix, not readable as its type (with the line), no rows, no columns,
+    duplicate column names.
+    """
+    return pa.concat_tables(stream(path, delimiter=delimiter), promote_options="permissive")
+
+
+def stream(path: Path, *, delimiter: str | None = None, rows: int = 65_536) -> Iterator[pa.Table]:
+    """The table in parts of at most `rows` rows (at least one part), in order; raises as `read` does."""
+    kind = suffix(path)
+    if not path.is_file():
+        raise InputError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
+    parts = _parts(path, kind, delimiter, rows)
+    first = next(parts, None)
+    if first is None or not len(first):
+        raise InputError(f"{path}: no rows")
+    yield first
+    yield from parts
+
+
+def _parts(path: Path, kind: str, delimiter: str | None, rows: int) -> Iterator[pa.Table]:
+    try:
+        if kind == ".parquet":
+            yield from _parquet(path, rows)
+        elif kind in (".npy", ".npz"):
+            table = pa.table(dict(_arrays(path, kind)))
+            yield from (table.slice(start, rows) for start in range(0, len(table), rows))
+        else:
+            yield from _text(path, kind, delimiter, rows)
+    except InputError:
+        raise
+    except (pa.ArrowException, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        reason = "no NumPy array file, or one of objects" if "pickle" in str(error) else error
+        raise InputError(f"{path}: not readable as {kind}: {reason}") from error
+
+
+def _parquet(path: Path, rows: int) -> Iterator[pa.Table]:
+    with pyarrow.parquet.ParquetFile(path) as file:
+        _check_names(path, file.schema_arrow.names)
+        for batch in file.iter_batches(batch_size=rows):
+            yield pa.Table.from_batches([batch])
+
+
+def _arrays(path: Path, kind: str) -> Iterator[tuple[str, pa.Array]]:
+    """Columns of arrays: matrices give NAME0, NAME1, … (`X` and lone arrays: x0, x1, …), vectors their name."""
+    if kind == ".npy":
+        whole = np.load(path, allow_pickle=False)
+        arrays = {name: whole[name] for name in whole.dtype.names} if whole.dtype.names else {"X": whole}
+    else:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        raise InputError(f"{path}: expected arrays of one length, found {lengths}")
+    for name, array in arrays.items():
+        if array.ndim not in (1, 2):
+            raise InputError(f"{path}: {name}: expected one or two dimensions, found shape {array.shape}")
+        if array.ndim == 1:
+            yield name, _column(array)
+        else:
+            stem = "x" if name == "X" else name
+            yield from ((f"{stem}{index}", _column(array[:, index])) for index in range(array.shape[1]))
+
+
+def _column(array: npt.NDArray[Any]) -> pa.Array:
+    return pa.array(array.astype(str) if array.dtype.kind == "S" else array)
+
+
+def _text(path: Path, kind: str, delimiter: str | None, rows: int) -> Iterator[pa.Table]:
+    sample = _sample(path, kind)
+    separator = delimiter or (_sniff(path, sample) if kind.startswith(".txt") else "\t" if kind.startswith(".tsv") else ",")
+    header = next(csv.reader([sample.splitlines()[0]], delimiter=separator), [])
+    # pandas writes its index under an empty name
+    names = [name.strip() or f"unnamed_{position}" for position, name in enumerate(header, start=1)]
+    _check_names(path, names)
+    try:
+        reader = pyarrow.csv.open_csv(
+            path,
+            # row numbers in error messages need the single-threaded parser
+            read_options=pyarrow.csv.ReadOptions(column_names=names, skip_rows=1, block_size=_BLOCK, use_threads=False),
+            parse_options=pyarrow.csv.ParseOptions(delimiter=separator, newlines_in_values=True),
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.large_string()), strings_can_be_null=False, null_values=[]
+            ),
+        )
+        for batch in reader:
+            table = pa.Table.from_batches([batch])
+            yield from (table.slice(start, rows) for start in range(0, len(table), rows))
+    except pa.ArrowException as error:
+        raise InputError(f"{path}: not readable as {kind}: {_located(path, kind, str(error), len(names))}") from error
+
+
+def _sample(path: Path, kind: str) -> str:
+    """The head of a text file; InputError when it is empty or not UTF-8."""
+    with cast(IO[bytes], gzip.open(path) if kind.endswith(".gz") else path.open("rb")) as file:
+        head = file.read(1 << 20)
+    if not head.strip():
+        raise InputError(f"{path}: empty file")
+    try:
+        # a character cut in two by the end of the sample is no fault
+        text = head.decode("utf-8-sig") if len(head) < 1 << 20 else head.decode("utf-8-sig", errors="ignore")
+    except UnicodeDecodeError as error:
+        line = head.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"{path}: not readable as {kind}: line {line}: expected UTF-8 text, found byte {head[error.start]:#04x}"
+        ) from error
+    if "\0" in text:
+        raise InputError(f"{path}: not readable as {kind}: line {text.count(chr(10), 0, text.index(chr(0))) + 1}: binary data")
+    return text
+
+
+def _sniff(path: Path, sample: str) -> str:
+    try:
+        return csv.Sniffer().sniff("\n".join(sample.splitlines()[:50]), delimiters=",;\t| ").delimiter
+    except csv.Error as error:
+        raise InputError(f"{path}: no delimiter found; name it with data.delimiter") from error
+
+
+def _located(path: Path, kind: str, message: str, width: int) -> str:
+    """Arrow's message with the line of the file in front, where it can be told."""
+    found = re.search(r"Row #(\d+): (.*)", message, re.DOTALL)
+    if found:
+        return f"line {found[1]}: {found[2].splitlines()[0]}"
+    return message.splitlines()[0]
+
+
+def _check_names(path: Path, names: list[str]) -> None:
+    details = [f"column name {name!r} stands {count} times" for name, count in Counter(names).items() if count > 1]
+    if details or not names:
+        raise InputError(f"{path}: expected columns with names of their own", details)
