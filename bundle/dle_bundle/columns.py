@@ -17,7 +17,7 @@ from dle_bundle.errors import Fault
 from dle_bundle.groups import MISSING_TIME, Groups
 from dle_bundle.schema import Field, Schema
 
-Column = pa.ChunkedArray
+Column = Any
 _Floats = npt.NDArray[np.float64]
 _Parse = Callable[[str], float]
 
@@ -172,9 +172,7 @@ class _Reader:
             self.faults.append(Fault(None, field.name, "missing", "a required column is absent"))
         return None
 
-    def _report(
-        self, field: Field, rows: npt.NDArray[np.bool_], code: str, expected: str, column: Column
-    ) -> None:
+    def _report(self, field: Field, rows: npt.NDArray[np.bool_], code: str, expected: str, column: Column) -> None:
         for row in np.flatnonzero(rows).tolist():
             message = f"expected {expected}, got {column[row].as_py()!r:.60}"
             self.faults.append(Fault(self._first + row, field.name, code, message))

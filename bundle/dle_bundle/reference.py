@@ -6,6 +6,7 @@ itself up to 29 of them, then `other`, `missing` and `unseen`. Fractions are smo
 population stability index and χ² divide by them.
 """
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def number_bins(values: npt.NDArray[Any]) -> Bins:
     edges = np.unique(quantiles)
     if len(edges) == 1:
         edges = np.array([edges[0], np.nextafter(edges[0], np.inf)])
-    inner = tuple(f"[{low:.6g}, {high:.6g}{')' if high != edges[-1] else ']'}" for low, high in zip(edges, edges[1:], strict=False))
+    inner = tuple(f"[{low:.6g}, {high:.6g}{')' if high != edges[-1] else ']'}" for low, high in pairwise(edges))
     names = ("below", *_distinct(inner), "above", "missing")
     bins = Bins(names=names, fractions=(), edges=tuple(edges.tolist()))
     return msgspec.structs.replace(bins, fractions=smoothed(bins.count_numbers(numbers)))
@@ -120,7 +121,9 @@ def category_bins(values: npt.NDArray[np.object_], known: tuple[str, ...]) -> Bi
 def feature_bins(groups: Groups, schema: Schema) -> dict[str, Bins]:
     """Bins of every monitored input (the first 200 columns), in column order, from training rows."""
     return {
-        field.name: category_bins(values, field.categories or ()) if field.kind == "categorical" else number_bins(values)
+        field.name: category_bins(values, field.categories or ())
+        if field.kind == "categorical"
+        else number_bins(values)
         for field, values in columns(groups, schema)[:MONITORED_FEATURES]
     }
 

@@ -52,10 +52,7 @@ class RowDecoder:
         slots = {field.name: f"f{index}" for index, field in enumerate(schema.inputs)}
         row = msgspec.defstruct(
             "Row",
-            [
-                (slots[field.name], _json_type(field), *(() if field.required else (None,)))
-                for field in schema.inputs
-            ],
+            [(slots[field.name], _json_type(field), *(() if field.required else (None,))) for field in schema.inputs],
             rename={slot: name for name, slot in slots.items()},
             forbid_unknown_fields=True,
             kw_only=True,

@@ -107,7 +107,9 @@ def _column(array: npt.NDArray[Any]) -> pa.Array:
 
 def _text(path: Path, kind: str, delimiter: str | None, rows: int) -> Iterator[pa.Table]:
     sample = _sample(path, kind)
-    separator = delimiter or (_sniff(path, sample) if kind.startswith(".txt") else "\t" if kind.startswith(".tsv") else ",")
+    separator = delimiter or (
+        _sniff(path, sample) if kind.startswith(".txt") else "\t" if kind.startswith(".tsv") else ","
+    )
     header = next(csv.reader([sample.splitlines()[0]], delimiter=separator), [])
     # pandas writes its index under an empty name
     names = [name.strip() or f"unnamed_{position}" for position, name in enumerate(header, start=1)]
@@ -119,7 +121,9 @@ def _text(path: Path, kind: str, delimiter: str | None, rows: int) -> Iterator[p
             read_options=pyarrow.csv.ReadOptions(column_names=names, skip_rows=1, block_size=_BLOCK, use_threads=False),
             parse_options=pyarrow.csv.ParseOptions(delimiter=separator, newlines_in_values=True),
             convert_options=pyarrow.csv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.large_string()), strings_can_be_null=False, null_values=[]
+                column_types=dict.fromkeys(names, pa.large_string()),
+                strings_can_be_null=False,
+                null_values=[],
             ),
         )
         for batch in reader:
@@ -144,7 +148,9 @@ def _sample(path: Path, kind: str) -> str:
             f"{path}: not readable as {kind}: line {line}: expected UTF-8 text, found byte {head[error.start]:#04x}"
         ) from error
     if "\0" in text:
-        raise InputError(f"{path}: not readable as {kind}: line {text.count(chr(10), 0, text.index(chr(0))) + 1}: binary data")
+        raise InputError(
+            f"{path}: not readable as {kind}: line {text.count(chr(10), 0, text.index(chr(0))) + 1}: binary data"
+        )
     return text
 
 
