@@ -29,7 +29,8 @@ Counts = npt.NDArray[np.int64]
 class Bins(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
     """The bins of one feature (or of the prediction), with names in counting order.
 
-    With `edges` e0 < … < ek: `below` e0, k bins [e(i), e(i+1)) of which the last is closed, `above` ek, `missing`.
+    With `edges` e0 < … < ek: `below` e0, k bins [e(i), e(i+1)), `above` (from ek on, which is the next number after
+    the highest that training saw), `missing`.
     With `categories`: one bin each, then `other` (known, but beyond the first 29), `missing`, `unseen`.
     """
 
@@ -43,10 +44,8 @@ class Bins(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=T
         """How many of `values` (N,), NaN = missing, fall in each bin."""
         edges = np.asarray(self.edges, dtype=np.float64)
         numbers = np.asarray(values, dtype=np.float64)
-        missing = np.isnan(numbers)
         place = np.searchsorted(edges, numbers, side="right")
-        place[numbers == edges[-1]] -= 1
-        place[missing] = len(edges) + 1
+        place[np.isnan(numbers)] = len(edges) + 1
         return np.bincount(place, minlength=len(self.names)).astype(np.int64)
 
     def count_categories(self, values: npt.NDArray[np.object_]) -> Counts:
@@ -95,17 +94,28 @@ def load(path: Path) -> Reference:
 
 
 def number_bins(values: npt.NDArray[Any]) -> Bins:
-    """Quantile bins of `values` (N,), NaN = missing; equal quantiles are merged."""
-    numbers = np.asarray(values, dtype=np.float64)
-    known = numbers[~np.isnan(numbers)]
-    quantiles = np.quantile(known, np.linspace(0, 1, QUANTILE_BINS + 1)) if len(known) else np.array([0.0, 1.0])
-    edges = np.unique(quantiles)
-    if len(edges) == 1:
-        edges = np.array([edges[0], np.nextafter(edges[0], np.inf)])
-    inner = tuple(f"[{low:.6g}, {high:.6g}{')' if high != edges[-1] else ']'}" for low, high in pairwise(edges))
+    """Bins of `values` (N,), NaN = missing: one for each value that holds a tenth of them, quantiles of the others.
+
+    Without bins of their own, frequent values would swallow the quantiles: a column that is zero in nine rows of ten
+    would have a single bin.
+    """
+    known = values[~np.isnan(values)]
+    if not len(known):
+        known = np.zeros(1, dtype=values.dtype)
+    distinct, counts = np.unique(known, return_counts=True)
+    frequent = distinct[counts * QUANTILE_BINS >= len(known)]
+    rest = known[~np.isin(known, frequent)]
+    steps = -(-len(rest) * QUANTILE_BINS // len(known))
+    quantiles = np.quantile(rest, np.linspace(0, 1, steps + 1), method="nearest") if steps else rest
+    # a frequent value's bin ends where the next value begins
+    successors = distinct[np.minimum(np.searchsorted(distinct, frequent) + 1, len(distinct) - 1)]
+    starts = np.unique(np.concatenate([frequent, successors, quantiles[:-1], distinct[:1]]))
+    edges = np.append(starts, np.nextafter(distinct[-1], np.inf, dtype=values.dtype))
+    inner = tuple(f"[{low:.6g}, {high:.6g})" for low, high in pairwise(starts))
+    inner = (*inner, f"[{starts[-1]:.6g}, {distinct[-1]:.6g}]")
     names = ("below", *_distinct(inner), "above", "missing")
-    bins = Bins(names=names, fractions=(), edges=tuple(edges.tolist()))
-    return msgspec.structs.replace(bins, fractions=smoothed(bins.count_numbers(numbers)))
+    bins = Bins(names=names, fractions=(), edges=tuple(edges.astype(np.float64).tolist()))
+    return msgspec.structs.replace(bins, fractions=smoothed(bins.count_numbers(values)))
 
 
 def category_bins(values: npt.NDArray[np.object_], known: tuple[str, ...]) -> Bins:
