@@ -1,0 +1,1 @@
+"""The prediction service: a bundle behind HTTP, without PyTorch."""

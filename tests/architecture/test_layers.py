@@ -1,0 +1,84 @@
+"""What importing a package brings along, proven in processes of their own, and how fast `--help` answers.
+
+import-linter reads the source; this sees what really happens, also through third-party packages.
+"""
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+COMMANDS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+
+TRAINING_STACK = {"torch", "pandas", "sklearn", "matplotlib", "seaborn", "onnx", "onnxscript", "tensorboard"}
+FORBIDDEN = {
+    "dle_bundle": TRAINING_STACK | {"bentoml", "onnxruntime", "starlette", "dle_training", "dle_serving", "dle_cli"},
+    "dle_serving": TRAINING_STACK | {"dle_training", "dle_cli"},
+    "dle_training": {"bentoml", "starlette", "dle_serving", "dle_cli"},
+}
+HEAVY = TRAINING_STACK | {
+    "bentoml",
+    "dle_serving",
+    "dle_training",
+    "numpy",
+    "onnxruntime",
+    "pyarrow",
+    "starlette",
+}
+
+IMPORT_ALL = """
+import importlib, json, pkgutil, sys
+package = importlib.import_module(sys.argv[1])
+for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+    importlib.import_module(module.name)
+print(json.dumps({"modules": sorted(sys.modules)}))
+"""
+
+# The clock is the CPU time of the whole process, the interpreter's start included: what a person waits for, less
+# what a busy machine adds to it.
+HELP = """
+import contextlib, importlib, io, json, sys, time
+module, function = sys.argv[1].split(":")
+sys.argv = [sys.argv[2], "--help"]
+code, out = None, io.StringIO()
+with contextlib.redirect_stdout(out):
+    try:
+        getattr(importlib.import_module(module), function)()
+    except SystemExit as stop:
+        code = stop.code
+seconds = time.process_time()
+print(json.dumps({"seconds": seconds, "modules": sorted(sys.modules), "code": code, "help": out.getvalue()}))
+"""
+
+
+def run(program: str, *arguments: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_no_module_of_a_package_imports_what_its_floor_forbids(package: str) -> None:
+    assert not FORBIDDEN[package] & set(run(IMPORT_ALL, package)["modules"])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_imports_nothing_heavy(command: str) -> None:
+    answer = run(HELP, COMMANDS[command], command)
+    assert not answer["code"]
+    assert command in answer["help"]
+    assert not HEAVY & set(answer["modules"])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_answers_within_three_tenths_of_a_second(command: str) -> None:
+    seconds = [run(HELP, COMMANDS[command], command)["seconds"] for _ in range(5)]
+    assert min(seconds) < 0.3, seconds
