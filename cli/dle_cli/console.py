@@ -1,0 +1,104 @@
+"""How every command speaks: tables and progress for people, one JSON document for programs, errors without tracebacks.
+
+Tables and the next command go to standard output, progress and errors to standard error. `--json` prints one document
+instead, `--quiet` nothing but errors.
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from dle_bundle.errors import DleError
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Console:
+    """Where a command's words go; made once from its `--json` and `--quiet`."""
+
+    json: bool
+    quiet: bool
+
+    @property
+    def silent(self) -> bool:
+        """Whether people's words are left out."""
+        return self.json or self.quiet
+
+    def say(self, line: str = "") -> None:
+        """A line for people."""
+        if not self.silent:
+            typer.echo(line)
+
+    def table(self, title: str, rows: Iterable[Iterable[object]], columns: Iterable[str] = ()) -> None:
+        """A table; without `columns` it has no header, and its first column is emphasised."""
+        if self.silent:
+            return
+        from rich import box
+        from rich.console import Console as Terminal
+        from rich.table import Table
+        from rich.text import Text
+
+        headers = list(columns)
+        table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+        table.show_header = bool(headers)
+        body = [[str(cell) for cell in row] for row in rows]
+        for index in range(len(headers) or max((len(row) for row in body), default=0)):
+            table.add_column(headers[index] if headers else "", overflow="fold", style="bold" if not index else None)
+        for row in body:
+            table.add_row(*(Text(cell) for cell in row))
+        # a pipe or a file has no width of its own
+        terminal = Terminal(width=None if sys.stdout.isatty() else 120, soft_wrap=False)
+        terminal.print(table)
+
+    def document(self, content: Mapping[str, Any]) -> None:
+        """The one JSON document of `--json`."""
+        if self.json:
+            typer.echo(json.dumps(content, indent=2, allow_nan=False))
+
+    def next(self, *commands: str) -> None:
+        """What to type next."""
+        for index, command in enumerate(commands):
+            self.say(f"{'Next:' if not index else '     '} {command}")
+
+
+def run(app: typer.Typer) -> None:
+    """Run a command; a deliberate error becomes its message and exit code. Misuse of arguments exits with 2."""
+    try:
+        app()
+    except DleError as error:
+        fail(str(error), error.exit_code)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("dle_"):
+            raise
+        fail(
+            f"{error.name} is not installed: this command needs an extra, such as "
+            "pip install 'deep-learning-essentials[all]'",
+            2,
+        )
+    except OSError as error:
+        fail(str(error), 1)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Say what is wrong on standard error and leave with `code`."""
+    typer.secho("Error: ", fg=typer.colors.RED, bold=True, err=True, nl=False)
+    typer.echo(message, err=True)
+    sys.exit(code)
+
+
+def application(help_text: str) -> typer.Typer:
+    """The one-command application that each module of this package defines."""
+    return typer.Typer(
+        help=help_text,
+        add_completion=False,
+        no_args_is_help=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        rich_markup_mode=None,
+    )

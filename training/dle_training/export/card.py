@@ -1,0 +1,92 @@
+"""The bundle's `README.md`: a model card that a person reads before trusting the model."""
+
+from collections.abc import Iterable, Mapping
+
+from dle_bundle.manifest import Manifest
+from dle_bundle.reference import Reference
+from dle_bundle.schema import Field, Schema
+from dle_training.export.parity import Parity
+
+_HIGHLIGHTS = {
+    "binary": ("accuracy", "balanced_accuracy", "f1_macro", "roc_auc", "log_loss", "ece"),
+    "multiclass": ("accuracy", "balanced_accuracy", "f1_macro", "roc_auc", "log_loss", "ece"),
+    "regression": ("rmse", "mae", "r2"),
+}
+
+
+def write(manifest: Manifest, schema: Schema, reference: Reference, parity: Parity, description: Mapping[str, str]) -> str:
+    """Markdown of the card; `description` is further rows of the summary, by name."""
+    outputs = schema.outputs
+    summary = {
+        "Task": f"{outputs.task}, predicts `{outputs.target}`",
+        "Classes": ", ".join(f"`{label}`" for label in outputs.classes or ()),
+        "Version": str(manifest.version),
+        "Created": manifest.created,
+        "Training rows": f"{reference.rows:,}",
+        **description,
+    }
+    parts = reference.metrics
+    names = [name for name in _HIGHLIGHTS[outputs.task] if any(name in scores for scores in parts.values())]
+    return "\n".join(
+        (
+            f"# {manifest.name}",
+            "",
+            "A model exported by [Deep Learning Essentials](https://pypi.org/project/deep-learning-essentials/): one "
+            "ONNX graph from raw values to the answer, with everything needed to serve it.",
+            "",
+            *_table(("", ""), ((name, text) for name, text in summary.items() if text)),
+            "",
+            "## Quality",
+            "",
+            *_table(
+                ("metric", *parts),
+                ((name, *(_number(scores.get(name)) for scores in parts.values())) for name in names),
+            ),
+            "",
+            "The test part was read once, to measure; nothing was fitted or chosen by it. Validation chose the epoch"
+            + (" and the temperature of the probabilities." if outputs.classes else "."),
+            "",
+            "## Inputs",
+            "",
+            *_table(("name", "kind", "required", "seen in training", "example"), map(_input, schema.inputs)),
+            "",
+            "Values outside what training saw are answered, not refused; treat such answers with care.",
+            "",
+            "## Proof",
+            "",
+            f"On {parity.rows:,} rows (training rows, and the same with missing, unseen and extreme values) in batches "
+            f"of {', '.join(map(str, parity.batches))} the graph differs from PyTorch by at most "
+            f"{parity.largest_difference:.1e}; the bound is {parity.bound:.0e}.",
+            "",
+            "## Use",
+            "",
+            "```",
+            f"dle-serve {manifest.name} --port 3000",
+            f"dle-predict {manifest.name} rows.csv --out predictions.csv",
+            "```",
+            "",
+        )
+    )
+
+
+def _input(field: Field) -> tuple[str, ...]:
+    if field.categories is not None:
+        shown = ", ".join(field.categories[:6]) + (f", … ({len(field.categories)})" if len(field.categories) > 6 else "")
+    elif field.observed_range is not None:
+        shown = " … ".join(_number(end) if isinstance(end, float) else str(end) for end in field.observed_range)
+    else:
+        shown = ""
+    return (f"`{field.name}`", field.kind, "yes" if field.required else "no", shown, str(field.example))
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
+
+
+def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    columns = list(header)
+    return [_row(columns), _row(["---"] * len(columns)), *map(_row, rows)]
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"

@@ -1,0 +1,146 @@
+"""The one ONNX graph of a bundle: raw groups in, answer out, by standard operators only.
+
+PyTorch knows no strings, so the graph has three parts: a front that turns categories into codes (one LabelEncoder
+over the union of all vocabularies and one gather from a table, about a microsecond a row), the exported PyTorch
+core, and a tail that names the winning class. String operators stand at the edges only, since the CUDA provider
+has no kernels for them.
+"""
+
+import io
+import warnings
+from collections.abc import Iterable
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, compose, helper, numpy_helper
+from torch import Tensor, nn
+
+from dle_bundle.schema import Label, Schema
+
+OPSET = 20
+ML_OPSET = 4
+IR_VERSION = 10
+UNSEEN, MISSING, FIRST_CATEGORY = 0, 1, 2
+"""Codes of categories, as the preprocessing uses them."""
+
+_CORE = "core/"
+_CODES = "codes"
+
+
+def build(core: nn.Module, schema: Schema, example: dict[str, Tensor]) -> onnx.ModelProto:
+    """The whole graph.
+
+    `core` takes the groups that have columns, in the order numeric (N, F) float32, codes (N, C) int64, datetime
+    (N, D) int64, as `example` (N ≥ 2, for a batch of one would be frozen) names them, and gives probabilities (N, K)
+    or a value (N,).
+    """
+    classes = schema.outputs.classes
+    answer = "value" if classes is None else "probabilities"
+    exported = compose.add_prefix(
+        _export(core, example, answer), _CORE, rename_inputs=False, rename_outputs=False, inplace=True
+    ).graph
+    nodes, initializers = list(exported.node), list(exported.initializer)
+    inputs = [value for value in exported.input if value.name != _CODES]
+    outputs = [_tensor(answer, TensorProto.FLOAT, *(() if classes is None else (len(classes),)))]
+    if schema.categorical:
+        front, tables = _front([field.categories or () for field in schema.categorical])
+        nodes, initializers = [*front, *nodes], [*tables, *initializers]
+        inputs.append(_tensor("categorical", TensorProto.STRING, len(schema.categorical)))
+    if classes is not None:
+        tail, names = _tail(answer, classes)
+        nodes, initializers = [*nodes, *tail], [*initializers, names]
+        outputs.insert(0, _tensor("label", names.data_type))
+    order = {"numeric": 0, "categorical": 1, "datetime": 2}
+    graph = helper.make_graph(
+        nodes, "model", sorted(inputs, key=lambda value: order[value.name]), outputs, initializers
+    )
+    domains = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
+    model = helper.make_model(graph, opset_imports=domains, ir_version=IR_VERSION, producer_name="dle")
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _export(core: nn.Module, example: dict[str, Tensor], answer: str) -> onnx.ModelProto:
+    """The PyTorch part, every batch size, at the opset of the contract, without notes on where it was made."""
+    core.eval()
+    rows = torch.export.Dim("rows", min=1, max=1 << 30)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns of its own deprecated parts
+        program = torch.onnx.export(
+            core,
+            tuple(example.values()),
+            dynamo=True,
+            external_data=False,
+            opset_version=OPSET,
+            input_names=list(example),
+            output_names=[answer],
+            dynamic_shapes=tuple({0: rows} for _ in example),
+            verbose=False,
+        )
+    assert program is not None
+    buffer = io.BytesIO()
+    program.save(buffer)
+    model = onnx.load_model_from_string(buffer.getvalue())
+    found = {domain.domain: domain.version for domain in model.opset_import}
+    assert found.get("") == OPSET, found
+    assert not model.functions
+    for part in (model.graph, *model.graph.node, *model.graph.initializer, *model.graph.input, *model.graph.output):
+        part.ClearField("doc_string")
+        part.ClearField("metadata_props")
+    for value in (*model.graph.input, *model.graph.output):
+        assert value.type.tensor_type.shape.dim[0].dim_param, f"{value.name}: the exporter froze the batch size"
+        value.type.tensor_type.shape.dim[0].dim_param = "rows"
+    return model
+
+
+def _front(vocabularies: list[tuple[str, ...]]) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """Nodes and tables from `categorical` (N, C) to codes (N, C)."""
+    union = sorted({"", *(value for vocabulary in vocabularies for value in vocabulary)})
+    place = {value: index + 1 for index, value in enumerate(union)}
+    width = len(union) + 1
+    table = np.full((len(vocabularies), width), UNSEEN, dtype=np.int64)
+    table[:, place[""]] = MISSING
+    for column, vocabulary in enumerate(vocabularies):
+        table[column, [place[value] for value in vocabulary]] = np.arange(len(vocabulary)) + FIRST_CATEGORY
+    encoder = helper.make_node(
+        "LabelEncoder",
+        ["categorical"],
+        ["front/place"],
+        domain="ai.onnx.ml",
+        keys_strings=union,
+        values_int64s=[place[value] for value in union],
+        default_int64=0,
+    )
+    nodes = [
+        encoder,
+        helper.make_node("Add", ["front/place", "front/offsets"], ["front/entry"]),
+        helper.make_node("Gather", ["front/table", "front/entry"], [_CODES], axis=0),
+    ]
+    offsets = (np.arange(len(vocabularies), dtype=np.int64) * width).reshape(1, -1)
+    tables = [
+        numpy_helper.from_array(table.reshape(-1), "front/table"),
+        numpy_helper.from_array(offsets, "front/offsets"),
+    ]
+    return nodes, tables
+
+
+def _tail(probabilities: str, classes: Iterable[Label]) -> tuple[list[onnx.NodeProto], onnx.TensorProto]:
+    """Nodes from probabilities (N, K) to the label (N,), and the tensor of classes, of the target's own type."""
+    labels = list(classes)
+    if all(isinstance(label, bool) for label in labels):
+        names = helper.make_tensor("tail/classes", TensorProto.BOOL, [len(labels)], labels)
+    elif all(isinstance(label, int) for label in labels):
+        names = helper.make_tensor("tail/classes", TensorProto.INT64, [len(labels)], labels)
+    else:
+        texts = [str(label).encode() for label in labels]
+        names = helper.make_tensor("tail/classes", TensorProto.STRING, [len(labels)], texts)
+    nodes = [
+        helper.make_node("ArgMax", [probabilities], ["tail/winner"], axis=1, keepdims=0),
+        helper.make_node("Gather", ["tail/classes", "tail/winner"], ["label"], axis=0),
+    ]
+    return nodes, names
+
+
+def _tensor(name: str, element: int, *width: int) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, element, ["rows", *width])

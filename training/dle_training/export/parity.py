@@ -1,0 +1,139 @@
+"""Proof, at every export, that the graph answers as PyTorch does.
+
+Rows: training rows, and the same with values missing, unseen and extreme. Batches of 1, 2, 7 and 64, since an
+exporter that freezes a size is right at that size only. A difference beyond the bounds fails the export.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from dle_bundle.errors import WorkError
+from dle_bundle.groups import MISSING_TIME, Groups, concatenate
+from dle_bundle.schema import Schema
+
+BATCHES = (1, 2, 7, 64)
+SAMPLE = 256
+PROBABILITY_BOUND = 1e-5
+DECIDING_MARGIN = 2e-5
+VALUE_BOUND = 1e-5
+"""Of |y| + the target's standard deviation."""
+
+Answer = npt.NDArray[np.float32]
+Predict = Callable[[Groups], Answer]
+"""PyTorch's answer: probabilities (N, K) or value (N,)."""
+
+
+class Parity(msgspec.Struct, frozen=True, kw_only=True):
+    """`parity.json`: what was compared and the largest differences found; `bound` is what they are held against."""
+
+    rows: int
+    batches: tuple[int, ...]
+    largest_difference: float
+    bound: float
+    labels_compared: int
+    labels_within_margin: int
+
+    def encode(self) -> bytes:
+        """The JSON text of `parity.json`."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+
+
+def check(model: bytes, predict: Predict, training: Groups, schema: Schema, *, scale: float, seed: int = 0) -> Parity:
+    """Compare the graph with `predict`; raises WorkError with the worst rows.
+
+    `scale` is the target's standard deviation (regression; unused otherwise).
+    """
+    rows = probes(training, schema, np.random.default_rng(seed))
+    session = _session(model)
+    expected = predict(rows)
+    labels = None if schema.outputs.classes is None else np.array(schema.outputs.classes, dtype=object)
+    faults: list[str] = []
+    worst, narrow = 0.0, 0
+    for size in BATCHES:
+        found = [session.run(None, rows.take(part).feeds()) for part in _slices(len(rows), size)]
+        named = {
+            output.name: np.concatenate([batch[index] for batch in found])
+            for index, output in enumerate(session.get_outputs())
+        }
+        if labels is None:
+            # float64, since differences are held against bounds near float32's own step
+            difference = np.abs(named["value"].astype(np.float64) - expected)
+            relative = difference / (np.abs(expected.astype(np.float64)) + scale)
+            wrong, share = relative > VALUE_BOUND, relative
+        else:
+            share = np.abs(named["probabilities"].astype(np.float64) - expected).max(axis=1)
+            ordered = np.sort(expected, axis=1)
+            undecided = ordered[:, -1] - ordered[:, -2] < DECIDING_MARGIN
+            narrow = max(narrow, int(undecided.sum()))
+            other = named["label"].astype(object) != labels[expected.argmax(axis=1)]
+            wrong = (share > PROBABILITY_BOUND) | (other & ~undecided)
+        wrong |= ~np.isfinite(share)
+        worst = max(worst, float(np.nanmax(share)))
+        faults += [f"batches of {size}, row {row}: differs by {share[row]:.2e}" for row in np.flatnonzero(wrong)[:5]]
+    if faults:
+        raise WorkError("The exported graph does not answer as PyTorch does; nothing was exported", faults)
+    return Parity(
+        rows=len(rows),
+        batches=BATCHES,
+        largest_difference=worst,
+        bound=VALUE_BOUND if labels is None else PROBABILITY_BOUND,
+        labels_compared=0 if labels is None else len(rows) * len(BATCHES),
+        labels_within_margin=narrow,
+    )
+
+
+def probes(training: Groups, schema: Schema, generator: np.random.Generator) -> Groups:
+    """Training rows as they are, then with a third of the values missing, unseen, extreme, and all of it at once."""
+    sample = training.take(generator.permutation(len(training))[:SAMPLE])
+    changes = (_missing, _unseen, _extreme)
+    parts = [sample, *(change(sample, generator) for change in changes)]
+    mixed = sample
+    for change in changes:
+        mixed = change(mixed, generator)
+    edge = max(len(sample) // len(changes), 1)
+    # rows with every value of one kind, which no random choice would give for wide tables
+    return concatenate([*parts, mixed, *(change(sample.take(slice(edge)), None) for change in changes)])
+
+
+def _chosen(array: npt.NDArray[Any], generator: np.random.Generator | None) -> npt.NDArray[np.bool_]:
+    return np.ones(array.shape, dtype=bool) if generator is None else generator.random(array.shape) < 1 / 3
+
+
+def _missing(rows: Groups, generator: np.random.Generator | None) -> Groups:
+    return Groups(
+        np.where(_chosen(rows.numeric, generator), np.float32(np.nan), rows.numeric),
+        np.where(_chosen(rows.categorical, generator), "", rows.categorical).astype(object),
+        np.where(_chosen(rows.datetime, generator), MISSING_TIME, rows.datetime),
+    )
+
+
+def _unseen(rows: Groups, generator: np.random.Generator | None) -> Groups:
+    unseen = np.where(_chosen(rows.categorical, generator), "never seen in training ✗", rows.categorical)
+    return Groups(rows.numeric, unseen.astype(object), rows.datetime)
+
+
+def _extreme(rows: Groups, generator: np.random.Generator | None) -> Groups:
+    draw = generator or np.random.default_rng(0)
+    largest = float(np.finfo(np.float32).max)
+    numbers = np.array([0.0, -1.0, 1e9, -1e9, 1e-30, largest, -largest], dtype=np.float32)
+    moments = np.array([0, -1, -62_135_596_800, 253_402_300_799, np.iinfo(np.int64).max, 1 - 2**63], dtype=np.int64)
+    return Groups(
+        np.where(_chosen(rows.numeric, generator), draw.choice(numbers, rows.numeric.shape), rows.numeric),
+        rows.categorical,
+        np.where(_chosen(rows.datetime, generator), draw.choice(moments, rows.datetime.shape), rows.datetime),
+    )
+
+
+def _slices(count: int, size: int) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, count, size))
+
+
+def _session(model: bytes) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,48 @@
+"""The bundle's `reference.json`: distributions of training inputs and of predictions on validation rows.
+
+Predictions are binned on validation rows, since on training rows the model is surer than it will ever be again.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from dle_bundle.groups import Groups
+from dle_bundle.reference import CATEGORY_BINS, Bins, Reference, feature_bins, number_bins, smoothed
+from dle_bundle.schema import Schema
+
+
+def build(
+    schema: Schema,
+    training: Groups,
+    predicted: npt.NDArray[np.float32],
+    *,
+    calibration: Mapping[str, float],
+    metrics: Mapping[str, Mapping[str, float]],
+) -> Reference:
+    """Bins of `training` rows and of `predicted`: validation probabilities (N, K) or values (N,)."""
+    classes = schema.outputs.classes
+    return Reference(
+        rows=len(training),
+        features=feature_bins(training, schema),
+        prediction_rows=len(predicted),
+        prediction=number_bins(predicted) if classes is None else _class_bins(predicted, [str(c) for c in classes]),
+        calibration=dict(calibration),
+        metrics={part: dict(scores) for part, scores in metrics.items()},
+    )
+
+
+def _class_bins(probabilities: npt.NDArray[np.float32], classes: list[str]) -> Bins:
+    """A bin for each predicted class; beyond the 29 most frequent they share `other`."""
+    counts = np.bincount(probabilities.argmax(axis=1), minlength=len(classes))
+    ranked = np.argsort(-counts, kind="stable")
+    own, rest = sorted(ranked[:CATEGORY_BINS].tolist()), ranked[CATEGORY_BINS:]
+    grouped = np.append(counts[own], counts[rest].sum()) if len(rest) else counts[own]
+    names = tuple(classes[index] for index in own)
+    return Bins(
+        names=(*names, "other") if len(rest) else names,
+        fractions=smoothed(grouped),
+        categories=names,
+        others=tuple(classes[index] for index in sorted(rest.tolist())),
+    )
