@@ -28,6 +28,13 @@ def is_text(column: Column) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
+def is_number(column: Column) -> bool:
+    """Whether the column holds numbers, truth values or nothing at all."""
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    known = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_null)
+    return any(test(kind) for test in known)
+
+
 def is_date(column: Column) -> bool:
     """Whether the column holds dates or time stamps."""
     return bool(pa.types.is_timestamp(column.type) or pa.types.is_date(column.type))
@@ -54,13 +61,17 @@ def trimmed(column: Column, na_values: tuple[str, ...]) -> Column:
 def numbers(column: Column, na_values: tuple[str, ...]) -> tuple[_Floats, npt.NDArray[np.bool_]]:
     """float64 values (NaN = missing) and a mask of the rows that hold something other than a number."""
     if is_text(column):
-        return _parsed(trimmed(column, na_values), decode.number)
-    unreadable = np.zeros(len(column), dtype=bool)
-    if is_date(column) or pa.types.is_nested(column.type):
-        return np.full(len(column), np.nan), ~unreadable
-    if pa.types.is_boolean(column.type):
-        column = column.cast(pa.int8())
-    return column.cast(pa.float64(), safe=False).to_numpy().astype(np.float64), unreadable
+        values, unreadable = _parsed(trimmed(column, na_values), decode.number)
+    elif not is_number(column):
+        return np.full(len(column), np.nan), np.asarray(column.is_valid())
+    else:
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        plain = column.cast(kind).cast(pa.int8() if pa.types.is_boolean(kind) else kind)
+        values = plain.cast(pa.float64(), safe=False).to_numpy().astype(np.float64)
+        unreadable = np.zeros(len(column), dtype=bool)
+    if sentinels := decode.missing_numbers(na_values):
+        values[np.isin(values, sentinels)] = np.nan
+    return values, unreadable
 
 
 def booleans(column: Column, na_values: tuple[str, ...]) -> tuple[_Floats, npt.NDArray[np.bool_]]:
@@ -151,6 +162,9 @@ class _Reader:
     def category(self, field: Field) -> npt.NDArray[np.object_]:
         column = self._column(field)
         if column is None:
+            return np.full(len(self._table), "", dtype=object)
+        if not (is_text(column) or is_number(column) or is_date(column)):
+            self._report(field, np.asarray(column.is_valid()), "type", "a string or a number", column)
             return np.full(len(self._table), "", dtype=object)
         texts = categories(column, self._na_values)
         self._missing(field, texts == "")

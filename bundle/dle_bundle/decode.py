@@ -6,6 +6,7 @@ value means the same in training, in a file given to `dle-predict` and in a requ
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,12 @@ def number(text: str) -> float:
     if not _NUMBER.fullmatch(text):
         raise ValueError(f"expected a number, got {text!r}")
     return float(text)
+
+
+@lru_cache
+def missing_numbers(na_values: tuple[str, ...]) -> tuple[float, ...]:
+    """The spellings that are numbers, such as -999: they mean missing in columns of numbers, however written."""
+    return tuple(float(text) for text in na_values if _NUMBER.fullmatch(text))
 
 
 def boolean(text: str) -> float:

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from dle_bundle import decode
 from dle_bundle.errors import Fault, RowFaults, nearest
@@ -62,6 +63,7 @@ class RowDecoder:
         self._decoder = msgspec.json.Decoder(body)
         self._numeric = _getter([slots[field.name] for field in schema.numeric])
         self._categorical = [attrgetter(slots[field.name]) for field in schema.categorical]
+        self._sentinels = decode.missing_numbers(schema.na_values)
         self._datetime = [attrgetter(slots[field.name]) for field in schema.datetime]
 
     def decode(self, body: bytes) -> Groups:
@@ -77,6 +79,8 @@ class RowDecoder:
     def _assemble(self, rows: list[Any]) -> Groups:
         schema, count = self._schema, len(rows)
         numbers = np.array([self._numeric(row) for row in rows], dtype=np.float64)
+        if self._sentinels:
+            numbers = self._without_sentinels(numbers)
         numeric = decode.float32(numbers.reshape(count, len(schema.numeric)))
         categorical = np.empty((count, len(schema.categorical)), dtype=object)
         for column, (get, categories) in enumerate(zip(self._categorical, self._categories, strict=True)):
@@ -85,6 +89,14 @@ class RowDecoder:
         for column, (get, field) in enumerate(zip(self._datetime, schema.datetime, strict=True)):
             datetime[:, column] = [self._moment(get(row), field) for row in rows]
         return Groups(numeric, categorical, datetime)
+
+    def _without_sentinels(self, numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """`numbers` (N, F) with NaN for those that mean missing; ValueError where a value is required."""
+        plain = [field.kind == "numeric" for field in self._schema.numeric]
+        missing = np.isin(numbers, self._sentinels) & plain
+        if any(field.required and missing[:, index].any() for index, field in enumerate(self._schema.numeric)):
+            raise ValueError("missing")
+        return np.where(missing, np.nan, numbers)
 
     def _moment(self, text: str | None, field: Field) -> int:
         trimmed = None if text is None else text.strip()
@@ -136,7 +148,9 @@ class RowDecoder:
                 finite = math.isfinite(float(value))
             except OverflowError:
                 finite = False
-            return None if finite else ("non_finite", "expected a finite number")
+            if not finite:
+                return "non_finite", "expected a finite number"
+            return ("missing", "a value is required") if field.required and value in self._sentinels else None
         if field.kind == "boolean":
             return None if isinstance(value, bool) else wrong
         if not isinstance(value, str):

@@ -46,9 +46,7 @@ def read(path: Path, *, delimiter: str | None = None) -> pa.Table:
 
 def stream(path: Path, *, delimiter: str | None = None, rows: int = 65_536) -> Iterator[pa.Table]:
     """The table in parts of at most `rows` rows (at least one part), in order; raises as `read` does."""
-    kind = suffix(path)
-    if not path.is_file():
-        raise InputError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
+    kind = _kind_of_file(path)
     parts = _parts(path, kind, delimiter, rows)
     first = next(parts, None)
     if first is None or not len(first):
@@ -57,20 +55,25 @@ def stream(path: Path, *, delimiter: str | None = None, rows: int = 65_536) -> I
     yield from parts
 
 
+def _kind_of_file(path: Path) -> str:
+    if not path.is_file():
+        raise InputError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
+    return suffix(path)
+
+
 def _parts(path: Path, kind: str, delimiter: str | None, rows: int) -> Iterator[pa.Table]:
     try:
         if kind == ".parquet":
             yield from _parquet(path, rows)
         elif kind in (".npy", ".npz"):
-            table = pa.table(dict(_arrays(path, kind)))
+            table = from_arrays(path, load_arrays(path))
             yield from (table.slice(start, rows) for start in range(0, len(table), rows))
         else:
             yield from _text(path, kind, delimiter, rows)
     except InputError:
         raise
-    except (pa.ArrowException, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        reason = "no NumPy array file, or one of objects" if "pickle" in str(error) else error
-        raise InputError(f"{path}: not readable as {kind}: {reason}") from error
+    except (pa.ArrowException, OSError, EOFError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: not readable as {kind}: {error}") from error
 
 
 def _parquet(path: Path, rows: int) -> Iterator[pa.Table]:
@@ -80,25 +83,36 @@ def _parquet(path: Path, rows: int) -> Iterator[pa.Table]:
             yield pa.Table.from_batches([batch])
 
 
-def _arrays(path: Path, kind: str) -> Iterator[tuple[str, pa.Array]]:
-    """Columns of arrays: matrices give NAME0, NAME1, … (`X` and lone arrays: x0, x1, …), vectors their name."""
-    if kind == ".npy":
+def load_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of a .npy or .npz file by name, a lone one as `X`; raises InputError as `read` does."""
+    kind = _kind_of_file(path)
+    try:
+        if kind == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
         whole = np.load(path, allow_pickle=False)
-        arrays = {name: whole[name] for name in whole.dtype.names} if whole.dtype.names else {"X": whole}
-    else:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        return {name: whole[name] for name in whole.dtype.names} if whole.dtype.names else {"X": whole}
+    except (OSError, EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+        reason = "no NumPy array file, or one of objects" if "pickle" in str(error) else error
+        raise InputError(f"{path}: not readable as {kind}: {reason}") from error
+
+
+def from_arrays(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> pa.Table:
+    """Columns of arrays: matrices give NAME0, NAME1, … (`X`: x0, x1, …), vectors their name; InputError names `path`."""
     lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
         raise InputError(f"{path}: expected arrays of one length, found {lengths}")
+    columns: list[tuple[str, pa.Array]] = []
     for name, array in arrays.items():
         if array.ndim not in (1, 2):
             raise InputError(f"{path}: {name}: expected one or two dimensions, found shape {array.shape}")
         if array.ndim == 1:
-            yield name, _column(array)
+            columns.append((name, _column(array)))
         else:
             stem = "x" if name == "X" else name
-            yield from ((f"{stem}{index}", _column(array[:, index])) for index in range(array.shape[1]))
+            columns += ((f"{stem}{index}", _column(array[:, index])) for index in range(array.shape[1]))
+    _check_names(path, [name for name, _ in columns])
+    return pa.table(dict(columns))
 
 
 def _column(array: npt.NDArray[Any]) -> pa.Array:

@@ -1,0 +1,74 @@
+"""Bins: every value falls in exactly one, frequent values have their own, fractions are never zero."""
+
+import numpy as np
+import pytest
+
+from dle_bundle.groups import MISSING_TIME, Groups
+from dle_bundle.reference import category_bins, columns, number_bins
+from dle_bundle.schema import Field, Outputs, Schema
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize(
+    ("values", "inner"),
+    [
+        (RNG.normal(size=1000), 10),
+        ((RNG.random(1000) < 0.03).astype(float), 2),
+        (RNG.integers(0, 5, 1000).astype(float), 5),
+        (np.where(RNG.random(1000) < 0.8, 0, RNG.exponential(10, 1000)), 3),
+        (np.full(10, 3.0), 1),
+        (np.full(10, np.nan), 1),
+    ],
+)
+def test_number_bins(values: np.ndarray, inner: int) -> None:
+    bins = number_bins(values.astype(np.float32))
+    assert len(bins.names) == len(bins.fractions) == inner + 3
+    assert len(set(bins.names)) == len(bins.names)
+    assert min(bins.fractions) > 0
+    assert sum(bins.fractions) == pytest.approx(1)
+    counts = bins.count_numbers(values.astype(np.float32))
+    assert counts.sum() == len(values)
+    assert counts[0] == counts[-2] == 0, "training values are neither below nor above"
+    assert counts[-1] == np.isnan(values).sum()
+
+
+def test_values_beyond_training_are_below_and_above() -> None:
+    bins = number_bins(np.arange(100, dtype=np.float32))
+    counts = bins.count_numbers(np.array([-1, 99, 99.5, np.nan], dtype=np.float32))
+    assert (counts[0], counts[-3], counts[-2], counts[-1]) == (1, 1, 1, 1)
+
+
+def test_category_bins_keep_the_most_frequent() -> None:
+    known = tuple(f"c{index}" for index in range(40))
+    values = np.array(["c39"] * 5 + ["c0", ""], dtype=object)
+    bins = category_bins(values, known)
+    assert len(bins.names) == 32
+    assert bins.names[:2] == ("c39", "c0")
+    counts = dict(
+        zip(bins.names, bins.count_categories(np.array(["c39", "c38", "", "new"], dtype=object)), strict=True)
+    )
+    assert {name: count for name, count in counts.items() if count} == {"c39": 1, "other": 1, "missing": 1, "unseen": 1}
+
+
+def test_a_category_named_missing_keeps_its_own_bin() -> None:
+    bins = category_bins(np.array(["missing"], dtype=object), ("missing",))
+    assert bins.names == ("missing", "other", "(missing)", "unseen")
+
+
+def test_columns_come_in_schema_order() -> None:
+    schema = Schema(
+        inputs=(
+            Field(name="c", kind="categorical", required=False),
+            Field(name="t", kind="datetime", required=False),
+            Field(name="n", kind="numeric", required=False),
+        ),
+        outputs=Outputs(target="y", task="regression"),
+    )
+    groups = Groups(
+        np.array([[1.0]], dtype=np.float32), np.array([["x"]], dtype=object), np.array([[MISSING_TIME]], dtype=np.int64)
+    )
+    found = {field.name: values[0] for field, values in columns(groups, schema)}
+    assert list(found) == ["c", "t", "n"]
+    assert (found["c"], found["n"]) == ("x", 1.0)
+    assert np.isnan(found["t"])

@@ -1,0 +1,96 @@
+"""JSON bodies: groups when they fit the schema, every fault of every row when they do not."""
+
+import numpy as np
+import pytest
+
+from dle_bundle.errors import RowFaults
+from dle_bundle.groups import MISSING_TIME
+from dle_bundle.rows import RowDecoder
+from dle_bundle.schema import Field, Outputs, Schema
+
+SCHEMA = Schema(
+    inputs=(
+        Field(name="age", kind="numeric", required=True),
+        Field(name="work class", kind="categorical", required=True, categories=("Private", "State-gov")),
+        Field(name="income", kind="numeric", required=False),
+        Field(name="code", kind="categorical", required=False, categories=("1", "2"), json_type="integer"),
+        Field(name="member", kind="boolean", required=False),
+        Field(name="since", kind="datetime", required=False, date_format="%d.%m.%Y"),
+    ),
+    outputs=Outputs(target="y", task="binary", classes=("no", "yes")),
+)
+DECODER = RowDecoder(SCHEMA)
+
+
+def faults(body: bytes) -> list[tuple[int | None, str | None, str]]:
+    with pytest.raises(RowFaults) as raised:
+        DECODER.decode(body)
+    return [(fault.row, fault.field, fault.code) for fault in raised.value.faults]
+
+
+def test_rows_become_groups_in_schema_order() -> None:
+    groups = DECODER.decode(
+        b'{"rows": [{"age": 39, "work class": " State-gov ", "code": 2, "member": true, "since": "02.01.1970"},'
+        b' {"work class": "new", "age": 1e300, "income": null, "code": "x", "since": " NA "}]}'
+    )
+    assert groups.numeric.dtype == np.float32
+    np.testing.assert_array_equal(
+        groups.numeric, np.array([[39, np.nan, 1], [np.finfo(np.float32).max, np.nan, np.nan]], dtype=np.float32)
+    )
+    assert groups.categorical.tolist() == [["State-gov", "2"], ["new", "x"]]
+    assert groups.datetime.tolist() == [[86_400], [MISSING_TIME]]
+
+
+def test_no_rows_are_no_fault() -> None:
+    groups = DECODER.decode(b'{"rows": []}')
+    assert (len(groups), groups.numeric.shape, groups.categorical.shape) == (0, (0, 3), (0, 2))
+
+
+def test_all_faults_of_all_rows_at_once() -> None:
+    body = (
+        b'{"rows": [{"age": "1", "work class": "?", "incom": 1},'
+        b" 7,"
+        b' {"age": NaN, "work class": 5, "income": 1e999, "code": true, "member": 1, "since": "soon"}]}'
+    )
+    assert faults(body) == [
+        (0, "incom", "unknown"),
+        (0, "age", "type"),
+        (0, "work class", "missing"),
+        (1, None, "type"),
+        (2, "age", "non_finite"),
+        (2, "work class", "type"),
+        (2, "income", "non_finite"),
+        (2, "code", "type"),
+        (2, "member", "type"),
+        (2, "since", "type"),
+    ]
+
+
+def test_an_unknown_field_names_its_nearest() -> None:
+    with pytest.raises(RowFaults, match="did you mean 'income'"):
+        DECODER.decode(b'{"rows": [{"age": 1, "work class": "a", "incom": 1}]}')
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"", (None, None, "json")),
+        (b"[", (None, None, "json")),
+        (b"\xff", (None, None, "json")),
+        (b'{"rows": ' + b"[" * 100_000, (None, None, "json")),
+        (b'{"rows": [{"age": ' + b"9" * 5000 + b', "work class": "a"}]}', (None, None, "json")),
+        (b'{"rows": [{"age": 1, "work class": "\\ud800"}]}', (None, None, "json")),
+        (b"[]", (None, None, "type")),
+        (b"{}", (None, "rows", "missing")),
+        (b'{"rows": {}}', (None, "rows", "type")),
+        (b'{"rows": [], "x": 1}', (None, "x", "unknown")),
+    ],
+)
+def test_bodies_that_are_no_rows(body: bytes, expected: tuple[int | None, str | None, str]) -> None:
+    assert faults(body) == [expected]
+
+
+def test_a_required_date_that_is_spelt_missing_is_a_fault() -> None:
+    schema = Schema(inputs=(Field(name="t", kind="datetime", required=True),), outputs=SCHEMA.outputs)
+    with pytest.raises(RowFaults, match="row 0, 't': a value is required"):
+        RowDecoder(schema).decode(b'{"rows": [{"t": "null"}]}')

@@ -1,0 +1,113 @@
+"""Files as tables, and a clear word with the line for each way in which a file can be wrong."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from dle_bundle import tables
+from dle_bundle.errors import InputError
+
+
+def written(folder: Path, name: str, content: bytes) -> Path:
+    path = folder / name
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.csv", b"a, b\n1,x\n2,y\n"),
+        ("t.csv", b"\xef\xbb\xbfa,b\r\n1,x\r\n\r\n2,y\r\n"),
+        ("t.csv", b'"a","b"\n"1","x"\n"2",y'),
+        ("t.CSV.GZ", gzip.compress(b"a,b\n1,x\n2,y\n")),
+        ("t.tsv", b"a\tb\n1\tx\n2\ty\n"),
+        ("t.txt", b"a;b\n1;x\n2;y\n"),
+        ("t.txt", b"a|b\n1|x\n2|y\n"),
+    ],
+)
+def test_delimited_text_stays_text(tmp_path: Path, name: str, content: bytes) -> None:
+    table = tables.read(written(tmp_path, name, content))
+    assert table.to_pydict() == {"a": ["1", "2"], "b": ["x", "y"]}
+
+
+def test_a_delimiter_can_be_given(tmp_path: Path) -> None:
+    assert tables.read(written(tmp_path, "t.csv", b"a#b\n1#2\n"), delimiter="#").column_names == ["a", "b"]
+
+
+def test_an_unnamed_column_gets_a_name(tmp_path: Path) -> None:
+    assert tables.read(written(tmp_path, "t.csv", b",a\n0,5\n")).column_names == ["unnamed_1", "a"]
+
+
+def test_quoted_values_may_hold_delimiters_and_lines(tmp_path: Path) -> None:
+    table = tables.read(written(tmp_path, "t.csv", b'a,b\n"x,\ny",4\n'))
+    assert table.to_pydict() == {"a": ["x,\ny"], "b": ["4"]}
+
+
+def test_parquet_keeps_types_and_is_read_in_parts(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    pyarrow.parquet.write_table(pa.table({"a": range(10)}), path)
+    assert [len(part) for part in tables.stream(path, rows=4)] == [4, 4, 2]
+    assert tables.read(path).schema.field("a").type == pa.int64()
+
+
+def test_arrays_become_columns(tmp_path: Path) -> None:
+    np.save(tmp_path / "t.npy", np.array([[1.0, 2.0], [3.0, 4.0]]))
+    assert tables.read(tmp_path / "t.npy").to_pydict() == {"x0": [1.0, 3.0], "x1": [2.0, 4.0]}
+    np.savez(tmp_path / "t.npz", X=np.eye(2), y=np.array(["a", "b"]))
+    assert tables.read(tmp_path / "t.npz").to_pydict() == {"x0": [1.0, 0.0], "x1": [0.0, 1.0], "y": ["a", "b"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.xlsx", b"", "expected a file ending in"),
+        ("t.csv", b"", "empty file"),
+        ("t.csv", b"a,b\n", "no rows"),
+        ("t.csv", b"a,a\n1,2\n", "'a' stands 2 times"),
+        ("t.csv", b"a,b\n1,2\n3\n", "not readable as .csv: line 3: Expected 2 columns, got 1"),
+        ("t.csv", b"a,b\n1,\xe9\n", "line 2: expected UTF-8 text, found byte 0xe9"),
+        ("t.csv", b"a,b\n1,\x00\n", "line 2: binary data"),
+        ("t.csv.gz", b"plain", "not readable as .csv.gz"),
+        ("t.parquet", b"plain", "not readable as .parquet"),
+        ("t.npy", b"plain", "not readable as .npy: no NumPy array file"),
+        ("t.npz", b"plain", "not readable as .npz: no NumPy array file"),
+    ],
+)
+def test_unreadable_files(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    with pytest.raises(InputError) as raised:
+        tables.read(written(tmp_path, name, content))
+    assert message in str(raised.value)
+    assert raised.value.exit_code == 2
+
+
+def test_truncated_gzip(tmp_path: Path) -> None:
+    path = written(
+        tmp_path, "t.csv.gz", gzip.compress(b"a,b\n" + np.random.default_rng(0).bytes(4000).hex().encode())[:-900]
+    )
+    with pytest.raises(InputError, match=r"not readable as \.csv\.gz"):
+        tables.read(path)
+
+
+def test_the_line_of_a_late_fault(tmp_path: Path) -> None:
+    path = written(tmp_path, "t.csv", b"a,b\n" + b"1,2\n" * 100_000 + b"1,2,3\n")
+    with pytest.raises(InputError, match="line 100002"):
+        tables.read(path)
+
+
+def test_no_such_file_and_folders(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        tables.read(tmp_path / "none.csv")
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(InputError, match="is a folder"):
+        tables.read(tmp_path / "folder.csv")
+
+
+def test_arrays_of_different_lengths(tmp_path: Path) -> None:
+    np.savez(tmp_path / "t.npz", X=np.eye(2), y=np.arange(3))
+    with pytest.raises(InputError, match="expected arrays of one length"):
+        tables.read(tmp_path / "t.npz")
