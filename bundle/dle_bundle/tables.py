@@ -130,7 +130,8 @@ def _text(path: Path, kind: str, delimiter: str | None, rows: int) -> Iterator[p
     _check_names(path, names)
     try:
         reader = pyarrow.csv.open_csv(
-            path,
+            # told outright, since a guess by the suffix would miss .GZ
+            pa.input_stream(path, compression="gzip" if kind.endswith(".gz") else None),
             # row numbers in error messages need the single-threaded parser
             read_options=pyarrow.csv.ReadOptions(column_names=names, skip_rows=1, block_size=_BLOCK, use_threads=False),
             parse_options=pyarrow.csv.ParseOptions(delimiter=separator, newlines_in_values=True),

@@ -63,7 +63,7 @@ def test_categories_from_any_type(column: pa.Array, texts: list[str]) -> None:
     "column",
     [
         pa.array(["1970-01-02", None, "1969-12-31T23:59:59.5"]),
-        pa.array([datetime(1970, 1, 2), None, datetime(1969, 12, 31, 23, 59, 59, 500_000)]),
+        pa.array([86_400_000, None, -500], pa.timestamp("ms")),
         pa.array(
             [
                 datetime(1970, 1, 2, 1, tzinfo=timezone(timedelta(hours=1))),
@@ -110,7 +110,7 @@ def test_an_absent_optional_column_is_missing_in_every_row() -> None:
 
 
 def test_a_date_column_holds_no_numbers() -> None:
-    _, faults = to_groups(pa.table({"a": pa.array([datetime(2020, 1, 1)])}), one("numeric"))
+    _, faults = to_groups(pa.table({"a": pa.array([0], pa.timestamp("s"))}), one("numeric"))
     assert [fault.code for fault in faults] == ["type"]
 
 
