@@ -1,0 +1,13 @@
+"""Where tensors live: decided here, by `device` in the configuration, and nowhere else."""
+
+import torch
+
+from dle_bundle.errors import InputError
+
+
+def choose(name: str) -> torch.device:
+    """The device for auto, cpu or cuda. Raises InputError for cuda without a usable device."""
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise InputError("device cuda: PyTorch finds no CUDA device here; use --device cpu or auto")
+    return torch.device("cuda" if available and name != "cpu" else "cpu")

@@ -1,0 +1,1 @@
+"""Networks: one encoder per group of inputs, concatenated, then a head."""

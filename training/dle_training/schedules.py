@@ -1,0 +1,56 @@
+"""How the learning rate changes: pure functions of the progress, which carry no state and so need no checkpoint."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dle_training.config import ScheduleConfig
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleEntry:
+    """A schedule that can be chosen by name.
+
+    `factor(config, gamma, epoch, epochs)` is what the peak learning rate is multiplied by; `epoch` counts the passes
+    over the training part that are done, with a fraction within a pass, and `epochs` those that there will be.
+    `gamma` is the schedule's own default for `schedule.gamma`.
+    """
+
+    name: str
+    description: str
+    gamma: float
+    factor: Callable[[ScheduleConfig, float, float, int], float]
+
+
+def _constant(config: ScheduleConfig, gamma: float, epoch: float, epochs: int) -> float:
+    return 1.0
+
+
+def _step(config: ScheduleConfig, gamma: float, epoch: float, epochs: int) -> float:
+    return math.pow(gamma, epoch // config.step_epochs)
+
+
+def _exponential(config: ScheduleConfig, gamma: float, epoch: float, epochs: int) -> float:
+    return math.pow(gamma, epoch)
+
+
+def _cosine(config: ScheduleConfig, gamma: float, epoch: float, epochs: int) -> float:
+    half_wave = 0.5 * (1 + math.cos(math.pi * min(epoch / epochs, 1.0)))
+    return config.final_fraction + (1 - config.final_fraction) * half_wave
+
+
+SCHEDULES = {
+    entry.name: entry
+    for entry in (
+        ScheduleEntry("cosine", "Half a cosine wave from the peak down to final_fraction of it.", 1.0, _cosine),
+        ScheduleEntry("constant", "The peak learning rate throughout.", 1.0, _constant),
+        ScheduleEntry("step", "Multiplied by gamma (0.3) after every step_epochs epochs.", 0.3, _step),
+        ScheduleEntry("exponential", "Multiplied by gamma (0.9) in the course of each epoch.", 0.9, _exponential),
+    )
+}
+
+
+def factor(config: ScheduleConfig, epoch: float, epochs: int) -> float:
+    """What to multiply the peak learning rate by after `epoch` of `epochs` passes: a number in [0, 1]."""
+    entry = SCHEDULES[config.name]
+    return entry.factor(config, entry.gamma if config.gamma is None else config.gamma, epoch, epochs)

@@ -1,0 +1,122 @@
+"""Everything that a run of the loop needs to continue as if it had never stopped, as one object."""
+
+import hashlib
+from pathlib import Path
+
+import msgspec
+import torch
+from torch import Tensor, optim
+
+from dle_bundle.errors import InputError
+from dle_training import checkpoint
+from dle_training.listeners import EpochRecord
+from dle_training.models._base import Network
+
+
+class Progress(msgspec.Struct, kw_only=True):
+    """How far the loop has come: the readable half of a checkpoint.
+
+    `epoch` counts finished epochs, `step` the steps done in the one after them, on which `seconds` were spent.
+    `data` is a digest of the targets, in order, by which another data set is noticed.
+    """
+
+    data: str
+    epoch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    best_epoch: int = 0
+    best_score: float | None = None
+    history: list[EpochRecord] = msgspec.field(default_factory=list)
+    finished: bool = False
+
+
+class TrainingState:
+    """Weights, optimizer, random generators, the running loss, the best weights so far, and the progress.
+
+    `shuffle` draws the order of the rows and nothing else; `epoch_start` is its state before the current epoch's
+    order, so that the order is drawn again rather than stored. Saving copies and draws nothing, so the arithmetic is
+    the same whenever and however often it happens.
+    """
+
+    def __init__(self, network: Network, optimizer: optim.Optimizer, seed: int, data: str) -> None:
+        self.network = network
+        self.optimizer = optimizer
+        self.device = next(network.parameters()).device
+        torch.manual_seed(seed)  # dropout
+        self.shuffle = torch.Generator().manual_seed(seed)
+        self.epoch_start = self.shuffle.get_state()
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.best_weights = self._weights()
+        self.progress = Progress(data=data)
+
+    def draw_order(self, rows: int) -> Tensor:
+        """The order (rows,) of the current epoch, the same after a resumption in its middle."""
+        self.shuffle.set_state(self.epoch_start)
+        return torch.randperm(rows, generator=self.shuffle).to(self.device)
+
+    def next_epoch(self, record: EpochRecord, improved: bool) -> None:
+        """Close the epoch with its record; its weights become the best ones if it improved."""
+        progress = self.progress
+        progress.history.append(record)
+        progress.epoch, progress.step, progress.seconds = record.epoch, 0, 0.0
+        if improved:
+            progress.best_epoch, progress.best_score = record.epoch, record.metric
+            self.best_weights = self._weights()
+        self.loss_sum.zero_()
+        self.epoch_start = self.shuffle.get_state()
+
+    def save(self, path: Path) -> None:
+        """Write the state; see `checkpoint` for what a crash leaves."""
+        tensors = {
+            "generator.shuffle": self.epoch_start,
+            "generator.cpu": torch.get_rng_state(),
+            "loss_sum": self.loss_sum,
+            **{f"network.{name}": tensor for name, tensor in self.network.state_dict().items()},
+            **{f"best.{name}": tensor for name, tensor in self.best_weights.items()},
+            **{
+                f"optimizer.{index}.{name}": value
+                for index, values in self.optimizer.state_dict()["state"].items()
+                for name, value in values.items()
+                if isinstance(value, Tensor)
+            },
+        }
+        if self.device.type == "cuda":
+            tensors["generator.cuda"] = torch.cuda.get_rng_state(self.device)
+        checkpoint.write(path, tensors, self.progress)
+
+    def restore(self, path: Path) -> None:
+        """Continue from what `save` wrote. Raises InputError where it belongs to another model or other data."""
+        tensors, progress = checkpoint.read(path, Progress)
+        if progress.data != self.progress.data:
+            raise InputError(f"{path} was trained on other data: the targets differ; train into a new directory")
+        parts: dict[str, dict[str, Tensor]] = {"network": {}, "best": {}, "optimizer": {}, "generator": {}}
+        for name, tensor in tensors.items():
+            part, _, rest = name.partition(".")
+            parts.setdefault(part, {})[rest] = tensor
+        try:
+            self.network.load_state_dict(parts["network"])
+        except RuntimeError as error:
+            raise InputError(f"{path} holds another model: {str(error).splitlines()[-1].strip()}") from None
+        self.best_weights = {name: tensor.to(self.device) for name, tensor in parts["best"].items()}
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in parts["optimizer"].items():
+            index, _, rest = name.partition(".")
+            state.setdefault(int(index), {})[rest] = tensor
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        self.loss_sum.copy_(tensors["loss_sum"])
+        self.epoch_start = parts["generator"]["shuffle"]
+        torch.set_rng_state(parts["generator"]["cpu"])
+        if self.device.type == "cuda" and "cuda" in parts["generator"]:
+            torch.cuda.set_rng_state(parts["generator"]["cuda"], self.device)
+        self.progress = progress
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
+
+
+def digest(*targets: Tensor) -> str:
+    """A short digest of target tensors, in order."""
+    together = hashlib.blake2b(digest_size=16)
+    for tensor in targets:
+        together.update(tensor.cpu().numpy().tobytes())
+    return together.hexdigest()
