@@ -4,28 +4,21 @@ A well-formed body is decoded by a msgspec decoder built from the schema, straig
 fails, or a required value turns out to be missing, is the body read again by the slow walk that finds all faults.
 """
 
-import json
-import math
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from dle_bundle import decode
-from dle_bundle.errors import Fault, RowFaults, nearest
+from dle_bundle.errors import InputError, RowFaults
 from dle_bundle.groups import MISSING_TIME, Groups
+from dle_bundle.row_faults import FaultFinder
 from dle_bundle.schema import Field, Schema
 
 _JSON_TYPES: dict[str, Any] = {"numeric": float, "boolean": bool, "datetime": str}
-_EXPECTED = {
-    "numeric": "a number",
-    "boolean": "true or false",
-    "datetime": "an ISO 8601 date-time string",
-    "categorical": "a string",
-}
 
 
 def _json_type(field: Field) -> Any:
@@ -33,8 +26,20 @@ def _json_type(field: Field) -> Any:
     return plain if field.required else plain | None
 
 
-def _expected(field: Field) -> str:
-    return "a string or a whole number" if field.json_type == "integer" else _EXPECTED[field.kind]
+class TooManyRows(InputError):
+    """A request of more rows than the decoder takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Valid rows, a list a group: quick to gather from many requests before arrays are made of all at once."""
+
+    numeric: list[Sequence[float | None]]
+    categorical: list[list[str]]
+    datetime: list[list[int]]
+
+    def __len__(self) -> int:
+        return len(self.numeric)
 
 
 class RowDecoder:
@@ -45,9 +50,10 @@ class RowDecoder:
         groups = RowDecoder(schema).decode(b'{"rows": [{"age": 39}]}')
     """
 
-    def __init__(self, schema: Schema) -> None:
+    def __init__(self, schema: Schema, most_rows: int | None = None) -> None:
         self._schema = schema
-        self._fields = {field.name: field for field in schema.inputs}
+        self._most_rows = most_rows
+        self._finder = FaultFinder(schema)
         self._categories = [_Categories(field, frozenset(schema.na_values)) for field in schema.categorical]
         # attributes are f0, f1, … and renamed, since a column's name need not be an identifier
         slots = {field.name: f"f{index}" for index, field in enumerate(schema.inputs)}
@@ -62,41 +68,65 @@ class RowDecoder:
         body = msgspec.defstruct("Body", [("rows", list[row])], forbid_unknown_fields=True, gc=False)  # type: ignore[valid-type]
         self._decoder = msgspec.json.Decoder(body)
         self._numeric = _getter([slots[field.name] for field in schema.numeric])
-        self._categorical = [attrgetter(slots[field.name]) for field in schema.categorical]
-        self._sentinels = decode.missing_numbers(schema.na_values)
-        self._datetime = [attrgetter(slots[field.name]) for field in schema.datetime]
+        self._categorical = _getter([slots[field.name] for field in schema.categorical])
+        self._datetime = _getter([slots[field.name] for field in schema.datetime])
+        self._sentinels = frozenset(decode.missing_numbers(schema.na_values))
 
     def decode(self, body: bytes) -> Groups:
         """Groups of the rows in `body`, in order; raises RowFaults with every fault of every row."""
+        return self.groups([self.rows(body)])
+
+    def rows(self, body: bytes) -> Rows:
+        """The rows in `body`, valid and in order; raises RowFaults with every fault of every row."""
         try:
-            rows = self._decoder.decode(body).rows  # type: ignore[attr-defined]
-            return self._assemble(rows)
+            return self._checked(self._decoder.decode(body).rows)  # type: ignore[attr-defined]
+        except TooManyRows:
+            raise
         except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
-            faults = list(self._faults(body))
-            # the walk reads JSON by another parser; what only the fast one refuses is reported in its words
-            raise RowFaults(faults or [Fault(None, None, "json", str(error))]) from None
+            raise RowFaults(self._finder.find(body, str(error))) from None
 
-    def _assemble(self, rows: list[Any]) -> Groups:
+    def groups(self, parts: Sequence[Rows]) -> Groups:
+        """Groups of all rows of all parts, in order."""
+        rows = parts[0] if len(parts) == 1 else _joined(parts)
         schema, count = self._schema, len(rows)
-        numbers = np.array([self._numeric(row) for row in rows], dtype=np.float64)
-        if self._sentinels:
-            numbers = self._without_sentinels(numbers)
-        numeric = decode.float32(numbers.reshape(count, len(schema.numeric)))
-        categorical = np.empty((count, len(schema.categorical)), dtype=object)
-        for column, (get, categories) in enumerate(zip(self._categorical, self._categories, strict=True)):
-            categorical[:, column] = [categories.text(get(row)) for row in rows]
-        datetime = np.empty((count, len(schema.datetime)), dtype=np.int64)
-        for column, (get, field) in enumerate(zip(self._datetime, schema.datetime, strict=True)):
-            datetime[:, column] = [self._moment(get(row), field) for row in rows]
-        return Groups(numeric, categorical, datetime)
+        numbers = np.array(rows.numeric, dtype=np.float64).reshape(count, len(schema.numeric))
+        categorical = np.array(rows.categorical, dtype=object).reshape(count, len(schema.categorical))
+        datetime = np.array(rows.datetime, dtype=np.int64).reshape(count, len(schema.datetime))
+        return Groups(decode.float32(numbers), categorical, datetime)
 
-    def _without_sentinels(self, numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """`numbers` (N, F) with NaN for those that mean missing; ValueError where a value is required."""
-        plain = [field.kind == "numeric" for field in self._schema.numeric]
-        missing = np.isin(numbers, self._sentinels) & plain
-        if any(field.required and missing[:, index].any() for index, field in enumerate(self._schema.numeric)):
-            raise ValueError("missing")
-        return np.where(missing, np.nan, numbers)
+    def _checked(self, rows: list[Any]) -> Rows:
+        """Values as the groups take them; ValueError when one is not fit, which one is for the slow walk to say."""
+        self._check_count(rows)
+        numeric = [self._numeric(row) for row in rows]
+        if self._sentinels:
+            numeric = [self._without_sentinels(values) for values in numeric]
+        categories, fields = self._categories, self._schema.datetime
+        return Rows(
+            numeric,
+            [[column[value] for column, value in zip(categories, self._categorical(row), strict=True)] for row in rows]
+            if categories
+            else [],
+            [
+                [self._moment(text, field) for text, field in zip(self._datetime(row), fields, strict=True)]
+                for row in rows
+            ]
+            if fields
+            else [],
+        )
+
+    def _check_count(self, rows: list[Any]) -> None:
+        if self._most_rows is not None and len(rows) > self._most_rows:
+            raise TooManyRows(f"expected at most {self._most_rows:,} rows in a request, found {len(rows):,}")
+
+    def _without_sentinels(self, values: tuple[float | None, ...]) -> list[float | None]:
+        """The numbers of one row with None for those that mean missing; ValueError where a value is required."""
+        kept: list[float | None] = list(values)
+        for index, (value, field) in enumerate(zip(values, self._schema.numeric, strict=True)):
+            if field.kind == "numeric" and value in self._sentinels:
+                if field.required:
+                    raise ValueError("missing")
+                kept[index] = None
+        return kept
 
     def _moment(self, text: str | None, field: Field) -> int:
         trimmed = None if text is None else text.strip()
@@ -106,85 +136,36 @@ class RowDecoder:
             return MISSING_TIME
         return decode.epoch_seconds(trimmed, field.date_format)
 
-    def _faults(self, body: bytes) -> Iterator[Fault]:
-        try:
-            document = json.loads(body)
-        except (ValueError, RecursionError) as error:
-            yield Fault(None, None, "json", f"not readable as JSON: {error}")
-            return
-        if not isinstance(document, dict):
-            yield Fault(None, None, "type", f'expected an object {{"rows": […]}}, got {_kind(document)}')
-            return
-        for name in (key for key in document if key != "rows"):
-            yield Fault(None, name, "unknown", 'unknown key beside "rows"')
-        rows = document.get("rows")
-        if rows is None:
-            yield Fault(None, "rows", "missing", 'the key "rows" is absent or null')
-        elif not isinstance(rows, list):
-            yield Fault(None, "rows", "type", f"expected an array of objects, got {_kind(rows)}")
-        else:
-            for index, row in enumerate(rows):
-                yield from self._row_faults(index, row)
 
-    def _row_faults(self, index: int, row: Any) -> Iterator[Fault]:
-        if not isinstance(row, dict):
-            yield Fault(index, None, "type", f"expected an object, got {_kind(row)}")
-            return
-        for name in (key for key in row if key not in self._fields):
-            yield Fault(index, name, "unknown", f"no such input{nearest(name, self._fields)}")
-        for field in self._schema.inputs:
-            fault = self._value_fault(row.get(field.name), field)
-            if fault:
-                yield Fault(index, field.name, *fault)
+class _Categories(dict[str | int | None, str]):
+    """From a value of one column to the text that the graph takes, `""` = missing; known ones take one look-up.
 
-    def _value_fault(self, value: Any, field: Field) -> tuple[str, str] | None:
-        if value is None:
-            return ("missing", "a value is required") if field.required else None
-        wrong = "type", f"expected {_expected(field)}, got {_kind(value)}"
-        if field.kind == "numeric":
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                return wrong
-            try:
-                finite = math.isfinite(float(value))
-            except OverflowError:
-                finite = False
-            if not finite:
-                return "non_finite", "expected a finite number"
-            return ("missing", "a value is required") if field.required and value in self._sentinels else None
-        if field.kind == "boolean":
-            return None if isinstance(value, bool) else wrong
-        if not isinstance(value, str):
-            integer = field.json_type == "integer" and isinstance(value, int) and not isinstance(value, bool)
-            return None if integer else wrong
-        if value.strip() in self._schema.na_values:
-            return ("missing", "a value is required") if field.required else None
-        if field.kind == "datetime":
-            try:
-                decode.epoch_seconds(value.strip(), field.date_format)
-            except (ValueError, OverflowError) as error:
-                return "type", str(error)
-        return None
-
-
-class _Categories:
-    """The text of one column's categories; known ones take one dictionary look-up."""
+    ValueError when a value is missing but required.
+    """
 
     def __init__(self, field: Field, na_values: frozenset[str]) -> None:
-        self._known: dict[Any, str] = {value: value for value in field.categories or ()}
+        super().__init__((value, value) for value in field.categories or () if value not in na_values)
+        if not field.required:
+            self[None] = ""
         self._na_values = na_values
         self._required = field.required
 
-    def text(self, value: str | int | None) -> str:
-        """`value` as the graph takes it, `""` when missing; ValueError when missing but required."""
-        known = self._known.get(value)
-        if known is not None:
-            return known
+    def __missing__(self, value: str | int | None) -> str:
+        # not kept, for what clients send has no end
         text = "" if value is None else decode.category(value)
-        if text in self._na_values:
+        if text in self._na_values or not text:
             if self._required:
                 raise ValueError("missing")
             return ""
         return text
+
+
+def _joined(parts: Sequence[Rows]) -> Rows:
+    return Rows(
+        [row for part in parts for row in part.numeric],
+        [row for part in parts for row in part.categorical],
+        [row for part in parts for row in part.datetime],
+    )
 
 
 def _getter(slots: list[str]) -> Any:
@@ -192,9 +173,3 @@ def _getter(slots: list[str]) -> Any:
     if len(slots) > 1:
         return attrgetter(*slots)
     return (lambda row: (getattr(row, slots[0]),)) if slots else (lambda row: ())
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "an array", str: "a string", bool: "a truth value", type(None): "null"}
-    kind = names.get(type(value), "a number")
-    return f"{kind} ({value!r:.40})" if isinstance(value, str | int | float) else kind

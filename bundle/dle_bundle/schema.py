@@ -33,7 +33,7 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     kind: Kind
     required: bool
     unit: str | None = None
-    observed_range: tuple[float, float] | tuple[str, str] | None = None
+    observed_range: tuple[float | str, float | str] | None = None
     categories: tuple[str, ...] | None = None
     json_type: Literal["string", "integer"] = "string"
     date_format: str | None = None

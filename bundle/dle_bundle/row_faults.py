@@ -1,0 +1,129 @@
+"""Every fault of every row of a body that the fast decoder refused: the slow walk, taken only then.
+
+It reads JSON by Python's own parser and says for each value what the schema expects and what was found.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from dle_bundle import decode
+from dle_bundle.errors import Fault, nearest
+from dle_bundle.schema import Field, Schema
+
+MOST_FAULTS = 10_000
+"""So many are told of one body: a hostile one can hold millions, and the report of them would be larger still."""
+_SUGGESTIONS = 100
+"""For so many unknown names the nearest known one is looked up, which takes longer than all else."""
+_LONGEST_NAME = 200
+
+_EXPECTED = {
+    "numeric": "a number",
+    "boolean": "true or false",
+    "datetime": "an ISO 8601 date-time string",
+    "categorical": "a string",
+}
+_MISSING = "missing", "a value is required"
+
+
+class FaultFinder:
+    """Finds what is wrong in `{"rows": [{…}, …]}` bodies of one schema."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
+        self._fields = {field.name: field for field in schema.inputs}
+        self._sentinels = decode.missing_numbers(schema.na_values)
+
+    def find(self, body: bytes, otherwise: str) -> list[Fault]:
+        """The first `MOST_FAULTS` faults; `otherwise` is what is said of a body in which this walk finds none."""
+        return list(islice(self._body_faults(body), MOST_FAULTS)) or [Fault(None, None, "json", otherwise)]
+
+    def _body_faults(self, body: bytes) -> Iterator[Fault]:
+        try:
+            document = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            yield Fault(None, None, "json", f"not readable as JSON: {error}")
+            return
+        if not isinstance(document, dict):
+            yield Fault(None, None, "type", f'expected an object {{"rows": […]}}, got {_kind(document)}')
+            return
+        for name in (key for key in document if key != "rows"):
+            yield Fault(None, _name(name), "unknown", 'unknown key beside "rows"')
+        rows = document.get("rows")
+        if rows is None:
+            yield Fault(None, "rows", "missing", 'the key "rows" is absent or null')
+        elif not isinstance(rows, list):
+            yield Fault(None, "rows", "type", f"expected an array of objects, got {_kind(rows)}")
+        else:
+            unknown: dict[str, str] = {}
+            for index, row in enumerate(rows):
+                yield from self._row_faults(index, row, unknown)
+
+    def _row_faults(self, index: int, row: Any, unknown: dict[str, str]) -> Iterator[Fault]:
+        if not isinstance(row, dict):
+            yield Fault(index, None, "type", f"expected an object, got {_kind(row)}")
+            return
+        for name in (key for key in row if key not in self._fields):
+            yield Fault(index, _name(name), "unknown", f"no such input{self._suggestion(name, unknown)}")
+        for field in self._schema.inputs:
+            fault = self._value_fault(row.get(field.name), field)
+            if fault:
+                yield Fault(index, field.name, *fault)
+
+    def _suggestion(self, name: str, known: dict[str, str]) -> str:
+        if name not in known:
+            if len(known) >= _SUGGESTIONS or len(name) > _LONGEST_NAME:
+                return ""
+            known[name] = nearest(name, self._fields)
+        return known[name]
+
+    def _value_fault(self, value: Any, field: Field) -> tuple[str, str] | None:
+        if value is None:
+            return _MISSING if field.required else None
+        wrong = "type", f"expected {_expected(field)}, got {_kind(value)}"
+        if field.kind == "numeric":
+            return (
+                wrong
+                if isinstance(value, bool) or not isinstance(value, int | float)
+                else self._number_fault(value, field)
+            )
+        if field.kind == "boolean":
+            return None if isinstance(value, bool) else wrong
+        if not isinstance(value, str):
+            if field.json_type != "integer" or not isinstance(value, int) or isinstance(value, bool):
+                return wrong
+            value = str(value)
+        if value.strip() in self._schema.na_values:
+            return _MISSING if field.required else None
+        if field.kind == "datetime":
+            try:
+                decode.epoch_seconds(value.strip(), field.date_format)
+            except (ValueError, OverflowError) as error:
+                return "type", _name(str(error))
+        return None
+
+    def _number_fault(self, value: int | float, field: Field) -> tuple[str, str] | None:
+        try:
+            finite = math.isfinite(float(value))
+        except OverflowError:
+            finite = False
+        if not finite:
+            return "non_finite", "expected a finite number"
+        return _MISSING if field.required and value in self._sentinels else None
+
+
+def _expected(field: Field) -> str:
+    return "a string or a whole number" if field.json_type == "integer" else _EXPECTED[field.kind]
+
+
+def _name(text: str) -> str:
+    """`text` as UTF-8 can carry it (JSON can hold half a character), and not longer than a name can be."""
+    return text[:_LONGEST_NAME].encode(errors="replace").decode()
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a truth value", type(None): "null"}
+    kind = names.get(type(value), "a number")
+    return f"{kind} ({_name(f'{value!r:.40}')})" if isinstance(value, str | int | float) else kind
