@@ -98,7 +98,7 @@ def load_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def from_arrays(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> pa.Table:
-    """Columns of arrays: matrices give NAME0, NAME1, … (`X`: x0, x1, …), vectors their name; InputError names `path`."""
+    """Columns of arrays: matrices give NAME0, NAME1, … (`X`: x0, x1, …), vectors their name. Errors name `path`."""
     lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
         raise InputError(f"{path}: expected arrays of one length, found {lengths}")

@@ -1,0 +1,1 @@
+"""From a SOURCE to labelled, split groups of rows: sources, inference, split, dataset."""

@@ -1,0 +1,150 @@
+"""The one story of the data: read, find the target, infer the inputs, split, observe, group.
+
+What the training part shows is all that the schema, and later the preprocessing, knows; the other parts only have to
+be readable. The same reading, by the schema of a run, labels another table for evaluation.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dle_bundle import columns
+from dle_bundle.decode import NA_VALUES
+from dle_bundle.errors import InputError, RowFaults
+from dle_bundle.groups import Groups
+from dle_bundle.schema import Schema
+from dle_training.config import RunConfig
+from dle_training.data import inference, observed, sources, split, target
+from dle_training.data.inference import Inputs
+from dle_training.data.split import Split, Strata
+from dle_training.data.target import Target, Values
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """The N rows of a table that have a target: inputs, and labels (str, int or bool) or float64 values (N,)."""
+
+    groups: Groups
+    target: Values
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """All that training needs to know of the data.
+
+    `groups` and `target` hold all N rows of the source, so that a row has one number everywhere; a row without a target
+    (label None, value NaN) is in no part of `split`. `source` can be opened from any folder, `digest` is the SHA-256 of
+    its content. `split_by` is how the rows were split, `dropped` gives the reason for each column that is no input,
+    `notes` are further lines to say.
+    """
+
+    source: str
+    digest: str
+    schema: Schema
+    groups: Groups
+    target: Values
+    split: Split
+    split_by: str
+    dropped: dict[str, str]
+    notes: tuple[str, ...]
+
+
+def load(config: RunConfig) -> Dataset:
+    """Read and prepare `config.data.source`.
+
+    Raises InputError with whatever is wrong with the source, the configuration's columns, the target and the inputs.
+    """
+    if config.data.source is None:
+        raise InputError("no data: name a file or sklearn:NAME")
+    source = sources.read(config.data.source, delimiter=config.data.delimiter)
+    table, na_values = source.table, tuple(dict.fromkeys((*NA_VALUES, *config.data.na_values)))
+    name, chosen = target.choose(table.column_names, config.data.target, source.target)
+    goal, by, inputs = _understand(table, name, na_values, config)
+
+    strata = None
+    if goal.outputs.classes is not None:
+        strata = Strata(target.class_index(goal.values[goal.known], goal.outputs.classes), goal.outputs.classes)
+    parts = split.make(table, np.flatnonzero(goal.known), by.name, config.split, config.seed, strata)
+
+    draft = Schema(inputs=inputs.fields, outputs=goal.outputs, na_values=na_values)
+    groups = _grouped(table, draft, goal.known)
+    schema, empty, rare = observed.complete(draft, groups.take(parts.train), config.preprocessing.max_categories)
+    dropped = inputs.dropped | empty
+    if not schema.inputs:
+        raise inference.no_inputs(dropped)
+    said = (chosen, *goal.notes, by.note, *inputs.notes, *rare)
+    return Dataset(
+        source=source.place,
+        digest=source.digest,
+        schema=schema,
+        groups=_grouped(table, schema, goal.known) if empty else groups,
+        target=goal.values,
+        split=parts,
+        split_by=by.name,
+        dropped=dropped,
+        notes=tuple(note for note in said if note),
+    )
+
+
+def read_labelled(source: str, schema: Schema, config: RunConfig) -> Labelled:
+    """The rows of `source` that have a target, read by the schema of a run instead of by inference.
+
+    Raises InputError: no target column, labels that are no class, no row with a target; RowFaults: inputs that do not
+    fit the schema, with every fault of every row.
+    """
+    table = sources.read(source, delimiter=config.data.delimiter).table
+    name, _ = target.choose(table.column_names, schema.outputs.target, None)
+    column = table.column(name)
+    if schema.outputs.classes is None:
+        values, known = target.values(name, column, schema.na_values)
+    else:
+        values, known = target.labels(column, schema.outputs, schema.na_values)
+    if not known.any():
+        raise InputError(f"{name!r}: the target has no value in any row")
+    groups = _grouped(table, schema, known)
+    return Labelled(groups.take(known), values[known], target.missing_note(name, known))
+
+
+def _understand(
+    table: pa.Table, name: str, na_values: tuple[str, ...], config: RunConfig
+) -> tuple[Target, split.Choice, Inputs]:
+    """Target, way of splitting and inputs; or one InputError with all that is wrong with them."""
+    errors: list[InputError] = []
+    goal, inputs, by = None, None, None
+    with _collected(errors):
+        inference.check_names(config.data, table.column_names, name)
+    with _collected(errors):
+        goal = target.infer(name, table.column(name), na_values, config.objective.task)
+    with _collected(errors):
+        by = split.choose(table, config.split, goal is None or goal.outputs.classes is not None)
+    with _collected(errors):
+        known = goal.known if goal is not None else np.ones(len(table), dtype=bool)
+        apart = {name: ""} | split.apart(table, config.split)
+        inputs = inference.infer(table.filter(pa.array(known)), config.data, na_values, np.flatnonzero(known), apart)
+    if len(errors) > 1:
+        lines = [line for error in errors for line in (error.message, *error.details)]
+        raise InputError(f"{len(errors)} things must change before training", lines)
+    if goal is None or inputs is None or by is None:
+        raise errors[0]
+    return goal, by, inputs
+
+
+@contextmanager
+def _collected(errors: list[InputError]) -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        errors.append(error)
+
+
+def _grouped(table: pa.Table, schema: Schema, known: npt.NDArray[np.bool_]) -> Groups:
+    """Groups of all rows; RowFaults for what is wrong in rows that have a target, `known` (N,)."""
+    groups, faults = columns.to_groups(table, schema)
+    if wrong := [fault for fault in faults if fault.row is None or known[fault.row]]:
+        raise RowFaults(wrong)
+    return groups

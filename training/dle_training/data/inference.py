@@ -1,0 +1,175 @@
+"""From raw columns to inputs: the kind of each, and which are of no use to a model, with the reason.
+
+Nothing is dropped in silence and everything can be overruled: `data.kinds` keeps a column that looks like an
+identifier or free text, `data.drop` leaves one out. What is observed (ranges, categories, examples) is completed from
+the training part alone, by `observed`.
+"""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dle_bundle import columns
+from dle_bundle.columns import Column
+from dle_bundle.errors import InputError, nearest
+from dle_bundle.schema import Field
+from dle_training.config import DataConfig
+from dle_training.data import kinds
+from dle_training.data.kinds import Reading
+
+LEAST_RANGE = 1e-6
+"""Numbers closer together than this are one number: their quantiles and their scale would be noise."""
+
+_KEY_WORDS = frozenset({"id", "ids", "idx", "index", "key", "uuid", "guid", "rowid", "rownames", "rownum"})
+_LAST_WORDS = frozenset({"no", "nr", "num", "number"})
+_ENOUGH_ROWS = 20
+_NEARLY_ALL = 0.9
+_SENTENCE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Fields in column order (nothing observed yet), why each other column was left out, and what else to say."""
+
+    fields: tuple[Field, ...]
+    dropped: dict[str, str]
+    notes: tuple[str, ...]
+
+
+def check_names(config: DataConfig, names: list[str], target: str) -> None:
+    """Raises InputError naming each column that the configuration names and the table lacks, or that is the target."""
+    faults = []
+    mentioned = {"drop": config.drop, "kinds": config.kinds, "date_formats": config.date_formats}
+    for key, mention in mentioned.items():
+        faults += [f"data.{key}: no column {name!r}{nearest(name, names)}" for name in mention if name not in names]
+        faults += [f"data.{key}: {name!r} is the target" for name in mention if name == target]
+    for name in config.date_formats:
+        if config.kinds.get(name, "datetime") != "datetime":
+            faults.append(f"data.date_formats: {name!r} is {config.kinds[name]} by data.kinds")
+    _refuse("The configuration does not fit the columns", faults)
+
+
+def infer(
+    table: pa.Table,
+    config: DataConfig,
+    na_values: tuple[str, ...],
+    rows: npt.NDArray[np.int64],
+    apart: dict[str, str],
+) -> Inputs:
+    """The inputs among the columns of `table`, whose rows stand at `rows` (N,) in the source.
+
+    `apart` names the columns that are no features, each with the reason ("" for the target, which needs none).
+    Raises InputError with the faults of all columns.
+    """
+    fields: list[Field] = []
+    dropped: dict[str, str] = {}
+    notes: list[str] = []
+    faults: list[str] = []
+    for name in table.column_names:
+        if name in apart or name in config.drop:
+            if reason := apart.get(name, "left out by data.drop"):
+                dropped[name] = reason
+            continue
+        try:
+            answer = _field(name, table.column(name), config, na_values, rows)
+        except InputError as error:
+            faults.append(error.message)
+            continue
+        if isinstance(answer, str):
+            dropped[name] = answer
+        else:
+            field, note = answer
+            fields.append(field)
+            notes += [f"{name}: {note}"] if note else []
+    _refuse("Columns that cannot be used as they are", faults)
+    if not fields:
+        raise no_inputs(dropped)
+    return Inputs(tuple(fields), dropped, tuple(notes))
+
+
+def no_inputs(dropped: dict[str, str]) -> InputError:
+    """The error when every column was left out, with each one's reason."""
+    reasons = [f"{name}: {reason}" for name, reason in dropped.items()] or ["the table has no column but the target"]
+    return InputError("No column is left to predict from (data.kinds keeps what looks like an identifier)", reasons)
+
+
+def _refuse(message: str, faults: list[str]) -> None:
+    if len(faults) == 1:
+        raise InputError(faults[0])
+    if faults:
+        raise InputError(message, faults)
+
+
+def _field(
+    name: str, column: Column, config: DataConfig, na_values: tuple[str, ...], rows: npt.NDArray[np.int64]
+) -> tuple[Field, str | None] | str:
+    """The field of a column with a note on it, or why it is left out."""
+    given = config.kinds.get(name)
+    if not _has_values(column, na_values):
+        return "no value at all"
+    reading = kinds.read(name, column, na_values, rows, given, config.date_formats.get(name))
+    reason = _useless(reading) or (None if given else _meaningless(name, column, reading, rows))
+    if reason:
+        return reason
+    field = Field(
+        name=name,
+        kind=reading.kind,
+        required=not reading.missing.any(),
+        json_type="integer" if reading.kind == "categorical" and reading.whole else "string",
+        date_format=reading.date_format,
+    )
+    return field, reading.note
+
+
+def _has_values(column: Column, na_values: tuple[str, ...]) -> bool:
+    known = columns.trimmed(column, na_values) if columns.is_text(column) else column
+    return bool(len(known) > known.null_count and not pc.all(pc.is_null(known, nan_is_null=True)).as_py())
+
+
+def _useless(reading: Reading) -> str | None:
+    """Why no model can use the column, whatever it means; missing values beside one value do say something."""
+    known = reading.known
+    if not len(known):
+        return "no value at all"
+    if reading.missing.any():
+        return None
+    if reading.kind == "categorical":
+        return f"constant: {known[0]!r:.40} in every row" if (known == known[0]).all() else None
+    low, high = known.min(), known.max()
+    if low == high:
+        value = "the same date-time" if reading.kind == "datetime" else f"{low:g}"
+        return f"constant: {value} in every row"
+    if reading.kind == "numeric" and high - low <= LEAST_RANGE:
+        return f"nearly constant: all values within {high - low:.1g}; rescale it if the differences matter"
+    return None
+
+
+def _meaningless(name: str, column: Column, reading: Reading, rows: npt.NDArray[np.int64]) -> str | None:
+    """Why the column is a name or a text rather than a feature."""
+    if reading.kind == "numeric" and reading.whole and not reading.missing.any():
+        return _identifier(name, reading.values, rows)
+    if reading.kind != "categorical" or len(reading.values) < _ENOUGH_ROWS:
+        return None
+    known = reading.known
+    share = len(set(known)) / len(known)
+    words = sum(len(text.split()) for text in known) / len(known)
+    if words >= _SENTENCE and share > 0.5:
+        return f"free text ({words:.0f} words on average), which is not used yet"
+    if share > _NEARLY_ALL:
+        return f"identifier: {len(set(known)):,} distinct texts in {len(known):,} rows"
+    return None
+
+
+def _identifier(name: str, values: npt.NDArray[np.float64], rows: npt.NDArray[np.int64]) -> str | None:
+    offsets = values - rows
+    if len(values) > 2 and offsets[0] in (0, 1) and (offsets == offsets[0]).all():
+        return "row number"
+    words = re.findall(r"[a-z]+|[0-9]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).lower())
+    named = not _KEY_WORDS.isdisjoint(words) or words[-1:] in ([word] for word in _LAST_WORDS) or "unnamed" in words
+    if named and len(np.unique(values)) == len(values):
+        return "identifier: a different whole number in every row"
+    return None

@@ -1,0 +1,213 @@
+"""What one column holds: numbers, truth values, dates or categories, by its Arrow type or by its text.
+
+Text is taken at its word, and what it is, it is in all rows. Where nearly all of a column is numbers (or dates), the
+rest is more likely a slip than a meaning: an error that shows the values, not a silent change of kind.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dle_bundle import columns, decode
+from dle_bundle.columns import Column
+from dle_bundle.errors import InputError
+from dle_bundle.groups import MISSING_TIME
+from dle_bundle.schema import Kind
+
+_DAYS = (
+    "%Y/%m/%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%m-%d-%Y", "%d-%m-%Y",
+    "%d %b %Y", "%d-%b-%Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y",
+)  # fmt: skip
+DATE_FORMATS = (*(day + time for day, time in product(_DAYS, ("", " %H:%M", " %H:%M:%S"))), "%Y-%m")
+"""Tried after ISO 8601, in this order. Where day and month may be swapped, the month is first, and that is said."""
+
+_TRIED = 50
+_NEARLY_ALL = 0.9
+_FEW_SPELLINGS = 10
+_ROWS_SHOWN = 5
+_PLURAL = {"numeric": "numbers", "boolean": "truth values", "datetime": "date-times"}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a column is read, and what was read: float64 (N,), texts or epoch seconds, with a mask of missing ones.
+
+    `whole`: all values are whole numbers. `note`: what a person should know about the choice.
+    """
+
+    kind: Kind
+    values: npt.NDArray[Any]
+    missing: npt.NDArray[np.bool_]
+    whole: bool = False
+    date_format: str | None = None
+    note: str | None = None
+
+    @property
+    def known(self) -> npt.NDArray[Any]:
+        """The values that are not missing."""
+        return self.values[~self.missing]
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    kind: Kind
+    date_format: str | None = None
+    note: str | None = None
+
+
+def read(
+    name: str,
+    column: Column,
+    na_values: tuple[str, ...],
+    rows: npt.NDArray[np.int64],
+    kind: Kind | None = None,
+    date_format: str | None = None,
+) -> Reading:
+    """Read `column`, as `kind` where one is given; `rows` (N,) are its rows' places in the source, for messages.
+
+    Raises InputError: values that do not fit the kind (numbers with some text in them), infinite numbers, an Arrow type
+    that is no kind at all.
+    """
+    choice = _given(column, na_values, kind, date_format) or _infer(name, column, na_values)
+    if choice.kind == "categorical":
+        return _categories(column, na_values, choice.note)
+    if choice.kind == "datetime":
+        values, unreadable = columns.moments(column, na_values, choice.date_format)
+        reading = Reading("datetime", values, values == MISSING_TIME, date_format=choice.date_format, note=choice.note)
+    else:
+        numbers, unreadable = (columns.booleans if choice.kind == "boolean" else columns.numbers)(column, na_values)
+        missing = np.isnan(numbers)
+        whole = bool(np.all(numbers[~missing] == np.floor(numbers[~missing])))
+        reading = Reading(choice.kind, numbers, missing, whole=whole)
+    if unreadable.any():
+        raise InputError(_misfits(name, column, choice, unreadable, rows))
+    infinite = np.isinf(reading.values) if choice.kind == "numeric" else unreadable
+    if infinite.any():
+        raise InputError(
+            f"{name!r}: infinite values in {_count(infinite)}: {shown(column, infinite, rows)}; "
+            "replace them by numbers or leave them empty, or leave the column out with data.drop"
+        )
+    return reading
+
+
+def shown(column: Column, mask: npt.NDArray[np.bool_], rows: npt.NDArray[np.int64]) -> str:
+    """The first rows of `mask` with their values; rows count from 1, without the header."""
+    places = np.flatnonzero(mask)
+    listed = ", ".join(
+        f"row {rows[place] + 1:,} {column[place].as_py()!r:.40}" for place in places[:_ROWS_SHOWN].tolist()
+    )
+    return f"{listed}, …" if len(places) > _ROWS_SHOWN else listed
+
+
+def _given(column: Column, na_values: tuple[str, ...], kind: Kind | None, date_format: str | None) -> _Choice | None:
+    if kind == "datetime" and date_format is None and columns.is_text(column):
+        return _dates(columns.trimmed(column, na_values), 0) or _Choice("datetime")
+    if kind is None and date_format is not None:
+        return _Choice("datetime", date_format)
+    return None if kind is None else _Choice(kind, date_format)
+
+
+def _infer(name: str, column: Column, na_values: tuple[str, ...]) -> _Choice:
+    if columns.is_date(column):
+        return _Choice("datetime")
+    if columns.is_text(column):
+        return _infer_text(column, na_values)
+    if not columns.is_number(column):
+        raise InputError(f"{name!r}: holds {column.type}, neither numbers, text nor dates; leave it out with data.drop")
+    if pa.types.is_dictionary(column.type):
+        return _Choice("categorical")
+    return _Choice("boolean" if pa.types.is_boolean(column.type) else "numeric")
+
+
+def _infer_text(column: Column, na_values: tuple[str, ...]) -> _Choice:
+    text = columns.trimmed(column, na_values)
+    _, unreadable = columns.numbers(column, na_values)
+    if not unreadable.any():
+        codes = _are_codes(text)
+        note = "digits with leading zeros are taken as codes, not numbers" if codes else None
+        return _Choice("categorical" if codes else "numeric", note=note)
+    spellings = len(pc.unique(text.filter(pa.array(unreadable))))
+    share = 1 - unreadable.sum() / (len(text) - text.null_count)
+    if share >= _NEARLY_ALL or (share >= 0.5 and spellings <= _FEW_SPELLINGS):
+        return _Choice("numeric")
+    words = {value.casefold() for value in columns.distinct(text)[0] if value is not None}
+    if words <= {"true", "false"}:
+        return _Choice("boolean")
+    return _dates(text, _NEARLY_ALL) or _Choice("categorical")
+
+
+def _are_codes(text: Column) -> bool:
+    """Whether digits of one width begin with zero somewhere, as in post codes."""
+    widths = pc.min_max(pc.utf8_length(text)).as_py()
+    same = widths["min"] == widths["max"] and (widths["max"] or 0) > 1
+    return bool(same and pc.all(pc.ascii_is_decimal(text)).as_py() and pc.any(pc.starts_with(text, "0")).as_py())
+
+
+def _dates(text: Column, least: float) -> _Choice | None:
+    """The date format that fits most values, when it fits a share of `least` (and any at all)."""
+    values = [value for value in columns.distinct(text)[0] if value is not None]
+    tried = {date_format: _fit(values[:_TRIED], date_format) for date_format in (None, *DATE_FORMATS)}
+    highest = max(tried.values())
+    # every format reads ISO 8601 too, so that stands alone where nothing reads more
+    likely = [None] if tried[None] == highest else [name for name, fit in tried.items() if fit > highest - 0.1]
+    shares = {date_format: _fit(values, date_format) for date_format in likely if highest}
+    best = max(shares, key=shares.__getitem__, default=None)
+    if not shares or shares[best] < least:
+        return None
+    if best is None:
+        return _Choice("datetime")
+    other = best.replace("%m/%d", "%d/%m").replace("%m-%d", "%d-%m")
+    note = f"dates read as {best}"
+    if other != best and shares.get(other) == shares[best]:
+        note += f", though {other} fits as well: settle it with data.date_formats"
+    return _Choice("datetime", best, note)
+
+
+def _fit(values: list[str], date_format: str | None) -> float:
+    """The share of `values` that the format reads."""
+    fitting = 0
+    for value in values:
+        try:
+            decode.epoch_seconds(value, date_format)
+        except (ValueError, OverflowError):
+            continue
+        fitting += 1
+    return fitting / max(len(values), 1)
+
+
+def _categories(column: Column, na_values: tuple[str, ...], note: str | None) -> Reading:
+    texts = columns.categories(column, na_values)
+    missing = texts == ""
+    return Reading("categorical", texts, missing, whole=all(map(_is_whole, set(texts[~missing]))), note=note)
+
+
+def _is_whole(text: str) -> bool:
+    """Whether a JSON integer is known by this text."""
+    try:
+        return str(int(text)) == text
+    except ValueError:
+        return False
+
+
+def _misfits(
+    name: str, column: Column, choice: _Choice, mask: npt.NDArray[np.bool_], rows: npt.NDArray[np.int64]
+) -> str:
+    what = _PLURAL[choice.kind] + (f" ({choice.date_format})" if choice.date_format else "")
+    message = f"{name!r}: a column of {what} with something else in {_count(mask)}: {shown(column, mask, rows)}"
+    if not columns.is_text(column):
+        return f"{message}; set data.kinds.{name} to another kind"
+    spellings = dict.fromkeys(column[place].as_py().strip() for place in np.flatnonzero(mask)[:1000].tolist())
+    listed = ", ".join(map(repr, list(spellings)[:_FEW_SPELLINGS])) + (", …" if len(spellings) > _FEW_SPELLINGS else "")
+    return (
+        f"{message}; if they mean missing, set data.na_values=[{listed}]; if the column holds categories, "
+        f"set data.kinds.{name}=categorical"
+    )
+
+
+def _count(mask: npt.NDArray[np.bool_]) -> str:
+    return f"{int(mask.sum()):,} of {len(mask):,} rows"

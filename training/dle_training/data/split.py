@@ -1,0 +1,198 @@
+"""Which rows train, validate and test.
+
+The parts are disjoint and together hold every row that has a target. A class, however rare, is in every part that is
+cut from it: rounding 15 % of three rows to none would leave nothing to measure it by.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dle_bundle import columns, files
+from dle_bundle.decode import NA_VALUES
+from dle_bundle.errors import InputError, nearest
+from dle_bundle.schema import Label
+from dle_training.config import SplitConfig
+
+Rows = npt.NDArray[np.int64]
+
+PARTS = ("train", "validation", "test")
+COLUMN = "column:"
+_OWN_COLUMN = "split"
+_LISTED = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Rows of the source table, each part ascending."""
+
+    train: Rows
+    validation: Rows
+    test: Rows
+
+    def sizes(self) -> dict[str, int]:
+        """Rows of each part."""
+        return {part: len(getattr(self, part)) for part in PARTS}
+
+    def save(self, path: Path) -> None:
+        """Write `split.npz`."""
+        with files.atomic_path(path) as temporary:
+            np.savez_compressed(temporary, train=self.train, validation=self.validation, test=self.test)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How rows are split: `random`, `stratified` or `column:NAME`; with a note when the data decided that."""
+
+    name: str
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Strata:
+    """The class of each row as its place (N,) in `names`, so that every part gets its share of each."""
+
+    places: Rows
+    names: tuple[Label, ...]
+
+
+def load(path: Path) -> Split:
+    """Read `split.npz`; raises InputError when it is absent or something else."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return Split(*(arrays[part].astype(np.int64) for part in PARTS))
+    except (OSError, EOFError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: no readable split: {error}") from error
+
+
+def choose(table: pa.Table, config: SplitConfig, classification: bool) -> Choice:
+    """How to split: as the configuration says, else as the data suggests.
+
+    Raises InputError: a column that does not exist, stratification without classes.
+    """
+    if config.by is None:
+        if is_given(table, _OWN_COLUMN):
+            return Choice(
+                f"{COLUMN}{_OWN_COLUMN}", f"the column {_OWN_COLUMN!r} says which rows train, validate and test"
+            )
+        return Choice("stratified" if classification else "random")
+    name = column_name(config.by)
+    if name is not None and name not in table.column_names:
+        raise InputError(f"split.by: no column {name!r}{nearest(name, table.column_names)}")
+    if config.by == "stratified" and not classification:
+        raise InputError("split.by=stratified needs classes, and this is a regression; set split.by=random")
+    return Choice(config.by)
+
+
+def column_name(by: str) -> str | None:
+    """The column that `column:NAME` names."""
+    return by.removeprefix(COLUMN) if by.startswith(COLUMN) else None
+
+
+def is_given(table: pa.Table, name: str) -> bool:
+    """Whether the column holds nothing but names of parts, and so is no feature."""
+    if name not in table.column_names or not columns.is_text(table.column(name)):
+        return False
+    return set(_parts(table, name)) <= set(PARTS)
+
+
+def apart(table: pa.Table, config: SplitConfig) -> dict[str, str]:
+    """Columns that say how to split, whether they are used or not, and so are no features; with the reason."""
+    asked = column_name(config.by or "")
+    found = [name for name in (asked, _OWN_COLUMN) if name and (name == asked or is_given(table, name))]
+    return dict.fromkeys(found, "says which rows train, validate and test")
+
+
+def make(table: pa.Table, rows: Rows, by: str, config: SplitConfig, seed: int, strata: Strata | None) -> Split:
+    """Split the `rows` (N,) of `table`. `strata` are their classes, in classification.
+
+    Raises InputError: too few rows (of a class), values of the split column other than the parts, a part without rows,
+    a class without training rows.
+    """
+    places = strata.places if strata is not None else np.zeros(len(rows), dtype=np.int64)
+    rng = np.random.default_rng(seed)
+    name = column_name(by)
+    if name is not None:
+        part = _given(table.take(pa.array(rows)), name)
+        train = np.flatnonzero(part == 0)
+        if not (part == 1).any():
+            part[train] = _cut(places[train], (config.validation,), rng)
+    else:
+        if by == "random":
+            places = np.zeros(len(rows), dtype=np.int64)
+        _check_sizes(places, strata if by == "stratified" else None)
+        part = _cut(places, (config.validation, config.test), rng)
+    split = Split(*(rows[part == index] for index in range(len(PARTS))))
+    _check_parts(split, part, strata)
+    return split
+
+
+def _cut(strata: Rows, fractions: tuple[float, ...], rng: np.random.Generator) -> npt.NDArray[np.int8]:
+    """Part of each row: 1, 2, … for a fraction of each stratum (a row at least, where it has enough), else 0."""
+    part = np.zeros(len(strata), dtype=np.int8)
+    for stratum in np.unique(strata):
+        members = rng.permutation(np.flatnonzero(strata == stratum))
+        sizes = [max(1, round(len(members) * fraction)) for fraction in fractions]
+        while sum(sizes) >= len(members):  # one row at least remains to train on
+            sizes[int(np.argmax(sizes))] -= 1
+        ends = np.cumsum(sizes)
+        for index, (end, size) in enumerate(zip(ends, sizes, strict=True), start=1):
+            part[members[end - size : end]] = index
+    return part
+
+
+def _parts(table: pa.Table, name: str) -> npt.NDArray[np.object_]:
+    texts = columns.categories(table.column(name), NA_VALUES)
+    folded = {text: text.casefold() for text in set(texts)}
+    return np.array([folded[text] for text in texts], dtype=object)
+
+
+def _given(table: pa.Table, name: str) -> npt.NDArray[np.int8]:
+    texts = _parts(table, name)
+    counts = Counter(texts)
+    other = {text: count for text, count in counts.items() if text not in PARTS}
+    if other:
+        listed = [f"{text or '(missing)'!s:.60}: {count:,} rows" for text, count in Counter(other).most_common(_LISTED)]
+        raise InputError(
+            f"{name!r}: expected only train, validation and test in the split column, "
+            f"found {len(other):,} other value(s)",
+            listed,
+        )
+    absent = [part for part in ("train", "test") if part not in counts]
+    if absent:
+        raise InputError(f"{name!r}: the split column marks no {' and no '.join(absent)} row; set split.by to random")
+    return np.array([PARTS.index(text) for text in texts], dtype=np.int8)
+
+
+def _check_sizes(places: Rows, strata: Strata | None) -> None:
+    if len(places) < len(PARTS):
+        raise InputError(f"{len(places)} row(s) with a target are too few: each of {', '.join(PARTS)} needs one")
+    if strata is None:
+        return
+    counts = np.bincount(places, minlength=len(strata.names))
+    small = [f"{strata.names[index]!r}: {counts[index]} row(s)" for index in np.flatnonzero(counts < len(PARTS))]
+    if small:
+        raise InputError(
+            f"classes with fewer rows than the {len(PARTS)} parts of a stratified split; "
+            "add rows, merge or remove these classes, or give the parts in a column (split.by=column:NAME)",
+            [*small[:_LISTED], *([f"and {len(small) - _LISTED:,} more"] if len(small) > _LISTED else [])],
+        )
+
+
+def _check_parts(split: Split, part: npt.NDArray[np.int8], strata: Strata | None) -> None:
+    if not len(split.validation):
+        raise InputError(f"{len(split.train)} training row(s) are too few to take a validation part from")
+    if strata is None:
+        return
+    trained = set(strata.places[part == 0].tolist())
+    unknown = [
+        f"{label!r}: {int((strata.places == index).sum()):,} row(s)"
+        for index, label in enumerate(strata.names)
+        if index not in trained
+    ]
+    if unknown:
+        raise InputError("classes without a row in the training part", unknown)

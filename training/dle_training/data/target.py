@@ -1,0 +1,198 @@
+"""What is predicted: which column, which task, and the label or value of each row.
+
+Labels keep the type that they have in JSON (text, whole number, truth value), so that an answer looks like the data.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from dle_bundle import columns, decode
+from dle_bundle.columns import Column
+from dle_bundle.errors import InputError, nearest
+from dle_bundle.schema import Label, Outputs
+from dle_training.data import kinds
+from dle_training.data.kinds import Reading
+
+USUAL_NAMES = ("target", "label", "class", "y")
+MOST_INFERRED_CLASSES = 20
+LEAST_ROWS_PER_CLASS = 5
+_SHOWN = 10
+
+Values = npt.NDArray[Any]
+"""Labels as an object array of str, int or bool, or values as float64; (N,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """`values` (N,) of all rows of the table, of which `known` (N,) marks those that have one."""
+
+    outputs: Outputs
+    values: Values
+    known: npt.NDArray[np.bool_]
+    notes: tuple[str, ...]
+
+
+def choose(names: list[str], wanted: str | None, suggested: str | None) -> tuple[str, str | None]:
+    """The target's name and, when it was not asked for, a note; InputError when there is none."""
+    if wanted is not None:
+        if wanted not in names:
+            raise InputError(f"no column {wanted!r} to predict{nearest(wanted, names)}", [f"columns: {_listed(names)}"])
+        return wanted, None
+    if suggested is not None:
+        return suggested, None
+    usual = [name for name in names if name.strip().lower() in USUAL_NAMES]
+    if len(usual) == 1:
+        return usual[0], f"{usual[0]}: taken as the target, for its name"
+    raise InputError("which column shall be predicted? Name it with --target", [f"columns: {_listed(names)}"])
+
+
+def infer(
+    name: str,
+    column: Column,
+    na_values: tuple[str, ...],
+    task: Literal["classification", "regression"] | None,
+) -> Target:
+    """Task, classes and values of the target column; every row of the table is given.
+
+    Raises InputError: text for regression, infinite values, dates, too many values for classes, one value only.
+    """
+    rows = np.arange(len(column))
+    reading = _read(name, column, na_values, rows, task)
+    known = ~reading.missing
+    if not known.any():
+        raise InputError(f"{name!r}: the target has no value in any row")
+    chosen, reason = _task(name, reading, task)
+    distinct = set(reading.known.tolist())
+    if len(distinct) == 1:
+        raise InputError(f"{name!r}: the target has one value only ({column[int(np.argmax(known))].as_py()!r:.60})")
+    notes = [*([reason] if reason else []), *missing_note(name, known)]
+    if chosen == "regression":
+        return Target(Outputs(target=name, task="regression"), reading.values, known, tuple(notes))
+    classes = _classes(reading)
+    if any(isinstance(value, float) and not value.is_integer() for value in distinct):
+        notes.append(f"{name}: fractions as classes become text, such as {classes[0]!r}")
+    outputs = Outputs(
+        target=name,
+        task="binary" if len(classes) == 2 else "multiclass",
+        classes=classes,
+        positive_class=classes[1] if len(classes) == 2 else None,
+    )
+    return Target(outputs, *labels(column, outputs, na_values), tuple(notes))
+
+
+def labels(column: Column, outputs: Outputs, na_values: tuple[str, ...]) -> tuple[Values, npt.NDArray[np.bool_]]:
+    """The labels (N,) of another column in the type of the known classes, and a mask of the rows that have one.
+
+    Raises InputError naming labels that are no class.
+    """
+    texts = columns.categories(column, na_values)
+    by_text: dict[str, Label] = {decode.category(label): label for label in outputs.classes or ()}
+    distinct = sorted(set(texts) - {""})
+    table = {text: by_text.get(text, by_text.get(_normal(text, outputs))) for text in distinct}
+    if unknown := [text for text, label in table.items() if label is None]:
+        counts = [f"{text!r:.60} in {int((texts == text).sum()):,} rows" for text in unknown[:_SHOWN]]
+        raise InputError(
+            f"{outputs.target!r}: {len(unknown):,} label(s) that the model does not know; "
+            f"it knows {_listed([str(label) for label in by_text.values()])}",
+            counts,
+        )
+    found = np.array([None, *table.values()], dtype=object)
+    place = {text: index for index, text in enumerate(distinct, start=1)}
+    return found[[place.get(text, 0) for text in texts]], texts != ""
+
+
+def values(
+    name: str, column: Column, na_values: tuple[str, ...]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """The numbers (N,) of a regression target, and a mask of the rows that have one; raises InputError as `infer`."""
+    reading = kinds.read(name, column, na_values, np.arange(len(column)), "numeric")
+    return reading.values, ~reading.missing
+
+
+def missing_note(name: str, known: npt.NDArray[np.bool_]) -> tuple[str, ...]:
+    """A line on the rows without a target, where there are any; `known` (N,) marks those that have one."""
+    missing = len(known) - int(known.sum())
+    return (f"{name}: {missing:,} of {len(known):,} rows have no value and were left out",) if missing else ()
+
+
+def class_index(labels: Values, classes: tuple[Label, ...]) -> npt.NDArray[np.int64]:
+    """The place (N,) of each label among the classes."""
+    place = {label: index for index, label in enumerate(classes)}
+    return np.fromiter((place[label] for label in labels), dtype=np.int64, count=len(labels))
+
+
+def _read(
+    name: str,
+    column: Column,
+    na_values: tuple[str, ...],
+    rows: npt.NDArray[np.int64],
+    task: Literal["classification", "regression"] | None,
+) -> Reading:
+    try:
+        if task == "regression":
+            return kinds.read(name, column, na_values, rows, "numeric")
+        reading = kinds.read(name, column, na_values, rows)
+    except InputError as error:
+        if task == "classification" and columns.is_text(column):
+            return kinds.read(name, column, na_values, rows, "categorical")
+        # a target's kind follows from the task, not from data.kinds
+        other = "data.target to another column" if task == "classification" else "objective.task=classification"
+        message = error.message.replace(f"data.kinds.{name}=categorical", other).replace(
+            f"data.kinds.{name} to another kind", other
+        )
+        raise InputError(message) from None
+    if reading.kind == "datetime":
+        if columns.is_text(column) and task == "classification":
+            return kinds.read(name, column, na_values, rows, "categorical")
+        raise InputError(f"{name!r}: a date-time is no target; expected classes or numbers")
+    return reading
+
+
+def _task(
+    name: str, reading: Reading, wanted: Literal["classification", "regression"] | None
+) -> tuple[Literal["classification", "regression"], str | None]:
+    if wanted == "regression":
+        return "regression", None
+    known, distinct = reading.known, len(set(reading.known.tolist()))
+    if reading.kind in ("categorical", "boolean"):
+        return "classification", None
+    few = distinct <= MOST_INFERRED_CLASSES
+    if wanted == "classification":
+        if not reading.whole and not few:
+            raise InputError(
+                f"{name!r}: {distinct:,} distinct numbers with fractions are too many for classes (expected at most "
+                f"{MOST_INFERRED_CLASSES}); set objective.task=regression"
+            )
+        return "classification", None
+    if reading.whole and few and len(known) >= LEAST_ROWS_PER_CLASS * distinct:
+        return (
+            "classification",
+            f"{name}: {distinct} distinct whole numbers are taken as classes; else set objective.task=regression",
+        )
+    return "regression", None
+
+
+def _classes(reading: Reading) -> tuple[Label, ...]:
+    distinct = sorted(set(reading.known.tolist()))
+    if reading.kind == "boolean":
+        return tuple(bool(value) for value in distinct)
+    if reading.whole:
+        return tuple(sorted(int(value) for value in distinct))
+    return tuple(decode.category(value) for value in distinct)
+
+
+def _normal(text: str, outputs: Outputs) -> str:
+    """Other spellings of a class that is a number or a truth value: `1.0`, `TRUE`."""
+    try:
+        if any(isinstance(label, bool) for label in outputs.classes or ()):
+            return decode.category(bool(decode.boolean(text)))
+        return decode.category(decode.number(text))
+    except ValueError:
+        return text
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:50]) + (", …" if len(names) > 50 else "")
