@@ -1,0 +1,27 @@
+"""The contract of a preprocessing step, and the limits that all steps keep.
+
+A step is fitted in numpy on the training part, which gives a small struct of plain numbers (readable JSON in
+`preprocessing.json`), and runs as a torch module made from that struct alone, so the exporter carries it into the
+graph. Steps use operators that mean the same in PyTorch and in ONNX.
+"""
+
+from torch import Tensor, nn
+
+CLIP = 1e4
+"""Scaled numbers stay within ±CLIP: a wild value may mislead the network but never overflow it."""
+
+LEAST_RANGE = 1e-6
+"""Training values closer together than this are taken as one."""
+
+
+class Step(nn.Module):
+    """Turns one group of columns into dense features: forward(values (N, columns)) -> (N, width) float32.
+
+    Contract: rows do not influence each other; every value that the group can hold, missing ones included, gives
+    finite features; buffers come from the fitted struct and are no part of the state dict.
+    """
+
+    width: int
+
+    def forward(self, values: Tensor) -> Tensor:
+        raise NotImplementedError

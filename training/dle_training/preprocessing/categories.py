@@ -1,0 +1,104 @@
+"""Categories: one-hot where a column has few, codes for an embedding where it has many.
+
+Codes are those of the graph's front: 0 = unseen, 1 = missing, 2 + i = category i of the schema. A value that training
+never saw (and a missing one, where none was missing) becomes the average of the training rows, since any other point
+would let weights decide that no example has shaped.
+"""
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dle_training.preprocessing._base import Step
+
+UNSEEN, MISSING, FIRST = 0, 1, 2
+
+
+class CategoryFit(msgspec.Struct, frozen=True, kw_only=True):
+    """`frequencies`: for each column, how often each code occurs in the training part (unseen and missing included).
+
+    `one_hot` and `embedded` are the places of the columns that go either way.
+    """
+
+    frequencies: tuple[tuple[int, ...], ...]
+    one_hot: tuple[int, ...]
+    embedded: tuple[int, ...]
+
+
+def encode(values: npt.NDArray[np.object_], vocabularies: tuple[tuple[str, ...], ...]) -> npt.NDArray[np.int64]:
+    """Codes (N, C) of the texts (N, C), `""` = missing, by each column's vocabulary."""
+    import pandas as pd
+
+    codes = np.empty(values.shape, dtype=np.int64)
+    for column, vocabulary in enumerate(vocabularies):
+        places = pd.Index(["", *vocabulary], dtype=object).get_indexer(pd.Index(values[:, column], dtype=object))
+        codes[:, column] = places + 1  # not found is -1
+    return codes
+
+
+def fit(codes: npt.NDArray[np.int64], cardinalities: tuple[int, ...], one_hot_limit: int) -> CategoryFit:
+    """Fit on the training part's `codes` (N, C).
+
+    `cardinalities` (C,) count each column's codes, unseen and missing included.
+    """
+    small = [cardinality - FIRST <= one_hot_limit for cardinality in cardinalities]
+    return CategoryFit(
+        frequencies=tuple(
+            tuple(np.bincount(codes[:, column], minlength=cardinality).tolist())
+            for column, cardinality in enumerate(cardinalities)
+        ),
+        one_hot=tuple(column for column, is_small in enumerate(small) if is_small),
+        embedded=tuple(column for column, is_small in enumerate(small) if not is_small),
+    )
+
+
+class OneHot(Step):
+    """One-hot rows looked up by code, with a slot for missing where training had it.
+
+    Shape: (N, C) int64 codes of all columns → (N, width) float32.
+
+    Example:
+        >>> fitted = fit(np.array([[2], [2], [3], [3]]), (4,), one_hot_limit=9)
+        >>> OneHot(fitted)(torch.tensor([[2], [3], [0]])).tolist()
+        [[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]]
+    """
+
+    columns: Tensor
+    offsets: Tensor
+    table: Tensor
+    used: Tensor
+
+    def __init__(self, fitted: CategoryFit) -> None:
+        super().__init__()
+        rows = [_rows(fitted.frequencies[column]) for column in fitted.one_hot]
+        widest = max((len(table[0]) for table in rows), default=0)
+        # tables stand below each other in one, padded to one width, so that one gather serves all columns
+        padded = [F.pad(table, (0, widest - table.shape[1])) for table in rows]
+        heights = torch.tensor([len(table) for table in rows], dtype=torch.int64)
+        used = [column * widest + slot for column, table in enumerate(rows) for slot in range(table.shape[1])]
+        self.width = len(used)
+        self.register_buffer("columns", torch.tensor(fitted.one_hot, dtype=torch.int64), persistent=False)
+        self.register_buffer("offsets", heights.cumsum(0) - heights, persistent=False)
+        self.register_buffer("table", torch.cat(padded) if padded else torch.zeros(0, 0), persistent=False)
+        self.register_buffer("used", torch.tensor(used, dtype=torch.int64), persistent=False)
+
+    def forward(self, values: Tensor) -> Tensor:
+        places = torch.index_select(values, 1, self.columns) + self.offsets  # (N, C')
+        rows = F.embedding(places, self.table).flatten(1)  # (N, C' · widest)
+        return torch.index_select(rows, 1, self.used)
+
+
+def _rows(frequencies: tuple[int, ...]) -> Tensor:
+    """What each code of one column becomes: (codes, slots)."""
+    counts = torch.tensor(frequencies, dtype=torch.float64)
+    slots = [code for code in range(MISSING, len(frequencies)) if code >= FIRST or frequencies[MISSING]]
+    rows = torch.eye(len(frequencies), dtype=torch.float64)[:, slots]
+    seen = counts[slots]
+    average = seen / seen.sum().clamp(min=1)
+    rows[UNSEEN] = average
+    if not frequencies[MISSING]:
+        rows[MISSING] = average
+    return rows.float()

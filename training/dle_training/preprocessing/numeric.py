@@ -1,0 +1,111 @@
+"""Numbers and truth values: the median for a missing one, an indicator that it was missing, and a common scale."""
+
+from typing import Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from dle_training.preprocessing._base import CLIP, LEAST_RANGE, Step
+
+Scaling = Literal["standard", "min_max", "unit_norm"]
+
+_LARGEST = float(np.finfo(np.float32).max)
+_TINY = float(np.finfo(np.float32).tiny)
+
+
+class NumericFit(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry a column: `medians` stand in for missing values, then (x − shift) · factor.
+
+    A factor of 0 marks a column that was constant in training. `indicators` are the columns that had missing values,
+    `normed` those that unit norm scales together (truth values stay 0 and 1; empty for the other scalings).
+    """
+
+    scaling: Scaling
+    medians: tuple[float, ...]
+    shifts: tuple[float, ...]
+    factors: tuple[float, ...]
+    indicators: tuple[int, ...]
+    normed: tuple[int, ...]
+
+
+def fit(values: npt.NDArray[np.float32], boolean: npt.NDArray[np.bool_], scaling: Scaling) -> NumericFit:
+    """Fit on the training part's `values` (N, F), NaN = missing; `boolean` (F,) marks truth values.
+
+    Statistics are taken after imputation, in float64, as the scaled training values shall have mean 0 and standard
+    deviation 1 (or span 0 to 1).
+    """
+    exact = values.astype(np.float64)
+    missing = np.isnan(exact)
+    known = [column[~gaps] for column, gaps in zip(exact.T, missing.T, strict=True)]
+    medians = np.array([np.median(column) if len(column) else 0.0 for column in known])
+    filled = np.where(missing, medians, exact)
+    shifts, factors = np.zeros(len(medians)), np.ones(len(medians))
+    if scaling != "unit_norm" and len(medians):
+        low, high = filled.min(axis=0), filled.max(axis=0)
+        shifts, spread = (low, high - low) if scaling == "min_max" else (filled.mean(axis=0), filled.std(axis=0))
+        varied = high - low > LEAST_RANGE
+        factors = np.divide(1.0, spread, out=np.zeros_like(spread), where=varied)
+    return NumericFit(
+        scaling=scaling,
+        medians=tuple(medians.tolist()),
+        shifts=tuple(shifts.tolist()),
+        factors=tuple(factors.tolist()),
+        indicators=tuple(np.flatnonzero(missing.any(axis=0)).tolist()),
+        normed=tuple(np.flatnonzero(~boolean).tolist()) if scaling == "unit_norm" else (),
+    )
+
+
+class Numeric(Step):
+    """Imputed and scaled numbers, then one indicator for each column that had missing values in training.
+
+    Shape: (N, F) float32, NaN = missing → (N, F + indicators) float32, within ±1e4.
+
+    Example:
+        >>> fitted = fit(np.array([[1.0], [3.0]], np.float32), np.array([False]), "standard")
+        >>> Numeric(fitted)(torch.tensor([[2.0], [3.0]])).tolist()
+        [[0.0], [1.0]]
+    """
+
+    medians: Tensor
+    shifts: Tensor
+    factors: Tensor
+    indicators: Tensor
+    normed: Tensor
+
+    def __init__(self, fitted: NumericFit) -> None:
+        super().__init__()
+        columns = len(fitted.medians)
+        normed = torch.zeros(columns, dtype=torch.bool)
+        normed[list(fitted.normed)] = True
+        self.scaling = fitted.scaling
+        self.width = columns + len(fitted.indicators)
+        self.register_buffer("medians", torch.tensor(fitted.medians, dtype=torch.float32), persistent=False)
+        self.register_buffer("shifts", torch.tensor(fitted.shifts, dtype=torch.float32), persistent=False)
+        self.register_buffer("factors", torch.tensor(fitted.factors, dtype=torch.float32), persistent=False)
+        self.register_buffer("indicators", torch.tensor(fitted.indicators, dtype=torch.int64), persistent=False)
+        self.register_buffer("normed", normed, persistent=False)
+
+    def forward(self, values: Tensor) -> Tensor:
+        missing = torch.isnan(values)
+        filled = torch.where(missing, self.medians, values)
+        scaled = self._unit_norm(filled) if self.scaling == "unit_norm" else self._affine(filled)
+        if not len(self.indicators):
+            return scaled
+        seen = torch.index_select(missing, 1, self.indicators).to(scaled.dtype)
+        return torch.cat([scaled, seen], dim=1)
+
+    def _affine(self, filled: Tensor) -> Tensor:
+        # the difference may overflow, and infinity times a factor of 0 would be no number
+        centred = torch.clamp(filled - self.shifts, -_LARGEST, _LARGEST)
+        return torch.clamp(centred * self.factors, -CLIP, CLIP)
+
+    def _unit_norm(self, filled: Tensor) -> Tensor:
+        # divided by the largest first, so that no square overflows or vanishes
+        chosen = torch.where(self.normed, filled, torch.zeros_like(filled))
+        largest = torch.clamp(chosen.abs().amax(dim=1, keepdim=True), min=_TINY)  # (N, 1)
+        direction = chosen / largest
+        length = torch.clamp(torch.sqrt((direction * direction).sum(dim=1, keepdim=True)), min=_TINY)
+        return torch.where(self.normed, direction / length, torch.clamp(filled, -CLIP, CLIP))
