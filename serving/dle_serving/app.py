@@ -1,0 +1,138 @@
+"""The service as one plain ASGI application: our router in front of BentoML's, which answers nothing itself.
+
+BentoML's middleware costs more than a prediction, labels series by raw path and leaves a timer per request; its own
+pages answer errors in another shape and call home. So no request reaches it; it runs the server and the workers.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from dle_serving.errors import HttpError, InternalError, MethodNotAllowed, NotFound
+from dle_serving.limits import Disconnected
+from dle_serving.monitoring.metrics import Metrics
+from dle_serving.repository import Repository, State
+from dle_serving.roster import Roster
+from dle_serving.routes import docs
+from dle_serving.routes.contract import JSON, Request, Response, Route
+from dle_serving.routes.openapi import OpenApi
+from dle_serving.routes.predict import Predict
+from dle_serving.routes.router import UNKNOWN, Router
+from dle_serving.routes.state import ServerState
+from dle_serving.settings import Settings
+
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Asgi = Callable[[Message, Receive, Send], Awaitable[None]]
+
+log = logging.getLogger(__name__)
+_LEFT = 499
+"""In the metrics, the code of a client that left before it had sent its request."""
+
+
+class Application:
+    """Answers HTTP; passes the life cycle on to `inner`, BentoML's application."""
+
+    def __init__(self, settings: Settings, inner: Asgi) -> None:
+        self._inner = inner
+        openapi = OpenApi(repository := Repository(settings, metrics := Metrics()))
+        self.repository, self.metrics = repository, metrics
+        self.roster = Roster(settings.home, settings.workers)
+        self._predict = Predict(repository, metrics, settings.max_body_bytes, settings.batch_rows)
+        self._router = Router(_routes(self._predict, ServerState(repository, self.roster, metrics), openapi))
+        openapi.routes = self._router.routes
+        metrics.expect(self._router.answers())
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """The ASGI entry."""
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._live(scope, receive, send)
+        else:  # there are no websockets here
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def load(self) -> None:
+        """Load the models in a thread and sign in as ready."""
+        await asyncio.to_thread(self.repository.load)
+        if self.repository.state is State.READY:
+            self.roster.sign()
+
+    async def _live(self, scope: Message, receive: Receive, send: Send) -> None:
+        loading = asyncio.create_task(self.load())
+        try:
+            await self._inner(scope, receive, send)
+        finally:
+            await loading
+            self._predict.close()
+
+    async def _http(self, scope: Message, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        self.metrics.inflight.inc()
+        name, code = UNKNOWN, _LEFT
+        try:
+            found = self._router.find(scope["path"])
+            if found is not None:
+                name = found[0].path
+            response = await self._answer(scope, receive, found)
+            code = response.status
+            await _send(response, send, head=scope["method"] == "HEAD")
+        except Disconnected:
+            pass
+        finally:
+            self.metrics.inflight.dec()
+            self.metrics.request(name, code, time.perf_counter() - started)
+
+    async def _answer(self, scope: Message, receive: Receive, found: Any) -> Response:
+        try:
+            if found is None:
+                raise NotFound(f"no such path: {scope['path'][:200]!r}; GET /docs shows those that there are")
+            route, parameters = found
+            method = scope["method"]
+            if method != route.method and method not in route.methods:
+                raise MethodNotAllowed(method[:20], route.methods)
+            request = Request(method, scope["path"], scope["query_string"], dict(scope["headers"]), receive, parameters)
+            response: Response = await route.handler(request)
+        except HttpError as error:
+            return Response(error.body(), JSON, error.status, error.headers)
+        except (Disconnected, asyncio.CancelledError):
+            raise
+        except Exception:
+            log.exception("%s %s failed", scope["method"], scope["path"])
+            return Response(InternalError("internal error").body(), JSON, InternalError.status)
+        return response
+
+
+def _routes(predict: Predict, state: ServerState, openapi: OpenApi) -> list[Route]:
+    predicting = (404, 413, 415, 503)
+    routes = [
+        Route("/predict", "POST", predict, (413, 415, 503, _LEFT)),
+        Route("/schema", "GET", state.schema, (503,)),
+    ]
+    for prefix in ("/models/{model}", "/models/{model}/versions/{version}"):
+        routes += [
+            Route(f"{prefix}/predict", "POST", predict, predicting),
+            Route(f"{prefix}/schema", "GET", state.schema, (404, 503)),
+        ]
+    return [
+        *routes,
+        Route("/livez", "GET", state.livez),
+        Route("/readyz", "GET", state.readyz, (503,)),
+        Route("/metrics", "GET", state.metrics),
+        Route("/openapi.json", "GET", openapi, (503,)),
+        Route("/docs", "GET", docs.page),
+        Route("/docs/{file}", "GET", docs.asset, (404,)),
+    ]
+
+
+async def _send(response: Response, send: Send, *, head: bool) -> None:
+    headers = [
+        (b"content-type", response.content_type),
+        (b"content-length", b"%d" % len(response.body)),
+        *response.headers,
+    ]
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if head else response.body})

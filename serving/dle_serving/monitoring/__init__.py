@@ -1,0 +1,1 @@
+"""What the service tells about itself: metrics, and ids by which feedback finds its prediction."""

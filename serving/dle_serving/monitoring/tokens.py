@@ -1,0 +1,141 @@
+"""Prediction ids that carry their prediction, signed: feedback needs no stored predictions.
+
+An id is base64url of 36 bytes: format, key number, time, model fingerprint, class index, confidence or value,
+nonce, and a keyed BLAKE2b over all of these. It is signed, not secret: whoever holds it can read it.
+"""
+
+import hashlib
+import os
+import secrets
+import struct
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from dle_bundle.errors import DleError, InputError
+from dle_bundle.manifest import Manifest
+
+FORMAT = 1
+NO_CLASS = 0xFFFF
+"""The class index of a regression."""
+
+# format, key number, seconds since 1970, fingerprint, class index, confidence or value, nonce
+_FIELDS = struct.Struct(">BBI4sHf8s")
+_SIGNATURE = 12
+_LENGTH = _FIELDS.size + _SIGNATURE
+_TEXT_LENGTH = _LENGTH // 3 * 4
+_KEY_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What a genuine id says. `class_index` is None for a regression; `answer` is then its value."""
+
+    time: int
+    fingerprint: bytes
+    class_index: int | None
+    answer: float
+    nonce: bytes
+
+
+class TokenError(DleError):
+    """An id that is not accepted; `code` says why, in the words of the feedback contract."""
+
+    def __init__(self, code: Literal["signature", "expired"], message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def fingerprint(manifest: Manifest) -> bytes:
+    """Four bytes that tell bundles apart, from the digests of their files."""
+    content = f"{manifest.name}\0{manifest.version}\0{sorted(manifest.files.items())}"
+    return hashlib.blake2b(content.encode(), digest_size=4).digest()
+
+
+class Keys:
+    """The keys of one deployment. The first signs, all verify, so that a key can be replaced without losing ids."""
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        """Raises InputError: none, one that is too short, or two that cannot be told apart."""
+        # the number is taken from the key itself, so that it stays when others come and go
+        numbers = [hashlib.blake2b(key, digest_size=1).digest()[0] for key in keys]
+        if not keys or any(len(key) < _KEY_BYTES for key in keys) or len(set(numbers)) < len(keys):
+            raise InputError(
+                f"expected keys of at least {_KEY_BYTES} bytes with numbers of their own; make another with: "
+                f"openssl rand -hex {_KEY_BYTES}"
+            )
+        # hashing starts with the key; copies of that state spare every token that first block
+        states = [hashlib.blake2b(key=key[:64], digest_size=_SIGNATURE) for key in keys]
+        self._states = dict(zip(numbers, states, strict=True))
+        self._number, self._state = numbers[0], states[0]
+
+    def sign(self, time: int, fingerprint: bytes, classes: Sequence[int], answers: Sequence[float]) -> list[str]:
+        """An id for each answer: its class index (`NO_CLASS` for a regression) and its confidence or value."""
+        nonces = os.urandom(8 * len(answers))
+        number, copy, pack = self._number, self._state.copy, _FIELDS.pack
+        parts: list[bytes] = []
+        for index, (class_index, answer) in enumerate(zip(classes, answers, strict=True)):
+            nonce = nonces[8 * index : 8 * index + 8]
+            fields = pack(FORMAT, number, time, fingerprint, class_index, answer, nonce)
+            state = copy()
+            state.update(fields)
+            parts += (fields, state.digest())
+        # 36 bytes are a multiple of three, so the text of all is the texts of each
+        text = urlsafe_b64encode(b"".join(parts)).decode()
+        return [text[start : start + _TEXT_LENGTH] for start in range(0, len(text), _TEXT_LENGTH)]
+
+    def verify(self, text: str, now: int, max_age: int) -> Token:
+        """What `text` says; raises TokenError when it was not signed here, or is older than `max_age` seconds."""
+        forged = TokenError("signature", "not an id that this service gave")
+        try:
+            content = urlsafe_b64decode(text.encode("ascii"))
+        except ValueError:
+            raise forged from None
+        # one prediction has one text: base64 leaves no bits over at this length, but its decoder skips what is foreign
+        if len(content) != _LENGTH or len(text) != _TEXT_LENGTH or urlsafe_b64encode(content).decode() != text:
+            raise forged
+        fields, signature = content[: _FIELDS.size], content[_FIELDS.size :]
+        kind, number, time, print_, class_index, answer, nonce = _FIELDS.unpack(fields)
+        state = self._states.get(number)
+        if kind != FORMAT or state is None:
+            raise forged
+        expected = state.copy()
+        expected.update(fields)
+        if not secrets.compare_digest(expected.digest(), signature):
+            raise forged
+        if not now - max_age <= time:
+            raise TokenError("expired", f"given {(now - time) // 86_400} days ago, accepted for {max_age // 86_400}")
+        return Token(time, print_, None if class_index == NO_CLASS else class_index, answer, nonce)
+
+
+def load_keys(path: Path, *, create: bool) -> Keys:
+    """Keys from a file of one hexadecimal key a line; with `create`, an absent file is made (mode 0600).
+
+    Raises InputError when it is absent (without `create`), not readable, or holds no usable keys.
+    """
+    if create and not path.exists():
+        _create(path)
+    try:
+        keys = [bytes.fromhex(line) for line in path.read_text().split("\n") if line.strip()]
+        return Keys(keys)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: no keys of prediction ids: {error}") from error
+
+
+def _create(path: Path) -> None:
+    """Make a file with one new key; whoever comes first wins, and nobody sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(_KEY_BYTES) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(temporary, path)  # unlike a rename, it never replaces
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink()

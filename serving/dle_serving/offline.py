@@ -1,0 +1,177 @@
+"""Answers to the rows of a file, through the same rules and the same graph as the service: what `dle-predict` does.
+
+The output is written beside its place and renamed when all is well, so there is never half of one; an existing file
+is replaced. With `errors`, bad rows go there and are left out of the output, whose other rows keep their order.
+"""
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+
+from dle_bundle import bundle as bundles
+from dle_bundle import tables
+from dle_bundle.columns import to_groups
+from dle_bundle.errors import Fault, InputError, RowFaults, nearest
+from dle_bundle.groups import Groups
+from dle_bundle.schema import Schema
+from dle_serving.prediction_files import SUFFIXES, Writer, fault_report, writer
+from dle_serving.runtime import Answers, Model, class_names
+from dle_serving.settings import Device
+
+_RUN_ROWS = 4_096
+_MOST_FAULTS = 100_000
+"""After so many, reading stops: a file of the wrong kind would fill the memory with its faults."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What was done. `ignored`: columns of the source that the model does not know and nobody asked to keep."""
+
+    rows: int
+    predicted: int
+    faulty: int
+    faults: int
+    ignored: tuple[str, ...]
+    provider: str
+    seconds: float
+
+
+def predict(
+    bundle: Path,
+    source: Path,
+    out: Path,
+    *,
+    keep: Sequence[str] = (),
+    errors: Path | None = None,
+    device: Device = "auto",
+) -> Summary:
+    """Answer every row of `source` into `out` (.csv[.gz], .tsv or .parquet), columns in `keep` first.
+
+    Columns: `label, probability, probability_<class>…` or `value`. `errors` (CSV: row from 0, field, code, message)
+    takes the faults of bad rows. Raises InputError: bundle, source, suffix, columns; RowFaults with every fault when
+    rows are bad and there is no `errors`, and then nothing is written.
+    """
+    started = time.perf_counter()
+    suffix = _check_paths(source, out, errors)
+    loaded = bundles.load(bundle)
+    model = Model(loaded, device)
+    _check_keep(keep, loaded.schema)
+    faults = _Faults(errors is not None)
+    rows = predicted = 0
+    ignored: tuple[str, ...] = ()
+    with ExitStack() as stack:
+        report = None if errors is None else stack.enter_context(fault_report(errors))
+        output: Writer | None = None
+        for part in tables.stream(source):
+            if output is None:
+                ignored = _ignored(part, keep, loaded.schema)
+                output = stack.enter_context(writer(out, suffix))
+            groups, found = to_groups(part, loaded.schema, rows)
+            good = faults.take(found, rows, len(part))
+            if report is not None:
+                report.writerows((fault.row, fault.field, fault.code, fault.message) for fault in found)
+            if good is not None:
+                groups, part = groups.take(good), part.take(pa.array(np.flatnonzero(good)))
+            rows += len(good) if good is not None else len(part)
+            if not faults.fatal:
+                predicted += len(part)
+                output.write(_result(part, _run(model, groups), keep, loaded.schema))
+        faults.check()
+    return Summary(rows, predicted, faults.rows, faults.count, ignored, model.provider, time.perf_counter() - started)
+
+
+class _Faults:
+    """Faults so far: kept for one error at the end, or only counted where a report takes them."""
+
+    def __init__(self, reported: bool) -> None:
+        self._reported = reported
+        self._kept: list[Fault] = []
+        self.count = self.rows = 0
+
+    @property
+    def fatal(self) -> bool:
+        """Whether nothing will be written."""
+        return bool(self._kept)
+
+    def take(self, found: list[Fault], first: int, count: int) -> Any:
+        """Note faults of one part; returns the mask (count,) of its good rows, None when all are."""
+        if any(fault.row is None for fault in found):
+            raise RowFaults(fault for fault in found if fault.row is None)
+        if not found:
+            return None
+        good = np.ones(count, dtype=bool)
+        good[[fault.row - first for fault in found if fault.row is not None]] = False
+        self.count += len(found)
+        self.rows += int((~good).sum())
+        if not self._reported:
+            self._kept += found
+            if len(self._kept) >= _MOST_FAULTS:
+                self.check()
+        return good
+
+    def check(self) -> None:
+        """Raise RowFaults when there are faults that no report has taken."""
+        if self._kept:
+            raise RowFaults(self._kept)
+
+
+def _check_paths(source: Path, out: Path, errors: Path | None) -> str:
+    suffix = next((known for known in sorted(SUFFIXES, key=len)[::-1] if out.name.lower().endswith(known)), None)
+    faults = []
+    if suffix is None:
+        faults.append(f"{out}: expected a file ending in {', '.join(SUFFIXES)}")
+    if out.is_dir():
+        faults.append(f"{out}: is a folder, not a file")
+    places = [path.resolve() for path in (source, out, errors) if path is not None]
+    if len(set(places)) < len(places):
+        faults.append("the source, the output and the file of errors are to be different files")
+    if faults:
+        raise InputError("Nothing was predicted", faults)
+    assert suffix is not None
+    return suffix
+
+
+def _names(schema: Schema) -> list[str]:
+    if schema.outputs.classes is None:
+        return ["value"]
+    return ["label", "probability", *(f"probability_{name}" for name in class_names(schema))]
+
+
+def _check_keep(keep: Sequence[str], schema: Schema) -> None:
+    twice = sorted({name for name in keep if keep.count(name) > 1 or name in _names(schema)})
+    if twice:
+        raise InputError(f"--keep {', '.join(twice)}: the output would have two columns of one name")
+
+
+def _ignored(table: pa.Table, keep: Sequence[str], schema: Schema) -> tuple[str, ...]:
+    present = table.column_names
+    absent = [f"{name}{nearest(name, present)}" for name in keep if name not in present]
+    if absent:
+        raise InputError(f"--keep: no such column; there are {', '.join(present)}", absent)
+    known = {field.name for field in schema.inputs} | set(keep)
+    return tuple(name for name in present if name not in known)
+
+
+def _run(model: Model, groups: Groups) -> list[Answers]:
+    starts = range(0, max(len(groups), 1), _RUN_ROWS)
+    return [model.run(groups.take(slice(start, start + _RUN_ROWS))) for start in starts]
+
+
+def _result(part: pa.Table, answers: list[Answers], keep: Sequence[str], schema: Schema) -> pa.Table:
+    columns = {name: part.column(name) for name in keep}
+    if schema.outputs.classes is None:
+        columns["value"] = pa.array(np.concatenate([cast(Any, answer.values) for answer in answers]))
+        return pa.table(columns)
+    chosen = np.concatenate([cast(Any, answer.classes) for answer in answers])
+    table = np.concatenate([cast(Any, answer.probabilities) for answer in answers])
+    columns["label"] = pa.array(list(schema.outputs.classes)).take(pa.array(chosen))
+    columns["probability"] = pa.array(np.take_along_axis(table, chosen[:, None], axis=1)[:, 0])
+    for index, name in enumerate(_names(schema)[2:]):
+        columns[name] = pa.array(np.ascontiguousarray(table[:, index]))
+    return pa.table(columns)

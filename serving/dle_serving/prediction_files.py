@@ -1,0 +1,78 @@
+"""The files that `offline` writes: predictions as delimited text or Parquet, and the report of faults."""
+
+import csv
+import gzip
+import io
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TextIO, cast
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from dle_bundle.files import atomic_path
+
+SUFFIXES = (".csv", ".csv.gz", ".tsv", ".parquet")
+
+
+class Writer(Protocol):
+    """Takes tables of one and the same columns, in order."""
+
+    def write(self, table: pa.Table) -> None: ...
+
+
+@contextmanager
+def fault_report(path: Path) -> Iterator[Any]:
+    """A CSV writer of (row, field, code, message); the file appears when the block ends well."""
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("row", "field", "code", "message"))
+        yield writer
+
+
+@contextmanager
+def writer(path: Path, suffix: str) -> Iterator[Writer]:
+    """A writer of tables to `path`, which appears when the block ends well; `suffix` is one of `SUFFIXES`."""
+    with atomic_path(path) as temporary:
+        if suffix == ".parquet":
+            parquet = _Parquet(temporary)
+            try:
+                yield parquet
+            finally:
+                parquet.close()
+            return
+        with temporary.open("wb") as raw, ExitStack() as stack:
+            # no time stamp and no name within, so that the same predictions make the same file
+            binary = stack.enter_context(gzip.GzipFile("", "wb", 6, raw, mtime=0)) if suffix == ".csv.gz" else raw
+            text = stack.enter_context(io.TextIOWrapper(cast(Any, binary), encoding="utf-8", newline=""))
+            yield _Text(text, "\t" if suffix == ".tsv" else ",")
+
+
+class _Parquet:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer: Any = None
+
+    def write(self, table: pa.Table) -> None:
+        if self._writer is None:
+            self._writer = pyarrow.parquet.ParquetWriter(self._path, table.schema)
+        self._writer.write_table(table.cast(self._writer.schema))
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+class _Text:
+    def __init__(self, file: TextIO, delimiter: str) -> None:
+        self._writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+        self._headed = False
+
+    def write(self, table: pa.Table) -> None:
+        if not self._headed:
+            self._writer.writerow(table.column_names)
+            self._headed = True
+        # as text by Arrow, which writes the shortest number that reads back the same
+        texts = [column.cast(pa.large_string()).to_pylist() for column in table.columns]
+        self._writer.writerows(zip(*texts, strict=True))

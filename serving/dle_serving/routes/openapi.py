@@ -1,0 +1,188 @@
+"""/openapi.json: the contract of this very server, with each model's own inputs, examples and answers.
+
+Ranges and categories are observed, never enforced, so they stand as `x-observed-range` and `x-observed-categories`:
+`minimum` or `enum` would make clients refuse the very rows that show drift.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from dle_bundle.schema import Field, Schema
+from dle_serving.repository import Repository, Served
+from dle_serving.routes.contract import Request, Response, Route
+
+Json = dict[str, Any]
+
+_TYPES = {"numeric": "number", "boolean": "boolean", "datetime": "string", "categorical": "string"}
+_REASONS = {
+    400: "The request does not fit: every fault of every row is told",
+    404: "No such model, version or path",
+    405: "Not with this method",
+    413: "The body is longer, or has more rows, than the service takes",
+    415: "The body is not application/json",
+    500: "A defect of the service",
+    503: "The models are not loaded",
+}
+_SUMMARIES = {
+    "/predict": "Answers to rows, by the first model",
+    "/schema": "Inputs and outputs of the first model",
+    "/livez": "Whether the process is alive",
+    "/readyz": "Whether every model is loaded, verified and warmed up",
+    "/metrics": "Series for Prometheus",
+    "/openapi.json": "This document",
+    "/docs": "This document, for people",
+}
+ERROR: Json = {
+    "type": "object",
+    "required": ["error", "details"],
+    "properties": {
+        "error": {"type": "string"},
+        "details": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["row", "field", "code", "message"],
+                "properties": {
+                    "row": {"type": ["integer", "null"], "description": "from 0; null: the whole request"},
+                    "field": {"type": ["string", "null"]},
+                    "code": {"type": "string"},
+                    "message": {"type": "string"},
+                },
+            },
+        },
+    },
+}
+
+
+class OpenApi:
+    """The handler."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self.routes: Sequence[Route] = ()
+
+    async def __call__(self, request: Request) -> Response:
+        """The document; raises NotReady while there are no models to describe."""
+        request.flags()
+        return Response(msgspec.json.encode(document(self._repository.all(), self.routes)))
+
+
+def document(models: Sequence[Served], routes: Sequence[Route]) -> Json:
+    """OpenAPI 3.1 of `routes` for `models`; paths with a model in them are written out for each."""
+    paths: Json = {}
+    components: Json = {"Error": ERROR}
+    for served in models:
+        components[_component(served, "Rows")] = rows_schema(served.schema)
+        components[_component(served, "Predictions")] = predictions_schema(served.schema)
+    for route in routes:
+        if route.path == "/docs/{file}":
+            continue
+        if "{model}" not in route.path:
+            paths[route.path] = {route.method.lower(): _operation(route, models[0], _SUMMARIES[route.path])}
+            continue
+        for served in models:
+            path = route.path.replace("{model}", served.name).replace("{version}", str(served.version))
+            summary = f"{'Answers of' if route.method == 'POST' else 'Inputs and outputs of'} {served.name}"
+            paths[path] = {route.method.lower(): _operation(route, served, summary)}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": f"Predictions of {', '.join(dict.fromkeys(served.name for served in models))}",
+            "version": str(models[0].version),
+        },
+        "paths": paths,
+        "components": {"schemas": components},
+    }
+
+
+def rows_schema(schema: Schema) -> Json:
+    """JSON schema of `{"rows": […]}` for one model, with an example that it takes."""
+    row = {
+        "type": "object",
+        "properties": {field.name: _input(field) for field in schema.inputs},
+        "required": [field.name for field in schema.inputs if field.required],
+        "additionalProperties": False,
+    }
+    example = {field.name: field.example for field in schema.inputs if field.example is not None}
+    return {
+        "type": "object",
+        "properties": {"rows": {"type": "array", "items": row}},
+        "required": ["rows"],
+        "additionalProperties": False,
+        "examples": [{"rows": [example]}],
+    }
+
+
+def predictions_schema(schema: Schema) -> Json:
+    """JSON schema of the answer of one model."""
+    outputs = schema.outputs
+    properties: Json = {
+        "id": {"type": "string", "description": "names this prediction in feedback; not with ids=false"}
+    }
+    if outputs.classes is None:
+        properties["value"] = {"type": "number", "description": outputs.target, **_unit(outputs.unit)}
+    else:
+        properties["label"] = {"enum": list(outputs.classes), "description": outputs.target}
+        properties["probability"] = {"type": "number", "description": "of the label"}
+        properties["probabilities"] = {"type": "object", "additionalProperties": {"type": "number"}}
+    prediction = {"type": "object", "properties": properties, "required": [name for name in properties if name != "id"]}
+    return {
+        "type": "object",
+        "required": ["model", "version", "predictions"],
+        "properties": {
+            "model": {"type": "string"},
+            "version": {"type": "integer"},
+            "predictions": {"type": "array", "items": prediction},
+        },
+    }
+
+
+def _input(field: Field) -> Json:
+    plain = ["string", "integer"] if field.json_type == "integer" else [_TYPES[field.kind]]
+    types = plain if field.required else [*plain, "null"]
+    described: Json = {"type": types[0] if len(types) == 1 else types, **_unit(field.unit)}
+    if field.kind == "datetime" and field.date_format is None:
+        described["description"] = "ISO 8601 date or date-time; without a zone it is UTC"
+    elif field.date_format is not None:
+        described["description"] = f"date-time as {field.date_format}, or ISO 8601; without a zone it is UTC"
+    if field.observed_range is not None:
+        described["x-observed-range"] = list(field.observed_range)
+    if field.categories is not None:
+        described["x-observed-categories"] = list(field.categories)
+    if field.example is not None:
+        described["examples"] = [field.example]
+    return described
+
+
+def _unit(unit: str | None) -> Json:
+    return {} if unit is None else {"x-unit": unit}
+
+
+def _operation(route: Route, served: Served, summary: str) -> Json:
+    responses = {str(code): _error(_REASONS[code]) for code in sorted({400, 405, 500, *route.codes})}
+    operation: Json = {"summary": summary, "responses": {"200": {"description": "As asked"}, **responses}}
+    if route.method == "POST":
+        operation["parameters"] = [
+            {"name": "ids", "in": "query", "schema": {"type": "boolean", "default": True}, "description": "give ids"}
+        ]
+        operation["requestBody"] = {
+            "required": True,
+            "content": _json(f"#/components/schemas/{_component(served, 'Rows')}"),
+        }
+        operation["responses"]["200"]["content"] = _json(f"#/components/schemas/{_component(served, 'Predictions')}")
+    return operation
+
+
+def _error(description: str) -> Json:
+    return {"description": description, "content": _json("#/components/schemas/Error")}
+
+
+def _json(reference: str) -> Json:
+    return {"application/json": {"schema": {"$ref": reference}}}
+
+
+def _component(served: Served, what: str) -> str:
+    return f"{what}-{re.sub(r'[^A-Za-z0-9._-]', '_', served.name)}-{served.version}"

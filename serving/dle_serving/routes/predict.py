@@ -1,0 +1,141 @@
+"""POST /predict: rows in, answers out."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+
+from dle_bundle.errors import RowFaults
+from dle_bundle.rows import Rows, TooManyRows
+from dle_bundle.schema import Label
+from dle_serving.errors import BadRequest, TooLarge
+from dle_serving.limits import check_content, read_body
+from dle_serving.monitoring.metrics import Metrics
+from dle_serving.monitoring.tokens import NO_CLASS
+from dle_serving.repository import Repository, Served
+from dle_serving.routes.contract import Request, Response
+from dle_serving.runtime import Answers
+
+_INLINE_BYTES = 32 << 10
+"""A longer body is decoded and answered in a thread, so that the event loop keeps answering everyone else."""
+_THREADS = 2
+_encoder = msgspec.json.Encoder()
+
+
+class ClassPrediction(msgspec.Struct, gc=False, kw_only=True):
+    """One answer of a classifier."""
+
+    id: str | msgspec.UnsetType = msgspec.UNSET
+    label: Label
+    probability: float
+    probabilities: dict[str, float]
+
+
+class ValuePrediction(msgspec.Struct, gc=False, kw_only=True):
+    """One answer of a regression."""
+
+    id: str | msgspec.UnsetType = msgspec.UNSET
+    value: float
+
+
+class Predictions(msgspec.Struct, gc=False):
+    """The body of the answer."""
+
+    model: str
+    version: int
+    predictions: Sequence[ClassPrediction | ValuePrediction]
+
+
+class Predict:
+    """The handler; holds the threads for large requests."""
+
+    def __init__(self, repository: Repository, metrics: Metrics, max_body_bytes: int, batch_rows: int) -> None:
+        self._repository = repository
+        self._metrics = metrics
+        self._max_body_bytes = max_body_bytes
+        self._batch_rows = batch_rows
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="large-request")
+
+    async def __call__(self, request: Request) -> Response:
+        """Answer one request; raises what `errors` knows."""
+        with_ids = request.flags(ids=True)["ids"]
+        served = self._repository.find(request.parameters.get("model"), request.parameters.get("version"))
+        check_content(request.headers)
+        body = await read_body(request.headers, request.receive, self._max_body_bytes)
+        if len(body) > _INLINE_BYTES:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, self._whole, served, body, with_ids)
+        rows = self._decode(served, body)
+        if len(rows) > self._batch_rows:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, self._run_and_encode, served, rows, with_ids)
+        queued = time.perf_counter()
+        answers = await served.batcher.submit(rows)
+        self._metrics.queue.observe(time.perf_counter() - queued)
+        return self._encode(served, answers, len(rows), with_ids)
+
+    def close(self) -> None:
+        """Wait for large requests and end the threads."""
+        self._threads.shutdown()
+
+    def _whole(self, served: Served, body: bytes, with_ids: bool) -> Response:
+        return self._run_and_encode(served, self._decode(served, body), with_ids)
+
+    def _run_and_encode(self, served: Served, rows: Rows, with_ids: bool) -> Response:
+        return self._encode(served, served.run([rows]), len(rows), with_ids)
+
+    def _decode(self, served: Served, body: bytes) -> Rows:
+        started = time.perf_counter()
+        try:
+            rows = served.decoder.rows(body)
+        except RowFaults as error:
+            self._metrics.invalid_rows((fault.row, fault.code) for fault in error.faults)
+            raise BadRequest(error.message, error.faults) from None
+        except TooManyRows as error:
+            raise TooLarge(error.message) from None
+        self._metrics.decode.observe(time.perf_counter() - started)
+        return rows
+
+    def _encode(self, served: Served, answers: Answers, rows: int, with_ids: bool) -> Response:
+        started = time.perf_counter()
+        predictions = (
+            _values(served, answers, with_ids) if answers.values is not None else _classes(served, answers, with_ids)
+        )
+        body = _encoder.encode(Predictions(served.name, served.version, predictions))
+        served.predictions.inc(rows)
+        self._metrics.encode.observe(time.perf_counter() - started)
+        return Response(body)
+
+
+def _classes(served: Served, answers: Answers, with_ids: bool) -> list[ClassPrediction]:
+    assert answers.classes is not None
+    assert answers.probabilities is not None
+    labels, names = served.labels, served.class_names
+    classes: list[int] = answers.classes.tolist()
+    table: list[list[float]] = answers.probabilities.tolist()
+    chosen = [row[place] for row, place in zip(table, classes, strict=True)]
+    return [
+        ClassPrediction(
+            id=id_, label=labels[place], probability=probability, probabilities=dict(zip(names, row, strict=True))
+        )
+        for id_, place, probability, row in zip(
+            _ids(served, classes, chosen, with_ids), classes, chosen, table, strict=True
+        )
+    ]
+
+
+def _values(served: Served, answers: Answers, with_ids: bool) -> list[ValuePrediction]:
+    assert answers.values is not None
+    values: list[float] = answers.values.tolist()
+    ids = _ids(served, [NO_CLASS] * len(values), values, with_ids)
+    return [ValuePrediction(id=id_, value=value) for id_, value in zip(ids, values, strict=True)]
+
+
+def _ids(
+    served: Served, classes: Sequence[int], answers: Sequence[float], wanted: bool
+) -> Sequence[str | msgspec.UnsetType]:
+    if not wanted:
+        return [msgspec.UNSET] * len(answers)
+    return served.keys.sign(int(time.time()), served.fingerprint, classes, answers)

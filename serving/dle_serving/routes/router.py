@@ -1,0 +1,36 @@
+"""From a path to its route; a handful of routes need no more than a dictionary and a comparison."""
+
+from collections.abc import Iterable, Mapping
+
+from dle_serving.routes.contract import Route
+
+UNKNOWN = "unknown"
+"""The name, in the metrics, of every path that has no route."""
+_COMMON_CODES = (200, 400, 405, 500)
+
+
+class Router:
+    """Finds the route of a path."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self.routes = tuple(routes)
+        self._plain = {route.path: route for route in self.routes if "{" not in route.path}
+        self._templates = [(route.path.split("/"), route) for route in self.routes if "{" in route.path]
+
+    def find(self, path: str) -> tuple[Route, Mapping[str, str]] | None:
+        """The route and the parameters in its path."""
+        plain = self._plain.get(path)
+        if plain is not None:
+            return plain, {}
+        segments = path.split("/")
+        for template, route in self._templates:
+            if len(template) == len(segments):
+                pairs = list(zip(template, segments, strict=True))
+                if all(part == given or (part.startswith("{") and given) for part, given in pairs):
+                    return route, {part[1:-1]: given for part, given in pairs if part.startswith("{")}
+        return None
+
+    def answers(self) -> list[tuple[str, int]]:
+        """Every route's name with every code that it may give."""
+        known = [(route.path, code) for route in self.routes for code in sorted({*_COMMON_CODES, *route.codes})]
+        return [*known, (UNKNOWN, 404)]

@@ -1,0 +1,66 @@
+"""The routes that say how the server is and what it has: /livez, /readyz, /metrics and the models' schemas."""
+
+import asyncio
+
+import msgspec
+
+from dle_serving.errors import NotReady
+from dle_serving.monitoring.metrics import CONTENT_TYPE, Metrics
+from dle_serving.repository import Repository
+from dle_serving.roster import Roster
+from dle_serving.routes.contract import Request, Response
+
+_ALIVE = Response(b'{"status":"alive"}')
+
+
+class ModelState(msgspec.Struct, frozen=True):
+    """One loaded model, in the answer of /readyz."""
+
+    model: str
+    version: int
+    task: str
+    provider: str
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """The body of /readyz when it is 200."""
+
+    status: str
+    models: list[ModelState]
+
+
+class ServerState:
+    """Handlers over the repository, the workers and the metrics."""
+
+    def __init__(self, repository: Repository, roster: Roster, metrics: Metrics) -> None:
+        self._repository = repository
+        self._roster = roster
+        self._metrics = metrics
+
+    async def livez(self, request: Request) -> Response:
+        """The event loop turns; nothing else is asked."""
+        request.flags()
+        return _ALIVE
+
+    async def readyz(self, request: Request) -> Response:
+        """Every worker has loaded, verified and warmed up every model; otherwise NotReady says why not."""
+        request.flags()
+        models = [
+            ModelState(served.name, served.version, served.task, served.provider) for served in self._repository.all()
+        ]
+        missing = self._roster.missing()
+        if missing:
+            raise NotReady(f"{missing} more worker(s) are loading the models", retry_after=1)
+        return Response(msgspec.json.encode(Ready("ready", models)))
+
+    async def metrics(self, request: Request) -> Response:
+        """The series of all workers, for Prometheus."""
+        request.flags()
+        text = await asyncio.to_thread(self._metrics.exposition)
+        return Response(text, CONTENT_TYPE.encode())
+
+    async def schema(self, request: Request) -> Response:
+        """The model's `schema.json`."""
+        request.flags()
+        served = self._repository.find(request.parameters.get("model"), request.parameters.get("version"))
+        return Response(served.schema.encode())

@@ -1,0 +1,153 @@
+"""A bundle's graph in ONNX Runtime: groups in, answers out; and where it runs.
+
+The device is decided here and nowhere else.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from dle_bundle.bundle import Bundle
+from dle_bundle.errors import BundleError, InputError, WorkError
+from dle_bundle.groups import MISSING_TIME, Groups
+from dle_bundle.schema import Label, Schema
+from dle_serving.settings import Device
+
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_GROUP_TYPES = {"numeric": "tensor(float)", "categorical": "tensor(string)", "datetime": "tensor(int64)"}
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The answers to N rows: `classes` (N,) int64 and `probabilities` (N, K) float32, or `values` (N,) float32.
+
+    `classes` are positions in the schema's classes.
+    """
+
+    classes: npt.NDArray[np.int64] | None = None
+    probabilities: npt.NDArray[np.float32] | None = None
+    values: npt.NDArray[np.float32] | None = None
+
+    def part(self, rows: slice) -> "Answers":
+        """The answers to some of the rows."""
+        if self.values is not None:
+            return Answers(values=self.values[rows])
+        assert self.classes is not None
+        assert self.probabilities is not None
+        return Answers(self.classes[rows], self.probabilities[rows])
+
+
+class Model:
+    """A bundle ready to answer. Safe to share between threads.
+
+    `provider` is where it runs: `cpu` or `cuda`.
+    """
+
+    def __init__(self, bundle: Bundle, device: Device = "auto", threads: int = 0) -> None:
+        """Open the graph; `threads` 0 takes all cores.
+
+        Raises InputError when `device` is not available, BundleError when the graph does not go with the schema.
+        """
+        self.schema = bundle.schema
+        self._session, self.provider = _open(bundle, device, threads)
+        classes = self.schema.outputs.classes
+        roles = ("value",) if classes is None else ("label", "probabilities")
+        _check(bundle, self._session, roles)
+        self._outputs = [bundle.manifest.outputs[role] for role in roles]
+        self._place: dict[Label, int] = {label: index for index, label in enumerate(classes or ())}
+
+    def run(self, groups: Groups) -> Answers:
+        """Answers to all rows, in order; raises WorkError when one is not a finite number."""
+        if not len(groups):
+            return self._nothing()
+        found = self._session.run(self._outputs, groups.feeds())
+        if not np.isfinite(found[-1]).all():
+            raise WorkError("the model's answer is not a finite number")
+        if len(self._outputs) == 1:
+            return Answers(values=found[0].reshape(-1))
+        labels, probabilities = found
+        classes = np.array([self._place[label] for label in labels.tolist()], dtype=np.int64)
+        return Answers(classes, probabilities)
+
+    def warm_up(self, sizes: Sequence[int]) -> None:
+        """Run batches of these sizes, so that no request waits for the runtime to prepare itself."""
+        for rows in sizes:
+            self.run(example_groups(self.schema, rows))
+
+    def _nothing(self) -> Answers:
+        if self.schema.outputs.classes is None:
+            return Answers(values=np.empty(0, dtype=np.float32))
+        width = len(self.schema.outputs.classes)
+        return Answers(np.empty(0, dtype=np.int64), np.empty((0, width), dtype=np.float32))
+
+
+def class_names(schema: Schema) -> tuple[str, ...]:
+    """The classes as names of columns and JSON keys: text as it is, the rest as JSON writes it."""
+    classes = schema.outputs.classes or ()
+    return tuple(label if isinstance(label, str) else json.dumps(label) for label in classes)
+
+
+def example_groups(schema: Schema, rows: int) -> Groups:
+    """`rows` rows in which everything is missing: any schema has them."""
+    return Groups(
+        np.full((rows, len(schema.numeric)), np.nan, dtype=np.float32),
+        np.full((rows, len(schema.categorical)), "", dtype=object),
+        np.full((rows, len(schema.datetime)), MISSING_TIME, dtype=np.int64),
+    )
+
+
+def check_device(device: Device) -> list[str]:
+    """The devices of the installed runtime; raises InputError when `device` is none of them."""
+    available = [name for name, provider in _PROVIDERS.items() if provider in onnxruntime.get_available_providers()]
+    if device != "auto" and device not in available:
+        raise InputError(
+            f"device {device}: not available in this ONNX Runtime, which has {', '.join(available)}; "
+            "for CUDA install the extra gpu instead of cpu"
+        )
+    return available
+
+
+def _open(bundle: Bundle, device: Device, threads: int) -> tuple[Any, str]:
+    available = check_device(device)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # threads that wait busily take the core from the process's own event loop and from other workers
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    wanted = [name for name in ("cuda", "cpu") if name in available and device in ("auto", name)]
+    # the string operators at the front of the graph run on the CPU in any case
+    providers = [_PROVIDERS[name] for name in dict.fromkeys([*wanted, "cpu"])]
+    try:
+        session = onnxruntime.InferenceSession(bundle.model, options, providers=providers)
+    except Exception as error:  # the runtime's errors share no base
+        raise BundleError(f"{bundle.model}: ONNX Runtime cannot open it: {error}") from error
+    taken = "cuda" if _PROVIDERS["cuda"] in session.get_providers() else "cpu"
+    if device == "cuda" and taken != "cuda":
+        raise InputError("device cuda: ONNX Runtime has CUDA, but could not start it (driver or libraries)")
+    return session, taken
+
+
+def _check(bundle: Bundle, session: Any, roles: tuple[str, ...]) -> None:
+    """Raise BundleError unless the graph takes what the schema says and gives what the manifest says."""
+    groups = example_groups(bundle.schema, 0).feeds()
+    expected = {name: (_GROUP_TYPES[name], array.shape[1]) for name, array in groups.items()}
+    found = {value.name: (value.type, value.shape[-1]) for value in session.get_inputs()}
+    faults = [
+        f"input {name}: expected {expected.get(name, 'nothing')}, found {found.get(name, 'nothing')}"
+        for name in sorted({*expected, *found})
+        if expected.get(name) != found.get(name)
+    ]
+    outputs = {value.name for value in session.get_outputs()}
+    faults += [
+        f"output {role}: the manifest names {bundle.manifest.outputs.get(role)!r}, the graph has {sorted(outputs)}"
+        for role in roles
+        if bundle.manifest.outputs.get(role) not in outputs
+    ]
+    if faults:
+        raise BundleError(f"{bundle.model} does not go with its schema and manifest", faults)
