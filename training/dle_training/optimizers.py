@@ -37,7 +37,7 @@ def _sgd(parameters: Iterable[nn.Parameter], config: OptimizerConfig, lr: float)
 OPTIMIZERS = {
     entry.name: entry
     for entry in (
-        OptimizerEntry("adamw", "Adam with weight decay applied to the weights directly (decoupled).", 1e-3, _adamw),
+        OptimizerEntry("adamw", "Adam with weight decay applied to the weights directly (decoupled).", 2e-3, _adamw),
         OptimizerEntry("adam", "Adaptive moment estimation; weight decay is added to the gradient.", 1e-3, _adam),
         OptimizerEntry("sgd", "Stochastic gradient descent with momentum.", 0.05, _sgd),
     )

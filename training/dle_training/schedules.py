@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
+
 from dle_training.config import ScheduleConfig
 
 
@@ -13,12 +15,12 @@ class ScheduleEntry:
 
     `factor(config, gamma, epoch, epochs)` is what the peak learning rate is multiplied by; `epoch` counts the passes
     over the training part that are done, with a fraction within a pass, and `epochs` those that there will be.
-    `gamma` is the schedule's own default for `schedule.gamma`.
+    `gamma` is the schedule's own default for `schedule.gamma`, None where it has no use for one.
     """
 
     name: str
     description: str
-    gamma: float
+    gamma: float | None
     factor: Callable[[ScheduleConfig, float, float, int], float]
 
 
@@ -42,15 +44,21 @@ def _cosine(config: ScheduleConfig, gamma: float, epoch: float, epochs: int) -> 
 SCHEDULES = {
     entry.name: entry
     for entry in (
-        ScheduleEntry("cosine", "Half a cosine wave from the peak down to final_fraction of it.", 1.0, _cosine),
-        ScheduleEntry("constant", "The peak learning rate throughout.", 1.0, _constant),
+        ScheduleEntry("cosine", "Half a cosine wave from the peak down to final_fraction of it.", None, _cosine),
+        ScheduleEntry("constant", "The peak learning rate throughout.", None, _constant),
         ScheduleEntry("step", "Multiplied by gamma (0.3) after every step_epochs epochs.", 0.3, _step),
         ScheduleEntry("exponential", "Multiplied by gamma (0.9) in the course of each epoch.", 0.9, _exponential),
     )
 }
 
 
+def resolve(config: ScheduleConfig) -> ScheduleConfig:
+    """The configuration with the schedule's own default in the place of a null gamma."""
+    if config.gamma is not None:
+        return config
+    return msgspec.structs.replace(config, gamma=SCHEDULES[config.name].gamma)
+
+
 def factor(config: ScheduleConfig, epoch: float, epochs: int) -> float:
     """What to multiply the peak learning rate by after `epoch` of `epochs` passes: a number in [0, 1]."""
-    entry = SCHEDULES[config.name]
-    return entry.factor(config, entry.gamma if config.gamma is None else config.gamma, epoch, epochs)
+    return SCHEDULES[config.name].factor(config, resolve(config).gamma or 1.0, epoch, epochs)

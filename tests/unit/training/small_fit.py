@@ -1,0 +1,71 @@
+"""A small fit with everything in it that a resumption could get wrong; as a program, it is there to be killed.
+
+python small_fit.py FOLDER CHECKPOINT_SECONDS EPOCH STEP: fits, or continues where FOLDER has a checkpoint, and waits
+for its end after STEP of EPOCH.
+"""
+
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dle_training import config as configuration
+from dle_training import loop, objectives
+from dle_training.listeners import Listener
+from dle_training.models._base import InputShape, Network
+from dle_training.models.registry import build
+
+ROWS, BATCH, EPOCHS = 321, 32, 4  # the last batch would be a single row
+STEPS = 10
+
+
+def problem() -> tuple[objectives.Objective, loop.Part, loop.Part, InputShape]:
+    """Three classes that depend on two numbers and an embedded category."""
+    draw = np.random.default_rng(3)
+    dense = draw.normal(size=(ROWS + 80, 5)).astype(np.float32)
+    codes = draw.integers(2, 14, size=(ROWS + 80, 1))
+    target = np.array(["a", "b", "c"])[(dense[:, 0] + dense[:, 1] > 0).astype(int) + (codes[:, 0] > 9)]
+    objective = objectives.fit("multiclass", target[:ROWS], ("a", "b", "c"), "balanced")
+    every = loop.Part({"dense": torch.from_numpy(dense), "codes": torch.from_numpy(codes)}, objective.encode(target))
+    counts = tuple(np.bincount(codes[:ROWS, 0], minlength=14).tolist())
+    return objective, every.slice(slice(ROWS)), every.slice(slice(ROWS, None)), InputShape(5, (14,), (counts,))
+
+
+def run(
+    folder: Path, *assignments: str, resume: bool = False, listeners: Sequence[Listener] = ()
+) -> tuple[Network, loop.Fit]:
+    """Fit into `folder`, with `assignments` over a small configuration."""
+    small = ["model.hidden=[16, 16]", "model.batch_norm=true", f"training.batch_size={BATCH}", "optimizer.lr=0.01"]
+    config = configuration.load(None, [*small, f"training.epochs={EPOCHS}", "device=cpu", *assignments])
+    objective, train, validation, shape = problem()
+    torch.manual_seed(config.seed)
+    network = build(config.model, shape, objective.outputs)
+    fitted = loop.fit(
+        network, objective, train, validation, config, checkpoints=folder, resume=resume, listeners=listeners
+    )
+    return network, fitted
+
+
+class Pause(Listener):
+    """Says on standard output what has happened, and waits for a signal after one step."""
+
+    def __init__(self, epoch: int, step: int) -> None:
+        self.when = (epoch, step)
+
+    def on_step(self, epoch: int, step: int) -> None:
+        if (epoch, step) == self.when:
+            print("paused", flush=True)  # noqa: T201
+            signal.pause()
+
+    def on_checkpoint(self, path: Path) -> None:
+        print("saved", flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)  # as in conftest.py: the order of additions follows the number
+    folder, seconds, epoch, step = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    again = (folder / loop.LAST).exists()
+    run(folder, f"training.checkpoint_seconds={seconds}", resume=again, listeners=[Pause(epoch, step)])

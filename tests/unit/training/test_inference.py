@@ -1,0 +1,123 @@
+"""Inputs: what is dropped and why, what can be overruled, and that all faults are found together."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dle_bundle.decode import NA_VALUES
+from dle_bundle.errors import InputError
+from dle_training.config import DataConfig
+from dle_training.data import inference
+from dle_training.data.inference import Inputs
+
+N = 40
+GOOD = [index % 7 for index in range(N)]
+
+
+def infer(config: DataConfig | None = None, apart: dict[str, str] | None = None, **columns: Any) -> Inputs:
+    table = pa.table(columns)
+    return inference.infer(table, config or DataConfig(), NA_VALUES, np.arange(len(table)), apart or {})
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "reason"),
+    [
+        ("c", [3] * N, "constant: 3"),
+        ("c", ["x"] * N, "constant: 'x'"),
+        ("c", ["true"] * N, "constant: 1"),
+        ("c", ["2024-01-01"] * N, "constant: the same date-time"),
+        ("c", [1 + index * 1e-9 for index in range(N)], "nearly constant"),
+        ("c", [None] * N, "no value at all"),
+        ("c", ["", "NA"] * (N // 2), "no value at all"),
+        ("c", [float("nan")] * N, "no value at all"),
+        ("c", list(range(N)), "row number"),
+        ("c", [str(index + 1) for index in range(N)], "row number"),
+        ("customer_id", [index * 17 % 1009 for index in range(N)], "identifier: a different whole number"),
+        ("PassengerId", [float(index * 17 % 1009) for index in range(N)], "identifier: a different whole number"),
+        ("Unnamed: 0", [index + 5 for index in range(N)], "identifier: a different whole number"),
+        ("code", [f"k{index}" for index in range(N)], "identifier: 40 distinct texts"),
+        ("comment", [f"this is remark {index} of many" for index in range(N)], "free text (6 words"),
+    ],
+)
+def test_dropped_with_a_reason(name: str, values: list[Any], reason: str) -> None:
+    inputs = infer(**{name: values, "good": GOOD})
+    assert [field.name for field in inputs.fields] == ["good"]
+    assert inputs.dropped[name].startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("amount", [index * 17 % 1009 for index in range(N)]),  # distinct, but not named like a key
+        ("shop_id", [index % 5 for index in range(N)]),  # named like a key, but repeated
+        ("year", list(range(1980, 1980 + N))),
+        ("paid", [index * 13 % 1009 for index in range(N)]),
+        ("flag", [1, None] * (N // 2)),  # that it is missing says something
+        ("flag", ["x", None] * (N // 2)),
+        ("text", [f"of {index % 9} distinct texts" for index in range(N)]),
+    ],
+)
+def test_kept(name: str, values: list[Any]) -> None:
+    assert [field.name for field in infer(**{name: values}).fields] == [name]
+
+
+def test_a_given_kind_keeps_an_identifier() -> None:
+    config = DataConfig(kinds={"id": "numeric", "key": "categorical"})
+    inputs = infer(config, id=list(range(N)), key=[f"k{index}" for index in range(N)])
+    assert [(field.name, field.kind) for field in inputs.fields] == [("id", "numeric"), ("key", "categorical")]
+
+
+def test_fields() -> None:
+    inputs = infer(
+        a=[1.5, 2.5],
+        b=[1, None],
+        c=["x", "y"],
+        d=["2024/01/31", ""],
+        e=pa.array([3, 4]).dictionary_encode(),
+        y=[1, 2],
+        part=["u", "v"],
+        apart={"y": "", "part": "says which"},
+    )
+    assert {field.name: (field.kind, field.required) for field in inputs.fields} == {
+        "a": ("numeric", True),
+        "b": ("numeric", False),
+        "c": ("categorical", True),
+        "d": ("datetime", False),
+        "e": ("categorical", True),
+    }
+    assert inputs.fields[3].date_format == "%Y/%m/%d"
+    assert inputs.fields[4].json_type == "integer"
+    assert inputs.dropped == {"part": "says which"}
+    assert inputs.notes == ("d: dates read as %Y/%m/%d",)
+
+
+def test_left_out_by_the_configuration() -> None:
+    assert infer(DataConfig(drop=("b",)), a=GOOD, b=GOOD).dropped == {"b": "left out by data.drop"}
+
+
+def test_all_faults_together() -> None:
+    with pytest.raises(InputError) as caught:
+        infer(a=[1.0, np.inf], b=[[1], [2]], c=GOOD[:2])
+    assert len(caught.value.details) == 2
+
+
+def test_nothing_left() -> None:
+    with pytest.raises(InputError, match="No column is left") as caught:
+        infer(a=[1] * N, b=list(range(N)))
+    assert caught.value.details == ("a: constant: 1 in every row", "b: row number")
+
+
+def test_names_that_the_configuration_gets_wrong() -> None:
+    config = DataConfig(
+        drop=("agee",), kinds={"y": "numeric", "age": "numeric"}, date_formats={"age": "%Y", "born": "%Y"}
+    )
+    with pytest.raises(InputError) as caught:
+        inference.check_names(config, ["age", "y"], "y")
+    assert caught.value.details == (
+        "data.drop: no column 'agee' (did you mean 'age'?)",
+        "data.kinds: 'y' is the target",
+        "data.date_formats: no column 'born'",
+        "data.date_formats: 'age' is numeric by data.kinds",
+    )

@@ -1,0 +1,134 @@
+"""Kinds of columns: by Arrow type, by text, and what is refused."""
+
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dle_bundle.decode import NA_VALUES
+from dle_bundle.errors import InputError
+from dle_bundle.schema import Kind
+from dle_training.data import kinds
+from dle_training.data.kinds import Reading
+
+
+def read(values: Any, kind: Kind | None = None, date_format: str | None = None) -> Reading:
+    column = pa.chunked_array([values if isinstance(values, pa.Array) else pa.array(values)])
+    return kinds.read("c", column, NA_VALUES, np.arange(len(column)), kind, date_format)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([1, 2, None], "numeric"),
+        ([0.5, 1.5], "numeric"),
+        ([True, None], "boolean"),
+        (["1", " -2.5e3 ", "NA"], "numeric"),
+        (["True", "false", "?"], "boolean"),
+        (["yes", "no"], "categorical"),
+        (["a", "b"], "categorical"),
+        (["01234", "98765"], "categorical"),
+        (["0", "10"], "numeric"),
+        ([date(2024, 1, 1)], "datetime"),
+        (["2024-01-31", "2024-02-01T10:00:00+02:00"], "datetime"),
+        (pa.array([1, 2, 1]).dictionary_encode(), "categorical"),
+        (pa.array(["1", "2"]).dictionary_encode(), "numeric"),
+    ],
+)
+def test_inferred(values: Any, kind: str) -> None:
+    assert read(values).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("values", "date_format"),
+    [
+        (["2024-01-31", ""], None),
+        (["2024/01/31"], "%Y/%m/%d"),
+        (["31.01.2024 10:30"], "%d.%m.%Y %H:%M"),
+        (["01/31/2024", "02/03/2024"], "%m/%d/%Y"),
+        (["31/01/2024", "03/02/2024"], "%d/%m/%Y"),
+        (["31 Jan 2024"], "%d %b %Y"),
+        (["2024-01"], "%Y-%m"),
+    ],
+)
+def test_date_formats(values: list[str], date_format: str | None) -> None:
+    reading = read(values)
+    assert (reading.kind, reading.date_format) == ("datetime", date_format)
+    assert date_format is None or date_format in (reading.note or "")
+
+
+def test_swapped_day_and_month_is_said() -> None:
+    reading = read(["01/02/2024", "03/04/2024"])
+    assert reading.date_format == "%m/%d/%Y"
+    assert "%d/%m/%Y fits as well" in (reading.note or "")
+    assert "data.date_formats" in (reading.note or "")
+
+
+def test_given_date_format() -> None:
+    reading = read(["3. 2. 24"], date_format="%d. %m. %y")
+    assert (reading.kind, reading.values.tolist()) == ("datetime", [1706918400])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [*map(str, range(9)), "oops"],  # nine tenths are numbers
+        ["1", "2", "-", "-"],  # half are numbers, the others are spelled in few ways
+    ],
+)
+def test_numbers_with_some_text(values: list[str]) -> None:
+    with pytest.raises(InputError) as caught:
+        read(values)
+    message = str(caught.value)
+    first = next(row for row, value in enumerate(values, start=1) if not value.isdigit())
+    assert "a column of numbers with something else in" in message
+    assert f"row {first} {values[first - 1]!r}" in message
+    assert f"data.na_values=['{values[first - 1]}']" in message
+    assert "data.kinds.c=categorical" in message
+
+
+def test_some_numbers_among_texts_are_categories() -> None:
+    assert read(["1", "2", *"abc"]).kind == "categorical"
+    assert read([*map(str, range(20)), *(f"x{index}" for index in range(15))]).kind == "categorical"
+
+
+def test_given_kind() -> None:
+    assert read(["1", "x"], "categorical").values.tolist() == ["1", "x"]
+    assert read([1, 2], "categorical").whole
+    assert read(["yes", "N", ""], "boolean").values[:2].tolist() == [1.0, 0.0]
+    assert not read(["01", "2"], "categorical").whole
+    assert read([1.0, 0.0], "boolean").kind == "boolean"
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "message"),
+    [
+        (["1", "x"], "numeric", "row 2 'x'"),
+        ([0, 2], "boolean", "row 2 2"),
+        ([1, 2], "datetime", "a column of date-times with something else in 2 of 2 rows"),
+        ([[1], [2]], "numeric", "a column of numbers with something else"),
+    ],
+)
+def test_values_that_do_not_fit_the_given_kind(values: Any, kind: Kind, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read(values, kind)
+
+
+@pytest.mark.parametrize("values", [[1.0, np.inf, -np.inf], ["1", "inf", "-1e999"]])
+def test_infinite(values: Any) -> None:
+    with pytest.raises(InputError, match=r"'c': infinite values in 2 of 3 rows: row 2 .*data\.drop"):
+        read(values)
+
+
+def test_a_type_that_is_no_kind() -> None:
+    with pytest.raises(InputError, match=r"holds list.*data\.drop"):
+        read([[1], [2]])
+
+
+def test_only_the_first_rows_are_shown() -> None:
+    with pytest.raises(InputError) as caught:
+        read(["x"] * 8, "numeric")
+    assert "row 5" in str(caught.value)
+    assert "row 6" not in str(caught.value)

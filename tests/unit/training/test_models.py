@@ -1,0 +1,142 @@
+"""What every network must keep, whichever it is: each registry entry runs through the same tests."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from dle_training.config import ModelConfig
+from dle_training.models._base import InputShape, Network
+from dle_training.models.dropout import Dropout
+from dle_training.models.mlp import Embeddings
+from dle_training.models.registry import MODELS, build
+
+SHAPES = {
+    "dense": InputShape(5),
+    "codes": InputShape(0, (6, 4), ((0, 3, 1, 1, 1, 1), (0, 0, 5, 2))),
+    "both": InputShape(5, (6, 4), ((0, 3, 1, 1, 1, 1), (0, 0, 5, 2))),
+}
+VARIANTS = {
+    "plain": ModelConfig(hidden=(16, 8), dropout=0.0),
+    "dropout": ModelConfig(hidden=(16, 8), dropout=0.5),
+    "batch_norm": ModelConfig(hidden=(16, 8), dropout=0.0, batch_norm=True),
+    "linear": ModelConfig(hidden=()),
+}
+
+
+def inputs(shape: InputShape, rows: int) -> dict[str, Tensor]:
+    given = {"dense": torch.randn(rows, shape.dense)}
+    if shape.cardinalities:
+        given["codes"] = torch.stack([torch.randint(2, size, (rows,)) for size in shape.cardinalities], dim=1)
+    return given
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("form", SHAPES)
+@pytest.mark.parametrize("name", MODELS)
+class TestEveryNetwork:
+    @pytest.fixture
+    def shape(self, form: str) -> InputShape:
+        return SHAPES[form]
+
+    @pytest.fixture
+    def make(self, name: str, variant: str, shape: InputShape) -> Network:
+        entry, config = MODELS[name], VARIANTS[variant]
+        return entry.build(config, shape, 3)
+
+    @pytest.mark.parametrize("rows", [2, 7])
+    def test_shape_and_finite(self, make: Network, shape: InputShape, rows: int) -> None:
+        for network in (make.train(), make.eval()):
+            output = network(inputs(shape, rows))
+            assert output.shape == (rows, 3)
+            assert output.dtype == torch.float32
+            assert torch.isfinite(output).all()
+
+    def test_any_number_of_rows_in_evaluation(self, make: Network, shape: InputShape) -> None:
+        make.eval()
+        assert make(inputs(shape, 1)).shape == (1, 3)
+        assert make(inputs(shape, 0)).shape == (0, 3)
+
+    def test_rows_do_not_influence_each_other(self, make: Network, shape: InputShape) -> None:
+        given = inputs(shape, 9)
+        make.eval()
+        alone = make({name: tensor[4:5] for name, tensor in given.items()})
+        torch.testing.assert_close(make(given)[4:5], alone)
+
+    def test_gradient_reaches_every_parameter(self, make: Network, shape: InputShape) -> None:
+        make(inputs(shape, 64)).square().sum().backward()
+        for name, parameter in make.named_parameters():
+            assert parameter.grad is not None, name
+            assert parameter.grad.abs().sum() > 0, name
+
+    def test_evaluation_is_deterministic(self, make: Network, shape: InputShape) -> None:
+        given = inputs(shape, 8)
+        make.eval()
+        assert torch.equal(make(given), make(given))
+
+    def test_state_dict_round_trip(self, make: Network, shape: InputShape, name: str, variant: str) -> None:
+        make.train()(inputs(shape, 32))
+        make.before_evaluation()
+        again = build(VARIANTS[variant], InputShape(shape.dense, shape.cardinalities), 3)
+        again.load_state_dict(make.state_dict())
+        given = inputs(shape, 8)
+        assert torch.equal(make.eval()(given), again.eval()(given))
+        again.before_evaluation()
+        assert torch.equal(make(given), again(given))
+
+    def test_before_evaluation_changes_no_known_row(self, make: Network, shape: InputShape) -> None:
+        given = inputs(shape, 32)
+        make.eval()
+        before = make(given)
+        make.before_evaluation()
+        assert torch.equal(make(given), before)
+
+    def test_same_seed_same_weights(self, name: str, variant: str, shape: InputShape) -> None:
+        pair = []
+        for _ in range(2):
+            torch.manual_seed(5)
+            pair.append(build(VARIANTS[variant], shape, 3).state_dict())
+        assert all(torch.equal(pair[0][key], pair[1][key]) for key in pair[0])
+
+
+def test_rows_without_examples_get_the_mean_of_their_column() -> None:
+    embeddings = Embeddings((4, 3), ((0, 0, 3, 1), (0, 5, 5)), 2)
+    table = torch.tensor([[9.0, 9], [9, 9], [1, 2], [5, 6], [9, 9], [1, 0], [3, 4]])
+    embeddings.table.data.copy_(table)
+    embeddings.fill_untrained()
+    expected = torch.tensor([[2.0, 3], [2, 3], [1, 2], [5, 6], [2, 2], [1, 0], [3, 4]])
+    torch.testing.assert_close(embeddings.table.data, expected)
+    torch.testing.assert_close(embeddings(torch.tensor([[0, 2]])), torch.tensor([[2.0, 3, 3, 4]]))
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.999])
+def test_dropout_drops_its_share_and_keeps_the_mean(p: float) -> None:
+    units = torch.ones(501, 401, requires_grad=True)
+    dropped = Dropout(p)(units)
+    share = (dropped == 0).float().mean().item()
+    assert share == pytest.approx(p, abs=0.005)
+    kept = dropped[dropped != 0].unique()
+    assert kept.tolist() == pytest.approx([1 / (1 - round(p * 65536) / 65536)])
+    assert dropped.mean().item() == pytest.approx(1.0, abs=0.1)
+    dropped.sum().backward()
+    assert units.grad is not None
+    assert torch.equal(units.grad, dropped.detach())
+
+
+def test_dropout_rests_in_evaluation_and_at_zero() -> None:
+    units = torch.randn(5, 3)
+    assert Dropout(0.5).eval()(units) is units
+    assert Dropout(0.0)(units) is units
+
+
+def test_dropout_of_no_rows_and_odd_sizes() -> None:
+    assert Dropout(0.5)(torch.ones(0, 3)).shape == (0, 3)
+    assert Dropout(0.5)(torch.ones(1, 3)).shape == (1, 3)
+
+
+def test_dropout_follows_the_global_generator() -> None:
+    units = torch.ones(64, 64)
+    torch.manual_seed(1)
+    first, second = Dropout(0.5)(units), Dropout(0.5)(units)
+    torch.manual_seed(1)
+    assert torch.equal(Dropout(0.5)(units), first)
+    assert not torch.equal(first, second)

@@ -1,0 +1,145 @@
+"""Target encoding, loss and link of each task, against values worked out by hand."""
+
+import math
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from dle_bundle.errors import InputError
+from dle_bundle.schema import Task
+from dle_training import calibration, objectives
+from dle_training.objectives import ObjectiveState
+
+
+def test_binary() -> None:
+    objective = objectives.fit("binary", np.array(["no", "yes", "no"], dtype=object), ("no", "yes"))
+    assert objective.outputs == 1
+    assert objective.encode(np.array(["yes", "no"])).tolist() == [1, 0]
+    logits = torch.tensor([[0.0], [2.0]])
+    loss = objective.loss(logits, torch.tensor([1, 0]))
+    assert loss.item() == pytest.approx((math.log(2) + math.log(1 + math.exp(2))) / 2)
+    probability = 1 / (1 + math.exp(-2))
+    np.testing.assert_allclose(objective.link(logits).numpy(), [[0.5, 0.5], [1 - probability, probability]], rtol=1e-6)
+
+
+def test_multiclass() -> None:
+    objective = objectives.fit("multiclass", np.array([3, 1, 2]), (1, 2, 3))
+    assert objective.outputs == 3
+    assert objective.encode(np.array([3, 1])).tolist() == [2, 0]
+    logits = torch.tensor([[0.0, math.log(2), math.log(5)]])
+    np.testing.assert_allclose(objective.link(logits).numpy(), [[1 / 8, 2 / 8, 5 / 8]], rtol=1e-6)
+    assert objective.loss(logits, torch.tensor([2])).item() == pytest.approx(math.log(8 / 5))
+    assert objective.actual(torch.tensor([2, 0])).tolist() == [2, 0]
+
+
+def test_boolean_labels() -> None:
+    objective = objectives.fit("binary", np.array([True, False]), (False, True), {"true": 3.0})
+    assert objective.encode(np.array([True, False], dtype=object)).tolist() == [1, 0]
+    assert objective.state().class_weights == (0.5, 1.5)
+
+
+def test_regression_restores_the_unit() -> None:
+    target = np.array([10.0, 20.0, 30.0])
+    objective = objectives.fit("regression", target)
+    encoded = objective.encode(target)
+    sd = math.sqrt(200 / 3)
+    np.testing.assert_allclose(encoded.numpy(), (target - 20) / sd, rtol=1e-6)
+    np.testing.assert_allclose(objective.link(encoded[:, None]).numpy(), target, rtol=1e-6)
+    assert objective.actual(encoded).tolist() == pytest.approx(target.tolist())
+    assert objective.loss(torch.zeros(3, 1), encoded).item() == pytest.approx(1.0)
+
+
+def test_constant_target_is_finite() -> None:
+    objective = objectives.fit("regression", np.array([7.0, 7.0]))
+    assert objective.link(objective.encode(np.array([7.0, 8.0]))[:, None]).tolist() == [7.0, 8.0]
+
+
+@pytest.mark.parametrize(("task", "classes"), [("binary", ("a", "b")), ("multiclass", ("a", "b", "c"))])
+def test_class_weights_count_rows_as_often(task: Task, classes: tuple[str, ...]) -> None:
+    """Weight 3 is as if the row stood there three times, up to the scale that keeps the mean weight at 1."""
+    target = np.array(list("aaab") if task == "binary" else list("aaabc"))
+    plain = objectives.fit(task, target, classes)
+    weighted = objectives.fit(task, target, classes, {"b": 3.0})
+    logits = torch.randn(len(target), plain.outputs)
+    thrice = [*range(len(target)), 3, 3]
+    encoded = plain.encode(target)
+    expected = plain.loss(logits[thrice], encoded[thrice])
+    torch.testing.assert_close(weighted.loss(logits, encoded), expected)
+
+
+def test_balanced_weights() -> None:
+    state = objectives.fit("multiclass", np.array(list("aaab")), ("a", "b", "c"), "balanced").state()
+    assert state.class_weights is not None
+    assert state.class_weights[1] / state.class_weights[0] == pytest.approx(3)
+    assert np.average(state.class_weights, weights=[3, 1, 0]) == pytest.approx(1)
+    assert math.isfinite(state.class_weights[2])
+
+
+def test_weights_of_unknown_labels() -> None:
+    with pytest.raises(InputError, match="class_weights") as caught:
+        objectives.fit("binary", np.array(["no", "yes"]), ("no", "yes"), {"yess": 2.0, "maybe": 1.0})
+    assert caught.value.details == ("yess (did you mean 'yes'?)", "maybe (known: no, yes)")
+
+
+def test_unknown_targets() -> None:
+    objective = objectives.fit("binary", np.array(["no", "yes"]), ("no", "yes"))
+    with pytest.raises(InputError, match=r"did not know: maybe \(known: no, yes\)"):
+        objective.encode(np.array(["no", "maybe"]))
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        ObjectiveState(task="binary", classes=(False, True), class_weights=(0.5, 1.5), temperature=1.7),
+        ObjectiveState(task="multiclass", classes=(1, 2, 3)),
+        ObjectiveState(task="regression", mean=0.1 + 0.2, sd=1 / 3),
+    ],
+)
+def test_state_round_trip(state: ObjectiveState) -> None:
+    again = msgspec.json.decode(msgspec.json.encode(state), type=ObjectiveState)
+    first, second = objectives.restore(state), objectives.restore(again)
+    logits = torch.randn(6, first.outputs)
+    assert torch.equal(first.link(logits), second.link(logits))
+    assert msgspec.json.encode(objectives.restore(first.state()).state()) == msgspec.json.encode(first.state())
+
+
+def test_temperature_divides_the_logits_and_keeps_the_labels() -> None:
+    state = ObjectiveState(task="multiclass", classes=("a", "b", "c"))
+    logits = torch.randn(20, 3)
+    warm = objectives.restore(msgspec.structs.replace(state, temperature=2.0)).link(logits)
+    torch.testing.assert_close(warm, torch.softmax(logits / 2, dim=1))
+    assert torch.equal(warm.argmax(1), objectives.restore(state).link(logits).argmax(1))
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("true", [0.5, 1.0, 3.0])
+def test_temperature_is_found_again(classes: int, true: float) -> None:
+    """Labels drawn from the probabilities at a known temperature."""
+    draw = np.random.default_rng(0)
+    logits = draw.normal(scale=2, size=(20_000, classes))
+    probabilities = np.exp(logits / true)
+    probabilities /= probabilities.sum(1, keepdims=True)
+    targets = (draw.random((len(logits), 1)) > probabilities.cumsum(1)).sum(1)
+    given = logits if classes > 2 else logits[:, 1:] - logits[:, :1]
+    assert calibration.fit_temperature(given, targets) == pytest.approx(true, rel=0.07)
+
+
+def test_temperature_of_little_or_separated_data_is_moderate() -> None:
+    assert calibration.fit_temperature(np.zeros((0, 1)), np.zeros(0, int)) == pytest.approx(1)
+    assert calibration.fit_temperature(np.array([[3.0]]), np.array([1])) == pytest.approx(1, abs=0.15)
+    separated = np.array([[5.0], [-5.0]] * 50)
+    assert 0.4 < calibration.fit_temperature(separated, np.array([1, 0] * 50)) < 1.0
+    wrong = calibration.fit_temperature(separated * 1e6, np.array([0, 1] * 50))
+    assert wrong == pytest.approx(calibration.HIGHEST)
+
+
+def test_temperature_never_costs_likelihood() -> None:
+    draw = np.random.default_rng(1)
+    logits, targets = draw.normal(scale=5, size=(200, 3)), draw.integers(0, 3, 200)
+
+    def loss(temperature: float) -> float:
+        return torch.nn.functional.cross_entropy(torch.tensor(logits / temperature), torch.tensor(targets)).item()
+
+    assert loss(calibration.fit_temperature(logits, targets)) < loss(1.0)

@@ -1,0 +1,58 @@
+"""The optimizers: the first step by hand, L2, and that each of them learns."""
+
+import pytest
+import torch
+from torch import nn
+
+from dle_training import optimizers
+from dle_training.config import OptimizerConfig
+
+
+def step(config: OptimizerConfig, value: float, gradient: float, steps: int = 1) -> float:
+    weight = nn.Parameter(torch.tensor([value]))
+    optimizer = optimizers.build(config, [weight])
+    for _ in range(steps):
+        weight.grad = torch.tensor([gradient])
+        optimizer.step()
+    return weight.item()
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (OptimizerConfig(name="sgd", lr=0.1, weight_decay=0.0), 2 - 0.1 * 3),
+        (OptimizerConfig(name="sgd", lr=0.1, weight_decay=0.5), 2 - 0.1 * (3 + 0.5 * 2)),
+        (OptimizerConfig(name="adam", lr=0.1, weight_decay=0.0), 2 - 0.1),
+        (OptimizerConfig(name="adamw", lr=0.1, weight_decay=0.0), 2 - 0.1),
+        (OptimizerConfig(name="adamw", lr=0.1, weight_decay=0.5), 2 * (1 - 0.1 * 0.5) - 0.1),
+    ],
+)
+def test_first_step(config: OptimizerConfig, expected: float) -> None:
+    assert step(config, 2.0, 3.0) == pytest.approx(expected, rel=1e-5)
+
+
+def test_momentum() -> None:
+    config = OptimizerConfig(name="sgd", lr=0.1, momentum=0.5, weight_decay=0.0)
+    assert step(config, 0.0, 1.0, steps=2) == pytest.approx(-0.1 * (1 + 1.5))
+
+
+def test_l2_of_adam_goes_through_the_gradient() -> None:
+    assert step(OptimizerConfig(name="adam", lr=0.1, weight_decay=1.0), 2.0, 0.0) == pytest.approx(1.9)
+
+
+@pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
+def test_every_optimizer_learns_at_its_own_rate(name: str) -> None:
+    config = OptimizerConfig(name=name)  # type: ignore[arg-type]
+    assert optimizers.learning_rate(config) == optimizers.OPTIMIZERS[name].lr
+    network = nn.Linear(4, 1)
+    optimizer = optimizers.build(config, network.parameters())
+    X = torch.randn(256, 4)
+    y = X @ torch.tensor([[1.0], [-1], [0.5], [0]])
+    losses = []
+    for _ in range(200):
+        loss = nn.functional.mse_loss(network(X), y)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]

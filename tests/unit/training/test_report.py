@@ -1,0 +1,222 @@
+import re
+import struct
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from dle_bundle.schema import Field, Label, Outputs, Schema
+from dle_training import config, metrics
+from dle_training.evaluation import evaluate
+from dle_training.listeners import EpochRecord
+from dle_training.report import class_figures, figures, page
+from dle_training.report.page import ReportContent, duration, number, observed
+
+SCRIPT = "<script>alert('x')</script>"
+INPUTS = (
+    Field(name="age", kind="numeric", required=True, unit="years", observed_range=(17.0, 90.0), example=37),
+    Field(name=SCRIPT, kind="categorical", required=False, categories=("<b>", "$x$", "_y"), example="<b>"),
+    Field(name="member", kind="boolean", required=True, observed_range=(0.0, 1.0), example=True),
+)
+CLASSES = {
+    "two": (False, True),
+    "awkward": ("_hidden", "$\\frac$", SCRIPT, "日本\n語", "a name that is longer than a figure can show"),
+    "thirty": tuple(f"class {index}" for index in range(30)),
+    "ninety": tuple(range(90)),
+}
+
+
+def epochs(count: int) -> list[EpochRecord]:
+    losses = [1 / epoch for epoch in range(1, count + 1)]
+    return [
+        EpochRecord(
+            epoch=epoch, train_loss=loss, validation_loss=loss + 0.1, metric=loss + 0.2, lr=1e-3 * loss,
+            seconds=2.5, rows_per_second=12_345.6,
+        )
+        for epoch, loss in enumerate(losses, start=1)
+    ]  # fmt: skip
+
+
+def content(outputs: Outputs, actual: np.ndarray, predicted: np.ndarray) -> ReportContent:
+    history = epochs(6)
+    return ReportContent(
+        run="houses & <more>",
+        created=datetime(2026, 3, 4, 15, 30, tzinfo=UTC),
+        schema=Schema(inputs=INPUTS, outputs=outputs),
+        rows={"train": 70_000, "validation": 150, "test": len(actual)},
+        config=config.dump(config.RunConfig()),
+        history=history,
+        metric="rmse" if outputs.classes is None else "log_loss",
+        best_epoch=6,
+        validation=metrics.all_scores(outputs.task, predicted, actual),
+        test=evaluate(outputs, actual, predicted, run="runs/houses"),
+        actual=actual,
+        predicted=predicted,
+        dropped={"id": "identifier: a different value in each row"},
+        notes=("2 rows without a target were left out.",),
+    )
+
+
+def classification(classes: Sequence[Label], rows: int = 400, known: int | None = None) -> ReportContent:
+    """Some rows of the first `known` classes, and probabilities that are right more often than not."""
+    random = np.random.default_rng(7)
+    actual = random.integers(0, known or len(classes), rows)
+    logits = random.normal(size=(rows, len(classes))) + 2 * np.eye(len(classes))[actual]
+    weights = np.exp(logits)
+    predicted = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    task = "binary" if len(classes) == 2 else "multiclass"
+    return content(Outputs(target="kind", task=task, classes=tuple(classes)), actual, predicted)
+
+
+def regression(rows: int, scale: float = 1.0) -> ReportContent:
+    random = np.random.default_rng(7)
+    actual = random.lognormal(size=rows) * scale
+    predicted = (actual + random.normal(size=rows) * 0.3 * scale).astype(np.float32)
+    return content(Outputs(target="price", task="regression", unit="k$"), actual, predicted)
+
+
+CONTENTS = {
+    **{name: classification(classes) for name, classes in CLASSES.items()},
+    "one row": classification(("no", "yes"), rows=1),
+    "one class in the test part": classification(("no", "yes"), rows=50, known=1),
+    "a class without rows": classification(("a", "b", "c", "d"), known=3),
+    "regression": regression(300),
+    "many rows": regression(figures.DENSE + 1, scale=1e6),
+    "one value": regression(1),
+}
+
+
+class Markup(HTMLParser):
+    """The tags of a page, with their attributes, and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def png_size(png: bytes) -> tuple[int, int]:
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    width, height = struct.unpack(">II", png[16:24])
+    return width, height
+
+
+@pytest.mark.parametrize("name", CONTENTS)
+def test_the_page_needs_nothing_but_itself(tmp_path: Path, name: str) -> None:
+    path = page.write(tmp_path, CONTENTS[name])
+    text = path.read_text()
+    markup = Markup(text)
+    assert path == tmp_path / "report.html"
+    assert not re.search(r"https?:|//[a-z]|@import|url\(", re.sub(r'src="data:[^"]*"', "", text))
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in markup.tags}
+    sources = [attributes["src"] or "" for tag, attributes in markup.tags if tag == "img"]
+    pictures = sorted((tmp_path / "figures").glob("*.png"))
+    assert len(sources) == len(pictures) >= 3
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert all(attributes.get("alt") for tag, attributes in markup.tags if tag == "img")
+    for picture in pictures:
+        width, height = png_size(picture.read_bytes())
+        assert width in (1040, 2120)
+        assert 800 <= height <= 2200
+
+
+def test_figures_are_those_of_the_task(tmp_path: Path) -> None:
+    for name, expected in {
+        "two": {"learning_curves", "confusion_matrix", "calibration", "roc", "precision_recall"},
+        "regression": {"learning_curves", "predicted_against_actual", "residuals"},
+        "one class in the test part": {"learning_curves", "confusion_matrix", "calibration"},
+    }.items():
+        page.write(tmp_path / name, CONTENTS[name])
+        assert {path.stem for path in (tmp_path / name / "figures").iterdir()} == expected
+    assert "at least two classes" in (tmp_path / "one class in the test part" / "report.html").read_text()
+
+
+def test_names_from_the_data_are_text(tmp_path: Path) -> None:
+    text = page.write(tmp_path, CONTENTS["awkward"]).read_text()
+    markup = Markup(text)
+    assert "<script" not in text
+    assert "<b>" not in text
+    assert markup.text.count(SCRIPT) >= 2  # a column and a class
+    assert "houses & <more>" in markup.text
+
+
+def test_the_page_says_what_there_is_to_say(tmp_path: Path) -> None:
+    text = Markup(page.write(tmp_path, CONTENTS["regression"]).read_text()).text
+    for expected in (
+        "2026-03-04 15:30 UTC", "70,000 train, 150 validation, 300 test", "price", "k$", "17 … 90", "false, true",
+        "identifier: a different value", "2 rows without a target", "batch_size: 256", "12,346 rows/s", "15 s",
+    ):  # fmt: skip
+        assert expected in text, expected
+    for name in ("mae", "rmse", "r2"):
+        assert name in text
+
+
+def test_an_undefined_score_is_a_dash(tmp_path: Path) -> None:
+    text = page.write(tmp_path, CONTENTS["one class in the test part"]).read_text()
+    row = next(line for line in text.splitlines() if line.startswith('<tr><td class="name"><code>roc_auc'))
+    assert row.count("–") == 2
+
+
+def test_the_same_content_gives_the_same_page(tmp_path: Path) -> None:
+    first, second = (page.write(tmp_path / name, CONTENTS["two"]).read_bytes() for name in ("a", "b"))
+    assert first == second
+
+
+def test_settings_of_matplotlib_are_left_alone_and_do_not_matter() -> None:
+    plain = figures.learning_curves(epochs(3), "rmse", 3)
+    with mpl.rc_context({"font.size": 30, "savefig.dpi": 20, "text.usetex": True}):
+        before = dict(mpl.rcParams)
+        assert figures.learning_curves(epochs(3), "rmse", 3) == plain
+        assert dict(mpl.rcParams) == before
+
+
+def test_learning_curves_of_one_epoch_and_of_an_early_disaster() -> None:
+    single, disaster = epochs(1), epochs(40)
+    disaster[0] = EpochRecord(
+        epoch=1, train_loss=1e9, validation_loss=1e8, metric=1e4, lr=0, seconds=1, rows_per_second=1
+    )
+    for history in (single, disaster):
+        assert png_size(figures.learning_curves(history, "rmse", 1)) == (1040, 840)
+
+
+@pytest.mark.parametrize(
+    ("actual", "predicted"),
+    [
+        pytest.param([2.0] * 5, [2.0] * 5, id="all the same"),
+        pytest.param([0.1 + 0.2, 0.3, 0.3], [0.3, 0.3, 0.3], id="rounding apart"),
+        pytest.param([*range(99), 1e12], [*range(98), -1e12, 0], id="far outliers"),
+        pytest.param([1e300, -1e300], [0, 0], id="huge"),
+        pytest.param([1e-300, 3e-300], [2e-300, 2e-300], id="tiny"),
+    ],
+)
+def test_regression_figures_of_awkward_values(actual: list[float], predicted: list[float]) -> None:
+    outputs = Outputs(target="$y$ _ <b>", task="regression", unit="$")
+    for draw in (figures.predicted_against_actual, figures.residuals):
+        assert png_size(draw(outputs, np.array(actual), np.array(predicted))) == (1040, 840)
+
+
+def test_the_positive_class_is_the_one_drawn() -> None:
+    actual, probabilities = np.array([0, 0, 1, 1]), np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.2, 0.8]])
+    first, second = (class_figures.calibration(("no", "yes"), index, actual, probabilities) for index in (0, 1))
+    assert first != second
+
+
+def test_a_reader_sees_numbers_that_can_be_read() -> None:
+    found = [number(value) for value in (None, float("nan"), 0.0, 0.85123, 12.3456, 48_211.37, 1_234_567, 0.00001, 1e15)]
+    assert found == ["–", "–", "0", "0.8512", "12.35", "48,211", "1,234,567", "1.00e-05", "1.00e+15"]
+    assert [duration(seconds) for seconds in (4.25, 42, 185, 7_445)] == ["4.2 s", "42 s", "3 min 5 s", "2 h 4 min"]
+    many = Field(name="city", kind="categorical", required=True, categories=tuple("abcdefgh"))
+    assert observed(many) == "a, b, c, d, e, f, and 2 more"
+    born = Field(name="born", kind="datetime", required=True, observed_range=("2020-01-01", "2021-01-01"))
+    assert observed(born) == "2020-01-01 … 2021-01-01"

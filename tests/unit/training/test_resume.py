@@ -1,0 +1,144 @@
+"""A fit that is stopped, by whatever, ends where it would have ended: the same weights, bit for bit."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from dle_bundle.errors import InputError, Interrupted
+from dle_training import checkpoint, loop
+from dle_training.listeners import EpochRecord, Listener
+from dle_training.models._base import Network
+from dle_training.state import Progress
+
+SCRIPT = Path(__file__).with_name("small_fit.py")
+
+
+def same(one: Network, other: Network) -> bool:
+    pairs = zip(one.state_dict().items(), other.state_dict().items(), strict=True)
+    return all(
+        name == again and left.numpy().tobytes() == right.numpy().tobytes() for (name, left), (again, right) in pairs
+    )
+
+
+def killed(folder: Path, word: str, seconds: float, epoch: int, step: int) -> Progress:
+    """Start or continue the fit in a process, kill it with SIGKILL at its `word`, and read what is left."""
+    command = [sys.executable, str(SCRIPT), str(folder), str(seconds), str(epoch), str(step)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert any(line.strip() == word for line in process.stdout), "the fit ended too early"
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    return checkpoint.read(folder / loop.LAST, Progress)[1]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(small_fit: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Network:
+    network: Network = small_fit.run(tmp_path_factory.mktemp("whole"))[0]
+    return network
+
+
+def test_killed_again_and_again_at_any_step(small_fit: SimpleNamespace, uninterrupted: Network, tmp_path: Path) -> None:
+    # a checkpoint after every step: the state is the one before the step at which the process waits
+    left = killed(tmp_path, "paused", 0, 1, 3)
+    assert (left.epoch, left.step) == (0, 2)
+    left = killed(tmp_path, "paused", 0, 2, 7)
+    assert (left.epoch, left.step) == (1, 6)
+    # no checkpoint until the kill: what lies since the last one is done over
+    left = killed(tmp_path, "paused", 1000, 3, small_fit.STEPS)
+    assert (left.epoch, left.step) == (1, 6)
+    # the last step of an epoch is saved, its validation is not
+    left = killed(tmp_path, "paused", 0, 4, 1)
+    assert (left.epoch, left.step) == (2, small_fit.STEPS)
+    network, fitted = small_fit.run(tmp_path, resume=True)
+    assert same(network, uninterrupted)
+    assert [record.epoch for record in fitted.history] == [1, 2, 3, 4]
+
+
+def test_killed_while_it_writes(small_fit: SimpleNamespace, uninterrupted: Network, tmp_path: Path) -> None:
+    killed(tmp_path, "saved", 0, 0, 0)
+    assert same(small_fit.run(tmp_path, resume=True)[0], uninterrupted)
+
+
+def test_checkpoints_do_not_change_the_arithmetic(
+    small_fit: SimpleNamespace, uninterrupted: Network, tmp_path: Path
+) -> None:
+    assert same(small_fit.run(tmp_path, "training.checkpoint_seconds=0")[0], uninterrupted)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interruption_saves_and_says_so(
+    small_fit: SimpleNamespace, uninterrupted: Network, tmp_path: Path, number: signal.Signals
+) -> None:
+    class Press(Listener):
+        def on_step(self, epoch: int, step: int) -> None:
+            if (epoch, step) == (2, 4):
+                os.kill(os.getpid(), number)
+
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted, match="epoch 2"):
+        small_fit.run(tmp_path, listeners=[Press()])
+    assert signal.getsignal(number) is before
+    progress = checkpoint.read(tmp_path / loop.LAST, Progress)[1]
+    assert (progress.epoch, progress.step) == (1, 4)
+    assert same(small_fit.run(tmp_path, resume=True)[0], uninterrupted)
+
+
+def test_other_threads_leave_signals_alone(small_fit: SimpleNamespace, tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=small_fit.run, args=(tmp_path, "training.epochs=1"))
+    thread.start()
+    thread.join()
+    assert (tmp_path / loop.BEST).exists()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_finished_fit_resumes_to_itself(small_fit: SimpleNamespace, uninterrupted: Network, tmp_path: Path) -> None:
+    _, first = small_fit.run(tmp_path)
+    network, again = small_fit.run(tmp_path, resume=True)
+    assert same(network, uninterrupted)
+    assert again.history == first.history
+
+
+def test_other_data_or_another_model_is_refused(small_fit: SimpleNamespace, tmp_path: Path) -> None:
+    small_fit.run(tmp_path, "training.epochs=1")
+    with pytest.raises(InputError, match="another model"):
+        small_fit.run(tmp_path, "model.hidden=[8]", resume=True)
+    tensors, progress = checkpoint.read(tmp_path / loop.LAST, Progress)
+    progress.data = "0"
+    checkpoint.write(tmp_path / loop.LAST, tensors, progress)
+    with pytest.raises(InputError, match="other data"):
+        small_fit.run(tmp_path, resume=True)
+
+
+def test_nothing_to_resume(small_fit: SimpleNamespace, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no checkpoint"):
+        small_fit.run(tmp_path, resume=True)
+
+
+def test_checkpoint_round_trip_and_faults(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    record = Progress(data="x", epoch=3, best_score=0.1)
+    tensors = {"w": torch.randn(3, 2).t(), "n": torch.zeros((), dtype=torch.float64), "e": torch.zeros(0, 4)}
+    checkpoint.write(path, tensors, record)
+    read, again = checkpoint.read(path, Progress)
+    assert again == record
+    assert all(torch.equal(read[name], tensor) and read[name].dtype == tensor.dtype for name, tensor in tensors.items())
+    assert '"epoch": 3' in path.with_suffix(".json").read_text()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.json", "a.safetensors"]
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(InputError, match="not a checkpoint"):
+        checkpoint.read(path, Progress)
+    checkpoint.write(
+        path,
+        {"w": torch.zeros(1)},
+        EpochRecord(epoch=1, train_loss=0, validation_loss=0, metric=0, lr=0, seconds=0, rows_per_second=0),
+    )
+    with pytest.raises(InputError, match="not a checkpoint"):
+        checkpoint.read(path, Progress)

@@ -1,0 +1,36 @@
+"""The values of the learning-rate schedules."""
+
+import itertools
+
+import pytest
+
+from dle_training import schedules
+from dle_training.config import ScheduleConfig
+
+
+@pytest.mark.parametrize(
+    ("config", "values"),
+    [
+        (ScheduleConfig(name="constant"), {0: 1, 5: 1, 10: 1}),
+        (ScheduleConfig(name="step", step_epochs=4, gamma=0.5), {0: 1, 3.99: 1, 4: 0.5, 8: 0.25, 10: 0.25}),
+        (ScheduleConfig(name="exponential", gamma=0.81), {0: 1, 0.5: 0.9, 1: 0.81, 2: 0.6561}),
+        (ScheduleConfig(name="cosine"), {0: 1, 2.5: 0.853553, 5: 0.5, 10: 0}),
+        (ScheduleConfig(name="cosine", final_fraction=0.2), {0: 1, 5: 0.6, 10: 0.2, 11: 0.2}),
+    ],
+)
+def test_values(config: ScheduleConfig, values: dict[float, float]) -> None:
+    assert {epoch: schedules.factor(config, epoch, 10) for epoch in values} == pytest.approx(values, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", schedules.SCHEDULES)
+def test_every_schedule_starts_at_the_peak_and_never_rises(name: str) -> None:
+    config = schedules.resolve(ScheduleConfig(name=name))  # type: ignore[arg-type]
+    factors = [schedules.factor(config, epoch / 10, 30) for epoch in range(301)]
+    assert factors[0] == 1
+    assert all(0 <= after <= before for before, after in itertools.pairwise(factors))
+
+
+def test_defaults_are_written_out() -> None:
+    assert schedules.resolve(ScheduleConfig(name="step")).gamma == schedules.SCHEDULES["step"].gamma
+    assert schedules.resolve(ScheduleConfig(name="step", gamma=0.7)).gamma == 0.7
+    assert schedules.resolve(ScheduleConfig(name="cosine")).gamma is None
