@@ -1,8 +1,9 @@
 """Date-times: how long ago, and where in the year, the month, the week and the day.
 
-Calendar arithmetic runs on whole seconds inside the graph (days to civil dates after Howard Hinnant, "chrono-
-compatible low-level date algorithms"). Cyclic parts are points on a circle, so that December is next to January. Parts
-that did not vary in training are left out: dates without a time have no time of day.
+Calendar arithmetic runs inside the graph (days to civil dates after Howard Hinnant, "chrono-compatible low-level date
+algorithms"). It counts in float64, in which whole numbers up to 2⁵³ and the floor of their quotients are exact, since
+the exporter turns rounding division of integers into float32. Cyclic parts are points on a circle, so that December is
+next to January. Parts that did not vary in training are left out: dates without a time have no time of day.
 """
 
 import math
@@ -14,10 +15,10 @@ import torch
 from torch import Tensor
 
 from dle_bundle.groups import MISSING_TIME
-from dle_training.preprocessing._base import CLIP, LEAST_RANGE, Step
+from dle_training.preprocessing._base import LEAST_RANGE, Step, bounded
 
 _DAY = 86_400
-_FIRST, _LAST = -62_135_596_800, 253_402_300_799  # the years 1 to 9999, in which all arithmetic below is exact
+_FIRST, _LAST = -62_135_596_800, 253_402_300_799  # the years 1 to 9999, far within what int64 and float64 count
 _PARTS = 9  # elapsed, then sine and cosine of month, day of month, weekday and time of day
 
 
@@ -67,19 +68,17 @@ class Dates(Step):
     def __init__(self, fitted: DateFit) -> None:
         super().__init__()
         self.width = len(fitted.parts) + len(fitted.indicators)
-        self.register_buffer("centres", torch.tensor(fitted.centres, dtype=torch.int64), persistent=False)
-        self.register_buffer("factors", torch.tensor(fitted.factors, dtype=torch.float32), persistent=False)
+        self.register_buffer("centres", torch.tensor(fitted.centres, dtype=torch.float64), persistent=False)
+        self.register_buffer("factors", torch.tensor(fitted.factors, dtype=torch.float64), persistent=False)
         self.register_buffer("parts", torch.tensor(fitted.parts, dtype=torch.int64), persistent=False)
         self.register_buffer("indicators", torch.tensor(fitted.indicators, dtype=torch.int64), persistent=False)
 
     def forward(self, values: Tensor) -> Tensor:
         missing = values == MISSING_TIME
-        seconds = torch.clamp(values, _FIRST, _LAST)
-        elapsed = torch.clamp((seconds - self.centres).to(torch.float32) * self.factors, -CLIP, CLIP)
-        cycles = _cycles(seconds)
-        features = torch.stack(
-            [elapsed, *(torch.sin(cycle) for cycle in cycles), *(torch.cos(cycle) for cycle in cycles)], dim=2
-        )
+        seconds = torch.clamp(values, _FIRST, _LAST).to(torch.float64)
+        elapsed = bounded((seconds - self.centres) * self.factors).to(torch.float32)
+        circles = [part for cycle in _cycles(seconds) for part in (torch.sin(cycle), torch.cos(cycle))]
+        features = torch.stack([elapsed, *circles], dim=2)
         features = torch.where(missing.unsqueeze(2), torch.zeros_like(features), features)  # (N, D, 9)
         used = torch.index_select(features.flatten(1), 1, self.parts)
         if not len(self.indicators):
@@ -88,33 +87,24 @@ class Dates(Step):
 
 
 def _cycles(seconds: Tensor) -> list[Tensor]:
-    """Angles of month, day of month, weekday and time of day; all of `seconds` shape."""
-    time = torch.remainder(seconds, _DAY)
-    days = _whole(seconds - time, _DAY)
-    month, day = _month_and_day(days)
-    weekday = torch.remainder(days + 3, 7)  # the epoch was a Thursday; Monday is 0
-    return [_angle(month - 1, 12), _angle(day - 1, 31), _angle(weekday, 7), _angle(time, _DAY)]
+    """Angles of month, day of month, weekday and time of day, float32; all of `seconds` shape."""
+    days = torch.floor(seconds / _DAY)
+    month, day = month_and_day(days)
+    weekday = _modulo(days + 3, 7)  # the epoch was a Thursday; Monday is 0
+    places = ((month - 1, 12), (day - 1, 31), (weekday, 7), (seconds - days * _DAY, _DAY))
+    return [place.to(torch.float32) * (2 * math.pi / period) for place, period in places]
 
 
-def _month_and_day(days: Tensor) -> tuple[Tensor, Tensor]:
+def month_and_day(days: Tensor) -> tuple[Tensor, Tensor]:
     """Month (1 to 12) and day of the month (1 to 31) of days since the epoch, in the Gregorian calendar."""
-    of_era = torch.remainder(days + 719_468, 146_097)  # since the 1st of March of a year divisible by 400
-    leaps = _floor(of_era, 1_460) - _floor(of_era, 36_524) + _floor(of_era, 146_096)
-    year = _floor(of_era - leaps, 365)
-    of_year = of_era - (365 * year + _floor(year, 4) - _floor(year, 100))
-    from_march = _floor(5 * of_year + 2, 153)
-    day = of_year - _floor(153 * from_march + 2, 5) + 1
-    return torch.remainder(from_march + 2, 12) + 1, day
+    of_era = _modulo(days + 719_468, 146_097)  # since the 1st of March of a year divisible by 400
+    leaps = torch.floor(of_era / 1_460) - torch.floor(of_era / 36_524) + torch.floor(of_era / 146_096)
+    year = torch.floor((of_era - leaps) / 365)
+    of_year = of_era - (365 * year + torch.floor(year / 4) - torch.floor(year / 100))
+    from_march = torch.floor((5 * of_year + 2) / 153)
+    day = of_year - torch.floor((153 * from_march + 2) / 5) + 1
+    return _modulo(from_march + 2, 12) + 1, day
 
 
-def _floor(value: Tensor, by: int) -> Tensor:
-    return _whole(value - torch.remainder(value, by), by)
-
-
-def _whole(multiple: Tensor, by: int) -> Tensor:
-    """Division of exact multiples, which is the same however an engine rounds."""
-    return torch.div(multiple, by, rounding_mode="trunc")
-
-
-def _angle(value: Tensor, period: int) -> Tensor:
-    return value.to(torch.float32) * (2 * math.pi / period)
+def _modulo(value: Tensor, by: int) -> Tensor:
+    return value - torch.floor(value / by) * by

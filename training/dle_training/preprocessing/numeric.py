@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dle_training.preprocessing._base import CLIP, LEAST_RANGE, Step
+from dle_training.preprocessing._base import LEAST_RANGE, Step, bounded
 
 Scaling = Literal["standard", "min_max", "unit_norm"]
 
@@ -61,7 +61,7 @@ def fit(values: npt.NDArray[np.float32], boolean: npt.NDArray[np.bool_], scaling
 class Numeric(Step):
     """Imputed and scaled numbers, then one indicator for each column that had missing values in training.
 
-    Shape: (N, F) float32, NaN = missing → (N, F + indicators) float32, within ±1e4.
+    Shape: (N, F) float32, NaN = missing → (N, F + indicators) float32, within ±14.2.
 
     Example:
         >>> fitted = fit(np.array([[1.0], [3.0]], np.float32), np.array([False]), "standard")
@@ -100,7 +100,7 @@ class Numeric(Step):
     def _affine(self, filled: Tensor) -> Tensor:
         # the difference may overflow, and infinity times a factor of 0 would be no number
         centred = torch.clamp(filled - self.shifts, -_LARGEST, _LARGEST)
-        return torch.clamp(centred * self.factors, -CLIP, CLIP)
+        return bounded(centred * self.factors)
 
     def _unit_norm(self, filled: Tensor) -> Tensor:
         # divided by the largest first, so that no square overflows or vanishes
@@ -108,4 +108,4 @@ class Numeric(Step):
         largest = torch.clamp(chosen.abs().amax(dim=1, keepdim=True), min=_TINY)  # (N, 1)
         direction = chosen / largest
         length = torch.clamp(torch.sqrt((direction * direction).sum(dim=1, keepdim=True)), min=_TINY)
-        return torch.where(self.normed, direction / length, torch.clamp(filled, -CLIP, CLIP))
+        return torch.where(self.normed, direction / length, filled)  # the others are truth values

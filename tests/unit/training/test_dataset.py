@@ -1,0 +1,192 @@
+"""The whole story of the data on small files, and reading another table by the schema of a run."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+
+from dle_bundle.errors import InputError, RowFaults
+from dle_training.config import DataConfig, ObjectiveConfig, PreprocessingConfig, RunConfig, SplitConfig
+from dle_training.data import dataset
+from dle_training.data.dataset import Dataset
+
+N = 60
+
+
+def columns() -> dict[str, list[Any]]:
+    return {
+        "id": list(range(N)),
+        "age": [None if row == 5 else 20 + row % 9 for row in range(N)],
+        "city": [("Rome" if row % 3 else "Oslo") for row in range(N)],
+        "born": [f"2001-02-{1 + row % 28:02}" for row in range(N)],
+        "member": ["true" if row % 2 else "false" for row in range(N)],
+        "bought": [None if row in (7, 50) else ("no", "yes")[row % 2] for row in range(N)],
+    }
+
+
+def write(path: Path, content: dict[str, list[Any]]) -> str:
+    table = pa.table(content)
+    if path.suffix == ".csv":
+        pyarrow.csv.write_csv(table, path)
+    else:
+        pyarrow.parquet.write_table(table, path)
+    return str(path)
+
+
+def load(source: str, **data: Any) -> Dataset:
+    return dataset.load(RunConfig(data=DataConfig(source=source, **{"target": "bought", **data})))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_the_whole_story(tmp_path: Path, name: str) -> None:
+    data = load(write(tmp_path / name, columns()))
+    kinds = {field.name: (field.kind, field.required) for field in data.schema.inputs}
+    assert kinds == {
+        "age": ("numeric", False),
+        "city": ("categorical", True),
+        "born": ("datetime", True),
+        "member": ("boolean", True),
+    }
+    assert data.dropped == {"id": "row number"}
+    assert data.split_by == "stratified"
+    assert data.schema.outputs.classes == ("no", "yes")
+    assert data.notes == ("bought: 2 of 60 rows have no value and were left out",)
+    rows = np.concatenate([data.split.train, data.split.validation, data.split.test])
+    assert sorted(rows.tolist()) == [row for row in range(N) if row not in (7, 50)]
+    # a row has one number everywhere
+    assert len(data.groups) == len(data.target) == N
+    assert data.groups.categorical[:, 0].tolist() == columns()["city"]
+    assert data.target.tolist() == columns()["bought"]
+
+
+def test_text_and_typed_columns_give_the_same(tmp_path: Path) -> None:
+    text, typed = load(write(tmp_path / "a.csv", columns())), load(write(tmp_path / "a.parquet", columns()))
+    assert text.schema == typed.schema
+    np.testing.assert_array_equal(text.groups.numeric, typed.groups.numeric)
+    np.testing.assert_array_equal(text.groups.datetime, typed.groups.datetime)
+
+
+def test_observed_comes_from_the_training_part(tmp_path: Path) -> None:
+    content = columns()
+    content["split"] = ["train"] * 40 + ["validation"] * 10 + ["test"] * 10
+    content["age"][40:] = [99] * 20
+    content["city"][40:] = ["Bonn"] * 20
+    content["born"][40:] = ["2030-01-01"] * 20
+    content["late"] = [None] * 40 + list(range(20))
+    data = load(write(tmp_path / "a.parquet", content))
+    age, city, born, member = data.schema.inputs
+    assert age.observed_range == (20, 28)
+    assert (age.example, type(age.example)) == (23, int)
+    assert city.categories == ("Rome", "Oslo")  # the most frequent first
+    assert city.example == "Rome"
+    assert born.observed_range == ("2001-02-01T00:00:00Z", "2001-02-28T00:00:00Z")
+    assert str(born.example).startswith("2001-02-")
+    assert member.example in (True, False)
+    assert data.dropped["late"] == "no value in the training part"
+    assert data.groups.numeric.shape == (N, 2)
+    assert "split" in data.dropped
+
+
+def test_rare_categories_count_as_unseen(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.parquet", columns())
+    config = RunConfig(
+        data=DataConfig(source=source, target="bought"), preprocessing=PreprocessingConfig(max_categories=1)
+    )
+    data = dataset.load(config)
+    assert data.schema.inputs[1].categories == ("Rome",)
+    assert "city: the rarest 1 of 2 categories count as unseen" in data.notes
+
+
+def test_integer_categories_have_integer_examples(tmp_path: Path) -> None:
+    data = load(write(tmp_path / "a.parquet", columns()), kinds={"age": "categorical"})
+    assert data.schema.inputs[0].json_type == "integer"
+    assert isinstance(data.schema.inputs[0].example, int)
+
+
+def test_added_spellings_of_missing(tmp_path: Path) -> None:
+    content = columns()
+    content["age"] = ["none" if row == 5 else "-9" if row == 8 else str(row % 9) for row in range(N)]
+    source = write(tmp_path / "a.csv", content)
+    with pytest.raises(InputError, match="row 6 'none'"):
+        load(source)
+    data = load(source, na_values=("none", "-9"))
+    assert "none" in data.schema.na_values
+    assert np.isnan(data.groups.numeric[5, 0])
+    assert np.isnan(data.groups.numeric[8, 0])
+
+
+def test_targets_without_a_value_do_not_count_in_inference(tmp_path: Path) -> None:
+    content = columns()
+    content["age"][7] = None
+    content["age"][5] = 21
+    content["height"] = ["tall" if row == 7 else str(row % 5) for row in range(N)]
+    data = load(write(tmp_path / "a.csv", content))
+    assert data.schema.inputs[0].required
+    assert np.isnan(data.groups.numeric[7]).any()
+
+
+def test_regression(tmp_path: Path) -> None:
+    data = load(write(tmp_path / "a.parquet", columns()), target="age")
+    assert data.schema.outputs.task == "multiclass"
+    source = write(tmp_path / "a.parquet", columns())
+    config = RunConfig(data=DataConfig(source=source, target="age"), objective=ObjectiveConfig(task="regression"))
+    assert dataset.load(config).schema.outputs.task == "regression"
+    assert dataset.load(config).split_by == "random"
+
+
+def test_everything_wrong_at_once(tmp_path: Path) -> None:
+    content = columns()
+    content["age"][3] = float("inf")
+    source = write(tmp_path / "a.parquet", content)
+    config = RunConfig(
+        data=DataConfig(source=source, target="bought", drop=("ages",)),
+        split=SplitConfig(by="column:part"),
+        objective=ObjectiveConfig(task="regression"),
+    )
+    with pytest.raises(InputError, match="4 things must change") as caught:
+        dataset.load(config)
+    assert [line for line in caught.value.details if "did you mean 'age'" in line]
+    assert [line for line in caught.value.details if "no column 'part'" in line]
+    assert [line for line in caught.value.details if "infinite values in 1 of 60 rows: row 4" in line]
+    assert [line for line in caught.value.details if "'bought': a column of numbers" in line]
+
+
+def test_no_source() -> None:
+    with pytest.raises(InputError, match="no data"):
+        dataset.load(RunConfig())
+
+
+def test_another_table_by_the_schema_of_a_run(tmp_path: Path) -> None:
+    config = RunConfig(data=DataConfig(source=write(tmp_path / "a.parquet", columns()), target="bought"))
+    data = dataset.load(config)
+    other = {name: values[:9] for name, values in columns().items() if name != "id"}
+    other["city"][0] = "Bonn"
+    labelled = dataset.read_labelled(write(tmp_path / "b.csv", other), data.schema, config)
+    assert labelled.target.tolist() == [value for value in other["bought"] if value]
+    assert labelled.groups.categorical[:, 0].tolist() == ["Bonn", *other["city"][1:7], other["city"][8]]
+    assert labelled.notes == ("bought: 1 of 9 rows have no value and were left out",)
+
+
+def test_another_table_that_does_not_fit(tmp_path: Path) -> None:
+    config = RunConfig(data=DataConfig(source=write(tmp_path / "a.parquet", columns()), target="bought"))
+    schema = dataset.load(config).schema
+    wrong = columns()
+    del wrong["city"]
+    wrong["member"] = ["maybe", *wrong["member"][1:7], "maybe", *wrong["member"][8:]]
+    with pytest.raises(RowFaults) as faults:
+        dataset.read_labelled(write(tmp_path / "b.csv", wrong), schema, config)
+    # row 7 has no target, so it does not matter
+    assert [(fault.row, fault.field, fault.code) for fault in faults.value.faults] == [
+        (None, "city", "missing"),
+        (0, "member", "type"),
+    ]
+    with pytest.raises(InputError, match=r"it knows no, yes"):
+        dataset.read_labelled(
+            write(tmp_path / "c.csv", {**columns(), "bought": ["perhaps"] * N}), schema, config
+        )
+    with pytest.raises(InputError, match="no column 'bought'"):
+        dataset.read_labelled(write(tmp_path / "d.csv", {"age": [1, 2]}), schema, config)

@@ -1,0 +1,234 @@
+"""Preprocessing: what each step makes of its columns, and the JSON file from which it is made again."""
+
+from datetime import UTC, date, datetime
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from dle_bundle.errors import InputError
+from dle_bundle.groups import MISSING_TIME, Groups
+from dle_bundle.schema import Field, Outputs, Schema
+from dle_training.config import PreprocessingConfig
+from dle_training.preprocessing import categories, dates, numeric, pipeline
+from dle_training.preprocessing.categories import OneHot
+from dle_training.preprocessing.dates import Dates
+from dle_training.preprocessing.numeric import Numeric
+
+LARGEST = float(np.finfo(np.float32).max)
+
+
+def scaled(
+    training: list[list[float]],
+    rows: list[list[float]],
+    scaling: Literal["standard", "min_max", "unit_norm"] = "standard",
+    boolean: tuple[bool, ...] | None = None,
+) -> npt.NDArray[np.float32]:
+    values = np.array(training, dtype=np.float32)
+    kinds = np.array(boolean or [False] * values.shape[1])
+    step = Numeric(numeric.fit(values, kinds, scaling))
+    output: npt.NDArray[np.float32] = step(torch.tensor(rows, dtype=torch.float32)).numpy()
+    assert output.shape == (len(rows), step.width)
+    assert np.isfinite(output).all()
+    return output
+
+
+def test_standard() -> None:
+    output = scaled([[1.0], [3.0], [5.0]], [[1.0], [3.0], [5.0], [np.nan]])
+    np.testing.assert_allclose(output[:, 0], [-1.2247449, 0, 1.2247449, 0], rtol=1e-6)
+
+
+def test_min_max() -> None:
+    np.testing.assert_allclose(scaled([[1.0], [3.0]], [[1.0], [2.0], [5.0]], "min_max")[:, 0], [0, 0.5, 2])
+
+
+def test_missing_in_training_is_the_median_with_an_indicator() -> None:
+    output = scaled([[0.0, 1.0], [4.0, np.nan], [np.nan, 5.0], [8.0, 3.0]], [[np.nan, np.nan], [4.0, 3.0]])
+    np.testing.assert_allclose(output, [[0, 0, 1, 1], [0, 0, 0, 0]], atol=1e-6)
+
+
+def test_truth_values_are_imputed_too() -> None:
+    output = scaled([[1.0], [1.0], [np.nan], [0.0]], [[np.nan], [1.0]], boolean=(True,))
+    assert output[0, 0] == output[1, 0]
+    assert output[:, 1].tolist() == [1, 0]
+
+
+def test_unit_norm() -> None:
+    output = scaled([[1.0, 1.0, 1.0]], [[3.0, 4.0, 1.0], [0.0, 0.0, 0.0]], "unit_norm", (False, False, True))
+    np.testing.assert_allclose(output, [[0.6, 0.8, 1], [0, 0, 0]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [LARGEST, 1e25, 1e-25, 1e-38])
+def test_unit_norm_of_any_size(size: float) -> None:
+    np.testing.assert_allclose(scaled([[1.0, 1.0]], [[size, -size]], "unit_norm"), [[0.5**0.5, -(0.5**0.5)]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("scaling", ["standard", "min_max"])
+def test_constant_in_training(scaling: Literal["standard", "min_max"]) -> None:
+    rows = [[7.0], [9.0], [LARGEST], [-LARGEST], [np.nan]]
+    assert not scaled([[7.0], [7.0]], rows, scaling).any()
+    assert not scaled([[-LARGEST], [-LARGEST]], rows, scaling).any()
+
+
+def test_wild_values_stay_in_bounds() -> None:
+    rows = [[-LARGEST], [-1e6], [-10.0], [0.0], [1.0], [10.0], [1e6], [LARGEST]]
+    output = scaled([[0.0], [1.0]], rows)[:, 0]
+    assert (np.diff(output) >= 0).all()
+    assert abs(output).max() <= 1e4
+    assert output[3:5].tolist() == [-1, 1]
+
+
+def test_codes() -> None:
+    values = np.array([["x", "9"], ["", "7"], ["new", ""]], dtype=object)
+    assert categories.encode(values, (("x", "y"), ("7", "8", "9"))).tolist() == [[2, 4], [1, 2], [0, 1]]
+    assert categories.encode(np.empty((2, 0), dtype=object), ()).shape == (2, 0)
+
+
+def test_one_hot_with_missing_seen() -> None:
+    fitted = categories.fit(np.array([[2], [2], [3], [1]]), (4,), one_hot_limit=9)
+    output = OneHot(fitted)(torch.tensor([[2], [3], [1], [0]]))
+    assert output.tolist() == [[0, 1, 0], [0, 0, 1], [1, 0, 0], [0.25, 0.5, 0.25]]
+
+
+def test_one_hot_without_missing_seen() -> None:
+    fitted = categories.fit(np.array([[2, 2], [2, 3], [3, 4], [2, 4]]), (4, 5), one_hot_limit=9)
+    output = OneHot(fitted)(torch.tensor([[1, 4], [0, 0]]))
+    assert output.tolist() == [[0.75, 0.25, 0, 0, 1], [0.75, 0.25, 0.25, 0.25, 0.5]]
+
+
+def test_many_categories_are_embedded() -> None:
+    fitted = categories.fit(np.array([[2, 2], [3, 11]]), (4, 12), one_hot_limit=9)
+    assert (fitted.one_hot, fitted.embedded) == ((0,), (1,))
+    assert fitted.frequencies[1] == (0, 0, 1, *[0] * 8, 1)
+    assert categories.fit(np.array([[2, 2], [3, 11]]), (4, 12), one_hot_limit=10).embedded == ()
+
+
+def seconds(*moments: datetime) -> npt.NDArray[np.int64]:
+    return np.array([[int(moment.timestamp())] for moment in moments])
+
+
+YEARS = seconds(datetime(2020, 1, 1, tzinfo=UTC), datetime(2024, 8, 18, 18, tzinfo=UTC))
+
+
+def test_parts_of_a_date() -> None:
+    step = Dates(dates.fit(YEARS))
+    output = step(torch.from_numpy(seconds(datetime(2024, 4, 1, 6, tzinfo=UTC)))).numpy()[0]
+    assert step.width == 9
+    # April is a quarter of the circle, a first of the month its start, Monday too, six o'clock a quarter
+    np.testing.assert_allclose(output[1:], [1, 0, 0, 1, 0, 1, 1, 0], atol=1e-6)
+    np.testing.assert_allclose(step(torch.from_numpy(YEARS)).numpy()[:, 0], [-1, 1], rtol=1e-5)
+
+
+def test_calendar_of_all_years() -> None:
+    days = np.arange(-719_162, 2_932_897, 11)
+    month, day = dates.month_and_day(torch.from_numpy(days).to(torch.float64))
+    calendar = [date.fromordinal(int(number) + 719_163) for number in days]
+    assert month.tolist() == [moment.month for moment in calendar]
+    assert day.tolist() == [moment.day for moment in calendar]
+
+
+def test_dates_without_a_time_have_no_time_of_day() -> None:
+    values = seconds(datetime(2020, 1, 1, tzinfo=UTC), datetime(2024, 8, 18, tzinfo=UTC))
+    assert Dates(dates.fit(values)).width == 7
+
+
+def test_missing_dates() -> None:
+    values = np.concatenate([YEARS, [[MISSING_TIME]]])
+    output = Dates(dates.fit(values))(torch.from_numpy(values)).numpy()
+    assert output[2].tolist() == [0] * 9 + [1]
+    assert output[:2, 9].tolist() == [0, 0]
+    assert not Dates(dates.fit(YEARS))(torch.from_numpy(values)).numpy()[2].any()
+
+
+def test_dates_beyond_the_calendar_are_finite() -> None:
+    info = np.iinfo(np.int64)
+    output = Dates(dates.fit(YEARS))(torch.tensor([[info.max], [info.min + 1], [info.min]])).numpy()
+    assert np.isfinite(output).all()
+    assert abs(output).max() <= 1e4
+
+
+SCHEMA = Schema(
+    inputs=(
+        Field(name="a", kind="numeric", required=False),
+        Field(name="b", kind="boolean", required=True),
+        Field(name="few", kind="categorical", required=True, categories=("x", "y")),
+        Field(name="many", kind="categorical", required=True, categories=tuple(map(str, range(12)))),
+        Field(name="day", kind="datetime", required=True),
+    ),
+    outputs=Outputs(target="y", task="regression"),
+)
+
+
+def groups(count: int) -> Groups:
+    rng = np.random.default_rng(0)
+    number = rng.normal(size=count)
+    number[::7] = np.nan
+    few, many = rng.choice(["x", "y"], count), rng.integers(0, 12, count).astype(str)
+    return Groups(
+        np.stack([number, rng.integers(0, 2, count)], 1).astype(np.float32),
+        np.stack([few, many], 1).astype(object),
+        rng.integers(0, 2_000_000_000, (count, 1)),
+    )
+
+
+def test_pipeline() -> None:
+    data = groups(100)
+    preprocessing = pipeline.fit(SCHEMA, data, PreprocessingConfig())
+    inputs = preprocessing.prepare(data)
+    shape = preprocessing.shape(frequencies=True)
+    assert inputs["dense"].shape == (100, shape.dense)
+    assert shape.dense == 2 + 1 + 2 + 9
+    assert inputs["codes"].shape == (100, 1)
+    assert shape.cardinalities == (14,)
+    assert sum(shape.frequencies[0]) == 100
+    assert preprocessing.shape(frequencies=False).frequencies == ()
+    np.testing.assert_allclose(inputs["dense"][:, :2].mean(0), [0, 0], atol=1e-6)
+    assert not list(preprocessing.parameters())
+    assert not preprocessing.state_dict()
+
+
+def test_chunks_change_nothing() -> None:
+    data = groups(40_000)
+    preprocessing = pipeline.fit(SCHEMA, data, PreprocessingConfig())
+    whole, part = preprocessing.prepare(data), preprocessing.prepare(data.take(slice(20_000, 20_003)))
+    for name in whole:
+        assert torch.equal(whole[name][20_000:20_003], part[name])
+
+
+@pytest.mark.parametrize("scaling", ["standard", "min_max", "unit_norm"])
+def test_json_makes_the_same_module(scaling: Literal["standard", "min_max", "unit_norm"]) -> None:
+    data = groups(100)
+    preprocessing = pipeline.fit(SCHEMA, data, PreprocessingConfig(numeric=scaling))
+    again = pipeline.load(SCHEMA, preprocessing.encode_json())
+    assert again.fitted == preprocessing.fitted
+    assert again.encode_json() == preprocessing.encode_json()
+    for name, tensor in preprocessing.prepare(data).items():
+        assert torch.equal(again.prepare(data)[name], tensor)
+
+
+def test_groups_without_columns() -> None:
+    data = groups(30)
+    for kept in (("numeric", "boolean"), ("categorical",), ("datetime",)):
+        inputs = tuple(field for field in SCHEMA.inputs if field.kind in kept)
+        schema = Schema(inputs=inputs, outputs=SCHEMA.outputs)
+        part = Groups(
+            data.numeric[:, : len(schema.numeric)],
+            data.categorical[:, : len(schema.categorical)],
+            data.datetime[:, : len(schema.datetime)],
+        )
+        prepared = pipeline.fit(schema, part, PreprocessingConfig()).prepare(part)
+        assert set(prepared) == ({"dense", "codes"} if kept == ("categorical",) else {"dense"})
+    only = Schema(inputs=SCHEMA.inputs[3:4], outputs=SCHEMA.outputs)
+    part = Groups(data.numeric[:, :0], data.categorical[:, 1:], data.datetime[:, :0])
+    assert set(pipeline.fit(only, part, PreprocessingConfig()).prepare(part)) == {"codes"}
+
+
+def test_wrong_files() -> None:
+    content = pipeline.fit(SCHEMA, groups(30), PreprocessingConfig()).encode_json()
+    with pytest.raises(InputError, match="is not a fitted preprocessing"):
+        pipeline.load(SCHEMA, b"{}")
+    other = Schema(inputs=SCHEMA.inputs[1:], outputs=SCHEMA.outputs)
+    with pytest.raises(InputError, match="does not belong to the schema"):
+        pipeline.load(other, content)
