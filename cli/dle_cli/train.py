@@ -1,11 +1,17 @@
 """`dle-train`: from a source to a run directory."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dle_bundle.errors import InputError, Interrupted
 from dle_cli import console
+from dle_cli.console import Console
+
+if TYPE_CHECKING:
+    from dle_training.config import RunConfig
+    from dle_training.run import Finished, Prepared, RunFolder
 
 app = console.application("Train a model.")
 
@@ -14,37 +20,137 @@ app = console.application("Train a model.")
 def train(
     source: Annotated[
         str | None,
-        typer.Argument(metavar="SOURCE", help="Table file (.csv[.gz], .tsv, .txt, .parquet, .npy, .npz) or sklearn:NAME."),
+        typer.Argument(metavar="SOURCE", help="A table (.csv[.gz], .tsv, .txt, .parquet, .npy, .npz) or sklearn:NAME."),
     ] = None,
-    target: Annotated[str | None, typer.Option(help="Column to predict.")] = None,
+    target: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column to predict.")] = None,
     split: Annotated[
-        str | None, typer.Option(help="random, stratified or column:NAME (values train, validation, test).")
+        str | None,
+        typer.Option(metavar="BY", help="stratified, random, or column:NAME with the values train, validation, test."),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="YAML file of settings.")] = None,
     assignments: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A setting, such as optimizer.lr=0.01. Repeatable."),
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting, such as optimizer.lr=0.01; repeatable."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Run directory.  [default: runs/<name of the source>]")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of split, weights, batches and dropout.  [default: 0]")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.  [default: auto]")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Run directory.  [default: runs/<name of the source>]")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Seed of split, first weights, batches and dropout.  [default: 0]")
+    ] = None,
+    device: Annotated[str | None, typer.Option(metavar="DEVICE", help="auto, cpu or cuda.  [default: auto]")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run where it stopped.")] = False,
     as_json: console.Json = False,
     quiet: console.Quiet = False,
 ) -> None:
-    """Train a model on a table and keep the run in a folder.
+    """Train a model on a table, and keep the run in a folder.
 
-    Columns, task and split are inferred and printed; --set, --config and the options overrule them.
+    Kinds of columns, task and split are inferred and printed; options, --set and --config overrule them.
     """
-    from dle_training import config as configuration
-    from dle_training.run import training
+    speaker = Console(as_json, quiet)
+    flags = {"data.target": target, "split.by": split, "seed": seed, "device": device}
+    changed = [flag for flag in flags.values() if flag is not None]
+    if resume and (changed or config or assignments):
+        raise InputError(
+            "--resume continues with the run's own config.yaml: leave out --target, --split, --config, --set, --seed "
+            "and --device, or train a new run"
+        )
+    if resume:
+        run, prepared = _reopened(out or _default_out(source))
+    else:
+        from dle_training import config as configuration
 
-    speaker = console.Console(as_json, quiet)
-    flags = {
-        "data.source": source,
-        "data.target": target,
-        "split.by": split,
-        "seed": seed,
-        "device": device,
-    }
-    given = {key: value for key, value in flags.items() if value is not None}
+        given = {key: value for key, value in {"data.source": source, **flags}.items() if value is not None}
+        run, prepared = _begun(configuration.load(config, assignments, given), out)
+    _show_data(speaker, prepared)
+    _show_result(speaker, run, prepared, _trained(speaker, run, prepared))
+
+
+def _default_out(source: str | None) -> Path:
+    if source is None:
+        raise InputError("no SOURCE: expected a table file or sklearn:NAME (with --resume: or --out RUN)")
+    from dle_training.data.sources import default_name
+
+    return Path("runs") / default_name(source)
+
+
+def _begun(config: "RunConfig", out: Path | None) -> "tuple[RunFolder, Prepared]":
+    from dle_training import run as runs
+
+    folder = out or _default_out(config.data.source)
+    runs.refuse_existing(folder)
+    prepared = runs.prepare(config)
+    return runs.create(folder, prepared), prepared
+
+
+def _reopened(folder: Path) -> "tuple[RunFolder, Prepared]":
+    from dle_training.run import RunFolder, reopen
+
+    run = RunFolder(folder)
+    return run, reopen(run)
+
+
+def _trained(speaker: Console, run: "RunFolder", prepared: "Prepared") -> "Finished":
+    from dle_cli.progress import TrainingProgress
+    from dle_training import run as runs
+
+    try:
+        return runs.train(run, prepared, [] if speaker.silent else [TrainingProgress()])
+    except Interrupted as interrupted:
+        raise Interrupted(f"{interrupted}\nContinue with: dle-train --resume --out {run.path}") from None
+
+
+def _show_data(speaker: Console, prepared: "Prepared") -> None:
+    dataset = prepared.dataset
+    rows: list[tuple[str, str, str, str]] = []
+    for field in dataset.schema.inputs:
+        seen = ""
+        if field.observed_range:
+            seen = " … ".join(f"{end:g}" if isinstance(end, float | int) else str(end) for end in field.observed_range)
+        elif field.categories:
+            shown = ", ".join(field.categories[:4])
+            seen = f"{len(field.categories)}: {shown}{', …' if len(field.categories) > 4 else ''}"
+        rows.append((field.name, field.kind, "yes" if field.required else "no", seen))
+    rows += [(name, "dropped", "", reason) for name, reason in dataset.dropped.items()]
+    speaker.table("Columns", rows, ("input", "kind", "required", "seen in training"))
+    outputs = dataset.schema.outputs
+    classes = f" with {len(outputs.classes)} classes" if outputs.classes else ""
+    speaker.say(f"Target: {outputs.target}, {outputs.task}{classes}")
+    for note in dataset.notes:
+        speaker.say(f"Note: {note}")
+    sizes = ", ".join(f"{count:,} {part}" for part, count in dataset.split.sizes().items())
+    speaker.say(f"Rows: {sizes} (split {prepared.config.split.by})")
+
+
+def _show_result(speaker: Console, run: "RunFolder", prepared: "Prepared", finished: "Finished") -> None:
+    seconds = sum(record.seconds for record in finished.history)
+    rate = sum(record.rows_per_second for record in finished.history) / len(finished.history)
+    scores = {name: score for name, score in finished.validation.items() if score is not None}
+    speaker.table(
+        "Trained",
+        [
+            ("model", f"{prepared.config.model.name}, {finished.parameters:,} parameters"),
+            ("epochs", f"{len(finished.history)}, best {finished.best_epoch}"),
+            ("time", f"{seconds:.1f} s at {rate:,.0f} rows/s"),
+            *((f"validation {name}", f"{score:.4g}") for name, score in scores.items()),
+        ],
+    )
+    speaker.document(
+        {
+            "run": str(run.path),
+            "task": prepared.dataset.schema.outputs.task,
+            "target": prepared.dataset.schema.outputs.target,
+            "rows": prepared.dataset.split.sizes(),
+            "epochs": len(finished.history),
+            "best_epoch": finished.best_epoch,
+            "parameters": finished.parameters,
+            "seconds": seconds,
+            "validation": finished.validation,
+        }
+    )
+    speaker.next(f"dle-evaluate {run.path}")
+
+
+def main() -> None:
+    """Entry point of `dle-train`."""
+    console.run(app)

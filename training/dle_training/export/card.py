@@ -14,7 +14,19 @@ _HIGHLIGHTS = {
 }
 
 
-def write(manifest: Manifest, schema: Schema, reference: Reference, parity: Parity, description: Mapping[str, str]) -> str:
+_INTRODUCTION = (
+    "A model exported by Deep Learning Essentials: one ONNX graph from raw values to the answer, with everything that is "
+    "needed to serve it."
+)
+_HONESTY = (
+    "The test part was read to measure, and nothing was fitted or chosen by it. Validation chose the epoch and, for "
+    "classes, the temperature of the probabilities."
+)
+
+
+def write(
+    manifest: Manifest, schema: Schema, reference: Reference, parity: Parity, description: Mapping[str, str]
+) -> str:
     """Markdown of the card; `description` is further rows of the summary, by name."""
     outputs = schema.outputs
     summary = {
@@ -31,8 +43,7 @@ def write(manifest: Manifest, schema: Schema, reference: Reference, parity: Pari
         (
             f"# {manifest.name}",
             "",
-            "A model exported by [Deep Learning Essentials](https://pypi.org/project/deep-learning-essentials/): one "
-            "ONNX graph from raw values to the answer, with everything needed to serve it.",
+            _INTRODUCTION,
             "",
             *_table(("", ""), ((name, text) for name, text in summary.items() if text)),
             "",
@@ -43,8 +54,7 @@ def write(manifest: Manifest, schema: Schema, reference: Reference, parity: Pari
                 ((name, *(_number(scores.get(name)) for scores in parts.values())) for name in names),
             ),
             "",
-            "The test part was read once, to measure; nothing was fitted or chosen by it. Validation chose the epoch"
-            + (" and the temperature of the probabilities." if outputs.classes else "."),
+            _HONESTY,
             "",
             "## Inputs",
             "",
@@ -54,9 +64,7 @@ def write(manifest: Manifest, schema: Schema, reference: Reference, parity: Pari
             "",
             "## Proof",
             "",
-            f"On {parity.rows:,} rows (training rows, and the same with missing, unseen and extreme values) in batches "
-            f"of {', '.join(map(str, parity.batches))} the graph differs from PyTorch by at most "
-            f"{parity.largest_difference:.1e}; the bound is {parity.bound:.0e}.",
+            _proof(parity),
             "",
             "## Use",
             "",
@@ -69,9 +77,19 @@ def write(manifest: Manifest, schema: Schema, reference: Reference, parity: Pari
     )
 
 
+def _proof(parity: Parity) -> str:
+    return (
+        f"On {parity.rows:,} rows (training rows, and the same with missing, unseen and extreme values) in batches of "
+        f"{', '.join(map(str, parity.batches))} the graph differs from PyTorch by at most "
+        f"{parity.largest_difference:.1e}; the bound is {parity.bound:.0e}."
+    )
+
+
 def _input(field: Field) -> tuple[str, ...]:
     if field.categories is not None:
-        shown = ", ".join(field.categories[:6]) + (f", … ({len(field.categories)})" if len(field.categories) > 6 else "")
+        shown = ", ".join(field.categories[:6]) + (
+            f", … ({len(field.categories)})" if len(field.categories) > 6 else ""
+        )
     elif field.observed_range is not None:
         shown = " … ".join(_number(end) if isinstance(end, float) else str(end) for end in field.observed_range)
     else:

@@ -6,9 +6,10 @@ core, and a tail that names the winning class. String operators stand at the edg
 has no kernels for them.
 """
 
-import io
+import logging
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import onnx
@@ -65,7 +66,7 @@ def _export(core: nn.Module, example: dict[str, Tensor], answer: str) -> onnx.Mo
     """The PyTorch part, every batch size, at the opset of the contract, without notes on where it was made."""
     core.eval()
     rows = torch.export.Dim("rows", min=1, max=1 << 30)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _silence():
         warnings.simplefilter("ignore")  # the exporter warns of its own deprecated parts
         program = torch.onnx.export(
             core,
@@ -75,13 +76,11 @@ def _export(core: nn.Module, example: dict[str, Tensor], answer: str) -> onnx.Mo
             opset_version=OPSET,
             input_names=list(example),
             output_names=[answer],
-            dynamic_shapes=tuple({0: rows} for _ in example),
+            dynamic_shapes=(tuple({0: rows} for _ in example),),  # of the one argument *arrays
             verbose=False,
         )
     assert program is not None
-    buffer = io.BytesIO()
-    program.save(buffer)
-    model = onnx.load_model_from_string(buffer.getvalue())
+    model = program.model_proto
     found = {domain.domain: domain.version for domain in model.opset_import}
     assert found.get("") == OPSET, found
     assert not model.functions
@@ -92,6 +91,18 @@ def _export(core: nn.Module, example: dict[str, Tensor], answer: str) -> onnx.Mo
         assert value.type.tensor_type.shape.dim[0].dim_param, f"{value.name}: the exporter froze the batch size"
         value.type.tensor_type.shape.dim[0].dim_param = "rows"
     return model
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """No words from the exporter on packages that are not there and not needed."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _front(vocabularies: list[tuple[str, ...]]) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
@@ -127,14 +138,9 @@ def _front(vocabularies: list[tuple[str, ...]]) -> tuple[list[onnx.NodeProto], l
 
 def _tail(probabilities: str, classes: Iterable[Label]) -> tuple[list[onnx.NodeProto], onnx.TensorProto]:
     """Nodes from probabilities (N, K) to the label (N,), and the tensor of classes, of the target's own type."""
-    labels = list(classes)
-    if all(isinstance(label, bool) for label in labels):
-        names = helper.make_tensor("tail/classes", TensorProto.BOOL, [len(labels)], labels)
-    elif all(isinstance(label, int) for label in labels):
-        names = helper.make_tensor("tail/classes", TensorProto.INT64, [len(labels)], labels)
-    else:
-        texts = [str(label).encode() for label in labels]
-        names = helper.make_tensor("tail/classes", TensorProto.STRING, [len(labels)], texts)
+    labels = np.array(list(classes))
+    # text as bytes, whole numbers as int64, truth values as they are: the types that the target has in JSON
+    names = numpy_helper.from_array(labels.astype(object) if labels.dtype.kind == "U" else labels, "tail/classes")
     nodes = [
         helper.make_node("ArgMax", [probabilities], ["tail/winner"], axis=1, keepdims=0),
         helper.make_node("Gather", ["tail/classes", "tail/winner"], ["label"], axis=0),

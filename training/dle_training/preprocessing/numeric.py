@@ -108,4 +108,5 @@ class Numeric(Step):
         largest = torch.clamp(chosen.abs().amax(dim=1, keepdim=True), min=_TINY)  # (N, 1)
         direction = chosen / largest
         length = torch.clamp(torch.sqrt((direction * direction).sum(dim=1, keepdim=True)), min=_TINY)
-        return torch.where(self.normed, direction / length, filled)  # the others are truth values
+        # the others are truth values, which stay as they are; the graph takes any number there
+        return torch.where(self.normed, direction / length, bounded(filled))

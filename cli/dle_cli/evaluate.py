@@ -1,0 +1,49 @@
+"""`dle-evaluate`: how good the model of a run is on rows that training never saw."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dle_cli import console
+from dle_cli.console import Console
+
+app = console.application("Evaluate a trained model.")
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.")],
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help="Measure on all rows of another source instead of the test part."),
+    ] = None,
+    as_json: console.Json = False,
+    quiet: console.Quiet = False,
+) -> None:
+    """Measure a run on its test part, and write metrics.json, report.html and figures into it."""
+    from dle_training.measure import measure
+    from dle_training.run import RunFolder
+
+    speaker = Console(as_json, quiet)
+    folder = RunFolder(run)
+    evaluation = measure(folder, data)
+    speaker.document(json.loads(evaluation.encode()))
+    speaker.table(
+        f"{'Test part' if data is None else data}: {evaluation.rows:,} rows",
+        [(name, "–" if score is None else f"{score:.4g}") for name, score in evaluation.test.items()],
+    )
+    if evaluation.confusion_matrix is not None:
+        labels = [str(label) for label in evaluation.confusion_matrix.labels]
+        if len(labels) <= 12:
+            rows = zip(labels, evaluation.confusion_matrix.counts, strict=True)
+            speaker.table("Confusion", [(label, *counts) for label, counts in rows], ("actual \\ predicted", *labels))
+    if data is None:
+        speaker.say(f"Report: {folder.report}")
+    speaker.next(f"dle-export {run} --to bundles/{run.resolve().name}")
+
+
+def main() -> None:
+    """Entry point of `dle-evaluate`."""
+    console.run(app)

@@ -1,0 +1,108 @@
+"""The story of an export: model, graph, proof, reference, card, digests; then the folder appears, or nothing does."""
+
+import importlib.metadata
+import platform
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from dle_bundle import bundle as bundles
+from dle_bundle import integrity
+from dle_bundle.errors import InputError
+from dle_bundle.files import atomic_folder
+from dle_bundle.manifest import FORMAT, Manifest
+from dle_bundle.schema import Schema
+from dle_training.export import card, graph, parity, reference
+from dle_training.export.parity import Parity
+from dle_training.measure import judge
+from dle_training.run import RunFolder, Scores, open_model, read_metrics, reopen
+from dle_training.trained import TrainedModel
+
+_TOOLS = ("deep-learning-essentials", "torch", "onnx", "onnxscript", "onnxruntime")
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export came to."""
+
+    manifest: Manifest
+    schema: Schema
+    parity: Parity
+    test: Scores
+    graph_bytes: int
+    opset: int
+
+
+def export_run(run: RunFolder, target: Path, version: int = 1) -> Exported:
+    """Write the bundle of `run` into the new folder `target`, whose name becomes the model's.
+
+    Raises InputError: no finished run, its data changed, `target` exists or has no usable name. WorkError: the graph
+    does not answer as PyTorch does.
+    """
+    if target.exists():
+        raise InputError(f"{target} exists already: choose another folder with --to, or remove it first")
+    name = _model_name(target)
+    model = open_model(run)
+    dataset = reopen(run).dataset
+    training, _ = dataset.part("train")
+    validation, _ = dataset.part("validation")
+    example = model.tensors(training.take(slice(0, 2)))
+    proto = graph.build(model.answer(), model.schema, example)
+    content = proto.SerializeToString()
+    proof = parity.check(content, model.predict, training, model.schema, scale=model.objective.state().sd)
+    scores = {"validation": read_metrics(run)["validation"], "test": judge(run, model, *dataset.part("test")).test}
+    described = reference.build(
+        model.schema,
+        training,
+        model.predict(validation),
+        calibration=_calibration(model, scores["validation"]),
+        metrics={part: _known(values) for part, values in scores.items()},
+    )
+    manifest = Manifest(
+        format=FORMAT,
+        name=name,
+        version=version,
+        task=model.schema.outputs.task,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        tools={"python": platform.python_version(), **{tool: importlib.metadata.version(tool) for tool in _TOOLS}},
+        outputs={output.name: output.name for output in proto.graph.output},
+        files={},
+    )
+    config = run.read_config()
+    about = {"Model": f"{config.model.name}, {model.parameters:,} parameters", "Seed": str(config.seed)}
+    files = {
+        bundles.SCHEMA: model.schema.encode(),
+        bundles.MODEL: content,
+        bundles.REFERENCE: described.encode(),
+        bundles.PARITY: proof.encode(),
+        bundles.CARD: card.write(manifest, model.schema, described, proof, about).encode(),
+    }
+    with atomic_folder(target) as folder:
+        for file, data in files.items():
+            (folder / file).write_bytes(data)
+        digests = {file: integrity.digest(folder / file) for file in files}
+        manifest = msgspec.structs.replace(manifest, files=digests)
+        (folder / bundles.MANIFEST).write_bytes(manifest.encode())
+        bundles.load(folder)
+    return Exported(manifest, model.schema, proof, scores["test"], len(content), graph.OPSET)
+
+
+def _model_name(target: Path) -> str:
+    """The folder's name, which stands in paths of the service and in labels of its metrics."""
+    name = target.resolve().name
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise InputError(f"--to {target}: the model is called {name!r}: expected letters, digits, '.', '_' and '-'")
+    return name
+
+
+def _calibration(model: TrainedModel, validation: Scores) -> dict[str, float]:
+    if model.schema.outputs.classes is None:
+        return {}
+    return {"temperature": model.objective.state().temperature, **_known({"ece": validation.get("ece")})}
+
+
+def _known(scores: Scores) -> dict[str, float]:
+    return {name: score for name, score in scores.items() if score is not None}

@@ -1,0 +1,59 @@
+"""How good a run's model is: on its test part, with a report, or on all rows of another source."""
+
+from datetime import UTC, datetime
+
+from dle_bundle.groups import Groups
+from dle_training import config as configuration
+from dle_training import evaluation
+from dle_training.data.dataset import read_labelled
+from dle_training.data.target import Values
+from dle_training.evaluation import Evaluation
+from dle_training.listeners import read_history
+from dle_training.metrics import Actual
+from dle_training.report import page
+from dle_training.run import RunFolder, open_model, read_facts, read_metrics, reopen, write_metrics
+from dle_training.trained import TrainedModel
+
+
+def measure(run: RunFolder, source: str | None = None) -> Evaluation:
+    """Judge the run's model, on all rows of `source` or on the test part.
+
+    For the test part the scores go into metrics.json and the report and its figures are written. Raises InputError: no
+    finished run, data that changed or does not fit the schema.
+    """
+    model, config = open_model(run), run.read_config()
+    if source is not None:
+        other = read_labelled(source, model.schema, config)
+        return judge(run, model, other.groups, other.target)
+    groups, target = reopen(run).dataset.part("test")
+    predicted, actual = model.predict(groups), _actual(model, target)
+    test = evaluation.evaluate(model.schema.outputs, actual, predicted, run=str(run.path))
+    write_metrics(run, test=test.test, per_class=test.per_class, confusion_matrix=test.confusion_matrix)
+    facts, history = read_facts(run), read_history(run.history)
+    content = page.ReportContent(
+        run=run.path.resolve().name,
+        created=datetime.now(UTC),
+        schema=model.schema,
+        rows=facts.rows,
+        config=configuration.dump(config),
+        history=history,
+        metric=str(config.training.metric),
+        best_epoch=model.best_epoch,
+        validation=read_metrics(run)["validation"],
+        test=test,
+        actual=actual,
+        predicted=predicted,
+        dropped=facts.dropped,
+        notes=facts.notes,
+    )
+    page.write(run.path, content)
+    return test
+
+
+def judge(run: RunFolder, model: TrainedModel, groups: Groups, target: Values) -> Evaluation:
+    """The scores of `model` on rows with their target."""
+    return evaluation.evaluate(model.schema.outputs, _actual(model, target), model.predict(groups), run=str(run.path))
+
+
+def _actual(model: TrainedModel, target: Values) -> Actual:
+    return model.objective.actual(model.objective.encode(target))

@@ -1,0 +1,242 @@
+"""One run: from a configuration to a folder that holds all that evaluation, export and resumption need.
+
+The story is `prepare` (read, infer, split), then `train` (fit preprocessing, fit the network, calibrate, measure on
+validation). Neither looks at the test part's targets, which only `evaluation` does.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import torch
+
+from dle_bundle import schema as schemas
+from dle_bundle.errors import InputError
+from dle_bundle.files import write_atomic
+from dle_training import calibration, loop, metrics, objectives, optimizers, schedules
+from dle_training import config as configuration
+from dle_training.config import RunConfig
+from dle_training.data import dataset as datasets
+from dle_training.data import split as splits
+from dle_training.data.dataset import Dataset
+from dle_training.evaluation import defined
+from dle_training.listeners import EpochRecord, HistoryFile, Listener
+from dle_training.models import registry
+from dle_training.models._base import Network
+from dle_training.objectives import Objective, ObjectiveState
+from dle_training.preprocessing import pipeline
+from dle_training.tensorboard import TensorBoard
+from dle_training.trained import TrainedModel
+
+Scores = dict[str, float | None]
+"""Metrics by name; None where a metric has no meaning."""
+
+
+class DataFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """`data.json`: what the data was when the run began.
+
+    `digest`: SHA-256 of the source's content. `rows`: used, by part. `dropped`: columns and why they are not inputs.
+    """
+
+    digest: str
+    rows: dict[str, int]
+    dropped: dict[str, str]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The files of a run, by what they are."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def data(self) -> Path:
+        return self.path / "data.json"
+
+    @property
+    def schema(self) -> Path:
+        return self.path / "schema.json"
+
+    @property
+    def split(self) -> Path:
+        return self.path / "split.npz"
+
+    @property
+    def preprocessing(self) -> Path:
+        return self.path / "preprocessing.json"
+
+    @property
+    def objective(self) -> Path:
+        return self.path / "objective.json"
+
+    @property
+    def history(self) -> Path:
+        return self.path / "history.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.json"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    def read_config(self) -> RunConfig:
+        """The configuration of the run; InputError where there is no run."""
+        if not self.config.is_file():
+            raise InputError(f"{self.path}: no run is there (expected a folder with a config.yaml)")
+        return configuration.load(self.config)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Data ready to be trained on, and the configuration with every choice that the data decided written out."""
+
+    config: RunConfig
+    dataset: Dataset
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What training came to. `validation` has every metric of the task on the validation part, by name."""
+
+    history: Sequence[EpochRecord]
+    best_epoch: int
+    validation: Scores
+    parameters: int
+
+
+def prepare(config: RunConfig) -> Prepared:
+    """Read the source, infer the schema, split; raises InputError for whatever is wrong with either."""
+    dataset = datasets.load(config)
+    outputs, change = dataset.schema.outputs, msgspec.structs.replace
+    task: Literal["classification", "regression"] = "regression" if outputs.classes is None else "classification"
+    metric = metrics.choose(config.training.metric, outputs.task).name
+    resolved = change(
+        config,
+        data=change(config.data, source=dataset.source, target=outputs.target),
+        split=change(config.split, by=dataset.split_by),
+        objective=change(config.objective, task=task),
+        optimizer=change(config.optimizer, lr=optimizers.learning_rate(config.optimizer)),
+        schedule=schedules.resolve(config.schedule),
+        training=change(config.training, metric=metric),
+    )
+    return Prepared(resolved, dataset)
+
+
+def refuse_existing(folder: Path) -> None:
+    """Raise InputError when something is there already."""
+    if folder.exists():
+        raise InputError(
+            f"{folder} exists already: continue that run with --resume, or choose another folder with --out"
+        )
+
+
+def create(folder: Path, prepared: Prepared) -> RunFolder:
+    """Make the run directory and write down what is known before training; refuses an existing one."""
+    refuse_existing(folder)
+    run, dataset = RunFolder(folder), prepared.dataset
+    facts = DataFacts(digest=dataset.digest, rows=dataset.split.sizes(), dropped=dataset.dropped, notes=dataset.notes)
+    write_atomic(run.data, msgspec.json.format(msgspec.json.encode(facts), indent=2) + b"\n")
+    write_atomic(run.schema, dataset.schema.encode())
+    dataset.split.save(run.split)
+    # last, since a folder with a configuration is a run
+    write_atomic(run.config, configuration.dump(prepared.config))
+    return run
+
+
+def reopen(run: RunFolder) -> Prepared:
+    """What a run that was begun trains on; InputError where there is none, or its data is not what it was."""
+    prepared = prepare(run.read_config())
+    dataset, source = prepared.dataset, prepared.config.data.source
+    if read_facts(run).digest != dataset.digest:
+        raise InputError(f"{source} has changed since {run.path} was trained: restore it, or train a new run")
+    if schemas.load(run.schema) != dataset.schema or not splits.load(run.split).equals(dataset.split):
+        raise InputError(f"{run.path} was trained by a version of dle that reads {source} otherwise: train a new run")
+    return prepared
+
+
+def read_facts(run: RunFolder) -> DataFacts:
+    """What data.json says."""
+    return msgspec.json.decode(run.data.read_bytes(), type=DataFacts)
+
+
+def train(run: RunFolder, prepared: Prepared, listeners: Sequence[Listener] = ()) -> Finished:
+    """Train, or continue where a checkpoint is; raises Interrupted after Ctrl-C with the state saved."""
+    config, schema = prepared.config, prepared.dataset.schema
+    training, training_target = prepared.dataset.part("train")
+    validation, validation_target = prepared.dataset.part("validation")
+    preprocessing = pipeline.fit(schema, training, config.preprocessing)
+    write_atomic(run.preprocessing, preprocessing.encode_json())
+    outputs = schema.outputs
+    objective = objectives.fit(outputs.task, training_target, outputs.classes, config.objective.class_weights)
+    held_out = loop.Part(preprocessing.prepare(validation), objective.encode(validation_target))
+    torch.manual_seed(config.seed)
+    network = registry.build(config.model, preprocessing.shape(frequencies=True), objective.outputs)
+    fitted = loop.fit(
+        network,
+        objective,
+        loop.Part(preprocessing.prepare(training), objective.encode(training_target)),
+        held_out,
+        config,
+        checkpoints=run.checkpoints,
+        resume=(run.checkpoints / loop.LAST).exists(),
+        listeners=[HistoryFile(run.history), TensorBoard(run.tensorboard), *listeners],
+    )
+    network.cpu()
+    objective = _calibrated(objective.cpu(), network, held_out)
+    write_atomic(run.objective, msgspec.json.format(msgspec.json.encode(objective.state()), indent=2) + b"\n")
+    model = TrainedModel(schema, preprocessing, network, objective, fitted.best_epoch)
+    scores = defined(metrics.all_scores(outputs.task, model.predict(validation), objective.actual(held_out.targets)))
+    # written last, since a run with metrics is a finished one
+    write_metrics(run, validation=scores)
+    return Finished(fitted.history, fitted.best_epoch, scores, model.parameters)
+
+
+def _calibrated(objective: Objective, network: Network, validation: loop.Part) -> Objective:
+    """The objective with the temperature that suits the validation part; unchanged for regression."""
+    if objective.task == "regression":
+        return objective
+    logits = loop.predict(network, validation.inputs).numpy()
+    temperature = calibration.fit_temperature(logits, validation.targets.numpy())
+    return objectives.restore(msgspec.structs.replace(objective.state(), temperature=temperature))
+
+
+def open_model(run: RunFolder) -> TrainedModel:
+    """The trained model of a finished run; InputError where it is not finished."""
+    config = run.read_config()
+    if not run.metrics.is_file():
+        raise InputError(f"{run.path}: training has not finished: dle-train --resume --out {run.path}")
+    schema = schemas.load(run.schema)
+    preprocessing = pipeline.load(schema, run.preprocessing.read_bytes())
+    objective = objectives.restore(msgspec.json.decode(run.objective.read_bytes(), type=ObjectiveState))
+    network = registry.build(config.model, preprocessing.shape(frequencies=False), objective.outputs)
+    best = loop.load_best(network, run.checkpoints)
+    return TrainedModel(schema, preprocessing, network.eval(), objective, best.epoch)
+
+
+def read_metrics(run: RunFolder) -> dict[str, Any]:
+    """The content of metrics.json: a part's scores by its name."""
+    content: dict[str, Any] = msgspec.json.decode(run.metrics.read_bytes())
+    return content
+
+
+def write_metrics(run: RunFolder, **parts: object) -> None:
+    """Add or replace parts in metrics.json."""
+    known = read_metrics(run) if run.metrics.exists() else {}
+    write_atomic(run.metrics, msgspec.json.format(msgspec.json.encode({**known, **parts}), indent=2) + b"\n")
