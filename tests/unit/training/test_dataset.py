@@ -185,8 +185,6 @@ def test_another_table_that_does_not_fit(tmp_path: Path) -> None:
         (0, "member", "type"),
     ]
     with pytest.raises(InputError, match=r"it knows no, yes"):
-        dataset.read_labelled(
-            write(tmp_path / "c.csv", {**columns(), "bought": ["perhaps"] * N}), schema, config
-        )
+        dataset.read_labelled(write(tmp_path / "c.csv", {**columns(), "bought": ["perhaps"] * N}), schema, config)
     with pytest.raises(InputError, match="no column 'bought'"):
         dataset.read_labelled(write(tmp_path / "d.csv", {"age": [1, 2]}), schema, config)

@@ -16,7 +16,7 @@ N = 40
 GOOD = [index % 7 for index in range(N)]
 
 
-def infer(config: DataConfig | None = None, apart: dict[str, str] | None = None, **columns: Any) -> Inputs:
+def infer(columns: dict[str, Any], config: DataConfig | None = None, apart: dict[str, str] | None = None) -> Inputs:
     table = pa.table(columns)
     return inference.infer(table, config or DataConfig(), NA_VALUES, np.arange(len(table)), apart or {})
 
@@ -42,7 +42,7 @@ def infer(config: DataConfig | None = None, apart: dict[str, str] | None = None,
     ],
 )
 def test_dropped_with_a_reason(name: str, values: list[Any], reason: str) -> None:
-    inputs = infer(**{name: values, "good": GOOD})
+    inputs = infer({name: values, "good": GOOD})
     assert [field.name for field in inputs.fields] == ["good"]
     assert inputs.dropped[name].startswith(reason)
 
@@ -60,26 +60,26 @@ def test_dropped_with_a_reason(name: str, values: list[Any], reason: str) -> Non
     ],
 )
 def test_kept(name: str, values: list[Any]) -> None:
-    assert [field.name for field in infer(**{name: values}).fields] == [name]
+    assert [field.name for field in infer({name: values}).fields] == [name]
 
 
 def test_a_given_kind_keeps_an_identifier() -> None:
     config = DataConfig(kinds={"id": "numeric", "key": "categorical"})
-    inputs = infer(config, id=list(range(N)), key=[f"k{index}" for index in range(N)])
+    inputs = infer({"id": list(range(N)), "key": [f"k{index}" for index in range(N)]}, config)
     assert [(field.name, field.kind) for field in inputs.fields] == [("id", "numeric"), ("key", "categorical")]
 
 
 def test_fields() -> None:
-    inputs = infer(
-        a=[1.5, 2.5],
-        b=[1, None],
-        c=["x", "y"],
-        d=["2024/01/31", ""],
-        e=pa.array([3, 4]).dictionary_encode(),
-        y=[1, 2],
-        part=["u", "v"],
-        apart={"y": "", "part": "says which"},
-    )
+    columns = {
+        "a": [1.5, 2.5],
+        "b": [1, None],
+        "c": ["x", "y"],
+        "d": ["2024/01/31", ""],
+        "e": pa.array([3, 4]).dictionary_encode(),
+        "y": [1, 2],
+        "part": ["u", "v"],
+    }
+    inputs = infer(columns, apart={"y": "", "part": "says which"})
     assert {field.name: (field.kind, field.required) for field in inputs.fields} == {
         "a": ("numeric", True),
         "b": ("numeric", False),
@@ -94,18 +94,18 @@ def test_fields() -> None:
 
 
 def test_left_out_by_the_configuration() -> None:
-    assert infer(DataConfig(drop=("b",)), a=GOOD, b=GOOD).dropped == {"b": "left out by data.drop"}
+    assert infer({"a": GOOD, "b": GOOD}, DataConfig(drop=("b",))).dropped == {"b": "left out by data.drop"}
 
 
 def test_all_faults_together() -> None:
     with pytest.raises(InputError) as caught:
-        infer(a=[1.0, np.inf], b=[[1], [2]], c=GOOD[:2])
+        infer({"a": [1.0, np.inf], "b": [[1], [2]], "c": GOOD[:2]})
     assert len(caught.value.details) == 2
 
 
 def test_nothing_left() -> None:
     with pytest.raises(InputError, match="No column is left") as caught:
-        infer(a=[1] * N, b=list(range(N)))
+        infer({"a": [1] * N, "b": list(range(N))})
     assert caught.value.details == ("a: constant: 1 in every row", "b: row number")
 
 

@@ -57,12 +57,13 @@ def test_truth_values_are_imputed_too() -> None:
 
 def test_unit_norm() -> None:
     output = scaled([[1.0, 1.0, 1.0]], [[3.0, 4.0, 1.0], [0.0, 0.0, 0.0]], "unit_norm", (False, False, True))
-    np.testing.assert_allclose(output, [[0.6, 0.8, 1], [0, 0, 0]], rtol=1e-6)
+    np.testing.assert_allclose(output, np.array([[0.6, 0.8, 1.0], [0.0, 0.0, 0.0]]), rtol=1e-6)
 
 
 @pytest.mark.parametrize("size", [LARGEST, 1e25, 1e-25, 1e-38])
 def test_unit_norm_of_any_size(size: float) -> None:
-    np.testing.assert_allclose(scaled([[1.0, 1.0]], [[size, -size]], "unit_norm"), [[0.5**0.5, -(0.5**0.5)]], rtol=1e-5)
+    expected = np.array([[0.5, -0.5]]) * 2**0.5
+    np.testing.assert_allclose(scaled([[1.0, 1.0]], [[size, -size]], "unit_norm"), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("scaling", ["standard", "min_max"])

@@ -41,9 +41,7 @@ def test_the_seed_decides() -> None:
 def test_every_class_is_in_every_part() -> None:
     classes = strata(1000, 10, 3)
     parts = chance(1013, "stratified", classes)
-    counts = {
-        part: np.bincount(classes.places[getattr(parts, part)], minlength=3).tolist() for part in split.PARTS
-    }
+    counts = {part: np.bincount(classes.places[getattr(parts, part)], minlength=3).tolist() for part in split.PARTS}
     assert counts == {"train": [700, 6, 1], "validation": [150, 2, 1], "test": [150, 2, 1]}
 
 

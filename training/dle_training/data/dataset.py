@@ -7,6 +7,7 @@ be readable. The same reading, by the schema of a run, labels another table for 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,8 @@ from dle_training.data import inference, observed, sources, split, target
 from dle_training.data.inference import Inputs
 from dle_training.data.split import Split, Strata
 from dle_training.data.target import Target, Values
+
+Part = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,11 @@ class Dataset:
     split_by: str
     dropped: dict[str, str]
     notes: tuple[str, ...]
+
+    def part(self, name: Part) -> tuple[Groups, Values]:
+        """Inputs and target of the rows of one part."""
+        rows = getattr(self.split, name)
+        return self.groups.take(rows), self.target[rows]
 
 
 def load(config: RunConfig) -> Dataset:

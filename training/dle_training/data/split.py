@@ -38,6 +38,10 @@ class Split:
         """Rows of each part."""
         return {part: len(getattr(self, part)) for part in PARTS}
 
+    def equals(self, other: "Split") -> bool:
+        """Whether both hold the same rows in the same parts."""
+        return all(np.array_equal(getattr(self, part), getattr(other, part)) for part in PARTS)
+
     def save(self, path: Path) -> None:
         """Write `split.npz`."""
         with files.atomic_path(path) as temporary:

@@ -1,0 +1,162 @@
+"""A value means the same whichever way it comes in: the same rows as CSV, as Parquet and as JSON give equal arrays.
+
+Training and offline prediction read files through `columns`, the service reads JSON through `rows`; this is where the
+two must agree, bit for bit.
+"""
+
+import csv
+import json
+import random
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from dle_bundle import columns, decode, tables
+from dle_bundle.groups import Groups
+from dle_bundle.rows import RowDecoder
+from dle_bundle.schema import Field, Outputs, Schema
+
+ROWS = 1000
+FIELDS = (
+    Field(name="number", kind="numeric", required=False),
+    Field(name="whole", kind="numeric", required=True),
+    Field(name="flag", kind="boolean", required=False),
+    Field(name="colour", kind="categorical", required=False, categories=("red", "dark blue", "grün", "日本")),
+    Field(name="digit", kind="categorical", required=False, categories=("1", "2", "-7"), json_type="integer"),
+    Field(name="moment", kind="datetime", required=False),
+    Field(name="day, with a comma", kind="datetime", required=False, date_format="%d.%m.%Y"),
+)
+SCHEMA = Schema(
+    inputs=FIELDS,
+    outputs=Outputs(target="y", task="regression"),
+    na_values=(*decode.NA_VALUES, "-", "-999"),
+)
+SPACES = ("", "", "", " ", "  ", "\t", "\u00a0", "\u3000", "\n")
+
+Cell = tuple[str, Any, Any]
+"""One value thrice: text in the CSV file, JSON value, value in the Parquet file."""
+
+
+class Maker:
+    """Random cells, the same for the same seed."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+
+    def row(self) -> dict[str, Cell]:
+        makers = (self.number, self.whole, self.flag, self.colour, self.digit, self.moment, self.day)
+        return {
+            field.name: maker() if field.required or self._random.random() > 0.1 else self.missing(field)
+            for field, maker in zip(FIELDS, makers, strict=True)
+        }
+
+    def missing(self, field: Field) -> Cell:
+        text = self._spaced(self._random.choice(SCHEMA.na_values))
+        spelled = text if field.kind in ("categorical", "datetime") else None
+        if field.kind == "numeric" and text.strip() == "-999":
+            return text, -999, -999.0
+        typed = spelled if field.kind == "categorical" and field.json_type == "string" else None
+        return text, self._random.choice([None, spelled]), typed
+
+    def number(self) -> Cell:
+        value = self._random.choice(
+            [
+                self._random.gauss(0, 1),
+                self._random.uniform(-1, 1) * 10.0 ** self._random.randint(-320, 308),
+                float(self._random.randint(-(10**18), 10**18)),
+                self._random.choice([0.0, -0.0, 5e-324, 1.7976931348623157e308, 3.4028236e38, 1e-46, 16777217.0]),
+            ]
+        )
+        forms = [f"{value!r}", f"{value:.17e}", f"{value:.17E}".replace("E+", "E"), f"+{value!r}".replace("+-", "-")]
+        return self._spaced(self._random.choice(forms)), value, value
+
+    def whole(self) -> Cell:
+        value = self._random.randint(-(10**6), 10**6)
+        text = self._random.choice([str(value), f"{value}.", f"{value}.000", f"{value}e0"])
+        return self._spaced(text), self._random.choice([value, float(value)]), value
+
+    def flag(self) -> Cell:
+        value = self._random.random() < 0.5
+        spellings = ("true", "TRUE", "True", "t", "yes", "Y", "1") if value else ("false", "F", "No", "n", "0")
+        return self._spaced(self._random.choice(spellings)), value, value
+
+    def colour(self) -> Cell:
+        text = self._spaced(
+            self._random.choice(
+                ["red", "dark blue", "grün", "gru\u0308n", "日本", "unseen, one", 'a "b"', "été\u00a0s"]
+            )
+        )
+        return text, text, text
+
+    def digit(self) -> Cell:
+        value = self._random.choice([1, 2, -7, 12345678901234567])
+        return self._spaced(str(value)), self._random.choice([value, str(value)]), value
+
+    def moment(self) -> Cell:
+        zone = self._random.choice([None, UTC, timezone(timedelta(hours=5, minutes=45)), timezone(-timedelta(hours=3))])
+        value = datetime(1, 1, 3, tzinfo=zone) + timedelta(
+            days=self._random.randint(0, 3_652_000),
+            seconds=self._random.randint(0, 86_399),
+            microseconds=self._random.choice([0, 0, 1, 999_999]),
+        )
+        text = value.isoformat(self._random.choice("T ")).replace("+00:00", self._random.choice(["Z", "+00:00"]))
+        text = self._spaced(text)
+        return text, text, value if zone else value.replace(tzinfo=UTC)
+
+    def day(self) -> Cell:
+        value = datetime(1900, 1, 1, tzinfo=UTC) + timedelta(days=self._random.randint(0, 70_000))
+        text = self._spaced(self._random.choice([value.strftime("%d.%m.%Y"), value.date().isoformat()]))
+        return text, text, value.date()
+
+    def _spaced(self, text: str) -> str:
+        return f"{self._random.choice(SPACES)}{text}{self._random.choice(SPACES)}"
+
+
+def rows(seed: int) -> list[dict[str, Cell]]:
+    maker = Maker(seed)
+    return [maker.row() for _ in range(ROWS)]
+
+
+def from_csv(content: list[dict[str, Cell]], folder: Path) -> Groups:
+    with (folder / "rows.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([field.name for field in FIELDS])
+        writer.writerows([[row[field.name][0] for field in FIELDS] for row in content])
+    return grouped(tables.read(folder / "rows.csv"))
+
+
+def from_parquet(content: list[dict[str, Cell]], folder: Path) -> Groups:
+    types = {"moment": pa.timestamp("us", tz="UTC"), "number": pa.float64(), "digit": pa.int64()}
+    table = pa.table(
+        {field.name: pa.array([row[field.name][2] for row in content], types.get(field.name)) for field in FIELDS}
+    )
+    pyarrow.parquet.write_table(table, folder / "rows.parquet")
+    return grouped(tables.read(folder / "rows.parquet"))
+
+
+def from_json(content: list[dict[str, Cell]]) -> Groups:
+    body = {"rows": [{name: cell[1] for name, cell in row.items()} for row in content]}
+    return RowDecoder(SCHEMA).decode(json.dumps(body).encode())
+
+
+def grouped(table: pa.Table) -> Groups:
+    groups, faults = columns.to_groups(table, SCHEMA)
+    assert not faults
+    return groups
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_three_ways_in(seed: int, tmp_path: Path) -> None:
+    content = rows(seed)
+    text, typed, body = from_csv(content, tmp_path), from_parquet(content, tmp_path), from_json(content)
+    for other in (typed, body):
+        np.testing.assert_array_equal(text.numeric.view(np.uint32), other.numeric.view(np.uint32))
+        np.testing.assert_array_equal(text.categorical, other.categorical)
+        np.testing.assert_array_equal(text.datetime, other.datetime)
+    assert np.isnan(text.numeric).any(axis=0).tolist() == [True, False, True]
+    assert (text.categorical == "").any(axis=0).all()
