@@ -1,0 +1,61 @@
+"""`dle-predict`: answers to the rows of a file, through the bundle's graph, without PyTorch."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dle_cli import console
+from dle_cli.console import Console
+
+app = console.application("Predict the rows of a file.")
+
+
+@app.command()
+def predict(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Exported model.")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A table (.csv[.gz], .tsv, .txt, .parquet, …).")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Predictions (.csv[.gz], .tsv or .parquet).")],
+    keep: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="Column of SOURCE to copy; repeatable.")
+    ] = None,
+    errors: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="CSV that takes the faults of bad rows, which are left out.")
+    ] = None,
+    as_json: console.Json = False,
+    quiet: console.Quiet = False,
+) -> None:
+    """Predict every row of a table, in order: label and probabilities, or the value."""
+    from dle_serving import offline
+
+    speaker = Console(as_json, quiet)
+    summary = offline.predict(bundle, source, out, keep=keep or (), errors=errors)
+    rate = summary.rows / summary.seconds
+    rows = [
+        ("rows", f"{summary.rows:,}, {summary.predicted:,} predicted"),
+        ("speed", f"{rate:,.0f} rows/s on {summary.provider}"),
+        ("output", out),
+    ]
+    if summary.ignored:
+        rows.append(("ignored columns", ", ".join(summary.ignored)))
+    if errors is not None:
+        rows.append(("faults", f"{summary.faults:,} in {summary.faulty:,} rows, in {errors}"))
+    speaker.table("Predicted", rows)
+    speaker.document(
+        {
+            "output": str(out),
+            "rows": summary.rows,
+            "predicted": summary.predicted,
+            "faulty": summary.faulty,
+            "faults": summary.faults,
+            "ignored": list(summary.ignored),
+            "provider": summary.provider,
+            "seconds": summary.seconds,
+        }
+    )
+    speaker.next(f"dle-serve {bundle} --port 3000")
+
+
+def main() -> None:
+    """Entry point of `dle-predict`."""
+    console.run(app)
