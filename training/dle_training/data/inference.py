@@ -156,8 +156,8 @@ def _meaningless(name: str, column: Column, reading: Reading, rows: npt.NDArray[
         return None
     known = reading.known
     share = len(set(known)) / len(known)
-    words = sum(len(text.split()) for text in known) / len(known)
-    if words >= _SENTENCE and share > 0.5:
+    words = sum(len(text.split()) for text in known) / len(known) if share > 0.5 else 0
+    if words >= _SENTENCE:
         return f"free text ({words:.0f} words on average), which is not used yet"
     if share > _NEARLY_ALL:
         return f"identifier: {len(set(known)):,} distinct texts in {len(known):,} rows"
