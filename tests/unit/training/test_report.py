@@ -1,7 +1,8 @@
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from dle_bundle.schema import Field, Label, Outputs, Schema
+from dle_bundle.schema import Field, Label, Outputs, Schema, Task
 from dle_training import config, metrics
 from dle_training.evaluation import evaluate
 from dle_training.listeners import EpochRecord
@@ -68,7 +69,7 @@ def classification(classes: Sequence[Label], rows: int = 400, known: int | None 
     logits = random.normal(size=(rows, len(classes))) + 2 * np.eye(len(classes))[actual]
     weights = np.exp(logits)
     predicted = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
-    task = "binary" if len(classes) == 2 else "multiclass"
+    task: Task = "binary" if len(classes) == 2 else "multiclass"
     return content(Outputs(target="kind", task=task, classes=tuple(classes)), actual, predicted)
 
 
@@ -79,14 +80,14 @@ def regression(rows: int, scale: float = 1.0) -> ReportContent:
     return content(Outputs(target="price", task="regression", unit="k$"), actual, predicted)
 
 
-CONTENTS = {
-    **{name: classification(classes) for name, classes in CLASSES.items()},
-    "one row": classification(("no", "yes"), rows=1),
-    "one class in the test part": classification(("no", "yes"), rows=50, known=1),
-    "a class without rows": classification(("a", "b", "c", "d"), known=3),
-    "regression": regression(300),
-    "many rows": regression(figures.DENSE + 1, scale=1e6),
-    "one value": regression(1),
+CONTENTS: dict[str, Callable[[], ReportContent]] = {
+    **{name: partial(classification, classes) for name, classes in CLASSES.items()},
+    "one row": partial(classification, ("no", "yes"), rows=1),
+    "one class in the test part": partial(classification, ("no", "yes"), rows=50, known=1),
+    "a class without rows": partial(classification, ("a", "b", "c", "d"), known=3),
+    "regression": partial(regression, 300),
+    "many rows": partial(regression, figures.DENSE + 1, scale=1e6),
+    "one value": partial(regression, 1),
 }
 
 
@@ -114,7 +115,7 @@ def png_size(png: bytes) -> tuple[int, int]:
 
 @pytest.mark.parametrize("name", CONTENTS)
 def test_the_page_needs_nothing_but_itself(tmp_path: Path, name: str) -> None:
-    path = page.write(tmp_path, CONTENTS[name])
+    path = page.write(tmp_path, CONTENTS[name]())
     text = path.read_text()
     markup = Markup(text)
     assert path == tmp_path / "report.html"
@@ -137,13 +138,13 @@ def test_figures_are_those_of_the_task(tmp_path: Path) -> None:
         "regression": {"learning_curves", "predicted_against_actual", "residuals"},
         "one class in the test part": {"learning_curves", "confusion_matrix", "calibration"},
     }.items():
-        page.write(tmp_path / name, CONTENTS[name])
+        page.write(tmp_path / name, CONTENTS[name]())
         assert {path.stem for path in (tmp_path / name / "figures").iterdir()} == expected
     assert "at least two classes" in (tmp_path / "one class in the test part" / "report.html").read_text()
 
 
 def test_names_from_the_data_are_text(tmp_path: Path) -> None:
-    text = page.write(tmp_path, CONTENTS["awkward"]).read_text()
+    text = page.write(tmp_path, CONTENTS["awkward"]()).read_text()
     markup = Markup(text)
     assert "<script" not in text
     assert "<b>" not in text
@@ -152,7 +153,7 @@ def test_names_from_the_data_are_text(tmp_path: Path) -> None:
 
 
 def test_the_page_says_what_there_is_to_say(tmp_path: Path) -> None:
-    text = Markup(page.write(tmp_path, CONTENTS["regression"]).read_text()).text
+    text = Markup(page.write(tmp_path, CONTENTS["regression"]()).read_text()).text
     for expected in (
         "2026-03-04 15:30 UTC", "70,000 train, 150 validation, 300 test", "price", "k$", "17 … 90", "false, true",
         "identifier: a different value", "2 rows without a target", "batch_size: 256", "12,346 rows/s", "15 s",
@@ -163,13 +164,13 @@ def test_the_page_says_what_there_is_to_say(tmp_path: Path) -> None:
 
 
 def test_an_undefined_score_is_a_dash(tmp_path: Path) -> None:
-    text = page.write(tmp_path, CONTENTS["one class in the test part"]).read_text()
+    text = page.write(tmp_path, CONTENTS["one class in the test part"]()).read_text()
     row = next(line for line in text.splitlines() if line.startswith('<tr><td class="name"><code>roc_auc'))
     assert row.count("–") == 2
 
 
 def test_the_same_content_gives_the_same_page(tmp_path: Path) -> None:
-    first, second = (page.write(tmp_path / name, CONTENTS["two"]).read_bytes() for name in ("a", "b"))
+    first, second = (page.write(tmp_path / name, CONTENTS["two"]()).read_bytes() for name in ("a", "b"))
     assert first == second
 
 
@@ -213,7 +214,9 @@ def test_the_positive_class_is_the_one_drawn() -> None:
 
 
 def test_a_reader_sees_numbers_that_can_be_read() -> None:
-    found = [number(value) for value in (None, float("nan"), 0.0, 0.85123, 12.3456, 48_211.37, 1_234_567, 0.00001, 1e15)]
+    found = [
+        number(value) for value in (None, float("nan"), 0.0, 0.85123, 12.3456, 48_211.37, 1_234_567, 0.00001, 1e15)
+    ]
     assert found == ["–", "–", "0", "0.8512", "12.35", "48,211", "1,234,567", "1.00e-05", "1.00e+15"]
     assert [duration(seconds) for seconds in (4.25, 42, 185, 7_445)] == ["4.2 s", "42 s", "3 min 5 s", "2 h 4 min"]
     many = Field(name="city", kind="categorical", required=True, categories=tuple("abcdefgh"))

@@ -1,0 +1,1 @@
+"""What a person reads about a run: `report.html` and its figures."""

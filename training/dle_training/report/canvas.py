@@ -1,0 +1,118 @@
+"""What all figures share: size, type, colours, and the way to PNG bytes.
+
+Figures are drawn on `Figure` objects, never through pyplot: no figure stays open, no display is looked for, and a
+caller's own matplotlib settings are left alone. Column and class names come from the data, so they are text and
+nothing else: no mathematics between dollar signs, nothing hidden for a leading underscore.
+"""
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import matplotlib as mpl
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+HALF = (5.2, 4.2)
+"""Inches of a figure that stands beside another one, and is readable on a phone."""
+FULL = 10.6
+"""Inches of width of a figure that takes a row of its own."""
+DPI = 200
+
+INK, MUTED, GRID = "#1f2933", "#66717e", "#e4e7eb"
+COLOURS: tuple[str, ...] = (
+    *sns.color_palette("colorblind", 5).as_hex(), "#ca9161", "#56b4e9", "#949494", "#9a8c00", "#5b3a8c",
+)  # fmt: skip
+"""Ten colours that people with any colour vision tell apart and that are dark enough for a line on white."""
+BLUE, ORANGE = COLOURS[0], COLOURS[1]
+GUIDE: dict[str, Any] = {"color": MUTED, "linestyle": (0, (4, 2)), "linewidth": 1.2, "zorder": 1.5}
+"""The line that a perfect or a guessing model would draw."""
+SHADES = sns.light_palette("#0a4f80", as_cmap=True)
+"""From nearly white to dark blue, for shares and densities."""
+
+# DejaVu comes with matplotlib, so figures look alike everywhere; the others only fill in what it lacks
+_FONTS = ("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "Hiragino Sans", "Microsoft YaHei", "Noto Sans")
+_STYLE = {
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 9,
+    "axes.linewidth": 0.8,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "legend.fontsize": 8,
+    "legend.framealpha": 0.85,
+    "legend.edgecolor": "none",
+    "lines.linewidth": 1.8,
+    "text.color": INK,
+    "text.parse_math": False,
+    "text.usetex": False,
+    "xtick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "xtick.labelsize": 8.5,
+    "ytick.color": MUTED,
+    "ytick.labelcolor": INK,
+    "ytick.labelsize": 8.5,
+}
+
+
+@contextmanager
+def sheet(size: tuple[float, float] = HALF) -> Iterator[Figure]:
+    """An empty figure of `size` inches in the house's style; draw and take its `png` within the block."""
+    installed = set(fontManager.get_font_names())
+    style = {**sns.axes_style("whitegrid"), **_STYLE, "font.family": [name for name in _FONTS if name in installed]}
+    with mpl.rc_context(), warnings.catch_warnings():
+        mpl.rcdefaults()  # a person's own matplotlibrc does not change reports
+        mpl.rcParams.update(style)
+        # names may hold characters that no installed font has: they become boxes
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font", category=UserWarning)
+        yield Figure(figsize=size, dpi=DPI, layout="constrained")
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as PNG bytes."""
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=DPI)
+    return out.getvalue()
+
+
+def short(name: str, width: int = 18) -> str:
+    """A name in one line of at most `width` characters."""
+    line = " ".join(name.split())
+    return line if len(line) <= width else f"{line[: width - 1]}…"
+
+
+def legend(axes: Axes, lines: dict[str, Line2D], location: Literal["best", "lower left", "lower right"]) -> None:
+    """A legend that names the lines given, whatever characters their names start with."""
+    box = axes.legend(list(lines.values()), [f" {name}" for name in lines], loc=location, handlelength=1.8)
+    box.set_zorder(5)
+
+
+def rows_axis(axis: Axis, ticks: int) -> None:
+    """Whole numbers, with separators, at about so many ticks."""
+    axis.set_major_locator(MaxNLocator(ticks, integer=True))
+    axis.set_major_formatter("{x:,.0f}")
+
+
+def value_axis(axis: Axis, low: float, high: float) -> None:
+    """Separators for values in the thousands; what is larger or smaller gets matplotlib's common factor."""
+    if 1e4 <= max(abs(low), abs(high)) < 1e8 and high - low >= 10:
+        axis.set_major_formatter("{x:,.0f}")
+
+
+def signed(value: float) -> str:
+    """A difference: three digits that matter, whole from a thousand on."""
+    return (f"{value:+,.0f}" if 1e3 <= abs(value) < 1e12 else f"{value:+.3g}").replace("-", "−")

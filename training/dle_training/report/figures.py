@@ -1,0 +1,168 @@
+"""The figures of training and of regression; those of classes are in `class_figures`.
+
+Each function takes plain values and returns PNG bytes.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator, NullFormatter
+
+from dle_bundle.schema import Outputs
+from dle_training.listeners import EpochRecord
+from dle_training.report.canvas import (
+    BLUE,
+    GRID,
+    GUIDE,
+    INK,
+    MUTED,
+    ORANGE,
+    SHADES,
+    legend,
+    png,
+    rows_axis,
+    sheet,
+    short,
+    signed,
+    value_axis,
+)
+
+DENSE = 2_000
+"""Rows above which points would cover one another, so that their density is drawn instead."""
+_Values = npt.NDArray[np.floating]
+
+
+def learning_curves(history: Sequence[EpochRecord], metric: str, best_epoch: int) -> bytes:
+    """Loss, the metric that chose the best epoch, and the learning rate, over epochs (from 1).
+
+    A metric that is the validation loss itself is not drawn twice.
+    """
+    epochs = [record.epoch for record in history]
+    validation = np.array([record.validation_loss for record in history])
+    scores = np.array([record.metric for record in history])
+    drawn_twice = np.allclose(scores, validation, rtol=1e-4, equal_nan=True)
+    marker = "o" if len(history) <= 15 else ""
+    with sheet() as figure:
+        ratios = [5, 1.2] if drawn_twice else [4, 3, 1.2]
+        panels = figure.subplots(len(ratios), sharex=True, height_ratios=ratios)
+        lines = {
+            name: panels[0].plot(epochs, values, color=color, marker=marker, markersize=3.5)[0]
+            for name, values, color in (
+                ("training", np.array([record.train_loss for record in history]), MUTED),
+                ("validation", validation, BLUE),
+            )
+        }
+        panels[0].set_title("Learning curves")
+        panels[0].set_ylabel("loss")
+        if not drawn_twice:
+            panels[1].plot(epochs, scores, color=BLUE, marker=marker, markersize=3.5)
+            panels[1].set_ylabel(f"validation\n{metric}")
+        rates = [record.lr for record in history]
+        panels[-1].plot(epochs, rates, color=INK, linewidth=1.2, marker=marker, markersize=2)
+        panels[-1].set_ylabel("learning\nrate")
+        panels[-1].set(ylim=(0, 1.15 * max(rates) or 1), yticks=[0, max(rates)], yticklabels=["0", f"{max(rates):.2g}"])
+        panels[-1].set_xlabel("epoch")
+        panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        for panel in panels[:-1]:
+            _spread_out(panel)
+        for panel in panels:
+            best = panel.axvline(best_epoch, color=ORANGE, linestyle=(0, (4, 2)), linewidth=1.2, zorder=1.5)
+        legend(panels[0], {**lines, f"best epoch: {best_epoch}": best}, "best")
+        figure.align_ylabels()
+        return png(figure)
+
+
+def predicted_against_actual(outputs: Outputs, actual: _Values, predicted: _Values) -> bytes:
+    """Each row (N,) as a point, or the density of many, beside the line on which a prediction is right."""
+    with sheet() as figure:
+        axes = figure.subplots()
+        low, high = _limits(np.concatenate([actual, predicted]))
+        axes.axline((low, low), slope=1, **GUIDE)
+        if len(actual) > DENSE:
+            shown = axes.hexbin(
+                actual, predicted, gridsize=45, mincnt=1, bins="log", cmap=SHADES, zorder=2,
+                extent=(low, high, low, high),
+            )  # fmt: skip
+            # within the axes' own box, whose height an equal aspect decides
+            place = axes.inset_axes((1.04, 0.08, 0.035, 0.84))
+            bar = figure.colorbar(shown, cax=place, label="rows", format="{x:,.0f}")
+            bar.minorticks_off()
+            bar.outline.set_visible(False)
+        else:
+            axes.scatter(actual, predicted, s=14, color=BLUE, alpha=0.45, linewidths=0, zorder=2)
+        axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(6))
+            value_axis(axis, low, high)
+        axes.set_title("Predicted against actual")
+        axes.set_xlabel(f"actual {_target(outputs)}")
+        axes.set_ylabel(f"predicted {_target(outputs)}")
+        _say_outside(axes, int((_outside(actual, low, high) | _outside(predicted, low, high)).sum()))
+        return png(figure)
+
+
+def residuals(outputs: Outputs, actual: _Values, predicted: _Values) -> bytes:
+    """How far predictions (N,) are from the actual values, and to which side."""
+    errors = predicted.astype(np.float64) - actual
+    with sheet() as figure:
+        axes = figure.subplots()
+        low, high = _limits(errors)
+        sns.histplot(
+            errors, bins=40, binrange=(low, high), color=BLUE, alpha=0.85, edgecolor="white", linewidth=0.4, ax=axes
+        )
+        axes.axvline(0, color=INK, linewidth=1)
+        fifth, ninety_fifth = np.percentile(errors, [5, 95])
+        axes.axvspan(fifth, ninety_fifth, color=GRID, alpha=0.6, zorder=0, linewidth=0)
+        axes.set_xlim(low, high)
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        value_axis(axes.xaxis, low, high)
+        axes.grid(visible=False, axis="x")
+        axes.set_title("Residuals")
+        axes.set_xlabel(f"predicted − actual {_target(outputs)}")
+        axes.set_ylabel("rows")
+        rows_axis(axes.yaxis, 6)
+        axes.annotate(
+            f"mean {signed(errors.mean())}\n90% within\n{signed(fifth)} … {signed(ninety_fifth)}",
+            (0.98, 0.97), xycoords="axes fraction", ha="right", va="top", fontsize=8, linespacing=1.4,
+        )  # fmt: skip
+        _say_outside(axes, int(_outside(errors, low, high).sum()))
+        return png(figure)
+
+
+def _spread_out(panel: Axes) -> None:
+    """A logarithmic axis where the first epochs are so far off that the others would lie on one line."""
+    drawn = np.concatenate([np.asarray(line.get_ydata()) for line in panel.lines])
+    if drawn.min() > 0 and drawn.max() / drawn.min() > 30:
+        panel.set_yscale("log")
+        panel.yaxis.set_major_formatter("{x:g}")
+        panel.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _target(outputs: Outputs) -> str:
+    return short(outputs.target, 32) + (f" ({outputs.unit})" if outputs.unit else "")
+
+
+def _limits(values: _Values) -> tuple[float, float]:
+    """Where an axis starts and ends: at the extremes, unless a few of them would squeeze all others together."""
+    low, first, last, high = (float(end) for end in np.percentile(values, [0, 1, 99, 100]))
+    inner = last - first
+    if high - low > 8 * inner > 0:
+        near = values[(values >= first - inner) & (values <= last + inner)]
+        low, high = float(near.min()), float(near.max())
+    # what differs by rounding alone is one value
+    spread = high - low if high - low > 1e-6 * max(abs(low), abs(high)) else 0.0
+    margin = 0.04 * spread or max(abs(low) * 0.05, 0.5)
+    return low - margin, high + margin
+
+
+def _outside(values: _Values, low: float, high: float) -> npt.NDArray[np.bool_]:
+    return (values < low) | (values > high)
+
+
+def _say_outside(axes: Axes, rows: int) -> None:
+    if rows:
+        text = f"{rows:,} row{'s' if rows > 1 else ''} outside the axes"
+        axes.set_title(text, loc="right", fontsize=8, fontweight="normal", color=MUTED)

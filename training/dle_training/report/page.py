@@ -1,0 +1,206 @@
+"""`report.html`: what a run learnt and how good it is, as one file that needs nothing else.
+
+Figures are inside as data URIs, there is no script, and the page's own content policy lets nothing be loaded: names and
+labels come from the data, so what looks like markup in them is shown, never obeyed.
+"""
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from dle_bundle.files import write_atomic
+from dle_bundle.schema import Field, Schema
+from dle_training import metrics
+from dle_training.evaluation import Evaluation, Scores
+from dle_training.listeners import EpochRecord
+from dle_training.metrics import Actual, Predictions
+from dle_training.report import class_figures, figures
+
+PAGE = "report.html"
+FIGURES = "figures"
+_HEADLINES = ("accuracy", "roc_auc", "f1_macro", "log_loss", "rmse", "mae", "r2")
+_CATEGORIES_SHOWN = 6
+
+
+@dataclass(frozen=True, slots=True)
+class ReportContent:
+    """All that the report says.
+
+    `rows` of each part; `validation` and `test` are scores of the best epoch's weights; `actual` and `predicted` are
+    the test part's, as for `evaluation.evaluate`; `dropped` columns with the reason of each; `notes` on the data.
+    """
+
+    run: str
+    created: datetime
+    schema: Schema
+    rows: Mapping[str, int]
+    config: str
+    history: Sequence[EpochRecord]
+    metric: str
+    best_epoch: int
+    validation: Scores
+    test: Evaluation
+    actual: Actual
+    predicted: Predictions
+    dropped: Mapping[str, str]
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure under its file name, with the sentence that says how to read it."""
+
+    name: str
+    png: bytes
+    caption: str
+    wide: bool = False
+
+    @property
+    def uri(self) -> str:
+        """The figure as a data URI."""
+        return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in CSS pixels, from the PNG's header; there are two pixels to one."""
+        return int.from_bytes(self.png[16:20]) // 2, int.from_bytes(self.png[20:24]) // 2
+
+
+def write(folder: Path, content: ReportContent) -> Path:
+    """Write `report.html` and its figures (`figures/*.png`) into `folder`; returns the page's path."""
+    training = Figure(
+        "learning_curves",
+        figures.learning_curves(content.history, content.metric, content.best_epoch),
+        "The weights of the best epoch are the ones that were kept. Training loss is measured with dropout while the "
+        "weights still move, so it may lie above validation loss.",
+    )
+    test = _test_figures(content)
+    for figure in (training, *test):
+        write_atomic(folder / FIGURES / f"{figure.name}.png", figure.png)
+    environment = Environment(
+        loader=PackageLoader("dle_training", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {one.__name__: one for one in (number, score, duration, observed, example)}
+    page = environment.get_template("page.html.jinja").render(
+        content=content,
+        outputs=content.schema.outputs,
+        names=tuple(content.test.per_class or ()),
+        headlines=[name for name in _HEADLINES if name in content.test.test],
+        metrics=metrics.METRICS,
+        baseline=_baseline(content),
+        training=training,
+        figures=test,
+        seconds=sum(record.seconds for record in content.history),
+        speed=round(np.median([record.rows_per_second for record in content.history])),
+        best=content.history[content.best_epoch - 1],
+    )
+    path = folder / PAGE
+    write_atomic(path, page)
+    return path
+
+
+def number(value: float | None) -> str:
+    """A number as a person reads it: four digits that matter, `–` for none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value == 0 or isinstance(value, int) or 1e4 <= abs(value) < 1e12:
+        return f"{value:,.0f}"
+    if not 1e-3 <= abs(value) < 1e4:
+        return f"{value:.2e}"
+    return f"{value:.4f}" if abs(value) < 1 else f"{value:.4g}"
+
+
+def score(value: float | None) -> str:
+    """A metric: with the four decimals that make a column of them line up, where these hold enough of it."""
+    return f"{value:.4f}" if value is not None and 1e-3 <= abs(value) < 10 else number(value)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: `42 s`, `3 min 5 s`, `2 h 4 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def observed(field: Field) -> str:
+    """What training saw of a column: its categories, or its range."""
+    if field.categories is not None:
+        shown = ", ".join(field.categories[:_CATEGORIES_SHOWN])
+        more = len(field.categories) - _CATEGORIES_SHOWN
+        return f"{shown}, and {more:,} more" if more > 0 else shown
+    if field.observed_range is None:
+        return ""
+    if field.kind == "boolean":
+        return ", ".join(dict.fromkeys("true" if end else "false" for end in field.observed_range))
+    return " … ".join(end if isinstance(end, str) else number(end) for end in field.observed_range)
+
+
+def example(value: bool | int | float | str | None) -> str:
+    """A value as JSON would hold it, less the quotation marks."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)
+
+
+def _baseline(content: ReportContent) -> str:
+    """What no model at all would reach, beside which accuracy means something."""
+    if content.test.per_class is None:
+        return ""
+    name, scores = max(content.test.per_class.items(), key=lambda item: item[1].support)
+    return f"{score(scores.support / content.test.rows)} by always answering {name}"
+
+
+def _test_figures(content: ReportContent) -> list[Figure]:
+    outputs, actual, predicted = content.schema.outputs, content.actual, content.predicted
+    if outputs.classes is None or content.test.per_class is None:
+        values = actual.astype(np.float64)
+        return [
+            Figure(
+                "predicted_against_actual",
+                figures.predicted_against_actual(outputs, values, predicted),
+                "On the dashed line a prediction is exactly right; above it the model says too much, below too little.",
+            ),
+            Figure(
+                "residuals",
+                figures.residuals(outputs, values, predicted),
+                "How far predictions are off. 90% of the rows lie in the grey band; a mean away from 0 is a bias.",
+            ),
+        ]
+    names = tuple(content.test.per_class)
+    positive = 1 if outputs.positive_class is None else outputs.classes.index(outputs.positive_class)
+    return _class_figures(names, positive, actual, predicted)
+
+
+def _class_figures(names: Sequence[str], positive: int, actual: Actual, predicted: Predictions) -> list[Figure]:
+    whose = f"class {names[positive]}" if len(names) == 2 else "each class against all others"
+    captions = {
+        "confusion_matrix": "Rows are what was true, columns what was predicted: right answers are on the diagonal. "
+        "The shade is the share of the row.",
+        "calibration": "On the dashed line probabilities are true: of the rows given 80%, 80% turn out so. Bars are "
+        "95% intervals; wide ones stand on few rows.",
+        "roc": f"For {whose}: rows found, over false alarms, at every threshold. The dashed line is guessing.",
+        "precision_recall": f"For {whose}: how many alarms are right, over how many rows are found. For rare classes "
+        "it says more than ROC.",
+    }
+    drawn = {
+        "confusion_matrix": class_figures.confusion_matrix(names, metrics.confusion(predicted, actual)),
+        "calibration": class_figures.calibration(names, positive, actual, predicted),
+        "roc": class_figures.roc(names, positive, actual, predicted),
+        "precision_recall": class_figures.precision_recall(names, positive, actual, predicted),
+    }
+    return [
+        Figure(name, png, captions[name], wide=name == "confusion_matrix" and class_figures.is_wide(len(names)))
+        for name, png in drawn.items()
+        if png is not None
+    ]
