@@ -167,6 +167,9 @@ def test_an_undefined_score_is_a_dash(tmp_path: Path) -> None:
     text = page.write(tmp_path, CONTENTS["one class in the test part"]()).read_text()
     row = next(line for line in text.splitlines() if line.startswith('<tr><td class="name"><code>roc_auc'))
     assert row.count("–") == 2
+    assert "stands for a score that these rows cannot tell" in text
+    assert "has no precision" in text
+    assert "cannot tell" not in page.write(tmp_path, CONTENTS["two"]()).read_text()
 
 
 def test_the_same_content_gives_the_same_page(tmp_path: Path) -> None:
