@@ -61,14 +61,14 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 class RowFaults(InputError):
-    """Rows that do not fit the schema, with every fault of every row."""
+    """Rows that do not fit the schema, with every fault of every row; `more`: there were too many to list."""
 
-    def __init__(self, faults: Iterable[Fault], shown: int = 20) -> None:
+    def __init__(self, faults: Iterable[Fault], *, more: bool = False, shown: int = 20) -> None:
         self.faults = tuple(faults)
         lines = [str(fault) for fault in self.faults[:shown]]
         if len(self.faults) > shown:
             lines.append(f"and {len(self.faults) - shown:,} more")
-        super().__init__(f"{len(self.faults):,} value(s) do not fit the schema", lines)
+        super().__init__(f"{'more than ' if more else ''}{len(self.faults):,} value(s) do not fit the schema", lines)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

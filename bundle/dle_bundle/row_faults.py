@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 from dle_bundle import decode
-from dle_bundle.errors import Fault, nearest
+from dle_bundle.errors import Fault, RowFaults, nearest
 from dle_bundle.schema import Field, Schema
 
 MOST_FAULTS = 10_000
@@ -36,9 +36,10 @@ class FaultFinder:
         self._fields = {field.name: field for field in schema.inputs}
         self._sentinels = decode.missing_numbers(schema.na_values)
 
-    def find(self, body: bytes, otherwise: str) -> list[Fault]:
+    def find(self, body: bytes, otherwise: str) -> RowFaults:
         """The first `MOST_FAULTS` faults; `otherwise` is what is said of a body in which this walk finds none."""
-        return list(islice(self._body_faults(body), MOST_FAULTS)) or [Fault(None, None, "json", otherwise)]
+        faults = list(islice(self._body_faults(body), MOST_FAULTS + 1)) or [Fault(None, None, "json", otherwise)]
+        return RowFaults(faults[:MOST_FAULTS], more=len(faults) > MOST_FAULTS)
 
     def _body_faults(self, body: bytes) -> Iterator[Fault]:
         try:

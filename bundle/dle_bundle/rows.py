@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from dle_bundle import decode
-from dle_bundle.errors import InputError, RowFaults
+from dle_bundle.errors import InputError
 from dle_bundle.groups import MISSING_TIME, Groups
 from dle_bundle.row_faults import FaultFinder
 from dle_bundle.schema import Field, Schema
@@ -83,7 +83,7 @@ class RowDecoder:
         except TooManyRows:
             raise
         except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
-            raise RowFaults(self._finder.find(body, str(error))) from None
+            raise self._finder.find(body, str(error)) from None
 
     def groups(self, parts: Sequence[Rows]) -> Groups:
         """Groups of all rows of all parts, in order."""

@@ -10,13 +10,13 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from dle_serving.errors import HttpError, InternalError, MethodNotAllowed, NotFound
+from dle_serving.errors import HttpError, InternalError, MethodNotAllowed, NotFound, NotReady
 from dle_serving.limits import Disconnected
 from dle_serving.monitoring.metrics import Metrics
 from dle_serving.repository import Repository, State
 from dle_serving.roster import Roster
 from dle_serving.routes import docs
-from dle_serving.routes.contract import JSON, Request, Response, Route
+from dle_serving.routes.contract import CLIENT_LEFT, JSON, Request, Response, Route
 from dle_serving.routes.openapi import OpenApi
 from dle_serving.routes.predict import Predict
 from dle_serving.routes.router import UNKNOWN, Router
@@ -29,8 +29,6 @@ Send = Callable[[Message], Awaitable[None]]
 Asgi = Callable[[Message, Receive, Send], Awaitable[None]]
 
 log = logging.getLogger(__name__)
-_LEFT = 499
-"""In the metrics, the code of a client that left before it had sent its request."""
 
 
 class Application:
@@ -61,18 +59,22 @@ class Application:
         if self.repository.state is State.READY:
             self.roster.sign()
 
+    def close(self) -> None:
+        """End the threads, after what they have begun."""
+        self._predict.close()
+
     async def _live(self, scope: Message, receive: Receive, send: Send) -> None:
         loading = asyncio.create_task(self.load())
         try:
             await self._inner(scope, receive, send)
         finally:
             await loading
-            self._predict.close()
+            self.close()
 
     async def _http(self, scope: Message, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         self.metrics.inflight.inc()
-        name, code = UNKNOWN, _LEFT
+        name, code = UNKNOWN, CLIENT_LEFT
         try:
             found = self._router.find(scope["path"])
             if found is not None:
@@ -98,8 +100,11 @@ class Application:
             response: Response = await route.handler(request)
         except HttpError as error:
             return Response(error.body(), JSON, error.status, error.headers)
-        except (Disconnected, asyncio.CancelledError):
+        except Disconnected:
             raise
+        except asyncio.CancelledError:  # the server ends and has waited for long enough
+            ending = NotReady("the server is being ended", retry_after=1)
+            return Response(ending.body(), JSON, ending.status, ending.headers)
         except Exception:
             log.exception("%s %s failed", scope["method"], scope["path"])
             return Response(InternalError("internal error").body(), JSON, InternalError.status)
@@ -109,7 +114,7 @@ class Application:
 def _routes(predict: Predict, state: ServerState, openapi: OpenApi) -> list[Route]:
     predicting = (404, 413, 415, 503)
     routes = [
-        Route("/predict", "POST", predict, (413, 415, 503, _LEFT)),
+        Route("/predict", "POST", predict, (413, 415, 503)),
         Route("/schema", "GET", state.schema, (503,)),
     ]
     for prefix in ("/models/{model}", "/models/{model}/versions/{version}"):

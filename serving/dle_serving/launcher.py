@@ -113,12 +113,11 @@ def _environment(settings: Settings) -> Mapping[str, str]:
         "DLE_DEVICE": settings.device,
         "BENTOML_HOME": str(home / "bentoml"),
         "BENTOML_DO_NOT_TRACK": "True",
-        "BENTOML_QUIET": "true",
     }
 
 
 def _start(settings: Settings, host: str, port: int) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "bentoml", "serve", "dle_serving.service:Service"]
+    command = [sys.executable, "-m", "bentoml", "serve", "dle_serving.service:Service", "--quiet"]
     command += ["--host", host, "--port", str(port), "--timeout-graceful-shutdown", str(_DRAIN_SECONDS)]
     return subprocess.Popen(
         command,

@@ -111,8 +111,8 @@ class _Faults:
         self.rows += int((~good).sum())
         if not self._reported:
             self._kept += found
-            if len(self._kept) >= _MOST_FAULTS:
-                self.check()
+            if len(self._kept) > _MOST_FAULTS:
+                raise RowFaults(self._kept[:_MOST_FAULTS], more=True)
         return good
 
     def check(self) -> None:

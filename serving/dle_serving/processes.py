@@ -1,10 +1,27 @@
-"""Keeps processes from outliving the one that started them, where the system offers a way (Linux)."""
+"""What the service asks of the operating system about processes; on others than Linux as far as they can tell."""
 
 import ctypes
+import os
 import signal
 import sys
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; one that ended but was not waited for yet does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return sys.platform != "linux"
+    return state not in ("Z", "X")
 
 
 def end_with_parent() -> None:

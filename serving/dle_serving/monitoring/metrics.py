@@ -19,6 +19,8 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from dle_serving.processes import alive
+
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 _REQUEST_SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -120,9 +122,5 @@ class Metrics:
 def _forget_the_dead(directory: Path) -> None:
     """Remove the gauges of workers that are gone; what they counted stays."""
     for pid in {int(file.stem.rpartition("_")[2]) for file in directory.glob("gauge_live*_*.db")}:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
+        if not alive(pid):
             mark_process_dead(pid)  # type: ignore[no-untyped-call]
-        except PermissionError:
-            continue

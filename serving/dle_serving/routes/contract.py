@@ -9,6 +9,8 @@ from dle_bundle.errors import Fault, nearest
 from dle_serving.errors import BadRequest
 
 JSON = b"application/json"
+CLIENT_LEFT = 499
+"""In the metrics, the code of a request whose client left before it was complete."""
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 

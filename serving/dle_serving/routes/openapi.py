@@ -83,7 +83,7 @@ def document(models: Sequence[Served], routes: Sequence[Route]) -> Json:
         if "{model}" not in route.path:
             paths[route.path] = {route.method.lower(): _operation(route, models[0], _SUMMARIES[route.path])}
             continue
-        for served in models:
+        for served in sorted(models, key=lambda served: served.version):  # without a version: the highest
             path = route.path.replace("{model}", served.name).replace("{version}", str(served.version))
             summary = f"{'Answers of' if route.method == 'POST' else 'Inputs and outputs of'} {served.name}"
             paths[path] = {route.method.lower(): _operation(route, served, summary)}

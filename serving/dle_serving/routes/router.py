@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from dle_serving.routes.contract import Route
+from dle_serving.routes.contract import CLIENT_LEFT, Route
 
 UNKNOWN = "unknown"
 """The name, in the metrics, of every path that has no route."""
@@ -33,4 +33,5 @@ class Router:
     def answers(self) -> list[tuple[str, int]]:
         """Every route's name with every code that it may give."""
         known = [(route.path, code) for route in self.routes for code in sorted({*_COMMON_CODES, *route.codes})]
-        return [*known, (UNKNOWN, 404)]
+        left = [(route.path, CLIENT_LEFT) for route in self.routes if route.method == "POST"]
+        return [*known, *left, (UNKNOWN, 404)]

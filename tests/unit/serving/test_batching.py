@@ -1,0 +1,96 @@
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dle_bundle.rows import Rows
+from dle_serving.batching import Batcher
+from dle_serving.runtime import Answers
+
+
+def rows(*values: float) -> Rows:
+    return Rows([(value,) for value in values], [], [])
+
+
+class Recorder:
+    """Answers a row with twice its number, and refuses 13."""
+
+    def __init__(self) -> None:
+        self.runs: list[list[float]] = []
+
+    def __call__(self, parts: Sequence[Rows]) -> Answers:
+        numbers = [float(row[0] or 0) for part in parts for row in part.numeric]
+        self.runs.append(numbers)
+        if 13 in numbers:
+            raise ArithmeticError("thirteen")
+        return Answers(values=np.array(numbers, dtype=np.float32) * 2)
+
+
+def run(main: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(main)
+
+
+def gathered(batcher: Batcher, *requests: Rows) -> list[Any]:
+    async def submit(request: Rows) -> list[float]:
+        answers = await batcher.submit(request)
+        assert answers.values is not None
+        return list(answers.values.tolist())
+
+    async def main() -> list[Any]:
+        return await asyncio.gather(*(submit(request) for request in requests), return_exceptions=True)
+
+    return list(run(main()))
+
+
+def test_requests_of_one_turn_share_a_run_and_get_their_own_answers() -> None:
+    recorder = Recorder()
+    assert gathered(Batcher(recorder, 8), rows(1), rows(2, 3), rows(4)) == [[2], [4, 6], [8]]
+    assert recorder.runs == [[1, 2, 3, 4]]
+
+
+def test_a_run_has_at_most_so_many_rows() -> None:
+    recorder = Recorder()
+    assert gathered(Batcher(recorder, 3), rows(1), rows(2, 3), rows(4), rows(5)) == [[2], [4, 6], [8], [10]]
+    assert recorder.runs == [[1, 2, 3], [4, 5]]
+
+
+def test_what_fails_one_request_fails_no_other() -> None:
+    answers = gathered(Batcher(Recorder(), 8), rows(1), rows(13), rows(4))
+    assert answers[0] == [2]
+    assert answers[2] == [8]
+    assert isinstance(answers[1], ArithmeticError)
+
+
+def test_a_request_that_was_given_up_does_not_disturb_the_others() -> None:
+    async def main() -> None:
+        batcher = Batcher(Recorder(), 8)
+        given_up, kept = batcher.submit(rows(1)), batcher.submit(rows(2))
+        given_up.cancel()
+        answers = await kept
+        assert answers.values is not None
+        assert answers.values.tolist() == [4]
+
+    run(main())
+
+
+def test_rows_that_come_later_run_later() -> None:
+    async def main() -> None:
+        recorder = Recorder()
+        batcher = Batcher(recorder, 8)
+        await batcher.submit(rows(1))
+        await batcher.submit(rows(2))
+        assert recorder.runs == [[1], [2]]
+
+    run(main())
+
+
+def test_no_rows_are_answered_too() -> None:
+    assert gathered(Batcher(Recorder(), 8), rows()) == [[]]
+
+
+@pytest.mark.parametrize("count", [1, 7, 64])
+def test_many_single_rows_keep_their_order(count: int) -> None:
+    answers = gathered(Batcher(Recorder(), 64), *(rows(100 + value / 2) for value in range(count)))
+    assert answers == [[200 + value] for value in range(count)]

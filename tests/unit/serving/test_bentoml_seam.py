@@ -1,0 +1,55 @@
+"""What we rely on in BentoML beyond its documentation; an upgrade that moves it fails here, with the reason."""
+
+import importlib.metadata
+import inspect
+from typing import Any
+
+import bentoml
+import pytest
+from _bentoml_impl.server import serving  # type: ignore[import-untyped]
+from _bentoml_impl.worker import service as worker  # type: ignore[import-untyped]
+from _bentoml_sdk import Service as BentoService  # type: ignore[import-untyped]
+
+from dle_serving import service
+from dle_serving.app import Application
+from dle_serving.routes import docs
+from dle_serving.service import InFront
+
+Service: Any = service.Service
+
+
+def test_the_version_is_the_one_that_was_read() -> None:
+    assert importlib.metadata.version("bentoml") == "1.4.39", "read to_asgi, serving and worker again, then change this"
+
+
+def test_a_service_class_can_be_given() -> None:
+    assert "service_class" in inspect.signature(bentoml.service).parameters
+    assert isinstance(Service, InFront)
+    assert isinstance(Service, BentoService)
+    assert Service.name == "dle"
+
+
+def test_the_worker_asks_the_service_for_its_application() -> None:
+    assert list(inspect.signature(BentoService.to_asgi).parameters) == ["self", "is_main"]
+    assert "asgi_app = service.to_asgi(" in inspect.getsource(worker)
+
+
+def test_our_application_stands_in_front(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DLE_BUNDLES", str(tmp_path))
+    monkeypatch.setattr("dle_serving.service.end_with_parent", lambda: None)
+    assert isinstance(Service.to_asgi(), Application)
+
+
+def test_the_deployment_hook_is_called_before_the_workers_start() -> None:
+    source = inspect.getsource(serving.serve_http)
+    assert source.index("server_on_deployment(svc)") < source.index("arbiter.start(")
+    assert Service.inner.prepare.__bentoml_deployment_hook__
+
+
+def test_workers_get_a_multiprocess_directory_that_was_wiped() -> None:
+    assert '{"PROMETHEUS_MULTIPROC_DIR": ensure_prometheus_dir()}' in inspect.getsource(serving.serve_http)
+
+
+def test_swagger_ui_comes_with_it() -> None:
+    for name in docs.FILES:
+        assert (docs.ASSETS / name).stat().st_size > 100

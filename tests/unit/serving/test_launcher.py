@@ -1,0 +1,54 @@
+"""What the launcher refuses before it starts anything; that it starts and ends servers is in tests/e2e."""
+
+import fcntl
+import socket
+from pathlib import Path
+
+import pytest
+from tests import bundles
+
+from dle_bundle.errors import BundleError, InputError, WorkError
+from dle_serving.launcher import Ready, serve
+
+
+def refuse(ready: Ready) -> None:
+    raise AssertionError(ready)
+
+
+def test_a_bundle_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="cannot be served"):
+        serve([tmp_path / "absent"], on_ready=refuse)
+
+
+def test_a_port_in_use(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(WorkError, match=f"port {port} on 127.0.0.1: in use") as caught:
+            serve([bundles.write(tmp_path / "bundle")], host="localhost", port=port, on_ready=refuse)
+    assert caught.value.exit_code == 1
+
+
+@pytest.mark.parametrize(("host", "port"), [("example.invalid", 0), ("127.0.0.1", 70_000)])
+def test_an_address_that_is_none(tmp_path: Path, host: str, port: int) -> None:
+    with pytest.raises(InputError):
+        serve([bundles.write(tmp_path / "bundle")], host=host, port=port, on_ready=refuse)
+
+
+def test_a_device_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(InputError, match="device cuda: not available"):
+        serve([bundles.write(tmp_path / "bundle")], port=0, device="cuda", on_ready=refuse)
+
+
+def test_wrong_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DLE_THREADS", "many")
+    with pytest.raises(InputError, match="DLE_THREADS: expected a positive integer, found 'many'"):
+        serve([bundles.write(tmp_path / "bundle")], port=0, on_ready=refuse)
+
+
+def test_a_home_in_which_another_server_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DLE_HOME", str(tmp_path))
+    with (tmp_path / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(WorkError, match="another server works there"):
+            serve([bundles.write(tmp_path / "bundle")], port=0, on_ready=refuse)

@@ -1,0 +1,200 @@
+import csv
+import gzip
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tests import bundles
+from tests.inprocess import InProcess
+
+from dle_bundle import tables
+from dle_bundle.errors import InputError, RowFaults
+from dle_serving import offline
+from dle_serving.offline import predict
+
+HEADER = ["label", "probability", "probability_<=50K", "probability_>50K"]
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return bundles.write(tmp_path / "bundle")
+
+
+def source(path: Path, rows: list[dict[str, Any]]) -> Path:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def some_rows(count: int) -> list[dict[str, Any]]:
+    generator = np.random.default_rng(3)
+    return [
+        {
+            "id": f"row {index}",
+            "age": round(float(generator.uniform(17, 90)), 3),
+            "workclass": generator.choice(["Private", "State-gov", "Unheard", ""]),
+            "hours-per-week": generator.choice(["", "40", "12.5"]),
+            "married": bool(generator.random() < 0.5),
+            "since": f"20{index % 20:02d}-05-01T00:00:00Z",
+            "zone": int(generator.integers(1, 4)),
+        }
+        for index in range(count)
+    ]
+
+
+def read(path: Path) -> tuple[list[str], list[list[str]]]:
+    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    lines = content.decode().splitlines()
+    header, *rows = csv.reader(lines, delimiter="\t" if path.suffix == ".tsv" else ",")
+    return header, rows
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".tsv", ".parquet"])
+def test_rows_keep_their_order_and_what_was_asked_for(tmp_path: Path, bundle: Path, suffix: str) -> None:
+    out = tmp_path / f"out{suffix}"
+    rows = some_rows(300)
+    summary = predict(bundle, source(tmp_path / "in.csv", rows), out, keep=["id"])
+    assert (summary.rows, summary.predicted, summary.faulty, summary.ignored) == (300, 300, 0, ())
+    assert summary.provider == "cpu"
+    if suffix == ".parquet":
+        table = pq.read_table(out)
+        header, found = table.column_names, [list(row.values()) for row in table.to_pylist()]
+        assert table.schema.field("probability").type == pa.float32()
+    else:
+        header, found = read(out)
+    assert header == ["id", *HEADER]
+    assert [row[0] for row in found] == [row["id"] for row in rows]
+    assert {row[1] for row in found} <= {"<=50K", ">50K"}
+    for row in found:
+        assert float(row[2]) == max(float(row[3]), float(row[4]))
+
+
+def test_the_numbers_are_those_of_the_service(tmp_path: Path, bundle: Path, service: InProcess) -> None:
+    rows = some_rows(200)
+    predict(bundle, source(tmp_path / "in.csv", rows), tmp_path / "out.csv")
+    _, found = read(tmp_path / "out.csv")
+    asked = [
+        {
+            **{name: value for name, value in row.items() if name != "id"},
+            "hours-per-week": float(row["hours-per-week"]) if row["hours-per-week"] else None,
+            "workclass": str(row["workclass"]),
+        }
+        for row in rows
+    ]
+    answers = [
+        answer
+        for start in range(0, 200, 100)
+        for answer in service.post("/predict", json={"rows": asked[start : start + 100]}).json()["predictions"]
+    ]
+    for row, answer in zip(found, answers, strict=True):
+        assert row[0] == answer["label"]
+        assert float(row[1]) == pytest.approx(answer["probability"], abs=1e-6)
+
+
+def test_a_regression_gives_values_and_names_what_it_ignored(tmp_path: Path) -> None:
+    folder = bundles.write(tmp_path / "bundle", bundles.PRICE, name="price")
+    rows = [{"rooms": index, "town": "A", "colour": "red", "age": 3} for index in range(5)]
+    summary = predict(folder, source(tmp_path / "in.csv", rows), tmp_path / "out.csv")
+    assert summary.ignored == ("colour", "age")
+    header, found = read(tmp_path / "out.csv")
+    assert header == ["value"]
+    assert len({float(row[0]) for row in found}) == 5
+
+
+@pytest.mark.parametrize(("schema", "kind"), [(bundles.DIGIT, pa.int64()), (bundles.SPAM, pa.bool_())])
+def test_labels_have_the_type_of_the_target(tmp_path: Path, schema: Any, kind: Any) -> None:
+    folder = bundles.write(tmp_path / "bundle", schema)
+    rows = [{field.name: index for field in schema.inputs} for index in range(3)]
+    predict(folder, source(tmp_path / "in.csv", rows), tmp_path / "out.parquet")
+    assert pq.read_table(tmp_path / "out.parquet").schema.field("label").type == kind
+
+
+def test_bad_rows_are_all_told_and_nothing_is_written(tmp_path: Path, bundle: Path) -> None:
+    rows = some_rows(5)
+    rows[1]["age"], rows[4]["married"], rows[4]["since"] = "old", "", "yesterday"
+    out = tmp_path / "out.csv"
+    out.write_text("what was there before")
+    with pytest.raises(RowFaults) as caught:
+        predict(bundle, source(tmp_path / "in.csv", rows), out)
+    assert [(fault.row, fault.field, fault.code) for fault in caught.value.faults] == [
+        (1, "age", "type"),
+        (4, "married", "missing"),
+        (4, "since", "type"),
+    ]
+    assert caught.value.exit_code == 2
+    assert out.read_text() == "what was there before"
+    assert {path.name for path in tmp_path.iterdir()} == {"bundle", "in.csv", "out.csv"}
+
+
+def test_a_file_of_errors_takes_the_bad_rows(tmp_path: Path, bundle: Path) -> None:
+    rows = some_rows(5)
+    rows[1]["age"], rows[4]["married"] = "old", ""
+    summary = predict(
+        bundle, source(tmp_path / "in.csv", rows), tmp_path / "out.csv", keep=["id"], errors=tmp_path / "errors.csv"
+    )
+    assert (summary.rows, summary.predicted, summary.faulty, summary.faults) == (5, 3, 2, 2)
+    assert [row[0] for row in read(tmp_path / "out.csv")[1]] == ["row 0", "row 2", "row 3"]
+    header, faults = read(tmp_path / "errors.csv")
+    assert header == ["row", "field", "code", "message"]
+    assert [fault[:3] for fault in faults] == [["1", "age", "type"], ["4", "married", "missing"]]
+
+
+def test_rows_are_numbered_through_all_parts_of_a_file(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streamed = tables.stream
+    monkeypatch.setattr(tables, "stream", lambda path: streamed(path, rows=10))
+    monkeypatch.setattr(offline, "_RUN_ROWS", 3)
+    rows = some_rows(35)
+    rows[23]["age"] = "old"
+    path = source(tmp_path / "in.csv", rows)
+    summary = predict(bundle, path, tmp_path / "out.parquet", keep=["id"], errors=tmp_path / "errors.csv")
+    assert (summary.rows, summary.predicted) == (35, 34)
+    assert read(tmp_path / "errors.csv")[1][0][0] == "23"
+    kept = pq.read_table(tmp_path / "out.parquet").column("id").to_pylist()
+    assert kept == [row["id"] for row in rows if row["age"] != "old"]
+
+
+def test_a_file_without_a_required_column_is_refused_even_with_a_file_of_errors(tmp_path: Path, bundle: Path) -> None:
+    path = source(tmp_path / "in.csv", [{"age": 1, "zone": 2}])
+    with pytest.raises(RowFaults, match="married") as caught:
+        predict(bundle, path, tmp_path / "out.csv", errors=tmp_path / "errors.csv")
+    assert [fault.row for fault in caught.value.faults] == [None]
+    assert not (tmp_path / "out.csv").exists()
+    assert not (tmp_path / "errors.csv").exists()
+
+
+def test_what_cannot_be_done_is_refused(tmp_path: Path, bundle: Path) -> None:
+    path = source(tmp_path / "in.csv", some_rows(2))
+    out = tmp_path / "out.csv"
+    with pytest.raises(InputError, match=r"expected a file ending in .csv"):
+        predict(bundle, path, tmp_path / "out.xlsx")
+    with pytest.raises(InputError, match="different files"):
+        predict(bundle, path, path)
+    with pytest.raises(InputError, match="different files"):
+        predict(bundle, path, out, errors=out)
+    with pytest.raises(InputError, match="did you mean 'workclass'"):
+        predict(bundle, path, out, keep=["workclas"])
+    with pytest.raises(InputError, match="two columns of one name"):
+        predict(bundle, path, out, keep=["label"])
+    with pytest.raises(InputError, match="no such file"):
+        predict(bundle, tmp_path / "absent.csv", out)
+    with pytest.raises(InputError, match="no such bundle"):
+        predict(tmp_path / "absent", path, out)
+    assert not out.exists()
+
+
+def test_an_output_that_exists_is_replaced(tmp_path: Path, bundle: Path) -> None:
+    out = tmp_path / "out.csv.gz"
+    out.write_text("what was there before")
+    path = source(tmp_path / "in.csv", some_rows(2))
+    predict(bundle, path, out)
+    first = out.read_bytes()
+    assert len(read(out)[1]) == 2
+    predict(bundle, path, out)
+    assert out.read_bytes() == first

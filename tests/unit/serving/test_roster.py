@@ -1,0 +1,34 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from dle_serving.roster import Roster
+
+
+def test_one_worker_waits_for_nobody(tmp_path: Path) -> None:
+    assert Roster(tmp_path, 1).missing() == 0
+
+
+def test_a_server_is_ready_when_all_workers_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    roster = Roster(tmp_path, 2)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "complete").touch()  # of an earlier run
+    roster.reset()
+    assert roster.missing() == 2
+    roster.sign()
+    assert roster.missing() == 1
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    Roster(tmp_path, 2).sign()
+    assert roster.missing() == 0
+
+
+def test_a_worker_that_is_replaced_does_not_take_the_others_out(tmp_path: Path) -> None:
+    first = Roster(tmp_path, 2)
+    first.reset()
+    for pid in ("1", "2"):
+        (tmp_path / "run" / pid).touch()
+    assert first.missing() == 0
+    (tmp_path / "run" / "1").unlink()
+    assert first.missing() == 0
+    assert Roster(tmp_path, 2).missing() == 0
