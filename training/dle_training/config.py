@@ -163,7 +163,9 @@ class TrainingConfig(_Settings, frozen=True):
     """The loop."""
 
     epochs: Annotated[Count, Meta(description="Most passes over the training part.")] = 30
-    batch_size: Annotated[Count, Meta(description="Rows in a training step.")] = 256
+    batch_size: Annotated[
+        Count | None, Meta(description="Rows in a training step; null: 32 to 1024, the more training rows the larger.")
+    ] = None
     metric: Annotated[
         MetricName | None,
         Meta(description="Validation metric that chooses the best epoch; null: log_loss, or rmse for regression."),
@@ -193,7 +195,7 @@ class RunConfig(_Settings, frozen=True):
     ] = "auto"
 
     def __post_init__(self) -> None:
-        if self.model.batch_norm and self.training.batch_size < 2:
+        if self.model.batch_norm and self.training.batch_size == 1:
             raise ValueError("training.batch_size: expected at least 2 with model.batch_norm, found 1")
         if self.objective.task == "regression" and self.objective.class_weights is not None:
             raise ValueError("objective.class_weights: expected null for regression, which has no classes")

@@ -25,6 +25,8 @@ from dle_training.objectives import Objective
 from dle_training.state import TrainingState, digest
 
 EVALUATION_ROWS = 8192
+_BATCH_SIZES = ((2_800, 32), (4_500, 64), (6_400, 128), (32_000, 256), (108_000, 512))
+_LARGEST_BATCH = 1024
 LAST, BEST = "last.safetensors", "best.safetensors"
 
 
@@ -88,7 +90,7 @@ def fit(
     network.to(device)
     objective.to(device)
     train, validation = train.to(device), validation.to(device)
-    batches = split_batches(len(train), settings.batch_size)
+    batches = split_batches(len(train), batch_size(config, len(train)))
     optimizer = optimizers.build(config.optimizer, network.parameters())
     state = TrainingState(network, optimizer, config.seed, digest(train.targets, validation.targets))
     if resume:
@@ -168,6 +170,16 @@ def learning_rate(config: RunConfig, epoch: float) -> float:
     """The learning rate after `epoch` passes over the training part, with a fraction within a pass."""
     peak = optimizers.learning_rate(config.optimizer)
     return peak * schedules.factor(config.schedule, epoch, config.training.epochs)
+
+
+def batch_size(config: RunConfig, rows: int) -> int:
+    """Rows in a step for a training part of `rows`: the configured number, or one that gives small data enough steps.
+
+    The steps of Gorishniy et al., "TabM" (2024).
+    """
+    if config.training.batch_size is not None:
+        return config.training.batch_size
+    return next((size for below, size in _BATCH_SIZES if rows < below), _LARGEST_BATCH)
 
 
 def split_batches(rows: int, size: int) -> list[slice]:

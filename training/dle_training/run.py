@@ -134,7 +134,7 @@ def prepare(config: RunConfig) -> Prepared:
         objective=change(config.objective, task=task),
         optimizer=change(config.optimizer, lr=optimizers.learning_rate(config.optimizer)),
         schedule=schedules.resolve(config.schedule),
-        training=change(config.training, metric=metric),
+        training=change(config.training, metric=metric, batch_size=loop.batch_size(config, len(dataset.split.train))),
     )
     return Prepared(resolved, dataset)
 

@@ -235,3 +235,9 @@ def test_it_learns_on_a_gpu(small_fit: SimpleNamespace, tmp_path: Path) -> None:
     _, again = small_fit.run(tmp_path, "device=cuda", resume=True)
     assert fitted.history == again.history
     assert math.isfinite(fitted.best_score)
+
+
+@pytest.mark.parametrize(("rows", "size"), [(100, 32), (2_800, 64), (27_000, 256), (1_000_000, 1024)])
+def test_small_data_get_small_batches(rows: int, size: int) -> None:
+    assert loop.batch_size(configuration.load(), rows) == size
+    assert loop.batch_size(configuration.load(None, ["training.batch_size=7"]), rows) == 7

@@ -1,0 +1,128 @@
+"""`dle-train` as people treat it: replayed, killed, interrupted, resumed, and given what cannot work."""
+
+import csv
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+from tests import commands, people
+from tests.e2e.servers import DEADLINE, eventually
+
+pytestmark = pytest.mark.e2e
+SETTINGS = (
+    "people.csv", "--target", "buys", "--set", "training.epochs=6", "--set", "model.hidden=[256,256]",
+    "--set", "training.batch_size=16", "--set", "training.patience=null",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the file and one uninterrupted run of it."""
+    folder = tmp_path_factory.mktemp("train")
+    people.write_people(folder / "people.csv", 4000)
+    commands.run("dle-train", *SETTINGS, "--out", "whole", "--quiet", folder=folder)
+    return folder
+
+
+def weights(run: Path) -> dict[str, bytes]:
+    """Every tensor of the chosen weights, as bytes."""
+    return {name: tensor.tobytes() for name, tensor in load_file(run / "checkpoints" / "best.safetensors").items()}
+
+
+def started(folder: Path, out: str) -> "subprocess.Popen[str]":
+    """A run that saves its state as often as it can; returns when it is in the middle of an epoch."""
+    process = subprocess.Popen(
+        [commands.BIN / "dle-train", *SETTINGS, "--out", out, "--set", "training.checkpoint_seconds=0.01"],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    checkpoint = folder / out / "checkpoints" / "last.json"
+
+    def in_the_middle() -> bool:
+        assert process.poll() is None, process.communicate()
+        if not checkpoint.exists():
+            return False
+        progress = json.loads(checkpoint.read_text())
+        return progress["epoch"] >= 1 and progress["step"] > 5
+
+    eventually(in_the_middle)
+    return process
+
+
+def test_killed_in_the_middle_of_an_epoch_and_resumed_ends_in_the_same_weights(folder: Path) -> None:
+    process = started(folder, "killed")
+    process.kill()
+    process.communicate(timeout=DEADLINE)
+    assert "has not finished" in commands.refusal("dle-evaluate", "killed", folder=folder)
+    commands.run("dle-train", "--resume", "--out", "killed", folder=folder)
+    assert weights(folder / "killed") == weights(folder / "whole")
+    history = (folder / "killed" / "history.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in history] == [1, 2, 3, 4, 5, 6]
+
+
+def test_ctrl_c_saves_and_says_how_to_resume(folder: Path) -> None:
+    process = started(folder, "stopped")
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert "dle-train --resume --out stopped" in said
+    commands.run("dle-train", "--resume", "--out", "stopped", folder=folder)
+    assert weights(folder / "stopped") == weights(folder / "whole")
+
+
+def test_a_run_is_replayed_from_its_configuration(folder: Path) -> None:
+    commands.run("dle-train", "--config", "whole/config.yaml", "--out", "again", "--quiet", folder=folder)
+    assert weights(folder / "again") == weights(folder / "whole")
+
+
+def test_nothing_but_the_test_scores_depends_on_the_labels_of_the_test_part(folder: Path) -> None:
+    import numpy as np
+
+    test = set(np.load(folder / "whole" / "split.npz")["test"].tolist())
+    part = {row: name for name, rows in np.load(folder / "whole" / "split.npz").items() for row in rows.tolist()}
+    with (folder / "people.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    for name, turn in (("honest", False), ("poisoned", True)):
+        with (folder / f"{name}.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow([*header, "split"])
+            for index, row in enumerate(rows):
+                label = {"yes": "no", "no": "yes"}[row[-1]] if turn and index in test else row[-1]
+                writer.writerow([*row[:-1], label, part[index]])
+        commands.run("dle-train", f"{name}.csv", *SETTINGS[1:], "--out", name, "--quiet", folder=folder)
+        commands.run("dle-export", name, "--to", f"bundles/{name}/people", "--quiet", folder=folder)
+    assert weights(folder / "honest") == weights(folder / "poisoned")
+    bundles = [folder / "bundles" / name / "people" for name in ("honest", "poisoned")]
+    for file in ("model.onnx", "schema.json", "parity.json"):
+        assert (bundles[0] / file).read_bytes() == (bundles[1] / file).read_bytes(), file
+    honest, poisoned = (json.loads((bundle / "reference.json").read_text()) for bundle in bundles)
+    assert honest["metrics"].pop("test") != poisoned["metrics"].pop("test")
+    assert honest == poisoned
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("none.csv", "--target", "buys"), ["none.csv: no such file"]),
+        (("people.csv", "--target", "buyz"), ["no column 'buyz'", "did you mean 'buys'"]),
+        (("people.csv", "--target", "country"), ["one value only"]),
+        (("people.csv",), ["Name it with --target", "buys"]),
+        (("people.csv", "--target", "buys", "--set", "model.hiden=[3]", "--set", "optimizer.lr=-1"), ["hidden", "lr"]),
+        (("people.csv", "--target", "buys", "--device", "tpu"), ["device", "tpu"]),
+        (("sklearn:breast_cancr",), ["did you mean 'breast_cancer'"]),
+        ((), ["no SOURCE"]),
+        (("--resume", "--out", "nowhere"), ["no run is there"]),
+        (("--resume", "--out", "whole", "--seed", "3"), ["--resume continues with the run's own config.yaml"]),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(
+    folder: Path, arguments: tuple[str, ...], words: list[str]
+) -> None:
+    before = set(folder.iterdir())
+    said = commands.refusal("dle-train", *arguments, folder=folder)
+    for word in words:
+        assert word in said
+    assert set(folder.iterdir()) == before
