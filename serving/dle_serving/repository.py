@@ -45,7 +45,7 @@ class Served:
         self.fingerprint = fingerprint(bundle.manifest)
         self.decoder = RowDecoder(bundle.schema, settings.max_rows)
         self.batcher = Batcher(self.run, settings.batch_rows)
-        self.predictions = metrics.model(self.name, self.version, self.task, self.provider, time.time())
+        self._predictions = metrics.model(self.name, self.version, self.task, self.provider, time.time())
         self._model = model
         self._metrics = metrics
 
@@ -56,6 +56,7 @@ class Served:
         answers = self._model.run(groups)
         self._metrics.predict.observe(time.perf_counter() - started)
         self._metrics.batch_rows.observe(len(groups))
+        self._predictions.inc(len(groups))
         return answers
 
 

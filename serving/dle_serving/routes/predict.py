@@ -74,7 +74,7 @@ class Predict:
         queued = time.perf_counter()
         answers = await served.batcher.submit(rows)
         self._metrics.queue.observe(time.perf_counter() - queued)
-        return self._encode(served, answers, len(rows), with_ids)
+        return self._encode(served, answers, with_ids)
 
     def close(self) -> None:
         """Wait for large requests and end the threads."""
@@ -84,7 +84,7 @@ class Predict:
         return self._run_and_encode(served, self._decode(served, body), with_ids)
 
     def _run_and_encode(self, served: Served, rows: Rows, with_ids: bool) -> Response:
-        return self._encode(served, served.run([rows]), len(rows), with_ids)
+        return self._encode(served, served.run([rows]), with_ids)
 
     def _decode(self, served: Served, body: bytes) -> Rows:
         started = time.perf_counter()
@@ -98,13 +98,12 @@ class Predict:
         self._metrics.decode.observe(time.perf_counter() - started)
         return rows
 
-    def _encode(self, served: Served, answers: Answers, rows: int, with_ids: bool) -> Response:
+    def _encode(self, served: Served, answers: Answers, with_ids: bool) -> Response:
         started = time.perf_counter()
         predictions = (
             _values(served, answers, with_ids) if answers.values is not None else _classes(served, answers, with_ids)
         )
         body = _encoder.encode(Predictions(served.name, served.version, predictions))
-        served.predictions.inc(rows)
         self._metrics.encode.observe(time.perf_counter() - started)
         return Response(body)
 
