@@ -86,8 +86,8 @@ def test_nothing_but_the_test_scores_depends_on_the_labels_of_the_test_part(fold
     with (folder / "people.csv").open(newline="") as file:
         header, *rows = csv.reader(file)
     for name, turn in (("honest", False), ("poisoned", True)):
-        with (folder / f"{name}.csv").open("w", newline="") as file:
-            writer = csv.writer(file)
+        with (folder / f"{name}.csv").open("w", newline="") as copy:
+            writer = csv.writer(copy)
             writer.writerow([*header, "split"])
             for index, row in enumerate(rows):
                 label = {"yes": "no", "no": "yes"}[row[-1]] if turn and index in test else row[-1]
@@ -96,8 +96,8 @@ def test_nothing_but_the_test_scores_depends_on_the_labels_of_the_test_part(fold
         commands.run("dle-export", name, "--to", f"bundles/{name}/people", "--quiet", folder=folder)
     assert weights(folder / "honest") == weights(folder / "poisoned")
     bundles = [folder / "bundles" / name / "people" for name in ("honest", "poisoned")]
-    for file in ("model.onnx", "schema.json", "parity.json"):
-        assert (bundles[0] / file).read_bytes() == (bundles[1] / file).read_bytes(), file
+    for part_of_it in ("model.onnx", "schema.json", "parity.json"):
+        assert (bundles[0] / part_of_it).read_bytes() == (bundles[1] / part_of_it).read_bytes(), part_of_it
     honest, poisoned = (json.loads((bundle / "reference.json").read_text()) for bundle in bundles)
     assert honest["metrics"].pop("test") != poisoned["metrics"].pop("test")
     assert honest == poisoned

@@ -15,8 +15,8 @@ _HIGHLIGHTS = {
 
 
 _INTRODUCTION = (
-    "A model exported by Deep Learning Essentials: one ONNX graph from raw values to the answer, with everything that is "
-    "needed to serve it."
+    "A model exported by Deep Learning Essentials: one ONNX graph from raw values to the answer, with everything that "
+    "is needed to serve it."
 )
 _HONESTY = (
     "The test part was read to measure, and nothing was fitted or chosen by it. Validation chose the epoch and, for "

@@ -1,0 +1,48 @@
+"""Small models with every kind of input, trained and exported once for the tests that ask for them."""
+
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime
+from tests import people
+
+from dle_bundle.groups import Groups
+from dle_training import config as configuration
+from dle_training import run as runs
+from dle_training.export import graph
+from dle_training.run import RunFolder
+from dle_training.trained import TrainedModel
+
+
+@dataclass(frozen=True)
+class Small:
+    """A finished run, its model, its training rows, and its graph."""
+
+    run: RunFolder
+    model: TrainedModel
+    training: Groups
+    graph: onnx.ModelProto
+
+    def session(self) -> Any:
+        """The graph in ONNX Runtime."""
+        return onnxruntime.InferenceSession(self.graph.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+@cache
+def small(target: str) -> Small:
+    """The model that predicts `buys`, `level` or `spent` of people."""
+    folder = Path(tempfile.mkdtemp(prefix="dle-test-"))
+    source = people.write_people(folder / "people.csv", 300, target=target)
+    settings = ["training.epochs=3", "model.hidden=[16]", "device=cpu"]
+    config = configuration.load(None, settings, {"data.source": str(source), "data.target": target})
+    prepared = runs.prepare(config)
+    run = runs.create(folder / "run", prepared)
+    runs.train(run, prepared)
+    model = runs.open_model(run)
+    training, _ = prepared.dataset.part("train")
+    proto = graph.build(model.answer(), model.schema, model.tensors(training.take(slice(0, 2))))
+    return Small(run, model, training, proto)
