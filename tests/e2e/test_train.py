@@ -45,7 +45,7 @@ def started(folder: Path, out: str) -> "subprocess.Popen[str]":
         if not checkpoint.exists():
             return False
         progress = json.loads(checkpoint.read_text())
-        return progress["epoch"] >= 1 and progress["step"] > 5
+        return bool(progress["epoch"] >= 1 and progress["step"] > 5)
 
     eventually(in_the_middle)
     return process
