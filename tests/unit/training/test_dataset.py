@@ -155,6 +155,11 @@ def test_everything_wrong_at_once(tmp_path: Path) -> None:
     assert [line for line in caught.value.details if "'bought': a column of numbers" in line]
 
 
+def test_an_unknown_column_in_the_configuration_alone_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"data.drop: no column 'citi' \(did you mean 'city'\?\)"):
+        load(write(tmp_path / "a.csv", columns()), drop=("citi",))
+
+
 def test_no_source() -> None:
     with pytest.raises(InputError, match="no data"):
         dataset.load(RunConfig())

@@ -137,8 +137,11 @@ def _understand(
     if len(errors) > 1:
         lines = [line for error in errors for line in (error.message, *error.details)]
         raise InputError(f"{len(errors)} things must change before training", lines)
-    if goal is None or inputs is None or by is None:
+    if errors:
         raise errors[0]
+    assert goal is not None
+    assert by is not None
+    assert inputs is not None
     return goal, by, inputs
 
 
