@@ -18,13 +18,11 @@ from onnx import TensorProto, compose, helper, numpy_helper
 from torch import Tensor, nn
 
 from dle_bundle.schema import Label, Schema
+from dle_training.preprocessing.categories import FIRST, MISSING, UNSEEN
 
 OPSET = 20
 ML_OPSET = 4
 IR_VERSION = 10
-UNSEEN, MISSING, FIRST_CATEGORY = 0, 1, 2
-"""Codes of categories, as the preprocessing uses them."""
-
 _CORE = "core/"
 _CODES = "codes"
 
@@ -113,7 +111,7 @@ def _front(vocabularies: list[tuple[str, ...]]) -> tuple[list[onnx.NodeProto], l
     table = np.full((len(vocabularies), width), UNSEEN, dtype=np.int64)
     table[:, place[""]] = MISSING
     for column, vocabulary in enumerate(vocabularies):
-        table[column, [place[value] for value in vocabulary]] = np.arange(len(vocabulary)) + FIRST_CATEGORY
+        table[column, [place[value] for value in vocabulary]] = np.arange(len(vocabulary)) + FIRST
     encoder = helper.make_node(
         "LabelEncoder",
         ["categorical"],
