@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from dle_bundle import bundle, integrity, manifest, reference
+from dle_bundle import bundle, documents, integrity, manifest, reference
 from dle_bundle.groups import Groups
 from dle_bundle.schema import Field, Label, Outputs, Schema
 
@@ -56,9 +56,9 @@ SPAM = Schema(
 def write(folder: Path, schema: Schema = INCOME, *, name: str = "income", version: int = 1) -> Path:
     """A bundle in `folder`, with digests as an exporter writes them."""
     folder.mkdir(parents=True)
-    (folder / bundle.SCHEMA).write_bytes(schema.encode())
+    (folder / bundle.SCHEMA).write_bytes(documents.encode(schema))
     onnx.save(graph(schema), folder / bundle.MODEL)
-    (folder / bundle.REFERENCE).write_bytes(_reference(schema).encode())
+    (folder / bundle.REFERENCE).write_bytes(documents.encode(_reference(schema)))
     (folder / bundle.PARITY).write_text("{}")
     (folder / bundle.CARD).write_text(f"# {name}\n")
     classes = schema.outputs.classes
@@ -72,7 +72,7 @@ def write(folder: Path, schema: Schema = INCOME, *, name: str = "income", versio
         outputs={"value": "value"} if classes is None else {"label": "label", "probabilities": "probabilities"},
         files={file: integrity.digest(folder / file) for file in bundle.FILES},
     )
-    (folder / bundle.MANIFEST).write_bytes(described.encode())
+    (folder / bundle.MANIFEST).write_bytes(documents.encode(described))
     return folder
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import msgspec
 
+from dle_bundle import documents
 from dle_bundle.errors import BundleError
 from dle_bundle.schema import Task
 
@@ -29,19 +30,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, str]
     requires: tuple[str, ...] = ()
 
-    def encode(self) -> bytes:
-        """The JSON text of `manifest.json`."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
-
 
 def load(path: Path) -> Manifest:
     """Read `manifest.json`; raises BundleError: absent, unreadable, of a newer format, or with unknown needs."""
-    try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
-    except FileNotFoundError as error:
-        raise BundleError(f"{path.parent} is not a bundle: it has no manifest.json") from error
-    except (OSError, msgspec.MsgspecError) as error:
-        raise BundleError(f"{path} is not a manifest: {error}") from error
+    if not path.is_file():
+        raise BundleError(f"{path.parent} is not a bundle: it has no manifest.json")
+    manifest = documents.read(path, Manifest, BundleError)
     if manifest.format > FORMAT:
         raise BundleError(f"{path}: format {manifest.format}, this version reads up to {FORMAT}: upgrade dle")
     unknown = [need for need in manifest.requires if need not in CAPABILITIES]

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from dle_bundle import documents
 from dle_bundle.errors import BundleError
 from dle_bundle.groups import MISSING_TIME, Groups
 from dle_bundle.schema import Field, Schema
@@ -80,17 +81,10 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
     calibration: dict[str, float]
     metrics: dict[str, dict[str, float]]
 
-    def encode(self) -> bytes:
-        """The JSON text of `reference.json`."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
-
 
 def load(path: Path) -> Reference:
     """Read `reference.json`; raises BundleError that says where it is wrong."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Reference)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise BundleError(f"{path} is not a reference: {error}") from error
+    return documents.read(path, Reference, BundleError)
 
 
 def number_bins(values: npt.NDArray[Any]) -> Bins:

@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from dle_bundle import documents
 from dle_bundle.decode import NA_VALUES
 from dle_bundle.errors import BundleError
 
@@ -73,14 +74,7 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """Columns of the `datetime` group."""
         return tuple(field for field in self.inputs if field.kind == "datetime")
 
-    def encode(self) -> bytes:
-        """The JSON text of `schema.json`."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
-
 
 def load(path: Path) -> Schema:
     """Read `schema.json`; raises BundleError that says where it is wrong."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Schema)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise BundleError(f"{path} is not a schema: {error}") from error
+    return documents.read(path, Schema, BundleError)

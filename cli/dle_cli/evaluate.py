@@ -1,9 +1,9 @@
 """`dle-evaluate`: how good the model of a run is on rows that training never saw."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from dle_cli import console
@@ -29,7 +29,7 @@ def evaluate(
     speaker = Console(as_json, quiet)
     folder = RunFolder(run)
     evaluation = measure(folder, data)
-    speaker.document(json.loads(evaluation.encode()))
+    speaker.document(msgspec.to_builtins(evaluation))
     speaker.table(
         f"{'Test part' if data is None else data}: {evaluation.rows:,} rows",
         [(name, "–" if score is None else f"{score:.4g}") for name, score in evaluation.test.items()],

@@ -21,7 +21,7 @@ from tests.e2e.servers import DEADLINE, Server, alive, answer, eventually, launc
 from tests.inprocess import assert_is_error
 
 from dle_bundle import bundle as real
-from dle_bundle import integrity
+from dle_bundle import documents, integrity
 from dle_serving.monitoring.tokens import load_keys
 
 pytestmark = pytest.mark.e2e
@@ -156,7 +156,7 @@ def test_probes_are_answered_beside_a_large_request(client: httpx.Client) -> Non
 def test_documents(client: httpx.Client) -> None:
     example = client.get("/openapi.json").json()["components"]["schemas"]["Rows-income-1"]["examples"][0]
     assert client.post("/predict", json=example).status_code == 200
-    assert client.get("/schema").content == bundles.INCOME.encode()
+    assert client.get("/schema").content == documents.encode(bundles.INCOME)
     assert "swagger-ui" in client.get("/docs").text
 
 
@@ -234,10 +234,10 @@ def test_nothing_outlives_a_launcher_or_a_server_that_was_killed(income: Path, t
 def test_a_server_that_cannot_load_fails_with_the_reason(income: Path, tmp_path: Path) -> None:
     folder = tmp_path / "wrong"
     shutil.copytree(income, folder)
-    (folder / real.SCHEMA).write_bytes(bundles.DIGIT.encode())
+    (folder / real.SCHEMA).write_bytes(documents.encode(bundles.DIGIT))
     described = real.load(income).manifest
     files = {**described.files, real.SCHEMA: integrity.digest(folder / real.SCHEMA)}
-    (folder / real.MANIFEST).write_bytes(msgspec.structs.replace(described, files=files).encode())
+    (folder / real.MANIFEST).write_bytes(documents.encode(msgspec.structs.replace(described, files=files)))
     log = tmp_path / "log"
     with launch(tmp_path, log, folder) as process:
         assert process.wait(DEADLINE) == 1

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from dle_bundle import documents
 from dle_bundle.errors import InputError
 from dle_bundle.files import write_atomic
 
@@ -24,7 +25,7 @@ def write(path: Path, tensors: dict[str, Tensor], record: msgspec.Struct) -> Non
     text = msgspec.json.encode(record)
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_atomic(path, save(contiguous, metadata={_KEY: text.decode()}))
-    write_atomic(path.with_suffix(".json"), msgspec.json.format(text, indent=2) + b"\n")
+    write_atomic(path.with_suffix(".json"), documents.encode(record))
 
 
 def read(path: Path, kind: type[Record]) -> tuple[dict[str, Tensor], Record]:

@@ -47,10 +47,6 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     per_class: dict[str, ClassScores] | None = None
     confusion_matrix: ConfusionMatrix | None = None
 
-    def encode(self) -> bytes:
-        """The JSON text."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
-
 
 def evaluate(outputs: Outputs, actual: Actual, predicted: Predictions, *, run: str) -> Evaluation:
     """Judge `predicted` (probabilities (N, K) or values (N,)) by `actual` (class indices or values, (N,)).

@@ -12,9 +12,10 @@ from typing import Any, Literal
 import msgspec
 import torch
 
+from dle_bundle import documents
 from dle_bundle import schema as schemas
 from dle_bundle.errors import InputError
-from dle_bundle.files import write_atomic
+from dle_bundle.files import atomic_folder, write_atomic
 from dle_training import calibration, loop, metrics, objectives, optimizers, schedules
 from dle_training import config as configuration
 from dle_training.config import RunConfig
@@ -148,16 +149,17 @@ def refuse_existing(folder: Path) -> None:
 
 
 def create(folder: Path, prepared: Prepared) -> RunFolder:
-    """Make the run directory and write down what is known before training; refuses an existing one."""
+    """Make the run directory, with what is known before training; refuses an existing one."""
     refuse_existing(folder)
-    run, dataset = RunFolder(folder), prepared.dataset
+    dataset = prepared.dataset
     facts = DataFacts(digest=dataset.digest, rows=dataset.split.sizes(), dropped=dataset.dropped, notes=dataset.notes)
-    write_atomic(run.data, msgspec.json.format(msgspec.json.encode(facts), indent=2) + b"\n")
-    write_atomic(run.schema, dataset.schema.encode())
-    dataset.split.save(run.split)
-    # last, since a folder with a configuration is a run
-    write_atomic(run.config, configuration.dump(prepared.config))
-    return run
+    with atomic_folder(folder) as temporary:
+        run = RunFolder(temporary)
+        write_atomic(run.config, configuration.dump(prepared.config))
+        write_atomic(run.data, documents.encode(facts))
+        write_atomic(run.schema, documents.encode(dataset.schema))
+        dataset.split.save(run.split)
+    return RunFolder(folder)
 
 
 def reopen(run: RunFolder) -> Prepared:
@@ -173,7 +175,7 @@ def reopen(run: RunFolder) -> Prepared:
 
 def read_facts(run: RunFolder) -> DataFacts:
     """What data.json says."""
-    return msgspec.json.decode(run.data.read_bytes(), type=DataFacts)
+    return documents.read(run.data, DataFacts)
 
 
 def train(run: RunFolder, prepared: Prepared, listeners: Sequence[Listener] = ()) -> Finished:
@@ -182,7 +184,7 @@ def train(run: RunFolder, prepared: Prepared, listeners: Sequence[Listener] = ()
     training, training_target = prepared.dataset.part("train")
     validation, validation_target = prepared.dataset.part("validation")
     preprocessing = pipeline.fit(schema, training, config.preprocessing)
-    write_atomic(run.preprocessing, preprocessing.encode_json())
+    write_atomic(run.preprocessing, documents.encode(preprocessing.fitted))
     outputs = schema.outputs
     objective = objectives.fit(outputs.task, training_target, outputs.classes, config.objective.class_weights)
     held_out = loop.Part(preprocessing.prepare(validation), objective.encode(validation_target))
@@ -200,7 +202,7 @@ def train(run: RunFolder, prepared: Prepared, listeners: Sequence[Listener] = ()
     )
     network.cpu()
     objective = _calibrated(objective.cpu(), network, held_out)
-    write_atomic(run.objective, msgspec.json.format(msgspec.json.encode(objective.state()), indent=2) + b"\n")
+    write_atomic(run.objective, documents.encode(objective.state()))
     model = TrainedModel(schema, preprocessing, network, objective, fitted.best_epoch)
     scores = defined(metrics.all_scores(outputs.task, model.predict(validation), objective.actual(held_out.targets)))
     # written last, since a run with metrics is a finished one
@@ -223,8 +225,8 @@ def open_model(run: RunFolder) -> TrainedModel:
     if not run.metrics.is_file():
         raise InputError(f"{run.path}: training has not finished: dle-train --resume --out {run.path}")
     schema = schemas.load(run.schema)
-    preprocessing = pipeline.load(schema, run.preprocessing.read_bytes())
-    objective = objectives.restore(msgspec.json.decode(run.objective.read_bytes(), type=ObjectiveState))
+    preprocessing = pipeline.load(run.preprocessing, schema)
+    objective = objectives.restore(documents.read(run.objective, ObjectiveState))
     network = registry.build(config.model, preprocessing.shape(frequencies=False), objective.outputs)
     best = loop.load_best(network, run.checkpoints)
     return TrainedModel(schema, preprocessing, network.eval(), objective, best.epoch)
@@ -232,11 +234,10 @@ def open_model(run: RunFolder) -> TrainedModel:
 
 def read_metrics(run: RunFolder) -> dict[str, Any]:
     """The content of metrics.json: a part's scores by its name."""
-    content: dict[str, Any] = msgspec.json.decode(run.metrics.read_bytes())
-    return content
+    return documents.read(run.metrics, dict)
 
 
 def write_metrics(run: RunFolder, **parts: object) -> None:
     """Add or replace parts in metrics.json."""
     known = read_metrics(run) if run.metrics.exists() else {}
-    write_atomic(run.metrics, msgspec.json.format(msgspec.json.encode({**known, **parts}), indent=2) + b"\n")
+    write_atomic(run.metrics, documents.encode({**known, **parts}))

@@ -4,6 +4,7 @@ import asyncio
 
 import msgspec
 
+from dle_bundle import documents
 from dle_serving.errors import NotReady
 from dle_serving.monitoring.metrics import CONTENT_TYPE, Metrics
 from dle_serving.repository import Repository
@@ -63,4 +64,4 @@ class ServerState:
         """The model's `schema.json`."""
         request.flags()
         served = self._repository.find(request.parameters.get("model"), request.parameters.get("version"))
-        return Response(served.schema.encode())
+        return Response(documents.encode(served.schema))

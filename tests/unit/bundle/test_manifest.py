@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dle_bundle import bundle, integrity, manifest
+from dle_bundle import bundle, documents, integrity, manifest
 from dle_bundle.errors import BundleError
 
 PLAIN: dict[str, Any] = {
@@ -29,7 +29,7 @@ def load(folder: Path, **changes: Any) -> manifest.Manifest:
 
 def test_round_trip(tmp_path: Path) -> None:
     loaded = load(tmp_path)
-    (tmp_path / "manifest.json").write_bytes(loaded.encode())
+    (tmp_path / "manifest.json").write_bytes(documents.encode(loaded))
     assert manifest.load(tmp_path / "manifest.json") == loaded
 
 
@@ -43,8 +43,8 @@ def test_unknown_optional_keys_are_ignored(tmp_path: Path) -> None:
         ({"format": 2}, "format 2"),
         ({"requires": ["quantum"]}, "requires quantum"),
         ({"version": 0}, "expected a positive integer"),
-        ({"version": "1"}, "is not a manifest"),
-        ({"task": "poetry"}, "is not a manifest"),
+        ({"version": "1"}, "no readable manifest"),
+        ({"task": "poetry"}, "no readable manifest"),
     ],
 )
 def test_refusals(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

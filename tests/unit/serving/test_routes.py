@@ -9,6 +9,7 @@ import pytest
 from tests import bundles
 from tests.inprocess import InProcess, assert_is_error
 
+from dle_bundle import documents
 from dle_serving.monitoring.tokens import load_keys
 from dle_serving.settings import Settings
 
@@ -273,9 +274,9 @@ def test_a_large_body_is_answered_as_a_small_one(service: InProcess) -> None:
 
 
 def test_the_schema_is_the_bundles_own(service: InProcess) -> None:
-    assert service.get("/schema").content == bundles.INCOME.encode()
-    assert service.get("/models/price/schema").content == bundles.PRICE.encode()
-    assert service.get("/models/digit/versions/9/schema").content == bundles.DIGIT.encode()
+    assert service.get("/schema").content == documents.encode(bundles.INCOME)
+    assert service.get("/models/price/schema").content == documents.encode(bundles.PRICE)
+    assert service.get("/models/digit/versions/9/schema").content == documents.encode(bundles.DIGIT)
 
 
 def test_the_page_needs_nothing_from_elsewhere(service: InProcess) -> None:

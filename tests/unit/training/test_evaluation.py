@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 
+from dle_bundle import documents
 from dle_bundle.errors import InputError
 from dle_bundle.schema import Outputs
 from dle_training import metrics
@@ -19,7 +20,7 @@ def sure(*labels: int, classes: int = 3) -> np.ndarray:
 
 
 def document(evaluation: Evaluation) -> dict[str, object]:
-    decoded: dict[str, object] = json.loads(evaluation.encode(), parse_constant=pytest.fail)
+    decoded: dict[str, object] = json.loads(documents.encode(evaluation), parse_constant=pytest.fail)
     return decoded
 
 

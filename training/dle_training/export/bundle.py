@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from dle_bundle import bundle as bundles
-from dle_bundle import integrity
+from dle_bundle import documents, integrity
 from dle_bundle.errors import InputError
 from dle_bundle.files import atomic_folder
 from dle_bundle.manifest import FORMAT, Manifest
@@ -74,10 +74,10 @@ def export_run(run: RunFolder, target: Path, version: int = 1) -> Exported:
     config = run.read_config()
     about = {"Model": f"{config.model.name}, {model.parameters:,} parameters", "Seed": str(config.seed)}
     files = {
-        bundles.SCHEMA: model.schema.encode(),
+        bundles.SCHEMA: documents.encode(model.schema),
         bundles.MODEL: content,
-        bundles.REFERENCE: described.encode(),
-        bundles.PARITY: proof.encode(),
+        bundles.REFERENCE: documents.encode(described),
+        bundles.PARITY: documents.encode(proof),
         bundles.CARD: card.write(manifest, model.schema, described, proof, about).encode(),
     }
     with atomic_folder(target) as folder:
@@ -85,7 +85,7 @@ def export_run(run: RunFolder, target: Path, version: int = 1) -> Exported:
             (folder / file).write_bytes(data)
         digests = {file: integrity.digest(folder / file) for file in files}
         manifest = msgspec.structs.replace(manifest, files=digests)
-        (folder / bundles.MANIFEST).write_bytes(manifest.encode())
+        (folder / bundles.MANIFEST).write_bytes(documents.encode(manifest))
         bundles.load(folder)
     return Exported(manifest, model.schema, proof, scores["test"], len(content), graph.OPSET)
 

@@ -38,10 +38,6 @@ class Parity(msgspec.Struct, frozen=True, kw_only=True):
     labels_compared: int
     labels_within_margin: int
 
-    def encode(self) -> bytes:
-        """The JSON text of `parity.json`."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
-
 
 def check(model: bytes, predict: Predict, training: Groups, schema: Schema, *, scale: float, seed: int = 0) -> Parity:
     """Compare the graph with `predict`; raises WorkError with the worst rows.

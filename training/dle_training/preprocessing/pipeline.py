@@ -4,12 +4,15 @@ Fitted on the training part only. The fitted numbers are a readable JSON file fr
 made again, and the module is what the exporter puts in front of the network.
 """
 
+from pathlib import Path
+
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from dle_bundle import documents
 from dle_bundle.errors import InputError
 from dle_bundle.groups import Groups
 from dle_bundle.schema import Schema
@@ -85,10 +88,6 @@ class Preprocessing(nn.Module):
         columns = [self.fitted.categorical.frequencies[column] for column in self.fitted.categorical.embedded]
         return InputShape(self._dense, tuple(map(len, columns)), tuple(columns) if frequencies else ())
 
-    def encode_json(self) -> bytes:
-        """The content of `preprocessing.json`, from which `load` makes the same module."""
-        return msgspec.json.format(msgspec.json.encode(self.fitted), indent=2) + b"\n"
-
     def _arrays(
         self, groups: Groups, start: int
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -110,17 +109,14 @@ def fit(schema: Schema, training: Groups, config: PreprocessingConfig) -> Prepro
     return Preprocessing(schema, fitted).eval()
 
 
-def load(schema: Schema, content: bytes) -> Preprocessing:
-    """The module that wrote `content` for this schema; raises InputError that says where it is wrong."""
-    try:
-        fitted = msgspec.json.decode(content, type=Fitted)
-    except msgspec.MsgspecError as error:
-        raise InputError(f"preprocessing.json is not a fitted preprocessing: {error}") from error
+def load(path: Path, schema: Schema) -> Preprocessing:
+    """The module whose `fitted` was written to `path`, for this schema; InputError that says where it is wrong."""
+    fitted = documents.read(path, Fitted)
     expected = tuple(categories.FIRST + len(vocabulary) for vocabulary in _vocabularies(schema))
     found = tuple(len(column) for column in fitted.categorical.frequencies)
     widths = (len(fitted.numeric.medians), len(fitted.datetime.centres))
     if (found, *widths) != (expected, len(schema.numeric), len(schema.datetime)):
-        raise InputError("preprocessing.json does not belong to the schema: their columns differ")
+        raise InputError(f"{path} does not belong to the schema: their columns differ")
     return Preprocessing(schema, fitted).eval()
 
 
