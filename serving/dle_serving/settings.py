@@ -1,7 +1,7 @@
 """The service's settings: environment variables, read once, all faults told at once.
 
 `bentoml serve` passes nothing else on to its workers, and a container is configured by its environment anyway.
-`VARIABLES` is the one description of each: `docs/serving-configuration.md` is generated from it.
+`VARIABLES` is the one description of each: `docs/configuration.md` is generated from it.
 """
 
 import os
@@ -147,14 +147,3 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     if faults:
         raise InputError("The service cannot start with these settings", faults)
     return Settings(**values)
-
-
-def table() -> str:
-    """Every variable in a Markdown table, for the documentation."""
-    plain = Settings(bundles=())
-    lines = ["| Variable | Default | Meaning |", "|---|---|---|"]
-    for variable in VARIABLES:
-        default = getattr(plain, variable.field)
-        shown = f"`{default}`" if default not in ((), None) else ""
-        lines.append(f"| `{variable.name}` | {shown} | {variable.meaning} |")
-    return "\n".join(lines) + "\n"

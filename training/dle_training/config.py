@@ -38,7 +38,10 @@ class DataConfig(_Settings, frozen=True):
         str | None,
         Meta(description="File (.csv, .csv.gz, .tsv, .txt, .parquet, .npy, .npz) or sklearn:NAME."),
     ] = None
-    target: Annotated[str | None, Meta(description="Column to predict; null: the source's own target.")] = None
+    target: Annotated[
+        str | None,
+        Meta(description="Column to predict; null: the source's own, or the one called target, label, class or y."),
+    ] = None
     kinds: Annotated[
         dict[str, Kind],
         Meta(description="Kind of a column, where the inferred one is wrong: {zip_code: categorical}."),
@@ -51,7 +54,7 @@ class DataConfig(_Settings, frozen=True):
     ] = {}
     delimiter: Annotated[
         Annotated[str, Meta(min_length=1, max_length=1)] | None,
-        Meta(description="Column separator of text files; null: sniffed."),
+        Meta(description="Column separator of text files; null: the suffix's own, found out in .txt."),
     ] = None
 
 

@@ -5,8 +5,6 @@ import pytest
 from dle_bundle.errors import InputError
 from dle_serving import settings
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "serving-configuration.md"
-
 
 def test_defaults_with_bundles_alone() -> None:
     found = settings.from_environment({"DLE_BUNDLES": "a:b", "DLE_THREADS": "", "DLE_PORT": "tcp://10.0.0.1:80"})
@@ -37,7 +35,3 @@ def test_all_faults_are_told_at_once() -> None:
     assert len(caught.value.details) == 4
     assert "DLE_DEVICE: expected auto, cpu or cuda, found 'tpu'" in caught.value.details
     assert any(line.startswith("DLE_BUNDLES: ") for line in caught.value.details)
-
-
-def test_the_documented_table_is_the_one_in_the_code() -> None:
-    assert settings.table() in DOCUMENT.read_text(), "run: python -c 'from dle_serving.settings import table; …'"
