@@ -86,8 +86,7 @@ class PlainMlp(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Linear(width, outputs))
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
-        dense = inputs["dense"]
-        features = [dense / torch.sqrt(1 + (dense / 3) ** 2)]
+        features = [inputs["dense"]] if "dense" in inputs else []
         features += [embed(inputs["codes"][:, index]) for index, embed in enumerate(self.embeddings)]
         output: Tensor = self.layers(torch.cat(features, dim=1))
         return output

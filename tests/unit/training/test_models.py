@@ -7,7 +7,7 @@ from torch import Tensor
 from dle_training.config import ModelConfig
 from dle_training.models._base import InputShape, Network
 from dle_training.models.dropout import Dropout
-from dle_training.models.mlp import Embeddings, SoftClip
+from dle_training.models.mlp import Embeddings
 from dle_training.models.registry import MODELS, build
 
 SHAPES = {
@@ -106,15 +106,6 @@ def test_rows_without_examples_get_the_mean_of_their_column() -> None:
     expected = torch.tensor([[2.0, 3], [2, 3], [1, 2], [5, 6], [2, 2], [1, 0], [3, 4]])
     torch.testing.assert_close(embeddings.table.data, expected)
     torch.testing.assert_close(embeddings(torch.tensor([[0, 2]])), torch.tensor([[2.0, 3, 3, 4]]))
-
-
-def test_soft_clip_is_bounded_monotonic_and_finite() -> None:
-    values = torch.tensor([-1e4, -3.0, -0.01, 0.0, 0.01, 3.0, 1e4])
-    clipped = SoftClip()(values)
-    torch.testing.assert_close(clipped[2:5], values[2:5], rtol=1e-4, atol=0)
-    assert clipped[5].item() == pytest.approx(3 / 2**0.5)
-    assert clipped.abs().max() <= 3
-    assert (clipped.diff() > 0).all()
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.999])

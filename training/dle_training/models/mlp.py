@@ -9,25 +9,6 @@ from dle_training.models._base import Encoder, Inputs, InputShape, Network
 from dle_training.models.dropout import Dropout
 
 
-class SoftClip(nn.Module):
-    """x / √(1 + (x / 3)²): nearly x around 0, never beyond ±3, smooth between (RealMLP, Holzmüller et al., 2024).
-
-    A scaled column with a long tail has values tens of standard deviations out, where a network of ReLUs continues its
-    last slope without end. Bounded, they cost neither the fit its gradients nor a rare row an absurd answer.
-
-    Shape: any → the same.
-
-    Example:
-        >>> [round(value, 2) for value in SoftClip()(torch.tensor([0.1, 1.0, 3.0, 1e4])).tolist()]
-        [0.1, 0.95, 2.12, 3.0]
-    """
-
-    bound = 3.0
-
-    def forward(self, values: Tensor) -> Tensor:
-        return values / torch.sqrt(1 + (values / self.bound) ** 2)
-
-
 class Embeddings(nn.Module):
     """One table of vectors for all embedded columns: the code of a column plus its offset is a row of it.
 
@@ -65,9 +46,7 @@ class Embeddings(nn.Module):
 
 
 class TableEncoder(Encoder):
-    """Softly clipped dense features and embedded codes, concatenated, through the hidden layers.
-
-    A hidden layer is linear → (batch normalisation) → ReLU → dropout.
+    """Dense features and embedded codes, concatenated, through hidden layers of linear → (norm) → ReLU → dropout.
 
     Shape: {"dense": (N, P), "codes": (N, E)} → (N, last hidden width); "codes" only where there are embedded columns.
     """
@@ -75,7 +54,6 @@ class TableEncoder(Encoder):
     def __init__(self, config: ModelConfig, shape: InputShape) -> None:
         super().__init__()
         self.dense = shape.dense
-        self.soft_clip = SoftClip()
         self.embeddings = (
             Embeddings(shape.cardinalities, shape.frequencies, config.embedding_dim) if shape.cardinalities else None
         )
@@ -90,7 +68,7 @@ class TableEncoder(Encoder):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, inputs: Inputs) -> Tensor:
-        features = [self.soft_clip(inputs["dense"])] if self.dense else []
+        features = [inputs["dense"]] if self.dense else []
         if self.embeddings is not None:
             features.append(self.embeddings(inputs["codes"]))
         hidden: Tensor = self.layers(features[0] if len(features) == 1 else torch.cat(features, dim=1))
