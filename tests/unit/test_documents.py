@@ -1,0 +1,136 @@
+"""What README and docs name is there, and what is there is named; the code in them runs in tests/e2e."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from tests import documents
+from tests.documents import PAGES, ROOT
+
+from dle_bundle import bundle
+from dle_cli import evaluate, export, predict, serve, train
+from dle_serving import errors
+from dle_serving.app import Application
+from dle_serving.monitoring.metrics import FAULT_CODES
+from dle_serving.settings import Settings
+from dle_training import config, metrics
+from dle_training.run import RunFolder
+
+PACKAGES = ("cli/dle_cli", "training/dle_training", "serving/dle_serving", "bundle/dle_bundle")
+COMMANDS = {
+    "dle-train": train.app,
+    "dle-evaluate": evaluate.app,
+    "dle-export": export.app,
+    "dle-predict": predict.app,
+    "dle-serve": serve.app,
+}
+name = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def read(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def test_generated_pages_are_what_the_code_says() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs" / "generate.py", "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@name
+def test_links_lead_somewhere(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", documents.prose(page)):
+        path = page.parent / target if target else page
+        assert path.exists(), target
+        headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+        assert not anchor or anchor in {heading.lower().replace(" ", "-") for heading in headings}, anchor
+
+
+@name
+def test_paths_of_the_repository_exist(page: Path) -> None:
+    folders = r"(?:scripts|docs|tests|benchmarks|cli|training|serving|bundle|\.ci)/"
+    for path in re.findall(rf"(?<![^\s`])({folders}[^\s`:,;]*)", page.read_text(encoding="utf-8")):
+        assert (ROOT / path).exists(), path
+
+
+@name
+def test_options_of_commands_exist(page: Path) -> None:
+    text = re.sub(r"\\\n", " ", page.read_text(encoding="utf-8"))
+    for command, rest in re.findall(r"(?:^|[`$] ?)(dle-[a-z]+)((?: [^`\n|#]*)?)", text, re.MULTILINE):
+        app: Any = typer.main.get_command(COMMANDS[command])
+        known = {option for parameter in app.params for option in parameter.opts} | {"--help"}
+        assert set(re.findall(r"(?<= )--[a-z-]+", rest)) <= known, (command, rest)
+
+
+@name
+def test_settings_exist(page: Path) -> None:
+    definitions = config.json_schema()["$defs"]
+    sections = {
+        section: set(definitions[value["$ref"].rpartition("/")[2]]["properties"])
+        for section, value in definitions["RunConfig"]["properties"].items()
+        if "$ref" in value
+    }
+    for section, key in re.findall(rf"\b({'|'.join(sections)})\.([a-z_]+)\b", documents.prose(page)):
+        assert key in sections[section] | {"json", "md", "npz", "onnx"}, f"{section}.{key}"
+
+
+def test_the_tree_names_what_there_is() -> None:
+    tree = next(block.text for block in documents.blocks(ROOT / "README.md") if "dle_cli/" in block.text)
+    named, folder = set(), Path()
+    for line in tree.splitlines():
+        path = line.split()[0]
+        if not line.startswith(" "):
+            folder = Path(path)
+        entry = Path(path) if not line.startswith(" ") else folder / path
+        assert (ROOT / entry).is_dir() if path.endswith("/") else (ROOT / entry).is_file(), entry
+        named.add(entry)
+    rooms = {file.parent.relative_to(ROOT) for package in PACKAGES for file in (ROOT / package).rglob("__init__.py")}
+    assert rooms <= named
+
+
+def test_quoted_errors_are_those_of_the_code() -> None:
+    code = "\n".join(
+        file.read_text(encoding="utf-8") for package in PACKAGES for file in (ROOT / package).rglob("*.py")
+    )
+    # a message that is written over two lines of code
+    code = re.sub(r'"\s*\n\s*f?"', "", code)
+    listed = documents.prose(ROOT / "docs" / "tables.md").split("## Errors")[1]
+    for cell in re.findall(r"^\| (`.*?`) \|", listed, re.MULTILINE):
+        for message in re.findall(r"`([^`]*)`", cell):
+            for piece in message.split("…"):
+                assert piece.strip() in code, message
+
+
+def test_http_is_described_whole(tmp_path: Path) -> None:
+    text = read("docs/http.md")
+
+    async def inner(*_: object) -> None: ...
+
+    application = Application(Settings(bundles=(tmp_path,), home=tmp_path), inner)
+    routes = {route.path for route in application._router.routes}
+    assert set(re.findall(r"`(?:GET|POST) (/[^`]*)`", text)) == routes
+    statuses = {kind.status for kind in vars(errors).values() if isinstance(kind, type) and hasattr(kind, "status")}
+    assert {int(status) for status in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)} == statuses
+    for code in FAULT_CODES:
+        assert f"| `{code}`" in text
+    series = re.findall(r"^# TYPE (\S+)", application.metrics.exposition().decode(), re.MULTILINE)
+    assert set(re.findall(r"^\| `(dle_[a-z_]+)`", text, re.MULTILINE)) == set(series)
+
+
+def test_files_and_metrics_are_described_whole() -> None:
+    training, bundles = read("docs/training.md"), read("docs/bundle.md")
+    folder = RunFolder(Path("run"))
+    kept = [
+        value for value in (getattr(folder, key) for key in dir(folder) if key[0] != "_") if isinstance(value, Path)
+    ]
+    for path in kept:
+        assert path == folder.path or f"`{path.name}" in training, path
+    for metric in metrics.METRICS:
+        assert f"`{metric}`" in training, metric
+    for file in (bundle.MANIFEST, *bundle.FILES):
+        assert f"| `{file}` |" in bundles, file
