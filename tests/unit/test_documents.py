@@ -79,6 +79,11 @@ def test_settings_exist(page: Path) -> None:
         assert key in sections[section] | {"json", "md", "npz", "onnx"}, f"{section}.{key}"
 
 
+def test_the_installed_torch_is_the_one_of_the_constraints() -> None:
+    (torch,) = re.findall(r"^torch==.*$", read("constraints.txt"), re.MULTILINE)
+    assert torch in read("README.md")
+
+
 def test_the_tree_names_what_there_is() -> None:
     tree = next(block.text for block in documents.blocks(ROOT / "README.md") if "dle_cli/" in block.text)
     named, folder = set(), Path()
