@@ -1,6 +1,6 @@
 """The code in README and docs does what is said of it.
 
-README's session trains, exports and serves once; all other blocks run after it, in its folder and on its service.
+README's transcript trains, exports and serves once; all other blocks run after it, in its folder and on its service.
 """
 
 import os
@@ -17,7 +17,7 @@ from tests.commands import BIN
 from tests.documents import PAGES, Block, Step
 
 pytestmark = pytest.mark.e2e
-SESSION, *OTHERS = [
+TRANSCRIPT, *OTHERS = [
     block for page in PAGES for block in documents.blocks(page) if block.language in ("console", "python")
 ]
 
@@ -86,9 +86,9 @@ def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
 
 
 @pytest.fixture(scope="module")
-def session(terminal: Terminal) -> list[tuple[Step, str]]:
-    """README's session: each command with what it printed."""
-    return [(step, terminal.step(step)) for step in documents.steps(SESSION.text)]
+def transcript(terminal: Terminal) -> list[tuple[Step, str]]:
+    """README's transcript: each command with what it printed."""
+    return [(step, terminal.step(step)) for step in documents.steps(TRANSCRIPT.text)]
 
 
 def check(step: Step, printed: str) -> None:
@@ -108,12 +108,12 @@ def plain(text: str) -> str:
     return " ".join(re.sub(r"[-+]?\d[\d.,]*(?:e[-+]?\d+)?", "#", text.replace("─", "")).split())
 
 
-def test_the_session_of_the_readme(session: list[tuple[Step, str]]) -> None:
-    for step, printed in session:
+def test_the_transcript_of_the_readme(transcript: list[tuple[Step, str]]) -> None:
+    for step, printed in transcript:
         check(step, printed)
 
 
-@pytest.mark.usefixtures("session")
+@pytest.mark.usefixtures("transcript")
 @pytest.mark.parametrize("block", OTHERS, ids=lambda block: block.place)
 def test_a_block(terminal: Terminal, block: Block) -> None:
     if block.language == "python":
