@@ -87,14 +87,14 @@ def fit(
     settings = config.training
     metric = metrics.choose(settings.metric, objective.task)
     device = devices.choose(config.device)
-    network.to(device)
-    objective.to(device)
+    network, objective = network.to(device), objective.to(device)
     train, validation = train.to(device), validation.to(device)
     batches = split_batches(len(train), batch_size(config, len(train)))
     optimizer = optimizers.build(config.optimizer, network.parameters())
     state = TrainingState(network, optimizer, config.seed, digest(train.targets, validation.targets))
+    last = checkpoints / LAST
     if resume:
-        state.restore(checkpoints / LAST)
+        state.restore(last)
     progress = state.progress
     saved = time.monotonic()
     with Interruption() as interruption, ExitStack() as ending:
@@ -119,14 +119,12 @@ def fit(
                     listener.on_step(progress.epoch + 1, progress.step)
                 if interruption.requested or time.monotonic() - saved >= settings.checkpoint_seconds:
                     progress.seconds = time.perf_counter() - begun
-                    state.save(checkpoints / LAST)
+                    state.save(last)
                     for listener in listeners:
-                        listener.on_checkpoint(checkpoints / LAST)
+                        listener.on_checkpoint(last)
                     saved = time.monotonic()
                 if interruption.requested:
-                    raise Interrupted(
-                        f"Interrupted in epoch {progress.epoch + 1}; the state is in {checkpoints / LAST}"
-                    )
+                    raise Interrupted(f"Interrupted in epoch {progress.epoch + 1}; the state is in {last}")
             train_loss = state.loss_sum.item() / len(train)
             trained = time.perf_counter() - begun
 
@@ -142,17 +140,17 @@ def fit(
                 rows_per_second=len(train) / trained,
             )
             state.next_epoch(record, progress.best_score is None or metric.better(score, progress.best_score))
-            waited = progress.epoch - progress.best_epoch
-            progress.finished = progress.epoch >= settings.epochs or waited >= (settings.patience or math.inf)
+            patience_ends = progress.best_epoch + (settings.patience or settings.epochs)
+            progress.finished = progress.epoch >= min(settings.epochs, patience_ends)
             for listener in listeners:
                 listener.on_epoch(progress.history, progress.best_epoch)
 
         network.load_state_dict(state.best_weights)
-        state.save(checkpoints / LAST)
+        state.save(last)
         best = progress.history[progress.best_epoch - 1]
         checkpoint.write(checkpoints / BEST, network.state_dict(), best)
         if interruption.requested:
-            raise Interrupted(f"Interrupted after the last epoch; the state is in {checkpoints / LAST}")
+            raise Interrupted(f"Interrupted after the last epoch; the state is in {last}")
     return Fit(tuple(progress.history), progress.best_epoch, best.metric, metric)
 
 
