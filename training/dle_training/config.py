@@ -89,6 +89,13 @@ class PreprocessingConfig(_Settings, frozen=True):
         Literal["standard", "min_max", "unit_norm"],
         Meta(description="Scaling: z-score, to [0, 1], or each row to Euclidean norm 1."),
     ] = "standard"
+    piecewise_bins: Annotated[
+        Annotated[int, Meta(ge=0, le=256)] | None,
+        Meta(
+            description="Quantile bins of the piecewise-linear encoding beside each scaled number; 0: none; null: 32 "
+            "with standard scaling from 10,000 training rows on, else none.",
+        ),
+    ] = None
     one_hot_limit: Annotated[
         int,
         Meta(ge=0, description="Columns with up to this many categories are one-hot, others get an embedding."),

@@ -27,7 +27,7 @@ from dle_training.listeners import EpochRecord, HistoryFile, Listener
 from dle_training.models import registry
 from dle_training.models._base import Network
 from dle_training.objectives import Objective, ObjectiveState
-from dle_training.preprocessing import pipeline
+from dle_training.preprocessing import piecewise, pipeline
 from dle_training.tensorboard import TensorBoard
 from dle_training.trained import TrainedModel
 
@@ -128,14 +128,16 @@ def prepare(config: RunConfig) -> Prepared:
     outputs, change = dataset.schema.outputs, msgspec.structs.replace
     task: Literal["classification", "regression"] = "regression" if outputs.classes is None else "classification"
     metric = metrics.choose(config.training.metric, outputs.task).name
+    rows = len(dataset.split.train)
     resolved = change(
         config,
         data=change(config.data, source=dataset.source, target=outputs.target),
         split=change(config.split, by=dataset.split_by),
+        preprocessing=change(config.preprocessing, piecewise_bins=piecewise.bins(config.preprocessing, rows)),
         objective=change(config.objective, task=task),
         optimizer=change(config.optimizer, lr=optimizers.learning_rate(config.optimizer)),
         schedule=schedules.resolve(config.schedule),
-        training=change(config.training, metric=metric, batch_size=loop.batch_size(config, len(dataset.split.train))),
+        training=change(config.training, metric=metric, batch_size=loop.batch_size(config, rows)),
     )
     return Prepared(resolved, dataset)
 

@@ -18,11 +18,12 @@ from dle_bundle.groups import Groups
 from dle_bundle.schema import Schema
 from dle_training.config import PreprocessingConfig
 from dle_training.models._base import InputShape
-from dle_training.preprocessing import categories, dates, numeric
+from dle_training.preprocessing import categories, dates, numeric, piecewise
 from dle_training.preprocessing._base import Step
 from dle_training.preprocessing.categories import CategoryFit, OneHot
 from dle_training.preprocessing.dates import DateFit, Dates
 from dle_training.preprocessing.numeric import Numeric, NumericFit
+from dle_training.preprocessing.piecewise import Piecewise, PiecewiseFit
 
 _CHUNK = 16_384
 
@@ -31,6 +32,7 @@ class Fitted(msgspec.Struct, frozen=True, kw_only=True):
     """The content of `preprocessing.json`."""
 
     numeric: NumericFit
+    piecewise: PiecewiseFit
     categorical: CategoryFit
     datetime: DateFit
 
@@ -46,12 +48,9 @@ class Preprocessing(nn.Module):
         super().__init__()
         self.fitted = fitted
         self._vocabularies = _vocabularies(schema)
-        self.numeric, self.one_hot, self.dates = (
-            Numeric(fitted.numeric),
-            OneHot(fitted.categorical),
-            Dates(fitted.datetime),
-        )
-        steps: tuple[Step, ...] = (self.numeric, self.one_hot, self.dates)
+        self.numeric, self.piecewise = Numeric(fitted.numeric), Piecewise(fitted.piecewise)
+        self.one_hot, self.dates = OneHot(fitted.categorical), Dates(fitted.datetime)
+        steps: tuple[Step, ...] = (self.numeric, self.piecewise, self.one_hot, self.dates)
         self._dense = sum(step.width for step in steps)
         columns = torch.tensor(fitted.categorical.embedded, dtype=torch.int64)
         self.register_buffer("embedded", columns, persistent=False)
@@ -61,6 +60,7 @@ class Preprocessing(nn.Module):
     def forward(self, numeric: Tensor, codes: Tensor, datetime: Tensor) -> dict[str, Tensor]:
         steps: tuple[tuple[Step, Tensor], ...] = (
             (self.numeric, numeric),
+            (self.piecewise, numeric),
             (self.one_hot, codes),
             (self.dates, datetime),
         )
@@ -101,8 +101,10 @@ def fit(schema: Schema, training: Groups, config: PreprocessingConfig) -> Prepro
     codes = categories.encode(training.categorical, vocabularies)
     boolean = np.array([field.kind == "boolean" for field in schema.numeric], dtype=bool)
     cardinalities = tuple(categories.FIRST + len(vocabulary) for vocabulary in vocabularies)
+    numbers = numeric.fit(training.numeric, boolean, config.numeric)
     fitted = Fitted(
-        numeric=numeric.fit(training.numeric, boolean, config.numeric),
+        numeric=numbers,
+        piecewise=piecewise.fit(training.numeric, boolean, numbers.medians, piecewise.bins(config, len(training))),
         categorical=categories.fit(codes, cardinalities, config.one_hot_limit),
         datetime=dates.fit(training.datetime),
     )

@@ -1,0 +1,89 @@
+"""Piecewise-linear encoding of numbers: where a value stands among the training quantiles, as a row of filling bins.
+
+A network of few layers draws smooth functions of a scaled number and misses what happens within a narrow range. Beside
+the scaled number, a column is cut at its quantiles, and each bin says how much of it lies below the value: 0, 1, or a
+fraction in the bin that holds it (Gorishniy et al., "On Embeddings for Numerical Features in Tabular Deep Learning",
+2022). With few rows there is nothing to be drawn so finely, and the encoding only helps to learn them by heart.
+"""
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from dle_training.config import PreprocessingConfig
+from dle_training.preprocessing._base import LEAST_RANGE, Step
+
+DEFAULT_BINS = 32
+LEAST_ROWS = 10_000
+"""Training rows from which on the encoding is used unless the configuration says otherwise."""
+
+
+class PiecewiseFit(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry a bin: its column, where it starts, and 1 / width; `medians` (F,) stand in for missing values."""
+
+    medians: tuple[float, ...]
+    columns: tuple[int, ...] = ()
+    starts: tuple[float, ...] = ()
+    factors: tuple[float, ...] = ()
+
+
+def bins(config: PreprocessingConfig, rows: int) -> int:
+    """Bins of each column for a training part of `rows`: the configured number, or what suits the rows."""
+    if config.piecewise_bins is not None:
+        return config.piecewise_bins
+    return DEFAULT_BINS if config.numeric == "standard" and rows >= LEAST_ROWS else 0
+
+
+def fit(
+    values: npt.NDArray[np.float32], boolean: npt.NDArray[np.bool_], medians: tuple[float, ...], count: int
+) -> PiecewiseFit:
+    """Fit `count` bins to each column of the training part's `values` (N, F) that is a number, not a truth value.
+
+    Equal quantiles make one bin, bins narrower than 1e-6 none, and a column needs two bins to say more than its scale.
+    """
+    columns: list[int] = []
+    starts: list[float] = []
+    factors: list[float] = []
+    for column in np.flatnonzero(~boolean).tolist() if count else []:
+        known = values[:, column].astype(np.float64)
+        known = known[~np.isnan(known)]
+        edges = np.unique(np.quantile(known, np.linspace(0, 1, count + 1))) if len(known) else known
+        widths = np.diff(edges)
+        wide = widths > LEAST_RANGE
+        if wide.sum() >= 2:
+            columns += [column] * int(wide.sum())
+            starts += edges[:-1][wide].tolist()
+            factors += (1 / widths[wide]).tolist()
+    return PiecewiseFit(medians=medians, columns=tuple(columns), starts=tuple(starts), factors=tuple(factors))
+
+
+class Piecewise(Step):
+    """How far each bin is filled.
+
+    Shape: (N, F) float32, NaN = missing → (N, bins of all columns) float32 in [0, 1].
+
+    Example:
+        >>> fitted = fit(np.array([[0.0], [1.0], [3.0]], np.float32), np.array([False]), (1.0,), 2)
+        >>> Piecewise(fitted)(torch.tensor([[2.0], [-1.0]])).tolist()
+        [[1.0, 0.5], [0.0, 0.0]]
+    """
+
+    medians: Tensor
+    columns: Tensor
+    starts: Tensor
+    factors: Tensor
+
+    def __init__(self, fitted: PiecewiseFit) -> None:
+        super().__init__()
+        self.width = len(fitted.columns)
+        self.register_buffer("medians", torch.tensor(fitted.medians, dtype=torch.float32), persistent=False)
+        self.register_buffer("columns", torch.tensor(fitted.columns, dtype=torch.int64), persistent=False)
+        self.register_buffer("starts", torch.tensor(fitted.starts, dtype=torch.float32), persistent=False)
+        self.register_buffer("factors", torch.tensor(fitted.factors, dtype=torch.float32), persistent=False)
+
+    def forward(self, values: Tensor) -> Tensor:
+        filled = torch.where(torch.isnan(values), self.medians, values)
+        above = torch.index_select(filled, 1, self.columns) - self.starts  # (N, bins)
+        return torch.clamp(above * self.factors, 0.0, 1.0)
