@@ -114,8 +114,8 @@ def moments(
     return table[positions], unreadable[positions]
 
 
-def to_groups(table: pa.Table, schema: Schema, first_row: int = 0) -> tuple[Groups, list[Fault]]:
-    """Groups of all rows, and the faults; rows in faults count from `first_row`.
+def to_groups(table: pa.Table, schema: Schema, first_row: int = 1) -> tuple[Groups, list[Fault]]:
+    """Groups of all rows, and the faults; rows in faults count from `first_row`, as people count those of a file.
 
     Columns that the schema lacks are ignored. An absent column is one fault when it is required, else all missing.
     A faulty value is missing in the groups.

@@ -53,7 +53,7 @@ def predict(
 ) -> Summary:
     """Answer every row of `source` into `out` (.csv[.gz], .tsv or .parquet), columns in `keep` first.
 
-    Columns: `label, probability, probability_<class>…` or `value`. `errors` (CSV: row from 0, field, code, message)
+    Columns: `label, probability, probability_<class>…` or `value`. `errors` (CSV: row from 1, field, code, message)
     takes the faults of bad rows. Raises InputError: bundle, source, suffix, columns; RowFaults with every fault when
     rows are bad and there is no `errors`, and then nothing is written.
     """
@@ -72,8 +72,8 @@ def predict(
             if output is None:
                 ignored = _ignored(part, keep, loaded.schema)
                 output = stack.enter_context(writer(out, suffix))
-            groups, found = to_groups(part, loaded.schema, rows)
-            good = faults.take(found, rows, len(part))
+            groups, found = to_groups(part, loaded.schema, rows + 1)
+            good = faults.take(found, rows + 1, len(part))
             if report is not None:
                 report.writerows((fault.row, fault.field, fault.code, fault.message) for fault in found)
             if good is not None:

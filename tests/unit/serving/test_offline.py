@@ -122,9 +122,9 @@ def test_bad_rows_are_all_told_and_nothing_is_written(tmp_path: Path, bundle: Pa
     with pytest.raises(RowFaults) as caught:
         predict(bundle, source(tmp_path / "in.csv", rows), out)
     assert [(fault.row, fault.field, fault.code) for fault in caught.value.faults] == [
-        (1, "age", "type"),
-        (4, "married", "missing"),
-        (4, "since", "type"),
+        (2, "age", "type"),
+        (5, "married", "missing"),
+        (5, "since", "type"),
     ]
     assert caught.value.exit_code == 2
     assert out.read_text() == "what was there before"
@@ -141,7 +141,7 @@ def test_a_file_of_errors_takes_the_bad_rows(tmp_path: Path, bundle: Path) -> No
     assert [row[0] for row in read(tmp_path / "out.csv")[1]] == ["row 0", "row 2", "row 3"]
     header, faults = read(tmp_path / "errors.csv")
     assert header == ["row", "field", "code", "message"]
-    assert [fault[:3] for fault in faults] == [["1", "age", "type"], ["4", "married", "missing"]]
+    assert [fault[:3] for fault in faults] == [["2", "age", "type"], ["5", "married", "missing"]]
 
 
 def test_rows_are_numbered_through_all_parts_of_a_file(
@@ -155,7 +155,7 @@ def test_rows_are_numbered_through_all_parts_of_a_file(
     path = source(tmp_path / "in.csv", rows)
     summary = predict(bundle, path, tmp_path / "out.parquet", keep=["id"], errors=tmp_path / "errors.csv")
     assert (summary.rows, summary.predicted) == (35, 34)
-    assert read(tmp_path / "errors.csv")[1][0][0] == "23"
+    assert read(tmp_path / "errors.csv")[1][0][0] == "24"
     kept = pq.read_table(tmp_path / "out.parquet").column("id").to_pylist()
     assert kept == [row["id"] for row in rows if row["age"] != "old"]
 

@@ -156,6 +156,6 @@ def _collected(errors: list[InputError]) -> Iterator[None]:
 def _grouped(table: pa.Table, schema: Schema, known: npt.NDArray[np.bool_]) -> Groups:
     """Groups of all rows; RowFaults for what is wrong in rows that have a target, `known` (N,)."""
     groups, faults = columns.to_groups(table, schema)
-    if wrong := [fault for fault in faults if fault.row is None or known[fault.row]]:
+    if wrong := [fault for fault in faults if fault.row is None or known[fault.row - 1]]:
         raise RowFaults(wrong)
     return groups
