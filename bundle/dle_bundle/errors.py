@@ -45,8 +45,8 @@ class Interrupted(DleError):
 class Fault(msgspec.Struct, frozen=True):
     """One thing wrong with one value of a request or a table.
 
-    `row` counts from 0 in a request, as its JSON does, and from 1 in a file, without its header (None: the whole request
-    or table). `field` is an input's name (None: the whole row), `code` is one of `type`, `non_finite`, `missing`,
+    `row` counts from 0 in a request, as its JSON does, and from 1 in a file, without its header (None: the whole of
+    either). `field` is an input's name (None: the whole row), `code` is one of `type`, `non_finite`, `missing`,
     `unknown`, `json`.
     """
 

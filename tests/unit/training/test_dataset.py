@@ -184,10 +184,10 @@ def test_another_table_that_does_not_fit(tmp_path: Path) -> None:
     wrong["member"] = ["maybe", *wrong["member"][1:7], "maybe", *wrong["member"][8:]]
     with pytest.raises(RowFaults) as faults:
         dataset.read_labelled(write(tmp_path / "b.csv", wrong), schema, config)
-    # row 7 has no target, so it does not matter
+    # row 8 has no target, so it does not matter
     assert [(fault.row, fault.field, fault.code) for fault in faults.value.faults] == [
         (None, "city", "missing"),
-        (0, "member", "type"),
+        (1, "member", "type"),
     ]
     with pytest.raises(InputError, match=r"it knows no, yes"):
         dataset.read_labelled(write(tmp_path / "c.csv", {**columns(), "bought": ["perhaps"] * N}), schema, config)
