@@ -4,12 +4,15 @@ import csv
 import json
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from safetensors.numpy import load_file
 from tests import commands, people
 from tests.e2e.servers import DEADLINE, eventually
+
+from dle_cli import train
 
 pytestmark = pytest.mark.e2e
 SETTINGS = (
@@ -119,10 +122,26 @@ def test_nothing_but_the_test_scores_depends_on_the_labels_of_the_test_part(fold
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_written(
-    folder: Path, arguments: tuple[str, ...], words: list[str]
+    folder: Path,
+    arguments: tuple[str, ...],
+    words: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """In this process, which has PyTorch loaded already; `test_a_refusal_has_exit_code_2` starts a real one."""
     before = set(folder.iterdir())
-    said = commands.refusal("dle-train", *arguments, folder=folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["dle-train", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        train.main()
+    assert ended.value.code == 2
+    said = capsys.readouterr()
+    assert not said.out
     for word in words:
-        assert word in said
+        assert word in said.err
     assert set(folder.iterdir()) == before
+
+
+def test_a_refusal_has_exit_code_2(folder: Path) -> None:
+    said = commands.refusal("dle-train", "none.csv", "--target", "buys", folder=folder)
+    assert "none.csv: no such file" in said
