@@ -1,7 +1,11 @@
 """Every test starts from the same seeds, and a failure is found again by running it again."""
 
+import os
 import random
 import sys
+
+# Tests run side by side, and threads that outnumber the cores cost an order of magnitude. Before anything loads OpenMP.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest

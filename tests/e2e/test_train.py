@@ -25,7 +25,7 @@ SETTINGS = (
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the file and one uninterrupted run of it."""
     folder = tmp_path_factory.mktemp("train")
-    people.write_people(folder / "people.csv", 4000)
+    people.write_people(folder / "people.csv", 2000)
     commands.run("dle-train", *SETTINGS, "--out", "whole", "--quiet", folder=folder)
     return folder
 
