@@ -13,6 +13,13 @@ CAPABILITIES: frozenset[str] = frozenset()
 """Entries of `requires` that this version understands."""
 
 
+class Demands(msgspec.Struct, frozen=True, kw_only=True):
+    """What a reader must know before it reads the rest."""
+
+    format: int
+    requires: tuple[str, ...] = ()
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """`outputs` maps a role (`label`, `probabilities`, `value`) to the name of the graph's output.
 
@@ -35,12 +42,14 @@ def load(path: Path) -> Manifest:
     """Read `manifest.json`; raises BundleError: absent, unreadable, of a newer format, or with unknown needs."""
     if not path.is_file():
         raise BundleError(f"{path.parent} is not a bundle: it has no manifest.json")
-    manifest = documents.read(path, Manifest, BundleError)
-    if manifest.format > FORMAT:
-        raise BundleError(f"{path}: format {manifest.format}, this version reads up to {FORMAT}: upgrade dle")
-    unknown = [need for need in manifest.requires if need not in CAPABILITIES]
+    # by themselves first, for what comes after them may look otherwise in another format
+    demands = documents.read(path, Demands, BundleError)
+    if demands.format != FORMAT:
+        raise BundleError(f"{path}: format {demands.format}, this version reads format {FORMAT}: use a matching dle")
+    unknown = [need for need in demands.requires if need not in CAPABILITIES]
     if unknown:
         raise BundleError(f"{path}: the bundle requires {', '.join(unknown)}, which this version lacks: upgrade dle")
+    manifest = documents.read(path, Manifest, BundleError)
     if manifest.version < 1:
         raise BundleError(f"{path}: version: expected a positive integer, found {manifest.version}")
     return manifest

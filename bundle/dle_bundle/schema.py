@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from dle_bundle import documents
-from dle_bundle.decode import NA_VALUES
+from dle_bundle.decode import NA_VALUES, category
 from dle_bundle.errors import BundleError
 
 Kind = Literal["numeric", "boolean", "categorical", "datetime"]
@@ -51,13 +51,22 @@ class Outputs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     threshold: float | None = None
     unit: str | None = None
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes as text, for columns, keys, bins and labels of metrics: truth values as JSON writes them."""
+        return tuple(category(label) for label in self.classes or ())
+
 
 class Schema(msgspec.Struct, frozen=True, kw_only=True, dict=True):
-    """Inputs in column order, outputs, and the spellings of a missing value in text."""
+    """Inputs in column order, outputs, and how text files are read: spellings of a missing value, column separator.
+
+    `delimiter` None: the one that goes with a file's suffix.
+    """
 
     inputs: tuple[Field, ...]
     outputs: Outputs
     na_values: tuple[str, ...] = NA_VALUES
+    delimiter: str | None = None
 
     @cached_property
     def numeric(self) -> tuple[Field, ...]:

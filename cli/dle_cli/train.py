@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dle_bundle.errors import InputError, Interrupted
+from dle_bundle.errors import DleError, InputError, Interrupted
 from dle_cli import console
 from dle_cli.console import Console
 
@@ -56,7 +56,7 @@ def train(
             "and --device, or train a new run"
         )
     if resume:
-        run, prepared = _reopened(out or _default_out(source))
+        run, prepared = _reopened(out or _default_out(source), source)
     else:
         from dle_training import config as configuration
 
@@ -83,21 +83,30 @@ def _begun(config: "RunConfig", out: Path | None) -> "tuple[RunFolder, Prepared]
     return runs.create(folder, prepared), prepared
 
 
-def _reopened(folder: Path) -> "tuple[RunFolder, Prepared]":
+def _reopened(folder: Path, source: str | None) -> "tuple[RunFolder, Prepared]":
     from dle_training.run import RunFolder, reopen
 
     run = RunFolder(folder)
-    return run, reopen(run)
+    prepared = reopen(run)
+    if source is not None and Path(source).name != Path(prepared.dataset.source).name:
+        raise InputError(f"{folder} is a run of {prepared.dataset.source}, not of {source}: leave SOURCE out")
+    return run, prepared
 
 
 def _trained(speaker: Console, run: "RunFolder", prepared: "Prepared") -> "Finished":
     from dle_cli.progress import TrainingProgress
     from dle_training import run as runs
 
+    further = f"Continue with: dle-train --resume --out {run.path}"
     try:
         return runs.train(run, prepared, [] if speaker.silent else [TrainingProgress()])
     except Interrupted as interrupted:
-        raise Interrupted(f"{interrupted}\nContinue with: dle-train --resume --out {run.path}") from None
+        raise Interrupted(f"{interrupted}\n{further}") from None
+    except KeyboardInterrupt:  # before the first step or after the last
+        raise Interrupted(f"Interrupted; what was done is in {run.path}\n{further}") from None
+    except DleError:
+        runs.discard_untrained(run)
+        raise
 
 
 def _show_data(speaker: Console, prepared: "Prepared") -> None:

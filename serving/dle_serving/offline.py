@@ -21,7 +21,7 @@ from dle_bundle.errors import Fault, InputError, RowFaults, nearest
 from dle_bundle.groups import Groups
 from dle_bundle.schema import Schema
 from dle_serving.prediction_files import SUFFIXES, Writer, fault_report, writer
-from dle_serving.runtime import Answers, Model, class_names
+from dle_serving.runtime import Answers, Model
 from dle_serving.settings import Device
 
 _RUN_ROWS = 4_096
@@ -68,7 +68,7 @@ def predict(
     with ExitStack() as stack:
         report = None if errors is None else stack.enter_context(fault_report(errors))
         output: Writer | None = None
-        for part in tables.stream(source):
+        for part in tables.stream(source, delimiter=loaded.schema.delimiter):
             if output is None:
                 ignored = _ignored(part, keep, loaded.schema)
                 output = stack.enter_context(writer(out, suffix))
@@ -140,7 +140,7 @@ def _check_paths(source: Path, out: Path, errors: Path | None) -> str:
 def _names(schema: Schema) -> list[str]:
     if schema.outputs.classes is None:
         return ["value"]
-    return ["label", "probability", *(f"probability_{name}" for name in class_names(schema))]
+    return ["label", "probability", *(f"probability_{name}" for name in schema.outputs.class_names)]
 
 
 def _check_keep(keep: Sequence[str], schema: Schema) -> None:

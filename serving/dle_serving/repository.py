@@ -16,7 +16,7 @@ from dle_serving.discovery import load_bundles
 from dle_serving.errors import NotFound, NotReady
 from dle_serving.monitoring.metrics import Metrics
 from dle_serving.monitoring.tokens import Keys, fingerprint, load_keys
-from dle_serving.runtime import Answers, Model, class_names
+from dle_serving.runtime import Answers, Model
 from dle_serving.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Served:
         self.task = bundle.manifest.task
         self.schema = bundle.schema
         self.labels = bundle.schema.outputs.classes or ()
-        self.class_names = class_names(bundle.schema)
+        self.class_names = bundle.schema.outputs.class_names
         self.provider = model.provider
         self.keys = keys
         self.fingerprint = fingerprint(bundle.manifest)

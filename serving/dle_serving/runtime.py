@@ -3,7 +3,6 @@
 The device is decided here and nowhere else.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -84,12 +83,6 @@ class Model:
             return Answers(values=np.empty(0, dtype=np.float32))
         width = len(self.schema.outputs.classes)
         return Answers(np.empty(0, dtype=np.int64), np.empty((0, width), dtype=np.float32))
-
-
-def class_names(schema: Schema) -> tuple[str, ...]:
-    """The classes as names of columns and JSON keys: text as it is, the rest as JSON writes it."""
-    classes = schema.outputs.classes or ()
-    return tuple(label if isinstance(label, str) else json.dumps(label) for label in classes)
 
 
 def example_groups(schema: Schema, rows: int) -> Groups:

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -86,6 +87,7 @@ def fit(
     """
     settings = config.training
     metric = metrics.choose(settings.metric, objective.task)
+    check_meaning(metric.name, objective.actual(validation.targets), len(objective.classes))
     device = devices.choose(config.device)
     network, objective = network.to(device), objective.to(device)
     train, validation = train.to(device), validation.to(device)
@@ -208,12 +210,18 @@ def _validate(network: Network, objective: Objective, validation: Part, metric: 
     loss = objective.loss(logits, validation.targets).item()
     answers = objective.link(logits).cpu().numpy()
     score = metrics.score(metric.name, answers, objective.actual(validation.targets))
-    if score is None:
+    assert score is not None, "see check_meaning"
+    return loss, score
+
+
+def check_meaning(metric: str, actual: metrics.Actual, classes: int) -> None:
+    """Raise InputError when `metric` says nothing on these validation targets, whatever is predicted."""
+    shape = (len(actual), classes) if classes else (len(actual),)
+    if metrics.score(metric, np.full(shape, 1 / max(classes, 1)), actual) is None:
         raise InputError(
-            f"training.metric: {metric.name} has no meaning on this validation part, whose targets are all alike; "
+            f"training.metric: {metric} has no meaning on this validation part, whose targets are all alike; "
             "choose another metric or a larger validation part"
         )
-    return loss, score
 
 
 def _check_finite(epoch: int, train_loss: float, validation_loss: float, config: RunConfig) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dle_bundle.decode import category
 from dle_bundle.errors import InputError, nearest
 from dle_bundle.schema import Label, Task
 
@@ -106,16 +107,11 @@ def confusion(probabilities: Predictions, actual: Actual) -> npt.NDArray[np.int6
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
-def confusion_matrix(classes: Sequence[Label], counts: npt.NDArray[np.int64]) -> dict[str, Any]:
-    """The confusion matrix for a JSON document: {"labels", "counts"}, rows = actual."""
-    return {"labels": list(classes), "counts": counts.tolist()}
-
-
 def per_class(classes: Sequence[Label], counts: npt.NDArray[np.int64]) -> dict[str, dict[str, float]]:
     """Precision, recall, f1 and support (rows) of each class, by label as text, from a confusion matrix."""
     columns = _precision_recall_f1(counts)
     support = counts.sum(axis=1)
-    names = [str(label).lower() if isinstance(label, bool) else str(label) for label in classes]
+    names = [category(label) for label in classes]
     return {
         name: {
             **{key: float(column[index]) for key, column in columns.items()},

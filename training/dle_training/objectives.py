@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dle_bundle.decode import category
 from dle_bundle.errors import InputError, nearest
 from dle_bundle.schema import Label, Task
 
@@ -86,7 +87,7 @@ class Classification(Objective):
     def encode(self, target: npt.NDArray[np.generic]) -> Tensor:
         labels = target.tolist()
         codes = [self._index.get(label, -1) for label in labels]
-        unknown = sorted({str(label) for label, code in zip(labels, codes, strict=True) if code < 0})
+        unknown = sorted({category(label) for label, code in zip(labels, codes, strict=True) if code < 0})
         if unknown:
             raise InputError(
                 f"Target values that training did not know: {', '.join(unknown[:5])}"
@@ -185,7 +186,7 @@ def _balanced(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
 
 
 def _named(classes: tuple[Label, ...], weights: dict[str, float]) -> npt.NDArray[np.float64]:
-    names = [_name(label) for label in classes]
+    names = [category(label) for label in classes]
     unknown = [name for name in weights if name not in names]
     if unknown:
         raise InputError(
@@ -195,10 +196,5 @@ def _named(classes: tuple[Label, ...], weights: dict[str, float]) -> npt.NDArray
     return np.array([weights.get(name, 1.0) for name in names])
 
 
-def _name(label: Label) -> str:
-    """A label as YAML and JSON write it."""
-    return str(label).lower() if isinstance(label, bool) else str(label)
-
-
 def _names(classes: tuple[Label, ...]) -> str:
-    return ", ".join(map(_name, classes[:20])) + (", …" if len(classes) > 20 else "")
+    return ", ".join(map(category, classes[:20])) + (", …" if len(classes) > 20 else "")

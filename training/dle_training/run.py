@@ -4,6 +4,7 @@ The story is `prepare` (read, infer, split), then `train` (fit preprocessing, fi
 validation). Neither looks at the test part's targets, which only `evaluation` does.
 """
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from dle_bundle import documents
 from dle_bundle import schema as schemas
 from dle_bundle.errors import InputError
 from dle_bundle.files import atomic_folder, write_atomic
-from dle_training import calibration, loop, metrics, objectives, optimizers, schedules
+from dle_training import calibration, devices, loop, metrics, objectives, optimizers, schedules
 from dle_training import config as configuration
 from dle_training.config import RunConfig
 from dle_training.data import dataset as datasets
@@ -127,7 +128,8 @@ def prepare(config: RunConfig) -> Prepared:
     dataset = datasets.load(config)
     outputs, change = dataset.schema.outputs, msgspec.structs.replace
     task: Literal["classification", "regression"] = "regression" if outputs.classes is None else "classification"
-    metric = metrics.choose(config.training.metric, outputs.task).name
+    devices.choose(config.device)
+    metric = _metric(config, dataset)
     rows = len(dataset.split.train)
     resolved = change(
         config,
@@ -140,6 +142,17 @@ def prepare(config: RunConfig) -> Prepared:
         training=change(config.training, metric=metric, batch_size=loop.batch_size(config, rows)),
     )
     return Prepared(resolved, dataset)
+
+
+def _metric(config: RunConfig, dataset: Dataset) -> str:
+    """The metric that chooses the epoch; InputError when it, or a class weight, means nothing for these targets."""
+    outputs = dataset.schema.outputs
+    metric = metrics.choose(config.training.metric, outputs.task).name
+    _, target = dataset.part("train")
+    objective = objectives.fit(outputs.task, target, outputs.classes, config.objective.class_weights)
+    _, held_out = dataset.part("validation")
+    loop.check_meaning(metric, objective.actual(objective.encode(held_out)), len(outputs.classes or ()))
+    return metric
 
 
 def refuse_existing(folder: Path) -> None:
@@ -162,6 +175,12 @@ def create(folder: Path, prepared: Prepared) -> RunFolder:
         write_atomic(run.schema, documents.encode(dataset.schema))
         dataset.split.save(run.split)
     return RunFolder(folder)
+
+
+def discard_untrained(run: RunFolder) -> None:
+    """Remove a run that failed before it had anything to continue from, so that the mended command can make it anew."""
+    if not (run.checkpoints / loop.LAST).exists():
+        shutil.rmtree(run.path)
 
 
 def reopen(run: RunFolder) -> Prepared:

@@ -41,6 +41,9 @@ def test_unknown_optional_keys_are_ignored(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"format": 2}, "format 2"),
+        ({"format": 0}, "format 0"),
+        ({"format": 2, "outputs": {"a": {}}}, "format 2"),
+        ({"requires": ["quantum"], "task": "poetry"}, "requires quantum"),
         ({"requires": ["quantum"]}, "requires quantum"),
         ({"version": 0}, "expected a positive integer"),
         ({"version": "1"}, "no readable manifest"),

@@ -3,6 +3,7 @@ import gzip
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -148,7 +149,7 @@ def test_rows_are_numbered_through_all_parts_of_a_file(
     tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     streamed = tables.stream
-    monkeypatch.setattr(tables, "stream", lambda path: streamed(path, rows=10))
+    monkeypatch.setattr(tables, "stream", lambda path, delimiter: streamed(path, delimiter=delimiter, rows=10))
     monkeypatch.setattr(offline, "_RUN_ROWS", 3)
     rows = some_rows(35)
     rows[23]["age"] = "old"
@@ -158,6 +159,14 @@ def test_rows_are_numbered_through_all_parts_of_a_file(
     assert read(tmp_path / "errors.csv")[1][0][0] == "24"
     kept = pq.read_table(tmp_path / "out.parquet").column("id").to_pylist()
     assert kept == [row["id"] for row in rows if row["age"] != "old"]
+
+
+def test_the_separator_of_training_is_used(tmp_path: Path) -> None:
+    schema = msgspec.structs.replace(bundles.INCOME, delimiter=";")
+    folder = bundles.write(tmp_path / "bundle", schema)
+    path = source(tmp_path / "in.csv", some_rows(3))
+    path.write_text(path.read_text().replace(",", ";"))
+    assert predict(folder, path, tmp_path / "out.csv").predicted == 3
 
 
 def test_a_file_without_a_required_column_is_refused_even_with_a_file_of_errors(tmp_path: Path, bundle: Path) -> None:

@@ -9,7 +9,7 @@ from dle_bundle import bundle, manifest, reference
 from dle_bundle.errors import BundleError, InputError
 from dle_bundle.rows import RowDecoder
 from dle_bundle.schema import Schema
-from dle_serving.runtime import Model, class_names, example_groups
+from dle_serving.runtime import Model, example_groups
 
 SCHEMAS = {"income": bundles.INCOME, "digit": bundles.DIGIT, "price": bundles.PRICE, "spam": bundles.SPAM}
 
@@ -100,6 +100,6 @@ def test_a_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
 
 
 def test_names_of_classes_are_as_json_writes_them() -> None:
-    assert class_names(bundles.SPAM) == ("false", "true")
-    assert class_names(bundles.DIGIT) == ("0", "1", "2")
-    assert class_names(bundles.INCOME) == ("<=50K", ">50K")
+    assert bundles.SPAM.outputs.class_names == ("false", "true")
+    assert bundles.DIGIT.outputs.class_names == ("0", "1", "2")
+    assert bundles.INCOME.outputs.class_names == ("<=50K", ">50K")

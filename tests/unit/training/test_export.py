@@ -12,7 +12,9 @@ from tests.trained import small
 
 from dle_bundle import bundle as bundles
 from dle_bundle.errors import BundleError, InputError, WorkError
-from dle_training.export import graph, parity
+from dle_bundle.groups import Groups
+from dle_bundle.schema import Outputs, Schema
+from dle_training.export import graph, parity, reference
 from dle_training.export.bundle import export_run
 
 TARGETS = ("buys", "level", "spent")
@@ -87,6 +89,13 @@ def test_labels_have_the_type_of_the_target(classes: tuple[str | int | bool, ...
     expected = {str: onnx.TensorProto.STRING, int: onnx.TensorProto.INT64, bool: onnx.TensorProto.BOOL}
     assert names.data_type == expected[type(classes[0])]
     assert [node.op_type for node in nodes] == ["ArgMax", "Gather"]
+
+
+def test_truth_values_are_spelt_as_in_json() -> None:
+    schema = Schema(inputs=(), outputs=Outputs(target="y", task="binary", classes=(False, True)))
+    rows = Groups(*(np.empty((3, 0), dtype=kind) for kind in (np.float32, object, np.int64)))
+    answers = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]], dtype=np.float32)
+    assert reference.build(schema, rows, answers, calibration={}, metrics={}).prediction.names == ("false", "true")
 
 
 def test_a_bundle_is_exported_verified_and_loaded(tmp_path: Path) -> None:

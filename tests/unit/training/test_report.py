@@ -156,7 +156,7 @@ def test_the_page_says_what_there_is_to_say(tmp_path: Path) -> None:
     text = Markup(page.write(tmp_path, CONTENTS["regression"]()).read_text()).text
     for expected in (
         "2026-03-04 15:30 UTC", "70,000 train, 150 validation, 300 test", "price", "k$", "17 … 90", "false, true",
-        "identifier: a different value", "2 rows without a target", "batch_size: 256", "12,346 rows/s", "15 s",
+        "identifier: a different value", "2 rows without a target", "one_hot_limit: 9", "12,346 rows/s", "15 s",
     ):  # fmt: skip
         assert expected in text, expected
     for name in ("mae", "rmse", "r2"):

@@ -80,6 +80,14 @@ def test_arrays_without_parts(tmp_path: Path) -> None:
             "one width",
         ),
         ({"X": np.ones((2, 1)), "y": np.array([0, 2]), "classes": np.array(["a", "b"])}, "places in `classes`"),
+        ({"X_train": np.array(1.0), "y_train": np.array(1.0)}, "a row for each example"),
+        ({"X_train": np.ones((2, 1)), "y_train": np.array(1.0)}, "a row for each example"),
+        (
+            {"X_train": np.ones((2, 1)), "y_train": np.ones(2), "X_test": np.ones((2, 1)), "y_test": np.ones((2, 1))},
+            "cannot be put together",
+        ),
+        ({"X": np.ones((2, 1)), "y": np.array([0, 1]), "classes": np.array("a")}, "classes: expected one dimension"),
+        ({"X": np.ones((2, 1)) * 1j, "y": np.ones(2)}, "X: expected numbers.*complex128"),
         ({"X": np.ones((0, 1)), "y": np.ones(0)}, "no rows"),
     ],
 )

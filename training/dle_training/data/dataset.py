@@ -79,7 +79,7 @@ def load(config: RunConfig) -> Dataset:
         strata = Strata(target.class_index(goal.values[goal.known], goal.outputs.classes), goal.outputs.classes)
     parts = split.make(table, np.flatnonzero(goal.known), by.name, config.split, config.seed, strata)
 
-    draft = Schema(inputs=inputs.fields, outputs=goal.outputs, na_values=na_values)
+    draft = Schema(inputs=inputs.fields, outputs=goal.outputs, na_values=na_values, delimiter=config.data.delimiter)
     groups = _grouped(table, draft, goal.known)
     schema, empty, rare = observed.complete(draft, groups.take(parts.train), config.preprocessing.max_categories)
     dropped = inputs.dropped | empty

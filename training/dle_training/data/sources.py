@@ -52,11 +52,6 @@ def read(source: str, *, delimiter: str | None = None) -> Source:
     return Source(str(path.absolute()), table, integrity.digest(path), target)
 
 
-def absolute(source: str) -> str:
-    """The same source, named so that it is found from any folder."""
-    return source if source.startswith(SKLEARN) else str(Path(source).expanduser().resolve())
-
-
 def default_name(source: str) -> str:
     """What a run of `source` is called: the file's stem, or the name of the bundled table."""
     if source.startswith(SKLEARN):
@@ -88,7 +83,7 @@ def _npz(path: Path) -> tuple[pa.Table, str | None]:
     names = arrays.pop("classes", None) if "y" in arrays or "y_train" in arrays else None
     if "X_train" in arrays:
         arrays = _joined(path, arrays)
-    if names is not None:
+    if names is not None and "y" in arrays:
         arrays["y"] = _named(path, arrays["y"], names)
     table = tables.from_arrays(path, arrays)
     if not len(table):
@@ -101,16 +96,23 @@ def _joined(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> dict[str, npt.ND
     expected = [f"{stem}_{part}" for part in parts for stem in ("X", "y")]
     if sorted(expected) != sorted(arrays):
         raise InputError(f"{path}: expected the arrays {', '.join(expected)}, found {', '.join(sorted(arrays))}")
+    shown = {name: arrays[name].shape for name in expected}
+    if not all(shown.values()):
+        raise InputError(f"{path}: expected arrays with a row for each example, found {shown}")
     rows = {part: (len(arrays[f"X_{part}"]), len(arrays[f"y_{part}"])) for part in parts}
     shapes = {part: arrays[f"X_{part}"].shape[1:] for part in parts}
     if any(features != labels for features, labels in rows.values()) or len(set(shapes.values())) > 1:
-        shown = {name: arrays[name].shape for name in expected}
         raise InputError(f"{path}: expected X and y of one length in each part and one width, found {shown}")
-    joined = {stem: np.concatenate([arrays[f"{stem}_{part}"] for part in parts]) for stem in ("X", "y")}
+    try:
+        joined = {stem: np.concatenate([arrays[f"{stem}_{part}"] for part in parts]) for stem in ("X", "y")}
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: X and y of the parts cannot be put together: {error}") from error
     return {**joined, "split": np.repeat(parts, [rows[part][0] for part in parts])}
 
 
 def _named(path: Path, codes: npt.NDArray[Any], names: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if names.ndim != 1:
+        raise InputError(f"{path}: classes: expected one dimension, found shape {names.shape}")
     if not (codes.dtype.kind in "iu" and codes.size and 0 <= codes.min() <= codes.max() < len(names)):
         raise InputError(f"{path}: expected y to be whole numbers from 0 to {len(names) - 1}, places in `classes`")
     named: npt.NDArray[Any] = names[codes]

@@ -31,7 +31,7 @@ def write(
     outputs = schema.outputs
     summary = {
         "Task": f"{outputs.task}, predicts `{outputs.target}`",
-        "Classes": ", ".join(f"`{label}`" for label in outputs.classes or ()),
+        "Classes": ", ".join(f"`{name}`" for name in outputs.class_names),
         "Version": str(manifest.version),
         "Created": manifest.created,
         "Training rows": f"{reference.rows:,}",

@@ -22,18 +22,18 @@ def build(
     metrics: Mapping[str, Mapping[str, float]],
 ) -> Reference:
     """Bins of `training` rows and of `predicted`: validation probabilities (N, K) or values (N,)."""
-    classes = schema.outputs.classes
+    names = schema.outputs.class_names
     return Reference(
         rows=len(training),
         features=feature_bins(training, schema),
         prediction_rows=len(predicted),
-        prediction=number_bins(predicted) if classes is None else _class_bins(predicted, [str(c) for c in classes]),
+        prediction=_class_bins(predicted, names) if names else number_bins(predicted),
         calibration=dict(calibration),
         metrics={part: dict(scores) for part, scores in metrics.items()},
     )
 
 
-def _class_bins(probabilities: npt.NDArray[np.float32], classes: list[str]) -> Bins:
+def _class_bins(probabilities: npt.NDArray[np.float32], classes: tuple[str, ...]) -> Bins:
     """A bin for each predicted class; beyond the 29 most frequent they share `other`."""
     counts = np.bincount(probabilities.argmax(axis=1), minlength=len(classes))
     ranked = np.argsort(-counts, kind="stable")
