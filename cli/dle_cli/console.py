@@ -36,7 +36,7 @@ class Console:
             typer.echo(line)
 
     def table(self, title: str, rows: Iterable[Iterable[object]], columns: Iterable[str] = ()) -> None:
-        """A table; without `columns` it has no header, and its first column is emphasised."""
+        """A table; without `columns` it has no header, and its first column is emphasised. No text is markup."""
         if self.silent:
             return
         from rich import box
@@ -45,16 +45,20 @@ class Console:
         from rich.text import Text
 
         headers = list(columns)
-        table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-        table.show_header = bool(headers)
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=bool(headers))
         body = [[str(cell) for cell in row] for row in rows]
         for index in range(len(headers) or max((len(row) for row in body), default=0)):
-            table.add_column(headers[index] if headers else "", overflow="fold", style="bold" if not index else None)
+            header = Text(headers[index] if headers else "")
+            table.add_column(header, overflow="fold", style="bold" if not index else None)
         for row in body:
             table.add_row(*(Text(cell) for cell in row))
         # a pipe or a file has no width of its own
         terminal = Terminal(width=None if sys.stdout.isatty() else 120, soft_wrap=False)
-        terminal.print(table)
+        with terminal.capture() as captured:
+            terminal.print(Text(title, style="bold"), soft_wrap=True)
+            terminal.print(table)
+        for line in captured.get().split("\n")[:-1]:
+            typer.echo(line.rstrip())
 
     def document(self, content: Mapping[str, Any]) -> None:
         """The one JSON document of `--json`."""
@@ -65,6 +69,11 @@ class Console:
         """What to type next."""
         for index, command in enumerate(commands):
             self.say(f"{'Next:' if not index else '     '} {command}")
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 row`, `3,096 rows`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def run(app: typer.Typer) -> None:

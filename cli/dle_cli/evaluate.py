@@ -31,7 +31,7 @@ def evaluate(
     evaluation = measure(folder, data)
     speaker.document(msgspec.to_builtins(evaluation))
     speaker.table(
-        f"{'Test part' if data is None else data}: {evaluation.rows:,} rows",
+        f"{'Test part' if data is None else data}: {console.counted(evaluation.rows, 'row')}",
         [(name, "–" if score is None else f"{score:.4g}") for name, score in evaluation.test.items()],
     )
     if evaluation.confusion_matrix is not None:

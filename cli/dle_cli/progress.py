@@ -9,10 +9,13 @@ from collections.abc import Sequence
 
 from rich.console import Console as Terminal
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 from dle_training.listeners import EpochRecord, Listener, Plan  # noqa: TID253 (see above)
 
 PLAIN_SECONDS = 10.0
+WIDE = 100
+"""Columns of a terminal that has room for everything."""
 
 
 class TrainingProgress(Listener):
@@ -21,13 +24,14 @@ class TrainingProgress(Listener):
     def __init__(self) -> None:
         self._terminal = Terminal(stderr=True)
         self._bar = Progress(
-            TextColumn("[bold]epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            # only the bar may wrap, so that it is the first to yield on a narrow terminal
+            TextColumn("[bold]epoch {task.fields[epoch]}/{task.fields[epochs]}", table_column=Column(no_wrap=True)),
             BarColumn(bar_width=24),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[scores]}"),
-            TextColumn("[cyan]{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
+            TaskProgressColumn(table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[scores]}", table_column=Column(no_wrap=True)),
+            TextColumn("[cyan]{task.fields[rate]}", table_column=Column(no_wrap=True)),
+            *([TimeElapsedColumn(table_column=Column(no_wrap=True))] if self._terminal.width >= WIDE else []),
+            TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True)),
             console=self._terminal,
             transient=True,
             disable=not sys.stderr.isatty(),
@@ -50,11 +54,9 @@ class TrainingProgress(Listener):
 
     def on_epoch(self, history: Sequence[EpochRecord], best_epoch: int) -> None:
         record = history[-1]
-        scores = (
-            f"loss {record.train_loss:.4f}, validation {record.validation_loss:.4f}, "
-            f"{self._plan.metric.name} {record.metric:.4f} (best in epoch {best_epoch})"
-        )
-        rate, left = f"{record.rows_per_second:,.0f} rows/s", self._left(record.epoch)
+        wide = self._bar.disable or self._terminal.width >= WIDE
+        scores = scores_text(record, self._plan.metric.name, best_epoch, wide=wide)
+        rate, left = rate_text(record.rows_per_second), self._left(record.epoch)
         if not self._bar.disable:
             self._bar.update(self._task, scores=scores, rate=rate, left=left)
         elif time.monotonic() - self._said >= PLAIN_SECONDS:
@@ -67,4 +69,32 @@ class TrainingProgress(Listener):
     def _left(self, epoch: int) -> str:
         done = epoch * self._plan.steps - self._before
         seconds = (time.monotonic() - self._begun) / done * (self._plan.epochs - epoch) * self._plan.steps
-        return f"at most {seconds:.0f} s left"
+        return f"left ≤ {duration_text(seconds)}"
+
+
+def scores_text(record: EpochRecord, metric: str, best_epoch: int, *, wide: bool) -> str:
+    """Losses, the metric when it is another number than the loss, and the best epoch where there is room for it."""
+    train, validation, score = (f"{value:.3f}" for value in (record.train_loss, record.validation_loss, record.metric))
+    shown = [f"loss {train}", f"val {validation}"]
+    repeated = metric == "log_loss" and score == validation
+    if not repeated:
+        shown.append(f"{metric} {score}")
+    if repeated or wide:
+        shown.append(f"best {best_epoch}")
+    return " · ".join(shown)
+
+
+def rate_text(rows: float) -> str:
+    """`950 rows/s`, `31k rows/s`, `1.2M rows/s`."""
+    if rows >= 999_500:
+        return f"{rows / 1e6:.1f}M rows/s"
+    return f"{rows / 1000:.0f}k rows/s" if rows >= 9_999.5 else f"{rows:.0f} rows/s"
+
+
+def duration_text(seconds: float) -> str:
+    """`27 s`, `4:05`, `1:02:03`."""
+    whole = round(seconds)
+    if whole < 100:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes}:{rest:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

@@ -1,6 +1,7 @@
 """`dle-serve`: bundles as an HTTP service."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,7 +11,10 @@ from dle_cli import console
 from dle_cli.console import Console
 
 if TYPE_CHECKING:
-    from dle_serving.launcher import Ready
+    from dle_serving.launcher import LoadedModel, Ready
+
+SHOWN_CHARACTERS = 300
+"""A longer example goes into a file."""
 
 app = console.application("Serve exported models.")
 
@@ -59,14 +63,36 @@ def _show(speaker: Console, ready: "Ready", bundles: list[Path]) -> None:
             ],
         }
     )
-    speaker.next(f"curl -s {ready.url}/predict -H 'content-type: application/json' -d '{_example(bundles[0])}'")
+    if not speaker.silent:
+        speaker.next(_request(ready, bundles))
 
 
-def _example(bundle: Path) -> str:
-    """A short request body in the words of the bundle's schema: its first inputs."""
-    schema = json.loads((bundle / "schema.json").read_bytes()) if (bundle / "schema.json").is_file() else {"inputs": []}
-    shown = [f"{json.dumps(field['name'])}:{json.dumps(field.get('example'))}" for field in schema["inputs"][:2]]
-    return f'{{"rows":[{{{",".join(shown)}{", …" if len(schema["inputs"]) > 2 else ""}}}]}}'
+def _request(ready: "Ready", bundles: list[Path]) -> str:
+    """A command that asks for a prediction of the first model's example row, and works as typed."""
+    from dle_bundle.files import write_atomic
+
+    body = _example(bundles, ready.models[0])
+    if len(body) > SHOWN_CHARACTERS:
+        file = ready.home / "example.json"
+        write_atomic(file, body + "\n")
+        body = f"@{file}"
+    url = shlex.quote(f"{ready.url}/predict")
+    return f"curl -s {url} -H 'content-type: application/json' -d {shlex.quote(body)}"
+
+
+def _example(places: list[Path], model: "LoadedModel") -> str:
+    """The request body with the example row of `model`, whose bundle is one of `places` or directly inside one."""
+    from dle_bundle import bundle, manifest, schema
+
+    for place in places:
+        for path in (place / bundle.MANIFEST, *sorted(place.glob(f"*/{bundle.MANIFEST}"))):
+            if not path.is_file() or path.parent.name.startswith("."):
+                continue
+            described = manifest.load(path)
+            if (described.name, described.version) == (model.model, model.version):
+                inputs = schema.load(path.parent / bundle.SCHEMA).inputs
+                return json.dumps({"rows": [{field.name: field.example for field in inputs}]}, ensure_ascii=False)
+    return '{"rows":[{}]}'
 
 
 def main() -> None:

@@ -1,0 +1,23 @@
+import pytest
+
+from dle_cli.console import Console, counted
+
+
+def test_titles_headers_and_cells_are_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
+    Console(json=False, quiet=False).table("[/red] all", [("[bold]a", "[/b]")], ("[/red]", "[bold]nein"))
+    printed = capsys.readouterr().out
+    assert all(text in printed for text in ("[/red] all\n", "[bold]a", "[/b]", "[/red]   ", "[bold]nein"))
+
+
+def test_a_title_wider_than_its_table_is_one_line_and_no_line_ends_in_blanks(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    title = "Test part: 3,096 rows" * 10
+    Console(json=False, quiet=False).table(title, [("r2", "0.5"), ("a", "1")])
+    lines = capsys.readouterr().out.split("\n")
+    assert lines[0] == title
+    assert lines == [line.rstrip() for line in lines]
+
+
+def test_counts_agree_with_their_noun() -> None:
+    assert [counted(count, "row") for count in (0, 1, 3096)] == ["0 rows", "1 row", "3,096 rows"]

@@ -1,0 +1,46 @@
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console as Terminal
+
+from dle_cli import progress
+from dle_cli.progress import TrainingProgress, duration_text, rate_text
+from dle_training.listeners import EpochRecord, Plan
+from dle_training.metrics import METRICS
+
+RECORD = EpochRecord(
+    epoch=12, train_loss=0.3581, validation_loss=0.3021, metric=0.3021, lr=1e-3, seconds=1.0, rows_per_second=31234.0
+)
+
+
+@pytest.mark.parametrize("width", [80, 90, 100])
+@pytest.mark.parametrize("metric", ["log_loss", "roc_auc"])
+def test_nothing_but_the_bar_yields_on_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, width: int, metric: str
+) -> None:
+    written = io.StringIO()
+
+    def terminal(**_: Any) -> Terminal:
+        return Terminal(file=written, width=width, force_terminal=True, color_system=None)
+
+    monkeypatch.setattr(progress, "Terminal", terminal)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    shown = TrainingProgress()
+    shown.on_start(Plan(epochs=300, steps=10, rows=1000, metric=METRICS[metric], history=()))
+    shown.on_step(12, 10)
+    shown.on_epoch([RECORD], 9)
+    shown._bar.refresh()
+    shown.on_end()
+    printed = written.getvalue()
+    for text in ("epoch 12/300", "4%", "loss 0.358 · val 0.302", "31k rows/s", "left ≤ "):
+        assert text in printed
+    assert ("roc_auc 0.302" in printed) == (metric == "roc_auc")
+    assert ("best 9" in printed) == (metric == "log_loss" or width == 100)
+    assert "log_loss" not in printed
+    assert "…" not in printed
+
+
+def test_rates_and_durations_are_short() -> None:
+    assert [rate_text(rows) for rows in (950, 31234, 1.23e6)] == ["950 rows/s", "31k rows/s", "1.2M rows/s"]
+    assert [duration_text(seconds) for seconds in (27.2, 245, 3723)] == ["27 s", "4:05", "1:02:03"]

@@ -1,0 +1,43 @@
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+from tests import bundles
+
+from dle_bundle.schema import Field, Outputs, Schema
+from dle_cli.serve import _request
+from dle_serving.launcher import LoadedModel, Ready
+
+QUOTED = Schema(
+    inputs=(Field(name="it's", kind="categorical", required=True, categories=("$a b",), example="$a b"),),
+    outputs=Outputs(target="y", task="regression"),
+)
+
+
+def ready(home: Path, name: str, version: int = 1) -> Ready:
+    return Ready("http://127.0.0.1:3000", (LoadedModel(name, version, "regression", "cpu"),), 1, home)
+
+
+def body(command: str) -> str:
+    words = shlex.split(command)
+    assert words[:3] == ["curl", "-s", "http://127.0.0.1:3000/predict"]
+    return words[-1]
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_the_next_command_asks_the_first_model_for_its_whole_example(tmp_path: Path, inside: bool) -> None:
+    bundles.write(tmp_path / "all" / "a", bundles.PRICE, name="quoted", version=1)
+    folder = bundles.write(tmp_path / "all" / "b", QUOTED, name="quoted", version=2)
+    command = _request(ready(tmp_path, "quoted", 2), [tmp_path / "all" if inside else folder])
+    assert json.loads(body(command)) == {"rows": [{"it's": "$a b"}]}
+
+
+def test_a_long_example_is_in_a_file(tmp_path: Path) -> None:
+    fields = tuple(Field(name=f"größe {index}", kind="numeric", required=True, example=0.5) for index in range(40))
+    wide = Schema(inputs=fields, outputs=Outputs(target="y", task="regression"))
+    folder = bundles.write(tmp_path / "wide", wide, name="wide")
+    home = tmp_path / "a home"
+    named = body(_request(ready(home, "wide"), [folder]))
+    assert named == f"@{home / 'example.json'}"
+    assert json.loads(Path(named[1:]).read_bytes()) == {"rows": [{field.name: 0.5 for field in fields}]}
