@@ -4,10 +4,11 @@ A well-formed body is decoded by a msgspec decoder built from the schema, straig
 fails, or a required value turns out to be missing, is the body read again by the slow walk that finds all faults.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
+from typing import Any, Literal, NotRequired, Protocol, TypedDict
 
 import msgspec
 import numpy as np
@@ -17,6 +18,9 @@ from dle_bundle.errors import InputError
 from dle_bundle.groups import MISSING_TIME, Groups
 from dle_bundle.row_faults import FaultFinder
 from dle_bundle.schema import Field, Schema
+
+_UNFIT = re.compile(r'["\\\x00-\x1f]')
+"""What no name of a msgspec struct's field may hold."""
 
 _JSON_TYPES: dict[str, Any] = {"numeric": float, "boolean": bool, "datetime": str}
 
@@ -55,21 +59,11 @@ class RowDecoder:
         self._most_rows = most_rows
         self._finder = FaultFinder(schema)
         self._categories = [_Categories(field, frozenset(schema.na_values)) for field in schema.categorical]
-        # attributes are f0, f1, … and renamed, since a column's name need not be an identifier
-        slots = {field.name: f"f{index}" for index, field in enumerate(schema.inputs)}
-        row = msgspec.defstruct(
-            "Row",
-            [(slots[field.name], _json_type(field), *(() if field.required else (None,))) for field in schema.inputs],
-            rename={slot: name for name, slot in slots.items()},
-            forbid_unknown_fields=True,
-            kw_only=True,
-            gc=False,
-        )
-        body = msgspec.defstruct("Body", [("rows", list[row])], forbid_unknown_fields=True, gc=False)  # type: ignore[valid-type]
-        self._decoder = msgspec.json.Decoder(body)
-        self._numeric = _getter([slots[field.name] for field in schema.numeric])
-        self._categorical = _getter([slots[field.name] for field in schema.categorical])
-        self._datetime = _getter([slots[field.name] for field in schema.datetime])
+        reader = _DictReader if any(_UNFIT.search(field.name) for field in schema.inputs) else _StructReader
+        self._reader: _Reader = reader(schema)
+        self._numeric = self._reader.getter(schema.numeric)
+        self._categorical = self._reader.getter(schema.categorical)
+        self._datetime = self._reader.getter(schema.datetime)
         self._sentinels = frozenset(decode.missing_numbers(schema.na_values))
 
     def decode(self, body: bytes) -> Groups:
@@ -79,7 +73,7 @@ class RowDecoder:
     def rows(self, body: bytes) -> Rows:
         """The rows in `body`, valid and in order; raises RowFaults with every fault of every row."""
         try:
-            return self._checked(self._decoder.decode(body).rows)  # type: ignore[attr-defined]
+            return self._checked(self._reader.read(body))
         except TooManyRows:
             raise
         except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
@@ -168,8 +162,70 @@ def _joined(parts: Sequence[Rows]) -> Rows:
     )
 
 
-def _getter(slots: list[str]) -> Any:
-    """A function from a row to the tuple of its values in these slots."""
-    if len(slots) > 1:
-        return attrgetter(*slots)
-    return (lambda row: (getattr(row, slots[0]),)) if slots else (lambda row: ())
+class _Reader(Protocol):
+    """Reads bodies to rows of values of the right types; ValueError (msgspec's) when one does not fit."""
+
+    def read(self, body: bytes) -> list[Any]: ...
+
+    def getter(self, fields: Sequence[Field]) -> Any:
+        """A function from a row to the tuple of its values of these fields."""
+
+
+class _StructReader:
+    """Rows as structs: the quick way."""
+
+    def __init__(self, schema: Schema) -> None:
+        # attributes are f0, f1, … and renamed, since a column's name need not be an identifier
+        self._slots = {field.name: f"f{index}" for index, field in enumerate(schema.inputs)}
+        row = msgspec.defstruct(
+            "Row",
+            [
+                (self._slots[field.name], _json_type(field), *(() if field.required else (None,)))
+                for field in schema.inputs
+            ],
+            rename={slot: name for name, slot in self._slots.items()},
+            forbid_unknown_fields=True,
+            kw_only=True,
+            gc=False,
+        )
+        self._decoder = _body_decoder(row)
+
+    def read(self, body: bytes) -> list[Any]:
+        rows: list[Any] = self._decoder.decode(body).rows
+        return rows
+
+    def getter(self, fields: Sequence[Field]) -> Any:
+        slots = [self._slots[field.name] for field in fields]
+        if len(slots) > 1:
+            return attrgetter(*slots)
+        return (lambda row: (getattr(row, slots[0]),)) if slots else (lambda row: ())
+
+
+class _DictReader:
+    """Rows as dicts, for names that no struct takes; in two passes, since typed dicts let unknown names through."""
+
+    def __init__(self, schema: Schema) -> None:
+        types = {field.name: _json_type(field) for field in schema.inputs}
+        row = TypedDict(  # type: ignore[misc]
+            "Row",
+            {
+                field.name: types[field.name] if field.required else NotRequired[types[field.name]]
+                for field in schema.inputs
+            },
+        )
+        self._decoder = _body_decoder(row)
+        self._names = _body_decoder(dict[Literal[tuple(types)], msgspec.Raw])  # type: ignore[misc]
+
+    def read(self, body: bytes) -> list[Any]:
+        self._names.decode(body)
+        rows: list[Any] = self._decoder.decode(body).rows
+        return rows
+
+    def getter(self, fields: Sequence[Field]) -> Any:
+        names = [field.name for field in fields]
+        return lambda row: tuple([row.get(name) for name in names])
+
+
+def _body_decoder(row: Any) -> msgspec.json.Decoder[Any]:
+    body = msgspec.defstruct("Body", [("rows", list[row])], forbid_unknown_fields=True, gc=False)
+    return msgspec.json.Decoder(body)

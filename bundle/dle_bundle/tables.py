@@ -6,8 +6,10 @@ Delimited text keeps every value as the text that stands in the file; what it me
 
 import csv
 import gzip
+import io
 import re
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +26,19 @@ from dle_bundle.errors import InputError
 TEXT_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz")
 SUFFIXES = (*TEXT_SUFFIXES, ".parquet", ".npy", ".npz")
 _BLOCK = 8 << 20
+# RuntimeError: a zip file that is encrypted or compressed in a way unknown here
+_DAMAGED = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    AttributeError,
+    RuntimeError,
+    TypeError,
+    SyntaxError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def suffix(path: Path) -> str:
@@ -72,7 +87,7 @@ def _parts(path: Path, kind: str, delimiter: str | None, rows: int) -> Iterator[
             yield from _text(path, kind, delimiter, rows)
     except InputError:
         raise
-    except (pa.ArrowException, OSError, EOFError, ValueError, KeyError) as error:
+    except (pa.ArrowException, OSError, EOFError, ValueError, KeyError, zlib.error) as error:
         raise InputError(f"{path}: not readable as {kind}: {error}") from error
 
 
@@ -88,11 +103,12 @@ def load_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     kind = _kind_of_file(path)
     try:
         if kind == ".npz":
-            with np.load(path, allow_pickle=False) as file:
+            # opened here, since NumPy leaves a damaged file open
+            with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
         whole = np.load(path, allow_pickle=False)
         return {name: whole[name] for name in whole.dtype.names} if whole.dtype.names else {"X": whole}
-    except (OSError, EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         reason = "no NumPy array file, or one of objects" if "pickle" in str(error) else error
         raise InputError(f"{path}: not readable as {kind}: {reason}") from error
 
@@ -107,16 +123,23 @@ def from_arrays(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> pa.Table:
         if array.ndim not in (1, 2):
             raise InputError(f"{path}: {name}: expected one or two dimensions, found shape {array.shape}")
         if array.ndim == 1:
-            columns.append((name, _column(array)))
+            columns.append((name, _column(path, name, array)))
         else:
             stem = "x" if name == "X" else name
-            columns += ((f"{stem}{index}", _column(array[:, index])) for index in range(array.shape[1]))
+            columns += ((f"{stem}{index}", _column(path, name, array[:, index])) for index in range(array.shape[1]))
     _check_names(path, [name for name, _ in columns])
     return pa.table(dict(columns))
 
 
-def _column(array: npt.NDArray[Any]) -> pa.Array:
-    return pa.array(array.astype(str) if array.dtype.kind == "S" else array)
+def _column(path: Path, name: str, array: npt.NDArray[Any]) -> pa.Array:
+    try:
+        # Arrow takes the byte order of this machine only
+        native = array.astype(str if array.dtype.kind == "S" else array.dtype.newbyteorder("="), copy=False)
+        return pa.array(native)
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise InputError(
+            f"{path}: {name}: expected numbers, truth values, dates or text, found {array.dtype} values: {error}"
+        ) from error
 
 
 def _text(path: Path, kind: str, delimiter: str | None, rows: int) -> Iterator[pa.Table]:
@@ -124,7 +147,9 @@ def _text(path: Path, kind: str, delimiter: str | None, rows: int) -> Iterator[p
     separator = delimiter or (
         _sniff(path, sample) if kind.startswith(".txt") else "\t" if kind.startswith(".tsv") else ","
     )
-    header = next(csv.reader([sample.splitlines()[0]], delimiter=separator), [])
+    header, lines = _header(path, kind, sample, separator)
+    if delimiter is None and not kind.startswith(".txt"):
+        _check_separator(path, header)
     # pandas writes its index under an empty name
     names = [name.strip() or f"unnamed_{position}" for position, name in enumerate(header, start=1)]
     _check_names(path, names)
@@ -133,7 +158,9 @@ def _text(path: Path, kind: str, delimiter: str | None, rows: int) -> Iterator[p
             # told outright, since a guess by the suffix would miss .GZ
             pa.input_stream(path, compression="gzip" if kind.endswith(".gz") else None),
             # row numbers in error messages need the single-threaded parser
-            read_options=pyarrow.csv.ReadOptions(column_names=names, skip_rows=1, block_size=_BLOCK, use_threads=False),
+            read_options=pyarrow.csv.ReadOptions(
+                column_names=names, skip_rows=lines, block_size=_BLOCK, use_threads=False
+            ),
             parse_options=pyarrow.csv.ParseOptions(delimiter=separator, newlines_in_values=True),
             convert_options=pyarrow.csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.large_string()),
@@ -160,7 +187,8 @@ def _sample(path: Path, kind: str) -> str:
     except UnicodeDecodeError as error:
         line = head.count(b"\n", 0, error.start) + 1
         raise InputError(
-            f"{path}: not readable as {kind}: line {line}: expected UTF-8 text, found byte {head[error.start]:#04x}"
+            f"{path}: not readable as {kind}: line {line}: expected UTF-8 text, found byte {head[error.start]:#04x};"
+            " convert it, for instance with iconv -f latin1 -t utf-8"
         ) from error
     if "\0" in text:
         raise InputError(
@@ -169,9 +197,28 @@ def _sample(path: Path, kind: str) -> str:
     return text
 
 
+def _header(path: Path, kind: str, sample: str, separator: str) -> tuple[list[str], int]:
+    """The first row that is not empty, and the lines to its end (a quoted name may hold line breaks)."""
+    reader = csv.reader(io.StringIO(sample, newline=""), delimiter=separator)
+    try:
+        header = next((row for row in reader if len(row) > 1 or (row and row[0].strip())), [])
+    except csv.Error as error:
+        raise InputError(f"{path}: not readable as {kind}: the header, to line {reader.line_num}: {error}") from error
+    return header, reader.line_num
+
+
+def _check_separator(path: Path, header: list[str]) -> None:
+    """InputError when the header is one name that looks like several."""
+    found = next((mark for mark in ";\t|" if len(header) == 1 and mark in header[0]), None)
+    if found:
+        raise InputError(
+            f"{path}: the header is one column, {header[0]!r:.80}: is the separator {found!r}? Set data.delimiter"
+        )
+
+
 def _sniff(path: Path, sample: str) -> str:
     try:
-        return csv.Sniffer().sniff("\n".join(sample.splitlines()[:50]), delimiters=",;\t| ").delimiter
+        return csv.Sniffer().sniff("\n".join(sample.lstrip("\r\n").splitlines()[:50]), delimiters=",;\t| ").delimiter
     except csv.Error as error:
         raise InputError(f"{path}: no delimiter found; name it with data.delimiter") from error
 

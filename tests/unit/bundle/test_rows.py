@@ -1,5 +1,9 @@
 """JSON bodies: groups when they fit the schema, every fault of every row when they do not."""
 
+import json
+from typing import Any
+
+import msgspec
 import numpy as np
 import pytest
 
@@ -94,3 +98,66 @@ def test_a_required_date_that_is_spelt_missing_is_a_fault() -> None:
     schema = Schema(inputs=(Field(name="t", kind="datetime", required=True),), outputs=SCHEMA.outputs)
     with pytest.raises(RowFaults, match="row 0, 't': a value is required"):
         RowDecoder(schema).decode(b'{"rows": [{"t": "null"}]}')
+
+
+PLAIN: dict[str, Any] = {"age": 39, "work class": "Private"}
+
+
+@pytest.mark.parametrize("odd", ['a"ge', "a\\ge", "a\nge", "a\tge"])
+@pytest.mark.parametrize(
+    "row",
+    [
+        json.dumps(row)
+        for row in (
+            PLAIN,
+            {**PLAIN, "code": 2, "member": True, "since": "02.01.1970", "income": None},
+            {**PLAIN, "age": 10**400},
+            {**PLAIN, "age": 10**30},
+            {**PLAIN, "age": 1.5, "code": 1.0},
+            {**PLAIN, "age": None},
+            {**PLAIN, "age": "1"},
+            {**PLAIN, "age": True},
+            {**PLAIN, "member": 1, "code": 10**25},
+            {**PLAIN, "incom": 1},
+            {**PLAIN, "f0": 1},
+            {**PLAIN, "since": "soon"},
+            {"work class": "Private"},
+            {"age": 1, "work class": "?"},
+            {},
+        )
+    ]
+    + [
+        "[]",
+        '{"age": 1, "age": 2, "work class": "a"}',
+        '{"age": "x", "age": 2, "work class": "a"}',
+        '{"age": 1, "work class": "a", "code": 1.5}',
+        '{"age": NaN, "work class": "a"}',
+        '{"age": 1e999, "work class": "a"}',
+        '{"age": 1, "work class": "\\ud800"}',
+        '{"age": 1, "work class": "a"',
+    ],
+)
+def test_names_that_no_struct_takes_are_served_alike(odd: str, row: str) -> None:
+    inputs = tuple(
+        msgspec.structs.replace(field, name=odd) if field.name == "age" else field for field in SCHEMA.inputs
+    )
+    other = RowDecoder(msgspec.structs.replace(SCHEMA, inputs=inputs))
+    body = f'{{"rows": [{json.dumps(PLAIN)}, {row}]}}'
+    assert outcome(other, body.replace('"age"', json.dumps(odd)), odd) == outcome(DECODER, body, "age")
+
+
+def outcome(decoder: RowDecoder, body: str, name: str) -> object:
+    try:
+        groups = decoder.decode(body.encode())
+    except RowFaults as raised:
+        # the text of broken JSON tells the place in it, which the name moves
+        return [
+            (
+                fault.row,
+                "AGE" if fault.field == name else fault.field,
+                fault.code,
+                fault.code != "json" and fault.message,
+            )
+            for fault in raised.faults
+        ]
+    return repr((groups.numeric.tolist(), groups.categorical.tolist(), groups.datetime.tolist()))

@@ -24,8 +24,10 @@ def written(folder: Path, name: str, content: bytes) -> Path:
         ("t.csv", b"a, b\n1,x\n2,y\n"),
         ("t.csv", b"\xef\xbb\xbfa,b\r\n1,x\r\n\r\n2,y\r\n"),
         ("t.csv", b'"a","b"\n"1","x"\n"2",y'),
-        ("t.CSV.GZ", gzip.compress(b"a,b\n1,x\n2,y\n")),
+        ("t.CSV.GZ", gzip.compress(b"a,b\n1,x\n2,y\n", mtime=0)),
         ("t.tsv", b"a\tb\n1\tx\n2\ty\n"),
+        ("t.csv", b"\n\r\n  \na,b\n1,x\n2,y\n"),
+        ("t.txt", b"\n\na;b\n1;x\n2;y\n"),
         ("t.txt", b"a;b\n1;x\n2;y\n"),
         ("t.txt", b"a|b\n1|x\n2|y\n"),
     ],
@@ -71,6 +73,12 @@ def test_arrays_become_columns(tmp_path: Path) -> None:
         ("t.csv", b"a,a\n1,2\n", "'a' stands 2 times"),
         ("t.csv", b"a,b\n1,2\n3\n", "not readable as .csv: line 3: Expected 2 columns, got 1"),
         ("t.csv", b"a,b\n1,\xe9\n", "line 2: expected UTF-8 text, found byte 0xe9"),
+        ("t.csv", b"\xe9\n1\n", "convert it, for instance with iconv -f latin1 -t utf-8"),
+        ("t.csv", b"a;b\n1;2\n", "'a;b': is the separator ';'? Set data.delimiter"),
+        ("t.csv", b"a\tb\n1\t2\n", r"is the separator '\t'? Set data.delimiter"),
+        ("t.tsv", b"a|b\n1|2\n", "is the separator '|'? Set data.delimiter"),
+        ("t.csv", b"\n\na,b\n1,2\n3\n", "line 5: Expected 2 columns, got 1"),
+        ("t.csv", b'"a,b\n' + b"1,2\n" * 50_000, "field larger than field limit"),
         ("t.csv", b"a,b\n1,\x00\n", "line 2: binary data"),
         ("t.csv.gz", b"plain", "not readable as .csv.gz"),
         ("t.parquet", b"plain", "not readable as .parquet"),
@@ -110,4 +118,43 @@ def test_no_such_file_and_folders(tmp_path: Path) -> None:
 def test_arrays_of_different_lengths(tmp_path: Path) -> None:
     np.savez(tmp_path / "t.npz", X=np.eye(2), y=np.arange(3))
     with pytest.raises(InputError, match="expected arrays of one length"):
+        tables.read(tmp_path / "t.npz")
+
+
+def test_a_header_name_may_hold_a_line_break(tmp_path: Path) -> None:
+    path = written(tmp_path, "t.csv", b'"a\nb","c ""d"""\n1,2\n')
+    assert tables.read(path).to_pydict() == {"a\nb": ["1"], 'c "d"': ["2"]}
+    with pytest.raises(InputError, match="line 4: Expected 2"):
+        tables.read(written(tmp_path, "t.csv", b'"a\nb",c\n1,2\n3\n'))
+
+
+def test_one_column_may_hold_a_separator_when_one_is_given(tmp_path: Path) -> None:
+    assert tables.read(written(tmp_path, "t.csv", b"a;b\n1\n"), delimiter=",").column_names == ["a;b"]
+
+
+def test_damaged_compression(tmp_path: Path) -> None:
+    """Each byte in turn: refused, or read, and never anything else."""
+    whole = gzip.compress(b"a,b\n" + b"".join(b"%d,%d\n" % (i, i * i) for i in range(50)), mtime=0)
+    np.savez_compressed(tmp_path / "whole.npz", X=np.arange(20.0).reshape(10, 2))
+    refused = 0
+    for name, content in (("t.csv.gz", whole), ("t.npz", (tmp_path / "whole.npz").read_bytes())):
+        for place in range(len(content)):
+            damaged = bytearray(content)
+            damaged[place] ^= 0xFF
+            try:
+                tables.read(written(tmp_path, name, bytes(damaged)))
+            except InputError:
+                refused += 1
+    assert refused > 100
+
+
+def test_arrays_of_the_other_byte_order(tmp_path: Path) -> None:
+    np.savez(tmp_path / "t.npz", X=np.array([[1.5, 2.0]], ">f8"), n=np.array([3], ">i4"), s=np.array(["a"], ">U1"))
+    assert tables.read(tmp_path / "t.npz").to_pydict() == {"x0": [1.5], "x1": [2.0], "n": [3], "s": ["a"]}
+
+
+@pytest.mark.parametrize("values", [np.array([1j]), np.array([[1j]]), np.array([b"\xff"]), np.ones(1, np.longdouble)])
+def test_arrays_that_no_column_holds(tmp_path: Path, values: np.ndarray) -> None:
+    np.savez(tmp_path / "t.npz", wave=values)
+    with pytest.raises(InputError, match=r"t\.npz: wave: expected numbers.*found (complex|\|S1|float128|longdouble)"):
         tables.read(tmp_path / "t.npz")
