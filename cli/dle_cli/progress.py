@@ -3,6 +3,7 @@
 Commands import this module where they work, never at the top: it knows the loop.
 """
 
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -55,7 +56,7 @@ class TrainingProgress(Listener):
     def on_epoch(self, history: Sequence[EpochRecord], best_epoch: int) -> None:
         record = history[-1]
         wide = self._bar.disable or self._terminal.width >= WIDE
-        scores = scores_text(record, self._plan.metric.name, best_epoch, wide=wide)
+        scores = scores_text(history, self._plan.metric.name, best_epoch, wide=wide)
         rate, left = rate_text(record.rows_per_second), self._left(record.epoch)
         if not self._bar.disable:
             self._bar.update(self._task, scores=scores, rate=rate, left=left)
@@ -72,13 +73,17 @@ class TrainingProgress(Listener):
         return f"left ≤ {duration_text(seconds)}"
 
 
-def scores_text(record: EpochRecord, metric: str, best_epoch: int, *, wide: bool) -> str:
-    """Losses, the metric when it is another number than the loss, and the best epoch where there is room for it."""
-    train, validation, score = (f"{value:.3f}" for value in (record.train_loss, record.validation_loss, record.metric))
-    shown = [f"loss {train}", f"val {validation}"]
-    repeated = metric == "log_loss" and score == validation
+def scores_text(history: Sequence[EpochRecord], metric: str, best_epoch: int, *, wide: bool) -> str:
+    """Losses, the metric when it is another score than the loss, and the best epoch where there is room for it.
+
+    Log loss is the validation loss unless classes are weighted. The first epoch tells which: later on, the metric's
+    bound on improbable answers can make them differ as well, and what is shown should not change on the way.
+    """
+    first, record = history[0], history[-1]
+    repeated = metric == "log_loss" and math.isclose(first.metric, first.validation_loss, rel_tol=0.01)
+    shown = [f"loss {record.train_loss:.3f}", f"val {record.validation_loss:.3f}"]
     if not repeated:
-        shown.append(f"{metric} {score}")
+        shown.append(f"{metric} {record.metric:.3f}")
     if repeated or wide:
         shown.append(f"best {best_epoch}")
     return " · ".join(shown)

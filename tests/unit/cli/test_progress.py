@@ -1,11 +1,12 @@
 import io
 from typing import Any
 
+import msgspec
 import pytest
 from rich.console import Console as Terminal
 
 from dle_cli import progress
-from dle_cli.progress import TrainingProgress, duration_text, rate_text
+from dle_cli.progress import TrainingProgress, duration_text, rate_text, scores_text
 from dle_training.listeners import EpochRecord, Plan
 from dle_training.metrics import METRICS
 
@@ -39,6 +40,12 @@ def test_nothing_but_the_bar_yields_on_a_narrow_terminal(
     assert ("best 9" in printed) == (metric == "log_loss" or width == 100)
     assert "log_loss" not in printed
     assert "…" not in printed
+
+
+def test_log_loss_is_shown_throughout_or_never() -> None:
+    clipped = msgspec.structs.replace(RECORD, metric=0.2)
+    assert scores_text([RECORD, clipped], "log_loss", 1, wide=False) == "loss 0.358 · val 0.302 · best 1"
+    assert scores_text([clipped, RECORD], "log_loss", 1, wide=False) == "loss 0.358 · val 0.302 · log_loss 0.302"
 
 
 def test_rates_and_durations_are_short() -> None:
