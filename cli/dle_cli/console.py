@@ -15,7 +15,7 @@ import typer
 from dle_bundle.errors import DleError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +108,5 @@ def application(help_text: str) -> typer.Typer:
         add_completion=False,
         no_args_is_help=False,
         pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
         rich_markup_mode=None,
     )

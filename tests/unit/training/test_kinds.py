@@ -132,3 +132,15 @@ def test_only_the_first_rows_are_shown() -> None:
         read(["x"] * 8, "numeric")
     assert "row 5" in str(caught.value)
     assert "row 6" not in str(caught.value)
+
+
+@pytest.mark.parametrize("values", [["0,14", "1,5", "2"], ["1.234,5", "2.000,25", "7,0"], ["1,234", "123,456.78", "5"]])
+def test_numbers_with_commas_are_not_taken_for_text(values: list[str]) -> None:
+    column = pa.chunked_array([pa.array(values * 10)])
+    with pytest.raises(InputError, match=r"decimal comma or thousands.*data\.kinds\.price=categorical"):
+        kinds.read("price", column, NA_VALUES, np.arange(len(column)))
+
+
+def test_lists_of_words_with_commas_are_text() -> None:
+    column = pa.chunked_array([pa.array(["a,b", "1,2", "c"] * 10)])
+    assert kinds.read("tags", column, NA_VALUES, np.arange(len(column))).kind == "categorical"

@@ -4,6 +4,7 @@ Text is taken at its word, and what it is, it is in all rows. Where nearly all o
 rest is more likely a slip than a meaning: an error that shows the values, not a silent change of kind.
 """
 
+import re
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -26,6 +27,7 @@ _DAYS = (
 DATE_FORMATS = (*(day + time for day, time in product(_DAYS, ("", " %H:%M", " %H:%M:%S"))), "%Y-%m")
 """Tried after ISO 8601, in this order. Where day and month may be swapped, the month is first, and that is said."""
 
+_LOCAL_NUMBER = re.compile(r"[+-]?(?:[0-9]+|[0-9]{1,3}(?:[.,' ][0-9]{3})+)(?:[.,][0-9]+)?")
 _TRIED = 50
 _NEARLY_ALL = 0.9
 _FEW_SPELLINGS = 10
@@ -116,7 +118,7 @@ def _infer(name: str, column: Column, na_values: tuple[str, ...]) -> _Choice:
     if columns.is_date(column):
         return _Choice("datetime")
     if columns.is_text(column):
-        return _infer_text(column, na_values)
+        return _infer_text(name, column, na_values)
     if not columns.is_number(column):
         raise InputError(f"{name!r}: holds {column.type}, neither numbers, text nor dates; leave it out with data.drop")
     if pa.types.is_dictionary(column.type):
@@ -124,7 +126,7 @@ def _infer(name: str, column: Column, na_values: tuple[str, ...]) -> _Choice:
     return _Choice("boolean" if pa.types.is_boolean(column.type) else "numeric")
 
 
-def _infer_text(column: Column, na_values: tuple[str, ...]) -> _Choice:
+def _infer_text(name: str, column: Column, na_values: tuple[str, ...]) -> _Choice:
     text = columns.trimmed(column, na_values)
     _, unreadable = columns.numbers(column, na_values)
     if not unreadable.any():
@@ -138,7 +140,20 @@ def _infer_text(column: Column, na_values: tuple[str, ...]) -> _Choice:
     words = {value.casefold() for value in columns.distinct(text)[0] if value is not None}
     if words <= {"true", "false"}:
         return _Choice("boolean")
-    return _dates(text, _NEARLY_ALL) or _Choice("categorical")
+    dates = _dates(text, _NEARLY_ALL)
+    if dates is None and (written := _with_commas(words)):
+        raise InputError(
+            f"{name!r}: looks like numbers with a decimal comma or thousands separators (such as {written!r:.40}); "
+            f"write 1234.5 for 1.234,5, or set data.kinds.{name}=categorical where they are no numbers"
+        )
+    return dates or _Choice("categorical")
+
+
+def _with_commas(words: set[str]) -> str | None:
+    """One of the values where nearly all are numbers and some only as people in some countries write them."""
+    written = [word for word in words if "," in word and _LOCAL_NUMBER.fullmatch(word)]
+    numbers = sum(1 for word in words if _LOCAL_NUMBER.fullmatch(word))
+    return min(written) if written and numbers >= _NEARLY_ALL * len(words) else None
 
 
 def _are_codes(text: Column) -> bool:
