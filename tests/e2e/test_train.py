@@ -118,7 +118,17 @@ def test_nothing_but_the_test_scores_depends_on_the_labels_of_the_test_part(fold
         (("people.csv", "--target", "buys", "--device", "cuda"), ["no CUDA device"]),
         (("people.csv", "--target", "buys", "--set", "objective.class_weights={yess: 2}"), ["did you mean 'yes'"]),
         (
-            ("people.csv", "--target", "buys", "--set", "optimizer.lr=1e30", "--set", "training.epochs=1"),
+            (
+                "people.csv",
+                "--target",
+                "buys",
+                "--set",
+                "optimizer.lr=1e30",
+                "--set",
+                "training.epochs=1",
+                "--out",
+                "diverged",
+            ),
             ["not finite"],
         ),
         (("other.csv", "--resume", "--out", "whole"), ["is a run of"]),
