@@ -115,7 +115,7 @@ def _show_data(speaker: Console, prepared: "Prepared") -> None:
     for field in dataset.schema.inputs:
         seen = ""
         if field.observed_range:
-            seen = " … ".join(f"{end:g}" if isinstance(end, float | int) else str(end) for end in field.observed_range)
+            seen = " … ".join(f"{end:.7g}" if isinstance(end, float) else str(end) for end in field.observed_range)
         elif field.categories:
             shown = ", ".join(field.categories[:4])
             seen = f"{len(field.categories)}: {shown}{', …' if len(field.categories) > 4 else ''}"

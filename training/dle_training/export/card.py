@@ -91,7 +91,7 @@ def _input(field: Field) -> tuple[str, ...]:
             f", … ({len(field.categories)})" if len(field.categories) > 6 else ""
         )
     elif field.observed_range is not None:
-        shown = " … ".join(_number(end) if isinstance(end, float) else str(end) for end in field.observed_range)
+        shown = " … ".join(f"{end:.7g}" if isinstance(end, float) else str(end) for end in field.observed_range)
     else:
         shown = ""
     return (f"`{field.name}`", field.kind, "yes" if field.required else "no", shown, str(field.example))
