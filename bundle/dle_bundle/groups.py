@@ -13,6 +13,9 @@ import numpy.typing as npt
 MISSING_TIME = np.iinfo(np.int64).min
 """A missing date-time, in the `datetime` group."""
 
+FIRST_TIME, LAST_TIME = -62_135_596_800, 253_402_300_799
+"""The years 1 to 9999, which a calendar holds; far within what int64 and float64 count."""
+
 
 @dataclass(frozen=True, slots=True)
 class Groups:

@@ -12,12 +12,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from dle_bundle.groups import Groups
+from dle_bundle.groups import FIRST_TIME, LAST_TIME, Groups
 from dle_bundle.reference import columns
 from dle_bundle.schema import Field, Schema
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_FIRST, _LAST = -62_135_596_800, 253_402_300_799  # the years 1 to 9999
 
 
 def complete(schema: Schema, training: Groups, max_categories: int) -> tuple[Schema, dict[str, str], tuple[str, ...]]:
@@ -65,5 +64,5 @@ def _short(value: float) -> float:
 
 
 def _iso(seconds: float) -> str:
-    moment = _EPOCH + timedelta(seconds=int(min(max(seconds, _FIRST), _LAST)))
+    moment = _EPOCH + timedelta(seconds=int(min(max(seconds, FIRST_TIME), LAST_TIME)))
     return moment.isoformat().replace("+00:00", "Z")

@@ -15,12 +15,11 @@ import pyarrow as pa
 
 from dle_bundle import integrity, tables
 from dle_bundle.errors import InputError, nearest
+from dle_training.data.split import PARTS
 
 SKLEARN = "sklearn:"
 SKLEARN_TABLES = ("breast_cancer", "diabetes", "digits", "iris", "wine")
 """Tables with one target that scikit-learn carries itself, without a download."""
-
-PARTS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, slots=True)

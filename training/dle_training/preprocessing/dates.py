@@ -14,11 +14,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dle_bundle.groups import MISSING_TIME
+from dle_bundle.groups import FIRST_TIME, LAST_TIME, MISSING_TIME
 from dle_training.preprocessing._base import LEAST_RANGE, Step, bounded
 
 _DAY = 86_400
-_FIRST, _LAST = -62_135_596_800, 253_402_300_799  # the years 1 to 9999, far within what int64 and float64 count
 _PARTS = 9  # elapsed, then sine and cosine of month, day of month, weekday and time of day
 
 
@@ -39,7 +38,7 @@ def fit(values: npt.NDArray[np.int64]) -> DateFit:
     missing = values == MISSING_TIME
     centres, factors = [], []
     for column, gaps in zip(values.T, missing.T, strict=True):
-        known = np.clip(column[~gaps], _FIRST, _LAST)
+        known = np.clip(column[~gaps], FIRST_TIME, LAST_TIME)
         centre = int(np.mean(known)) if len(known) else 0
         spread = float(np.std((known - centre).astype(np.float64))) if len(known) else 0.0
         centres.append(centre)
@@ -75,7 +74,7 @@ class Dates(Step):
 
     def forward(self, values: Tensor) -> Tensor:
         missing = values == MISSING_TIME
-        seconds = torch.clamp(values, _FIRST, _LAST).to(torch.float64)
+        seconds = torch.clamp(values, FIRST_TIME, LAST_TIME).to(torch.float64)
         elapsed = bounded((seconds - self.centres) * self.factors).to(torch.float32)
         circles = [part for cycle in _cycles(seconds) for part in (torch.sin(cycle), torch.cos(cycle))]
         features = torch.stack([elapsed, *circles], dim=2)
