@@ -111,7 +111,8 @@ def _variable_rows() -> Iterable[tuple[str, ...]]:
     plain = Settings(bundles=())
     for variable in VARIABLES:
         default = getattr(plain, variable.field)
-        yield f"`{variable.name}`", f"`{default}`" if default not in ((), None) else "", variable.meaning
+        shown = f"`{variable.write(default)}`" if default not in ((), None) else ""
+        yield f"`{variable.name}`", shown, variable.meaning
 
 
 def _table(rows: Iterable[tuple[str, ...]], header: tuple[str, ...] = ("Key", "Values", "Default", "Meaning")) -> str:

@@ -114,22 +114,22 @@ class Application:
 def _routes(predict: Predict, state: ServerState, openapi: OpenApi) -> list[Route]:
     predicting = (404, 413, 415, 503)
     routes = [
-        Route("/predict", "POST", predict, (413, 415, 503)),
-        Route("/schema", "GET", state.schema, (503,)),
+        Route("/predict", "POST", predict, "predict", (413, 415, 503)),
+        Route("/schema", "GET", state.schema, "predict", (503,)),
     ]
     for prefix in ("/models/{model}", "/models/{model}/versions/{version}"):
         routes += [
-            Route(f"{prefix}/predict", "POST", predict, predicting),
-            Route(f"{prefix}/schema", "GET", state.schema, (404, 503)),
+            Route(f"{prefix}/predict", "POST", predict, "predict", predicting),
+            Route(f"{prefix}/schema", "GET", state.schema, "predict", (404, 503)),
         ]
     return [
         *routes,
-        Route("/livez", "GET", state.livez),
-        Route("/readyz", "GET", state.readyz, (503,)),
-        Route("/metrics", "GET", state.metrics),
-        Route("/openapi.json", "GET", openapi, (503,)),
-        Route("/docs", "GET", docs.page),
-        Route("/docs/{file}", "GET", docs.asset, (404,)),
+        Route("/livez", "GET", state.livez, None),
+        Route("/readyz", "GET", state.readyz, None, (503,)),
+        Route("/metrics", "GET", state.metrics, "metrics"),
+        Route("/openapi.json", "GET", openapi, "predict", (503,)),
+        Route("/docs", "GET", docs.page, None),
+        Route("/docs/{file}", "GET", docs.asset, None, (404,)),
     ]
 
 

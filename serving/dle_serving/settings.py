@@ -28,6 +28,12 @@ class Settings:
     max_body_bytes: int = 8 << 20
     max_rows: int = 20_000
     token_keys_file: Path | None = None
+    api_keys_file: Path | None = None
+    insecure: bool = False
+    monitoring: bool = True
+    drift_window: int = 3600
+    feedback_store: str | None = None
+    feedback_max_age: int = 90 * 86_400
 
     @property
     def keys_file(self) -> Path:
@@ -37,13 +43,14 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """One environment variable: the field it sets, how its text is read, and what it means."""
+    """One environment variable: the field it sets, how its text is read and written, and what it means."""
 
     name: str
     field: str
     read: Callable[[str], Any]
     expected: str
     meaning: str
+    write: Callable[[Any], str] = str
 
 
 def _paths(text: str) -> tuple[Path, ...]:
@@ -63,6 +70,38 @@ def _positive(text: str) -> int:
     if int(text) < 1:
         raise ValueError
     return int(text)
+
+
+def _truth(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError
+    return text == "true"
+
+
+def _truth_text(value: bool) -> str:
+    return "true" if value else "false"
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def _duration(text: str) -> int:
+    """Seconds of a text such as 90d."""
+    if text[-1] not in _UNITS:
+        raise ValueError
+    return _positive(text[:-1]) * _UNITS[text[-1]]
+
+
+def _duration_text(seconds: int) -> str:
+    unit = max((unit for unit in _UNITS if seconds % _UNITS[unit] == 0), key=lambda unit: _UNITS[unit])
+    return f"{seconds // _UNITS[unit]}{unit}"
+
+
+def _window(text: str) -> int:
+    seconds = _duration(text)
+    if seconds % 60 or not 60 <= seconds <= 86_400:
+        raise ValueError
+    return seconds
 
 
 VARIABLES = (
@@ -124,6 +163,54 @@ VARIABLES = (
         "a path",
         "Keys that sign prediction ids, one a line in hexadecimal; the first signs, all verify. Replicas need the "
         "same file. Unset: token.keys in DLE_HOME, made at the first start.",
+    ),
+    Variable(
+        "DLE_API_KEYS_FILE",
+        "api_keys_file",
+        Path,
+        "a path",
+        "Hashed API keys and their scopes, as dle-key writes them; followed when it changes. Unset: every request is "
+        "answered, and only loopback is listened on.",
+    ),
+    Variable(
+        "DLE_INSECURE",
+        "insecure",
+        _truth,
+        "true or false",
+        "Listen beyond loopback without API keys.",
+        _truth_text,
+    ),
+    Variable(
+        "DLE_MONITORING",
+        "monitoring",
+        _truth,
+        "true or false",
+        "Count inputs and answers for /drift and the drift series.",
+        _truth_text,
+    ),
+    Variable(
+        "DLE_DRIFT_WINDOW",
+        "drift_window",
+        _window,
+        "whole minutes up to a day, as 30m or 24h",
+        "How far back /drift looks.",
+        _duration_text,
+    ),
+    Variable(
+        "DLE_FEEDBACK_STORE",
+        "feedback_store",
+        str,
+        "a URL",
+        "Where feedback is kept: postgresql://USER:PASSWORD@HOST/DATABASE, which several replicas share. Unset: "
+        "feedback.sqlite3 in DLE_HOME.",
+    ),
+    Variable(
+        "DLE_FEEDBACK_MAX_AGE",
+        "feedback_max_age",
+        _duration,
+        "a duration, as 90d, 12h or 30m",
+        "Feedback on older predictions is rejected.",
+        _duration_text,
     ),
 )
 

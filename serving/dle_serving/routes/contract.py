@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qsl
 
 from dle_bundle.errors import Fault, nearest
@@ -12,6 +12,8 @@ JSON = b"application/json"
 CLIENT_LEFT = 499
 """In the metrics, the code of a request whose client left before it was complete."""
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+Scope = Literal["predict", "feedback", "metrics", "admin"]
+"""What an API key may do; `admin` may do everything."""
 
 
 @dataclass(slots=True)
@@ -59,12 +61,14 @@ Handler = Callable[[Request], Awaitable[Response]]
 class Route:
     """`path` may hold parameters in braces, and is the route's name in the metrics.
 
+    `scope`: what a key must be allowed to do, None: open to everybody.
     `codes`: the status codes that it gives beside 200, 400 (query), 405 and 500.
     """
 
     path: str
     method: str
     handler: Handler
+    scope: Scope | None
     codes: tuple[int, ...] = ()
 
     @property

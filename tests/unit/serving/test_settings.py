@@ -23,10 +23,56 @@ def test_every_variable_is_read() -> None:
         "DLE_MAX_BODY_BYTES": "6",
         "DLE_MAX_ROWS": "7",
         "DLE_TOKEN_KEYS_FILE": "k",
+        "DLE_API_KEYS_FILE": "a",
+        "DLE_INSECURE": "true",
+        "DLE_MONITORING": "false",
+        "DLE_DRIFT_WINDOW": "30m",
+        "DLE_FEEDBACK_STORE": "postgresql://localhost/dle",
+        "DLE_FEEDBACK_MAX_AGE": "12h",
     }
     assert set(texts) == {variable.name for variable in settings.VARIABLES}
     found = settings.from_environment(texts)
-    assert found == settings.Settings((Path("b"),), Path("h"), 3, "cpu", 4, 5, 6, 7, Path("k"))
+    assert found == settings.Settings(
+        (Path("b"),),
+        Path("h"),
+        3,
+        "cpu",
+        4,
+        5,
+        6,
+        7,
+        Path("k"),
+        Path("a"),
+        True,
+        False,
+        1800,
+        "postgresql://localhost/dle",
+        43_200,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("DLE_DRIFT_WINDOW", "90"),
+        ("DLE_DRIFT_WINDOW", "90s"),
+        ("DLE_DRIFT_WINDOW", "2d"),
+        ("DLE_FEEDBACK_MAX_AGE", "d"),
+        ("DLE_FEEDBACK_MAX_AGE", "0d"),
+        ("DLE_INSECURE", "yes"),
+    ],
+)
+def test_what_is_no_duration_and_no_truth_value_is_refused(name: str, text: str) -> None:
+    with pytest.raises(InputError, match="settings") as caught:
+        settings.from_environment({"DLE_BUNDLES": "b", name: text})
+    assert [detail.partition(":")[0] for detail in caught.value.details] == [name]
+
+
+def test_durations_are_written_as_they_are_read() -> None:
+    for variable in settings.VARIABLES:
+        if variable.field in ("drift_window", "feedback_max_age"):
+            for text in ("1m", "90m", "5h", "1d"):
+                assert variable.write(variable.read(text)) == text
 
 
 def test_all_faults_are_told_at_once() -> None:
