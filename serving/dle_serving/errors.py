@@ -31,6 +31,21 @@ class BadRequest(HttpError):
     status = 400
 
 
+class Unauthorized(HttpError):
+    """No API key, or one that is not known."""
+
+    status = 401
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, headers=[(b"www-authenticate", b"Bearer")])
+
+
+class Forbidden(HttpError):
+    """The API key lacks the scope of the route."""
+
+    status = 403
+
+
 class NotFound(HttpError):
     """No such path, model or version."""
 

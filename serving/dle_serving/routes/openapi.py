@@ -19,6 +19,8 @@ Json = dict[str, Any]
 _TYPES = {"numeric": "number", "boolean": "boolean", "datetime": "string", "categorical": "string"}
 _REASONS = {
     400: "The request does not fit: every fault of every row is told",
+    401: "No API key, or one that is not known",
+    403: "The API key lacks the scope of the route",
     404: "No such model, version or path",
     405: "Not with this method",
     413: "The body is longer, or has more rows, than the service takes",
@@ -73,10 +75,10 @@ class OpenApi:
 def document(models: Sequence[Served], routes: Sequence[Route]) -> Json:
     """OpenAPI 3.1 of `routes` for `models`; paths with a model in them are written out for each."""
     paths: Json = {}
-    components: Json = {"Error": ERROR}
+    schemas: Json = {"Error": ERROR}
     for served in models:
-        components[_component(served, "Rows")] = rows_schema(served.schema)
-        components[_component(served, "Predictions")] = predictions_schema(served.schema)
+        schemas[_component(served, "Rows")] = rows_schema(served.schema)
+        schemas[_component(served, "Predictions")] = predictions_schema(served.schema)
     for route in routes:
         if route.path == "/docs/{file}":
             continue
@@ -87,6 +89,9 @@ def document(models: Sequence[Served], routes: Sequence[Route]) -> Json:
             path = route.path.replace("{model}", served.name).replace("{version}", str(served.version))
             summary = f"{'Answers of' if route.method == 'POST' else 'Inputs and outputs of'} {served.name}"
             paths[path] = {route.method.lower(): _operation(route, served, summary)}
+    components = {"schemas": schemas}
+    if any(401 in route.codes for route in routes):
+        components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -94,7 +99,7 @@ def document(models: Sequence[Served], routes: Sequence[Route]) -> Json:
             "version": str(models[0].version),
         },
         "paths": paths,
-        "components": {"schemas": components},
+        "components": components,
     }
 
 
@@ -164,6 +169,8 @@ def _unit(unit: str | None) -> Json:
 def _operation(route: Route, served: Served, summary: str) -> Json:
     responses = {str(code): _error(_REASONS[code]) for code in sorted({400, 405, 500, *route.codes})}
     operation: Json = {"summary": summary, "responses": {"200": {"description": "As asked"}, **responses}}
+    if 401 in route.codes:
+        operation["security"] = [{"bearer": [route.scope]}]
     if route.method == "POST":
         operation["parameters"] = [
             {"name": "ids", "in": "query", "schema": {"type": "boolean", "default": True}, "description": "give ids"}
