@@ -5,6 +5,7 @@ Each answer is a clipped weighted sum of the inputs, which the tests can compute
 
 import hashlib
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -185,15 +186,64 @@ def _classes(classes: tuple[Label, ...]) -> onnx.TensorProto:
     return helper.make_tensor("classes", kind, [len(classes)], [int(value) for value in classes])
 
 
+def groups(schema: Schema, count: int, seed: int = 0, shift: float = 0.0) -> Groups:
+    """Rows as the reference knows them: normal numbers (moved by `shift` standard deviations), categories, times."""
+    random = np.random.default_rng(seed)
+    numbers = random.normal(shift, 1, (count, len(schema.numeric)))
+    for index, field in enumerate(schema.numeric):
+        low, high = field.observed_range or (-4.0, 4.0)
+        assert isinstance(low, float)
+        assert isinstance(high, float)
+        whole = (numbers[:, index] > 0).astype(np.float64)
+        numbers[:, index] = (
+            whole if field.kind == "boolean" else (low + high + (high - low) / 4 * numbers[:, index]) / 2
+        )
+    texts = np.empty((count, len(schema.categorical)), dtype=object)
+    for index, field in enumerate(schema.categorical):
+        texts[:, index] = random.choice(np.array(field.categories, dtype=object), count)
+    times = random.integers(1_000_000_000, 1_500_000_000, (count, len(schema.datetime)))
+    return Groups(numbers.astype(np.float32), texts, times)
+
+
+def rows(schema: Schema, count: int, seed: int = 0, shift: float = 0.0) -> list[dict[str, Any]]:
+    """The rows of `groups` as a request has them."""
+    found = groups(schema, count, seed, shift)
+    by_name: dict[str, list[Any]] = {}
+    for field, values in reference.columns(found, schema):
+        if field.kind == "datetime":
+            by_name[field.name] = [datetime.fromtimestamp(value, UTC).isoformat() for value in values]
+        else:
+            by_name[field.name] = [bool(value) for value in values] if field.kind == "boolean" else values.tolist()
+    return [dict(zip(by_name, row, strict=True)) for row in zip(*by_name.values(), strict=True)]
+
+
+def answers(schema: Schema, found: Groups) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """What the graph answers: probabilities (N, K), or values (N,)."""
+    total = score(found)
+    if schema.outputs.classes is None:
+        return total
+    raised = np.exp(total[:, None] * np.arange(len(schema.outputs.classes)))
+    return np.asarray(raised / raised.sum(axis=1, keepdims=True))
+
+
 def _reference(schema: Schema) -> reference.Reference:
-    bins = reference.number_bins(np.linspace(0, 1, 50))
+    known = groups(schema, 2_000)
+    found = answers(schema, known)
+    names = schema.outputs.class_names
+    if names:
+        counts = np.bincount(found.argmax(axis=1), minlength=len(names))
+        prediction = reference.Bins(names=names, fractions=reference.smoothed(counts), categories=names)
+        scores = {"accuracy": 0.8}
+    else:
+        prediction = reference.number_bins(found.astype(np.float32))
+        scores = {"mae": 0.5, "rmse": 0.6}
     return reference.Reference(
-        rows=50,
-        features={field.name: bins for field in schema.inputs},
-        prediction_rows=50,
-        prediction=bins,
+        rows=len(known),
+        features=reference.feature_bins(known, schema),
+        prediction_rows=len(known),
+        prediction=prediction,
         calibration={"temperature": 1.0},
-        metrics={},
+        metrics={"test": scores},
     )
 
 

@@ -43,4 +43,5 @@ def load(folder: Path) -> Bundle:
     if escaping:
         raise BundleError(f"{folder / MANIFEST}: files: outside the bundle: {', '.join(escaping)}")
     integrity.verify(folder, described.files)
-    return Bundle(folder, described, schema.load(folder / SCHEMA), reference.load(folder / REFERENCE))
+    columns = schema.load(folder / SCHEMA)
+    return Bundle(folder, described, columns, reference.load(folder / REFERENCE, columns))

@@ -6,7 +6,8 @@ itself up to 29 of them, then `other`, `missing` and `unseen`. Fractions are smo
 population stability index and χ² divide by them.
 """
 
-from itertools import pairwise
+from functools import cached_property
+from itertools import pairwise, repeat
 from pathlib import Path
 from typing import Any
 
@@ -41,30 +42,26 @@ class Bins(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=T
     categories: tuple[str, ...] | None = None
     others: tuple[str, ...] = ()
 
-    def count_numbers(self, values: npt.NDArray[Any]) -> Counts:
-        """How many of `values` (N,), NaN = missing, fall in each bin."""
-        edges = np.asarray(self.edges, dtype=np.float64)
-        numbers = np.asarray(values, dtype=np.float64)
-        place = np.searchsorted(edges, numbers, side="right")
-        place[np.isnan(numbers)] = len(edges) + 1
-        return np.bincount(place, minlength=len(self.names)).astype(np.int64)
+    def place_numbers(self, values: npt.NDArray[Any]) -> Counts:
+        """The bin (N,) of each of `values` (N,), NaN = missing."""
+        place = np.searchsorted(self._edges, values, side="right")
+        place[np.isnan(values)] = len(self._edges) + 1
+        return place
 
-    def count_categories(self, values: npt.NDArray[np.object_]) -> Counts:
-        """How many of the texts (N,), `""` = missing, fall in each bin."""
-        place = self._places
-        unseen = len(self.names) - 1
-        places = np.fromiter((place.get(value, unseen) for value in values), dtype=np.int64, count=len(values))
-        return np.bincount(places, minlength=len(self.names)).astype(np.int64)
+    def place_categories(self, values: npt.NDArray[np.object_]) -> Counts:
+        """The bin (N,) of each of the texts (N,), `""` = missing."""
+        bins = map(self._bin_of_category.get, values.tolist(), repeat(len(self.names) - 1))
+        return np.fromiter(bins, dtype=np.int64, count=len(values))
 
-    @property
-    def _places(self) -> dict[str, int]:
-        cached: dict[str, int] | None = self.__dict__.get("places")
-        if cached is None:
-            categories = self.categories or ()
-            cached = {value: index for index, value in enumerate(categories)}
-            cached |= dict.fromkeys(self.others, len(categories)) | {"": len(categories) + 1}
-            self.__dict__["places"] = cached
-        return cached
+    @cached_property
+    def _edges(self) -> npt.NDArray[np.float64]:
+        return np.asarray(self.edges, dtype=np.float64)
+
+    @cached_property
+    def _bin_of_category(self) -> dict[str, int]:
+        categories = self.categories or ()
+        own = {value: index for index, value in enumerate(categories)}
+        return own | dict.fromkeys(self.others, len(categories)) | {"": len(categories) + 1}
 
 
 class Reference(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,9 +79,33 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, dict[str, float]]
 
 
-def load(path: Path) -> Reference:
-    """Read `reference.json`; raises BundleError that says where it is wrong."""
-    return documents.read(path, Reference, BundleError)
+def load(path: Path, schema: Schema) -> Reference:
+    """Read `reference.json`; raises BundleError that says where it is wrong or does not go with the schema."""
+    reference = documents.read(path, Reference, BundleError)
+    kinds = {field.name: field.kind for field in schema.inputs}
+    faults = [f"features: {name}: no such input" for name in reference.features if name not in kinds]
+    faults += [
+        f"features: {name}: {fault}"
+        for name, bins in reference.features.items()
+        if name in kinds and (fault := _fault(bins, 3 if kinds[name] == "categorical" else None))
+    ]
+    fault = _fault(reference.prediction, int(bool(reference.prediction.others)) if schema.outputs.classes else None)
+    if fault:
+        faults.append(f"prediction: {fault}")
+    if faults:
+        raise BundleError(f"{path} does not go with the schema", faults)
+    return reference
+
+
+def _fault(bins: Bins, beside: int | None) -> str | None:
+    """What is wrong with bins of categories and so many `beside` them, or of numbers (None)."""
+    bounds = bins.edges if beside is None else bins.categories
+    if bounds is None:
+        return "expected bins of numbers" if beside is None else "expected bins of categories"
+    expected = len(bounds) + (2 if beside is None else beside)
+    if not len(bins.names) == len(bins.fractions) == expected:
+        return f"expected {expected} names and fractions, found {len(bins.names)} and {len(bins.fractions)}"
+    return None if min(bins.fractions) > 0 else "expected fractions above 0"
 
 
 def number_bins(values: npt.NDArray[Any]) -> Bins:
@@ -109,7 +130,9 @@ def number_bins(values: npt.NDArray[Any]) -> Bins:
     inner = (*inner, f"[{starts[-1]:.6g}, {distinct[-1]:.6g}]")
     names = ("below", *_distinct(inner), "above", "missing")
     bins = Bins(names=names, fractions=(), edges=tuple(edges.astype(np.float64).tolist()))
-    return msgspec.structs.replace(bins, fractions=smoothed(bins.count_numbers(values)))
+    return msgspec.structs.replace(
+        bins, fractions=smoothed(np.bincount(bins.place_numbers(values), minlength=len(names)))
+    )
 
 
 def category_bins(values: npt.NDArray[np.object_], known: tuple[str, ...]) -> Bins:
@@ -119,7 +142,8 @@ def category_bins(values: npt.NDArray[np.object_], known: tuple[str, ...]) -> Bi
     ranked = sorted(known, key=lambda value: (-frequency.get(value, 0), value))
     own, others = tuple(ranked[:CATEGORY_BINS]), tuple(ranked[CATEGORY_BINS:])
     bins = Bins(names=(*own, *_beside(own)), fractions=(), categories=own, others=others)
-    return msgspec.structs.replace(bins, fractions=smoothed(bins.count_categories(values)))
+    counts = np.bincount(bins.place_categories(values), minlength=len(bins.names))
+    return msgspec.structs.replace(bins, fractions=smoothed(counts))
 
 
 def feature_bins(groups: Groups, schema: Schema) -> dict[str, Bins]:

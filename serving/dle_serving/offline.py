@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ from dle_bundle.errors import Fault, InputError, RowFaults, nearest
 from dle_bundle.groups import Groups
 from dle_bundle.schema import Schema
 from dle_serving.prediction_files import SUFFIXES, Writer, fault_report, writer
-from dle_serving.runtime import Answers, Model
+from dle_serving.runtime import Answers, Model, concatenate
 from dle_serving.settings import Device
 
 _RUN_ROWS = 4_096
@@ -158,20 +158,19 @@ def _ignored(table: pa.Table, keep: Sequence[str], schema: Schema) -> tuple[str,
     return tuple(name for name in present if name not in known)
 
 
-def _run(model: Model, groups: Groups) -> list[Answers]:
+def _run(model: Model, groups: Groups) -> Answers:
     starts = range(0, max(len(groups), 1), _RUN_ROWS)
-    return [model.run(groups.take(slice(start, start + _RUN_ROWS))) for start in starts]
+    return concatenate([model.run(groups.take(slice(start, start + _RUN_ROWS))) for start in starts])
 
 
-def _result(part: pa.Table, answers: list[Answers], keep: Sequence[str], schema: Schema) -> pa.Table:
+def _result(part: pa.Table, answers: Answers, keep: Sequence[str], schema: Schema) -> pa.Table:
     columns = {name: part.column(name) for name in keep}
     if schema.outputs.classes is None:
-        columns["value"] = pa.array(np.concatenate([cast(Any, answer.values) for answer in answers]))
+        columns["value"] = pa.array(answers.values)
         return pa.table(columns)
-    chosen = np.concatenate([cast(Any, answer.classes) for answer in answers])
-    table = np.concatenate([cast(Any, answer.probabilities) for answer in answers])
-    columns["label"] = pa.array(list(schema.outputs.classes)).take(pa.array(chosen))
-    columns["probability"] = pa.array(np.take_along_axis(table, chosen[:, None], axis=1)[:, 0])
+    assert answers.probabilities is not None
+    columns["label"] = pa.array(list(schema.outputs.classes)).take(pa.array(answers.classes))
+    columns["probability"] = pa.array(answers.confidences)
     for index, name in enumerate(_names(schema)[2:]):
-        columns[name] = pa.array(np.ascontiguousarray(table[:, index]))
+        columns[name] = pa.array(np.ascontiguousarray(answers.probabilities[:, index]))
     return pa.table(columns)

@@ -3,6 +3,7 @@
 Loading runs in a thread of its own, so that the server says from the start what it is doing.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Iterable, Sequence
@@ -14,6 +15,7 @@ from dle_bundle.rows import RowDecoder, Rows
 from dle_serving.batching import Batcher
 from dle_serving.discovery import load_bundles
 from dle_serving.errors import NotFound, NotReady
+from dle_serving.monitoring.drift import Monitor
 from dle_serving.monitoring.metrics import Metrics
 from dle_serving.monitoring.tokens import Keys, fingerprint, load_keys
 from dle_serving.runtime import Answers, Model
@@ -38,11 +40,14 @@ class Served:
         self.version = bundle.manifest.version
         self.task = bundle.manifest.task
         self.schema = bundle.schema
+        self.reference = bundle.reference
         self.labels = bundle.schema.outputs.classes or ()
         self.class_names = bundle.schema.outputs.class_names
         self.provider = model.provider
         self.keys = keys
         self.fingerprint = fingerprint(bundle.manifest)
+        folder = settings.home / "counts" / self.fingerprint.hex()
+        self.monitor = Monitor(bundle, folder, settings.drift_window) if settings.monitoring else None
         self.decoder = RowDecoder(bundle.schema, settings.max_rows)
         self.batcher = Batcher(self.run, settings.batch_rows)
         self._predictions = metrics.model(self.name, self.version, self.task, self.provider, time.time())
@@ -57,7 +62,15 @@ class Served:
         self._metrics.predict.observe(time.perf_counter() - started)
         self._metrics.batch_rows.observe(len(groups))
         self._predictions.inc(len(groups))
+        if self.monitor is not None and len(groups):
+            self.monitor.note(groups, answers)
         return answers
+
+
+    def close(self) -> None:
+        """Count what is not counted yet."""
+        if self.monitor is not None:
+            self.monitor.close()
 
 
 class Repository:
@@ -88,6 +101,17 @@ class Repository:
         """Every model, in the order of the settings; raises NotReady."""
         self._check_ready()
         return tuple(self._served.values())
+
+    @property
+    def loaded(self) -> Sequence[Served]:
+        """Every model, or none while there is a reason for it."""
+        return tuple(self._served.values()) if self.state is State.READY else ()
+
+    async def count(self) -> None:
+        """Count what this process has answered, a slice a turn of the event loop."""
+        for served in self.loaded:
+            while served.monitor is not None and served.monitor.count_some():
+                await asyncio.sleep(0)
 
     def find(self, name: str | None = None, version: str | None = None) -> Served:
         """The model of that name (None: the first one) and version (None: its highest).

@@ -40,6 +40,23 @@ class Answers:
         assert self.probabilities is not None
         return Answers(self.classes[rows], self.probabilities[rows])
 
+    @property
+    def confidences(self) -> npt.NDArray[np.float32]:
+        """The probability (N,) of each answer's class."""
+        assert self.classes is not None
+        assert self.probabilities is not None
+        return np.take_along_axis(self.probabilities, self.classes[:, None], axis=1)[:, 0]
+
+
+def concatenate(parts: Sequence[Answers]) -> Answers:
+    """All answers of all parts of one model, in order; at least one part."""
+    if parts[0].values is not None:
+        return Answers(values=np.concatenate([part.values for part in parts if part.values is not None]))
+    return Answers(
+        np.concatenate([part.classes for part in parts if part.classes is not None]),
+        np.concatenate([part.probabilities for part in parts if part.probabilities is not None]),
+    )
+
 
 class Model:
     """A bundle ready to answer. Safe to share between threads.

@@ -18,6 +18,7 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
 
 from dle_serving.processes import alive
 
@@ -28,6 +29,8 @@ _STAGE_SECONDS = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.
 _BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 4096, 16_384)
 STAGES = ("decode", "queue", "predict", "encode")
 FAULT_CODES = ("type", "non_finite", "missing", "unknown", "json")
+_DELAY_SECONDS = (1, 10, 60, 600, 3600, 6 * 3600, 86_400, 7 * 86_400, 30 * 86_400, 90 * 86_400)
+REJECTION_CODES = ("signature", "expired", "label", "conflict")
 
 
 class Metrics:
@@ -36,6 +39,7 @@ class Metrics:
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = registry = CollectorRegistry()
+        self._collectors: list[Collector] = []
         self._requests = Counter(
             "dle_requests", "Requests answered, by route and status code.", ["route", "code"], registry=registry
         )
@@ -63,6 +67,16 @@ class Metrics:
         self._predictions = Counter(
             "dle_predictions", "Rows answered, by model.", ["model", "version"], registry=registry
         )
+        self._delays = Histogram(
+            "dle_feedback_delay_seconds",
+            "From a prediction to the feedback on it, by model.",
+            ["model", "version"],
+            buckets=_DELAY_SECONDS,
+            registry=registry,
+        )
+        rejected = Counter(
+            "dle_feedback_rejected", "Items of feedback that were not accepted, by reason.", ["code"], registry=registry
+        )
         self._info = Gauge(
             "dle_model_info",
             "1 for each loaded model.",
@@ -83,6 +97,8 @@ class Metrics:
         self._answers: dict[tuple[str, int], Counter] = {}
         self._durations: dict[str, Histogram] = {}
         self._invalid = {code: invalid.labels(code) for code in FAULT_CODES}
+        self._rejected = {code: rejected.labels(code) for code in REJECTION_CODES}
+        self._delay: dict[tuple[str, int], Histogram] = {}
 
     def expect(self, answers: Iterable[tuple[str, int]]) -> None:
         """Make the series of every route and each status code that it may give."""
@@ -103,20 +119,37 @@ class Metrics:
         for _, code in set(faults):
             self._invalid[code].inc()
 
+    def feedback(self, model: str, version: int, delay: float) -> None:
+        """Feedback was accepted, `delay` seconds after its prediction."""
+        self._delay[model, version].observe(delay)
+
+    def feedback_rejected(self, codes: Iterable[str]) -> None:
+        """Items of feedback were not accepted."""
+        for code in codes:
+            self._rejected[code].inc()
+
     def model(self, name: str, version: int, task: str, provider: str, loaded: float) -> Counter:
         """A model was loaded at the time `loaded`; returns the counter of its predictions."""
         self._info.labels(name, str(version), task, provider).set(1)
         self._loaded.labels(name, str(version)).set(loaded)
+        self._delay[name, version] = self._delays.labels(name, str(version))
         return self._predictions.labels(name, str(version))
+
+    def add(self, collector: Collector) -> None:
+        """Have its series in every exposition."""
+        self._collectors.append(collector)
 
     def exposition(self) -> bytes:
         """The text for Prometheus, over all workers; reads their files, so not for the event loop's thread."""
-        if _DIRECTORY not in os.environ:
-            return generate_latest(self._registry)
-        _forget_the_dead(Path(os.environ[_DIRECTORY]))
-        merged = CollectorRegistry()
-        MultiProcessCollector(merged)  # type: ignore[no-untyped-call]
-        return generate_latest(merged)
+        whole = CollectorRegistry()
+        if _DIRECTORY in os.environ:
+            _forget_the_dead(Path(os.environ[_DIRECTORY]))
+            MultiProcessCollector(whole)  # type: ignore[no-untyped-call]
+        else:
+            whole.register(self._registry)
+        for collector in self._collectors:
+            whole.register(collector)
+        return generate_latest(whole)
 
 
 def _forget_the_dead(directory: Path) -> None:

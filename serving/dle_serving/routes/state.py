@@ -57,6 +57,7 @@ class ServerState:
     async def metrics(self, request: Request) -> Response:
         """The series of all workers, for Prometheus."""
         request.flags()
+        await self._repository.count()
         text = await asyncio.to_thread(self._metrics.exposition)
         return Response(text, CONTENT_TYPE.encode())
 

@@ -94,7 +94,7 @@ def test_a_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
     (folder / "model.onnx").write_bytes(b"not a graph")
     with pytest.raises(BundleError, match="not as it was exported"):
         bundle.load(folder)
-    wrong = bundle.Bundle(folder, described, bundles.INCOME, reference.load(folder / "reference.json"))
+    wrong = bundle.Bundle(folder, described, bundles.INCOME, reference.load(folder / "reference.json", bundles.INCOME))
     with pytest.raises(BundleError, match="cannot open"):
         Model(wrong, "cpu")
 

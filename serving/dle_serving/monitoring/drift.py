@@ -1,0 +1,73 @@
+"""Counts what a model sees and answers, after it has answered.
+
+The event loop notes every run of the model, which costs an append; a few times a second all that was noted is counted
+at once, in slices short enough for requests to get in between.
+"""
+
+import time
+from collections import deque
+from pathlib import Path
+
+from dle_bundle.bundle import Bundle
+from dle_bundle.counting import Counter, Sums, Tally
+from dle_bundle.groups import Groups
+from dle_bundle.groups import concatenate as joined_groups
+from dle_serving.monitoring.ledger import Ledger
+from dle_serving.runtime import Answers
+from dle_serving.runtime import concatenate as joined_answers
+
+_SLICE_ROWS = 1_024
+
+
+class Monitor:
+    """The counts of one model, shared with the other workers of the server through files in `folder`."""
+
+    def __init__(self, bundle: Bundle, folder: Path, window: int) -> None:
+        """`window` is in seconds, whole minutes."""
+        self.seconds = window
+        self._counter = Counter(bundle.reference, bundle.schema)
+        self._ledger = Ledger(folder, self._counter.size, window // 60)
+        self._noted: deque[tuple[Groups, Answers]] = deque()
+
+    def note(self, groups: Groups, answers: Answers) -> None:
+        """A run of the model, to be counted later. Safe in any thread."""
+        self._noted.append((groups, answers))
+
+    def count_some(self) -> bool:
+        """Count about a thousand of the rows noted; whether any are left. In one thread."""
+        taken: list[tuple[Groups, Answers]] = []
+        rows = 0
+        while self._noted and rows < _SLICE_ROWS:
+            groups, answers = self._noted.popleft()
+            if rows + len(groups) > _SLICE_ROWS:
+                left = slice(_SLICE_ROWS - rows, None)
+                self._noted.appendleft((groups.take(left), answers.part(left)))
+                now = slice(_SLICE_ROWS - rows)
+                groups, answers = groups.take(now), answers.part(now)
+            taken.append((groups, answers))
+            rows += len(groups)
+        if taken:
+            groups = joined_groups([groups for groups, _ in taken])
+            answers = joined_answers([answers for _, answers in taken])
+            self._ledger.add(self._counter.count(groups) + self._count_answers(answers), time.time())
+        return bool(self._noted)
+
+    def ever(self) -> Tally:
+        """All counts of all workers."""
+        return self._counter.read(self._ledger.ever())
+
+    def window(self, now: float) -> Tally:
+        """Those of the window that ends at `now`."""
+        return self._counter.read(self._ledger.window(now))
+
+    def close(self) -> None:
+        """Count what is left and leave the files to others."""
+        while self.count_some():
+            pass
+        self._ledger.close()
+
+    def _count_answers(self, answers: Answers) -> Sums:
+        if answers.values is not None:
+            return self._counter.count_values(answers.values)
+        assert answers.classes is not None
+        return self._counter.count_classes(answers.classes, answers.confidences)

@@ -1,0 +1,86 @@
+"""How good the answers turned out to be, by the feedback that this server has accepted.
+
+Sums are read from the store, where they are committed together with what they count. A store that is slow or away must
+not take /metrics with it: reading has a second, and after that the last sums that were read stand.
+"""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+from dle_bundle import drift
+from dle_bundle.drift import Score
+from dle_serving.monitoring.databases import StoreError
+from dle_serving.monitoring.store import Cell, Store
+from dle_serving.repository import Repository, Served
+
+_PATIENCE_SECONDS = 1.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """Cells of one model, ever and of the window."""
+
+    ever: Sequence[Cell]
+    window: Sequence[Cell]
+
+
+class Quality:
+    """Reads the store for /metrics and /drift."""
+
+    def __init__(self, store: Store, repository: Repository, window: int) -> None:
+        """`window` in seconds, whole minutes."""
+        self._store = store
+        self._repository = repository
+        self._minutes = window // 60
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="quality")
+        self._reading: Future[None] | None = None
+        self._read: Mapping[bytes, Feedback] = {}
+        self._failing = False
+
+    def feedback(self, served: Served) -> Feedback | None:
+        """What is known of a model; None while the store was never reached. Waits, so not for the event loop."""
+        if self._reading is None or self._reading.done():
+            self._reading = self._thread.submit(self._refresh)
+        wait([self._reading], _PATIENCE_SECONDS)
+        return self._read.get(served.fingerprint)
+
+    def close(self) -> None:
+        """Wait for what is being read."""
+        self._thread.shutdown()
+
+    def _refresh(self) -> None:
+        first = int(time.time()) // 60 - self._minutes + 1
+        try:
+            self._read = {
+                served.fingerprint: Feedback(
+                    self._store.tally(served.fingerprint.hex(), None),
+                    self._store.tally(served.fingerprint.hex(), first),
+                )
+                for served in self._repository.loaded
+            }
+        except StoreError as error:
+            if not self._failing:
+                log.warning("the last known feedback stands until its store can be reached: %s", error)
+            self._failing = True
+        else:
+            self._failing = False
+
+
+def correct(cells: Sequence[Cell]) -> int:
+    """How many answers were right."""
+    return sum(cell.count for cell in cells if cell.actual == cell.predicted)
+
+
+def rolling(cells: Sequence[Cell], served: Served) -> Score:
+    """Accuracy, or mean absolute error of a regression, beside the bundle's on its test part."""
+    count = sum(cell.count for cell in cells)
+    tested = served.reference.metrics.get("test", {})
+    if served.class_names:
+        return drift.accuracy(count, correct(cells), tested.get("accuracy"))
+    absolute, squared = sum(cell.absolute for cell in cells), sum(cell.squared for cell in cells)
+    return drift.mean_absolute_error(count, absolute, squared, tested.get("mae"))

@@ -1,0 +1,91 @@
+"""GET /drift: whether what a model sees, answers and scores has moved, over the last window."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import msgspec
+from msgspec.structs import replace
+
+from dle_bundle import drift
+from dle_bundle.drift import Score, Shift, Verdict
+from dle_serving.errors import NotFound
+from dle_serving.monitoring.drift import Monitor
+from dle_serving.monitoring.quality import Quality, rolling
+from dle_serving.repository import Repository, Served
+from dle_serving.routes.contract import Request, Response
+
+
+class Window(msgspec.Struct, frozen=True, rename={"start": "from", "end": "to"}):
+    """The time that was looked at: whole minutes, and the one that runs."""
+
+    seconds: int
+    start: datetime
+    end: datetime
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of the answer. `rows`: answers counted in the window. `verdict`: the worst of all.
+
+    `accuracy` is None while the feedback store cannot be reached, `estimated_accuracy` for a regression.
+    """
+
+    model: str
+    version: int
+    verdict: Verdict
+    window: Window
+    rows: int
+    features: Sequence[Shift]
+    prediction: Shift
+    accuracy: Score | None
+    estimated_accuracy: Score | None
+
+
+class Drift:
+    """The handler."""
+
+    def __init__(self, repository: Repository, quality: Quality) -> None:
+        self._repository = repository
+        self._quality = quality
+
+    async def __call__(self, request: Request) -> Response:
+        """The report of one model; raises NotFound where nothing is counted."""
+        with_bins = request.flags(bins=False)["bins"]
+        served = self._repository.find(request.parameters.get("model"), request.parameters.get("version"))
+        if served.monitor is None:
+            raise NotFound("nothing is counted here: DLE_MONITORING is false")
+        await self._repository.count()
+        report = await asyncio.to_thread(_report, served, served.monitor, self._quality, with_bins)
+        return Response(msgspec.json.encode(report))
+
+
+def _report(served: Served, monitor: Monitor, quality: Quality, with_bins: bool) -> Report:
+    now = time.time()
+    tally, reference = monitor.window(now), served.reference
+    features = drift.feature_shifts(tally, reference)
+    prediction = drift.prediction_shift(tally, reference)
+    if with_bins:
+        features = [
+            replace(shift, bins=drift.shares(tally.features[shift.feature], reference.features[shift.feature]))
+            for shift in features
+            if isinstance(shift.feature, str)
+        ]
+        prediction = replace(prediction, bins=drift.shares(tally.prediction, reference.prediction))
+    feedback = quality.feedback(served)
+    accuracy = None if feedback is None else rolling(feedback.window, served)
+    tested = reference.metrics.get("test", {}).get("accuracy")
+    estimated = drift.estimated_accuracy(tally, tested) if served.class_names else None
+    scores = [score.verdict for score in (accuracy, estimated) if score is not None]
+    first = int(now) // 60 * 60 + 60 - monitor.seconds
+    return Report(
+        model=served.name,
+        version=served.version,
+        verdict=drift.worst([*(shift.verdict for shift in features), prediction.verdict, *scores]),
+        window=Window(monitor.seconds, datetime.fromtimestamp(first, UTC), datetime.fromtimestamp(int(now), UTC)),
+        rows=tally.rows,
+        features=features,
+        prediction=prediction,
+        accuracy=accuracy,
+        estimated_accuracy=estimated,
+    )
