@@ -1,6 +1,7 @@
 """Files and folders that appear whole or not at all: temporary name, fsync, rename, fsync of the parent."""
 
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -41,6 +42,24 @@ def write_atomic(path: Path, content: bytes | str, *, mode: int = 0o644) -> None
     """Replace `path` by `content` (text as UTF-8) in one step that survives a crash."""
     with atomic_path(path, mode=mode) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def create_atomic(path: Path, content: str, *, mode: int = 0o644) -> None:
+    """Make a file unless there is one; whoever comes first wins, and nobody sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(temporary, path)  # unlike a rename, it never replaces
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink()
+    _sync(path.parent)
 
 
 @contextmanager

@@ -48,15 +48,15 @@ class FaultFinder:
             yield Fault(None, None, "json", f"not readable as JSON: {error}")
             return
         if not isinstance(document, dict):
-            yield Fault(None, None, "type", f'expected an object {{"rows": […]}}, got {_kind(document)}')
+            yield Fault(None, None, "type", f'expected an object {{"rows": […]}}, got {json_kind(document)}')
             return
         for name in (key for key in document if key != "rows"):
-            yield Fault(None, _name(name), "unknown", 'unknown key beside "rows"')
+            yield Fault(None, shown(name), "unknown", 'unknown key beside "rows"')
         rows = document.get("rows")
         if rows is None:
             yield Fault(None, "rows", "missing", 'the key "rows" is absent or null')
         elif not isinstance(rows, list):
-            yield Fault(None, "rows", "type", f"expected an array of objects, got {_kind(rows)}")
+            yield Fault(None, "rows", "type", f"expected an array of objects, got {json_kind(rows)}")
         else:
             unknown: dict[str, str] = {}
             for index, row in enumerate(rows):
@@ -64,10 +64,10 @@ class FaultFinder:
 
     def _row_faults(self, index: int, row: Any, unknown: dict[str, str]) -> Iterator[Fault]:
         if not isinstance(row, dict):
-            yield Fault(index, None, "type", f"expected an object, got {_kind(row)}")
+            yield Fault(index, None, "type", f"expected an object, got {json_kind(row)}")
             return
         for name in (key for key in row if key not in self._fields):
-            yield Fault(index, _name(name), "unknown", f"no such input{self._suggestion(name, unknown)}")
+            yield Fault(index, shown(name), "unknown", f"no such input{self._suggestion(name, unknown)}")
         for field in self._schema.inputs:
             fault = self._value_fault(row.get(field.name), field)
             if fault:
@@ -83,7 +83,7 @@ class FaultFinder:
     def _value_fault(self, value: Any, field: Field) -> tuple[str, str] | None:
         if value is None:
             return _MISSING if field.required else None
-        wrong = "type", f"expected {_expected(field)}, got {_kind(value)}"
+        wrong = "type", f"expected {_expected(field)}, got {json_kind(value)}"
         if field.kind == "numeric":
             return (
                 wrong
@@ -102,7 +102,7 @@ class FaultFinder:
             try:
                 decode.epoch_seconds(value.strip(), field.date_format)
             except (ValueError, OverflowError) as error:
-                return "type", _name(str(error))
+                return "type", shown(str(error))
         return None
 
     def _number_fault(self, value: int | float, field: Field) -> tuple[str, str] | None:
@@ -119,12 +119,13 @@ def _expected(field: Field) -> str:
     return "a string or a whole number" if field.json_type == "integer" else _EXPECTED[field.kind]
 
 
-def _name(text: str) -> str:
+def shown(text: str) -> str:
     """`text` as UTF-8 can carry it (JSON can hold half a character), and not longer than a name can be."""
     return text[:_LONGEST_NAME].encode(errors="replace").decode()
 
 
-def _kind(value: Any) -> str:
+def json_kind(value: Any) -> str:
+    """What a value is in JSON, in words, with its first characters."""
     names = {dict: "an object", list: "an array", str: "a string", bool: "a truth value", type(None): "null"}
     kind = names.get(type(value), "a number")
-    return f"{kind} ({_name(f'{value!r:.40}')})" if isinstance(value, str | int | float) else kind
+    return f"{kind} ({shown(f'{value!r:.40}')})" if isinstance(value, str | int | float) else kind

@@ -7,16 +7,23 @@ pages answer errors in another shape and call home. So no request reaches it; it
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
+from dle_serving.auth import Keyring
 from dle_serving.errors import HttpError, InternalError, MethodNotAllowed, NotFound, NotReady
 from dle_serving.limits import Disconnected
+from dle_serving.monitoring.collector import DriftSeries
 from dle_serving.monitoring.metrics import Metrics
+from dle_serving.monitoring.quality import Quality
+from dle_serving.monitoring.store import open_store
 from dle_serving.repository import Repository, State
 from dle_serving.roster import Roster
 from dle_serving.routes import docs
 from dle_serving.routes.contract import CLIENT_LEFT, JSON, Request, Response, Route
+from dle_serving.routes.drift import Drift
+from dle_serving.routes.feedback import Feedback
 from dle_serving.routes.openapi import OpenApi
 from dle_serving.routes.predict import Predict
 from dle_serving.routes.router import UNKNOWN, Router
@@ -29,6 +36,8 @@ Send = Callable[[Message], Awaitable[None]]
 Asgi = Callable[[Message, Receive, Send], Awaitable[None]]
 
 log = logging.getLogger(__name__)
+_COUNTING_SECONDS = 0.1
+"""Between two counts of what was answered: long enough for many rows to be counted at once."""
 
 
 class Application:
@@ -38,9 +47,16 @@ class Application:
         self._inner = inner
         openapi = OpenApi(repository := Repository(settings, metrics := Metrics()))
         self.repository, self.metrics = repository, metrics
+        self.store = open_store(settings.feedback_store, settings.home)
+        self._quality = Quality(self.store, repository, settings.drift_window)
+        metrics.add(DriftSeries(repository, self._quality))
         self.roster = Roster(settings.home, settings.workers)
+        self._feedback = Feedback(settings, repository, metrics, self.store)
         self._predict = Predict(repository, metrics, settings.max_body_bytes, settings.batch_rows)
-        self._router = Router(_routes(self._predict, ServerState(repository, self.roster, metrics), openapi))
+        self._keyring = None if settings.api_keys_file is None else Keyring(settings.api_keys_file)
+        state, drift = ServerState(repository, self.roster, metrics), Drift(repository, self._quality)
+        routes = _routes(self._predict, self._feedback, drift, state, openapi)
+        self._router = Router(routes if self._keyring is None else _guarded(routes))
         openapi.routes = self._router.routes
         metrics.expect(self._router.answers())
 
@@ -60,16 +76,35 @@ class Application:
             self.roster.sign()
 
     def close(self) -> None:
-        """End the threads, after what they have begun."""
+        """End the threads, after what they have begun, and count the last answers."""
         self._predict.close()
+        self._feedback.close()
+        for served in self.repository.loaded:
+            served.close()
+        self._quality.close()
+        self.store.close()
 
     async def _live(self, scope: Message, receive: Receive, send: Send) -> None:
-        loading = asyncio.create_task(self.load())
+        loading, counting = asyncio.create_task(self.load()), asyncio.create_task(self._count())
         try:
-            await self._inner(scope, receive, send)
+            if self.roster.replaces():  # the others answer meanwhile: connections come here once this one can as well
+                await loading
+            if loading.done() and self.repository.state is not State.READY:  # ends this process, to be tried again
+                await send({"type": "lifespan.startup.failed", "message": self.repository.reason})
+            else:
+                await self._inner(scope, receive, send)
         finally:
             await loading
+            counting.cancel()
             self.close()
+
+    async def _count(self) -> None:
+        while True:
+            await asyncio.sleep(_COUNTING_SECONDS)
+            try:
+                await self.repository.count()
+            except Exception:
+                log.exception("counting failed")
 
     async def _http(self, scope: Message, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
@@ -93,10 +128,13 @@ class Application:
             if found is None:
                 raise NotFound(f"no such path: {scope['path'][:200]!r}; GET /docs shows those that there are")
             route, parameters = found
+            headers = dict(scope["headers"])
+            if self._keyring is not None and route.scope is not None:
+                self._keyring.check(headers.get(b"authorization"), route.scope)
             method = scope["method"]
             if method != route.method and method not in route.methods:
                 raise MethodNotAllowed(method[:20], route.methods)
-            request = Request(method, scope["path"], scope["query_string"], dict(scope["headers"]), receive, parameters)
+            request = Request(method, scope["path"], scope["query_string"], headers, receive, parameters)
             response: Response = await route.handler(request)
         except HttpError as error:
             return Response(error.body(), JSON, error.status, error.headers)
@@ -111,19 +149,22 @@ class Application:
         return response
 
 
-def _routes(predict: Predict, state: ServerState, openapi: OpenApi) -> list[Route]:
+def _routes(predict: Predict, feedback: Feedback, drift: Drift, state: ServerState, openapi: OpenApi) -> list[Route]:
     predicting = (404, 413, 415, 503)
     routes = [
         Route("/predict", "POST", predict, "predict", (413, 415, 503)),
         Route("/schema", "GET", state.schema, "predict", (503,)),
+        Route("/drift", "GET", drift, "metrics", (404, 503)),
     ]
     for prefix in ("/models/{model}", "/models/{model}/versions/{version}"):
         routes += [
             Route(f"{prefix}/predict", "POST", predict, "predict", predicting),
             Route(f"{prefix}/schema", "GET", state.schema, "predict", (404, 503)),
+            Route(f"{prefix}/drift", "GET", drift, "metrics", (404, 503)),
         ]
     return [
         *routes,
+        Route("/feedback", "POST", feedback, "feedback", (413, 415, 503)),
         Route("/livez", "GET", state.livez, None),
         Route("/readyz", "GET", state.readyz, None, (503,)),
         Route("/metrics", "GET", state.metrics, "metrics"),
@@ -131,6 +172,11 @@ def _routes(predict: Predict, state: ServerState, openapi: OpenApi) -> list[Rout
         Route("/docs", "GET", docs.page, None),
         Route("/docs/{file}", "GET", docs.asset, None, (404,)),
     ]
+
+
+def _guarded(routes: Iterable[Route]) -> list[Route]:
+    """The routes as they are with API keys: those that are not open may answer 401 and 403 as well."""
+    return [route if route.scope is None else replace(route, codes=(*route.codes, 401, 403)) for route in routes]
 
 
 async def _send(response: Response, send: Send, *, head: bool) -> None:

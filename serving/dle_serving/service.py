@@ -3,19 +3,23 @@
 BentoML runs the server, its workers and their replacement. The application in front of it is ours (see `app`).
 """
 
-import logging
 import os
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import bentoml
+import click
 from _bentoml_sdk import Service as BentoService  # type: ignore[import-untyped]
+from bentoml._internal.configuration.containers import BentoMLContainer
 
-from dle_bundle.errors import InputError
+from dle_bundle.errors import DleError, InputError
+from dle_serving.auth import check_start
+from dle_serving.logs import log_plainly
+from dle_serving.monitoring.store import NewerStore, open_store
 from dle_serving.monitoring.tokens import load_keys
 from dle_serving.processes import end_with_parent
 from dle_serving.roster import Roster
-from dle_serving.settings import from_environment
+from dle_serving.settings import Settings, from_environment
 
 
 class InFront(BentoService[Any]):  # type: ignore[misc]
@@ -24,21 +28,32 @@ class InFront(BentoService[Any]):  # type: ignore[misc]
     def to_asgi(self, is_main: bool = True) -> Any:
         """What BentoML's worker process gives to uvicorn."""
         end_with_parent()
-        _log_plainly()
+        log_plainly("worker")
         # only here: the worker's multiprocess directory is set by now, and the supervising process needs none of it
         from dle_serving.app import Application
 
-        return Application(from_environment(), super().to_asgi(is_main=is_main))
+        try:
+            return Application(from_environment(), super().to_asgi(is_main=is_main))
+        except InputError as error:  # what `prepare` found in order was changed since
+            _refuse(error)
 
 
-def _log_plainly() -> None:
-    """One line an event on standard error; BentoML's own say nothing that ours do not."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s worker {os.getpid()}: %(message)s"))
-    logger = logging.getLogger("dle_serving")
-    logger.handlers, logger.propagate = [handler], False
-    logger.setLevel(logging.INFO)
-    logging.getLogger("bentoml").setLevel(logging.WARNING)
+def _host() -> str:
+    """Where `bentoml serve` is about to listen: at its --host or BENTOML_HOST, else as its configuration says."""
+    context = click.get_current_context(silent=True)
+    given = None if context is None else context.params.get("host")
+    return str(given or BentoMLContainer.http.host.get())
+
+
+def _refuse(error: DleError) -> NoReturn:
+    sys.stderr.write(f"Error: {error}\n")
+    sys.exit(error.exit_code)
+
+
+def _check_store(settings: Settings) -> None:
+    store = open_store(settings.feedback_store, settings.home)
+    store.check()
+    store.close()
 
 
 def _workers() -> int:
@@ -64,8 +79,14 @@ class Service:
         """Check the settings and make what the workers share, once, before they start."""
         try:
             settings = from_environment()
+            check_start(settings, _host())
             load_keys(settings.keys_file, create=settings.token_keys_file is None)
-        except InputError as error:
-            sys.stderr.write(f"Error: {error}\n")
-            sys.exit(error.exit_code)
+            _check_store(settings)
+        except (InputError, NewerStore) as error:
+            _refuse(error)
+        if "KUBERNETES_SERVICE_HOST" in os.environ and settings.token_keys_file is None:
+            sys.stderr.write(
+                "Warning: DLE_TOKEN_KEYS_FILE is not set: each replica signs prediction ids with a key of its own, "
+                "so that feedback finds its prediction at one of them only\n"
+            )
         Roster(settings.home, settings.workers).reset()

@@ -43,7 +43,10 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """One environment variable: the field it sets, how its text is read and written, and what it means."""
+    """One environment variable: the field it sets, how its text is read and written, and what it means.
+
+    The text of a `secret` one is never shown.
+    """
 
     name: str
     field: str
@@ -51,6 +54,7 @@ class Variable:
     expected: str
     meaning: str
     write: Callable[[Any], str] = str
+    secret: bool = False
 
 
 def _paths(text: str) -> tuple[Path, ...]:
@@ -70,6 +74,12 @@ def _positive(text: str) -> int:
     if int(text) < 1:
         raise ValueError
     return int(text)
+
+
+def _store_url(text: str) -> str:
+    if not text.startswith(("postgresql://", "postgres://")):
+        raise ValueError
+    return text
 
 
 def _truth(text: str) -> bool:
@@ -199,10 +209,11 @@ VARIABLES = (
     Variable(
         "DLE_FEEDBACK_STORE",
         "feedback_store",
-        str,
-        "a URL",
+        _store_url,
+        "a URL that begins with postgresql://",
         "Where feedback is kept: postgresql://USER:PASSWORD@HOST/DATABASE, which several replicas share. Unset: "
         "feedback.sqlite3 in DLE_HOME.",
+        secret=True,
     ),
     Variable(
         "DLE_FEEDBACK_MAX_AGE",
@@ -228,7 +239,8 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         try:
             values[variable.field] = variable.read(text)
         except ValueError:
-            faults.append(f"{variable.name}: expected {variable.expected}, found {text!r}")
+            found = "something else" if variable.secret else repr(text)
+            faults.append(f"{variable.name}: expected {variable.expected}, found {found}")
     if "bundles" not in values and not any(fault.startswith("DLE_BUNDLES") for fault in faults):
         faults.append("DLE_BUNDLES: expected a list of bundles, or of folders that hold bundles; it is not set")
     if faults:

@@ -11,10 +11,12 @@ import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
 from dle_bundle.errors import DleError, InputError
+from dle_bundle.files import create_atomic
 from dle_bundle.manifest import Manifest
 
 FORMAT = 1
@@ -106,7 +108,8 @@ class Keys:
         if not secrets.compare_digest(expected.digest(), signature):
             raise forged
         if not now - max_age <= time:
-            raise TokenError("expired", f"given {(now - time) // 86_400} days ago, accepted for {max_age // 86_400}")
+            ago, accepted = timedelta(seconds=now - time), timedelta(seconds=max_age)
+            raise TokenError("expired", f"given {ago} ago, but feedback is accepted for {accepted}")
         return Token(time, print_, None if class_index == NO_CLASS else class_index, answer, nonce)
 
 
@@ -116,26 +119,9 @@ def load_keys(path: Path, *, create: bool) -> Keys:
     Raises InputError when it is absent (without `create`), not readable, or holds no usable keys.
     """
     if create and not path.exists():
-        _create(path)
+        create_atomic(path, secrets.token_hex(_KEY_BYTES) + "\n", mode=0o600)
     try:
         keys = [bytes.fromhex(line) for line in path.read_text().split("\n") if line.strip()]
         return Keys(keys)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: no keys of prediction ids: {error}") from error
-
-
-def _create(path: Path) -> None:
-    """Make a file with one new key; whoever comes first wins, and nobody sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(_KEY_BYTES) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(temporary, path)  # unlike a rename, it never replaces
-    except FileExistsError:
-        pass
-    finally:
-        temporary.unlink()

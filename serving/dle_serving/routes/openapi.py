@@ -13,6 +13,7 @@ import msgspec
 from dle_bundle.schema import Field, Schema
 from dle_serving.repository import Repository, Served
 from dle_serving.routes.contract import Request, Response, Route
+from dle_serving.routes.feedback import Accepted, Items
 
 Json = dict[str, Any]
 
@@ -26,17 +27,20 @@ _REASONS = {
     413: "The body is longer, or has more rows, than the service takes",
     415: "The body is not application/json",
     500: "A defect of the service",
-    503: "The models are not loaded",
+    503: "The models are not loaded, or the feedback store cannot be reached",
 }
 _SUMMARIES = {
     "/predict": "Answers to rows, by the first model",
     "/schema": "Inputs and outputs of the first model",
+    "/feedback": "What turned out to be true of earlier predictions, of any model",
     "/livez": "Whether the process is alive",
     "/readyz": "Whether every model is loaded, verified and warmed up",
     "/metrics": "Series for Prometheus",
     "/openapi.json": "This document",
     "/docs": "This document, for people",
 }
+_ID = "ASpqbbSAyZ8pTgABP2aZmk0xq7vWc0oFoZr3b1uQyV9kXw2e"
+"""Of no prediction; an id is signed by a server's own keys."""
 ERROR: Json = {
     "type": "object",
     "required": ["error", "details"],
@@ -75,7 +79,7 @@ class OpenApi:
 def document(models: Sequence[Served], routes: Sequence[Route]) -> Json:
     """OpenAPI 3.1 of `routes` for `models`; paths with a model in them are written out for each."""
     paths: Json = {}
-    schemas: Json = {"Error": ERROR}
+    schemas: Json = {"Error": ERROR, **feedback_schemas(models[0])}
     for served in models:
         schemas[_component(served, "Rows")] = rows_schema(served.schema)
         schemas[_component(served, "Predictions")] = predictions_schema(served.schema)
@@ -145,6 +149,14 @@ def predictions_schema(schema: Schema) -> Json:
     }
 
 
+def feedback_schemas(served: Served) -> Json:
+    """JSON schemas of the request and the answer of /feedback, with an example of the request for one model."""
+    _, schemas = msgspec.json.schema_components([Items, Accepted], ref_template="#/components/schemas/{name}")
+    actual = served.labels[0] if served.labels else 1.5
+    schemas["Items"]["examples"] = [{"items": [{"id": _ID, "actual": actual}]}]
+    return schemas
+
+
 def _input(field: Field) -> Json:
     plain = ["string", "integer"] if field.json_type == "integer" else [_TYPES[field.kind]]
     types = plain if field.required else [*plain, "null"]
@@ -171,7 +183,10 @@ def _operation(route: Route, served: Served, summary: str) -> Json:
     operation: Json = {"summary": summary, "responses": {"200": {"description": "As asked"}, **responses}}
     if 401 in route.codes:
         operation["security"] = [{"bearer": [route.scope]}]
-    if route.method == "POST":
+    if route.path == "/feedback":
+        operation["requestBody"] = {"required": True, "content": _json("#/components/schemas/Items")}
+        operation["responses"]["200"]["content"] = _json("#/components/schemas/Accepted")
+    elif route.method == "POST":
         operation["parameters"] = [
             {"name": "ids", "in": "query", "schema": {"type": "boolean", "default": True}, "description": "give ids"}
         ]

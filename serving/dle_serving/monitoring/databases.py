@@ -1,0 +1,172 @@
+"""The databases that feedback is kept in, behind one small face: SQLite beside the server, PostgreSQL for several.
+
+Statements are written with `?` for values. Errors never hold a URL, for URLs hold passwords.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from dle_bundle.errors import InputError, WorkError
+
+if TYPE_CHECKING:
+    pass
+
+_WAIT_SECONDS = 5
+"""So long one waits for a lock that another holds, for a connection, and for a statement."""
+_LOCK = 0x646C65
+"""PostgreSQL's advisory lock of whoever makes the tables."""
+
+
+class StoreError(WorkError):
+    """The store cannot be reached, or does not do what is asked."""
+
+
+class ConnectionLost(StoreError):
+    """What was begun did not end; on a new connection it may."""
+
+
+class Database(Protocol):
+    """One connection, for one thread at a time. All methods raise StoreError; `close` and `open` go on from there."""
+
+    name: str
+
+    def open(self) -> None:
+        """Connect, unless connected."""
+
+    def close(self) -> None:
+        """Give the connection up."""
+
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        """The rows that a statement gives, as tuples. Outside of a transaction it is one of its own."""
+
+    def transaction(self, *, alone: bool = False) -> AbstractContextManager[None]:
+        """All of the block or nothing; with `alone`, no other such block runs meanwhile."""
+
+    def has_table(self, name: str) -> bool: ...
+
+
+class Sqlite:
+    """A file. What is committed has reached the disk: the write-ahead log is synchronised at every commit."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+
+    def open(self) -> None:
+        """Connect, and make the file where there is none."""
+        if self._connection is not None:
+            return
+        with self._told():
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.touch(mode=0o600)
+            self._connection = sqlite3.connect(
+                self._path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = FULL")
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        assert self._connection is not None
+        with self._told():
+            return self._connection.execute(statement, values).fetchall()
+
+    @contextmanager
+    def transaction(self, *, alone: bool = False) -> Iterator[None]:
+        """Writers take turns in any case, so `alone` changes nothing."""
+        self.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.execute("COMMIT")
+        except BaseException:
+            if self._connection is not None and self._connection.in_transaction:
+                self.execute("ROLLBACK")
+            raise
+
+    def has_table(self, name: str) -> bool:
+        return bool(self.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (name,)))
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(f"{self.name}: {error}") from error
+
+
+class Postgres:
+    """A database of PostgreSQL, by URL."""
+
+    def __init__(self, url: str) -> None:
+        """Raises InputError for a URL that PostgreSQL's library does not read."""
+        import psycopg  # where it is used: servers with SQLite need none of it
+        from psycopg.conninfo import conninfo_to_dict
+
+        try:
+            said = conninfo_to_dict(url)
+        except psycopg.Error:  # its text may quote the password
+            raise InputError("DLE_FEEDBACK_STORE: not a URL that PostgreSQL reads: postgresql://…") from None
+        own = {"connect_timeout": _WAIT_SECONDS, "application_name": "dle", "tcp_user_timeout": _WAIT_SECONDS * 1000}
+        self._arguments: dict[str, Any] = {**own, **said}
+        self.name = f"PostgreSQL database {said.get('dbname', '')} on {said.get('host', 'localhost')}"
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def open(self) -> None:
+        """Connect, unless connected."""
+        import psycopg
+
+        if self._connection is not None:
+            return
+        try:
+            self._connection = psycopg.connect(**self._arguments, autocommit=True)
+            self.execute(f"SET statement_timeout = '{_WAIT_SECONDS}s'")
+        except psycopg.Error as error:
+            raise StoreError(f"{self.name}: {error}") from error
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        assert self._connection is not None
+        with self._told():
+            cursor = self._connection.execute(statement.replace("?", "%s").encode(), values)
+            return cursor.fetchall() if cursor.description else []
+
+    @contextmanager
+    def transaction(self, *, alone: bool = False) -> Iterator[None]:
+        """All of the block or nothing."""
+        assert self._connection is not None
+        with self._told(), self._connection.transaction():
+            if alone:
+                self.execute(f"SELECT pg_advisory_xact_lock({_LOCK})")
+            yield
+
+    def has_table(self, name: str) -> bool:
+        ((found,),) = self.execute("SELECT to_regclass(CAST(? AS text)) IS NOT NULL", (name,))
+        return bool(found)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        import psycopg
+
+        try:
+            yield
+        except psycopg.OperationalError as error:  # lost, ended by the server, in a deadlock, too slow
+            raise ConnectionLost(f"{self.name}: {error}") from error
+        except psycopg.Error as error:
+            raise StoreError(f"{self.name}: {error}") from error
+
+
+def database(url: str | None, home: Path) -> Database:
+    """The one that `url` names; None: a file in `home`. Raises InputError for a URL that names none."""
+    return Sqlite(home / "feedback.sqlite3") if url is None else Postgres(url)

@@ -1,0 +1,149 @@
+"""POST /feedback: what turned out to be true of earlier predictions, committed before it is acknowledged."""
+
+import asyncio
+import json
+import logging
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any, TypeVar
+
+import msgspec
+
+from dle_bundle.errors import Fault
+from dle_bundle.row_faults import MOST_FAULTS, json_kind, shown
+from dle_serving.errors import BadRequest, NotReady, TooLarge
+from dle_serving.limits import check_content, read_body
+from dle_serving.monitoring.databases import StoreError
+from dle_serving.monitoring.group_commit import GroupCommit
+from dle_serving.monitoring.metrics import Metrics
+from dle_serving.monitoring.store import Outcome, Store
+from dle_serving.repository import Repository
+from dle_serving.routes.contract import Request, Response
+from dle_serving.settings import Settings
+from dle_serving.verification import Checked, Item, Rejection, Verification
+
+_INLINE_BYTES = 16 << 10
+"""A longer body is decoded and checked in a thread, so that the event loop keeps answering everyone else."""
+_RETRY_SECONDS = 5
+_CONFLICT = "feedback on this prediction was given before, with another actual value, which stays"
+Result = TypeVar("Result")
+
+log = logging.getLogger(__name__)
+
+
+class Items(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """The body of a request."""
+
+    items: list[Item]
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """The body of the answer."""
+
+    accepted: int
+    duplicates: int
+    rejected: list[Rejection]
+
+
+_decoder = msgspec.json.Decoder(Items)
+
+
+class Feedback:
+    """The handler; holds the thread that writes to the store."""
+
+    def __init__(self, settings: Settings, repository: Repository, metrics: Metrics, store: Store) -> None:
+        self._repository = repository
+        self._metrics = metrics
+        self._verification = Verification(repository, settings.feedback_max_age)
+        self._commits = GroupCommit(store)
+        self._max_body_bytes = settings.max_body_bytes
+        self._most_items = settings.max_rows
+
+    async def __call__(self, request: Request) -> Response:
+        """Keep the items of one request, all of them or none; raises what `errors` knows."""
+        request.flags()
+        self._repository.all()
+        check_content(request.headers)
+        body = await read_body(request.headers, request.receive, self._max_body_bytes)
+        run = _at_once if len(body) <= _INLINE_BYTES else asyncio.to_thread
+        now = int(time.time())
+        checked = await run(lambda: self._verification.check(self._decode(body), now))
+        try:
+            outcomes = await self._commits.add(checked.feedback)
+        except StoreError as error:
+            log.warning("feedback was not kept: %s", error)
+            fault = Fault(None, None, "store", "nothing of this request is acknowledged; send it again")
+            raise NotReady("the feedback store cannot be reached", [fault], retry_after=_RETRY_SECONDS) from None
+        return await run(lambda: self._answer(checked, outcomes, now))
+
+    def close(self) -> None:
+        """Wait for what is being kept and end the thread."""
+        self._commits.close()
+
+    def _decode(self, body: bytes) -> Sequence[Item]:
+        try:
+            items = _decoder.decode(body).items
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            faults = list(islice(_faults(body), MOST_FAULTS)) or [Fault(None, None, "json", str(error))]
+            raise BadRequest("the body is not feedback", faults) from None
+        if len(items) > self._most_items:
+            raise TooLarge(f"expected at most {self._most_items:,} items in a request, found {len(items):,}")
+        return items
+
+    def _answer(self, checked: Checked, outcomes: Sequence[Outcome], now: int) -> Response:
+        rejections = list(checked.rejections)
+        for place, feedback, outcome in zip(checked.places, checked.feedback, outcomes, strict=True):
+            if outcome is Outcome.CONFLICT:
+                rejections.append(Rejection(place, "conflict", _CONFLICT))
+            elif outcome is Outcome.ACCEPTED:
+                self._metrics.feedback(feedback.model, feedback.version, max(0, now - feedback.predicted_at))
+        self._metrics.feedback_rejected(rejection.code for rejection in rejections)
+        counts = Counter(outcomes)
+        rejections.sort(key=lambda rejection: rejection.item)
+        answer = Accepted(counts[Outcome.ACCEPTED], counts[Outcome.DUPLICATE], rejections)
+        return Response(msgspec.json.encode(answer))
+
+
+async def _at_once(work: Callable[[], Result]) -> Result:
+    return work()
+
+
+def _faults(body: bytes) -> Iterator[Fault]:
+    """Everything that is wrong in a body that the decoder refused: the slow walk."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        yield Fault(None, None, "json", f"not readable as JSON: {error}")
+        return
+    if not isinstance(document, dict):
+        yield Fault(None, None, "type", f'expected an object {{"items": […]}}, got {json_kind(document)}')
+        return
+    for name in (key for key in document if key != "items"):
+        yield Fault(None, shown(name), "unknown", 'unknown key beside "items"')
+    items = document.get("items")
+    if items is None:
+        yield Fault(None, "items", "missing", 'the key "items" is absent or null')
+    elif not isinstance(items, list):
+        yield Fault(None, "items", "type", f"expected an array of objects, got {json_kind(items)}")
+    else:
+        for place, item in enumerate(items):
+            yield from _item_faults(place, item)
+
+
+def _item_faults(place: int, item: Any) -> Iterator[Fault]:
+    if not isinstance(item, dict):
+        yield Fault(place, None, "type", f"expected an object, got {json_kind(item)}")
+        return
+    for name in (key for key in item if key not in ("id", "actual")):
+        yield Fault(place, shown(name), "unknown", 'unknown key beside "id" and "actual"')
+    for name, kinds, expected in (("id", str, "a string"), ("actual", str | bool | int | float, "a class or a number")):
+        value = item.get(name)
+        if value is None:
+            yield Fault(place, name, "missing", "a value is required")
+        elif not isinstance(value, kinds):
+            yield Fault(place, name, "type", f"expected {expected}, got {json_kind(value)}")
+        elif isinstance(value, float) and not math.isfinite(value):
+            yield Fault(place, name, "non_finite", "expected a finite number")

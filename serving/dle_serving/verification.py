@@ -1,0 +1,135 @@
+"""What feedback says, checked item by item: a genuine id, of a model that is served, and a value that its target has.
+
+The id alone tells the model and what it answered, so nothing about the prediction has to be looked up.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from dle_bundle.errors import DleError, nearest
+from dle_bundle.row_faults import shown
+from dle_serving.monitoring.store import Feedback, counted_as
+from dle_serving.monitoring.tokens import Token, TokenError
+from dle_serving.repository import Repository, Served
+
+Actual = str | bool | int | float
+Code = Literal["signature", "expired", "label", "conflict"]
+_MOST_NAMED = 20
+_SUGGESTIONS = 100
+"""For so many unknown classes of a request the nearest known one is looked up, which takes longer than all else."""
+_HIGHEST = 3.4028234663852886e38
+"""The highest float32, in which predicted values are."""
+
+
+class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """One item of a request: a prediction's id and what turned out to be true."""
+
+    id: str
+    actual: Actual
+
+
+class Rejection(msgspec.Struct, frozen=True, gc=False):
+    """An item (its place, from 0) that is not accepted, and why."""
+
+    item: int
+    code: Code
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Items that can be kept, with their places, and those that cannot."""
+
+    places: list[int]
+    feedback: list[Feedback]
+    rejections: list[Rejection]
+
+
+class Rejected(DleError):
+    """Why one item cannot be kept."""
+
+    def __init__(self, code: Code, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Verification:
+    """Checks the items of requests. Safe in any thread."""
+
+    def __init__(self, repository: Repository, max_age: int) -> None:
+        self._repository = repository
+        self._max_age = max_age
+        self._targets: dict[bytes, Target] = {}
+
+    def check(self, items: Sequence[Item], now: int) -> Checked:
+        """Every item is either feedback or rejected; raises NotReady while no models are loaded."""
+        models = {served.fingerprint: served for served in self._repository.all()}
+        keys = next(iter(models.values())).keys  # all have those of the server
+        checked, unknown = Checked([], [], []), 0
+        for place, item in enumerate(items):
+            try:
+                token = keys.verify(item.id, now, self._max_age)
+                if token.fingerprint not in models:
+                    raise Rejected("expired", "given by a model, or a version of one, that is no longer served")
+                feedback = self._target(models[token.fingerprint]).feedback(item, token, suggest=unknown < _SUGGESTIONS)
+            except (TokenError, Rejected) as error:
+                checked.rejections.append(Rejection(place, error.code, error.message))
+                unknown += error.code == "label"
+            else:
+                checked.places.append(place)
+                checked.feedback.append(feedback)
+        return checked
+
+    def _target(self, served: Served) -> "Target":
+        target = self._targets.get(served.fingerprint)
+        if target is None:
+            target = self._targets[served.fingerprint] = Target(served)
+        return target
+
+
+class Target:
+    """What one model predicts: its classes, or a number."""
+
+    def __init__(self, served: Served) -> None:
+        self._model, self._version = served.name, served.version
+        self._fingerprint = served.fingerprint.hex()
+        self._classes = served.class_names
+        # by type as well, for in Python true is 1
+        self._names: dict[tuple[type, Actual], str] = {
+            (type(label), label): name for label, name in zip(served.labels, self._classes, strict=True)
+        }
+
+    def feedback(self, item: Item, token: Token, *, suggest: bool) -> Feedback:
+        """The item as it is kept; raises Rejected when `actual` is nothing that the target can be."""
+        described = (item.id, self._model, self._version, self._fingerprint)
+        if token.class_index is None:
+            value = _number(item.actual)
+            return Feedback(*described, "", repr(value), token.answer, value - token.answer, token.time, "")
+        name = self._names.get((type(item.actual), item.actual))
+        if name is None:
+            raise Rejected("label", self._expected(item.actual, suggest))
+        predicted = self._classes[token.class_index]
+        counted = counted_as(name, predicted, self._classes)
+        return Feedback(*described, predicted, name, token.answer, None, token.time, counted)
+
+    def _expected(self, actual: Actual, suggest: bool) -> str:
+        labels = [_json(label) for _, label in self._names]
+        listed = ", ".join(labels[:_MOST_NAMED])
+        more = f" and {len(labels) - _MOST_NAMED} more" if len(labels) > _MOST_NAMED else ""
+        near = nearest(actual, self._classes) if suggest and isinstance(actual, str) and len(actual) <= 200 else ""
+        return f"expected one of {listed}{more}, got {shown(_json(actual))}{near}"
+
+
+def _number(actual: Actual) -> float:
+    if isinstance(actual, str | bool):
+        raise Rejected("label", f"expected a number, got {shown(_json(actual))}")
+    if not abs(actual) <= _HIGHEST:  # whole numbers have no bound
+        raise Rejected("label", f"expected a finite number between ±{_HIGHEST:.2g}")
+    return float(actual)
+
+
+def _json(value: Actual) -> str:
+    return msgspec.json.encode(value).decode()
