@@ -8,7 +8,6 @@ recording rules in `k8s/monitoring` compute the same numbers from the same count
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from statistics import NormalDist
 from typing import Any, Literal
 
 import msgspec
@@ -166,14 +165,23 @@ def mean_absolute_error(n: int, absolute: float, squared: float, reference: floa
 
 @lru_cache(maxsize=1024)
 def critical_value(bins: int, comparisons: int) -> float:
-    """The χ² quantile with `bins` − 1 degrees of freedom that all `comparisons` together exceed by chance in 0.1 %.
+    """The χ² quantile with `bins` − 1 degrees of freedom that all `comparisons` together exceed by chance in 0.1 %."""
+    degrees, chance = max(bins - 1, 1), SIGNIFICANCE / max(comparisons, 1)
+    low, high = 0.0, 1.0
+    while _exceeded(high, degrees) > chance:
+        high *= 2
+    while high - low > 1e-9 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if _exceeded(middle, degrees) > chance else (low, middle)
+    return high
 
-    By the cube approximation of Wilson and Hilferty (1931), at most 2 % too high: serving has no SciPy.
-    """
-    degrees = max(bins - 1, 1)
-    z = NormalDist().inv_cdf(1 - SIGNIFICANCE / max(comparisons, 1))
-    spread = 2 / (9 * degrees)
-    return degrees * (1 - spread + z * math.sqrt(spread)) ** 3
+
+def _exceeded(value: float, degrees: int) -> float:
+    """How often χ² exceeds `value` by chance: the recurrence of the incomplete gamma function (DLMF 8.8.2)."""
+    half = value / 2
+    first, total = (0.5, math.erfc(math.sqrt(half))) if degrees % 2 else (0.0, 0.0)
+    powers = (first + step for step in range(degrees // 2))
+    return total + sum(math.exp(power * math.log(half) - half - math.lgamma(power + 1)) for power in powers)
 
 
 def worst(verdicts: Sequence[Verdict]) -> Verdict:

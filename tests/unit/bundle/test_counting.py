@@ -1,0 +1,96 @@
+"""One vector for all counts: it must say what counting one by one says."""
+
+from collections import Counter as Naive
+
+import numpy as np
+import pytest
+from tests import bundles
+
+from dle_bundle import reference
+from dle_bundle.counting import Counter
+from dle_bundle.reference import Bins, Reference, columns
+from dle_bundle.schema import Schema
+
+
+def built(schema: Schema, prediction: Bins) -> Reference:
+    known = bundles.groups(schema, 1_000)
+    return Reference(
+        rows=1_000,
+        features=reference.feature_bins(known, schema),
+        prediction_rows=1_000,
+        prediction=prediction,
+        calibration={},
+        metrics={},
+    )
+
+
+CLASSES = Bins(names=("<=50K", ">50K"), fractions=(0.5, 0.5), categories=("<=50K", ">50K"))
+
+
+def test_rows_are_counted_as_one_by_one() -> None:
+    counter = Counter(found := built(bundles.INCOME, CLASSES), bundles.INCOME)
+    rows = bundles.groups(bundles.INCOME, 300, seed=1, shift=0.4)
+    rows.numeric[::7, 1] = np.nan
+    rows.categorical[::5, 0] = ""
+    rows.categorical[1::5, 0] = "never seen"
+    tally = counter.read(counter.count(rows))
+    assert list(tally.features) == list(found.features)
+    for field, values in columns(rows, bundles.INCOME):
+        bins = found.features[field.name]
+        naive = Naive(_bin(bins, value) for value in values)
+        counted = dict(zip(bins.names, tally.features[field.name].tolist(), strict=True))
+        assert counted == {name: naive[name] for name in bins.names}, field.name
+    assert tally.rows == 0
+
+
+def _bin(bins: Bins, value: object) -> str:
+    if bins.edges is None:
+        known = {value: value for value in bins.categories or ()} | {"": "missing"}
+        return known.get(str(value), "unseen")
+    assert isinstance(value, float | np.floating)
+    if np.isnan(value):
+        return "missing"
+    if value < bins.edges[0]:
+        return "below"
+    inner = zip(bins.names[1:-2], bins.edges[1:], strict=True)
+    return next((name for name, high in inner if value < high), "above")
+
+
+def test_answers_are_counted_with_their_own_promise() -> None:
+    counter = Counter(built(bundles.INCOME, CLASSES), bundles.INCOME)
+    sums = counter.count_classes(np.array([0, 1, 1]), np.array([0.6, 0.9, 1.0], np.float32))
+    tally = counter.read(sums)
+    assert tally.prediction.tolist() == [1, 2]
+    assert tally.rows == 3
+    assert tally.expected_correct == pytest.approx(2.5)
+    assert tally.expected_variance == pytest.approx(0.24 + 0.09)
+    assert sum(counts.sum() for counts in tally.features.values()) == 0
+
+
+def test_classes_without_a_bin_of_their_own_are_other() -> None:
+    prediction = Bins(names=("1", "other"), fractions=(0.5, 0.5), categories=("1",), others=("0", "2"))
+    counter = Counter(built(bundles.DIGIT, prediction), bundles.DIGIT)
+    tally = counter.read(counter.count_classes(np.array([0, 1, 2]), np.ones(3, np.float32)))
+    assert tally.prediction.tolist() == [1, 2]
+
+
+def test_values_of_a_regression_are_binned() -> None:
+    prediction = reference.number_bins(np.arange(100, dtype=np.float32))
+    counter = Counter(built(bundles.PRICE, prediction), bundles.PRICE)
+    tally = counter.read(counter.count_values(np.array([-1, 0, 99, 1e6], np.float32)))
+    assert (tally.prediction[0], tally.prediction[1], tally.prediction[-2]) == (1, 1, 1)
+    assert tally.rows == 4
+    assert tally.expected_correct == 0
+
+
+def test_what_is_not_monitored_is_not_counted() -> None:
+    found = built(bundles.DIGIT, Bins(names=("0", "1", "2"), fractions=(0.4, 0.3, 0.3), categories=("0", "1", "2")))
+    few = {name: bins for name, bins in found.features.items() if name != "x1"}
+    counter = Counter(Reference(**{**_fields(found), "features": few}), bundles.DIGIT)  # type: ignore[arg-type]
+    tally = counter.read(counter.count(bundles.groups(bundles.DIGIT, 10)))
+    assert list(tally.features) == ["x0", "x2", "x3"]
+    assert all(counts.sum() == 10 for counts in tally.features.values())
+
+
+def _fields(found: Reference) -> dict[str, object]:
+    return {name: getattr(found, name) for name in Reference.__struct_fields__}
