@@ -90,7 +90,7 @@ class Application:
             if self.roster.replaces():  # the others answer meanwhile: connections come here once this one can as well
                 await loading
             if loading.done() and self.repository.state is not State.READY:  # ends this process, to be tried again
-                await send({"type": "lifespan.startup.failed", "message": self.repository.reason})
+                await send({"type": "lifespan.startup.failed"})
             else:
                 await self._inner(scope, receive, send)
         finally:

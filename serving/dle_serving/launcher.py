@@ -1,7 +1,7 @@
 """Starts a server, says when it is ready, and ends it: what `dle-serve` does.
 
-The server is the plain `bentoml serve` in a process of its own: one way to run it, started by hand or from here, and
-this process stays free of BentoML's signal handlers and memory. What cannot work is refused before anything starts.
+The server is `bentoml serve`, with closer supervision (see `supervisor`), in a process of its own, so that this one
+stays free of BentoML's signal handlers and memory. What cannot work is refused before anything starts.
 """
 
 import errno
@@ -23,6 +23,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from dle_bundle.errors import InputError, Interrupted, WorkError
+from dle_serving.auth import check_start
 from dle_serving.discovery import load_bundles
 from dle_serving.processes import end_with_parent
 from dle_serving.settings import Device, Settings, from_environment
@@ -44,12 +45,16 @@ class LoadedModel:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A server that answers at `url`, with its first model first; `home` is its directory."""
+    """A server that answers at `url`, with its first model first.
+
+    `home` is its directory; `keys`: it asks for API keys.
+    """
 
     url: str
     models: tuple[LoadedModel, ...]
     workers: int
     home: Path
+    keys: bool = False
 
 
 def serve(
@@ -59,11 +64,13 @@ def serve(
     port: int = 3000,
     workers: int = 1,
     device: Device = "auto",
+    insecure: bool = False,
     on_ready: Callable[[Ready], None],
 ) -> None:
     """Serve until SIGTERM (returns) or Ctrl-C (raises Interrupted); `port` 0 takes a free one.
 
-    Other settings come from the environment (see `settings`). `on_ready` is called when /readyz is 200.
+    A `host` beyond loopback takes API keys, or `insecure`. Other settings come from the environment (see `settings`).
+    `on_ready` is called when /readyz is 200.
     Raises InputError (bundles, device, host, settings) and WorkError (port or directory in use, the server failed).
     """
     load_bundles(bundles)
@@ -73,7 +80,8 @@ def serve(
         check_device(device)
     host = "127.0.0.1" if host == "localhost" else host
     port = _free_port(host, port)
-    settings = _settings(bundles, port, workers, device)
+    settings = _settings(bundles, port, workers, device, insecure)
+    check_start(settings, host)
     with _claimed(settings.home), _signals():
         process = _start(settings, host, port)
         try:
@@ -92,32 +100,35 @@ class _Terminated(BaseException):
     """SIGTERM has come."""
 
 
-def _settings(bundles: Sequence[Path], port: int, workers: int, device: Device) -> Settings:
+def _settings(bundles: Sequence[Path], port: int, workers: int, device: Device, insecure: bool) -> Settings:
     listed = [str(path.resolve()) for path in bundles]
     if any(os.pathsep in path for path in listed):
         raise InputError(f"the path of a bundle cannot hold {os.pathsep!r}", listed)
     chosen = {"DLE_BUNDLES": os.pathsep.join(listed), "DLE_WORKERS": str(workers), "DLE_DEVICE": device}
+    if insecure:
+        chosen["DLE_INSECURE"] = "true"
     return from_environment({"DLE_HOME": f".dle/serve-{port}", **os.environ, **chosen})
 
 
 def _environment(settings: Settings) -> Mapping[str, str]:
     inherited = {name: value for name, value in os.environ.items() if name != "BENTOML_CONTAINERIZED"}
-    keys = {} if settings.token_keys_file is None else {"DLE_TOKEN_KEYS_FILE": str(settings.token_keys_file.resolve())}
+    files = {"DLE_TOKEN_KEYS_FILE": settings.token_keys_file, "DLE_API_KEYS_FILE": settings.api_keys_file}
     home = settings.home.resolve()
     return {
         **inherited,  # in a container BentoML would not replace a dead worker
-        **keys,
+        **{name: str(path.resolve()) for name, path in files.items() if path is not None},
         "DLE_BUNDLES": os.pathsep.join(map(str, settings.bundles)),
         "DLE_HOME": str(home),
         "DLE_WORKERS": str(settings.workers),
         "DLE_DEVICE": settings.device,
+        "DLE_INSECURE": "true" if settings.insecure else "false",
         "BENTOML_HOME": str(home / "bentoml"),
         "BENTOML_DO_NOT_TRACK": "True",
     }
 
 
 def _start(settings: Settings, host: str, port: int) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "bentoml", "serve", "dle_serving.service:Service", "--quiet"]
+    command = [sys.executable, "-m", "dle_serving.supervisor", "serve", "dle_serving.service:Service", "--quiet"]
     command += ["--host", host, "--port", str(port), "--timeout-graceful-shutdown", str(_DRAIN_SECONDS)]
     return subprocess.Popen(
         command,
@@ -150,7 +161,9 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", settings: Settings, ho
         if answer is not None and "models" in answer:
             shown = f"[{reachable}]" if ":" in reachable else reachable
             models = tuple(LoadedModel(**model) for model in answer["models"])
-            return Ready(f"http://{shown}:{port}", models, settings.workers, settings.home)
+            return Ready(
+                f"http://{shown}:{port}", models, settings.workers, settings.home, settings.api_keys_file is not None
+            )
         if answer is not None and any(detail["code"] == "failed" for detail in answer["details"]):
             raise WorkError(answer["error"])
         time.sleep(_POLL_SECONDS)

@@ -15,7 +15,8 @@ class Roster:
     def __init__(self, home: Path, workers: int) -> None:
         self._folder = home / "run"
         self._workers = workers
-        self._complete = workers == 1
+        self._complete = False
+        self._marker = self._folder / "complete"
 
     def reset(self) -> None:
         """Forget the workers of an earlier run."""
@@ -24,18 +25,22 @@ class Roster:
 
     def sign(self) -> None:
         """Put down that the process that calls is ready."""
-        if self._workers > 1:
-            (self._folder / str(os.getpid())).touch()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        (self._folder / str(os.getpid())).touch()
+        self.missing()
 
     def missing(self) -> int:
         """How many workers are yet to sign; 0 ever after it was 0 once."""
         if self._complete:
             return 0
-        marker = self._folder / "complete"
-        if not marker.exists():
+        if not self.replaces():
             signed = sum(file.name.isdigit() for file in self._folder.iterdir())
             if signed < self._workers:
                 return self._workers - signed
-            marker.touch()
+            self._marker.touch()
         self._complete = True
         return 0
+
+    def replaces(self) -> bool:
+        """Whether the server was complete before, so that a process that starts takes the place of one that died."""
+        return self._marker.exists()
