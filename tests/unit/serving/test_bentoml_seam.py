@@ -2,15 +2,22 @@
 
 import importlib.metadata
 import inspect
-from typing import Any
+from typing import Any, cast
 
 import bentoml
+import click
 import pytest
 from _bentoml_impl.server import serving  # type: ignore[import-untyped]
 from _bentoml_impl.worker import service as worker  # type: ignore[import-untyped]
 from _bentoml_sdk import Service as BentoService  # type: ignore[import-untyped]
+from bentoml._internal.configuration.containers import BentoMLContainer
+from bentoml._internal.utils import circus
+from bentoml_cli.cli import cli
+from circus.arbiter import Arbiter  # type: ignore[import-untyped]
+from circus.controller import Controller  # type: ignore[import-untyped]
+from circus.util import synchronized  # type: ignore[import-untyped]
 
-from dle_serving import service
+from dle_serving import service, supervisor
 from dle_serving.app import Application
 from dle_serving.routes import docs
 from dle_serving.service import InFront
@@ -48,6 +55,42 @@ def test_the_deployment_hook_is_called_before_the_workers_start() -> None:
 
 def test_workers_get_a_multiprocess_directory_that_was_wiped() -> None:
     assert '{"PROMETHEUS_MULTIPROC_DIR": ensure_prometheus_dir()}' in inspect.getsource(serving.serve_http)
+
+
+def test_the_address_is_that_of_the_command_line_or_of_the_configuration() -> None:
+    command: Any = cast(Any, cli).commands["serve"]
+    (option,) = [parameter for parameter in command.params if parameter.name == "host"]
+    assert option.envvar == "BENTOML_HOST"
+    assert BentoMLContainer.http.host.get() == service._host() == "0.0.0.0"
+    with click.Context(command) as context:
+        context.params = {"host": None}
+        assert service._host() == "0.0.0.0"
+        context.params = {"host": "127.0.0.1"}
+        assert service._host() == "127.0.0.1"
+    assert "host=host" in inspect.getsource(inspect.unwrap(command.callback))
+
+
+def test_the_supervisor_is_the_arbiter_that_bentoml_makes(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[bool] = []
+    monkeypatch.setattr(supervisor, "cli", lambda: ran.append(True))
+    monkeypatch.setattr(circus, "Arbiter", circus.Arbiter)
+    supervisor.main()
+    assert ran
+    arbiter = circus.create_standalone_arbiter([])
+    assert isinstance(arbiter, supervisor.Supervisor)
+    assert arbiter.check_delay < 1
+    source = inspect.getsource(serving.serve_http)
+    assert source.index("import create_standalone_arbiter") < source.index("= create_standalone_arbiter(")
+
+
+def test_an_arbiter_looks_after_its_workers_as_the_supervisor_expects() -> None:
+    source = inspect.getsource(Controller.start)
+    assert "AsyncPeriodicCallback(self.arbiter.manage_watchers," in source
+    arbiter = Arbiter([], "tcp://127.0.0.1:0", "tcp://127.0.0.1:0")
+    assert (arbiter._stopping, arbiter._exclusive_running_command) == (False, None)
+    assert hasattr(arbiter, "_restarting")
+    # while it starts, ends or restarts them it refuses to look after them
+    assert "raise ConflictError" in inspect.getsource(synchronized)
 
 
 def test_swagger_ui_comes_with_it() -> None:

@@ -34,6 +34,16 @@ def test_an_address_that_is_none(tmp_path: Path, host: str, port: int) -> None:
         serve([bundles.write(tmp_path / "bundle")], host=host, port=port, on_ready=refuse)
 
 
+def test_a_bind_beyond_loopback_needs_keys_or_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = bundles.write(tmp_path / "bundle")
+    with pytest.raises(InputError, match="without API keys would answer anybody") as caught:
+        serve([bundle], host="0.0.0.0", port=0, on_ready=refuse)
+    assert (caught.value.exit_code, len(caught.value.details)) == (2, 2)
+    monkeypatch.setenv("DLE_API_KEYS_FILE", str(tmp_path / "absent"))
+    with pytest.raises(InputError, match="no API keys can be read"):
+        serve([bundle], port=0, insecure=True, on_ready=refuse)
+
+
 def test_a_device_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(InputError, match="device cuda: not available"):

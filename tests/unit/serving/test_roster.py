@@ -6,8 +6,14 @@ import pytest
 from dle_serving.roster import Roster
 
 
-def test_one_worker_waits_for_nobody(tmp_path: Path) -> None:
-    assert Roster(tmp_path, 1).missing() == 0
+def test_one_worker_waits_for_itself_alone(tmp_path: Path) -> None:
+    roster = Roster(tmp_path, 1)
+    roster.reset()
+    assert roster.missing() == 1
+    assert not roster.replaces()
+    roster.sign()
+    assert roster.missing() == 0
+    assert Roster(tmp_path, 1).replaces()
 
 
 def test_a_server_is_ready_when_all_workers_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,8 +24,10 @@ def test_a_server_is_ready_when_all_workers_are(tmp_path: Path, monkeypatch: pyt
     assert roster.missing() == 2
     roster.sign()
     assert roster.missing() == 1
+    assert not roster.replaces()
     monkeypatch.setattr(os, "getpid", lambda: 1)
     Roster(tmp_path, 2).sign()
+    assert roster.replaces()  # as soon as the last has signed, whether anybody asks or not
     assert roster.missing() == 0
 
 
