@@ -62,6 +62,7 @@ class Ledger:
 
     def close(self) -> None:
         """Leave the file to the next worker."""
+        fcntl.flock(self._file, fcntl.LOCK_UN)  # the map keeps a descriptor of its own, and with it the lock
         os.close(self._file)
 
     def _all(self) -> list[Sums]:
