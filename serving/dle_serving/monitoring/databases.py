@@ -3,6 +3,8 @@
 Statements are written with `?` for values. Errors never hold a URL, for URLs hold passwords.
 """
 
+import fcntl
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -66,7 +68,8 @@ class Sqlite:
             self._connection = sqlite3.connect(
                 self._path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False
             )
-            self._connection.execute("PRAGMA journal_mode = WAL")
+            with _alone_in(self._path.parent):  # the first change to WAL waits for nobody, it fails
+                self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
 
     def close(self) -> None:
@@ -102,6 +105,17 @@ class Sqlite:
             raise StoreError(f"{self.name}: {error}") from error
 
 
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """No other such block of any process runs meanwhile."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 class Postgres:
     """A database of PostgreSQL, by URL."""
 
@@ -110,13 +124,20 @@ class Postgres:
         import psycopg  # where it is used: servers with SQLite need none of it
         from psycopg.conninfo import conninfo_to_dict
 
+        wrong = InputError(
+            "DLE_FEEDBACK_STORE: expected a URL as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with the signs of a "
+            "password that mean something in a URL written as % and their code"
+        )
         try:
             said = conninfo_to_dict(url)
         except psycopg.Error:  # its text may quote the password
-            raise InputError("DLE_FEEDBACK_STORE: not a URL that PostgreSQL reads: postgresql://…") from None
-        own = {"connect_timeout": _WAIT_SECONDS, "application_name": "dle", "tcp_user_timeout": _WAIT_SECONDS * 1000}
-        self._arguments: dict[str, Any] = {**own, **said}
-        self.name = f"PostgreSQL database {said.get('dbname', '')} on {said.get('host', 'localhost')}"
+            raise wrong from None
+        host = str(said.get("host", "localhost"))
+        if "@" in host or not str(said.get("port", "0")).replace(",", "").isdigit():  # pieces of a password
+            raise wrong
+        own = {"connect_timeout": _WAIT_SECONDS, "tcp_user_timeout": _WAIT_SECONDS * 1000, "application_name": "dle"}
+        self._arguments: dict[str, Any] = {**own, **said, "client_encoding": "utf8"}
+        self.name = f"PostgreSQL database {said.get('dbname', '')} on {host}"
         self._connection: psycopg.Connection[Any] | None = None
 
     def open(self) -> None:
@@ -152,8 +173,9 @@ class Postgres:
             yield
 
     def has_table(self, name: str) -> bool:
-        ((found,),) = self.execute("SELECT to_regclass(CAST(? AS text)) IS NOT NULL", (name,))
-        return bool(found)
+        # not to_regclass, which may answer from before one waited for the lock
+        found = "SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = current_schema() AND tablename = ?"
+        return bool(self.execute(found, (name,)))
 
     @contextmanager
     def _told(self) -> Iterator[None]:

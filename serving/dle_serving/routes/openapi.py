@@ -32,12 +32,18 @@ _REASONS = {
 _SUMMARIES = {
     "/predict": "Answers to rows, by the first model",
     "/schema": "Inputs and outputs of the first model",
+    "/drift": "How far inputs and answers of the first model are from training",
     "/feedback": "What turned out to be true of earlier predictions, of any model",
     "/livez": "Whether the process is alive",
     "/readyz": "Whether every model is loaded, verified and warmed up",
     "/metrics": "Series for Prometheus",
     "/openapi.json": "This document",
     "/docs": "This document, for people",
+}
+_MODEL_SUMMARIES = {
+    "predict": "Answers of",
+    "schema": "Inputs and outputs of",
+    "drift": "How far inputs and answers are from training, of",
 }
 _ID = "ASpqbbSAyZ8pTgABP2aZmk0xq7vWc0oFoZr3b1uQyV9kXw2e"
 """Of no prediction; an id is signed by a server's own keys."""
@@ -91,7 +97,7 @@ def document(models: Sequence[Served], routes: Sequence[Route]) -> Json:
             continue
         for served in sorted(models, key=lambda served: served.version):  # without a version: the highest
             path = route.path.replace("{model}", served.name).replace("{version}", str(served.version))
-            summary = f"{'Answers of' if route.method == 'POST' else 'Inputs and outputs of'} {served.name}"
+            summary = f"{_MODEL_SUMMARIES[path.rpartition('/')[2]]} {served.name}"
             paths[path] = {route.method.lower(): _operation(route, served, summary)}
     components = {"schemas": schemas}
     if any(401 in route.codes for route in routes):

@@ -18,6 +18,8 @@ SERIES = {
     "dle_model_info",
     "dle_model_load_timestamp_seconds",
     "dle_predictions_total",
+    "dle_feedback_delay_seconds",
+    "dle_feedback_rejected_total",
 }
 
 
