@@ -29,6 +29,9 @@ def serve(
     port: Annotated[int, typer.Option(metavar="N", help="Port to listen on; 0 takes a free one.")] = 3000,
     workers: Annotated[int, typer.Option(metavar="N", min=1, help="Worker processes.")] = 1,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where the graph runs.")] = "auto",
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Listen beyond loopback without API keys (see dle-key).")
+    ] = False,
     as_json: console.Json = False,
     quiet: console.Quiet = False,
 ) -> None:
@@ -42,6 +45,7 @@ def serve(
         port=port,
         workers=workers,
         device=device,
+        insecure=insecure,
         on_ready=lambda ready: _show(speaker, ready, bundles),
     )
 
@@ -77,7 +81,8 @@ def _request(ready: "Ready", bundles: list[Path]) -> str:
         write_atomic(file, body + "\n")
         body = f"@{file}"
     url = shlex.quote(f"{ready.url}/predict")
-    return f"curl -s {url} -H 'content-type: application/json' -d {shlex.quote(body)}"
+    key = " -H 'authorization: Bearer KEY'" if ready.keys else ""
+    return f"curl -s {url}{key} -H 'content-type: application/json' -d {shlex.quote(body)}"
 
 
 def _example(places: list[Path], model: "LoadedModel") -> str:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+from dle_bundle import files
 from dle_bundle.errors import InputError, nearest
 from dle_serving.errors import Forbidden, Unauthorized
 from dle_serving.routes.contract import Scope
@@ -25,6 +26,7 @@ from dle_serving.settings import Settings
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 _KEY_BYTES = 32
+_HEAD = "# API keys of a service, by their hashes: NAME SCOPES SHA256. Taking a line out refuses its key.\n"
 _LOOK_SECONDS = 1.0
 """The file is looked at no more often."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -53,6 +55,25 @@ def make(name: str, scopes: Sequence[str]) -> tuple[str, ApiKey]:
     if entry is None:
         raise InputError("no key was made", faults)
     return key, entry
+
+
+def add(path: Path, name: str, scopes: Sequence[str]) -> str:
+    """Make a key and put its line at the end of the file at `path`, made if absent (mode 0600); the key itself.
+
+    Raises InputError when the file is wrong or has the name already, or for a name or scopes that cannot be.
+    """
+    try:
+        text = path.read_text(encoding="utf-8") if path.exists() else _HEAD
+        keys = parse(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error) from error
+    except InputError as error:
+        raise InputError(f"{path}: {error.message}", error.details) from None
+    if name in (key.name for key in keys):
+        raise InputError(f"{path} has a key of the name {name!r} already: choose another, and take that line out later")
+    key, entry = make(name, scopes)
+    files.write_atomic(path, text.rstrip("\n") + "\n" + entry.line(), mode=0o600)
+    return key
 
 
 def parse(text: str) -> tuple[ApiKey, ...]:
@@ -89,8 +110,7 @@ def load(path: Path) -> tuple[ApiKey, ...]:
     except InputError as error:
         raise InputError(f"{path}: {error.message}", error.details) from None
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"{path}: no API keys can be read: {reason}") from error
+        raise _unreadable(path, error) from error
     if not keys:
         raise InputError(f"{path}: holds no API keys; make one with: dle-key NAME --file {path}")
     return keys
@@ -157,6 +177,11 @@ def check_start(settings: Settings, host: str) -> None:
                 "or, where something else keeps strangers out, say so with --insecure or DLE_INSECURE=true",
             ),
         )
+
+
+def _unreadable(path: Path, error: OSError | UnicodeDecodeError) -> InputError:
+    reason = error.strerror if isinstance(error, OSError) else error
+    return InputError(f"{path}: no API keys can be read: {reason}")
 
 
 def _loopback(host: str) -> bool:

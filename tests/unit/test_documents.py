@@ -13,6 +13,7 @@ from tests.documents import PAGES, ROOT
 
 from dle_bundle import bundle
 from dle_cli import evaluate, export, predict, serve, train
+from dle_cli import key as api_key
 from dle_serving import errors
 from dle_serving.app import Application
 from dle_serving.monitoring.metrics import FAULT_CODES
@@ -27,6 +28,7 @@ COMMANDS = {
     "dle-export": export.app,
     "dle-predict": predict.app,
     "dle-serve": serve.app,
+    "dle-key": api_key.app,
 }
 name = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 

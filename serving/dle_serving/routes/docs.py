@@ -1,6 +1,7 @@
 """/docs: the service's documentation for people, a page that works without the internet.
 
-Swagger UI comes with BentoML. Its own page is not used, for it calls home.
+Swagger UI comes with BentoML. Its own page is not used, for it calls home. Where the service asks for API keys the page
+asks for one as well, since the contract is not open to everybody; the key stays in the page and is sent with its tries.
 """
 
 import asyncio
@@ -24,12 +25,36 @@ _PAGE = b"""<!doctype html>
 <title>Prediction service</title>
 <link rel="stylesheet" href="docs/swagger-ui.css">
 <link rel="icon" type="image/png" href="docs/favicon-light-32x32.png">
+<style>
+form, output { display: block; max-width: 40em; margin: 4em auto 0; font: 16px sans-serif; }
+output { margin-top: 1em; white-space: pre-line; }
+input { width: 24em; max-width: 100%; padding: .4em; font: inherit; }
+button { padding: .4em 1em; font: inherit; }
+</style>
 </head>
 <body>
+<form hidden>
+<label for="key">API key, with the scope predict</label><br>
+<input id="key" type="password" autocomplete="off" autofocus required> <button>Show</button>
+</form>
+<output></output>
 <div id="swagger-ui"></div>
 <script src="docs/swagger-ui-bundle.js" charset="utf-8"></script>
 <script>
-SwaggerUIBundle({url: "openapi.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null});
+const form = document.querySelector("form"), output = document.querySelector("output");
+async function show(key) {
+  const answer = await fetch("openapi.json", {headers: key ? {authorization: `Bearer ${key}`} : {}});
+  const content = await answer.json();
+  form.hidden = ![401, 403].includes(answer.status);
+  output.textContent = answer.ok || (answer.status === 401 && !key) ? "" : content.error;
+  if (!answer.ok) return;
+  const ui = SwaggerUIBundle({
+    spec: content, dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null,
+    onComplete: () => key && ui.preauthorizeApiKey("bearer", key),
+  });
+}
+form.addEventListener("submit", event => { event.preventDefault(); show(form.elements.key.value.trim()); });
+show("");
 </script>
 </body>
 </html>
