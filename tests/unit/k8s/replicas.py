@@ -74,11 +74,12 @@ def errors(rows: float, mean: float, deviation: float, labels: Labels = MODEL, *
     yield from each("dle_squared_error_total", labels, step=rows * (mean**2 + deviation**2), **times)
 
 
-def confidence(sure: float, variance: float, counts: Sequence[float] = EVEN) -> Iterator[Series]:
+def confidence(sure: float, variance: float, counts: Sequence[float] = EVEN, **times: int) -> Iterator[Series]:
     """Rows answered with a mean confidence of `sure`, each adding `variance` to the estimate's."""
-    yield from prediction(counts, counts and [count / sum(counts) for count in counts])
-    yield from each("dle_expected_correct_total", MODEL, step=sure * sum(counts))
-    yield from each("dle_expected_correct_variance_total", MODEL, step=variance * sum(counts))
+    rows = sum(counts)
+    yield from prediction(counts, [count / rows for count in counts], **times)
+    yield from each("dle_expected_correct_total", MODEL, step=sure * rows, **times)
+    yield from each("dle_expected_correct_variance_total", MODEL, step=variance * rows, **times)
 
 
 def requests(route: str = "/predict", codes: Mapping[int, float] | None = None, **times: int) -> Iterator[Series]:
@@ -96,14 +97,20 @@ def durations(
         yield from each("dle_request_duration_seconds_bucket", labels, step=step, **times)
 
 
-def targets(*, up: float = 1.0, loaded: bool = True, job: str = "dle", gone: int | None = None) -> Iterator[Series]:
-    """The second replica is as told, the first is well."""
-    for replica, value, info in (("p1", 1.0, True), ("p2", up, loaded)):
+def targets(
+    *, up: float = 1.0, loaded: bool = True, job: str = "dle", down: int | None = None, gone: int | None = None
+) -> Iterator[Series]:
+    """The first replica is well; the second is as told, from the minute `down` on cannot be scraped, or is `gone`."""
+    for replica in REPLICAS:
+        second = replica == REPLICAS[1]
         labels = {"namespace": "dle", "job": job, "instance": f"{replica}:3000", "pod": replica}
-        stop = gone if replica == "p2" else None
-        yield Series("up", labels, start=value, gone=stop)
-        if info:
-            yield Series("dle_model_info", labels | MODEL | {"provider": "cpu"}, start=1, gone=stop)
+        if second and down is not None:
+            yield Series("up", labels, 1.0, -1.0, since=down - 1, until=down)
+        else:
+            yield Series("up", labels, up if second else 1.0, gone=gone if second else None)
+        if loaded or not second:
+            info = labels | MODEL | {"task": "binary", "provider": "cpu"}
+            yield Series("dle_model_info", info, 1.0, gone=(down or gone) if second else None)
 
 
 def healthy() -> list[Series]:

@@ -27,6 +27,8 @@ FEW = tuple(count / 13 for count in SKEWED)
 """185 rows an hour."""
 JUST = tuple(count / 11 for count in SKEWED)
 """218 rows an hour."""
+MANY = tuple(100 * count for count in SKEWED)
+LATELY = MINUTES - 5
 WELL = list(targets())
 
 FIRES: dict[str, dict[str, Callable[[], Iterable[Series]]]] = {
@@ -85,7 +87,7 @@ SILENT: dict[str, dict[str, Callable[[], Iterable[Series]]]] = {
         "a small reference, so it may be chance": lambda: feature(JUST, rows=40),
         "no reference": lambda: feature(SKEWED, reference=()),
         "more than an hour ago": lambda: feature(SKEWED, until=50),
-        "for five minutes": lambda: feature([100 * count for count in SKEWED], since=MINUTES - 5),
+        "for five minutes": lambda: feature(MANY, since=LATELY),
     },
     "DlePredictionDrift": {
         "fewer than 200 rows": lambda: prediction(FEW),
@@ -93,6 +95,7 @@ SILENT: dict[str, dict[str, Callable[[], Iterable[Series]]]] = {
         "a small reference, so it may be chance": lambda: prediction(JUST, rows=40),
         "no reference": lambda: prediction(SKEWED, reference=()),
         "no rows": lambda: prediction([0.0] * 4),
+        "for five minutes": lambda: prediction(MANY, since=LATELY),
     },
     "DleAccuracyDrop": {
         "fewer than 200 labels": lambda: [*feedback(0.8, 0.8), *score("accuracy", 0.9)],
@@ -103,6 +106,7 @@ SILENT: dict[str, dict[str, Callable[[], Iterable[Series]]]] = {
         "no feedback": lambda: [*feedback(0, 0), *score("accuracy", 0.9)],
         "a regression": lambda: [*errors(5, 1.0, 0.5), *score("mae", 1.0)],
         "more than an hour ago": lambda: [*feedback(5, 5, until=50), *score("accuracy", 0.9)],
+        "for five minutes": lambda: [*feedback(200, 200, since=LATELY), *score("accuracy", 0.9)],
     },
     "DleErrorGrowth": {
         "fewer than 200 values": lambda: [*errors(1.5, 3.0, 0.5), *score("mae", 1.0)],
@@ -111,6 +115,7 @@ SILENT: dict[str, dict[str, Callable[[], Iterable[Series]]]] = {
         "no reference": lambda: errors(5, 2.0, 0.5),
         "no feedback": lambda: [*errors(0, 2.0, 0.5), *score("mae", 1.0)],
         "a classifier": lambda: [*feedback(9, 1), *score("accuracy", 0.9), *score("mae", 0.1)],
+        "for five minutes": lambda: [*errors(200, 2.0, 0.5, since=LATELY), *score("mae", 1.0)],
     },
     "DleEstimatedAccuracyDrop": {
         "fewer than 200 rows": lambda: [*confidence(0.7, 0.2, (0.5, 0.5, 0.3, 0.3)), *score("accuracy", 0.9)],
@@ -122,6 +127,7 @@ SILENT: dict[str, dict[str, Callable[[], Iterable[Series]]]] = {
         "no reference": lambda: confidence(0.5, 0.25),
         "no rows": lambda: [*prediction([0.0] * 4), *each_at_zero(), *score("accuracy", 0.9)],
         "a regression": lambda: [*prediction(), *score("mae", 1.0)],
+        "for five minutes": lambda: [*confidence(0.7, 0.2, MANY, since=LATELY), *score("accuracy", 0.9)],
     },
     "DleErrors": {
         "one in two hundred": lambda: requests(codes={200: 995.0, 503: 5.0}),
@@ -129,21 +135,24 @@ SILENT: dict[str, dict[str, Callable[[], Iterable[Series]]]] = {
         "nobody asks": lambda: requests(codes={200: 0.0, 503: 0.0}),
         "the client left": lambda: requests(codes={200: 50.0, 499: 50.0}),
         "until it was mended": lambda: requests(codes={503: 50.0}, until=MINUTES - 20),
-        "once, hardly asked": lambda: requests("/drift", {200: 0.0, 500: 1.0}, since=MINUTES - 7, until=MINUTES - 6),
+        "once, hardly asked": lambda: requests("/drift", {200: 0.0, 500: 1.0}, since=LATELY, until=LATELY + 1),
     },
     "DleSlow": {
         "one in two hundred": lambda: durations(fast=199, slow=1),
         "another route": lambda: durations("/metrics", fast=0, slow=10),
+        "for five minutes": lambda: durations(fast=0, slow=10, since=LATELY),
         "nobody asks": lambda: durations(fast=0),
     },
     "DleInvalidRows": {
         "one in fifty": lambda: requests(codes={200: 98.0, 400: 2.0}),
         "another route": lambda: requests("/feedback", {200: 50.0, 400: 50.0}),
+        "for five minutes": lambda: requests(codes={200: 50.0, 400: 50.0}, since=LATELY),
         "another fault": lambda: requests(codes={200: 80.0, 413: 20.0}),
         "nobody asks": lambda: requests(codes={200: 0.0, 400: 0.0}),
     },
     "DleDown": {
         "one was removed": lambda: targets(gone=60),
+        "for three minutes": lambda: targets(down=MINUTES - 3),
         "another job is down": lambda: [*targets(), *targets_of_another_job()],
     },
 }
