@@ -1,0 +1,115 @@
+import asyncio
+import threading
+from collections.abc import Sequence
+from typing import cast
+
+import pytest
+
+from dle_serving.monitoring import group_commit
+from dle_serving.monitoring.databases import StoreError
+from dle_serving.monitoring.group_commit import GroupCommit
+from dle_serving.monitoring.store import Feedback, Outcome, Store
+
+
+class Slow:
+    """A store that waits for `gate` and then accepts everything, or fails."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.batches: list[list[str]] = []
+        self.error: Exception | None = None
+
+    def add(self, items: Sequence[Feedback], now: float) -> list[Outcome]:
+        self.gate.wait()
+        self.batches.append([item.id for item in items])
+        if self.error is not None:
+            raise self.error
+        return [Outcome.CONFLICT if item.id == "bad" else Outcome.ACCEPTED for item in items]
+
+
+def items(*ids: str) -> list[Feedback]:
+    return [Feedback(id_, "m", 1, "00", "a", "a", 1.0, None, 0, "a") for id_ in ids]
+
+
+@pytest.fixture
+def store() -> Slow:
+    return Slow()
+
+
+def commits(store: Slow) -> GroupCommit:
+    return GroupCommit(cast(Store, store))
+
+
+async def started(*asking: "asyncio.Task[list[Outcome]]") -> None:
+    for _ in range(3 * len(asking)):
+        await asyncio.sleep(0)
+
+
+def test_what_arrives_meanwhile_is_one_transaction(store: Slow) -> None:
+    async def ask() -> None:
+        group = commits(store)
+        first = asyncio.create_task(group.add(items("1")))
+        await started(first)
+        more = [asyncio.create_task(group.add(items(*ids))) for ids in (("2", "bad"), (), ("3",))]
+        await started(*more)
+        store.gate.set()
+        assert await first == [Outcome.ACCEPTED]
+        assert await more[0] == [Outcome.ACCEPTED, Outcome.CONFLICT]
+        assert await more[1] == []
+        assert await more[2] == [Outcome.ACCEPTED]
+        assert store.batches == [["1"], ["2", "bad", "3"]]
+        assert await group.add(items("4")) == [Outcome.ACCEPTED]
+        group.close()
+
+    asyncio.run(ask())
+
+
+def test_a_failure_is_told_to_everybody_and_the_next_one_goes_on(store: Slow) -> None:
+    async def ask() -> None:
+        group = commits(store)
+        store.error = StoreError("away")
+        asking = [asyncio.create_task(group.add(items(id_))) for id_ in "123"]
+        await started(*asking)
+        store.gate.set()
+        for one in asking:
+            with pytest.raises(StoreError, match="away"):
+                await one
+        store.error = None
+        assert await group.add(items("1")) == [Outcome.ACCEPTED]
+        group.close()
+
+    asyncio.run(ask())
+
+
+def test_a_client_that_left_changes_nothing_for_others(store: Slow) -> None:
+    async def ask() -> None:
+        group = commits(store)
+        left, stayed = (asyncio.create_task(group.add(items(id_))) for id_ in "12")
+        await started(left, stayed)
+        left.cancel()
+        await started(left)
+        store.gate.set()
+        assert await stayed == [Outcome.ACCEPTED]
+        assert [id_ for batch in store.batches for id_ in batch] == ["1", "2"]
+        group.close()
+
+    asyncio.run(ask())
+
+
+def test_what_waits_is_bounded(store: Slow, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_commit, "MOST_WAITING", 3)
+
+    async def ask() -> None:
+        group = commits(store)
+        first = asyncio.create_task(group.add(items("1")))
+        await started(first)
+        second = asyncio.create_task(group.add(items(*"23456")))  # alone, it may be as large as it is
+        await started(second)
+        with pytest.raises(StoreError, match="5 items wait"):
+            await group.add(items("7"))
+        store.gate.set()
+        await asyncio.gather(first, second)
+        assert await group.add(items("7")) == [Outcome.ACCEPTED]
+        group.close()
+
+    asyncio.run(ask())
