@@ -26,8 +26,8 @@ _PAGE = b"""<!doctype html>
 <link rel="stylesheet" href="docs/swagger-ui.css">
 <link rel="icon" type="image/png" href="docs/favicon-light-32x32.png">
 <style>
-form, output { display: block; max-width: 40em; margin: 4em auto 0; font: 16px sans-serif; }
-output { margin-top: 1em; white-space: pre-line; }
+form { max-width: 40em; margin: 4em auto 0; font: 16px sans-serif; }
+output { display: block; max-width: 40em; margin: 1em auto 0; font: 16px sans-serif; white-space: pre-line; }
 input { width: 24em; max-width: 100%; padding: .4em; font: inherit; }
 button { padding: .4em 1em; font: inherit; }
 </style>
