@@ -41,7 +41,7 @@ class BinShare(msgspec.Struct, frozen=True):
 
 
 class Shift(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How far a distribution of `n` rows is from its reference; the numbers are None where there are no rows.
+    """How far a distribution of `n` rows is from its reference; the numbers are null without rows.
 
     `psi`: population stability index, 0 and up. `jensen_shannon`: the distance to base 2, 0 to 1. `chi2`: against
     `critical_value`.

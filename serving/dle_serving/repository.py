@@ -66,7 +66,6 @@ class Served:
             self.monitor.note(groups, answers)
         return answers
 
-
     def close(self) -> None:
         """Count what is not counted yet."""
         if self.monitor is not None:

@@ -28,7 +28,7 @@ class Window(msgspec.Struct, frozen=True, rename={"start": "from", "end": "to"})
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The body of the answer. `rows`: answers counted in the window. `verdict`: the worst of all.
 
-    `accuracy` is None while the feedback store cannot be reached, `estimated_accuracy` for a regression.
+    `accuracy` is null while the feedback store cannot be reached, `estimated_accuracy` for a regression.
     """
 
     model: str

@@ -13,6 +13,7 @@ import msgspec
 from dle_bundle.schema import Field, Schema
 from dle_serving.repository import Repository, Served
 from dle_serving.routes.contract import Request, Response, Route
+from dle_serving.routes.drift import Report
 from dle_serving.routes.feedback import Accepted, Items
 
 Json = dict[str, Any]
@@ -85,7 +86,7 @@ class OpenApi:
 def document(models: Sequence[Served], routes: Sequence[Route]) -> Json:
     """OpenAPI 3.1 of `routes` for `models`; paths with a model in them are written out for each."""
     paths: Json = {}
-    schemas: Json = {"Error": ERROR, **feedback_schemas(models[0])}
+    schemas: Json = {"Error": ERROR, **monitoring_schemas(models[0])}
     for served in models:
         schemas[_component(served, "Rows")] = rows_schema(served.schema)
         schemas[_component(served, "Predictions")] = predictions_schema(served.schema)
@@ -155,9 +156,9 @@ def predictions_schema(schema: Schema) -> Json:
     }
 
 
-def feedback_schemas(served: Served) -> Json:
-    """JSON schemas of the request and the answer of /feedback, with an example of the request for one model."""
-    _, schemas = msgspec.json.schema_components([Items, Accepted], ref_template="#/components/schemas/{name}")
+def monitoring_schemas(served: Served) -> Json:
+    """JSON schemas of what /feedback takes and gives and /drift gives, with an example of feedback for one model."""
+    _, schemas = msgspec.json.schema_components([Items, Accepted, Report], ref_template="#/components/schemas/{name}")
     actual = served.labels[0] if served.labels else 1.5
     schemas["Items"]["examples"] = [{"items": [{"id": _ID, "actual": actual}]}]
     return schemas
@@ -192,16 +193,21 @@ def _operation(route: Route, served: Served, summary: str) -> Json:
     if route.path == "/feedback":
         operation["requestBody"] = {"required": True, "content": _json("#/components/schemas/Items")}
         operation["responses"]["200"]["content"] = _json("#/components/schemas/Accepted")
+    elif route.path.endswith("/drift"):
+        operation["parameters"] = [_flag("bins", "tell each bin's count and fraction", default=False)]
+        operation["responses"]["200"]["content"] = _json("#/components/schemas/Report")
     elif route.method == "POST":
-        operation["parameters"] = [
-            {"name": "ids", "in": "query", "schema": {"type": "boolean", "default": True}, "description": "give ids"}
-        ]
+        operation["parameters"] = [_flag("ids", "give ids", default=True)]
         operation["requestBody"] = {
             "required": True,
             "content": _json(f"#/components/schemas/{_component(served, 'Rows')}"),
         }
         operation["responses"]["200"]["content"] = _json(f"#/components/schemas/{_component(served, 'Predictions')}")
     return operation
+
+
+def _flag(name: str, description: str, *, default: bool) -> Json:
+    return {"name": name, "in": "query", "schema": {"type": "boolean", "default": default}, "description": description}
 
 
 def _error(description: str) -> Json:

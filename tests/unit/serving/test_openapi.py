@@ -33,10 +33,10 @@ def test_it_has_the_inputs_of_every_model(service: InProcess) -> None:
     assert row["properties"]["workclass"]["type"] == ["string", "null"]
     assert row["properties"]["workclass"]["x-observed-categories"] == list(bundles.WORKCLASSES)
     assert row["properties"]["zone"]["type"] == ["string", "integer", "null"]
-    paths = {"/predict", "/schema", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs"}
+    paths = {"/predict", "/schema", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs", "/drift", "/feedback"}
     for model, version in (("income", 1), ("digit", 9), ("digit", 10), ("price", 1), ("spam", 1)):
         for prefix in (f"/models/{model}", f"/models/{model}/versions/{version}"):
-            paths |= {f"{prefix}/predict", f"{prefix}/schema"}
+            paths |= {f"{prefix}/predict", f"{prefix}/schema", f"{prefix}/drift"}
     assert set(document["paths"]) == paths
     label = document["components"]["schemas"]["Predictions-digit-9"]["properties"]["predictions"]["items"]
     assert label["properties"]["label"]["enum"] == [0, 1, 2]
@@ -62,7 +62,15 @@ def test_its_examples_are_taken(service: InProcess) -> None:
                 for example in document["components"]["schemas"][reference.rpartition("/")[2]]["examples"]:
                     assert service.post(path, json=example).status_code == 200, (path, example)
                     tried += 1
-    assert tried == 10
+    assert tried == 11  # /predict, four names, five versions, /feedback
+
+
+def test_what_drift_answers_is_what_it_says(service: InProcess) -> None:
+    schemas = service.get("/openapi.json").json()["components"]["schemas"]
+    found = service.get("/drift?bins=true").json()
+    for name, part in (("Report", found), ("Shift", found["features"][0]), ("Score", found["accuracy"])):
+        assert set(schemas[name]["required"]) <= set(part) <= set(schemas[name]["properties"])
+    assert set(found["prediction"]["bins"][0]) == set(schemas["BinShare"]["required"])
 
 
 def test_every_route_tells_every_error(service: InProcess) -> None:
