@@ -27,7 +27,8 @@ def say(ready):
     print(json.dumps({"url": ready.url, "models": models, "home": str(ready.home)}), flush=True)
 
 try:
-    serve([Path(path) for path in sys.argv[2:]], port=0, workers=int(sys.argv[1]), on_ready=say)
+    host, workers, *bundles = sys.argv[1:]
+    serve([Path(path) for path in bundles], host=host, port=0, workers=int(workers), on_ready=say)
 except DleError as error:
     print(f"Error: {error}", file=sys.stderr)
     sys.exit(error.exit_code)
@@ -65,10 +66,12 @@ def command(process: psutil.Process) -> list[str]:
 
 
 @contextmanager
-def serving(folder: Path, *bundles: Path, workers: int = 1, **environment: str) -> Iterator[Server]:
+def serving(
+    folder: Path, *bundles: Path, workers: int = 1, host: str = "127.0.0.1", **environment: str
+) -> Iterator[Server]:
     """A server started by the launcher in `folder`, ended (and proven to be) when the block ends."""
     log = folder / "server.log"
-    process = launch(folder, log, *bundles, workers=workers, **environment)
+    process = launch(folder, log, *bundles, workers=workers, host=host, **environment)
     assert process.stdout is not None
     line = process.stdout.readline()
     assert line, log.read_text()
@@ -85,11 +88,13 @@ def serving(folder: Path, *bundles: Path, workers: int = 1, **environment: str) 
         eventually(lambda: not alive(everyone))
 
 
-def launch(folder: Path, log: Path, *bundles: Path, workers: int = 1, **environment: str) -> "subprocess.Popen[str]":
+def launch(
+    folder: Path, log: Path, *bundles: Path, workers: int = 1, host: str = "127.0.0.1", **environment: str
+) -> "subprocess.Popen[str]":
     """The launcher, not yet ready; the caller waits for it."""
     with log.open("w") as file:
         return subprocess.Popen(
-            [sys.executable, "-c", LAUNCH, str(workers), *map(str, bundles)],
+            [sys.executable, "-c", LAUNCH, host, str(workers), *map(str, bundles)],
             cwd=folder,
             env={**os.environ, **environment},
             stdout=subprocess.PIPE,

@@ -248,7 +248,8 @@ def test_a_server_that_cannot_load_fails_with_the_reason(income: Path, tmp_path:
 def test_plain_bentoml_serves_and_says_that_it_loads(income: Path, tmp_path: Path) -> None:
     keys = tmp_path / "keys"  # a pipe: loading waits until somebody writes to it
     os.mkfifo(keys)
-    with bentoml_serve(tmp_path, DLE_BUNDLES=str(income), DLE_TOKEN_KEYS_FILE=str(keys)) as (process, url):
+    settings = {"DLE_BUNDLES": str(income), "DLE_TOKEN_KEYS_FILE": str(keys)}
+    with bentoml_serve(tmp_path, "--host", "127.0.0.1", **settings) as (process, url):
         keys.write_text("ab" * 32 + "\n")  # for the supervisor, which checks them first
         response = eventually(lambda: httpx.get(f"{url}/readyz"))
         assert assert_is_error(response, 503)["details"][0]["code"] == "loading"
@@ -273,15 +274,27 @@ def test_plain_bentoml_refuses_wrong_settings_in_plain_words(tmp_path: Path) -> 
     assert "Traceback" not in said
 
 
+def test_plain_bentoml_listens_beyond_loopback_only_with_keys_or_a_word(income: Path, tmp_path: Path) -> None:
+    settings = {"DLE_BUNDLES": str(income), "KUBERNETES_SERVICE_HOST": "10.0.0.1", "DLE_HOME": str(tmp_path / "home")}
+    with bentoml_serve(tmp_path, **settings) as (process, _):
+        assert process.wait(DEADLINE) == 2
+    said = (tmp_path / "log").read_text()
+    assert "Error: Listening on 0.0.0.0 without API keys would answer anybody" in said
+    assert "Traceback" not in said
+    with bentoml_serve(tmp_path, **settings, DLE_INSECURE="true") as (process, url):
+        eventually(lambda: httpx.get(f"{url}/readyz").status_code == 200)
+        assert "Warning: DLE_TOKEN_KEYS_FILE is not set" in (tmp_path / "log").read_text()
+
+
 @contextmanager
-def bentoml_serve(folder: Path, **environment: str) -> Iterator[tuple["subprocess.Popen[bytes]", str]]:
+def bentoml_serve(folder: Path, *host: str, **environment: str) -> Iterator[tuple["subprocess.Popen[bytes]", str]]:
     """`bentoml serve` as the documentation has it, on a free port."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     own = {"BENTOML_HOME": str(folder / "bentoml"), "BENTOML_DO_NOT_TRACK": "True"}
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "bentoml", "serve", "dle_serving.service:Service", "--port", str(port)],
+            [sys.executable, "-m", "bentoml", "serve", "dle_serving.service:Service", *host, "--port", str(port)],
             cwd=folder,
             env={**os.environ, **own, **environment},
             stdout=log,

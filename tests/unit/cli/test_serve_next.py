@@ -1,5 +1,6 @@
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,12 @@ def test_the_next_command_asks_the_first_model_for_its_whole_example(tmp_path: P
     folder = bundles.write(tmp_path / "all" / "b", QUOTED, name="quoted", version=2)
     command = _request(ready(tmp_path, "quoted", 2), [tmp_path / "all" if inside else folder])
     assert json.loads(body(command)) == {"rows": [{"it's": "$a b"}]}
+
+
+def test_where_keys_are_asked_for_there_is_a_place_for_one(tmp_path: Path) -> None:
+    folder = bundles.write(tmp_path / "price", bundles.PRICE, name="price")
+    command = _request(replace(ready(tmp_path, "price"), keys=True), [folder])
+    assert "-H 'authorization: Bearer KEY' -H" in command
 
 
 def test_a_long_example_is_in_a_file(tmp_path: Path) -> None:
