@@ -1,0 +1,125 @@
+"""A real Prometheus in a folder of its own, that asks every second and evaluates the shipped rules as often."""
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from tests.e2e.servers import DEADLINE, eventually
+from tests.unit.k8s import promtool
+
+
+@dataclass(frozen=True)
+class Prometheus:
+    """One that is ready."""
+
+    client: httpx.Client
+    targets_file: Path
+
+    def scrape(self, replicas: Mapping[str, str]) -> None:
+        """Take these replicas, by pod name, and no others; returns once all of them were scraped."""
+        addresses = {pod: url.removeprefix("http://") for pod, url in replicas.items()}
+        groups = [{"targets": [address], "labels": {"pod": pod}} for pod, address in addresses.items()]
+        written = self.targets_file.with_suffix(".tmp")
+        written.write_text(json.dumps(groups), encoding="utf-8")
+        written.replace(self.targets_file)
+        eventually(
+            lambda: (
+                {found["instance"] for found, up in self.query("up") if up} == set(addresses.values())
+                and len(self.query("up")) == len(addresses)
+            )
+        )
+
+    def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
+        """Labels and value of each series that there is now."""
+        answer = self.client.get("/api/v1/query", params={"query": expression}).raise_for_status().json()
+        return [(one["metric"], float(one["value"][1])) for one in answer["data"]["result"]]
+
+    def value(self, expression: str) -> float:
+        """The one value that an expression has; NaN while it has none."""
+        found = self.query(expression)
+        assert len(found) < 2, found
+        return found[0][1] if found else float("nan")
+
+    def near(self, expression: str, expected: float, tolerance: float) -> bool:
+        """The value is the one expected, give or take this share of it."""
+        return abs(self.value(expression) - expected) <= tolerance * expected
+
+    def wait_for(self, alert: str) -> None:
+        """Until it has fired."""
+        eventually(lambda: alert in self.fired())
+
+    def fired(self) -> set[str]:
+        """The alerts that have fired since the start."""
+        found = self.query('group by (alertname) (last_over_time(ALERTS{alertstate="firing"}[1h]))')
+        return {labels["alertname"] for labels, _ in found}
+
+    def alerts(self) -> list[dict[str, Any]]:
+        """Those that fire or are about to, with their annotations."""
+        found: list[dict[str, Any]] = self.client.get("/api/v1/alerts").raise_for_status().json()["data"]["alerts"]
+        return found
+
+
+def quick(rules: str) -> str:
+    """The rules with alerts after two seconds and rates over fifteen; the hour stays an hour."""
+    return re.sub(r"for: \d+m", "for: 2s", rules.replace("[5m]", "[15s]"))
+
+
+@contextmanager
+def prometheus(folder: Path, key: str, replicas: Mapping[str, str]) -> Iterator[Prometheus]:
+    """Started in `folder` on these replicas, with an API key as the ServiceMonitor has it; ended with the block."""
+    program = shutil.which("prometheus")
+    if program is None:
+        pytest.skip("no prometheus here (Debian: apt install prometheus)")
+    folder.mkdir()
+    targets = folder / "targets.json"
+    _write_targets(targets, replicas)
+    (folder / "rules.yml").write_text(quick(yaml.safe_dump(promtool.spec())), encoding="utf-8")
+    job = {
+        "job_name": "dle",
+        "authorization": {"type": "Bearer", "credentials": key},
+        "file_sd_configs": [{"files": [str(targets)]}],
+    }
+    whole = {
+        "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+        "rule_files": ["rules.yml"],
+        "scrape_configs": [job],
+    }
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(whole), encoding="utf-8")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    options = ["--config.file=prometheus.yml", "--storage.tsdb.path=data", f"--web.listen-address={address}"]
+    log = folder / "prometheus.log"
+    with log.open("w") as file:
+        process = subprocess.Popen([program, *options], cwd=folder, stdout=file, stderr=subprocess.STDOUT)
+    try:
+        with httpx.Client(base_url=f"http://{address}", timeout=DEADLINE) as client:
+            eventually(lambda: process.poll() is not None or client.get("/-/ready").status_code == 200)
+            assert process.poll() is None, log.read_text()
+            ready = Prometheus(client, targets)
+            ready.scrape(replicas)
+            yield ready
+    finally:
+        process.terminate()
+        process.wait(DEADLINE)
+
+
+def _write_targets(file: Path, replicas: Mapping[str, str]) -> None:
+    groups = [{"targets": [_address(url)], "labels": {"pod": pod}} for pod, url in replicas.items()]
+    written = file.with_suffix(".tmp")
+    written.write_text(json.dumps(groups), encoding="utf-8")
+    written.replace(file)
+
+
+def _address(url: str) -> str:
+    return url.removeprefix("http://")

@@ -1,0 +1,225 @@
+"""The shipped rules in a real Prometheus over two real replicas, one of them killed on the way.
+
+One story: rows as in training, during which no alert may fire; then everything that can go wrong, one after another,
+each seen to fire the alert that is meant for it. The statistics recorded on the way are compared with those of all the
+rows that were sent.
+"""
+
+import signal
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pytest
+from tests import bundles
+from tests.e2e.prometheus import Prometheus, prometheus
+from tests.e2e.servers import DEADLINE, Server, eventually, serving
+from tests.unit.k8s import promtool
+
+from dle_bundle import bundle, documents, integrity, manifest, reference
+from dle_bundle.groups import Groups, concatenate
+from dle_bundle.reference import Bins, Reference
+from dle_bundle.schema import Schema
+from dle_serving import auth
+
+pytestmark = [pytest.mark.e2e, pytest.mark.full]
+SCHEMAS = {"income": bundles.INCOME, "price": bundles.PRICE}
+SCORES = {"income": {"accuracy": 0.9}, "price": {"mae": 0.5}}
+MODELS = tuple(SCHEMAS)
+ROWS_A_REQUEST = 100
+
+
+def write_bundles(folder: Path) -> dict[str, Path]:
+    """Both models, with scores that their answers to rows as in training keep to."""
+    found = {}
+    for model, schema in SCHEMAS.items():
+        path = found[model] = bundles.write(folder / model, schema, name=model)
+        known = msgspec.structs.replace(read_reference(path, schema), metrics={"test": SCORES[model]})
+        (path / bundle.REFERENCE).write_bytes(documents.encode(known))
+        described = msgspec.json.decode((path / bundle.MANIFEST).read_bytes(), type=manifest.Manifest)
+        files = {**described.files, bundle.REFERENCE: integrity.digest(path / bundle.REFERENCE)}
+        (path / bundle.MANIFEST).write_bytes(documents.encode(msgspec.structs.replace(described, files=files)))
+    return found
+
+
+def read_reference(path: Path, schema: Schema) -> Reference:
+    return reference.load(path / bundle.REFERENCE, schema)
+
+
+@dataclass
+class Callers:
+    """Who sends rows and feedback, and remembers what was sent and answered."""
+
+    key: str
+    sent: dict[str, list[Groups]] = field(default_factory=lambda: {model: [] for model in MODELS})
+    answered: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {model: [] for model in MODELS})
+
+    def post(self, server: Server, path: str, body: object) -> httpx.Response:
+        headers = {"authorization": f"Bearer {self.key}"}
+        return httpx.post(f"{server.url}{path}", json=body, headers=headers, timeout=DEADLINE)
+
+    def predict(self, server: Server, model: str, count: int, seed: int, shift: float = 0.0) -> list[dict[str, Any]]:
+        """Send rows, moved by `shift` standard deviations; the predictions."""
+        schema = SCHEMAS[model]
+        rows = bundles.rows(schema, count, seed, shift)
+        found: list[dict[str, Any]] = []
+        for start in range(0, count, ROWS_A_REQUEST):
+            body = {"rows": rows[start : start + ROWS_A_REQUEST]}
+            answer = self.post(server, f"/models/{model}/predict", body).raise_for_status()
+            found += answer.json()["predictions"]
+        self.sent[model].append(bundles.groups(schema, count, seed, shift))
+        self.answered[model] += found
+        return found
+
+    def verify(self, server: Server, predictions: list[dict[str, Any]], wrong: float, error: float) -> None:
+        """Send feedback: this share of labels is another one, values differ by `error`."""
+        items = []
+        for number, prediction in enumerate(predictions):
+            if "value" in prediction:
+                actual: object = prediction["value"] + error * (1 if number % 2 else -1)
+            elif number % 100 < 100 * wrong:
+                (actual,) = prediction["probabilities"].keys() - {prediction["label"]}
+            else:
+                actual = prediction["label"]
+            items.append({"id": prediction["id"], "actual": actual})
+        answer = self.post(server, "/feedback", {"items": items}).raise_for_status().json()
+        assert answer == {"accepted": len(items), "duplicates": 0, "rejected": []}
+
+
+def psi(counts: npt.NDArray[Any], bins: Bins) -> float:
+    """The population stability index of counts (B,), from its formula."""
+    current = (counts + 0.5) / (counts.sum() + 0.5 * len(counts))
+    expected = np.array(bins.fractions)
+    return float(((current - expected) * np.log(current / expected)).sum())
+
+
+def feature_psi(sent: list[Groups], schema: Schema, known: Reference) -> dict[str, float]:
+    """That of every input, over all rows that were sent."""
+    found = {}
+    for input_, values in reference.columns(concatenate(sent), schema):
+        bins = known.features[input_.name]
+        places = bins.place_categories(values) if input_.kind == "categorical" else bins.place_numbers(values)
+        found[input_.name] = psi(np.bincount(places, minlength=len(bins.names)), bins)
+    return found
+
+
+def prediction_psi(answered: list[dict[str, Any]], known: Reference) -> float:
+    """That of the answers that came back."""
+    bins = known.prediction
+    if "value" in answered[0]:
+        places = bins.place_numbers(np.array([answer["value"] for answer in answered], dtype=np.float32))
+    else:
+        places = bins.place_categories(np.array([answer["label"] for answer in answered], dtype=object))
+    return psi(np.bincount(places, minlength=len(bins.names)), bins)
+
+
+def wait_until_counted(watcher: Prometheus, callers: Callers) -> None:
+    """Until Prometheus has scraped the last row of each model and evaluated the rules on it."""
+    for model, sent in callers.sent.items():
+        one, rows = f'{{model="{model}"}}', sum(map(len, sent))
+        # the replica that was killed ended where the one that replaced it goes on, hence `max by (pod)`
+        scraped = f"sum(max by (pod) (sum without (bin) (last_over_time(dle_prediction_bin_total{one}[1h]))))"
+        recorded = f"sum(dle:prediction_rows:increase1h{one})"
+        eventually(partial(watcher.near, scraped, rows, 0.0))
+        eventually(partial(watcher.near, recorded, rows, 0.03))
+
+
+def test_every_alert_fires_for_its_reason_and_psi_is_that_of_all_rows(tmp_path: Path) -> None:
+    paths = write_bundles(tmp_path)
+    known = {model: read_reference(paths[model], SCHEMAS[model]) for model in MODELS}
+    (tmp_path / "token-keys").write_text("ab" * 32)
+    callers_key, callers_entry = auth.make("callers", ["predict", "feedback"])
+    key, entry = auth.make("prometheus", ["metrics"])
+    (tmp_path / "api-keys").write_text(callers_entry.line() + entry.line())
+    callers = Callers(callers_key)
+
+    def replica(name: str) -> Any:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        return serving(
+            folder,
+            *paths.values(),
+            DLE_HOME=str(folder / "home"),
+            DLE_API_KEYS_FILE=str(tmp_path / "api-keys"),
+            DLE_TOKEN_KEYS_FILE=str(tmp_path / "token-keys"),
+        )
+
+    with ExitStack() as stack:
+        first = stack.enter_context(replica("first"))
+        with replica("second") as second:
+            replicas = {"first": first.url, "second": second.url}
+            watcher = stack.enter_context(prometheus(tmp_path / "prometheus", key, replicas))
+            for seed, server in enumerate((first, second)):
+                for model in MODELS:
+                    predictions = callers.predict(server, model, 600, seed)
+                    callers.verify(server, predictions, wrong=0.1, error=0.5)
+            wait_until_counted(watcher, callers)
+            assert watcher.value('dle:accuracy:1h{model="income"}') == pytest.approx(0.9, abs=0.01)
+            assert watcher.value('dle:mae:1h{model="price"}') == pytest.approx(0.5, abs=0.01)
+            assert watcher.fired() == set()
+            second.process.send_signal(signal.SIGKILL)
+        watcher.wait_for("DleDown")
+
+        second = stack.enter_context(replica("second"))
+        watcher.scrape({"first": first.url, "second": second.url})
+        shifted = [
+            (server, callers.predict(server, model, 1_200, seed, shift=-3.0))
+            for seed, server in enumerate((first, second), 10)
+            for model in MODELS
+        ]
+        wait_until_counted(watcher, callers)
+        for model, schema in SCHEMAS.items():
+            n = sum(map(len, callers.sent[model]))
+            assert n >= 2_000
+            expected = feature_psi(callers.sent[model], schema, known[model])
+            recorded = {
+                labels["feature"]: value for labels, value in watcher.query(f'dle:feature_psi:1h{{model="{model}"}}')
+            }
+            assert recorded == pytest.approx(expected, abs=0.01)
+            assert watcher.value(f'dle:prediction_psi:1h{{model="{model}"}}') == pytest.approx(
+                prediction_psi(callers.answered[model], known[model]), abs=0.01
+            )
+        watcher.wait_for("DleFeatureDrift")
+        watcher.wait_for("DlePredictionDrift")
+        watcher.wait_for("DleEstimatedAccuracyDrop")
+        told = [one["annotations"] for one in watcher.alerts()]
+        assert all("<" not in text for annotations in told for text in annotations.values()), told
+        assert watcher.fired() == {"DleDown", "DleFeatureDrift", "DlePredictionDrift", "DleEstimatedAccuracyDrop"}
+
+        for server, predictions in shifted:
+            callers.verify(server, predictions, wrong=0.5, error=2.0)
+        watcher.wait_for("DleAccuracyDrop")
+        watcher.wait_for("DleErrorGrowth")
+
+        assert not {"DleInvalidRows", "DleErrors", "DleSlow"} & watcher.fired()
+        for _ in range(20):
+            assert callers.post(first, "/predict", {"rows": [{"age": "old"}]}).status_code == 400
+        watcher.wait_for("DleInvalidRows")
+
+        (prediction,) = callers.predict(first, "income", 1, 20)
+        item = {"id": prediction["id"], "actual": prediction["label"]}
+        with sqlite3.connect(first.home / "feedback.sqlite3", isolation_level=None) as other:
+            other.execute("BEGIN IMMEDIATE")
+            assert callers.post(first, "/feedback", {"items": [item]}).status_code == 503
+            watcher.wait_for("DleErrors")
+            other.execute("ROLLBACK")
+        other.close()
+        assert callers.post(first, "/feedback", {"items": [item]}).json()["accepted"] == 1
+
+        assert "DleSlow" not in watcher.fired()
+        rows = bundles.rows(bundles.INCOME, 15_000)
+        with ThreadPoolExecutor(6) as pool:
+            answers = pool.map(
+                lambda _: callers.post(first, "/predict?ids=false", {"rows": rows}).status_code, range(6)
+            )
+            assert set(answers) == {200}
+        watcher.wait_for("DleSlow")
+        assert watcher.fired() == {rule["alert"] for rule in promtool.rules("alert")}
