@@ -15,6 +15,7 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 from dle_bundle.errors import DleError, InputError
 from dle_serving.auth import check_start
 from dle_serving.logs import log_plainly
+from dle_serving.monitoring.databases import StoreError
 from dle_serving.monitoring.store import NewerStore, open_store
 from dle_serving.monitoring.tokens import load_keys
 from dle_serving.processes import end_with_parent
@@ -51,9 +52,16 @@ def _refuse(error: DleError) -> NoReturn:
 
 
 def _check_store(settings: Settings) -> None:
+    """Make what is missing; a store that cannot be reached now may be later, and predictions need none."""
     store = open_store(settings.feedback_store, settings.home)
-    store.check()
-    store.close()
+    try:
+        store.check()
+    except NewerStore:
+        raise
+    except StoreError as error:
+        sys.stderr.write(f"Warning: feedback is answered with 503 until its store can be reached: {error}\n")
+    finally:
+        store.close()
 
 
 def _workers() -> int:

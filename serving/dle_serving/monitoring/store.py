@@ -4,7 +4,6 @@ Every item is a row of `feedback`. `tally` sums them by server, model, minute, c
 ever. Each server counts what it has accepted itself, so that servers that share a database can be summed.
 """
 
-import logging
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -38,8 +37,6 @@ _TABLES = (
     f"INSERT INTO feedback_store VALUES ({VERSION})",
 )
 Result = TypeVar("Result")
-
-log = logging.getLogger(__name__)
 
 
 class NewerStore(StoreError):
@@ -117,13 +114,8 @@ class Store:
         self._swept = 0
 
     def check(self) -> None:
-        """Connect and make the tables; raises NewerStore. A store that cannot be reached is no more than a warning."""
-        try:
-            self._run(lambda: None)
-        except NewerStore:
-            raise
-        except StoreError as error:
-            log.warning("feedback is refused until its store can be reached: %s", error)
+        """Connect and make the tables; raises StoreError, and of these NewerStore."""
+        self._run(lambda: None)
 
     def add(self, items: Sequence[Feedback], now: float) -> list[Outcome]:
         """Keep the items, all or none, in one transaction that is committed when this returns; raises StoreError.

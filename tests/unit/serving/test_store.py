@@ -255,13 +255,12 @@ def test_a_locked_file_is_an_error_and_later_none(tmp_path: Path, monkeypatch: p
     store.close()
 
 
-def test_a_file_that_is_no_database_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
     (tmp_path / "feedback.sqlite3").write_text("name,age\n" * 200)
     store = open_store(None, tmp_path)
-    store.check()
-    assert "not a database" in caplog.text
-    with pytest.raises(StoreError, match="not a database"):
-        store.add([given_back("1")], NOW)
+    for _ in range(2):
+        with pytest.raises(StoreError, match="not a database"):
+            store.check()
 
 
 def test_postgresql_may_be_restarted_or_be_away(url: str, tmp_path: Path, server: Postgres) -> None:
@@ -282,17 +281,11 @@ def test_postgresql_may_be_restarted_or_be_away(url: str, tmp_path: Path, server
     store.close()
 
 
-def test_a_database_that_cannot_be_reached_stops_no_start(
-    url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_database_that_cannot_be_reached_is_told_without_its_password(url: str, tmp_path: Path) -> None:
     for wrong in (url.replace(PASSWORD, "wrong-word"), url + "_absent", "postgresql://dle:wrong-word@127.0.0.1:1/x"):
         store = open_store(wrong, tmp_path)
-        caplog.clear()
-        store.check()
-        assert "feedback is refused until its store can be reached" in caplog.text
-        assert "wrong-word" not in caplog.text
         with pytest.raises(StoreError) as caught:
-            store.tally(PRINT, None)
+            store.check()
         assert "wrong-word" not in str(caught.value)
 
 
