@@ -36,7 +36,7 @@ Send = Callable[[Message], Awaitable[None]]
 Asgi = Callable[[Message, Receive, Send], Awaitable[None]]
 
 log = logging.getLogger(__name__)
-_COUNTING_SECONDS = 0.05
+_COUNTING_SECONDS = 0.1
 """Between two counts of what was answered: long enough for many rows to be counted at once."""
 
 
