@@ -8,6 +8,8 @@ import os
 import shutil
 from pathlib import Path
 
+from dle_serving.processes import alive
+
 
 class Roster:
     """The roll of one server's `workers` processes; `reset` it before they start."""
@@ -34,7 +36,7 @@ class Roster:
         if self._complete:
             return 0
         if not self.replaces():
-            signed = sum(file.name.isdigit() for file in self._folder.iterdir())
+            signed = sum(file.name.isdigit() and alive(int(file.name)) for file in self._folder.iterdir())
             if signed < self._workers:
                 return self._workers - signed
             self._marker.touch()

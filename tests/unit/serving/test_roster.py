@@ -1,4 +1,5 @@
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -34,9 +35,19 @@ def test_a_server_is_ready_when_all_workers_are(tmp_path: Path, monkeypatch: pyt
 def test_a_worker_that_is_replaced_does_not_take_the_others_out(tmp_path: Path) -> None:
     first = Roster(tmp_path, 2)
     first.reset()
-    for pid in ("1", "2"):
-        (tmp_path / "run" / pid).touch()
+    for pid in (os.getpid(), os.getppid()):
+        (tmp_path / "run" / str(pid)).touch()
     assert first.missing() == 0
-    (tmp_path / "run" / "1").unlink()
+    (tmp_path / "run" / str(os.getpid())).unlink()
     assert first.missing() == 0
     assert Roster(tmp_path, 2).missing() == 0
+
+
+def test_a_worker_that_died_while_the_others_load_does_not_count(tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    roster = Roster(tmp_path, 2)
+    roster.reset()
+    roster.sign()
+    (tmp_path / "run" / str(ended.pid)).touch()
+    assert roster.missing() == 1
