@@ -3,6 +3,7 @@
 The id alone tells the model and what it answered, so nothing about the prediction has to be looked up.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -132,4 +133,4 @@ def _number(actual: Actual) -> float:
 
 
 def _json(value: Actual) -> str:
-    return msgspec.json.encode(value).decode()
+    return json.dumps(value, ensure_ascii=False)

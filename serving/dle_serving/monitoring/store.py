@@ -217,10 +217,8 @@ class Store:
         key = "server, fingerprint, minute, actual, predicted"
         self._insert("tally", rows, f"ON CONFLICT ({key}) DO UPDATE SET {added}")
         if minute != self._swept:
-            self._database.execute(
-                "DELETE FROM tally WHERE server = ? AND minute > 0 AND minute < ?",
-                (self._server, minute - _DAY_MINUTES),
-            )
+            # those of every server, for some never come back
+            self._database.execute("DELETE FROM tally WHERE minute > 0 AND minute < ?", (minute - _DAY_MINUTES,))
             self._swept = minute
 
     def _insert(self, table: str, rows: Sequence[tuple[Any, ...]], end: str) -> list[Any]:
