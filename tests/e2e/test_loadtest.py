@@ -1,0 +1,118 @@
+"""`scripts/loadtest` as an operator runs it, in this checkout's own .venv (made where it is not there)."""
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from tests import bundles
+from tests.e2e.servers import eventually, serving
+
+from dle_serving import auth
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+SCRIPT = Path(__file__).parents[2] / "scripts" / "loadtest"
+
+
+def loadtest(*arguments: object, code: int = 0, **environment: str) -> str:
+    """What the script says; it must end with `code`."""
+    done = subprocess.run(
+        [SCRIPT, *map(str, arguments)],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stdout, done.stdout
+    assert done.returncode == code, done.stdout
+    return done.stdout
+
+
+def summary(out: Path) -> Any:
+    return json.loads((out / "summary.json").read_text())
+
+
+def test_a_service_of_its_own_that_meets_the_slo(tmp_path: Path) -> None:
+    bundle, out = bundles.write(tmp_path / "income"), tmp_path / "out"
+    said = loadtest(bundle, "--users", 3, "--time", 3, "--p95", 20_000, "--rate", 1, "--seed", 7, "--out", out)
+    assert said.splitlines()[-2] == "SLO met"
+    found = summary(out)
+    assert (found["users"], found["seed"], found["slo"]["missed"]) == (3, 7, [])
+    kinds = {kind["name"]: kind for kind in found["requests"]}
+    assert kinds.keys() == {"GET /schema", "POST /predict, one row", "POST /predict, batch", "POST /feedback"}
+    assert kinds["GET /schema"]["requests"] == 3
+    assert found["total"]["requests"] == sum(kind["requests"] for kind in kinds.values()) > 20
+    assert found["total"]["failures"] == 0
+    assert found["failures"] == []
+    assert 0 <= found["total"]["p50"] <= found["total"]["p95"] <= found["total"]["p99"]
+    report = (out / "report.html").read_text()
+    assert report.lstrip().lower().startswith("<!doctype html>")
+    assert "/predict, batch" in report
+
+
+def test_an_slo_that_cannot_be_met(tmp_path: Path) -> None:
+    bundle, out = bundles.write(tmp_path / "price", bundles.PRICE, name="price"), tmp_path / "out"
+    said = loadtest(bundle, "--users", 1, "--time", 2, "--p99", 0, "--rate", 1_000_000, "--out", out, code=1)
+    assert "SLO missed: p99: expected at most 0 ms, found " in said
+    assert "SLO missed: rate: expected at least 1e+06 requests/s, found " in said
+    assert len(summary(out)["slo"]["missed"]) == 2
+
+
+def test_a_running_service_with_api_keys(tmp_path: Path) -> None:
+    bundle = bundles.write(tmp_path / "digit", bundles.DIGIT, name="digit")
+    key, entry = auth.make("load", ["predict", "feedback"])
+    unfit, no_feedback = auth.make("app", ["predict"])
+    (tmp_path / "keys").write_text(entry.line() + no_feedback.line())
+    out = tmp_path / "out"
+    with serving(tmp_path, bundle, DLE_API_KEYS_FILE=str(tmp_path / "keys")) as server:
+        options = ["--url", server.url, "--users", 2, "--time", 2, "--out", out]
+        loadtest(*options, DLE_API_KEY=key)
+        assert summary(out)["total"]["failures"] == 0
+        assert f"error: {server.url}/schema: HTTP 401: " in loadtest(*options, DLE_API_KEY="wrong", code=1)
+        said = loadtest(*options, DLE_API_KEY=unfit, code=1)
+    (failure,) = summary(out)["failures"]
+    assert failure["name"] == "POST /feedback"
+    assert failure["message"].startswith("HTTP 403: the API key 'app' has the scopes predict, not feedback")
+    assert f"Failed {failure['count']} times: POST /feedback: HTTP 403" in said
+    assert "SLO missed: errors: expected at most 0 %, found " in said
+
+
+def test_ctrl_c_stops_what_was_started(tmp_path: Path) -> None:
+    bundle = bundles.write(tmp_path / "income")
+    process = subprocess.Popen(
+        [SCRIPT, bundle, "--time", "500", "--out", tmp_path / "out"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "==> 20 users, 500 s" in line:
+            break
+    started = eventually(lambda: [*psutil.Process(process.pid).children(recursive=True)])
+    os.killpg(process.pid, signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    eventually(lambda: not any(child.is_running() for child in started))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--users", "none"], "--users: expected a whole number, found: none"),
+        (["--time", "0"], "--time: expected a whole number, found: 0"),
+        (["--p95", "-1"], "--p95: expected a number, found: -1"),
+        (["--rate"], "--rate: a value is missing"),
+        (["--fast", "1"], "no such option: --fast (--help shows those that there are)"),
+        (["--url", "localhost:3000"], "--url: expected http://HOST:PORT, found: localhost:3000"),
+        (["/nowhere"], "/nowhere: expected a bundle, found no manifest.json in it"),
+    ],
+)
+def test_wrong_arguments(arguments: list[str], said: str) -> None:
+    assert loadtest(*arguments, code=2) == f"error: {said}\n"
