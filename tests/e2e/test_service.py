@@ -232,11 +232,10 @@ def test_nothing_outlives_a_launcher_or_a_server_that_was_killed(income: Path, t
 
 
 def test_a_server_that_cannot_load_fails_with_the_reason(income: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "wrong"
-    shutil.copytree(income, folder)
-    (folder / real.SCHEMA).write_bytes(documents.encode(bundles.DIGIT))
-    described = real.load(income).manifest
-    files = {**described.files, real.SCHEMA: integrity.digest(folder / real.SCHEMA)}
+    folder = bundles.write(tmp_path / "wrong", bundles.DIGIT)
+    described = real.load(folder).manifest
+    shutil.copy(income / real.MODEL, folder / real.MODEL)
+    files = {**described.files, real.MODEL: integrity.digest(folder / real.MODEL)}
     (folder / real.MANIFEST).write_bytes(documents.encode(msgspec.structs.replace(described, files=files)))
     log = tmp_path / "log"
     with launch(tmp_path, log, folder) as process:
