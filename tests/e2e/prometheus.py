@@ -56,7 +56,7 @@ class Prometheus:
     def agrees(self, expression: str, label: str, expected: Mapping[str, float]) -> bool:
         """Each series, named by one label, has the value expected, give or take 0.01."""
         found = {labels[label]: value for labels, value in self.query(expression)}
-        return found == pytest.approx(expected, abs=0.01)
+        return bool(found == pytest.approx(expected, abs=0.01))
 
     def wait_for(self, alert: str) -> None:
         """Until it has fired."""
