@@ -45,7 +45,7 @@ class Application:
 
     def __init__(self, settings: Settings, inner: Asgi) -> None:
         self._inner = inner
-        openapi = OpenApi(repository := Repository(settings, metrics := Metrics()))
+        openapi = OpenApi(repository := Repository(settings, metrics := Metrics(settings.home / "metrics")))
         self.repository, self.metrics = repository, metrics
         self.store = open_store(settings.feedback_store, settings.home)
         self._quality = Quality(self.store, repository, settings.drift_window)
@@ -83,6 +83,7 @@ class Application:
             served.close()
         self._quality.close()
         self.store.close()
+        self.metrics.close()
 
     async def _live(self, scope: Message, receive: Receive, send: Send) -> None:
         loading, counting = asyncio.create_task(self.load()), asyncio.create_task(self._count())
@@ -120,7 +121,7 @@ class Application:
         except Disconnected:
             pass
         finally:
-            self.metrics.inflight.dec()
+            self.metrics.inflight.inc(-1)
             self.metrics.request(name, code, time.perf_counter() - started)
 
     async def _answer(self, scope: Message, receive: Receive, found: Any) -> Response:

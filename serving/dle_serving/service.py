@@ -30,7 +30,7 @@ class InFront(BentoService[Any]):  # type: ignore[misc]
         """What BentoML's worker process gives to uvicorn."""
         end_with_parent()
         log_plainly("worker")
-        # only here: the worker's multiprocess directory is set by now, and the supervising process needs none of it
+        # only here: the supervising process needs none of it
         from dle_serving.app import Application
 
         try:

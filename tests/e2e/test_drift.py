@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from tests import bundles
 from tests.e2e.servers import DEADLINE, Server, eventually, serving
@@ -83,19 +84,21 @@ def test_every_worker_gives_the_same_drift_and_the_same_series(server: Server) -
 def test_what_was_counted_survives_every_worker(server: Server) -> None:
     before = agreed(server, eventually(lambda: reports(server)[0]["rows"]))
     for round_ in range(3):
-        victim = server.workers()[round_ % 2]
+        victim = eventually(partial(_pair, server))[round_ % 2]
         victim.send_signal(signal.SIGKILL)
-        eventually(partial(_renewed, server, victim.pid))
+        eventually(partial(_pair, server, victim))
     assert agreed(server, before["rows"])["features"] == before["features"]
     send(server, 200, seed=9)
     assert agreed(server, before["rows"] + 200)["rows"] == before["rows"] + 200
-    assert len(list((server.home / "counts").glob("*/*.sums"))) == 2, (
+    assert len(list((server.home / "counts").glob("*/sums-*.shared"))) == 2, (
         "a replacement goes on with its predecessor's file"
     )
 
 
-def _renewed(server: Server, gone: int) -> bool:
-    return len(server.workers()) == 2 and gone not in {worker.pid for worker in server.workers()}
+def _pair(server: Server, gone: psutil.Process | None = None) -> list[psutil.Process]:
+    """The two workers; none while there are fewer, or one that should have gone."""
+    workers = server.workers()
+    return workers if len(workers) == 2 and gone not in workers else []
 
 
 def test_shifted_rows_show_within_500(server: Server, tmp_path: Path) -> None:

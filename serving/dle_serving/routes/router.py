@@ -6,7 +6,7 @@ from dle_serving.routes.contract import CLIENT_LEFT, Route
 
 UNKNOWN = "unknown"
 """The name, in the metrics, of every path that has no route."""
-_COMMON_CODES = (200, 400, 405, 500)
+_COMMON_CODES = (200, 400, 405, 500, 503)
 
 
 class Router:
@@ -33,5 +33,5 @@ class Router:
     def answers(self) -> list[tuple[str, int]]:
         """Every route's name with every code that it may give."""
         known = [(route.path, code) for route in self.routes for code in sorted({*_COMMON_CODES, *route.codes})]
-        left = [(route.path, CLIENT_LEFT) for route in self.routes if route.method == "POST"]
-        return [*known, *left, (UNKNOWN, 404)]
+        left = [(route.path, CLIENT_LEFT) for route in self.routes]
+        return [*known, *left, (UNKNOWN, 404), (UNKNOWN, 500), (UNKNOWN, CLIENT_LEFT)]

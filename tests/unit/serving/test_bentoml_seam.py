@@ -53,10 +53,6 @@ def test_the_deployment_hook_is_called_before_the_workers_start() -> None:
     assert Service.inner.prepare.__bentoml_deployment_hook__
 
 
-def test_workers_get_a_multiprocess_directory_that_was_wiped() -> None:
-    assert '{"PROMETHEUS_MULTIPROC_DIR": ensure_prometheus_dir()}' in inspect.getsource(serving.serve_http)
-
-
 def test_the_address_is_that_of_the_command_line_or_of_the_configuration() -> None:
     command: Any = cast(Any, cli).commands["serve"]
     (option,) = [parameter for parameter in command.params if parameter.name == "host"]

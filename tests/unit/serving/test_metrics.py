@@ -18,6 +18,22 @@ SERIES = {
     "dle_model_info",
     "dle_model_load_timestamp_seconds",
     "dle_predictions_total",
+    "dle_feature_bin_total",
+    "dle_feature_reference_fraction",
+    "dle_feature_reference_rows",
+    "dle_feature_drift_critical_value",
+    "dle_prediction_bin_total",
+    "dle_prediction_reference_fraction",
+    "dle_prediction_reference_rows",
+    "dle_prediction_drift_critical_value",
+    "dle_expected_correct_total",
+    "dle_expected_correct_variance_total",
+    "dle_reference_score",
+    "dle_feedback_total",
+    "dle_confusion_total",
+    "dle_absolute_error_total",
+    "dle_squared_error_total",
+    "dle_accuracy_drift",
     "dle_feedback_delay_seconds",
     "dle_feedback_rejected_total",
 }
@@ -73,12 +89,12 @@ def test_what_happens_is_counted(fresh: InProcess) -> None:
 
 def test_unknown_paths_make_no_series_of_their_own(fresh: InProcess) -> None:
     before = len(fresh.get("/metrics").text.splitlines())
-    for index in range(50):
+    for index in range(300):
         fresh.get(f"/nope/{index}")
         fresh.post(f"/models/nope{index}/predict", json={"rows": []})
         fresh.request(f"BREW{index}", "/predict")
     assert len(fresh.get("/metrics").text.splitlines()) == before
-    assert value(fresh, 'dle_requests_total{code="404",route="unknown"}') == 50
+    assert value(fresh, 'dle_requests_total{code="404",route="unknown"}') == 300
     fresh.close()
 
 
