@@ -4,7 +4,7 @@ import json
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,9 @@ import pytest
 import yaml
 from tests.e2e.servers import DEADLINE, eventually
 from tests.unit.k8s import promtool
+
+_PATIENCE = 120.0
+_PAUSE = 0.2
 
 
 @dataclass(frozen=True)
@@ -49,18 +52,27 @@ class Prometheus:
         assert len(found) < 2, found
         return found[0][1] if found else float("nan")
 
-    def near(self, expression: str, expected: float, tolerance: float) -> bool:
-        """The value is the one expected, give or take this share of it."""
-        return abs(self.value(expression) - expected) <= tolerance * expected
+    def wait_for_value(self, expression: str, expected: float, tolerance: float = 0.0) -> None:
+        """Until the one value is that, give or take this share of it."""
+        eventually(lambda: abs(self.value(expression) - expected) <= tolerance * expected, _PATIENCE, _PAUSE)
 
-    def agrees(self, expression: str, label: str, expected: Mapping[str, float]) -> bool:
-        """Each series, named by one label, has the value expected, give or take 0.01."""
-        found = {labels[label]: value for labels, value in self.query(expression)}
-        return bool(found == pytest.approx(expected, abs=0.01))
+    def wait_for_values(self, expression: str, label: str, expected: Mapping[str, float]) -> None:
+        """Until each series, named by one label, has its value, give or take 0.01."""
 
-    def wait_for(self, alert: str) -> None:
-        """Until it has fired."""
-        eventually(lambda: alert in self.fired())
+        def agree() -> bool:
+            found = {labels[label]: value for labels, value in self.query(expression)}
+            return bool(found == pytest.approx(expected, abs=0.01))
+
+        eventually(agree, _PATIENCE, _PAUSE)
+
+    def wait_for_alert(self, alert: str, provoke: Callable[[], object] = lambda: None) -> None:
+        """Until it has fired, doing again and again what may make it."""
+
+        def fires() -> bool:
+            provoke()
+            return alert in self.fired()
+
+        eventually(fires, _PATIENCE, _PAUSE)
 
     def fired(self) -> set[str]:
         """The alerts that have fired since the start."""
@@ -74,11 +86,11 @@ class Prometheus:
 
 
 def quick(rules: str) -> str:
-    """The rules with rates over 15 s, and alerts after 2 s instead of ten minutes; the hour stays an hour.
+    """The rules with rates over half a minute, and alerts after 2 s instead of ten minutes; the hour stays an hour.
 
     What had five minutes has 10 s: Prometheus takes five to find its targets, and until then there is no replica.
     """
-    return rules.replace("[5m]", "[15s]").replace("for: 10m", "for: 2s").replace("for: 5m", "for: 10s")
+    return rules.replace("[5m]", "[30s]").replace("for: 10m", "for: 2s").replace("for: 5m", "for: 10s")
 
 
 @contextmanager

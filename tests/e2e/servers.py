@@ -108,8 +108,8 @@ def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
     return [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
 
-def eventually(condition: Callable[[], Any], seconds: float = DEADLINE) -> Any:
-    """Wait until `condition` gives something true; what it gives."""
+def eventually(condition: Callable[[], Any], seconds: float = DEADLINE, pause: float = 0.02) -> Any:
+    """Wait until `condition`, asked every `pause` seconds, gives something true; what it gives."""
     end = time.monotonic() + seconds
     while True:
         try:
@@ -119,7 +119,7 @@ def eventually(condition: Callable[[], Any], seconds: float = DEADLINE) -> Any:
         if found:
             return found
         assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
+        time.sleep(pause)
 
 
 def raw(url: str, content: bytes) -> socket.socket:

@@ -8,9 +8,8 @@ rows that were sent.
 import signal
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import numpy.typing as npt
 import pytest
 from tests import bundles
 from tests.e2e.prometheus import Prometheus, prometheus
-from tests.e2e.servers import DEADLINE, Server, eventually, serving
+from tests.e2e.servers import DEADLINE, Server, serving
 from tests.unit.k8s import promtool
 
 from dle_bundle import bundle, documents, integrity, manifest, reference
@@ -128,8 +127,8 @@ def wait_until_counted(watcher: Prometheus, callers: Callers) -> None:
         # the replica that was killed ended where the one that replaced it goes on, hence `max by (pod)`
         scraped = f"sum(max by (pod) (sum without (bin) (last_over_time(dle_prediction_bin_total{one}[1h]))))"
         recorded = f"sum(dle:prediction_rows:increase1h{one})"
-        eventually(partial(watcher.near, scraped, rows, 0.0))
-        eventually(partial(watcher.near, recorded, rows, 0.03))
+        watcher.wait_for_value(scraped, rows)
+        watcher.wait_for_value(recorded, rows, tolerance=0.03)
 
 
 def test_every_alert_fires_for_its_reason_and_psi_is_that_of_all_rows(tmp_path: Path) -> None:
@@ -166,7 +165,7 @@ def test_every_alert_fires_for_its_reason_and_psi_is_that_of_all_rows(tmp_path: 
             assert watcher.value('dle:mae:1h{model="price"}') == pytest.approx(0.5, abs=0.01)
             assert watcher.fired() == set()
             second.process.send_signal(signal.SIGKILL)
-        watcher.wait_for("DleDown")
+        watcher.wait_for_alert("DleDown")
 
         second = stack.enter_context(replica("second"))
         watcher.scrape({"first": first.url, "second": second.url})
@@ -182,42 +181,46 @@ def test_every_alert_fires_for_its_reason_and_psi_is_that_of_all_rows(tmp_path: 
             features = feature_psi(callers.sent[model], schema, known[model])
             answers = prediction_psi(callers.answered[model], known[model])
             # increase() guesses what happened between samples and the window's ends, less and less as series last
-            eventually(partial(watcher.agrees, f'dle:feature_psi:1h{{model="{model}"}}', "feature", features))
-            eventually(partial(watcher.agrees, f'dle:prediction_psi:1h{{model="{model}"}}', "model", {model: answers}))
-        watcher.wait_for("DleFeatureDrift")
-        watcher.wait_for("DlePredictionDrift")
-        watcher.wait_for("DleEstimatedAccuracyDrop")
+            watcher.wait_for_values(f'dle:feature_psi:1h{{model="{model}"}}', "feature", features)
+            watcher.wait_for_values(f'dle:prediction_psi:1h{{model="{model}"}}', "model", {model: answers})
+        watcher.wait_for_alert("DleFeatureDrift")
+        watcher.wait_for_alert("DlePredictionDrift")
+        watcher.wait_for_alert("DleEstimatedAccuracyDrop")
         told = [one["annotations"] for one in watcher.alerts()]
         assert all("<" not in text for annotations in told for text in annotations.values()), told
         assert watcher.fired() == {"DleDown", "DleFeatureDrift", "DlePredictionDrift", "DleEstimatedAccuracyDrop"}
 
         for server, predictions in shifted:
             callers.verify(server, predictions, wrong=0.5, error=2.0)
-        watcher.wait_for("DleAccuracyDrop")
-        watcher.wait_for("DleErrorGrowth")
+        watcher.wait_for_alert("DleAccuracyDrop")
+        watcher.wait_for_alert("DleErrorGrowth")
 
         assert not {"DleInvalidRows", "DleErrors", "DleSlow"} & watcher.fired()
-        for _ in range(20):
+
+        def wrongly() -> None:
             assert callers.post(first, "/predict", {"rows": [{"age": "old"}]}).status_code == 400
-        watcher.wait_for("DleInvalidRows")
+
+        watcher.wait_for_alert("DleInvalidRows", wrongly)
 
         (prediction,) = callers.predict(first, "income", 1, 20)
-        item = {"id": prediction["id"], "actual": prediction["label"]}
-        with sqlite3.connect(first.home / "feedback.sqlite3", isolation_level=None) as other:
-            other.execute("BEGIN IMMEDIATE")
-            assert callers.post(first, "/feedback", {"items": [item]}).status_code == 503
-            watcher.wait_for("DleErrors")
-            other.execute("ROLLBACK")
-        other.close()
-        assert callers.post(first, "/feedback", {"items": [item]}).json()["accepted"] == 1
+        feedback = {"items": [{"id": prediction["id"], "actual": prediction["label"]}]}
+
+        def in_vain() -> None:
+            assert callers.post(first, "/feedback", feedback).status_code == 503
+
+        other = stack.enter_context(closing(sqlite3.connect(first.home / "feedback.sqlite3", isolation_level=None)))
+        other.execute("BEGIN IMMEDIATE")
+        watcher.wait_for_alert("DleErrors", in_vain)
+        other.execute("ROLLBACK")
+        assert callers.post(first, "/feedback", feedback).json()["accepted"] == 1
 
         assert "DleSlow" not in watcher.fired()
-        rows = bundles.rows(bundles.INCOME, 20_000)
+        rows = {"rows": bundles.rows(bundles.INCOME, 20_000)}
 
-        def slowly(_: int) -> int:
-            return callers.post(first, "/predict?ids=false", {"rows": rows}).status_code
+        def slowly() -> None:
+            with ThreadPoolExecutor(6) as pool:
+                answers = pool.map(lambda _: callers.post(first, "/predict?ids=false", rows), range(6))
+            assert {answer.status_code for answer in answers} == {200}
 
-        with ThreadPoolExecutor(6) as pool:
-            assert set(pool.map(slowly, range(6))) == {200}
-        watcher.wait_for("DleSlow")
+        watcher.wait_for_alert("DleSlow", slowly)
         assert watcher.fired() == {rule["alert"] for rule in promtool.rules("alert")}
