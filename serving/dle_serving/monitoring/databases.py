@@ -44,6 +44,9 @@ class Database(Protocol):
     def execute(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         """The rows that a statement gives, as tuples. Outside of a transaction it is one of its own."""
 
+    def execute_many(self, statement: str, values: Sequence[Sequence[Any]]) -> list[Any]:
+        """The rows that a statement gives for each of these values in turn."""
+
     def transaction(self, *, alone: bool = False) -> AbstractContextManager[None]:
         """All of the block or nothing; with `alone`, no other such block runs meanwhile."""
 
@@ -81,6 +84,11 @@ class Sqlite:
         assert self._connection is not None
         with self._told():
             return self._connection.execute(statement, values).fetchall()
+
+    def execute_many(self, statement: str, values: Sequence[Sequence[Any]]) -> list[Any]:
+        assert self._connection is not None
+        with self._told():
+            return [row for of_one in values for row in self._connection.execute(statement, of_one)]
 
     @contextmanager
     def transaction(self, *, alone: bool = False) -> Iterator[None]:
@@ -162,6 +170,19 @@ class Postgres:
         with self._told():
             cursor = self._connection.execute(statement.replace("?", "%s").encode(), values)
             return cursor.fetchall() if cursor.description else []
+
+    def execute_many(self, statement: str, values: Sequence[Sequence[Any]]) -> list[Any]:
+        """All are sent before the first answer is waited for."""
+        assert self._connection is not None
+        rows: list[Any] = []
+        if values:
+            with self._told(), self._connection.cursor() as cursor:
+                cursor.executemany(statement.replace("?", "%s").encode(), values, returning=True)
+                more: bool | None = True
+                while more:
+                    rows += cursor.fetchall() if cursor.description else []
+                    more = cursor.nextset()
+        return rows
 
     @contextmanager
     def transaction(self, *, alone: bool = False) -> Iterator[None]:

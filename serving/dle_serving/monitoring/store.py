@@ -20,8 +20,6 @@ VERSION = 1
 CONFUSION_CLASSES = 20
 """Up to so many classes are counted pair by pair: beyond, the pairs would outnumber the feedback."""
 _DAY_MINUTES = 24 * 60
-_ROWS = 500
-"""Most rows in one statement: databases bound the number of its values."""
 _TABLES = (
     """CREATE TABLE feedback (
         id TEXT PRIMARY KEY, server TEXT NOT NULL, model TEXT NOT NULL, version BIGINT NOT NULL,
@@ -35,6 +33,13 @@ _TABLES = (
     )""",
     "CREATE TABLE feedback_store (version BIGINT NOT NULL)",
     f"INSERT INTO feedback_store VALUES ({VERSION})",
+)
+_KEEP = f"INSERT INTO feedback VALUES ({', '.join('?' * 11)}) ON CONFLICT (id) DO NOTHING RETURNING id"
+_KNOWN = "SELECT id, actual FROM feedback WHERE id = ?"
+_ADD = (
+    f"INSERT INTO tally VALUES ({', '.join('?' * 8)}) ON CONFLICT (server, fingerprint, minute, actual, predicted) "
+    "DO UPDATE SET count = tally.count + excluded.count, absolute = tally.absolute + excluded.absolute, "
+    "squared = tally.squared + excluded.squared"
 )
 Result = TypeVar("Result")
 
@@ -180,8 +185,9 @@ class Store:
         ordered = [first[id_] for id_ in sorted(first)]
         with self._database.transaction():
             rows = [_row(item, self._server, now) for item in ordered]
-            new = {id_ for (id_,) in self._insert("feedback", rows, "ON CONFLICT (id) DO NOTHING RETURNING id")}
-            actuals = self._actuals([item.id for item in ordered if item.id not in new])
+            new = {id_ for (id_,) in self._database.execute_many(_KEEP, rows)}
+            known = [(item.id,) for item in ordered if item.id not in new]
+            actuals: dict[str, str] = dict(self._database.execute_many(_KNOWN, known))
             self._count([item for item in ordered if item.id in new], now // 60)
         outcomes = []
         for item in items:
@@ -192,13 +198,6 @@ class Store:
             else:
                 outcomes.append(Outcome.DUPLICATE if item.actual == actuals[item.id] else Outcome.CONFLICT)
         return outcomes
-
-    def _actuals(self, ids: Sequence[str]) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for part in _parts(ids):
-            places = ", ".join("?" * len(part))
-            found.update(self._database.execute(f"SELECT id, actual FROM feedback WHERE id IN ({places})", part))
-        return found
 
     def _count(self, items: Iterable[Feedback], minute: int) -> None:
         sums: dict[tuple[str, str, str], tuple[int, float, float]] = {}
@@ -213,21 +212,11 @@ class Store:
             for when in (0, minute)
             for fingerprint, actual, predicted in sorted(sums)
         ]
-        added = ", ".join(f"{name} = tally.{name} + excluded.{name}" for name in ("count", "absolute", "squared"))
-        key = "server, fingerprint, minute, actual, predicted"
-        self._insert("tally", rows, f"ON CONFLICT ({key}) DO UPDATE SET {added}")
+        self._database.execute_many(_ADD, rows)
         if minute != self._swept:
             # those of every server, for some never come back
             self._database.execute("DELETE FROM tally WHERE minute > 0 AND minute < ?", (minute - _DAY_MINUTES,))
             self._swept = minute
-
-    def _insert(self, table: str, rows: Sequence[tuple[Any, ...]], end: str) -> list[Any]:
-        given = []
-        for part in _parts(rows):
-            places = ", ".join(f"({', '.join('?' * len(row))})" for row in part)
-            values = [value for row in part for value in row]
-            given += self._database.execute(f"INSERT INTO {table} VALUES {places} {end}", values)
-        return given
 
 
 def open_store(url: str | None, home: Path) -> Store:
@@ -245,10 +234,3 @@ def _server_id(path: Path) -> str:
 def _row(item: Feedback, server: str, now: int) -> tuple[Any, ...]:
     described = (item.id, server, item.model, item.version, item.fingerprint)
     return (*described, item.predicted, item.actual, item.answer, item.error, item.predicted_at, now)
-
-
-Part = TypeVar("Part")
-
-
-def _parts(sequence: Sequence[Part]) -> Iterable[Sequence[Part]]:
-    return (sequence[start : start + _ROWS] for start in range(0, len(sequence), _ROWS))
