@@ -70,6 +70,7 @@ def test_the_supervisor_is_the_arbiter_that_bentoml_makes(monkeypatch: pytest.Mo
     ran: list[bool] = []
     monkeypatch.setattr(supervisor, "cli", lambda: ran.append(True))
     monkeypatch.setattr(circus, "Arbiter", circus.Arbiter)
+    monkeypatch.setattr(supervisor, "log_plainly", lambda who: None)
     supervisor.main()
     assert ran
     arbiter = circus.create_standalone_arbiter([])

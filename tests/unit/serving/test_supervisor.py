@@ -1,6 +1,5 @@
 """When the supervisor has dead workers replaced; that it does is in tests/e2e."""
 
-import logging
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -41,11 +40,10 @@ def arbiter(monkeypatch: pytest.MonkeyPatch) -> Any:
     return Supervisor([], endpoint="tcp://127.0.0.1:0", pubsub_endpoint="tcp://127.0.0.1:0")
 
 
-def test_workers_that_keep_dying_are_told_and_put_off(
-    arbiter: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(logging.getLogger("dle_serving"), "propagate", True)
+def test_workers_that_keep_dying_are_told_and_put_off(arbiter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, managed = [0.0], []
+    said: list[str] = []
+    arbiter._log = SimpleNamespace(error=lambda text, *values: said.append(text % values))
     watcher = SimpleNamespace(processes={1: Worker(1)})
     monkeypatch.setattr(supervisor, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     monkeypatch.setattr(arbiter, "iter_watchers", lambda: [watcher])
@@ -63,7 +61,6 @@ def test_workers_that_keep_dying_are_told_and_put_off(
         clock[0] = tenth / 10
         arbiter.manage_watchers()
     assert len(managed) == 1 + 5 + 2
-    said = [record.getMessage() for record in caplog.records]
     assert said[0] == "worker 1 died after 1.5 s"
     assert sum(line.startswith("worker") and "died" in line for line in said) == 8
     assert [line for line in said if "keep dying" in line] == ["workers keep dying: the next one starts in 10 s"] * 3
