@@ -49,6 +49,12 @@ def test_it_shows_the_line_and_stops_what_it_started(port: int) -> None:
     assert said.count("HTTP 400") == 1
     assert "expected a number, got a string ('large')" in said
     assert 'dle_requests_total{code="400",route="/predict"} 1.0' in said
+    assert re.findall(r"^verdict +(.+) in the last 3600 s$", said, re.MULTILINE) == ["ok, 230 rows", "drift, 458 rows"]
+    accuracies = re.findall(r"^accuracy by the labels +([0-9.]+), reference ([0-9.]+): (.+)$", said, re.MULTILINE)
+    (before, reference, _), (after, *_) = accuracies
+    assert [verdict for *_, verdict in accuracies] == ["ok", "drift"]
+    assert before == reference > after
+    assert len(re.findall(r"^worst .*: drift$", said, re.MULTILINE)) == 3
 
 
 def test_keep_leaves_a_service_that_the_printed_command_stops(port: int) -> None:

@@ -1,0 +1,55 @@
+"""Sends the rows of breast_cancer that training did not see, and their true labels as feedback; shows GET /drift.
+
+    python scripts/replay.py URL RUN [FACTOR]
+
+FACTOR scales the measurements whose names begin with "worst", as an instrument does that has gone wrong.
+"""
+
+import json
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.datasets import load_breast_cancer
+
+MOST_FEATURES = 3
+http = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # the proxy of the environment is not for this
+
+
+def ask(url: str, body: object = None) -> Any:
+    """The JSON that a route answers."""
+    data = None if body is None else json.dumps(body).encode()
+    with http.open(urllib.request.Request(url, data, {"content-type": "application/json"}), timeout=60) as answer:
+        return json.load(answer)
+
+
+def main(url: str, run: Path, factor: float = 1.0) -> None:
+    """Predictions, feedback, then what the service makes of them."""
+    table = load_breast_cancer()
+    unseen = np.load(run / "split.npz")["test"]
+    scale = np.array([factor if name.startswith("worst") else 1.0 for name in table.feature_names])
+    rows = [dict(zip(table.feature_names, values, strict=True)) for values in (table.data[unseen] * scale).tolist()]
+    predictions = ask(f"{url}/predict", {"rows": rows})["predictions"]
+    labels = [str(table.target_names[label]) for label in table.target[unseen]]
+    items = [{"id": one["id"], "actual": label} for one, label in zip(predictions, labels, strict=True)]
+    kept = ask(f"{url}/feedback", {"items": items})
+    print(f"{len(rows)} predictions, {kept['accepted']} labels kept\n")
+    show(ask(f"{url}/drift"))
+
+
+def show(report: dict[str, Any]) -> None:
+    """The verdict, accuracies beside that on the test part, and the inputs that have moved most."""
+    print(f"{'verdict':<28}{report['verdict']}, {report['rows']} rows in the last {report['window']['seconds']} s")
+    for name, key in (("accuracy by the labels", "accuracy"), ("accuracy as estimated", "estimated_accuracy")):
+        score = report[key]
+        print(f"{name:<28}{score['score']:.3f}, reference {score['reference']:.3f}: {score['verdict']}")
+    shifts = [("predictions", report["prediction"])]
+    shifts += [(shift["feature"], shift) for shift in report["features"][:MOST_FEATURES]]
+    for name, shift in shifts:
+        print(f"{name:<28}PSI {shift['psi']:.2f}: {shift['verdict']}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), *map(float, sys.argv[3:]))
