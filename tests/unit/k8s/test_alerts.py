@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 import pytest
 from tests.unit.k8s import replicas
-from tests.unit.k8s.promtool import MINUTES, Series, assert_alerts, rules, run_test
+from tests.unit.k8s.promtool import NOW, Series, assert_alerts, rules, run_test
 from tests.unit.k8s.replicas import (
     EVEN,
     SKEWED,
@@ -23,12 +23,14 @@ from tests.unit.k8s.replicas import (
     targets,
 )
 
+from dle_bundle import drift
+
 FEW = tuple(count / 13 for count in SKEWED)
 """185 rows an hour."""
 JUST = tuple(count / 11 for count in SKEWED)
 """218 rows an hour."""
 MANY = tuple(100 * count for count in SKEWED)
-LATELY = MINUTES - 5
+LATELY = NOW - 5
 WELL = list(targets())
 
 FIRES: dict[str, dict[str, Callable[[], Iterable[Series]]]] = {
@@ -134,7 +136,7 @@ SILENT: dict[str, dict[str, Callable[[], Iterable[Series]]]] = {
         "not ready yet": lambda: requests("/readyz", {200: 0.0, 503: 30.0}),
         "nobody asks": lambda: requests(codes={200: 0.0, 503: 0.0}),
         "the client left": lambda: requests(codes={200: 50.0, 499: 50.0}),
-        "until it was mended": lambda: requests(codes={503: 50.0}, until=MINUTES - 20),
+        "until it was mended": lambda: requests(codes={503: 50.0}, until=NOW - 20),
         "once, hardly asked": lambda: requests("/drift", {200: 0.0, 500: 1.0}, since=LATELY, until=LATELY + 1),
     },
     "DleSlow": {
@@ -152,7 +154,7 @@ SILENT: dict[str, dict[str, Callable[[], Iterable[Series]]]] = {
     },
     "DleDown": {
         "one was removed": lambda: targets(gone=60),
-        "for three minutes": lambda: targets(down=MINUTES - 3),
+        "for three minutes": lambda: targets(down=NOW - 3),
         "another job is down": lambda: [*targets(), *targets_of_another_job()],
     },
 }
@@ -204,6 +206,19 @@ def test_every_alert_says_how_grave_it_is_and_what_to_look_at() -> None:
         assert re.search(r"GET /|dle_stage_duration_seconds", rule["annotations"]["description"]), rule["alert"]
 
 
+def test_limits_are_those_of_the_service() -> None:
+    conditions = {rule["alert"]: rule["expr"] for rule in rules("alert")}
+    for alert in ("DleFeatureDrift", "DlePredictionDrift"):
+        assert f"psi:1h > {drift.PSI_LIMIT}\n" in conditions[alert]
+    for alert in ("DleAccuracyDrop", "DleEstimatedAccuracyDrop"):
+        assert f"drop:1h > {drift.SCORE_FALL}\n" in conditions[alert]
+    assert f"dle:mae:1h > {drift.ERROR_GROWTH} * max" in conditions["DleErrorGrowth"]
+    for alert in ("DleAccuracyDrop", "DleEstimatedAccuracyDrop", "DleErrorGrowth"):
+        assert f"> {drift.STANDARD_ERRORS:g} * dle:" in conditions[alert]
+    enough = [alert for alert, condition in conditions.items() if f":increase1h >= {drift.LEAST_ROWS}" in condition]
+    assert len(enough) == 5
+
+
 def test_an_alert_names_its_feature_and_model() -> None:
     summary = "Input age of income is not distributed as in training"
     description = (
@@ -217,6 +232,6 @@ def test_an_alert_names_its_feature_and_model() -> None:
         {
             "interval": "1m",
             "input_series": [one.written() for one in [*feature(SKEWED, UNIFORM), *WELL]],
-            "alert_rule_test": [{"eval_time": "119m", "alertname": "DleFeatureDrift", "exp_alerts": [told]}],
+            "alert_rule_test": [{"eval_time": f"{NOW}m", "alertname": "DleFeatureDrift", "exp_alerts": [told]}],
         }
     )

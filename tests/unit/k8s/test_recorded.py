@@ -4,20 +4,25 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
+import pytest
 from tests.unit.k8s import replicas
 from tests.unit.k8s.promtool import MINUTES, NOW, Expected, Series, assert_recorded, rules
 from tests.unit.k8s.replicas import TARGET
 
+from dle_bundle.drift import compare
+from dle_bundle.reference import Bins
+
 ODD = 'sägen "{x="1"}" \\ .*'
 NAMES = ("below", "[0, 1)", 'say "hi", {b}', "missing", "ungesehen ✓")
-COUNTS = (3.0, 1.0, 5.0, 0.0, 0.5)
+COUNTS = (3.0, 1.0, 5.0, 0.0, 2.0)
 REFERENCE = (0.3, 0.25, 0.2, 0.2499, 0.0001)
 HOUR, RECENT = 60, 5
 INCOME, PRICE = {"model": "income", "version": "3"}, {"model": "price", "version": "1"}
 
 
 def restarted(series: Sequence[Series]) -> list[Series]:
-    """The second replica's counters begin again 29 minutes before the end; its gauges do not change."""
+    """The second replica's counters begin again 30 minutes before the end; its gauges do not change."""
     return [
         Series(one.name, one.labels, one.start, one.step, restart=90 if one.labels["pod"] == "p2" else None)
         for one in series
@@ -135,6 +140,18 @@ def asked() -> tuple[list[Series], list[Expected]]:
         # the 99th of a hundred is the middle one of the two between 0.5 and 1 s
         Expected("dle:request_duration_seconds:p99_5m", labels, 0.75),
     ]
+
+
+def test_the_service_computes_the_same() -> None:
+    _, expected = binned()
+    for subject, rows in (("feature", 500), ("prediction", 300)):
+        counts = [one.value for one in expected if one.rule == f"dle:{subject}_bin:increase1h"]
+        found = compare(
+            np.array(counts), Bins(names=NAMES, fractions=REFERENCE), reference_rows=rows, comparisons=1, feature=ODD
+        )
+        (psi,) = [one.value for one in expected if one.rule == f"dle:{subject}_psi:1h"]
+        (chi2,) = [one.value for one in expected if one.rule == f"dle:{subject}_chi2:1h"]
+        assert (found.psi, found.chi2) == pytest.approx((psi, chi2))
 
 
 def test_psi_and_chi2_of_inputs_and_answers() -> None:
