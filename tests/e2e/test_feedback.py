@@ -79,7 +79,7 @@ class Givers:
             if self._stopped.is_set():
                 break
             try:
-                response = client.post("/feedback", json=body(*part, actual=LABELS[hash(part[0]) % 2]))
+                response = client.post("/feedback", json=body(*part, actual=LABELS[ord(part[0][-1]) % 2]))
             except httpx.TransportError:  # killed: nobody knows whether it was kept
                 continue
             if response.status_code == 200 and not response.json()["rejected"]:

@@ -35,8 +35,8 @@ class Database(Protocol):
 
     name: str
 
-    def open(self) -> None:
-        """Connect, unless connected."""
+    def open(self) -> bool:
+        """Connect, unless connected; whether it did."""
 
     def close(self) -> None:
         """Give the connection up."""
@@ -61,10 +61,10 @@ class Sqlite:
         self._path = path
         self._connection: sqlite3.Connection | None = None
 
-    def open(self) -> None:
+    def open(self) -> bool:
         """Connect, and make the file where there is none."""
         if self._connection is not None:
-            return
+            return False
         with self._told():
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._path.touch(mode=0o600)
@@ -74,6 +74,7 @@ class Sqlite:
             with _alone_in(self._path.parent):  # the first change to WAL waits for nobody, it fails
                 self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
+        return True
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -148,17 +149,18 @@ class Postgres:
         self.name = f"PostgreSQL database {said.get('dbname', '')} on {host}"
         self._connection: psycopg.Connection[Any] | None = None
 
-    def open(self) -> None:
+    def open(self) -> bool:
         """Connect, unless connected."""
         import psycopg
 
         if self._connection is not None:
-            return
+            return False
         try:
             self._connection = psycopg.connect(**self._arguments, autocommit=True)
             self.execute(f"SET statement_timeout = '{_WAIT_SECONDS}s'")
         except psycopg.Error as error:
             raise StoreError(f"{self.name}: {error}") from error
+        return True
 
     def close(self) -> None:
         connection, self._connection = self._connection, None

@@ -156,10 +156,10 @@ class Store:
 
     def _attempt(self, work: Callable[[], Result]) -> Result:
         try:
-            self._database.open()
-            self._make_tables()
+            if self._database.open():
+                self._make_tables()
             return work()
-        except StoreError:
+        except BaseException:
             self._database.close()
             raise
 
