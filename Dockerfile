@@ -89,7 +89,6 @@ RUN install --directory --owner=10001 --group=10001 --mode=0700 /var/lib/dle \
     && chmod o-w /tmp /var/tmp /run/lock
 COPY --from=serve-dependencies /opt/dle /opt/dle
 COPY --from=project /project /opt/dle
-WORKDIR /var/lib/dle
 USER 10001:10001
 EXPOSE 3000
 STOPSIGNAL SIGTERM

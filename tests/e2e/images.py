@@ -78,7 +78,7 @@ class Container:
 
 
 class Builder:
-    """A container storage of its own in `folder`; `close` empties it, after which the folder may be removed."""
+    """A container storage of its own in `folder`; after `close` the folder may be removed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -144,7 +144,7 @@ class Builder:
         arguments = [] if index is None else [f"--build-arg=TORCH_INDEX={index}"]
         arguments += [f"--volume={source}:{place}:ro" for source, place in self._pip_volumes().items()]
         self.buildah(
-            "bud", "--isolation=chroot", "--format=docker", "--layers", "--pull-never", *arguments,
+            "bud", "--isolation=chroot", "--format=docker", "--pull-never", *arguments,
             f"--target={target}", f"--tag=dle-{target}", str(ROOT),
         )  # fmt: skip
         return Image(self, f"localhost/dle-{target}")
@@ -171,6 +171,8 @@ class Builder:
         return {str(folder): "/etc/xdg/pip", **{str(path): str(path) for path in links if path.is_dir()}}
 
     def close(self) -> None:
-        """Unmount and remove all containers and images."""
+        """Remove all containers and what is mounted below the folder."""
         self.buildah("rm", "--all")
-        self.buildah("rmi", "--all", "--force")
+        mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        for place in sorted((place for place in mounted if place.startswith(f"{self.folder}/")), reverse=True):
+            self.output(["umount", place])
