@@ -41,7 +41,9 @@ class Client(FastHttpUser):
 
     def on_start(self) -> None:
         """Each user draws rows of its own."""
-        self.random = Random(f"{self.environment.parsed_options.seed} {next(self.numbers)}")
+        runner = self.environment.runner
+        process = runner.worker_index if isinstance(runner, WorkerRunner) else 0
+        self.random = Random(f"{self.environment.parsed_options.seed} {process} {next(self.numbers)}")
         key = os.environ.get("DLE_API_KEY")
         self.headers = {"authorization": f"Bearer {key}"} if key else {}
         self.schema: Schema | None = None
@@ -114,7 +116,7 @@ def _words(answer: Any) -> str:
 def options(parser: LocustArgumentParser) -> None:
     """Locust's options and ours."""
     parser.add_argument("--seed", type=int, default=0, help="the rows of each user follow from it")
-    parser.add_argument("--summary", type=Path, metavar="FILE", help="where the figures and the verdict go, as JSON")
+    parser.add_argument("--summary", metavar="FILE", help="where the figures and the verdict go, as JSON")
     slo = parser.add_argument_group("SLO", "what must hold of all requests together, else the exit code is 1")
     slo.add_argument("--p95", type=_positive, metavar="MS", help="95 %% are answered within so many milliseconds")
     slo.add_argument("--p99", type=_positive, metavar="MS", help="99 %% are answered within so many milliseconds")
@@ -143,7 +145,7 @@ def judge(environment: Environment, **_: Any) -> None:
     missed = found["slo"]["missed"]
     environment.process_exit_code = 1 if missed else 0
     if chosen.summary:
-        write_atomic(chosen.summary, json.dumps(found, indent=2) + "\n")
+        write_atomic(Path(chosen.summary), json.dumps(found, indent=2) + "\n")
     failed = [f"Failed {one['count']} times: {one['name']}: {one['message']}" for one in found["failures"]]
     verdict = [f"SLO missed: {fault}" for fault in missed] or ["SLO met"]
     print("\n".join([*_table([*found["requests"], found["total"]]), *failed, *verdict]))
