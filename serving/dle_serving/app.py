@@ -48,8 +48,8 @@ class Application:
         openapi = OpenApi(repository := Repository(settings, metrics := Metrics(settings.home / "metrics")))
         self.repository, self.metrics = repository, metrics
         self.store = open_store(settings.feedback_store, settings.home)
-        self._quality = Quality(self.store, repository, settings.drift_window)
-        metrics.add(DriftSeries(repository, self._quality))
+        self._quality = Quality(self.store, repository.watched, settings.drift_window)
+        metrics.add(DriftSeries(repository.watched, self._quality))
         self.roster = Roster(settings.home, settings.workers)
         self._feedback = Feedback(settings, repository, metrics, self.store)
         self._predict = Predict(repository, metrics, settings.max_body_bytes, settings.batch_rows)

@@ -18,6 +18,7 @@ from dle_serving.errors import NotFound, NotReady
 from dle_serving.monitoring.drift import Monitor
 from dle_serving.monitoring.metrics import Metrics
 from dle_serving.monitoring.tokens import Keys, fingerprint, load_keys
+from dle_serving.monitoring.watched import Watched
 from dle_serving.runtime import Answers, Model
 from dle_serving.settings import Settings
 
@@ -40,14 +41,14 @@ class Served:
         self.version = bundle.manifest.version
         self.task = bundle.manifest.task
         self.schema = bundle.schema
-        self.reference = bundle.reference
         self.labels = bundle.schema.outputs.classes or ()
         self.class_names = bundle.schema.outputs.class_names
         self.provider = model.provider
         self.keys = keys
         self.fingerprint = fingerprint(bundle.manifest)
         folder = settings.home / "counts" / self.fingerprint.hex()
-        self.monitor = Monitor(bundle, folder, settings.drift_window) if settings.monitoring else None
+        monitor = Monitor(bundle, folder, settings.drift_window) if settings.monitoring else None
+        self.watched = Watched(self.name, self.version, self.fingerprint, self.class_names, bundle.reference, monitor)
         self.decoder = RowDecoder(bundle.schema, settings.max_rows)
         self.batcher = Batcher(self.run, settings.batch_rows)
         self._predictions = metrics.model(self.name, self.version, self.task, self.provider, time.time())
@@ -62,14 +63,14 @@ class Served:
         self._metrics.predict.observe(time.perf_counter() - started)
         self._metrics.batch_rows.observe(len(groups))
         self._predictions.inc(len(groups))
-        if self.monitor is not None and len(groups):
-            self.monitor.note(groups, answers)
+        if self.watched.monitor is not None and len(groups):
+            self.watched.monitor.note(groups, answers)
         return answers
 
     def close(self) -> None:
         """Count what is not counted yet."""
-        if self.monitor is not None:
-            self.monitor.close()
+        if self.watched.monitor is not None:
+            self.watched.monitor.close()
 
 
 class Repository:
@@ -106,10 +107,14 @@ class Repository:
         """Every model, or none while there is a reason for it."""
         return tuple(self._served.values()) if self.state is State.READY else ()
 
+    def watched(self) -> Sequence[Watched]:
+        """What is to be watched of these."""
+        return [served.watched for served in self.loaded]
+
     async def count(self) -> None:
         """Count what this process has answered, a slice a turn of the event loop."""
-        for served in self.loaded:
-            while served.monitor is not None and served.monitor.count_some():
+        for model in self.watched():
+            while model.monitor is not None and model.monitor.count_some():
                 await asyncio.sleep(0)
 
     def find(self, name: str | None = None, version: str | None = None) -> Served:

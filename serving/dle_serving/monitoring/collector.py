@@ -14,7 +14,7 @@ from dle_bundle import drift
 from dle_bundle.counting import Tally
 from dle_serving.monitoring.quality import Feedback, Quality, correct, rolling
 from dle_serving.monitoring.store import tally_cells
-from dle_serving.repository import Repository, Served
+from dle_serving.monitoring.watched import Models, Watched
 
 _MODEL = ("model", "version")
 
@@ -22,30 +22,23 @@ _MODEL = ("model", "version")
 class DriftSeries(Collector):
     """Bin counts with all that PromQL needs to make the statistics of `dle_bundle.drift` from them."""
 
-    def __init__(self, repository: Repository, quality: Quality) -> None:
-        self._repository = repository
+    def __init__(self, models: Models, quality: Quality) -> None:
+        self._models = models
         self._quality = quality
 
     def collect(self) -> Iterator[Metric]:
         """The families, over all monitored models."""
-        read = [
-            ((served.name, str(served.version)), served, served.monitor.ever())
-            for served in self._repository.loaded
-            if served.monitor is not None
-        ]
+        models = self._models()
+        read = [(model, model.monitor.ever()) for model in models if model.monitor is not None]
         yield from _features(read)
         yield from _prediction(read)
         yield from _expected(read)
-        known = [
-            ((served.name, str(served.version)), served, feedback)
-            for served in self._repository.loaded
-            if (feedback := self._quality.feedback(served)) is not None
-        ]
+        known = [(model, feedback) for model in models if (feedback := self._quality.feedback(model)) is not None]
         yield from _quality(known)
 
 
-_Known = Sequence[tuple[tuple[str, str], Served, Feedback]]
-_Read = Sequence[tuple[tuple[str, str], Served, Tally]]
+_Known = Sequence[tuple[Watched, Feedback]]
+_Read = Sequence[tuple[Watched, Tally]]
 
 
 def _features(read: _Read) -> Iterable[Metric]:
@@ -62,15 +55,15 @@ def _features(read: _Read) -> Iterable[Metric]:
     rows = GaugeMetricFamily(
         "dle_feature_reference_rows", "Training rows behind the reference fractions.", labels=_MODEL
     )
-    for model, served, tally in read:
-        reference = served.reference
-        rows.add_metric(model, reference.rows)
+    for model, tally in read:
+        reference = model.reference
+        rows.add_metric(model.labels, reference.rows)
         for name, bins in reference.features.items():
             value = drift.critical_value(len(bins.names), len(reference.features))
-            critical.add_metric((*model, name), value)
+            critical.add_metric((*model.labels, name), value)
             for bin_, count, fraction in zip(bins.names, tally.features[name].tolist(), bins.fractions, strict=True):
-                counts.add_metric((*model, name, bin_), count)
-                fractions.add_metric((*model, name, bin_), fraction)
+                counts.add_metric((*model.labels, name, bin_), count)
+                fractions.add_metric((*model.labels, name, bin_), fraction)
     return counts, fractions, critical, rows
 
 
@@ -88,13 +81,13 @@ def _prediction(read: _Read) -> Iterable[Metric]:
     rows = GaugeMetricFamily(
         "dle_prediction_reference_rows", "Validation rows behind the reference fractions.", labels=_MODEL
     )
-    for model, served, tally in read:
-        bins = served.reference.prediction
-        rows.add_metric(model, served.reference.prediction_rows)
-        critical.add_metric(model, drift.critical_value(len(bins.names), 1))
+    for model, tally in read:
+        bins = model.reference.prediction
+        rows.add_metric(model.labels, model.reference.prediction_rows)
+        critical.add_metric(model.labels, drift.critical_value(len(bins.names), 1))
         for bin_, count, fraction in zip(bins.names, tally.prediction.tolist(), bins.fractions, strict=True):
-            counts.add_metric((*model, bin_), count)
-            fractions.add_metric((*model, bin_), fraction)
+            counts.add_metric((*model.labels, bin_), count)
+            fractions.add_metric((*model.labels, bin_), fraction)
     return counts, fractions, critical, rows
 
 
@@ -108,12 +101,12 @@ def _expected(read: _Read) -> Iterable[Metric]:
     scores = GaugeMetricFamily(
         "dle_reference_score", "The bundle's score on its test part.", labels=(*_MODEL, "metric")
     )
-    for model, served, tally in read:
-        if served.class_names:
-            correct.add_metric(model, tally.expected_correct)
-            variance.add_metric(model, tally.expected_variance)
-        for metric, score in served.reference.metrics.get("test", {}).items():
-            scores.add_metric((*model, metric), score)
+    for model, tally in read:
+        if model.class_names:
+            correct.add_metric(model.labels, tally.expected_correct)
+            variance.add_metric(model.labels, tally.expected_variance)
+        for metric, score in model.tested.items():
+            scores.add_metric((*model.labels, metric), score)
     return correct, variance, scores
 
 
@@ -131,18 +124,18 @@ def _quality(known: _Known) -> Iterable[Metric]:
         "Accuracy (of a regression: mean absolute error) in the window, less that on the test part.",
         labels=_MODEL,
     )
-    for model, served, feedback in known:
+    for model, feedback in known:
         cells = feedback.ever
         count = sum(cell.count for cell in cells)
-        moved.add_metric(model, rolling(feedback.window, served).difference or 0.0)
-        if served.class_names:
-            right.add_metric((*model, "true"), correct(cells))
-            right.add_metric((*model, "false"), count - correct(cells))
+        moved.add_metric(model.labels, rolling(feedback.window, model).difference or 0.0)
+        if model.class_names:
+            right.add_metric((*model.labels, "true"), correct(cells))
+            right.add_metric((*model.labels, "false"), count - correct(cells))
             counted = {(cell.actual, cell.predicted): cell.count for cell in cells}
-            for pair in tally_cells(served.class_names):
-                confusion.add_metric((*model, *pair), counted.get(pair, 0))
+            for pair in tally_cells(model.class_names):
+                confusion.add_metric((*model.labels, *pair), counted.get(pair, 0))
         else:
-            right.add_metric((*model, ""), count)
-            absolute.add_metric(model, sum(cell.absolute for cell in cells))
-            squared.add_metric(model, sum(cell.squared for cell in cells))
+            right.add_metric((*model.labels, ""), count)
+            absolute.add_metric(model.labels, sum(cell.absolute for cell in cells))
+            squared.add_metric(model.labels, sum(cell.squared for cell in cells))
     return right, confusion, absolute, squared, moved

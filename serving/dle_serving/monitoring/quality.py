@@ -14,7 +14,7 @@ from dle_bundle import drift
 from dle_bundle.drift import Score
 from dle_serving.monitoring.databases import StoreError
 from dle_serving.monitoring.store import Cell, Store
-from dle_serving.repository import Repository, Served
+from dle_serving.monitoring.watched import Models, Watched
 
 _PATIENCE_SECONDS = 1.0
 
@@ -32,22 +32,22 @@ class Feedback:
 class Quality:
     """Reads the store for /metrics and /drift."""
 
-    def __init__(self, store: Store, repository: Repository, window: int) -> None:
+    def __init__(self, store: Store, models: Models, window: int) -> None:
         """`window` in seconds, whole minutes."""
         self._store = store
-        self._repository = repository
+        self._models = models
         self._minutes = window // 60
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="quality")
         self._reading: Future[None] | None = None
         self._read: Mapping[bytes, Feedback] = {}
         self._failing = False
 
-    def feedback(self, served: Served) -> Feedback | None:
+    def feedback(self, model: Watched) -> Feedback | None:
         """What is known of a model; None while the store was never reached. Waits, so not for the event loop."""
         if self._reading is None or self._reading.done():
             self._reading = self._thread.submit(self._refresh)
         wait([self._reading], _PATIENCE_SECONDS)
-        return self._read.get(served.fingerprint)
+        return self._read.get(model.fingerprint)
 
     def close(self) -> None:
         """Wait for what is being read."""
@@ -57,11 +57,11 @@ class Quality:
         first = int(time.time()) // 60 - self._minutes + 1
         try:
             self._read = {
-                served.fingerprint: Feedback(
-                    self._store.tally(served.fingerprint.hex(), None),
-                    self._store.tally(served.fingerprint.hex(), first),
+                model.fingerprint: Feedback(
+                    self._store.tally(model.fingerprint.hex(), None),
+                    self._store.tally(model.fingerprint.hex(), first),
                 )
-                for served in self._repository.loaded
+                for model in self._models()
             }
         except StoreError as error:
             if not self._failing:
@@ -76,11 +76,10 @@ def correct(cells: Sequence[Cell]) -> int:
     return sum(cell.count for cell in cells if cell.actual == cell.predicted)
 
 
-def rolling(cells: Sequence[Cell], served: Served) -> Score:
+def rolling(cells: Sequence[Cell], model: Watched) -> Score:
     """Accuracy, or mean absolute error of a regression, beside the bundle's on its test part."""
     count = sum(cell.count for cell in cells)
-    tested = served.reference.metrics.get("test", {})
-    if served.class_names:
-        return drift.accuracy(count, correct(cells), tested.get("accuracy"))
+    if model.class_names:
+        return drift.accuracy(count, correct(cells), model.tested.get("accuracy"))
     absolute, squared = sum(cell.absolute for cell in cells), sum(cell.squared for cell in cells)
-    return drift.mean_absolute_error(count, absolute, squared, tested.get("mae"))
+    return drift.mean_absolute_error(count, absolute, squared, model.tested.get("mae"))

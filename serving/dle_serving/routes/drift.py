@@ -13,7 +13,8 @@ from dle_bundle.drift import Score, Shift, Verdict
 from dle_serving.errors import NotFound
 from dle_serving.monitoring.drift import Monitor
 from dle_serving.monitoring.quality import Quality, rolling
-from dle_serving.repository import Repository, Served
+from dle_serving.monitoring.watched import Watched
+from dle_serving.repository import Repository
 from dle_serving.routes.contract import Request, Response
 
 
@@ -52,17 +53,17 @@ class Drift:
     async def __call__(self, request: Request) -> Response:
         """The report of one model; raises NotFound where nothing is counted."""
         with_bins = request.flags(bins=False)["bins"]
-        served = self._repository.find(request.parameters.get("model"), request.parameters.get("version"))
-        if served.monitor is None:
+        model = self._repository.find(request.parameters.get("model"), request.parameters.get("version")).watched
+        if model.monitor is None:
             raise NotFound("nothing is counted here: DLE_MONITORING is false")
         await self._repository.count()
-        report = await asyncio.to_thread(_report, served, served.monitor, self._quality, with_bins)
+        report = await asyncio.to_thread(_report, model, model.monitor, self._quality, with_bins)
         return Response(msgspec.json.encode(report))
 
 
-def _report(served: Served, monitor: Monitor, quality: Quality, with_bins: bool) -> Report:
+def _report(model: Watched, monitor: Monitor, quality: Quality, with_bins: bool) -> Report:
     now = time.time()
-    tally, reference = monitor.window(now), served.reference
+    tally, reference = monitor.window(now), model.reference
     features = drift.feature_shifts(tally, reference)
     prediction = drift.prediction_shift(tally, reference)
     if with_bins:
@@ -72,15 +73,14 @@ def _report(served: Served, monitor: Monitor, quality: Quality, with_bins: bool)
             if isinstance(shift.feature, str)
         ]
         prediction = replace(prediction, bins=drift.shares(tally.prediction, reference.prediction))
-    feedback = quality.feedback(served)
-    accuracy = None if feedback is None else rolling(feedback.window, served)
-    tested = reference.metrics.get("test", {}).get("accuracy")
-    estimated = drift.estimated_accuracy(tally, tested) if served.class_names else None
+    feedback = quality.feedback(model)
+    accuracy = None if feedback is None else rolling(feedback.window, model)
+    estimated = drift.estimated_accuracy(tally, model.tested.get("accuracy")) if model.class_names else None
     scores = [score.verdict for score in (accuracy, estimated) if score is not None]
     first = int(now) // 60 * 60 + 60 - monitor.seconds
     return Report(
-        model=served.name,
-        version=served.version,
+        model=model.name,
+        version=model.version,
         verdict=drift.worst([*(shift.verdict for shift in features), prediction.verdict, *scores]),
         window=Window(monitor.seconds, datetime.fromtimestamp(first, UTC), datetime.fromtimestamp(int(now), UTC)),
         rows=tally.rows,
