@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import typer
-from tests import documents
+from tests import bundles, documents
 from tests.documents import PAGES, ROOT
+from tests.inprocess import InProcess
 
 from dle_bundle import bundle
 from dle_cli import evaluate, export, predict, serve, train
 from dle_cli import key as api_key
 from dle_serving import errors
-from dle_serving.app import Application
 from dle_serving.monitoring.metrics import FAULT_CODES
 from dle_serving.settings import Settings
 from dle_training import config, metrics
@@ -116,21 +116,22 @@ def test_quoted_errors_are_those_of_the_code() -> None:
 def test_http_is_described_whole(tmp_path: Path) -> None:
     text = read("docs/http.md")
 
-    async def inner(*_: object) -> None: ...
-
-    application = Application(Settings(bundles=(tmp_path,), home=tmp_path), inner)
-    routes = {route.path for route in application._router.routes}
+    bundles.write(tmp_path / "income")
+    service = InProcess(Settings(bundles=(tmp_path / "income",), home=tmp_path))
+    routes = {route.path for route in service.app._router.routes}
     assert set(re.findall(r"`(?:GET|POST) (/[^`]*)`", text)) == routes
     statuses = {kind.status for kind in vars(errors).values() if isinstance(kind, type) and hasattr(kind, "status")}
     assert {int(status) for status in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)} == statuses
     for code in FAULT_CODES:
         assert f"| `{code}`" in text
-    series = re.findall(r"^# TYPE (\S+)", application.metrics.exposition().decode(), re.MULTILINE)
-    assert set(re.findall(r"^\| `(dle_[a-z_]+)`", text, re.MULTILINE)) == set(series)
+    series = re.findall(r"^# TYPE (\S+)", service.get("/metrics").text, re.MULTILINE)
+    rows = re.findall(r"^\| (`dle_[^|]+)\|", text, re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"`(dle_[a-z_0-9]+)`", row)} == set(series)
+    service.close()
 
 
 def test_files_and_metrics_are_described_whole() -> None:
-    training, bundles = read("docs/training.md"), read("docs/bundle.md")
+    training, exported = read("docs/training.md"), read("docs/bundle.md")
     folder = RunFolder(Path("run"))
     kept = [
         value for value in (getattr(folder, key) for key in dir(folder) if key[0] != "_") if isinstance(value, Path)
@@ -140,4 +141,4 @@ def test_files_and_metrics_are_described_whole() -> None:
     for metric in metrics.METRICS:
         assert f"`{metric}`" in training, metric
     for file in (bundle.MANIFEST, *bundle.FILES):
-        assert f"| `{file}` |" in bundles, file
+        assert f"| `{file}` |" in exported, file
