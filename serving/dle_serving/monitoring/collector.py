@@ -33,8 +33,8 @@ class DriftSeries(Collector):
         yield from _features(read)
         yield from _prediction(read)
         yield from _expected(read)
-        known = [(model, feedback) for model in models if (feedback := self._quality.feedback(model)) is not None]
-        yield from _quality(known)
+        known = self._quality.read()
+        yield from _quality([(model, known[model.fingerprint]) for model in models if model.fingerprint in known])
 
 
 _Known = Sequence[tuple[Watched, Feedback]]

@@ -42,12 +42,15 @@ class Quality:
         self._read: Mapping[bytes, Feedback] = {}
         self._failing = False
 
-    def feedback(self, model: Watched) -> Feedback | None:
-        """What is known of a model; None while the store was never reached. Waits, so not for the event loop."""
+    def read(self) -> Mapping[bytes, Feedback]:
+        """What is known of each model, by fingerprint; of none while the store was never reached.
+
+        Waits, so it is not for the event loop.
+        """
         if self._reading is None or self._reading.done():
             self._reading = self._thread.submit(self._refresh)
         wait([self._reading], _PATIENCE_SECONDS)
-        return self._read.get(model.fingerprint)
+        return self._read
 
     def close(self) -> None:
         """Wait for what is being read."""

@@ -73,7 +73,7 @@ def _report(model: Watched, monitor: Monitor, quality: Quality, with_bins: bool)
             if isinstance(shift.feature, str)
         ]
         prediction = replace(prediction, bins=drift.shares(tally.prediction, reference.prediction))
-    feedback = quality.feedback(model)
+    feedback = quality.read().get(model.fingerprint)
     accuracy = None if feedback is None else rolling(feedback.window, model)
     estimated = drift.estimated_accuracy(tally, model.tested.get("accuracy")) if model.class_names else None
     scores = [score.verdict for score in (accuracy, estimated) if score is not None]
