@@ -1,7 +1,8 @@
 """How good the answers turned out to be, by the feedback that this server has accepted.
 
 Sums are read from the store, where they are committed together with what they count. A store that is slow or away must
-not take /metrics with it: reading has a second, and after that the last sums that were read stand.
+not take /metrics with it: reading has a second, and then there are no sums. Old ones would not do, for each worker would
+tell its own, and a counter that goes down is taken for one that began again.
 """
 
 import logging
@@ -38,28 +39,28 @@ class Quality:
         self._models = models
         self._minutes = window // 60
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="quality")
-        self._reading: Future[None] | None = None
-        self._read: Mapping[bytes, Feedback] = {}
+        self._reading: Future[Mapping[bytes, Feedback]] | None = None
         self._failing = False
 
     def read(self) -> Mapping[bytes, Feedback]:
-        """What is known of each model, by fingerprint; of none while the store was never reached.
+        """What is known of each model, by fingerprint; of none while the store cannot be read.
 
         Waits, so it is not for the event loop.
         """
-        if self._reading is None or self._reading.done():
-            self._reading = self._thread.submit(self._refresh)
-        wait([self._reading], _PATIENCE_SECONDS)
-        return self._read
+        reading = self._reading
+        if reading is None or reading.done():
+            reading = self._reading = self._thread.submit(self._tallies)
+        wait([reading], _PATIENCE_SECONDS)
+        return reading.result() if reading.done() else {}
 
     def close(self) -> None:
         """Wait for what is being read."""
         self._thread.shutdown()
 
-    def _refresh(self) -> None:
+    def _tallies(self) -> Mapping[bytes, Feedback]:
         first = int(time.time()) // 60 - self._minutes + 1
         try:
-            self._read = {
+            found = {
                 model.fingerprint: Feedback(
                     self._store.tally(model.fingerprint.hex(), None),
                     self._store.tally(model.fingerprint.hex(), first),
@@ -68,10 +69,11 @@ class Quality:
             }
         except StoreError as error:
             if not self._failing:
-                log.warning("the last known feedback stands until its store can be reached: %s", error)
+                log.warning("feedback is left out of /metrics and /drift until its store can be reached: %s", error)
             self._failing = True
-        else:
-            self._failing = False
+            return {}
+        self._failing = False
+        return found
 
 
 def correct(cells: Sequence[Cell]) -> int:
