@@ -1,7 +1,7 @@
 """How good the answers turned out to be, by the feedback that this server has accepted.
 
 Sums are read from the store, where they are committed together with what they count. A store that is slow or away must
-not take /metrics with it: reading has a second, and then there are no sums. Old ones would not do, for each worker would
+not take /metrics with it: reading has a second, and then there are no sums. Old ones would not do: each worker would
 tell its own, and a counter that goes down is taken for one that began again.
 """
 
