@@ -25,6 +25,8 @@ import random_rows
 from dle_bundle.files import write_atomic
 from dle_bundle.schema import Schema
 
+BATCHES = 0.2
+"""Share of the requests that ask for more than one row."""
 BATCH_ROWS = (2, 32)
 FEEDBACK = 0.3
 """Share of the answers that feedback is given on."""
@@ -48,19 +50,13 @@ class Client(FastHttpUser):
         self.headers = {"authorization": f"Bearer {key}"} if key else {}
         self.schema: Schema | None = None
 
-    @task(4)
-    def one_row(self) -> None:
-        """What most clients do."""
-        self.predict("/predict, one row", 1)
-
-    @task(1)
-    def batch(self) -> None:
-        """What some do: a few rows at once."""
-        self.predict("/predict, batch", self.random.randint(*BATCH_ROWS))
-
-    def predict(self, name: str, rows: int) -> None:
-        """Ask for `rows` answers, and give feedback on some."""
+    @task
+    def predict(self) -> None:
+        """Ask for answers to one row or a few, and give feedback on some."""
         schema = self.schema = self.schema or self.read_schema()
+        # one task that chooses, for Locust's own choice among tasks follows from no seed
+        rows = self.random.randint(*BATCH_ROWS) if self.random.random() < BATCHES else 1
+        name = "/predict, batch" if rows > 1 else "/predict, one row"
         drawn = [random_rows.row(schema, self.random) for _ in range(rows)]
         answer = self.ask("POST", "/predict", {"rows": drawn}, name, predictions=rows)
         if answer is not None and self.random.random() < FEEDBACK:
@@ -118,13 +114,13 @@ def options(parser: LocustArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="the rows of each user follow from it")
     parser.add_argument("--summary", metavar="FILE", help="where the figures and the verdict go, as JSON")
     slo = parser.add_argument_group("SLO", "what must hold of all requests together, else the exit code is 1")
-    slo.add_argument("--p95", type=_positive, metavar="MS", help="95 %% are answered within so many milliseconds")
-    slo.add_argument("--p99", type=_positive, metavar="MS", help="99 %% are answered within so many milliseconds")
-    slo.add_argument("--errors", type=_positive, default=0.0, metavar="PERCENT", help="at most so many fail (0)")
-    slo.add_argument("--rate", type=_positive, metavar="MIN", help="so many requests are answered per second")
+    slo.add_argument("--p95", type=_figure, metavar="MS", help="95 %% are answered within so many milliseconds")
+    slo.add_argument("--p99", type=_figure, metavar="MS", help="99 %% are answered within so many milliseconds")
+    slo.add_argument("--errors", type=_figure, default=0.0, metavar="PERCENT", help="at most so many fail (0)")
+    slo.add_argument("--rate", type=_figure, metavar="MIN", help="so many requests are answered per second")
 
 
-def _positive(text: str) -> float:
+def _figure(text: str) -> float:
     try:
         number = float(text)
     except ValueError:

@@ -4,14 +4,17 @@ import json
 import os
 import signal
 import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 import pytest
 from tests import bundles
 from tests.e2e.servers import eventually, serving
 
+from dle_bundle import documents
 from dle_serving import auth
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -80,6 +83,45 @@ def test_a_running_service_with_api_keys(tmp_path: Path) -> None:
     assert failure["message"].startswith("HTTP 403: the API key 'app' has the scopes predict, not feedback")
     assert f"Failed {failure['count']} times: POST /feedback: HTTP 403" in said
     assert "SLO missed: errors: expected at most 0 %, found " in said
+
+
+class Recorder(BaseHTTPRequestHandler):
+    """A service that says yes to everything and keeps what it was asked."""
+
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # an answer goes out in one piece
+    asked: ClassVar[list[bytes]] = []
+
+    def do_GET(self) -> None:
+        self._answer(documents.encode(bundles.INCOME))
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.asked.append(body)
+        rows = len(json.loads(body).get("rows", []))
+        self._answer(json.dumps({"predictions": [{"id": "", "label": "<=50K"}] * rows, "rejected": []}).encode())
+
+    def log_message(self, *_: object) -> None: ...
+
+    def _answer(self, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def test_a_user_asks_the_same_again_with_the_same_seed(tmp_path: Path) -> None:
+    asked = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Recorder) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        for seed in (1, 1, 2):
+            loadtest("--url", url, "--users", 1, "--time", 1, "--seed", seed, "--out", tmp_path)
+            asked.append(Recorder.asked[:10])
+            Recorder.asked.clear()
+        server.shutdown()
+    assert len(asked[0]) == 10
+    assert asked[0] == asked[1] != asked[2]
 
 
 def test_ctrl_c_stops_what_was_started(tmp_path: Path) -> None:
