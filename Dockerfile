@@ -4,7 +4,7 @@
 #   docker build --target train --tag dle-train .    trains, evaluates, exports
 #
 # docs/container.md says how to run them. --build-arg BASE=… names another Debian 12, --build-arg TORCH_INDEX=… where
-# PyTorch is looked for first (the default has builds for the CPU, which spare gigabytes of CUDA; empty: pip's own index).
+# PyTorch is looked for first (the default has builds for the CPU, which spare gigabytes of CUDA; empty: pip's index).
 ARG BASE=docker.io/library/debian:bookworm-slim
 
 FROM ${BASE} AS python
