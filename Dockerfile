@@ -14,11 +14,9 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3 \
     && apt-get clean \
     && rm -rf /var/lib/apt/lists/*
-# ONNX Runtime reports to its maker, and keeps a device id in HOME for it, unless it is told not to.
 ENV PATH=/opt/dle/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
-    PYTHONUNBUFFERED=1 \
-    ORT_DISABLE_TELEMETRY=1
+    PYTHONUNBUFFERED=1
 
 # The environment /opt/dle has no pip: that of /opt/build installs into it.
 FROM python AS build

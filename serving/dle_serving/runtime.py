@@ -3,12 +3,16 @@
 The device is decided here and nowhere else.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before its import: it would report to its maker
+
 import onnxruntime
 
 from dle_bundle.bundle import Bundle

@@ -4,6 +4,7 @@ import-linter reads the source; this sees what really happens, also through thir
 """
 
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import bundles
 
 ROOT = Path(__file__).parents[2]
 COMMANDS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
@@ -56,6 +58,15 @@ print(json.dumps({"seconds": seconds, "modules": sorted(sys.modules), "code": co
 """
 
 
+# Opens a graph with each of the modules that import ONNX Runtime.
+OPEN = """
+import importlib, sys
+module = importlib.import_module(sys.argv[1])
+module.onnxruntime.InferenceSession(sys.argv[2])
+print("{}")
+"""
+
+
 def run(program: str, *arguments: str) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False, timeout=120
@@ -82,3 +93,14 @@ def test_help_imports_nothing_heavy(command: str) -> None:
 def test_help_answers_within_three_tenths_of_a_second(command: str) -> None:
     seconds = [run(HELP, COMMANDS[command], command)["seconds"] for _ in range(5)]
     assert min(seconds) < 0.3, seconds
+
+
+@pytest.mark.parametrize("module", ["dle_serving.runtime", "dle_training.export.parity"])
+def test_onnx_runtime_reports_to_nobody(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = bundles.write(tmp_path / "bundle")
+    (home := tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    for name in [name for name in os.environ if name.startswith(("XDG_", "ORT_"))]:
+        monkeypatch.delenv(name)
+    run(OPEN, module, str(bundle / "model.onnx"))
+    assert not list(home.rglob("*onnxruntime*")), "it keeps a device id there for its reports"

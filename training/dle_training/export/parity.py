@@ -4,12 +4,16 @@ Rows: training rows, and the same with values missing, unseen and extreme. Batch
 exporter that freezes a size is right at that size only. A difference beyond the bounds fails the export.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before its import: it would report to its maker
+
 import onnxruntime
 
 from dle_bundle.errors import WorkError
