@@ -43,10 +43,12 @@ def drift(subject: str, counts: Sequence[float], labels: dict[str, str], referen
     """What the rules should say, from the formulas of the statistics."""
     n, size = sum(counts), len(counts)
     found = []
-    psi = chi2 = 0.0
+    psi = chi2 = divergence = 0.0
     for name, count, reference in zip(NAMES, counts, REFERENCE, strict=True):
         current, expected = (count + 0.5) / (n + size / 2), n * reference
         psi += (current - reference) * math.log(current / reference)
+        middle = (current + reference) / 2
+        divergence += (current * math.log2(current / middle) + reference * math.log2(reference / middle)) / 2
         chi2 += (count - expected) ** 2 / max(expected, 1.0)
         one = {**labels, "bin": name}
         found += [
@@ -59,6 +61,7 @@ def drift(subject: str, counts: Sequence[float], labels: dict[str, str], referen
         *found,
         Expected(f"dle:{subject}_rows:increase1h", labels, n),
         Expected(f"dle:{subject}_psi:1h", labels, psi),
+        Expected(f"dle:{subject}_jensen_shannon:1h", labels, math.sqrt(divergence)),
         Expected(f"dle:{subject}_chi2:1h", labels, chi2 * reference_rows / (reference_rows + n), tolerance=0.005),
     ]
 
@@ -150,11 +153,12 @@ def test_the_service_computes_the_same() -> None:
             np.array(counts), Bins(names=NAMES, fractions=REFERENCE), reference_rows=rows, comparisons=1, feature=ODD
         )
         (psi,) = [one.value for one in expected if one.rule == f"dle:{subject}_psi:1h"]
+        (distance,) = [one.value for one in expected if one.rule == f"dle:{subject}_jensen_shannon:1h"]
         (chi2,) = [one.value for one in expected if one.rule == f"dle:{subject}_chi2:1h"]
-        assert (found.psi, found.chi2) == pytest.approx((psi, chi2))
+        assert (found.psi, found.jensen_shannon, found.chi2) == pytest.approx((psi, distance, chi2))
 
 
-def test_psi_and_chi2_of_inputs_and_answers() -> None:
+def test_drift_of_inputs_and_answers() -> None:
     assert_recorded(*binned())
 
 
