@@ -63,7 +63,7 @@ class Counter:
         """The sums (size,) that these answers add: positions in the schema's classes, and their probabilities (N,)."""
         assert self._bin_of_class is not None
         sums = np.bincount(self._bins + self._bin_of_class[classes], minlength=self.size).astype(np.float64)
-        sure = confidences.astype(np.float64)
+        sure = np.clip(confidences, 0, 1, dtype=np.float64)  # sums of rounded probabilities may be a little more
         sums[self._answers] = sure.sum()
         sums[self._answers + 1] = (sure * (1 - sure)).sum()
         return sums

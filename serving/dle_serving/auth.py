@@ -6,14 +6,17 @@ there is nothing to guess that a slow hash or a salt would protect. Several keys
 add the new one, move the callers over, take the old one out; the file is followed while the service runs.
 """
 
+import fcntl
 import hashlib
 import hmac
 import ipaddress
 import logging
+import os
 import re
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -27,6 +30,7 @@ from dle_serving.settings import Settings
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 _KEY_BYTES = 32
 _HEAD = "# API keys of a service, by their hashes: NAME SCOPES SHA256. Taking a line out refuses its key.\n"
+_NEW = _HEAD, 0o600
 _LOOK_SECONDS = 1.0
 """The file is looked at no more often."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -58,21 +62,25 @@ def make(name: str, scopes: Sequence[str]) -> tuple[str, ApiKey]:
 
 
 def add(path: Path, name: str, scopes: Sequence[str]) -> str:
-    """Make a key and put its line at the end of the file at `path`, made if absent (mode 0600); the key itself.
+    """Make a key and put its line at the end of the file at `path`; the key itself.
 
-    Raises InputError when the file is wrong or has the name already, or for a name or scopes that cannot be.
+    The file keeps its mode; one that is made has 0600. Raises InputError when the file is wrong or has the name
+    already, or for a name or scopes that cannot be.
     """
-    try:
-        text = path.read_text(encoding="utf-8") if path.exists() else _HEAD
-        keys = parse(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise _unreadable(path, error) from error
-    except InputError as error:
-        raise InputError(f"{path}: {error.message}", error.details) from None
-    if name in (key.name for key in keys):
-        raise InputError(f"{path} has a key of the name {name!r} already: choose another, and take that line out later")
-    key, entry = make(name, scopes)
-    files.write_atomic(path, text.rstrip("\n") + "\n" + entry.line(), mode=0o600)
+    with _alone_in(path.parent):
+        try:
+            text, mode = (path.read_text(encoding="utf-8"), path.stat().st_mode & 0o777) if path.exists() else _NEW
+            keys = parse(text)
+        except (OSError, UnicodeDecodeError) as error:
+            raise _unreadable(path, error) from error
+        except InputError as error:
+            raise InputError(f"{path}: {error.message}", error.details) from None
+        if name in (key.name for key in keys):
+            raise InputError(
+                f"{path} has a key of the name {name!r} already: choose another, and take that line out later"
+            )
+        key, entry = make(name, scopes)
+        files.write_atomic(path, text.rstrip("\n") + "\n" + entry.line(), mode=mode)
     return key
 
 
@@ -104,27 +112,25 @@ def parse(text: str) -> tuple[ApiKey, ...]:
 
 
 def load(path: Path) -> tuple[ApiKey, ...]:
-    """The keys of the file at `path`, at least one; raises InputError."""
-    try:
-        keys = parse(path.read_text(encoding="utf-8"))
-    except InputError as error:
-        raise InputError(f"{path}: {error.message}", error.details) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise _unreadable(path, error) from error
+    """The keys of the file at `path`, at least one, as a service wants them at its start; raises InputError."""
+    keys = _read(path)
     if not keys:
         raise InputError(f"{path}: holds no API keys; make one with: dle-key NAME --file {path}")
     return keys
 
 
 class Keyring:
-    """The keys of one service, as its file has them now."""
+    """The keys of one service, as its file has them now.
+
+    A file that is gone or empty holds none, and refuses everybody. One that is wrong is told in the log, and the keys
+    before it stay; a worker that starts with a wrong one knows none until it is mended.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Raises InputError when the file is wrong; later on a wrong one is told in the log, and the old keys stay."""
         self._path = path
-        self._seen = self._state()
-        self._keys = load(path)
-        self._next_look = time.monotonic() + _LOOK_SECONDS
+        self._keys: tuple[ApiKey, ...] = ()
+        self._seen: tuple[int, ...] | None = ()
+        self._look()
 
     def check(self, authorization: bytes | None, scope: Scope) -> None:
         """Let `Bearer KEY` through where the key has the scope; raises Unauthorized, Forbidden."""
@@ -150,9 +156,9 @@ class Keyring:
             return
         self._seen = state
         try:
-            self._keys = load(self._path)
+            self._keys = () if state is None else _read(self._path)
         except InputError as error:
-            log.error("the API keys stay as they were, for their file has changed and is wrong: %s", error)
+            log.error("%d API key(s) stay, for their file is wrong: %s", len(self._keys), error)
         else:
             log.info("took %d API key(s) from %s", len(self._keys), self._path)
 
@@ -177,6 +183,27 @@ def check_start(settings: Settings, host: str) -> None:
                 "or, where something else keeps strangers out, say so with --insecure or DLE_INSECURE=true",
             ),
         )
+
+
+def _read(path: Path) -> tuple[ApiKey, ...]:
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except InputError as error:
+        raise InputError(f"{path}: {error.message}", error.details) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error) from error
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Others who add keys in the folder wait meanwhile; the file itself will not do, for it is replaced."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _unreadable(path: Path, error: OSError | UnicodeDecodeError) -> InputError:

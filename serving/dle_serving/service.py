@@ -92,7 +92,8 @@ class Service:
             _check_store(settings)
         except (InputError, NewerStore) as error:
             _refuse(error)
-        if "KUBERNETES_SERVICE_HOST" in os.environ and settings.token_keys_file is None:
+        several = "KUBERNETES_SERVICE_HOST" in os.environ or settings.feedback_store is not None
+        if several and settings.token_keys_file is None:
             sys.stderr.write(
                 "Warning: DLE_TOKEN_KEYS_FILE is not set: each replica signs prediction ids with a key of its own, "
                 "so that feedback finds its prediction at one of them only\n"

@@ -20,7 +20,7 @@ _MODEL = ("model", "version")
 
 
 class DriftSeries(Collector):
-    """Bin counts with all that PromQL needs to make the statistics of `dle_bundle.drift` from them."""
+    """Counts with all that PromQL needs to make the statistics of `dle_bundle.drift` from them."""
 
     def __init__(self, models: Models, quality: Quality) -> None:
         self._models = models
@@ -29,6 +29,7 @@ class DriftSeries(Collector):
     def collect(self) -> Iterator[Metric]:
         """The families, over all monitored models."""
         models = self._models()
+        yield _scores(models)
         read = [(model, model.monitor.ever()) for model in models if model.monitor is not None]
         yield from _features(read)
         yield from _prediction(read)
@@ -98,16 +99,21 @@ def _expected(read: _Read) -> Iterable[Metric]:
     variance = CounterMetricFamily(
         "dle_expected_correct_variance", "Sum of p(1 - p) over confidences p: the variance of that sum.", labels=_MODEL
     )
-    scores = GaugeMetricFamily(
-        "dle_reference_score", "The bundle's score on its test part.", labels=(*_MODEL, "metric")
-    )
     for model, tally in read:
         if model.class_names:
             correct.add_metric(model.labels, tally.expected_correct)
             variance.add_metric(model.labels, tally.expected_variance)
+    return correct, variance
+
+
+def _scores(models: Iterable[Watched]) -> Metric:
+    scores = GaugeMetricFamily(
+        "dle_reference_score", "The bundle's score on its test part.", labels=(*_MODEL, "metric")
+    )
+    for model in models:
         for metric, score in model.tested.items():
             scores.add_metric((*model.labels, metric), score)
-    return correct, variance, scores
+    return scores
 
 
 def _quality(known: _Known) -> Iterable[Metric]:

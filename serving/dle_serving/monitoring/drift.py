@@ -16,7 +16,8 @@ from dle_serving.monitoring.ledger import Ledger
 from dle_serving.runtime import Answers
 from dle_serving.runtime import concatenate as joined_answers
 
-_SLICE_ROWS = 1_024
+_SLICE_CELLS = 32_768
+"""Rows × inputs that are counted in one turn of the event loop: a few milliseconds."""
 
 
 class Monitor:
@@ -27,6 +28,7 @@ class Monitor:
         self.seconds = window
         self._counter = Counter(bundle.reference, bundle.schema)
         self._ledger = Ledger(folder, self._counter.size, window // 60)
+        self._slice = max(_SLICE_CELLS // max(len(bundle.reference.features), 1), 1)
         self._noted: deque[tuple[Groups, Answers]] = deque()
 
     def note(self, groups: Groups, answers: Answers) -> None:
@@ -34,15 +36,15 @@ class Monitor:
         self._noted.append((groups, answers))
 
     def count_some(self) -> bool:
-        """Count about a thousand of the rows noted; whether any are left. In one thread."""
+        """Count some of the rows noted; whether any are left. In one thread."""
         taken: list[tuple[Groups, Answers]] = []
         rows = 0
-        while self._noted and rows < _SLICE_ROWS:
+        while self._noted and rows < self._slice:
             groups, answers = self._noted.popleft()
-            if rows + len(groups) > _SLICE_ROWS:
-                left = slice(_SLICE_ROWS - rows, None)
+            if rows + len(groups) > self._slice:
+                left = slice(self._slice - rows, None)
                 self._noted.appendleft((groups.take(left), answers.part(left)))
-                now = slice(_SLICE_ROWS - rows)
+                now = slice(self._slice - rows)
                 groups, answers = groups.take(now), answers.part(now)
             taken.append((groups, answers))
             rows += len(groups)

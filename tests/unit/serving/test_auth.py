@@ -2,6 +2,7 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -128,17 +129,63 @@ def test_a_file_that_changes_is_followed(tmp_path: Path, monkeypatch: pytest.Mon
     (error,) = errors
     for fault in ("line 2: scope 'predikt'", "did you mean 'predict'", "line 2: hash", "line 3: expected NAME"):
         assert fault in error
-    file.unlink()
     now[0] = 3.0
     assert known(new)
-    now[0] = 4.0
-    assert known(new)
-    assert len(errors) == 2  # once for each state
+    assert len(errors) == 1  # once for each state
     replaced = tmp_path / "replaced"
     replaced.write_text(second.line())
     os.replace(replaced, file)
-    now[0] = 5.0
+    now[0] = 4.0
     assert (known(old), known(new)) == (False, True)
+
+
+@pytest.mark.parametrize("last", ["emptied", "gone"])
+def test_taking_the_last_key_out_refuses_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    file = tmp_path / "keys"
+    key = auth.add(file, "web", ["predict"])
+    keyring = auth.Keyring(file)
+    keyring.check(f"Bearer {key}".encode(), "predict")
+    if last == "gone":
+        file.unlink()
+    else:
+        file.write_text("# none any more\n")
+    now[0] = 1.0
+    with pytest.raises(Unauthorized):
+        keyring.check(f"Bearer {key}".encode(), "predict")
+
+
+def test_a_worker_that_starts_with_a_wrong_file_refuses_until_it_is_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    key, entry = auth.make("web", ["predict"])
+    (file := tmp_path / "keys").write_text("web predikt\n")
+    keyring = auth.Keyring(file)
+    with pytest.raises(Unauthorized):
+        keyring.check(f"Bearer {key}".encode(), "predict")
+    file.write_text(entry.line())
+    now[0] = 1.0
+    keyring.check(f"Bearer {key}".encode(), "predict")
+
+
+def test_keys_that_are_added_at_once_are_all_kept(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda number: auth.add(file, f"k{number}", ["predict"]), range(24)))
+    assert {key.name for key in auth.load(file)} == {f"k{number}" for number in range(24)}
+    assert [path.name for path in tmp_path.iterdir()] == ["keys"]
+
+
+def test_the_file_keeps_its_mode(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    auth.add(file, "first", ["predict"])
+    assert file.stat().st_mode & 0o777 == 0o600
+    file.chmod(0o644)
+    auth.add(file, "second", ["predict"])
+    assert file.stat().st_mode & 0o777 == 0o644
 
 
 @pytest.mark.parametrize(

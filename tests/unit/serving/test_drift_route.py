@@ -187,6 +187,7 @@ def test_without_monitoring_nothing_is_counted(many: Path, tmp_path: Path) -> No
     send(service, "", bundles.INCOME, 5)
     assert "DLE_MONITORING" in assert_is_error(service.get("/drift"), 404)["error"]
     assert not series(service, "dle_feature_bin_total")
+    assert series(service, "dle_reference_score", model="income"), "feedback is compared with it"
     service.close()
 
 
