@@ -9,12 +9,9 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from dle_bundle.errors import InputError, WorkError
-
-if TYPE_CHECKING:
-    pass
 
 _WAIT_SECONDS = 5
 """So long one waits for a lock that another holds, for a connection, and for a statement."""
