@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 
@@ -54,6 +55,19 @@ class Postgres:
     def stop(self) -> None:
         """End it as in a crash: whoever is connected is cut off."""
         self._run("pg_ctl", f"--pgdata={self._folder}/data", "--wait", "--mode=immediate", "stop")
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """While the block runs it takes connections and says nothing, as behind a network that swallows packets."""
+        postmaster = psutil.Process(int((self._folder / "data" / "postmaster.pid").read_text().split()[0]))
+        stopped = [postmaster, *postmaster.children(recursive=True)]
+        for process in stopped:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in stopped:
+                process.resume()
 
     def url(self, database: str = "postgres") -> str:
         """The URL of a database."""

@@ -5,6 +5,7 @@ BentoML runs the server, its workers and their replacement. The application in f
 
 import os
 import sys
+from concurrent.futures import wait
 from typing import Any, NoReturn
 
 import bentoml
@@ -16,7 +17,8 @@ from dle_bundle.errors import DleError, InputError
 from dle_serving.auth import check_start
 from dle_serving.logs import log_plainly
 from dle_serving.monitoring.databases import StoreError
-from dle_serving.monitoring.store import NewerStore, open_store
+from dle_serving.monitoring.lane import Lane
+from dle_serving.monitoring.store import DEADLINE_SECONDS, NewerStore, open_store
 from dle_serving.monitoring.tokens import load_keys
 from dle_serving.processes import end_with_parent
 from dle_serving.roster import Roster
@@ -54,8 +56,11 @@ def _refuse(error: DleError) -> NoReturn:
 def _check_store(settings: Settings) -> None:
     """Make what is missing; a store that cannot be reached now may be later, and predictions need none."""
     store = open_store(settings.feedback_store, settings.home)
+    checking = Lane("check").submit(store.check)
     try:
-        store.check()
+        if not wait([checking], DEADLINE_SECONDS).done:
+            raise StoreError(f"no answer within {DEADLINE_SECONDS:g} s")
+        checking.result()
     except NewerStore:
         raise
     except StoreError as error:

@@ -4,7 +4,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -16,7 +16,7 @@ from tests import bundles, postgres
 from tests.e2e.servers import DEADLINE, Server, alive, eventually, launch, serving
 from tests.inprocess import assert_is_error
 
-from dle_serving.monitoring.store import open_store
+from dle_serving.monitoring.store import DEADLINE_SECONDS, open_store
 
 pytestmark = pytest.mark.e2e
 ROW = dict(bundles.EXAMPLE)
@@ -193,6 +193,37 @@ def test_postgresql_may_go_and_come_back(income: Path, tmp_path: Path) -> None:
     assert "feedback was not kept" in log
     assert postgres.PASSWORD not in log
     assert "Traceback" not in log
+
+
+def test_postgresql_that_is_silent_holds_nobody_for_long(income: Path, tmp_path: Path) -> None:
+    with (
+        postgres.running() as database,
+        serving(tmp_path, income, workers=2, DLE_FEEDBACK_STORE=database.url()) as server,
+    ):
+        ids = predicted(server.url, 16)
+
+        def give(id_: str) -> httpx.Response:  # each on a connection of its own, so that both workers get some
+            return httpx.post(f"{server.url}/feedback", json=body(id_), timeout=DEADLINE)
+
+        with ThreadPoolExecutor(len(ids)) as threads:
+            assert {response.status_code for response in threads.map(give, ids[:8])} == {200}
+            with database.silent():
+                for response in threads.map(give, ids):
+                    assert_is_error(response, 503)
+                    assert int(response.headers["retry-after"]) > 0
+                    assert response.elapsed.total_seconds() < DEADLINE_SECONDS + 2
+                assert httpx.post(f"{server.url}/predict", json={"rows": [ROW]}).status_code == 200
+            answers = [response.json() for response in threads.map(give, ids)]
+            assert [answer["accepted"] + answer["duplicates"] for answer in answers] == [1] * len(ids)
+            assert eventually(lambda: counted(server.url) == len(ids))
+            with database.silent():
+                everyone, waiting = server.processes(), [threads.submit(give, id_) for id_ in ids]
+                server.process.terminate()
+                server.process.wait(DEADLINE)
+                eventually(lambda: not alive(everyone), seconds=5)
+                for one in waiting:
+                    with suppress(httpx.TransportError):  # sent when the service was ending
+                        assert_is_error(one.result(), 503)
 
 
 def test_feedback_goes_on_while_postgresql_comes_and_goes(income: Path, tmp_path: Path) -> None:

@@ -5,9 +5,10 @@ Statements are written with `?` for values. Errors never hold a URL, for URLs ho
 
 import fcntl
 import os
+import socket
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,6 +38,9 @@ class Database(Protocol):
 
     def close(self) -> None:
         """Give the connection up."""
+
+    def abandon(self) -> None:
+        """Break the connection, from any thread, so that whoever waits for an answer gets ConnectionLost."""
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         """The rows that a statement gives, as tuples. Outside of a transaction it is one of its own."""
@@ -77,6 +81,9 @@ class Sqlite:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+
+    def abandon(self) -> None:
+        """Nothing: whoever waits here waits for a lock, which has an end, or for the disk, which nobody can break."""
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         assert self._connection is not None
@@ -141,10 +148,13 @@ class Postgres:
         host = str(said.get("host", "localhost"))
         if "@" in host or not str(said.get("port", "0")).replace(",", "").isdigit():  # pieces of a password
             raise wrong
-        own = {"connect_timeout": _WAIT_SECONDS, "tcp_user_timeout": _WAIT_SECONDS * 1000, "application_name": "dle"}
-        self._arguments: dict[str, Any] = {**own, **said, "client_encoding": "utf8"}
+        alive = {"keepalives_idle": _WAIT_SECONDS, "keepalives_interval": 1, "keepalives_count": _WAIT_SECONDS}
+        own = {"connect_timeout": _WAIT_SECONDS, "tcp_user_timeout": _WAIT_SECONDS * 1000, **alive}
+        self._arguments: dict[str, Any] = {"application_name": "dle", **own, **said, "client_encoding": "utf8"}
         self.name = f"PostgreSQL database {said.get('dbname', '')} on {host}"
         self._connection: psycopg.Connection[Any] | None = None
+        self._socket: socket.socket | None = None
+        """The connection's, by a number of its own, so that breaking it can never hit another that came after."""
 
     def open(self) -> bool:
         """Connect, unless connected."""
@@ -154,6 +164,7 @@ class Postgres:
             return False
         try:
             self._connection = psycopg.connect(**self._arguments, autocommit=True)
+            self._socket = socket.socket(fileno=os.dup(self._connection.fileno()))
             self.execute(f"SET statement_timeout = '{_WAIT_SECONDS}s'")
         except psycopg.Error as error:
             raise StoreError(f"{self.name}: {error}") from error
@@ -161,8 +172,18 @@ class Postgres:
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
+        own, self._socket = self._socket, None
+        if own is not None:
+            own.close()
         if connection is not None:
             connection.close()
+
+    def abandon(self) -> None:
+        """Shut the socket down: a server that is there but silent is waited for without end otherwise."""
+        own = self._socket
+        if own is not None:
+            with suppress(OSError):  # closed meanwhile, by either side
+                own.shutdown(socket.SHUT_RDWR)
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         assert self._connection is not None

@@ -6,13 +6,15 @@ While one transaction is under way, in a thread of its own, what arrives gathers
 import asyncio
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from dle_serving.monitoring.databases import StoreError
-from dle_serving.monitoring.store import Feedback, Outcome, Store
+from dle_serving.monitoring.lane import Lane
+from dle_serving.monitoring.store import DEADLINE_SECONDS, Feedback, Outcome, Store
 
 MOST_WAITING = 100_000
 """More items than these do not gather before a slow store."""
+_ENDING_SECONDS = 1.0
 
 
 class GroupCommit:
@@ -20,13 +22,16 @@ class GroupCommit:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="feedback")
+        self._lane = Lane("feedback")
         self._waiting: list[tuple[Sequence[Feedback], asyncio.Future[list[Outcome]]]] = []
         self._items = 0
         self._committing: asyncio.Task[None] | None = None
 
     async def add(self, items: Sequence[Feedback]) -> list[Outcome]:
-        """What became of the items, which are committed then; raises StoreError."""
+        """What became of the items, which are committed then; raises StoreError, at the latest at the deadline.
+
+        Items without an answer in time may still be kept: given again they are duplicates.
+        """
         if self._waiting and self._items + len(items) > MOST_WAITING:
             raise StoreError(f"{self._items:,} items wait to be kept")
         future: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
@@ -34,22 +39,28 @@ class GroupCommit:
         self._items += len(items)
         if self._committing is None:
             self._committing = asyncio.create_task(self._commit())
-        return await future
+        try:
+            return await asyncio.wait_for(future, DEADLINE_SECONDS)
+        except TimeoutError:
+            raise StoreError(f"no answer within {DEADLINE_SECONDS:g} s") from None
 
     def close(self) -> None:
-        """Wait for the transaction under way and end the thread."""
-        self._thread.shutdown()
+        """Wait for the transaction under way, but not for long: those who asked for it have their answers by now."""
+        self._lane.close(_ENDING_SECONDS)
 
     async def _commit(self) -> None:
-        loop = asyncio.get_running_loop()
         while self._waiting:
             batch, self._waiting, self._items = self._waiting, [], 0
             together = [item for items, _ in batch for item in items]
             try:
-                outcomes = await loop.run_in_executor(self._thread, self._store.add, together, time.time())
+                keep = partial(self._store.add, together, time.time())
+                keeping = asyncio.wrap_future(self._lane.submit(keep))
+                while not (await asyncio.wait([keeping], timeout=DEADLINE_SECONDS))[0]:
+                    self._store.abandon()
+                outcomes = keeping.result()
             except Exception as error:  # noqa: BLE001 - whatever it is, the requests are told
                 for _, future in batch:
-                    if not future.done():  # done: its client has gone
+                    if not future.done():  # done: its client has gone or its time was over
                         future.set_exception(error)
                 continue
             start = 0

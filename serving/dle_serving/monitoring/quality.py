@@ -8,13 +8,14 @@ tell its own, and a counter that goes down is taken for one that began again.
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 
 from dle_bundle import drift
 from dle_bundle.drift import Score
 from dle_serving.monitoring.databases import StoreError
-from dle_serving.monitoring.store import Cell, Store
+from dle_serving.monitoring.lane import Lane
+from dle_serving.monitoring.store import DEADLINE_SECONDS, Cell, Store
 from dle_serving.monitoring.watched import Models, Watched
 
 _PATIENCE_SECONDS = 1.0
@@ -38,8 +39,9 @@ class Quality:
         self._store = store
         self._models = models
         self._minutes = window // 60
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="quality")
+        self._lane = Lane("quality")
         self._reading: Future[Mapping[bytes, Feedback]] | None = None
+        self._began = 0.0
         self._failing = False
 
     def read(self) -> Mapping[bytes, Feedback]:
@@ -49,13 +51,16 @@ class Quality:
         """
         reading = self._reading
         if reading is None or reading.done():
-            reading = self._reading = self._thread.submit(self._tallies)
+            reading = self._reading = self._lane.submit(self._tallies)
+            self._began = time.monotonic()
+        elif time.monotonic() - self._began > DEADLINE_SECONDS:
+            self._store.abandon()
         wait([reading], _PATIENCE_SECONDS)
         return reading.result() if reading.done() else {}
 
     def close(self) -> None:
-        """Wait for what is being read."""
-        self._thread.shutdown()
+        """Wait for what is being read, but not for long."""
+        self._lane.close(_PATIENCE_SECONDS)
 
     def _tallies(self) -> Mapping[bytes, Feedback]:
         first = int(time.time()) // 60 - self._minutes + 1

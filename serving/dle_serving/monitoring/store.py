@@ -19,6 +19,8 @@ VERSION = 1
 """Of the tables."""
 CONFUSION_CLASSES = 20
 """Up to so many classes are counted pair by pair: beyond, the pairs would outnumber the feedback."""
+DEADLINE_SECONDS = 10.0
+"""Whoever waits in vain for so long abandons the store."""
 _DAY_MINUTES = 24 * 60
 _TABLES = (
     """CREATE TABLE feedback (
@@ -143,9 +145,19 @@ class Store:
         return [Cell(*row) for row in rows]
 
     def close(self) -> None:
-        """Disconnect; the next call connects again."""
-        with self._lock:
+        """Disconnect, or abandon what is under way; the next call connects again."""
+        if self._lock.acquire(blocking=False):
             self._database.close()
+            self._lock.release()
+        else:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Break the connection under whoever works with it: a database that is there but silent would hold it for ever.
+
+        What was begun is begun once more, on a new connection: abandon it again if that takes too long as well.
+        """
+        self._database.abandon()
 
     def _run(self, work: Callable[[], Result]) -> Result:
         with self._lock:

@@ -10,6 +10,8 @@ from dle_serving.monitoring.databases import StoreError
 from dle_serving.monitoring.group_commit import GroupCommit
 from dle_serving.monitoring.store import Feedback, Outcome, Store
 
+DEADLINE = 20.0
+
 
 class Slow:
     """A store that waits for `gate` and then accepts everything, or fails."""
@@ -18,6 +20,7 @@ class Slow:
         self.gate = threading.Event()
         self.batches: list[list[str]] = []
         self.error: Exception | None = None
+        self.abandoned = threading.Event()
 
     def add(self, items: Sequence[Feedback], now: float) -> list[Outcome]:
         self.gate.wait()
@@ -25,6 +28,9 @@ class Slow:
         if self.error is not None:
             raise self.error
         return [Outcome.CONFLICT if item.id == "bad" else Outcome.ACCEPTED for item in items]
+
+    def abandon(self) -> None:
+        self.abandoned.set()
 
 
 def items(*ids: str) -> list[Feedback]:
@@ -94,6 +100,26 @@ def test_a_client_that_left_changes_nothing_for_others(store: Slow) -> None:
         group.close()
 
     asyncio.run(ask())
+
+
+def test_a_store_that_never_answers_is_given_up_and_keeps_nobody_from_ending(
+    store: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "DEADLINE_SECONDS", 0.05)
+    monkeypatch.setattr(group_commit, "_ENDING_SECONDS", 0.05)
+
+    async def ask() -> None:
+        group = commits(store)
+        asking = [asyncio.create_task(group.add(items(id_))) for id_ in "12"]
+        for one in asking:
+            with pytest.raises(StoreError, match=r"no answer within 0\.05 s"):
+                await one
+        assert await asyncio.to_thread(store.abandoned.wait, DEADLINE)
+        group.close()
+
+    asyncio.run(ask())
+    assert all(thread.daemon for thread in threading.enumerate() if thread.name == "feedback")
+    store.gate.set()
 
 
 def test_what_waits_is_bounded(store: Slow, monkeypatch: pytest.MonkeyPatch) -> None:

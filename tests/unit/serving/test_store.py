@@ -34,6 +34,7 @@ NOW = 1_800_000_000
 MINUTE = NOW // 60
 PRINT = "0a0b0c0d"
 Opened = Callable[..., Store]
+DEADLINE = 20.0
 
 
 def given_back(id_: str, actual: str = "a", predicted: str = "a", *, print_: str = PRINT) -> Feedback:
@@ -278,6 +279,21 @@ def test_postgresql_may_be_restarted_or_be_away(url: str, tmp_path: Path, server
     finally:
         server.start()
     assert store.add([given_back("3")], NOW) == [ACCEPTED]
+    store.close()
+
+
+def test_postgresql_that_says_nothing_is_given_up(url: str, tmp_path: Path, server: Postgres) -> None:
+    store = open_store(url, tmp_path)
+    assert store.add([given_back("1")], NOW) == [ACCEPTED]
+    with server.silent(), ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(store.add, [given_back("2")], NOW)
+        with pytest.raises(TimeoutError):
+            waiting.result(0.2)
+        store.close()  # waits for nobody
+        with pytest.raises(StoreError, match=r"on 127\.0\.0\.1"):
+            waiting.result(DEADLINE)
+    assert store.add([given_back(id_) for id_ in "12"], NOW) == [DUPLICATE, ACCEPTED]
+    assert sum(cell.count for cell in store.tally(PRINT, None)) == 2
     store.close()
 
 
