@@ -19,8 +19,10 @@ from dle_serving.repository import Repository, Served
 Actual = str | bool | int | float
 Code = Literal["signature", "expired", "label", "conflict"]
 _MOST_NAMED = 20
-_SUGGESTIONS = 100
+_SUGGESTIONS = 3
 """For so many unknown classes of a request the nearest known one is looked up, which takes longer than all else."""
+_MOST_COMPARED = 100
+"""Among more classes than these it is not looked up."""
 _HIGHEST = 3.4028234663852886e38
 """The highest float32, in which predicted values are."""
 
@@ -102,6 +104,8 @@ class Target:
         self._names: dict[tuple[type, Actual], str] = {
             (type(label), label): name for label, name in zip(served.labels, self._classes, strict=True)
         }
+        more = f" and {len(self._names) - _MOST_NAMED} more" if len(self._names) > _MOST_NAMED else ""
+        self._listed = ", ".join(map(_json, served.labels[:_MOST_NAMED])) + more
 
     def feedback(self, item: Item, token: Token, *, suggest: bool) -> Feedback:
         """The item as it is kept; raises Rejected when `actual` is nothing that the target can be."""
@@ -117,11 +121,9 @@ class Target:
         return Feedback(*described, predicted, name, token.answer, None, token.time, counted)
 
     def _expected(self, actual: Actual, suggest: bool) -> str:
-        labels = [_json(label) for _, label in self._names]
-        listed = ", ".join(labels[:_MOST_NAMED])
-        more = f" and {len(labels) - _MOST_NAMED} more" if len(labels) > _MOST_NAMED else ""
+        suggest = suggest and len(self._classes) <= _MOST_COMPARED
         near = nearest(actual, self._classes) if suggest and isinstance(actual, str) and len(actual) <= 200 else ""
-        return f"expected one of {listed}{more}, got {shown(_json(actual))}{near}"
+        return f"expected one of {self._listed}, got {shown(_json(actual))}{near}"
 
 
 def _number(actual: Actual) -> float:

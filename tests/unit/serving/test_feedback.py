@@ -3,6 +3,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import msgspec
 import pytest
@@ -10,6 +11,7 @@ from tests import bundles
 from tests.inprocess import InProcess, assert_is_error
 
 from dle_bundle.schema import Outputs, Schema
+from dle_serving import verification
 from dle_serving.monitoring import databases
 from dle_serving.monitoring.store import Cell
 from dle_serving.monitoring.tokens import Keys, load_keys
@@ -143,6 +145,18 @@ def test_of_many_classes_only_right_and_wrong_are_counted(service: InProcess) ->
     assert {(cell.actual, cell.predicted) for cell in tally(service, "letters")} == pairs
     body = give(service, (predicted(service, "letters")[0]["id"], "letter 99"))
     assert "and 5 more" in body["rejected"][0]["message"]
+
+
+def test_the_nearest_class_is_looked_up_for_few_items_and_among_few_classes(
+    service: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nearest = Mock(return_value="")
+    monkeypatch.setattr(verification, "nearest", nearest)
+    give(service, *((prediction["id"], "x") for prediction in predicted(service, count=50)))
+    assert nearest.call_count == 3
+    monkeypatch.setattr(verification, "_MOST_COMPARED", 24)
+    give(service, *((prediction["id"], "x") for prediction in predicted(service, "letters", 3)))
+    assert nearest.call_count == 3
 
 
 def test_old_ids_and_those_of_other_models_say_so(service: InProcess, keys: Keys) -> None:
