@@ -14,6 +14,7 @@ from dle_bundle.errors import DleError, nearest
 from dle_bundle.row_faults import shown
 from dle_serving.monitoring.store import Feedback, counted_as
 from dle_serving.monitoring.tokens import Token, TokenError
+from dle_serving.monitoring.watched import Watched
 from dle_serving.repository import Repository, Served
 
 Actual = str | bool | int | float
@@ -23,6 +24,9 @@ _SUGGESTIONS = 3
 """For so many unknown classes of a request the nearest known one is looked up, which takes longer than all else."""
 _MOST_COMPARED = 100
 """Among more classes than these it is not looked up."""
+_MOST_ERROR = 1_000.0
+"""So many times the scale of the predictions is the most that one error counts for in the sums: what is added to 1e40
+later is lost, so that a single absurd value would end the score for ever."""
 _HIGHEST = 3.4028234663852886e38
 """The highest float32, in which predicted values are."""
 
@@ -100,6 +104,7 @@ class Target:
         self._model, self._version = served.name, served.version
         self._fingerprint = served.fingerprint.hex()
         self._classes = served.class_names
+        self._most_error = _MOST_ERROR * _scale(served.watched)
         # by type as well, for in Python true is 1
         self._names: dict[tuple[type, Actual], str] = {
             (type(label), label): name for label, name in zip(served.labels, self._classes, strict=True)
@@ -112,7 +117,9 @@ class Target:
         described = (item.id, self._model, self._version, self._fingerprint)
         if token.class_index is None:
             value = _number(item.actual)
-            return Feedback(*described, "", repr(value), token.answer, value - token.answer, token.time, "")
+            error = value - token.answer
+            counted_error = max(-self._most_error, min(error, self._most_error))
+            return Feedback(*described, "", repr(value), token.answer, error, token.time, "", counted_error)
         name = self._names.get((type(item.actual), item.actual))
         if name is None:
             raise Rejected("label", self._expected(item.actual, suggest))
@@ -124,6 +131,12 @@ class Target:
         suggest = suggest and len(self._classes) <= _MOST_COMPARED
         near = nearest(actual, self._classes) if suggest and isinstance(actual, str) and len(actual) <= 200 else ""
         return f"expected one of {self._listed}, got {shown(_json(actual))}{near}"
+
+
+def _scale(watched: Watched) -> float:
+    """The width of a regression's reference predictions; of a model that always says the same, its mean error."""
+    edges = watched.reference.prediction.edges or (0.0,)
+    return max(edges[-1] - edges[0], watched.tested.get("mae", 0.0))
 
 
 def _number(actual: Actual) -> float:

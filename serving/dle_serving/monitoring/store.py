@@ -58,7 +58,8 @@ class Feedback:
 
     `id`: the prediction's, 48 characters. `predicted`, `actual`: names of classes; of a regression `""` and the
     value's shortest text. `answer`: confidence, or predicted value. `error`: of a regression, actual − predicted value.
-    `counted_as`: the predicted class in the tally, where it may be one name for many classes.
+    `counted_as`: the predicted class in the tally, where it may be one name for many classes. `counted_error`: the
+    error in the tally, where one beyond all measure would swallow all that are added later.
     """
 
     id: str
@@ -71,6 +72,7 @@ class Feedback:
     error: float | None
     predicted_at: int
     counted_as: str
+    counted_error: float = 0.0
 
 
 class Outcome(Enum):
@@ -214,10 +216,9 @@ class Store:
     def _count(self, items: Iterable[Feedback], minute: int) -> None:
         sums: dict[tuple[str, str, str], tuple[int, float, float]] = {}
         for item in items:
-            error = item.error
-            cell = (item.fingerprint, *(("", "") if error is not None else (item.actual, item.counted_as)))
+            cell = (item.fingerprint, *(("", "") if item.error is not None else (item.actual, item.counted_as)))
             count, absolute, squared = sums.get(cell, (0, 0.0, 0.0))
-            error = error or 0.0
+            error = item.counted_error
             sums[cell] = (count + 1, absolute + abs(error), squared + error * error)
         rows = [
             (self._server, fingerprint, when, actual, predicted, *sums[fingerprint, actual, predicted])

@@ -1,6 +1,7 @@
 import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -133,6 +134,24 @@ def test_what_a_prediction_was_is_kept_with_it(service: InProcess, tmp_path: Pat
     (cell,) = tally(service, "price")
     assert cell.squared == pytest.approx((2 - price["value"]) ** 2)
     assert tally(service, "spam") == [Cell("true", "false", 1, 0, 0)]
+
+
+def test_an_absurd_value_does_not_end_the_sums_of_errors(service: InProcess, tmp_path: Path) -> None:
+    absurd, usual = predicted(service, "price", 2)
+    watched = service.app.repository.find("price").watched
+    edges = watched.reference.prediction.edges
+    assert edges is not None
+    most = 1_000 * max(edges[-1] - edges[0], watched.tested["mae"])
+    give(service, (absurd["id"], -1e20))
+    (before,) = tally(service, "price")
+    assert before.absolute == pytest.approx(most)
+    assert before.squared == pytest.approx(most**2)
+    give(service, (usual["id"], usual["value"] + 1))
+    (after,) = tally(service, "price")
+    assert after.absolute - before.absolute == pytest.approx(1, rel=1e-3)
+    assert after.squared - before.squared == pytest.approx(1, rel=1e-3)
+    with closing(sqlite3.connect(tmp_path / "feedback.sqlite3")) as connection:
+        assert connection.execute("SELECT MIN(error) FROM feedback").fetchone() == (pytest.approx(-1e20),)
 
 
 def test_of_many_classes_only_right_and_wrong_are_counted(service: InProcess) -> None:

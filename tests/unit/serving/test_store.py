@@ -4,6 +4,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def given_back(id_: str, actual: str = "a", predicted: str = "a", *, print_: str
 
 
 def measured(id_: str, error: float) -> Feedback:
-    return Feedback(id_, "price", 2, PRINT, "", repr(1.5 + error), 1.5, error, NOW - 60, "")
+    return Feedback(id_, "price", 2, PRINT, "", repr(1.5 + error), 1.5, error, NOW - 60, "", error)
 
 
 def rows(database: Database, statement: str) -> list[Any]:
@@ -112,11 +113,11 @@ class TestStore:
     def test_errors_of_a_regression_are_summed(self, opened: Opened) -> None:
         store = opened()
         store.add([measured("1", -2.0), measured("2", 0.5)], NOW)
-        store.add([measured("3", 1e38), measured("1", -2.0)], NOW)
+        store.add([replace(measured("3", 1e38), counted_error=4.0), measured("1", -2.0)], NOW)
         (cell,) = store.tally(PRINT, None)
         assert (cell.actual, cell.predicted, cell.count) == ("", "", 3)
-        assert cell.absolute == pytest.approx(1e38)
-        assert cell.squared == pytest.approx(1e76)
+        assert cell.absolute == pytest.approx(6.5)
+        assert cell.squared == pytest.approx(20.25)
 
     def test_minutes_are_told_apart_for_a_day_and_the_whole_for_ever(self, opened: Opened) -> None:
         store = opened()
