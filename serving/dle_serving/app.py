@@ -48,7 +48,8 @@ class Application:
         openapi = OpenApi(repository := Repository(settings, metrics := Metrics(settings.home / "metrics")))
         self.repository, self.metrics = repository, metrics
         self.store = open_store(settings.feedback_store, settings.home)
-        self._quality = Quality(self.store, repository.watched, settings.drift_window)
+        reading = open_store(settings.feedback_store, settings.home)
+        self._quality = Quality(reading, repository.watched, settings.drift_window)
         metrics.add(DriftSeries(repository.watched, self._quality))
         self.roster = Roster(settings.home, settings.workers)
         self._feedback = Feedback(settings, repository, metrics, self.store)

@@ -35,7 +35,10 @@ class Quality:
     """Reads the store for /metrics and /drift."""
 
     def __init__(self, store: Store, models: Models, window: int) -> None:
-        """`window` in seconds, whole minutes."""
+        """`store`: for these readings alone, for whoever shares one with the writer waits for long transactions.
+
+        `window` in seconds, whole minutes.
+        """
         self._store = store
         self._models = models
         self._minutes = window // 60
@@ -59,8 +62,9 @@ class Quality:
         return reading.result() if reading.done() else {}
 
     def close(self) -> None:
-        """Wait for what is being read, but not for long."""
+        """Wait for what is being read, but not for long, and disconnect."""
         self._lane.close(_PATIENCE_SECONDS)
+        self._store.close()
 
     def _tallies(self) -> Mapping[bytes, Feedback]:
         first = int(time.time()) // 60 - self._minutes + 1

@@ -1,6 +1,9 @@
 """GET /drift and the series beside it: what was answered is counted, compared and told."""
 
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,11 @@ from tests.inprocess import InProcess, assert_is_error
 
 from dle_bundle import bundle
 from dle_bundle.schema import Schema
+from dle_serving.monitoring.store import Outcome, Store
 from dle_serving.settings import Settings
+from dle_serving.verification import Item
+
+DEADLINE = 20.0
 
 
 @pytest.fixture
@@ -189,6 +196,31 @@ def test_without_monitoring_nothing_is_counted(many: Path, tmp_path: Path) -> No
     assert not series(service, "dle_feature_bin_total")
     assert series(service, "dle_reference_score", model="income"), "feedback is compared with it"
     service.close()
+
+
+def test_accuracy_is_read_beside_a_long_transaction(fresh: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    given, waiting = send(fresh, "/models/price", bundles.PRICE, 2)
+    items = [{"id": given["id"], "actual": 1.0}]
+    assert fresh.post("/feedback", json={"items": items}).json()["accepted"] == 1
+    inside, go_on, count = threading.Event(), threading.Event(), Store._count
+
+    def slowly(*arguments: Any) -> None:
+        inside.set()
+        assert go_on.wait(DEADLINE)
+        count(*arguments)
+
+    monkeypatch.setattr(Store, "_count", slowly)
+    (item,) = fresh.app._feedback._verification.check([Item(waiting["id"], 1.0)], int(time.time())).feedback
+    with ThreadPoolExecutor(1) as thread:
+        adding = thread.submit(fresh.app.store.add, [item], time.time())
+        assert inside.wait(DEADLINE)
+        try:
+            assert report(fresh, "/models/price")["accuracy"]["n"] == 1
+            assert series(fresh, "dle_feedback_total", model="price", correct="") == {("1",): 1}
+        finally:
+            go_on.set()
+        assert adding.result() == [Outcome.ACCEPTED]
+    assert report(fresh, "/models/price")["accuracy"]["n"] == 2
 
 
 def test_metrics_go_on_when_the_feedback_store_is_away(many: Path, tmp_path: Path) -> None:
