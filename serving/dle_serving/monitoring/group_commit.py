@@ -12,8 +12,9 @@ from dle_serving.monitoring.databases import StoreError
 from dle_serving.monitoring.lane import Lane
 from dle_serving.monitoring.store import DEADLINE_SECONDS, Feedback, Outcome, Store
 
-MOST_WAITING = 100_000
-"""More items than these do not gather before a slow store."""
+MOST_ITEMS = 100_000
+MOST_REQUESTS = 1_000
+"""More than these do not gather before a slow store."""
 _ENDING_SECONDS = 1.0
 
 
@@ -32,8 +33,10 @@ class GroupCommit:
 
         Items without an answer in time may still be kept: given again they are duplicates.
         """
-        if self._waiting and self._items + len(items) > MOST_WAITING:
-            raise StoreError(f"{self._items:,} items wait to be kept")
+        if not items:
+            return []
+        if self._waiting and (self._items + len(items) > MOST_ITEMS or len(self._waiting) >= MOST_REQUESTS):
+            raise StoreError(f"{self._items:,} items of {len(self._waiting):,} requests wait to be kept")
         future: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
         self._waiting.append((items, future))
         self._items += len(items)

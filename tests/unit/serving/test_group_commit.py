@@ -56,13 +56,12 @@ def test_what_arrives_meanwhile_is_one_transaction(store: Slow) -> None:
         group = commits(store)
         first = asyncio.create_task(group.add(items("1")))
         await started(first)
-        more = [asyncio.create_task(group.add(items(*ids))) for ids in (("2", "bad"), (), ("3",))]
+        more = [asyncio.create_task(group.add(items(*ids))) for ids in (("2", "bad"), ("3",))]
         await started(*more)
         store.gate.set()
         assert await first == [Outcome.ACCEPTED]
         assert await more[0] == [Outcome.ACCEPTED, Outcome.CONFLICT]
-        assert await more[1] == []
-        assert await more[2] == [Outcome.ACCEPTED]
+        assert await more[1] == [Outcome.ACCEPTED]
         assert store.batches == [["1"], ["2", "bad", "3"]]
         assert await group.add(items("4")) == [Outcome.ACCEPTED]
         group.close()
@@ -123,7 +122,8 @@ def test_a_store_that_never_answers_is_given_up_and_keeps_nobody_from_ending(
 
 
 def test_what_waits_is_bounded(store: Slow, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(group_commit, "MOST_WAITING", 3)
+    monkeypatch.setattr(group_commit, "MOST_ITEMS", 3)
+    monkeypatch.setattr(group_commit, "MOST_REQUESTS", 2)
 
     async def ask() -> None:
         group = commits(store)
@@ -131,10 +131,20 @@ def test_what_waits_is_bounded(store: Slow, monkeypatch: pytest.MonkeyPatch) -> 
         await started(first)
         second = asyncio.create_task(group.add(items(*"23456")))  # alone, it may be as large as it is
         await started(second)
-        with pytest.raises(StoreError, match="5 items wait"):
+        with pytest.raises(StoreError, match="5 items of 1 requests wait"):
             await group.add(items("7"))
+        assert await group.add([]) == []  # nothing to keep waits for nothing
         store.gate.set()
         await asyncio.gather(first, second)
+        store.gate.clear()
+        many = []
+        for id_ in "abc":
+            many.append(asyncio.create_task(group.add(items(id_))))
+            await started(*many)
+        with pytest.raises(StoreError, match="2 items of 2 requests wait"):
+            await group.add(items("d"))
+        store.gate.set()
+        await asyncio.gather(*many)
         assert await group.add(items("7")) == [Outcome.ACCEPTED]
         group.close()
 
