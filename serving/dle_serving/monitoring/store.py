@@ -1,7 +1,8 @@
 """Where feedback is kept, and counted in the same transaction: a count exists exactly when its feedback is committed.
 
 Every item is a row of `feedback`. `tally` sums them by server, model, minute, class and predicted class; minute 0 is
-ever. Each server counts what it has accepted itself, so that servers that share a database can be summed.
+ever. Each server counts what it has accepted itself, so that servers that share a database can be summed; `server`
+tells when each of them last accepted something, to the minute.
 """
 
 import secrets
@@ -21,7 +22,9 @@ CONFUSION_CLASSES = 20
 """Up to so many classes are counted pair by pair: beyond, the pairs would outnumber the feedback."""
 DEADLINE_SECONDS = 10.0
 """Whoever waits in vain for so long abandons the store."""
-_DAY_MINUTES = 24 * 60
+_DAY_SECONDS = 24 * 3600
+_SILENT_DAYS = 90
+"""The tally of a server that has accepted nothing for so long goes: most such servers never come back."""
 _TABLES = (
     """CREATE TABLE feedback (
         id TEXT PRIMARY KEY, server TEXT NOT NULL, model TEXT NOT NULL, version BIGINT NOT NULL,
@@ -33,6 +36,7 @@ _TABLES = (
         count BIGINT NOT NULL, absolute DOUBLE PRECISION NOT NULL, squared DOUBLE PRECISION NOT NULL,
         PRIMARY KEY (server, fingerprint, minute, actual, predicted)
     )""",
+    "CREATE TABLE server (id TEXT PRIMARY KEY, seen BIGINT NOT NULL)",
     "CREATE TABLE feedback_store (version BIGINT NOT NULL)",
     f"INSERT INTO feedback_store VALUES ({VERSION})",
 )
@@ -43,6 +47,7 @@ _ADD = (
     "DO UPDATE SET count = tally.count + excluded.count, absolute = tally.absolute + excluded.absolute, "
     "squared = tally.squared + excluded.squared"
 )
+_SEEN = "INSERT INTO server VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET seen = excluded.seen"
 Result = TypeVar("Result")
 
 
@@ -197,12 +202,16 @@ class Store:
             first.setdefault(item.id, item)
         # in order, so that no two transactions wait for each other
         ordered = [first[id_] for id_ in sorted(first)]
+        minute = now // 60
         with self._database.transaction():
+            if minute != self._swept:
+                self._sweep(now)
             rows = [_row(item, self._server, now) for item in ordered]
             new = {id_ for (id_,) in self._database.execute_many(_KEEP, rows)}
             known = [(item.id,) for item in ordered if item.id not in new]
             actuals: dict[str, str] = dict(self._database.execute_many(_KNOWN, known))
-            self._count([item for item in ordered if item.id in new], now // 60)
+            self._count([item for item in ordered if item.id in new], minute)
+        self._swept = minute
         outcomes = []
         for item in items:
             if item.id in new:
@@ -226,10 +235,15 @@ class Store:
             for fingerprint, actual, predicted in sorted(sums)
         ]
         self._database.execute_many(_ADD, rows)
-        if minute != self._swept:
-            # those of every server, for some never come back
-            self._database.execute("DELETE FROM tally WHERE minute > 0 AND minute < ?", (minute - _DAY_MINUTES,))
-            self._swept = minute
+
+    def _sweep(self, now: int) -> None:
+        """Drop tallies that nobody reads any more, those of other servers too, for some never come back."""
+        database = self._database
+        # first of all, so that a server which does come back is not swept by another meanwhile
+        database.execute(_SEEN, (self._server, now))
+        gone = database.execute("DELETE FROM server WHERE seen < ? RETURNING id", (now - _SILENT_DAYS * _DAY_SECONDS,))
+        database.execute_many("DELETE FROM tally WHERE server = ?", gone)
+        database.execute("DELETE FROM tally WHERE minute > 0 AND minute < ?", ((now - _DAY_SECONDS) // 60,))
 
 
 def open_store(url: str | None, home: Path) -> Store:

@@ -131,6 +131,31 @@ class TestStore:
         assert store.tally(PRINT, 1) == [Cell("a", "a", 1, 0, 0), Cell("b", "a", 1, 0, 0)]  # the first has gone
         assert store.tally(PRINT, None) == [Cell("a", "a", 2, 0, 0), Cell("b", "a", 1, 0, 0)]
 
+    def test_sums_of_a_server_that_is_gone_go_after_90_days(
+        self, opened: Opened, database: Callable[[], Database]
+    ) -> None:
+        gone, silent, here, day = opened("gone"), opened("silent"), opened("here"), 86_400
+        gone.add([given_back("1")], NOW)
+        silent.add([given_back("2")], NOW)
+        silent.add([given_back("3")], NOW + 5 * day)
+        for number, after in enumerate((0, 50, 90, 91)):
+            assert len(gone.tally(PRINT, None)) == 1
+            here.add([given_back(f"4{number}")], NOW + after * day)
+        assert gone.tally(PRINT, None) == []
+        assert silent.tally(PRINT, None) == [Cell("a", "a", 2, 0, 0)]
+        assert here.tally(PRINT, None) == [Cell("a", "a", 4, 0, 0)]
+        assert rows(database(), "SELECT id FROM server ORDER BY id") == [("here",), ("silent",)]
+        assert rows(database(), "SELECT COUNT(*) FROM feedback") == [(7,)]
+        assert gone.add([given_back("5"), given_back("1")], NOW + 91 * day) == [ACCEPTED, DUPLICATE]
+        assert gone.tally(PRINT, None) == [Cell("a", "a", 1, 0, 0)]
+
+    def test_a_sweep_that_failed_is_made_again(self, opened: Opened, database: Callable[[], Database]) -> None:
+        store, wrong = opened(), replace(given_back("2"), model=None)  # type: ignore[arg-type]
+        with pytest.raises(StoreError):
+            store.add([wrong], NOW)
+        store.add([given_back("1")], NOW)
+        assert rows(database(), "SELECT id, seen FROM server") == [("s", NOW)]
+
     def test_servers_count_apart_and_share_what_they_know(self, opened: Opened) -> None:
         first, second = opened("one"), opened("two")
         assert first.add([given_back("1"), given_back("2")], NOW) == [ACCEPTED, ACCEPTED]
