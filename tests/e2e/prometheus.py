@@ -28,18 +28,12 @@ class Prometheus:
     targets_file: Path
 
     def scrape(self, replicas: Mapping[str, str]) -> None:
-        """Take these replicas, by pod name, and no others; returns once all of them were scraped."""
-        addresses = {pod: url.removeprefix("http://") for pod, url in replicas.items()}
-        groups = [{"targets": [address], "labels": {"pod": pod}} for pod, address in addresses.items()]
-        written = self.targets_file.with_suffix(".tmp")
-        written.write_text(json.dumps(groups), encoding="utf-8")
-        written.replace(self.targets_file)
-        eventually(
-            lambda: (
-                {found["instance"] for found, up in self.query("up") if up} == set(addresses.values())
-                and len(self.query("up")) == len(addresses)
-            )
-        )
+        """Take these replicas, by pod name, and no others; returns once all of them were scraped.
+
+        A replica that takes the place of one that is down goes on with its series, as a pod started again does.
+        """
+        _write_targets(self.targets_file, replicas)
+        eventually(lambda: {found["pod"]: up for found, up in self.query("up")} == dict.fromkeys(replicas, 1.0))
 
     def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
         """Labels and value of each series that there is now."""
@@ -56,14 +50,10 @@ class Prometheus:
         """Until the one value is that, give or take this share of it."""
         eventually(lambda: abs(self.value(expression) - expected) <= tolerance * expected, _PATIENCE, _PAUSE)
 
-    def wait_for_values(self, expression: str, label: str, expected: Mapping[str, float]) -> None:
-        """Until each series, named by one label, has its value, give or take 0.01."""
-
-        def agree() -> bool:
-            found = {labels[label]: value for labels, value in self.query(expression)}
-            return bool(found == pytest.approx(expected, abs=0.01))
-
-        eventually(agree, _PATIENCE, _PAUSE)
+    def wait_for_rule(self, record: str) -> None:
+        """Until a recording rule has been evaluated on all that is scraped by now."""
+        now = self.value("vector(time())")
+        eventually(lambda: self.value(f"min(timestamp({record}))") > now, _PATIENCE, _PAUSE)
 
     def wait_for_alert(self, alert: str, provoke: Callable[[], object] = lambda: None) -> None:
         """Until it has fired, doing again and again what may make it."""
@@ -134,11 +124,10 @@ def prometheus(folder: Path, key: str, replicas: Mapping[str, str]) -> Iterator[
 
 
 def _write_targets(file: Path, replicas: Mapping[str, str]) -> None:
-    groups = [{"targets": [_address(url)], "labels": {"pod": pod}} for pod, url in replicas.items()]
+    groups = [
+        {"targets": [url.removeprefix("http://")], "labels": {"instance": pod, "pod": pod}}
+        for pod, url in replicas.items()
+    ]
     written = file.with_suffix(".tmp")
     written.write_text(json.dumps(groups), encoding="utf-8")
     written.replace(file)
-
-
-def _address(url: str) -> str:
-    return url.removeprefix("http://")

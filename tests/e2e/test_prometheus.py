@@ -1,16 +1,18 @@
 """The shipped rules in a real Prometheus over two real replicas, one of them killed on the way.
 
 One story: rows as in training, during which no alert may fire; then everything that can go wrong, one after another,
-each seen to fire the alert that is meant for it. The statistics recorded on the way are compared with those of all the
-rows that were sent.
+each seen to fire the alert that is meant for it. The first is that a replica dies while rows are sent to both, and one
+with a home of its own takes its place, so that its counters begin again; what the rules record is compared with the
+statistics of all the rows that were answered.
 """
 
-import signal
 import sqlite3
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import httpx
@@ -20,7 +22,7 @@ import numpy.typing as npt
 import pytest
 from tests import bundles
 from tests.e2e.prometheus import Prometheus, prometheus
-from tests.e2e.servers import DEADLINE, Server, serving
+from tests.e2e.servers import DEADLINE, Server, eventually, serving
 from tests.unit.k8s import promtool
 
 from dle_bundle import bundle, documents, integrity, manifest, reference
@@ -34,6 +36,13 @@ SCHEMAS = {"income": bundles.INCOME, "price": bundles.PRICE}
 SCORES = {"income": {"accuracy": 0.9}, "price": {"mae": 0.5}}
 MODELS = tuple(SCHEMAS)
 ROWS_A_REQUEST = 100
+UNSHARED = httpx.Limits(max_keepalive_connections=0)
+"""A connection of its own for each request, so that no answer depends on one that a replica has given up."""
+UNDER_LOAD, PAUSE = 10, 0.1
+"""Rows of a request, and seconds between requests, while a replica may die.
+
+What it answers between the last scrape and its end is lost to Prometheus: here 50 rows of each model at most.
+"""
 
 
 def write_bundles(folder: Path) -> dict[str, Path]:
@@ -57,13 +66,13 @@ def read_reference(path: Path, schema: Schema) -> Reference:
 class Callers:
     """Who sends rows and feedback, and remembers what was sent and answered."""
 
-    key: str
+    client: httpx.Client
     sent: dict[str, list[Groups]] = field(default_factory=lambda: {model: [] for model in MODELS})
     answered: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {model: [] for model in MODELS})
+    rows: Counter[tuple[str, str]] = field(default_factory=Counter)  # answered, by replica's address and model
 
     def post(self, server: Server, path: str, body: object) -> httpx.Response:
-        headers = {"authorization": f"Bearer {self.key}"}
-        return httpx.post(f"{server.url}{path}", json=body, headers=headers, timeout=DEADLINE)
+        return self.client.post(f"{server.url}{path}", json=body)
 
     def predict(self, server: Server, model: str, count: int, seed: int, shift: float = 0.0) -> list[dict[str, Any]]:
         """Send rows, moved by `shift` standard deviations; the predictions."""
@@ -76,7 +85,15 @@ class Callers:
             found += answer.json()["predictions"]
         self.sent[model].append(bundles.groups(schema, count, seed, shift))
         self.answered[model] += found
+        self.rows[server.url, model] += count
         return found
+
+    def keep_on(self, server: Server, seed: int, shift: float, enough: Event) -> None:
+        """Send rows of each model until there is `enough`; raises httpx.TransportError when the server dies."""
+        while not enough.wait(PAUSE):
+            seed += 1
+            for model in MODELS:
+                self.predict(server, model, UNDER_LOAD, seed, shift)
 
     def verify(self, server: Server, predictions: list[dict[str, Any]], wrong: float, error: float) -> None:
         """Send feedback: this share of labels is another one, values differ by `error`."""
@@ -120,15 +137,28 @@ def prediction_psi(answered: list[dict[str, Any]], known: Reference) -> float:
     return psi(np.bincount(places, minlength=len(bins.names)), bins)
 
 
-def wait_until_counted(watcher: Prometheus, callers: Callers) -> None:
-    """Until Prometheus has scraped the last row of each model and evaluated the rules on it."""
-    for model, sent in callers.sent.items():
-        one, rows = f'{{model="{model}"}}', sum(map(len, sent))
-        # the replica that was killed ended where the one that replaced it goes on, hence `max by (pod)`
-        scraped = f"sum(max by (pod) (sum without (bin) (last_over_time(dle_prediction_bin_total{one}[1h]))))"
-        recorded = f"sum(dle:prediction_rows:increase1h{one})"
-        watcher.wait_for_value(scraped, rows)
-        watcher.wait_for_value(recorded, rows, tolerance=0.03)
+def wait_until_counted(watcher: Prometheus, callers: Callers, replicas: dict[str, Server]) -> None:
+    """Until Prometheus has scraped the last row of each replica and model and evaluated the rules on it."""
+    for model, answered in callers.answered.items():
+        for pod, server in replicas.items():
+            scraped = f'sum(dle_prediction_bin_total{{model="{model}",pod="{pod}"}})'
+            watcher.wait_for_value(scraped, callers.rows[server.url, model])
+        # increase() guesses what happened between samples and the window's ends, less and less as series last
+        recorded = f'sum(dle:prediction_rows:increase1h{{model="{model}"}})'
+        watcher.wait_for_value(recorded, len(answered), tolerance=0.03)
+    for subject in ("feature", "prediction"):
+        watcher.wait_for_rule(f"dle:{subject}_psi:1h")
+
+
+def urls(replicas: dict[str, Server]) -> dict[str, str]:
+    """Their addresses."""
+    return {pod: server.url for pod, server in replicas.items()}
+
+
+def wait_for_rows(watcher: Prometheus, count: int) -> None:
+    """Until Prometheus has seen so many rows of a model by each replica."""
+    rows = "min(sum by (model, pod) (dle_prediction_bin_total))"
+    eventually(lambda: watcher.value(rows) >= count)
 
 
 def test_every_alert_fires_for_its_reason_and_psi_is_that_of_all_rows(tmp_path: Path) -> None:
@@ -138,11 +168,11 @@ def test_every_alert_fires_for_its_reason_and_psi_is_that_of_all_rows(tmp_path: 
     callers_key, callers_entry = auth.make("callers", ["predict", "feedback"])
     key, entry = auth.make("prometheus", ["metrics"])
     (tmp_path / "api-keys").write_text(callers_entry.line() + entry.line())
-    callers = Callers(callers_key)
+    headers = {"authorization": f"Bearer {callers_key}"}
 
     def replica(name: str) -> Any:
         folder = tmp_path / name
-        folder.mkdir(exist_ok=True)
+        folder.mkdir()
         return serving(
             folder,
             *paths.values(),
@@ -152,37 +182,58 @@ def test_every_alert_fires_for_its_reason_and_psi_is_that_of_all_rows(tmp_path: 
         )
 
     with ExitStack() as stack:
+        callers = Callers(stack.enter_context(httpx.Client(headers=headers, timeout=DEADLINE, limits=UNSHARED)))
         first = stack.enter_context(replica("first"))
         with replica("second") as second:
-            replicas = {"first": first.url, "second": second.url}
-            watcher = stack.enter_context(prometheus(tmp_path / "prometheus", key, replicas))
-            for seed, server in enumerate((first, second)):
+            replicas = {"first": first, "second": second}
+            watcher = stack.enter_context(prometheus(tmp_path / "prometheus", key, urls(replicas)))
+            for seed, server in enumerate(replicas.values()):
                 for model in MODELS:
-                    predictions = callers.predict(server, model, 600, seed)
+                    predictions = callers.predict(server, model, 800, seed)
                     callers.verify(server, predictions, wrong=0.1, error=0.5)
-            wait_until_counted(watcher, callers)
+            wait_until_counted(watcher, callers, replicas)
             assert watcher.value('dle:accuracy:1h{model="income"}') == pytest.approx(0.9, abs=0.01)
             assert watcher.value('dle:mae:1h{model="price"}') == pytest.approx(0.5, abs=0.01)
             assert watcher.fired() == set()
-            second.process.send_signal(signal.SIGKILL)
-        watcher.wait_for_alert("DleDown")
 
-        second = stack.enter_context(replica("second"))
-        watcher.scrape({"first": first.url, "second": second.url})
+            pool, enough = stack.enter_context(ThreadPoolExecutor()), Event()
+            stack.callback(enough.set)
+            uninterrupted = pool.submit(callers.keep_on, first, 1_000, 0.0, enough)
+            interrupted = pool.submit(callers.keep_on, second, 2_000, 0.0, enough)
+            wait_for_rows(watcher, 900)
+            for process in reversed(second.processes()):  # the launcher last, or its children would be gone by then
+                process.kill()
+            assert isinstance(interrupted.exception(DEADLINE), httpx.TransportError)
+        watcher.wait_for_alert("DleDown")
+        enough.set()
+        uninterrupted.result()
+
+        replicas["second"] = second = stack.enter_context(replica("in place of the second"))
+        watcher.scrape(urls(replicas))
+        enough = Event()
+        stack.callback(enough.set)
+        going_on = [
+            pool.submit(callers.keep_on, server, seed, -1.0, enough)
+            for seed, server in zip((3_000, 4_000), replicas.values(), strict=True)
+        ]
+        wait_for_rows(watcher, 500)
+        enough.set()
+        for one in going_on:
+            one.result()
+        wait_until_counted(watcher, callers, replicas)
+        for model, schema in SCHEMAS.items():
+            assert sum(map(len, callers.sent[model])) == len(callers.answered[model]) >= 2_000
+            features = feature_psi(callers.sent[model], schema, known[model])
+            recorded = watcher.query(f'dle:feature_psi:1h{{model="{model}"}}')
+            assert {labels["feature"]: value for labels, value in recorded} == pytest.approx(features, abs=0.01)
+            answers = prediction_psi(callers.answered[model], known[model])
+            assert watcher.value(f'dle:prediction_psi:1h{{model="{model}"}}') == pytest.approx(answers, abs=0.01)
+
         shifted = [
-            (server, callers.predict(server, model, 1_200, seed, shift=-3.0))
-            for seed, server in enumerate((first, second), 10)
+            (server, callers.predict(server, model, 2_000, seed, shift=-3.0))
+            for seed, server in enumerate(replicas.values(), 10)
             for model in MODELS
         ]
-        wait_until_counted(watcher, callers)
-        for model, schema in SCHEMAS.items():
-            n = sum(map(len, callers.sent[model]))
-            assert n >= 2_000
-            features = feature_psi(callers.sent[model], schema, known[model])
-            answers = prediction_psi(callers.answered[model], known[model])
-            # increase() guesses what happened between samples and the window's ends, less and less as series last
-            watcher.wait_for_values(f'dle:feature_psi:1h{{model="{model}"}}', "feature", features)
-            watcher.wait_for_values(f'dle:prediction_psi:1h{{model="{model}"}}', "model", {model: answers})
         watcher.wait_for_alert("DleFeatureDrift")
         watcher.wait_for_alert("DlePredictionDrift")
         watcher.wait_for_alert("DleEstimatedAccuracyDrop")
