@@ -128,4 +128,6 @@ def json_kind(value: Any) -> str:
     """What a value is in JSON, in words, with its first characters."""
     names = {dict: "an object", list: "an array", str: "a string", bool: "a truth value", type(None): "null"}
     kind = names.get(type(value), "a number")
+    if isinstance(value, bool):
+        return f"{kind} ({'true' if value else 'false'})"
     return f"{kind} ({shown(f'{value!r:.40}')})" if isinstance(value, str | int | float) else kind

@@ -27,8 +27,13 @@ def serve(
     ],
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="N", help="Port to listen on; 0 takes a free one.")] = 3000,
-    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Worker processes.")] = 1,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where the graph runs.")] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Worker processes; else DLE_WORKERS, else 1.")
+    ] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"] | None,
+        typer.Option(help="Where the graph runs; else DLE_DEVICE, else auto.", show_default=False),
+    ] = None,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Listen beyond loopback without API keys (see dle-key).")
     ] = False,

@@ -64,9 +64,10 @@ def make(name: str, scopes: Sequence[str]) -> tuple[str, ApiKey]:
 def add(path: Path, name: str, scopes: Sequence[str]) -> str:
     """Make a key and put its line at the end of the file at `path`; the key itself.
 
-    The file keeps its mode; one that is made has 0600. Raises InputError when the file is wrong or has the name
-    already, or for a name or scopes that cannot be.
+    The file keeps its mode; one that is made has 0600. Raises InputError when the folder is not there, the file is
+    wrong or has the name already, or for a name or scopes that cannot be.
     """
+    path = path.resolve()  # a link stays one
     with _alone_in(path.parent):
         try:
             text, mode = (path.read_text(encoding="utf-8"), path.stat().st_mode & 0o777) if path.exists() else _NEW
@@ -197,8 +198,10 @@ def _read(path: Path) -> tuple[ApiKey, ...]:
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
     """Others who add keys in the folder wait meanwhile; the file itself will not do, for it is replaced."""
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise InputError(f"{folder}: expected a folder to keep the keys in: {error.strerror}") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

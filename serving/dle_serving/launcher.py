@@ -62,25 +62,26 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: int = 3000,
-    workers: int = 1,
-    device: Device = "auto",
+    workers: int | None = None,
+    device: Device | None = None,
     insecure: bool = False,
     on_ready: Callable[[Ready], None],
 ) -> None:
     """Serve until SIGTERM (returns) or Ctrl-C (raises Interrupted); `port` 0 takes a free one.
 
-    A `host` beyond loopback takes API keys, or `insecure`. Other settings come from the environment (see `settings`).
+    A `host` beyond loopback takes API keys, or `insecure`. What is not given comes from the environment (see
+    `settings`).
     `on_ready` is called when /readyz is 200.
     Raises InputError (bundles, device, host, settings) and WorkError (port or directory in use, the server failed).
     """
     load_bundles(bundles)
-    if device == "cuda":
-        from dle_serving.runtime import check_device  # the runtime takes a while to import
-
-        check_device(device)
     host = "127.0.0.1" if host == "localhost" else host
     port = _free_port(host, port)
     settings = _settings(bundles, port, workers, device, insecure)
+    if settings.device == "cuda":
+        from dle_serving.runtime import check_device  # the runtime takes a while to import
+
+        check_device(settings.device)
     check_start(settings, host)
     with _claimed(settings.home), _signals():
         process = _start(settings, host, port)
@@ -100,11 +101,17 @@ class _Terminated(BaseException):
     """SIGTERM has come."""
 
 
-def _settings(bundles: Sequence[Path], port: int, workers: int, device: Device, insecure: bool) -> Settings:
+def _settings(
+    bundles: Sequence[Path], port: int, workers: int | None, device: Device | None, insecure: bool
+) -> Settings:
     listed = [str(path.resolve()) for path in bundles]
     if any(os.pathsep in path for path in listed):
         raise InputError(f"the path of a bundle cannot hold {os.pathsep!r}", listed)
-    chosen = {"DLE_BUNDLES": os.pathsep.join(listed), "DLE_WORKERS": str(workers), "DLE_DEVICE": device}
+    chosen = {"DLE_BUNDLES": os.pathsep.join(listed)}
+    if workers is not None:
+        chosen["DLE_WORKERS"] = str(workers)
+    if device is not None:
+        chosen["DLE_DEVICE"] = device
     if insecure:
         chosen["DLE_INSECURE"] = "true"
     return from_environment({"DLE_HOME": f".dle/serve-{port}", **os.environ, **chosen})
@@ -204,7 +211,10 @@ def _free_port(host: str, port: int) -> int:
 @contextmanager
 def _claimed(home: Path) -> Iterator[None]:
     """Keep `home` to this server; raises WorkError when another has it."""
-    home.mkdir(parents=True, exist_ok=True)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorkError(f"DLE_HOME: {home} cannot be made: {error.strerror}") from None
     with (home / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -7,6 +7,8 @@ are replaced as seldom as BentoML does. Nothing else differs from `bentoml serve
 """
 
 import logging
+import os
+import signal
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -56,7 +58,7 @@ class Supervisor(circus.Arbiter):
             return None  # it starts or ends them itself, and would refuse
         dead = [process for process in self._dead() if process.pid not in self._told]
         for process in dead:
-            self._log.error("worker %d died after %.1f s", process.pid, process.age())
+            self._log.error("worker %d died after %.1f s%s", process.pid, process.age(), _cause(process.pid))
             self._told.add(process.pid)
         if self._told:
             wait = self._pace.wait(time.monotonic())
@@ -70,6 +72,19 @@ class Supervisor(circus.Arbiter):
     def _dead(self) -> Iterator[Any]:
         for watcher in self.iter_watchers():
             yield from (one for one in watcher.processes.values() if one.status in (DEAD_OR_ZOMBIE, UNEXISTING))
+
+
+def _cause(pid: int) -> str:
+    """By what a child ended, as far as it is known; whoever waits for it still can."""
+    try:
+        ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:  # somebody has waited for it
+        return ""
+    if ended is None:
+        return ""
+    if ended.si_code == os.CLD_EXITED:
+        return f", exit code {ended.si_status}"
+    return f", by {signal.Signals(ended.si_status).name}"
 
 
 def main() -> None:

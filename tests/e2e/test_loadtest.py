@@ -148,7 +148,7 @@ def test_ctrl_c_stops_what_was_started(tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (["--users", "none"], "--users: expected a whole number, found: none"),
-        (["--time", "0"], "--time: expected a whole number, found: 0"),
+        (["--time", "0"], "--time: expected a whole number from 1, found: 0"),
         (["--p95", "-1"], "--p95: expected a number, found: -1"),
         (["--rate"], "--rate: a value is missing"),
         (["--fast", "1"], "no such option: --fast (--help shows those that there are)"),

@@ -20,7 +20,7 @@ class Ledger:
     def __init__(self, folder: Path, size: int, minutes: int) -> None:
         """The sums stand in files in `folder`."""
         self._minutes = minutes
-        self._rows = minutes + 1  # one more than the window: the one that is being cleared
+        self._rows = minutes + 2  # the minute that runs, those of the window, and one that is being cleared
         self._size = size
         self._shared = SharedMatrix(folder, "sums", 1 + self._rows, 1 + size)
 
@@ -42,12 +42,12 @@ class Ledger:
         return found
 
     def window(self, now: float) -> Sums:
-        """The sums (size,) of all workers in the minute of `now` and the `minutes` − 1 before it."""
+        """The sums (size,) of all workers in the minute of `now` and the `minutes` before it."""
         minute = int(now) // _MINUTE
         found = np.zeros(self._size)
         for matrix in self._shared.all():
             times = matrix[1:, 0]
-            found += matrix[1:, 1:][(times > minute - self._minutes) & (times <= minute)].sum(axis=0)
+            found += matrix[1:, 1:][(times >= minute - self._minutes) & (times <= minute)].sum(axis=0)
         return found
 
     def close(self) -> None:

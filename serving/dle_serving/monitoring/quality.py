@@ -67,7 +67,7 @@ class Quality:
         self._store.close()
 
     def _tallies(self) -> Mapping[bytes, Feedback]:
-        first = int(time.time()) // 60 - self._minutes + 1
+        first = int(time.time()) // 60 - self._minutes
         try:
             found = {
                 model.fingerprint: Feedback(
@@ -81,6 +81,8 @@ class Quality:
                 log.warning("feedback is left out of /metrics and /drift until its store can be reached: %s", error)
             self._failing = True
             return {}
+        if self._failing:
+            log.info("the feedback store can be read again")
         self._failing = False
         return found
 

@@ -19,7 +19,7 @@ from dle_serving.routes.contract import Request, Response
 
 
 class Window(msgspec.Struct, frozen=True, rename={"start": "from", "end": "to"}):
-    """The time that was looked at: whole minutes, and the one that runs."""
+    """The time that was looked at: `seconds` in whole minutes, and the minute that runs."""
 
     seconds: int
     start: datetime
@@ -77,7 +77,7 @@ def _report(model: Watched, monitor: Monitor, quality: Quality, with_bins: bool)
     accuracy = None if feedback is None else rolling(feedback.window, model)
     estimated = drift.estimated_accuracy(tally, model.tested.get("accuracy")) if model.class_names else None
     scores = [score.verdict for score in (accuracy, estimated) if score is not None]
-    first = int(now) // 60 * 60 + 60 - monitor.seconds
+    first = int(now) // 60 * 60 - monitor.seconds
     return Report(
         model=model.name,
         version=model.version,

@@ -17,7 +17,7 @@ def make(*arguments: object) -> str:
 
 
 def test_a_key_is_told_once_and_kept_as_its_hash(tmp_path: Path) -> None:
-    file = tmp_path / "made" / "keys"
+    file = tmp_path / "keys"
     first = make("shop", "--file", file, "--quiet").strip()
     second = json.loads(make("prom", "--file", file, "--scopes", "metrics, admin", "--json"))
     assert second == {"name": "prom", "scopes": ["metrics", "admin"], "file": str(file), "key": second["key"]}
@@ -46,6 +46,16 @@ def test_what_there_is_stays_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"line 1: scope 'a'"):
         make("more", "--file", file)
     assert file.read_text() == "half a line\n"
+
+
+def test_a_link_stays_one_and_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    make("web", "--file", tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert [key.name for key in auth.load(tmp_path / "real")] == ["web"]
+    with pytest.raises(InputError, match="expected a folder to keep the keys in: No such file"):
+        make("web", "--file", tmp_path / "nowhere" / "keys")
+    assert not (tmp_path / "nowhere").exists()
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,24 @@ def test_a_bind_beyond_loopback_needs_keys_or_a_word(tmp_path: Path, monkeypatch
         serve([bundle], port=0, insecure=True, on_ready=refuse)
 
 
+def test_what_is_not_given_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = bundles.write(tmp_path / "bundle")
+    monkeypatch.setenv("DLE_DEVICE", "cuda")
+    with pytest.raises(InputError, match="device cuda: not available"):
+        serve([bundle], port=0, on_ready=refuse)
+    monkeypatch.setenv("DLE_WORKERS", "many")
+    with pytest.raises(InputError) as caught:
+        serve([bundle], port=0, device="cpu", on_ready=refuse)
+    assert caught.value.details == ("DLE_WORKERS: expected a positive integer, found 'many'",)
+
+
+def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("DLE_HOME", str(tmp_path / "file" / "home"))
+    with pytest.raises(WorkError, match=r"DLE_HOME: .*/file/home cannot be made: Not a directory"):
+        serve([bundles.write(tmp_path / "bundle")], port=0, on_ready=refuse)
+
+
 def test_a_device_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(InputError, match="device cuda: not available"):

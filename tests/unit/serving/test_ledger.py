@@ -27,17 +27,17 @@ def test_the_window_ends_with_the_minute_that_runs(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path, 1, 3)
     for minute in range(6):
         ledger.add(np.array([10.0**minute]), NOON + 60 * minute + 59.9)
-    assert ledger.window(NOON + 60 * 5).tolist() == [111_000]
-    assert ledger.window(NOON + 60 * 7).tolist() == [100_000]
-    assert ledger.window(NOON + 60 * 8).tolist() == [0]
+    assert ledger.window(NOON + 60 * 5).tolist() == [111_100]  # the one that runs, and the three before it
+    assert ledger.window(NOON + 60 * 8).tolist() == [100_000]
+    assert ledger.window(NOON + 60 * 9).tolist() == [0]
     assert ledger.ever().tolist() == [111_111]
 
 
 def test_a_minute_that_comes_back_after_a_day_starts_at_zero(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path, 1, 60)
     ledger.add(np.array([5.0]), NOON)
-    ledger.add(np.array([1.0]), NOON + 61 * 60)  # the same row of the file
-    assert ledger.window(NOON + 61 * 60).tolist() == [1]
+    ledger.add(np.array([1.0]), NOON + 62 * 60)  # the same row of the file
+    assert ledger.window(NOON + 62 * 60).tolist() == [1]
 
 
 def test_who_comes_after_goes_on_with_the_file_of_who_left(tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 """When the supervisor has dead workers replaced; that it does is in tests/e2e."""
 
+import os
+import subprocess
+import sys
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -32,6 +35,17 @@ class Worker:
 
     def age(self) -> float:
         return 1.5
+
+
+@pytest.mark.parametrize(
+    ("program", "cause"), [("import os; os.kill(os.getpid(), 9)", ", by SIGKILL"), ("exit(3)", ", exit code 3")]
+)
+def test_it_is_told_by_what_a_worker_ended(program: str, cause: str) -> None:
+    worker = subprocess.Popen([sys.executable, "-c", program])
+    os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
+    assert supervisor._cause(worker.pid) == cause
+    worker.wait()  # which still can
+    assert supervisor._cause(worker.pid) == ""
 
 
 @pytest.fixture
