@@ -104,6 +104,7 @@ class Target:
         self._model, self._version = served.name, served.version
         self._fingerprint = served.fingerprint.hex()
         self._classes = served.class_names
+        self._texts = all(isinstance(label, str) for label in served.labels)
         self._most_error = _MOST_ERROR * _scale(served.watched)
         # by type as well, for in Python true is 1
         self._names: dict[tuple[type, Actual], str] = {
@@ -120,7 +121,10 @@ class Target:
             error = value - token.answer
             counted_error = max(-self._most_error, min(error, self._most_error))
             return Feedback(*described, "", repr(value), token.answer, error, token.time, "", counted_error)
-        name = self._names.get((type(item.actual), item.actual))
+        actual = item.actual
+        if isinstance(actual, float) and actual.is_integer():  # JSON has one kind of number, and some write 3 as 3.0
+            actual = int(actual)
+        name = self._names.get((type(actual), actual))
         if name is None:
             raise Rejected("label", self._expected(item.actual, suggest))
         predicted = self._classes[token.class_index]
@@ -128,7 +132,7 @@ class Target:
         return Feedback(*described, predicted, name, token.answer, None, token.time, counted)
 
     def _expected(self, actual: Actual, suggest: bool) -> str:
-        suggest = suggest and len(self._classes) <= _MOST_COMPARED
+        suggest = suggest and self._texts and len(self._classes) <= _MOST_COMPARED
         near = nearest(actual, self._classes) if suggest and isinstance(actual, str) and len(actual) <= 200 else ""
         return f"expected one of {self._listed}, got {shown(_json(actual))}{near}"
 

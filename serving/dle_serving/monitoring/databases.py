@@ -4,6 +4,7 @@ Statements are written with `?` for values. Errors never hold a URL, for URLs ho
 """
 
 import fcntl
+import logging
 import os
 import socket
 import sqlite3
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 
 from dle_bundle.errors import InputError, WorkError
 
+log = logging.getLogger(__name__)
 _WAIT_SECONDS = 5
 """So long one waits for a lock that another holds, for a connection, and for a statement."""
 _LOCK = 0x646C65
@@ -61,11 +63,17 @@ class Sqlite:
         self.name = str(path)
         self._path = path
         self._connection: sqlite3.Connection | None = None
+        self._file = 0
 
     def open(self) -> bool:
-        """Connect, and make the file where there is none."""
+        """Connect, and make the file where there is none, which may be a later one."""
         if self._connection is not None:
-            return False
+            if self._is_there():
+                return False
+            log.error(
+                "%s is gone or was replaced, and with it the feedback in it; going on with what is there", self.name
+            )
+            self.close()
         with self._told():
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._path.touch(mode=0o600)
@@ -75,7 +83,14 @@ class Sqlite:
             with _alone_in(self._path.parent):  # the first change to WAL waits for nobody, it fails
                 self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
+            self._file = self._path.stat().st_ino
         return True
+
+    def _is_there(self) -> bool:
+        try:
+            return self._path.stat().st_ino == self._file
+        except OSError:
+            return False
 
     def close(self) -> None:
         connection, self._connection = self._connection, None

@@ -100,7 +100,7 @@ def test_every_item_has_its_own_answer(service: InProcess) -> None:
 @pytest.mark.parametrize(
     ("model", "right", "wrong"),
     [
-        ("digit", [0, 2], ["0", 1.0, 3, True, 10**30, 10**400, "x" * 5_000]),
+        ("digit", [0, 2, 1.0], ["0", 1.5, 3, True, 10**30, 10**400, "x" * 5_000]),
         ("spam", [True, False], ["true", 1, 0.0]),
         ("income", ["<=50K"], [" <=50K", 0, "0"]),
         ("price", [3, -2.5, 0, 10**30], ["3", True, 10**400, 1e300]),

@@ -357,3 +357,14 @@ def test_many_classes_are_counted_by_the_actual_one() -> None:
     assert counted_as("1", "2", many) == "other class"  # a class is named other
     assert counted_as("other", "2", many) != "other"
     assert set(tally_cells(many)) == {(name, counted_as(name, other, many)) for name in many for other in many}
+
+
+def test_a_file_that_is_gone_takes_no_feedback_with_it_unseen(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = open_store(None, tmp_path)
+    assert store.add([given_back("a")], NOW) == [ACCEPTED]
+    (tmp_path / "feedback.sqlite3").unlink()
+    with caplog.at_level("ERROR", "dle_serving"):
+        assert store.add([given_back("b")], NOW) == [ACCEPTED]
+    assert "is gone or was replaced" in caplog.text
+    store.close()
+    assert rows(Sqlite(tmp_path / "feedback.sqlite3"), "SELECT id FROM feedback") == [("b",)]
