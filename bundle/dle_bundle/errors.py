@@ -69,7 +69,10 @@ class RowFaults(InputError):
         lines = [str(fault) for fault in self.faults[:shown]]
         if len(self.faults) > shown:
             lines.append(f"and {len(self.faults) - shown:,} more")
-        super().__init__(f"{'more than ' if more else ''}{len(self.faults):,} value(s) do not fit the schema", lines)
+        message = f"{'more than ' if more else ''}{len(self.faults):,} value(s) do not fit the schema"
+        if [fault.code for fault in self.faults] == ["json"]:
+            message = "the body is not JSON"
+        super().__init__(message, lines)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

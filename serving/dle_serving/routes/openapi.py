@@ -41,6 +41,8 @@ _SUMMARIES = {
     "/openapi.json": "This document",
     "/docs": "This document, for people",
 }
+_TAGS = {"predict": "predictions", "feedback": "feedback", "metrics": "monitoring", None: "health and this page"}
+"""Headings on the page /docs, by scope."""
 _MODEL_SUMMARIES = {
     "predict": "Answers of",
     "schema": "Inputs and outputs of",
@@ -187,7 +189,11 @@ def _unit(unit: str | None) -> Json:
 
 def _operation(route: Route, served: Served, summary: str) -> Json:
     responses = {str(code): _error(_REASONS[code]) for code in sorted({400, 405, 500, *route.codes})}
-    operation: Json = {"summary": summary, "responses": {"200": {"description": "As asked"}, **responses}}
+    operation: Json = {
+        "summary": summary,
+        "tags": [_TAGS[route.scope]],
+        "responses": {"200": {"description": "As asked"}, **responses},
+    }
     if 401 in route.codes:
         operation["security"] = [{"bearer": [route.scope]}]
     if route.path == "/feedback":
