@@ -35,7 +35,7 @@ const enter = key => { form.elements.key.value = key; form.querySelector("button
   enter("wrong");
   const refused = await found(() => output.textContent);
   enter("KEY");
-  const route = await found(() => document.querySelector("#operations-default-get_schema"));
+  const route = await found(() => document.querySelector("#operations-predictions-get_schema"));
   const asking = form.offsetParent ? "still asked" : "not asked again";
   route.querySelector("button").click();
   (await found(() => route.querySelector(".try-out__btn"))).click();
