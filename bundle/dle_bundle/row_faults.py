@@ -5,7 +5,7 @@ It reads JSON by Python's own parser and says for each value what the schema exp
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -38,29 +38,10 @@ class FaultFinder:
 
     def find(self, body: bytes, otherwise: str) -> RowFaults:
         """The first `MOST_FAULTS` faults; `otherwise` is what is said of a body in which this walk finds none."""
-        faults = list(islice(self._body_faults(body), MOST_FAULTS + 1)) or [Fault(None, None, "json", otherwise)]
+        unknown: dict[str, str] = {}
+        found = body_faults(body, "rows", lambda index, row: self._row_faults(index, row, unknown))
+        faults = list(islice(found, MOST_FAULTS + 1)) or [Fault(None, None, "json", otherwise)]
         return RowFaults(faults[:MOST_FAULTS], more=len(faults) > MOST_FAULTS)
-
-    def _body_faults(self, body: bytes) -> Iterator[Fault]:
-        try:
-            document = json.loads(body)
-        except (ValueError, RecursionError) as error:
-            yield Fault(None, None, "json", f"not readable as JSON: {error}")
-            return
-        if not isinstance(document, dict):
-            yield Fault(None, None, "type", f'expected an object {{"rows": […]}}, got {json_kind(document)}')
-            return
-        for name in (key for key in document if key != "rows"):
-            yield Fault(None, shown(name), "unknown", 'unknown key beside "rows"')
-        rows = document.get("rows")
-        if rows is None:
-            yield Fault(None, "rows", "missing", 'the key "rows" is absent or null')
-        elif not isinstance(rows, list):
-            yield Fault(None, "rows", "type", f"expected an array of objects, got {json_kind(rows)}")
-        else:
-            unknown: dict[str, str] = {}
-            for index, row in enumerate(rows):
-                yield from self._row_faults(index, row, unknown)
 
     def _row_faults(self, index: int, row: Any, unknown: dict[str, str]) -> Iterator[Fault]:
         if not isinstance(row, dict):
@@ -117,6 +98,28 @@ class FaultFinder:
 
 def _expected(field: Field) -> str:
     return "a string or a whole number" if field.json_type == "integer" else _EXPECTED[field.kind]
+
+
+def body_faults(body: bytes, key: str, each: Callable[[int, Any], Iterator[Fault]]) -> Iterator[Fault]:
+    """What is wrong in a body `{key: [{…}, …]}`, where `each` finds the faults of one element, from 0."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        yield Fault(None, None, "json", f"not readable as JSON: {error}")
+        return
+    if not isinstance(document, dict):
+        yield Fault(None, None, "type", f'expected an object {{"{key}": […]}}, got {json_kind(document)}')
+        return
+    for name in (name for name in document if name != key):
+        yield Fault(None, shown(name), "unknown", f'unknown key beside "{key}"')
+    elements = document.get(key)
+    if elements is None:
+        yield Fault(None, key, "missing", f'the key "{key}" is absent or null')
+    elif not isinstance(elements, list):
+        yield Fault(None, key, "type", f"expected an array of objects, got {json_kind(elements)}")
+    else:
+        for index, element in enumerate(elements):
+            yield from each(index, element)
 
 
 def shown(text: str) -> str:

@@ -1,7 +1,6 @@
 """POST /feedback: what turned out to be true of earlier predictions, committed before it is acknowledged."""
 
 import asyncio
-import json
 import logging
 import math
 import time
@@ -13,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from dle_bundle.errors import Fault
-from dle_bundle.row_faults import MOST_FAULTS, json_kind, shown
+from dle_bundle.row_faults import MOST_FAULTS, body_faults, json_kind, shown
 from dle_serving.errors import BadRequest, NotReady, TooLarge
 from dle_serving.limits import check_content, read_body
 from dle_serving.monitoring.databases import StoreError
@@ -87,7 +86,8 @@ class Feedback:
         try:
             items = _decoder.decode(body).items
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            faults = list(islice(_faults(body), MOST_FAULTS)) or [Fault(None, None, "json", str(error))]
+            found = list(islice(body_faults(body, "items", _item_faults), MOST_FAULTS))
+            faults = found or [Fault(None, None, "json", str(error))]
             raise BadRequest("the body is not feedback", faults) from None
         if len(items) > self._most_items:
             raise TooLarge(f"expected at most {self._most_items:,} items in a request, found {len(items):,}")
@@ -109,28 +109,6 @@ class Feedback:
 
 async def _at_once(work: Callable[[], Result]) -> Result:
     return work()
-
-
-def _faults(body: bytes) -> Iterator[Fault]:
-    """Everything that is wrong in a body that the decoder refused: the slow walk."""
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        yield Fault(None, None, "json", f"not readable as JSON: {error}")
-        return
-    if not isinstance(document, dict):
-        yield Fault(None, None, "type", f'expected an object {{"items": […]}}, got {json_kind(document)}')
-        return
-    for name in (key for key in document if key != "items"):
-        yield Fault(None, shown(name), "unknown", 'unknown key beside "items"')
-    items = document.get("items")
-    if items is None:
-        yield Fault(None, "items", "missing", 'the key "items" is absent or null')
-    elif not isinstance(items, list):
-        yield Fault(None, "items", "type", f"expected an array of objects, got {json_kind(items)}")
-    else:
-        for place, item in enumerate(items):
-            yield from _item_faults(place, item)
 
 
 def _item_faults(place: int, item: Any) -> Iterator[Fault]:
