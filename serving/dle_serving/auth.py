@@ -6,17 +6,14 @@ there is nothing to guess that a slow hash or a salt would protect. Several keys
 add the new one, move the callers over, take the old one out; the file is followed while the service runs.
 """
 
-import fcntl
 import hashlib
 import hmac
 import ipaddress
 import logging
-import os
 import re
 import secrets
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -30,7 +27,6 @@ from dle_serving.settings import Settings
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 _KEY_BYTES = 32
 _HEAD = "# API keys of a service, by their hashes: NAME SCOPES SHA256. Taking a line out refuses its key.\n"
-_NEW = _HEAD, 0o600
 _LOOK_SECONDS = 1.0
 """The file is looked at no more often."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -68,14 +64,14 @@ def add(path: Path, name: str, scopes: Sequence[str]) -> str:
     wrong or has the name already, or for a name or scopes that cannot be.
     """
     path = path.resolve()  # a link stays one
-    with _alone_in(path.parent):
-        try:
-            text, mode = (path.read_text(encoding="utf-8"), path.stat().st_mode & 0o777) if path.exists() else _NEW
-            keys = parse(text)
-        except (OSError, UnicodeDecodeError) as error:
-            raise _unreadable(path, error) from error
-        except InputError as error:
-            raise InputError(f"{path}: {error.message}", error.details) from None
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent}: expected a folder to keep the keys in: there is none")
+    with files.alone_in(path.parent):  # not in the file itself, which is replaced
+        keys: tuple[ApiKey, ...] = ()
+        text, mode = _HEAD, 0o600
+        if path.exists():
+            keys = _read(path)
+            text, mode = path.read_text(encoding="utf-8"), path.stat().st_mode & 0o777
         if name in (key.name for key in keys):
             raise InputError(
                 f"{path} has a key of the name {name!r} already: choose another, and take that line out later"
@@ -193,20 +189,6 @@ def _read(path: Path) -> tuple[ApiKey, ...]:
         raise InputError(f"{path}: {error.message}", error.details) from None
     except (OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from error
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Others who add keys in the folder wait meanwhile; the file itself will not do, for it is replaced."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise InputError(f"{folder}: expected a folder to keep the keys in: {error.strerror}") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _unreadable(path: Path, error: OSError | UnicodeDecodeError) -> InputError:

@@ -3,7 +3,6 @@
 Statements are written with `?` for values. Errors never hold a URL, for URLs hold passwords.
 """
 
-import fcntl
 import logging
 import os
 import socket
@@ -13,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+from dle_bundle import files
 from dle_bundle.errors import InputError, WorkError
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class Sqlite:
             self._connection = sqlite3.connect(
                 self._path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False
             )
-            with _alone_in(self._path.parent):  # the first change to WAL waits for nobody, it fails
+            with files.alone_in(self._path.parent):  # the first change to WAL waits for nobody, it fails
                 self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
             self._file = self._path.stat().st_ino
@@ -131,17 +131,6 @@ class Sqlite:
             yield
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"{self.name}: {error}") from error
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """No other such block of any process runs meanwhile."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 class Postgres:

@@ -8,6 +8,7 @@ import hashlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Literal
@@ -139,15 +140,10 @@ def _merged(put_together: np.ufunc, matrices: Sequence[Sums]) -> Sums:
     return found
 
 
-def _counter(family: Family, found: Iterable[tuple[tuple[str, ...], Sums]]) -> Metric:
-    metric = CounterMetricFamily(family.name, family.help, labels=family.labels)
-    for labels, numbers in found:
-        metric.add_metric(labels, float(numbers[0]))
-    return metric
-
-
-def _gauge(family: Family, found: Iterable[tuple[tuple[str, ...], Sums]]) -> Metric:
-    metric = GaugeMetricFamily(family.name, family.help, labels=family.labels)
+def _numbers(
+    kind: type[CounterMetricFamily | GaugeMetricFamily], family: Family, found: Iterable[tuple[tuple[str, ...], Sums]]
+) -> Metric:
+    metric = kind(family.name, family.help, labels=family.labels)
     for labels, numbers in found:
         metric.add_metric(labels, float(numbers[0]))
     return metric
@@ -163,8 +159,8 @@ def _histogram(family: Family, found: Iterable[tuple[tuple[str, ...], Sums]]) ->
 
 
 _FAMILIES: dict[Kind, Callable[[Family, Iterable[tuple[tuple[str, ...], Sums]]], Metric]] = {
-    "counter": _counter,
+    "counter": partial(_numbers, CounterMetricFamily),
     "histogram": _histogram,
-    "sum of the living": _gauge,
-    "highest": _gauge,
+    "sum of the living": partial(_numbers, GaugeMetricFamily),
+    "highest": partial(_numbers, GaugeMetricFamily),
 }

@@ -53,7 +53,7 @@ def test_a_link_stays_one_and_a_folder_that_is_not_there_is_not_made(tmp_path: P
     make("web", "--file", tmp_path / "link")
     assert (tmp_path / "link").is_symlink()
     assert [key.name for key in auth.load(tmp_path / "real")] == ["web"]
-    with pytest.raises(InputError, match="expected a folder to keep the keys in: No such file"):
+    with pytest.raises(InputError, match="expected a folder to keep the keys in: there is none"):
         make("web", "--file", tmp_path / "nowhere" / "keys")
     assert not (tmp_path / "nowhere").exists()
 
