@@ -1,10 +1,11 @@
 """Rows as the graph takes them: one array a kind of input, not one a column.
 
-A grouped input costs one tensor a kind; one tensor a column is dearer at every batch size.
+A grouped input costs one tensor a kind; one tensor a column is dearer at every batch size. Text stays as it was written
+until it is about to be tokenised, so that what counts and what answers read the same rows.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,43 +17,92 @@ MISSING_TIME = np.iinfo(np.int64).min
 FIRST_TIME, LAST_TIME = -62_135_596_800, 253_402_300_799
 """The years 1 to 9999, which a calendar holds; far within what int64 and float64 count."""
 
+PADDING = 0
+"""The token that fills rows of the `tokens` group."""
+
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """N rows in schema order within each group.
+    """N rows in schema order within each group; a group that the schema has no field of is None or of width 0.
 
     `numeric` float32 (N, F), NaN = missing; booleans are 0 and 1 here.
     `categorical` object array of str (N, C), `""` = missing.
     `datetime` int64 (N, D), UTC epoch seconds, `MISSING_TIME` = missing.
+    `image` uint8 (N, images · channels, H, W), the images of a row one after another; a missing one is black. Any
+    sequence of rows will do that has a shape, is indexed as an array is and becomes one by `np.asarray`.
+    `sequence` float32 (N, T, channels), NaN = missing and beyond the end; the channels of all series side by side.
+    `lengths` int64 (N,), the steps of each row's longest series, at least 1.
+    `text` object array of str (N, X), `""` = missing.
+    `tokens` int64 (N, L), made of `text` by the tokenizer: each column's tokens, a separator, then `PADDING`.
     """
 
     numeric: npt.NDArray[np.float32]
     categorical: npt.NDArray[np.object_]
     datetime: npt.NDArray[np.int64]
+    image: Any = None
+    sequence: npt.NDArray[np.float32] | None = None
+    lengths: npt.NDArray[np.int64] | None = None
+    text: npt.NDArray[np.object_] | None = None
+    tokens: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.numeric)
 
     def take(self, rows: npt.NDArray[Any] | slice) -> "Groups":
         """The rows at the positions, mask or slice given."""
-        return Groups(self.numeric[rows], self.categorical[rows], self.datetime[rows])
+        found = {name: None if array is None else array[rows] for name, array in self._arrays().items()}
+        return Groups(**found)
+
+    def with_tokens(self, tokens: npt.NDArray[np.int64]) -> "Groups":
+        """The same rows with their text tokenised."""
+        return replace(self, tokens=tokens)
 
     def feeds(self) -> dict[str, npt.NDArray[Any]]:
-        """Inputs for the graph: the groups that have columns, by name."""
-        arrays: dict[str, npt.NDArray[Any]] = {
-            "numeric": self.numeric,
-            "categorical": self.categorical,
-            "datetime": self.datetime,
-        }
-        return {name: array for name, array in arrays.items() if array.shape[1]}
+        """Inputs for the graph: the groups that have columns, by name; text must have been tokenised."""
+        present = {name: array for name, array in self._arrays().items() if array is not None and name != "text"}
+        return {name: np.asarray(array) for name, array in present.items() if array.ndim == 1 or array.shape[1]}
+
+    def _arrays(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in GROUPS}
+
+
+GROUPS = ("numeric", "categorical", "datetime", "image", "sequence", "lengths", "text", "tokens")
+"""Every group, in the order of the graph's inputs."""
+
+
+def empty(rows: int) -> Groups:
+    """`rows` rows without any column."""
+    return Groups(
+        np.empty((rows, 0), dtype=np.float32), np.empty((rows, 0), dtype=object), np.empty((rows, 0), dtype=np.int64)
+    )
 
 
 def concatenate(parts: Sequence[Groups]) -> Groups:
-    """All rows of all parts, in order; at least one part."""
+    """All rows of all parts of one schema, in order; at least one part. Sequences and tokens are padded to one length.
+
+    Of images, arrays come out.
+    """
     if len(parts) == 1:
         return parts[0]
-    return Groups(
-        np.concatenate([part.numeric for part in parts]),
-        np.concatenate([part.categorical for part in parts]),
-        np.concatenate([part.datetime for part in parts]),
-    )
+    joined: dict[str, Any] = {}
+    for name in GROUPS:
+        arrays = [getattr(part, name) for part in parts]
+        if any(array is None for array in arrays):
+            joined[name] = None
+        elif name in ("sequence", "tokens"):
+            joined[name] = _padded(arrays, np.nan if name == "sequence" else PADDING)
+        else:
+            joined[name] = np.concatenate(arrays)
+    return Groups(**joined)
+
+
+def _padded(arrays: Sequence[npt.NDArray[Any]], filler: float) -> npt.NDArray[Any]:
+    """Arrays (N, T, …) below one another, filled up to the longest T."""
+    longest = max(array.shape[1] for array in arrays)
+    rows = sum(len(array) for array in arrays)
+    whole = np.full((rows, longest, *arrays[0].shape[2:]), filler, dtype=arrays[0].dtype)
+    start = 0
+    for array in arrays:
+        whole[start : start + len(array), : array.shape[1]] = array
+        start += len(array)
+    return whole

@@ -14,9 +14,24 @@ from dle_bundle import documents
 from dle_bundle.decode import NA_VALUES, category
 from dle_bundle.errors import BundleError
 
-Kind = Literal["numeric", "boolean", "categorical", "datetime"]
+Kind = Literal["numeric", "boolean", "categorical", "datetime", "image", "sequence", "text"]
 Task = Literal["binary", "multiclass", "regression"]
 Label = str | int | bool
+
+
+class ImageShape(msgspec.Struct, frozen=True, kw_only=True):
+    """An image as the graph takes it: grey (one channel) or RGB (three), resized and cropped to height × width."""
+
+    channels: Literal[1, 3]
+    height: int
+    width: int
+
+
+class SequenceShape(msgspec.Struct, frozen=True, kw_only=True):
+    """A series: the names of its channels, and the most steps that one may have."""
+
+    channels: tuple[str, ...]
+    max_steps: int
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -28,6 +43,7 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `json_type`: what a category looks like in JSON, as in the source column.
     `date_format`: strptime format of date-time text that is not ISO 8601.
     `example`: median or most frequent value, never a value picked from one row.
+    `image`, `sequence`: what the array of such an input looks like.
     """
 
     name: str
@@ -39,6 +55,8 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     json_type: Literal["string", "integer"] = "string"
     date_format: str | None = None
     example: bool | int | float | str | None = None
+    image: ImageShape | None = None
+    sequence: SequenceShape | None = None
 
 
 class Outputs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -82,6 +100,21 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def datetime(self) -> tuple[Field, ...]:
         """Columns of the `datetime` group."""
         return tuple(field for field in self.inputs if field.kind == "datetime")
+
+    @cached_property
+    def image(self) -> tuple[Field, ...]:
+        """Columns of the `image` group; all of one shape."""
+        return tuple(field for field in self.inputs if field.kind == "image")
+
+    @cached_property
+    def sequence(self) -> tuple[Field, ...]:
+        """Columns of the `sequence` group."""
+        return tuple(field for field in self.inputs if field.kind == "sequence")
+
+    @cached_property
+    def text(self) -> tuple[Field, ...]:
+        """Columns of the `tokens` group."""
+        return tuple(field for field in self.inputs if field.kind == "text")
 
 
 def load(path: Path) -> Schema:

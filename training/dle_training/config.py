@@ -15,7 +15,7 @@ from msgspec import Meta
 from dle_bundle.errors import InputError
 from dle_training import config_text
 
-Kind = Literal["numeric", "categorical", "boolean", "datetime"]
+Kind = Literal["numeric", "categorical", "boolean", "datetime", "image", "sequence", "text"]
 MetricName = Literal[
     "accuracy", "balanced_accuracy", "precision_macro", "recall_macro", "f1_macro", "f1_weighted", "roc_auc",
     "average_precision", "log_loss", "ece", "mae", "rmse", "r2",
@@ -56,6 +56,21 @@ class DataConfig(_Settings, frozen=True):
         Annotated[str, Meta(min_length=1, max_length=1)] | None,
         Meta(description="Column separator of text files; null: the suffix's own, found out in .txt."),
     ] = None
+    skip_bad: Annotated[bool, Meta(description="Leave out rows whose image cannot be read, instead of refusing.")] = False
+    image_memory: Annotated[
+        Positive,
+        Meta(description="GiB that decoded images may take; beyond, worker processes decode them in every epoch."),
+    ] = 2.0
+    sequence_id: Annotated[
+        str | None,
+        Meta(description="Column that tells which rows of a long table are one series."),
+    ] = None
+    time: Annotated[str | None, Meta(description="Column that orders the rows of a series.")] = None
+    window: Annotated[
+        Count | None,
+        Meta(description="Forecasting: steps that the model sees; needs data.time."),
+    ] = None
+    horizon: Annotated[Count, Meta(description="Forecasting: steps ahead that are predicted, all at once.")] = 1
 
 
 class SplitConfig(_Settings, frozen=True):
@@ -103,12 +118,95 @@ class PreprocessingConfig(_Settings, frozen=True):
     max_categories: Annotated[
         Count, Meta(description="Most frequent categories of a column that are kept; the rest is unseen.")
     ] = 10_000
+    image_size: Annotated[
+        Annotated[int, Meta(ge=8, le=1024)] | None,
+        Meta(
+            description="Pixels of each side: images are resized by their shorter side, then cropped at the centre; "
+            "null: their own size where all have one of at most 96, else 64."
+        ),
+    ] = None
+    tokenizer: Annotated[
+        Literal["word_piece", "bpe"], Meta(description="Pieces of words by likelihood, or by frequent pairs of bytes.")
+    ] = "word_piece"
+    vocabulary: Annotated[int, Meta(ge=100, le=200_000, description="Most tokens that text is cut into.")] = 20_000
+    lowercase: Annotated[bool, Meta(description="Whether text loses case and accents.")] = True
+    max_tokens: Annotated[
+        int, Meta(ge=8, le=4096, description="Tokens of each text column; longer text loses its end.")
+    ] = 256
+
+
+class CnnConfig(_Settings, frozen=True):
+    """`cnn`: a residual network with batch normalisation, over images."""
+
+    width: Annotated[Count, Meta(description="Channels of the first stage; each further stage has twice as many.")] = 32
+    blocks: Annotated[
+        tuple[Count, ...], Meta(description="Residual blocks of each stage; each further stage halves the resolution.")
+    ] = (1, 1, 1)
+
+
+class RnnConfig(_Settings, frozen=True):
+    """`rnn`: a recurrent network, over series or tokens."""
+
+    cell: Annotated[Literal["gru", "lstm"], Meta(description="Gated recurrent units, or long short-term memory.")] = "gru"
+    width: Annotated[Count, Meta(description="Units of each layer and direction.")] = 64
+    layers: Annotated[Count, Meta(description="Layers on top of each other.")] = 1
+    bidirectional: Annotated[bool, Meta(description="Whether a second network reads from the end.")] = True
+    pooling: Annotated[
+        Literal["last", "mean", "attention"],
+        Meta(description="What becomes of the steps: the last one, their mean, or a learnt weighted mean."),
+    ] = "attention"
+
+
+class TcnConfig(_Settings, frozen=True):
+    """`tcn`: convolutions of several widths side by side, in residual groups, over series."""
+
+    width: Annotated[Count, Meta(description="Channels of each branch; a layer has four branches.")] = 32
+    depth: Annotated[Count, Meta(description="Layers; every third one is bridged by a shortcut.")] = 6
+    kernel: Annotated[int, Meta(ge=3, description="Steps that the widest branch sees.")] = 39
+
+
+class TransformerConfig(_Settings, frozen=True):
+    """`transformer`: an encoder with self-attention, over series or tokens."""
+
+    width: Annotated[Count, Meta(description="Width of each step; a multiple of heads.")] = 128
+    heads: Annotated[Count, Meta(description="Attention heads.")] = 4
+    layers: Annotated[Count, Meta(description="Layers on top of each other.")] = 2
+    positions: Annotated[
+        Literal["sinusoidal", "learned"], Meta(description="How a step's place is told: by fixed waves, or learnt.")
+    ] = "sinusoidal"
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(
+                f"model.transformer.width: expected a multiple of {self.heads} heads, found {self.width}"
+            )
+
+
+class BagConfig(_Settings, frozen=True):
+    """`bag`: the mean of embedded tokens and neighbouring tokens, over text."""
+
+    width: Annotated[Count, Meta(description="Width of the vector of each n-gram.")] = 64
+    ngrams: Annotated[Annotated[int, Meta(ge=1, le=4)], Meta(description="Most neighbours taken together.")] = 2
+    buckets: Annotated[Count, Meta(description="Vectors that n-grams of two and more tokens share, by hash.")] = 100_000
+
+
+class BackboneConfig(_Settings, frozen=True):
+    """`timm:NAME`: a backbone of the timm library, over images (extra `vision`)."""
+
+    pretrained: Annotated[bool, Meta(description="Start from published weights, which are downloaded.")] = True
+    frozen: Annotated[bool, Meta(description="Keep these weights as they are and train the head alone.")] = False
 
 
 class ModelConfig(_Settings, frozen=True):
-    """The network."""
+    """The network: an encoder for each kind of input, side by side, then a linear head."""
 
-    name: Annotated[Literal["mlp"], Meta(description="Entry of the model registry.")] = "mlp"
+    name: Annotated[
+        str | None,
+        Meta(
+            description="Entry of the model registry, or several joined by +, one for a kind of input: cnn+bag; null: "
+            "what suits each kind. `dle-train --list models` tells them."
+        ),
+    ] = None
     hidden: Annotated[
         tuple[Count, ...],
         Meta(description="Width of each hidden layer; none makes a linear model."),
@@ -118,6 +216,42 @@ class ModelConfig(_Settings, frozen=True):
     ] = 0.1
     batch_norm: Annotated[bool, Meta(description="Batch normalisation before each activation.")] = False
     embedding_dim: Annotated[Count, Meta(description="Width of the vector learnt per category.")] = 8
+    cnn: CnnConfig = CnnConfig()
+    rnn: RnnConfig = RnnConfig()
+    tcn: TcnConfig = TcnConfig()
+    transformer: TransformerConfig = TransformerConfig()
+    bag: BagConfig = BagConfig()
+    timm: BackboneConfig = BackboneConfig()
+
+
+class AugmentationConfig(_Settings, frozen=True):
+    """How training examples are varied, anew in each epoch; nothing else ever is. null: what suits the kind of input."""
+
+    flip: Annotated[bool | None, Meta(description="Images: mirror left and right, every second one.")] = None
+    shift: Annotated[
+        Annotated[float, Meta(ge=0, le=0.5)] | None,
+        Meta(description="Images: move by up to this fraction of the size, both ways."),
+    ] = None
+    rotation: Annotated[float, Meta(ge=0, le=180, description="Images: turn by up to so many degrees.")] = 0.0
+    zoom: Annotated[float, Meta(ge=0, lt=1, description="Images: enlarge or shrink by up to this fraction.")] = 0.0
+    shear: Annotated[float, Meta(ge=0, le=45, description="Images: slant by up to so many degrees.")] = 0.0
+    brightness: Annotated[float, Meta(ge=0, lt=1, description="Images: brighten or darken by up to this fraction.")] = 0.0
+    contrast: Annotated[float, Meta(ge=0, lt=1, description="Images: change the contrast by up to this fraction.")] = 0.0
+    erasing: Annotated[
+        float, Meta(ge=0, le=1, description="Images: chance that a rectangle of the image is blotted out.")
+    ] = 0.0
+    jitter: Annotated[
+        Annotated[float, Meta(ge=0)] | None,
+        Meta(description="Series: standard deviation of noise added to the standardised values."),
+    ] = None
+    scaling: Annotated[
+        Annotated[float, Meta(ge=0)] | None,
+        Meta(description="Series: standard deviation of the factor, about 1, on each channel."),
+    ] = None
+    slicing: Annotated[
+        Annotated[float, Meta(ge=0, lt=1)] | None,
+        Meta(description="Series: fraction that may be cut off at the ends, the rest stretched to the whole."),
+    ] = None
 
 
 class ObjectiveConfig(_Settings, frozen=True):
@@ -172,7 +306,10 @@ class ScheduleConfig(_Settings, frozen=True):
 class TrainingConfig(_Settings, frozen=True):
     """The loop."""
 
-    epochs: Annotated[Count, Meta(description="Most passes over the training part.")] = 30
+    epochs: Annotated[
+        Count | None,
+        Meta(description="Most passes over the training part; null: 30 for tables, else what suits model and rows."),
+    ] = None
     batch_size: Annotated[
         Count | None, Meta(description="Rows in a training step; null: 32 to 1024, the more training rows the larger.")
     ] = None
@@ -195,6 +332,7 @@ class RunConfig(_Settings, frozen=True):
     split: SplitConfig = SplitConfig()
     preprocessing: PreprocessingConfig = PreprocessingConfig()
     model: ModelConfig = ModelConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
