@@ -65,7 +65,7 @@ def _windows(count: int, options: argparse.Namespace, random: np.random.Generato
 
 
 def _alarms(opened: Bundle, model: Model, rows: Groups) -> list[str]:
-    counter = Counter(opened.reference, opened.schema)
+    counter = Counter(opened.reference, opened.schema, opened.tokenizer)
     answers = model.run(rows)
     sums: Sums = counter.count(rows)
     if answers.values is not None:

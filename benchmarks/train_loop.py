@@ -31,6 +31,7 @@ from dle_training.config import RunConfig
 from dle_training.models._base import InputShape
 from dle_training.models.registry import build
 from dle_training.objectives import Objective
+from dle_training.parts import Part
 from dle_training.preprocessing import pipeline
 
 ROWS = 27_677  # adult's training rows without those for validation
@@ -41,7 +42,7 @@ SETTINGS = ["model.hidden=[256, 256, 256]", "training.batch_size=256", "schedule
 class Problem:
     """Prepared tensors, and what is needed to make networks for them."""
 
-    def __init__(self, part: loop.Part, objective: Objective, shape: InputShape, config: RunConfig) -> None:
+    def __init__(self, part: Part, objective: Objective, shape: InputShape, config: RunConfig) -> None:
         self.part, self.objective, self.shape, self.config = part, objective, shape, config
 
 
@@ -58,7 +59,7 @@ def made_up(config: RunConfig) -> Problem:
         tuple(np.bincount(column, minlength=size).tolist()) for column, size in zip(codes.T, CARDINALITIES, strict=True)
     )
     shape = InputShape(DENSE, CARDINALITIES, frequencies)
-    return Problem(loop.Part(inputs, objective.encode(target)), objective, shape, config)
+    return Problem(Part(inputs, objective.encode(target)), objective, shape, config)
 
 
 def from_source(config: RunConfig) -> Problem:
@@ -68,7 +69,7 @@ def from_source(config: RunConfig) -> Problem:
     preprocessing = pipeline.fit(dataset.schema, groups, config.preprocessing)
     outputs = dataset.schema.outputs
     objective = objectives.fit(outputs.task, target, outputs.classes)
-    part = loop.Part(preprocessing.prepare(groups), objective.encode(target))
+    part = Part(preprocessing.prepare(groups), objective.encode(target))
     return Problem(part, objective, preprocessing.shape(frequencies=True), config)
 
 

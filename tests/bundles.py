@@ -14,6 +14,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from dle_bundle import bundle, documents, integrity, manifest, reference
+from dle_bundle.features import measured
 from dle_bundle.groups import Groups
 from dle_bundle.schema import Field, Label, Outputs, Schema
 
@@ -209,7 +210,8 @@ def rows(schema: Schema, count: int, seed: int = 0, shift: float = 0.0) -> list[
     """The rows of `groups` as a request has them."""
     found = groups(schema, count, seed, shift)
     by_name: dict[str, list[Any]] = {}
-    for field, values in reference.columns(found, schema):
+    for feature in measured(found, schema):
+        field, values = feature.field, feature.values
         if field.kind == "datetime":
             by_name[field.name] = [datetime.fromtimestamp(value, UTC).isoformat() for value in values]
         else:
@@ -239,7 +241,7 @@ def _reference(schema: Schema) -> reference.Reference:
         scores = {"mae": 0.5, "rmse": 0.6}
     return reference.Reference(
         rows=len(known),
-        features=reference.feature_bins(known, schema),
+        features=reference.feature_bins(measured(known, schema)),
         prediction_rows=len(known),
         prediction=prediction,
         calibration={"temperature": 1.0},

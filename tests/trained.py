@@ -44,5 +44,6 @@ def small(target: str) -> Small:
     runs.train(run, prepared)
     model = runs.open_model(run)
     training, _ = prepared.dataset.part("train")
-    proto = graph.build(model.answer(), model.schema, model.tensors(training.take(slice(0, 2))))
+    example = model.tensors(training.take(slice(0, 2)))
+    proto = graph.build(model.answer(tuple(example)), model.schema, example)
     return Small(run, model, training, proto)

@@ -5,15 +5,18 @@ from pathlib import Path
 
 from dle_bundle import integrity, manifest, reference, schema
 from dle_bundle.errors import BundleError
+from dle_bundle.text import Tokenizer
 
 MANIFEST = "manifest.json"
 SCHEMA = "schema.json"
 MODEL = "model.onnx"
 REFERENCE = "reference.json"
 PARITY = "parity.json"
+TOKENIZER = "tokenizer.json"
+"""Only in a bundle that reads text."""
 CARD = "README.md"
 FILES = (SCHEMA, MODEL, REFERENCE, PARITY, CARD)
-"""Every file of a bundle beside the manifest, which names their digests."""
+"""Every file that each bundle has beside the manifest, which names their digests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,7 @@ class Bundle:
     manifest: manifest.Manifest
     schema: schema.Schema
     reference: reference.Reference
+    tokenizer: Tokenizer | None = None
 
     @property
     def model(self) -> Path:
@@ -44,4 +48,7 @@ def load(folder: Path) -> Bundle:
         raise BundleError(f"{folder / MANIFEST}: files: outside the bundle: {', '.join(escaping)}")
     integrity.verify(folder, described.files)
     columns = schema.load(folder / SCHEMA)
-    return Bundle(folder, described, columns, reference.load(folder / REFERENCE, columns))
+    if columns.text and TOKENIZER not in described.files:
+        raise BundleError(f"{folder / MANIFEST}: files: no digest of {TOKENIZER}, by which text is read")
+    tokenizer = Tokenizer.load(folder / TOKENIZER) if columns.text else None
+    return Bundle(folder, described, columns, reference.load(folder / REFERENCE, columns), tokenizer)

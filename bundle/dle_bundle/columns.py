@@ -5,6 +5,7 @@ numbers, unreadable date-times and missing values of required columns are faults
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dle_bundle import decode
+from dle_bundle import decode, image_columns, series, series_columns
 from dle_bundle.errors import Fault
 from dle_bundle.groups import MISSING_TIME, Groups
 from dle_bundle.schema import Field, Schema
@@ -114,13 +115,21 @@ def moments(
     return table[positions], unreadable[positions]
 
 
-def to_groups(table: pa.Table, schema: Schema, first_row: int = 1) -> tuple[Groups, list[Fault]]:
+def to_groups(
+    table: pa.Table,
+    schema: Schema,
+    first_row: int = 1,
+    *,
+    folder: Path | None = None,
+    images: Any = None,
+) -> tuple[Groups, list[Fault]]:
     """Groups of all rows, and the faults; rows in faults count from `first_row`, as people count those of a file.
 
     Columns that the schema lacks are ignored. An absent column is one fault when it is required, else all missing.
-    A faulty value is missing in the groups.
+    A faulty value is missing in the groups. Paths of images are relative to `folder`; `images` is the `image` group
+    where somebody has read it already.
     """
-    reader = _Reader(table, schema, first_row)
+    reader = _Reader(table, schema, first_row, folder)
     count = len(table)
     numeric = np.empty((count, len(schema.numeric)), dtype=np.float32)
     for index, field in enumerate(schema.numeric):
@@ -131,16 +140,22 @@ def to_groups(table: pa.Table, schema: Schema, first_row: int = 1) -> tuple[Grou
     datetime = np.empty((count, len(schema.datetime)), dtype=np.int64)
     for index, field in enumerate(schema.datetime):
         datetime[:, index] = reader.moment(field)
+    image = images if images is not None else reader.images(schema.image)
+    sequence, lengths = reader.series(schema.sequence)
+    text = None
+    if schema.text:
+        text = np.stack([reader.category(field) for field in schema.text], axis=1)
     order = {field.name: position for position, field in enumerate(schema.inputs)}
     faults = sorted(reader.faults, key=lambda fault: (fault.row or 0, order[fault.field or ""]))
-    return Groups(numeric, categorical, datetime), faults
+    return Groups(numeric, categorical, datetime, image, sequence, lengths, text), faults
 
 
 class _Reader:
     """Reads one field at a time and gathers the faults."""
 
-    def __init__(self, table: pa.Table, schema: Schema, first_row: int) -> None:
+    def __init__(self, table: pa.Table, schema: Schema, first_row: int, folder: Path | None) -> None:
         self._table = table
+        self._folder = folder
         self._na_values = schema.na_values
         self._first = first_row
         self.faults: list[Fault] = []
@@ -178,6 +193,52 @@ class _Reader:
         self._report(field, unreadable, "type", "an ISO 8601 date or date-time", column)
         self._missing(field, (values == MISSING_TIME) & ~unreadable)
         return values
+
+    def images(self, fields: tuple[Field, ...]) -> Any:
+        """The `image` group (N, images · channels, H, W); None without such fields."""
+        if not fields or (shape := fields[0].image) is None:
+            return None
+        count = len(self._table)
+        empty = np.zeros((count, shape.channels, shape.height, shape.width), dtype=np.uint8)
+        parts = []
+        for field in fields:
+            column = self._column(field)
+            if column is None:
+                parts.append(empty)
+                continue
+            if not (is_text(column) or image_columns.is_image(column)):
+                expected = "the path of an image file, its content or an array of bytes"
+                self._report(field, np.asarray(column.is_valid()), "type", expected, column)
+                parts.append(empty)
+                continue
+            plain = trimmed(column, self._na_values) if is_text(column) else column
+            found, broken, missing = image_columns.images([plain], shape, self._folder)
+            self.faults += [
+                Fault(self._first + row, field.name, "image", f"{image_columns.shown(plain, row)}: {reason}")
+                for row, _, reason in broken
+            ]
+            self._missing(field, missing[:, 0])
+            parts.append(found)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+    def series(self, fields: tuple[Field, ...]) -> tuple[Any, Any]:
+        """The `sequence` group (N, T, channels) and the lengths (N,); None without such fields."""
+        parts = []
+        for field in fields:
+            assert field.sequence is not None
+            column = self._column(field)
+            if column is None or not series_columns.is_series(column):
+                if column is not None:
+                    self._report(field, np.asarray(column.is_valid()), "type", "a list of numbers", column)
+                parts.append(series.missing(len(self._table), field.sequence))
+                continue
+            found, lengths, reasons, missing = series_columns.read(column, field.sequence)
+            self.faults += [
+                Fault(self._first + row, field.name, "sequence", reason) for row, reason in sorted(reasons.items())
+            ]
+            self._missing(field, missing)
+            parts.append((found, lengths))
+        return series.join(parts) if parts else (None, None)
 
     def _column(self, field: Field) -> Column | None:
         if field.name in self._table.column_names:

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dle_bundle.features import measured
 from dle_bundle.groups import Groups
-from dle_bundle.reference import Reference, columns
+from dle_bundle.reference import Reference
 from dle_bundle.schema import Schema
+from dle_bundle.text import Tokenizer
 
 Sums = npt.NDArray[np.float64]
 
@@ -36,8 +38,10 @@ class Tally:
 class Counter:
     """Counts by one reference, into vectors of `size` sums."""
 
-    def __init__(self, reference: Reference, schema: Schema) -> None:
+    def __init__(self, reference: Reference, schema: Schema, tokenizer: Tokenizer | None = None) -> None:
+        """`tokenizer` is the bundle's, where there is text."""
         self._schema = schema
+        self._tokenizer = tokenizer
         self._features = reference.features
         self._prediction = reference.prediction
         starts = np.cumsum([0, *(len(bins.names) for bins in self._features.values())]).tolist()
@@ -51,10 +55,10 @@ class Counter:
     def count(self, groups: Groups) -> Sums:
         """The sums (size,) that these rows add; nothing for their answers."""
         places = [
-            self._starts[field.name]
-            + (bins.place_categories(values) if field.kind == "categorical" else bins.place_numbers(values))
-            for field, values in columns(groups, self._schema)
-            if (bins := self._features.get(field.name)) is not None
+            self._starts[feature.name]
+            + (bins.place_categories(feature.values) if feature.is_category else bins.place_numbers(feature.values))
+            for feature in measured(groups, self._schema, self._tokenizer)
+            if (bins := self._features.get(feature.name)) is not None
         ]
         joined = np.concatenate(places) if places else np.empty(0, dtype=np.int64)
         return np.bincount(joined, minlength=self.size).astype(np.float64)

@@ -4,6 +4,7 @@ The functions here take one value; `rows` applies them to JSON and `columns` to 
 value means the same in training, in a file given to `dle-predict` and in a request.
 """
 
+import binascii
 import re
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -71,6 +72,15 @@ def category(value: str | int | float | bool) -> str:
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return str(int(value))
     return str(value)
+
+
+def content(text: str) -> bytes:
+    """The bytes that base64 text stands for, with or without the head of a data URI; ValueError for anything else."""
+    body = text.partition(",")[2] if text[:5].lower() == "data:" else text
+    try:
+        return binascii.a2b_base64("".join(body.split()), strict_mode=True)
+    except (binascii.Error, ValueError):
+        raise ValueError(f"expected base64, got {text!r:.40}") from None
 
 
 def float32(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:

@@ -47,7 +47,7 @@ class Fault(msgspec.Struct, frozen=True):
 
     `row` counts from 0 in a request, as its JSON does, and from 1 in a file, without its header (None: the whole of
     either). `field` is an input's name (None: the whole row), `code` is one of `type`, `non_finite`, `missing`,
-    `unknown`, `json`.
+    `unknown`, `image`, `sequence`, `json`.
     """
 
     row: int | None

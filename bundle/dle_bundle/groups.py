@@ -20,6 +20,11 @@ FIRST_TIME, LAST_TIME = -62_135_596_800, 253_402_300_799
 PADDING = 0
 """The token that fills rows of the `tokens` group."""
 
+_TABLE_ROWS = 8_192
+_LEAST_ROWS, _MOST_ROWS, _CELLS_AT_ONCE = 8, 1_024, 1 << 18
+_TEXT_CELLS = 256
+"""What a text is taken for before it is tokens."""
+
 
 @dataclass(frozen=True, slots=True)
 class Groups:
@@ -57,10 +62,26 @@ class Groups:
         """The same rows with their text tokenised."""
         return replace(self, tokens=tokens)
 
+    def trimmed(self) -> "Groups":
+        """The same rows without the steps and tokens that are beyond the end of all of them."""
+        sequence, tokens = self.sequence, self.tokens
+        if sequence is not None and self.lengths is not None:
+            sequence = sequence[:, : int(self.lengths.max(initial=1))]
+        if tokens is not None:
+            used = np.flatnonzero((tokens != PADDING).any(axis=0))
+            tokens = tokens[:, : int(used[-1]) + 1 if len(used) else 1]
+        return replace(self, sequence=sequence, tokens=tokens)
+
     def feeds(self) -> dict[str, npt.NDArray[Any]]:
         """Inputs for the graph: the groups that have columns, by name; text must have been tokenised."""
         present = {name: array for name, array in self._arrays().items() if array is not None and name != "text"}
         return {name: np.asarray(array) for name, array in present.items() if array.ndim == 1 or array.shape[1]}
+
+    def rows_at_once(self) -> int:
+        """How many of these rows a network should answer in one go, for its activations to stay in the memory."""
+        wide = [array for array in (self.image, self.sequence, self.tokens) if array is not None]
+        texts = 0 if self.text is None or self.tokens is not None else _TEXT_CELLS * self.text.shape[1]
+        return rows_at_once(texts + sum(int(np.prod(array.shape[1:])) for array in wide))
 
     def _arrays(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in GROUPS}
@@ -68,6 +89,11 @@ class Groups:
 
 GROUPS = ("numeric", "categorical", "datetime", "image", "sequence", "lengths", "text", "tokens")
 """Every group, in the order of the graph's inputs."""
+
+
+def rows_at_once(cells: int) -> int:
+    """How many rows a network should answer in one go where each has so many `cells`: pixels, steps × channels, tokens."""
+    return max(_LEAST_ROWS, min(_MOST_ROWS, _CELLS_AT_ONCE // cells)) if cells else _TABLE_ROWS
 
 
 def empty(rows: int) -> Groups:

@@ -6,6 +6,7 @@ itself up to 29 of them, then `other`, `missing` and `unseen`. Fractions are smo
 population stability index and χ² divide by them.
 """
 
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise, repeat
 from pathlib import Path
@@ -17,8 +18,9 @@ import numpy.typing as npt
 
 from dle_bundle import documents
 from dle_bundle.errors import BundleError
-from dle_bundle.groups import MISSING_TIME, Groups
-from dle_bundle.schema import Field, Schema
+from dle_bundle.features import Feature
+from dle_bundle.features import names as feature_names
+from dle_bundle.schema import Schema
 
 QUANTILE_BINS = 10
 CATEGORY_BINS = 29
@@ -65,7 +67,7 @@ class Bins(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=T
 
 
 class Reference(msgspec.Struct, frozen=True, kw_only=True):
-    """`features` by input name; `prediction` bins the answer: classes, or quantiles of the value.
+    """`features` by name (see `features`); `prediction` bins the answer: classes, or quantiles of the value.
 
     `rows` and `prediction_rows`: how many rows the fractions come from (training part, validation part).
     `calibration`: temperature and expected calibration error on validation. `metrics`: by part, then by name.
@@ -82,12 +84,12 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
 def load(path: Path, schema: Schema) -> Reference:
     """Read `reference.json`; raises BundleError that says where it is wrong or does not go with the schema."""
     reference = documents.read(path, Reference, BundleError)
-    kinds = {field.name: field.kind for field in schema.inputs}
-    faults = [f"features: {name}: no such input" for name in reference.features if name not in kinds]
+    known = feature_names(schema)
+    faults = [f"features: {name}: no such input" for name in reference.features if name not in known]
     faults += [
         f"features: {name}: {fault}"
         for name, bins in reference.features.items()
-        if name in kinds and (fault := _fault(bins, 3 if kinds[name] == "categorical" else None))
+        if name in known and (fault := _fault(bins, 3 if known[name] else None))
     ]
     fault = _fault(reference.prediction, int(bool(reference.prediction.others)) if schema.outputs.classes else None)
     if fault:
@@ -146,27 +148,14 @@ def category_bins(values: npt.NDArray[np.object_], known: tuple[str, ...]) -> Bi
     return msgspec.structs.replace(bins, fractions=smoothed(counts))
 
 
-def feature_bins(groups: Groups, schema: Schema) -> dict[str, Bins]:
-    """Bins of every monitored input (the first 200 columns), in column order, from training rows."""
+def feature_bins(features: Sequence[Feature]) -> dict[str, Bins]:
+    """Bins of what is watched (the first 200 features), by name, from training rows."""
     return {
-        field.name: category_bins(values, field.categories or ())
-        if field.kind == "categorical"
-        else number_bins(values)
-        for field, values in columns(groups, schema)[:MONITORED_FEATURES]
+        feature.name: category_bins(feature.values, feature.field.categories or ())
+        if feature.is_category
+        else number_bins(feature.values)
+        for feature in features[:MONITORED_FEATURES]
     }
-
-
-def columns(groups: Groups, schema: Schema) -> list[tuple[Field, npt.NDArray[Any]]]:
-    """Each field in column order with its values (N,); missing date-times as NaN."""
-    by_name: dict[str, npt.NDArray[Any]] = {}
-    for index, field in enumerate(schema.numeric):
-        by_name[field.name] = groups.numeric[:, index]
-    for index, field in enumerate(schema.categorical):
-        by_name[field.name] = groups.categorical[:, index]
-    for index, field in enumerate(schema.datetime):
-        stamps = groups.datetime[:, index]
-        by_name[field.name] = np.where(stamps == MISSING_TIME, np.nan, stamps.astype(np.float64))
-    return [(field, by_name[field.name]) for field in schema.inputs]
 
 
 def smoothed(counts: Counts) -> tuple[float, ...]:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
-from dle_bundle import decode
+from dle_bundle import decode, images, series
 from dle_bundle.errors import Fault, RowFaults, nearest
-from dle_bundle.schema import Field, Schema
+from dle_bundle.schema import Field, ImageShape, Schema, SequenceShape
 
 MOST_FAULTS = 10_000
 """So many are told of one body: a hostile one can hold millions, and the report of them would be larger still."""
@@ -24,6 +24,9 @@ _EXPECTED = {
     "boolean": "true or false",
     "datetime": "an ISO 8601 date-time string",
     "categorical": "a string",
+    "text": "a string",
+    "image": "an image as a base64 string",
+    "sequence": "a list of steps",
 }
 _MISSING = "missing", "a value is required"
 
@@ -73,10 +76,16 @@ class FaultFinder:
             )
         if field.kind == "boolean":
             return None if isinstance(value, bool) else wrong
+        if field.sequence is not None:
+            return _series_fault(value, field.sequence) if isinstance(value, list) else wrong
         if not isinstance(value, str):
             if field.json_type != "integer" or not isinstance(value, int) or isinstance(value, bool):
                 return wrong
             value = str(value)
+        if field.image is not None:
+            if not value.strip():
+                return _MISSING if field.required else None
+            return _image_fault(value, field.image)
         if value.strip() in self._schema.na_values:
             return _MISSING if field.required else None
         if field.kind == "datetime":
@@ -94,6 +103,22 @@ class FaultFinder:
         if not finite:
             return "non_finite", "expected a finite number"
         return _MISSING if field.required and value in self._sentinels else None
+
+
+def _image_fault(text: str, shape: ImageShape) -> tuple[str, str] | None:
+    try:
+        images.decode(decode.content(text), shape)
+    except ValueError as error:  # BadImage is one
+        return "image", shown(str(error))
+    return None
+
+
+def _series_fault(value: list[Any], shape: SequenceShape) -> tuple[str, str] | None:
+    try:
+        series.parse(value, shape)
+    except ValueError as error:
+        return "sequence", str(error)
+    return None
 
 
 def _expected(field: Field) -> str:

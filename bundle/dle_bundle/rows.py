@@ -6,23 +6,25 @@ fails, or a required value turns out to be missing, is the body read again by th
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Any, Literal, NotRequired, Protocol, TypedDict
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
-from dle_bundle import decode
-from dle_bundle.errors import InputError
+from dle_bundle import decode, images, series
+from dle_bundle.errors import Fault, InputError, RowFaults
 from dle_bundle.groups import MISSING_TIME, Groups
+from dle_bundle.images import BadImage
 from dle_bundle.row_faults import FaultFinder
 from dle_bundle.schema import Field, Schema
 
 _UNFIT = re.compile(r'["\\\x00-\x1f]')
 """What no name of a msgspec struct's field may hold."""
 
-_JSON_TYPES: dict[str, Any] = {"numeric": float, "boolean": bool, "datetime": str}
+_JSON_TYPES: dict[str, Any] = {"numeric": float, "boolean": bool, "datetime": str, "sequence": list[Any]}
 
 
 def _json_type(field: Field) -> Any:
@@ -36,11 +38,17 @@ class TooManyRows(InputError):
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Valid rows, a list a group: quick to gather from many requests before arrays are made of all at once."""
+    """Valid rows, a list a group: quick to gather from many requests before arrays are made of all at once.
+
+    Images are arrays (channels, H, W) and series arrays (T, channels); None where one is missing.
+    """
 
     numeric: list[Sequence[float | None]]
-    categorical: list[list[str]]
-    datetime: list[list[int]]
+    categorical: list[list[str]] = field(default_factory=list)
+    datetime: list[list[int]] = field(default_factory=list)
+    image: list[list[npt.NDArray[np.uint8] | None]] = field(default_factory=list)
+    sequence: list[list[npt.NDArray[np.float32] | None]] = field(default_factory=list)
+    text: list[list[str]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.numeric)
@@ -64,6 +72,10 @@ class RowDecoder:
         self._numeric = self._reader.getter(schema.numeric)
         self._categorical = self._reader.getter(schema.categorical)
         self._datetime = self._reader.getter(schema.datetime)
+        self._texts = [_Categories(field, frozenset(schema.na_values)) for field in schema.text]
+        self._text = self._reader.getter(schema.text)
+        self._image = self._reader.getter(schema.image)
+        self._sequence = self._reader.getter(schema.sequence)
         self._sentinels = frozenset(decode.missing_numbers(schema.na_values))
 
     def decode(self, body: bytes) -> Groups:
@@ -79,6 +91,15 @@ class RowDecoder:
         except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
             raise self._finder.find(body, str(error)) from None
 
+    def image_row(self, content: bytes) -> Rows:
+        """One row of a schema whose only input is an image, from the content of a file; raises RowFaults."""
+        (field,) = self._schema.inputs
+        assert field.image is not None
+        try:
+            return Rows([()], image=[[images.decode(content, field.image)]])
+        except BadImage as error:
+            raise RowFaults([Fault(0, field.name, "image", str(error))]) from None
+
     def groups(self, parts: Sequence[Rows]) -> Groups:
         """Groups of all rows of all parts, in order."""
         rows = parts[0] if len(parts) == 1 else _joined(parts)
@@ -86,7 +107,30 @@ class RowDecoder:
         numbers = np.array(rows.numeric, dtype=np.float64).reshape(count, len(schema.numeric))
         categorical = np.array(rows.categorical, dtype=object).reshape(count, len(schema.categorical))
         datetime = np.array(rows.datetime, dtype=np.int64).reshape(count, len(schema.datetime))
-        return Groups(decode.float32(numbers), categorical, datetime)
+        sequence, lengths = self._series(rows)
+        text = np.array(rows.text, dtype=object).reshape(count, len(schema.text)) if schema.text else None
+        return Groups(decode.float32(numbers), categorical, datetime, self._images(rows), sequence, lengths, text)
+
+    def _images(self, rows: Rows) -> Any:
+        fields = self._schema.image
+        if not fields or (shape := fields[0].image) is None:
+            return None
+        whole = np.zeros((len(rows), len(fields), shape.channels, shape.height, shape.width), dtype=np.uint8)
+        for row, found in enumerate(rows.image):
+            for column, pixels in enumerate(found):
+                if pixels is not None:
+                    whole[row, column] = pixels
+        return whole.reshape(len(rows), -1, shape.height, shape.width)
+
+    def _series(self, rows: Rows) -> tuple[Any, Any]:
+        fields = self._schema.sequence
+        shapes = [field.sequence for field in fields]
+        stacked = [
+            series.stack([found[column] for found in rows.sequence], shape)
+            for column, shape in enumerate(shapes)
+            if shape is not None
+        ]
+        return series.join(stacked) if stacked else (None, None)
 
     def _checked(self, rows: list[Any]) -> Rows:
         """Values as the groups take them; ValueError when one is not fit, which one is for the slow walk to say."""
@@ -94,7 +138,7 @@ class RowDecoder:
         numeric = [self._numeric(row) for row in rows]
         if self._sentinels:
             numeric = [self._without_sentinels(values) for values in numeric]
-        categories, fields = self._categories, self._schema.datetime
+        categories, fields, schema = self._categories, self._schema.datetime, self._schema
         return Rows(
             numeric,
             [[column[value] for column, value in zip(categories, self._categorical(row), strict=True)] for row in rows]
@@ -105,6 +149,11 @@ class RowDecoder:
                 for row in rows
             ]
             if fields
+            else [],
+            [list(map(_pixels, self._image(row), schema.image)) for row in rows] if schema.image else [],
+            [list(map(_steps, self._sequence(row), schema.sequence)) for row in rows] if schema.sequence else [],
+            [[column[value] for column, value in zip(self._texts, self._text(row), strict=True)] for row in rows]
+            if schema.text
             else [],
         )
 
@@ -154,12 +203,28 @@ class _Categories(dict[str | int | None, str]):
         return text
 
 
+def _pixels(text: str | None, field: Field) -> npt.NDArray[np.uint8] | None:
+    """The image of one row; ValueError when it is none, or missing but required."""
+    if text is None or not text.strip():
+        if field.required:
+            raise ValueError("missing")
+        return None
+    assert field.image is not None
+    return images.decode(decode.content(text), field.image)
+
+
+def _steps(value: list[Any] | None, field: Field) -> npt.NDArray[np.float32] | None:
+    """The series of one row; ValueError when it is none, or missing but required."""
+    if value is None:
+        if field.required:
+            raise ValueError("missing")
+        return None
+    assert field.sequence is not None
+    return series.parse(value, field.sequence)
+
+
 def _joined(parts: Sequence[Rows]) -> Rows:
-    return Rows(
-        [row for part in parts for row in part.numeric],
-        [row for part in parts for row in part.categorical],
-        [row for part in parts for row in part.datetime],
-    )
+    return Rows(*([row for part in parts for row in getattr(part, each.name)] for each in fields(Rows)))
 
 
 class _Reader(Protocol):

@@ -6,7 +6,7 @@ by it. Ranges and categories are what was *observed* in training, never limits: 
 
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -28,10 +28,23 @@ class ImageShape(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SequenceShape(msgspec.Struct, frozen=True, kw_only=True):
-    """A series: the names of its channels, and the most steps that one may have."""
+    """A series: the names of its channels, the most steps that one may have, and the fewest and most that training saw."""
 
     channels: tuple[str, ...]
     max_steps: int
+    observed_steps: tuple[int, int] | None = None
+
+
+class Layout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the rows of a long table become series: one of each `sequence_id`, in the order of `time`, of these columns.
+
+    `window`: the last so many steps of each are what a forecast sees.
+    """
+
+    channels: tuple[str, ...]
+    sequence_id: str | None = None
+    time: str | None = None
+    window: int | None = None
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -54,13 +67,28 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     categories: tuple[str, ...] | None = None
     json_type: Literal["string", "integer"] = "string"
     date_format: str | None = None
-    example: bool | int | float | str | None = None
+    example: bool | int | float | str | list[Any] | None = None
     image: ImageShape | None = None
     sequence: SequenceShape | None = None
 
+    @property
+    def form(self) -> str:
+        """The form of an image or a series in words; nothing for other kinds."""
+        if self.image is not None:
+            colour = "grey" if self.image.channels == 1 else "RGB"
+            return f"{colour}, {self.image.width} × {self.image.height} pixels"
+        if self.sequence is not None:
+            names, seen = self.sequence.channels, dict.fromkeys(self.sequence.observed_steps or ())
+            steps = f"{' to '.join(map(str, seen))} steps of " if seen else ""
+            return f"{steps}{', '.join(names[:4])}{', …' if len(names) > 4 else ''}"
+        return ""
+
 
 class Outputs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The answer: `classes` in the order of the graph's probabilities, or a value when there are none."""
+    """The answer: `classes` in the order of the graph's probabilities, or a value when there are none.
+
+    `horizon`: how many steps ahead a forecast answers; its answer is so many values.
+    """
 
     target: str
     task: Task
@@ -68,6 +96,7 @@ class Outputs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     positive_class: Label | None = None
     threshold: float | None = None
     unit: str | None = None
+    horizon: int = 1
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -78,13 +107,14 @@ class Outputs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Schema(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """Inputs in column order, outputs, and how text files are read: spellings of a missing value, column separator.
 
-    `delimiter` None: the one that goes with a file's suffix.
+    `delimiter` None: the one that goes with a file's suffix. `layout`: of models that learnt from long tables.
     """
 
     inputs: tuple[Field, ...]
     outputs: Outputs
     na_values: tuple[str, ...] = NA_VALUES
     delimiter: str | None = None
+    layout: Layout | None = None
 
     @cached_property
     def numeric(self) -> tuple[Field, ...]:

@@ -1,7 +1,8 @@
 """Table files as Arrow tables, read the same way for training and for offline prediction.
 
 Delimited text keeps every value as the text that stands in the file; what it means is decided by the schema
-(`columns`), not by what one file happens to hold. Parquet keeps its types; arrays become columns x0, x1, ….
+(`columns`), not by what one file happens to hold. Parquet keeps its types; matrices become columns x0, x1, …, arrays of
+three and more dimensions one column, and a folder of image files is a table of their paths.
 """
 
 import csv
@@ -21,10 +22,13 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from dle_bundle import folders
 from dle_bundle.errors import InputError
 
 TEXT_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz")
 SUFFIXES = (*TEXT_SUFFIXES, ".parquet", ".npy", ".npz")
+SEQUENCE = "sequence"
+"""The column of series that a file gives no name of its own."""
 _BLOCK = 8 << 20
 # RuntimeError: a zip file that is encrypted or compressed in a way unknown here
 _DAMAGED = (
@@ -61,7 +65,7 @@ def read(path: Path, *, delimiter: str | None = None) -> pa.Table:
 
 def stream(path: Path, *, delimiter: str | None = None, rows: int = 65_536) -> Iterator[pa.Table]:
     """The table in parts of at most `rows` rows (at least one part), in order; raises as `read` does."""
-    kind = _kind_of_file(path)
+    kind = _kind_of_file(path) if not path.is_dir() else "folder"
     parts = _parts(path, kind, delimiter, rows)
     first = next(parts, None)
     if first is None or not len(first):
@@ -80,6 +84,9 @@ def _parts(path: Path, kind: str, delimiter: str | None, rows: int) -> Iterator[
     try:
         if kind == ".parquet":
             yield from _parquet(path, rows)
+        elif kind == "folder":
+            table = folders.read(path)
+            yield from (table.slice(start, rows) for start in range(0, len(table), rows))
         elif kind in (".npy", ".npz"):
             table = from_arrays(path, load_arrays(path))
             yield from (table.slice(start, rows) for start in range(0, len(table), rows))
@@ -114,16 +121,25 @@ def load_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def from_arrays(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> pa.Table:
-    """Columns of arrays: matrices give NAME0, NAME1, … (`X`: x0, x1, …), vectors their name. Errors name `path`."""
+    """Columns of arrays: matrices give NAME0, NAME1, … (`X`: x0, x1, …), others their name. Errors name `path`.
+
+    `X` of three and more dimensions is called `image` where it holds bytes, else `sequence`.
+    """
     lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
         raise InputError(f"{path}: expected arrays of one length, found {lengths}")
     columns: list[tuple[str, pa.Array]] = []
     for name, array in arrays.items():
-        if array.ndim not in (1, 2):
-            raise InputError(f"{path}: {name}: expected one or two dimensions, found shape {array.shape}")
+        if not 1 <= array.ndim <= 4 or (array.ndim == 4 and array.dtype != np.uint8):
+            raise InputError(
+                f"{path}: {name}: expected one or two dimensions, three for series, or three or four of uint8 for "
+                f"images, found {array.dtype} of shape {array.shape}"
+            )
         if array.ndim == 1:
             columns.append((name, _column(path, name, array)))
+        elif array.ndim > 2:
+            own = name if name != "X" else folders.IMAGE if array.dtype == np.uint8 else SEQUENCE
+            columns.append((own, _tensors(path, name, array)))
         else:
             stem = "x" if name == "X" else name
             columns += ((f"{stem}{index}", _column(path, name, array[:, index])) for index in range(array.shape[1]))
@@ -140,6 +156,13 @@ def _column(path: Path, name: str, array: npt.NDArray[Any]) -> pa.Array:
         raise InputError(
             f"{path}: {name}: expected numbers, truth values, dates or text, found {array.dtype} values: {error}"
         ) from error
+
+
+def _tensors(path: Path, name: str, array: npt.NDArray[Any]) -> pa.Array:
+    if array.dtype.kind not in "iufb" or 0 in array.shape[1:]:
+        raise InputError(f"{path}: {name}: expected numbers, found {array.dtype} of shape {array.shape}")
+    plain = array if array.dtype == np.uint8 else array.astype(np.float32)
+    return pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(plain))
 
 
 def _text(path: Path, kind: str, delimiter: str | None, rows: int) -> Iterator[pa.Table]:

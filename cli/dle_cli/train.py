@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dle_bundle.errors import DleError, InputError, Interrupted
+from dle_bundle.errors import DleError, InputError, Interrupted, nearest
 from dle_cli import console
 from dle_cli.console import Console
 
@@ -20,7 +20,10 @@ app = console.application("Train a model.")
 def train(
     source: Annotated[
         str | None,
-        typer.Argument(metavar="SOURCE", help="A table (.csv[.gz], .tsv, .txt, .parquet, .npy, .npz) or sklearn:NAME."),
+        typer.Argument(
+            metavar="SOURCE",
+            help="A table (.csv[.gz], .tsv, .txt, .parquet, .npy, .npz), a folder of images, or sklearn:NAME.",
+        ),
     ] = None,
     target: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column to predict.")] = None,
     split: Annotated[
@@ -40,14 +43,21 @@ def train(
     ] = None,
     device: Annotated[str | None, typer.Option(metavar="DEVICE", help="auto, cpu or cuda.  [default: auto]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run where it stopped.")] = False,
+    listed: Annotated[
+        str | None,
+        typer.Option("--list", metavar="KIND", help="Tell the models, optimizers, schedules or metrics that there are."),
+    ] = None,
     as_json: console.Json = False,
     quiet: console.Quiet = False,
 ) -> None:
-    """Train a model on a table, and keep the run in a folder.
+    """Train a model on a table, images, series or text, and keep the run in a folder.
 
     Kinds of columns, task and split are inferred and printed; options, --set and --config overrule them.
     """
     speaker = Console(as_json, quiet)
+    if listed is not None:
+        _list(speaker, listed)
+        return
     flags = {"data.target": target, "split.by": split, "seed": seed, "device": device}
     changed = [flag for flag in flags.values() if flag is not None]
     if resume and (changed or config or assignments):
@@ -66,9 +76,28 @@ def train(
     _show_result(speaker, run, prepared, _trained(speaker, run, prepared))
 
 
+def _list(speaker: Console, kind: str) -> None:
+    from dle_training import metrics, optimizers, schedules
+    from dle_training.models import registry
+
+    known: dict[str, list[tuple[str, ...]]] = {
+        "models": [(entry.name, ", ".join(entry.reads), entry.description) for entry in registry.MODELS.values()],
+        "optimizers": [(entry.name, entry.description) for entry in optimizers.OPTIMIZERS.values()],
+        "schedules": [(entry.name, entry.description) for entry in schedules.SCHEDULES.values()],
+        "metrics": [(entry.name, entry.description) for entry in metrics.METRICS.values()],
+    }
+    if kind not in known:
+        raise InputError(f"--list: expected one of {', '.join(known)}, found {kind!r}{nearest(kind, known)}")
+    headers = {"models": ("name", "reads", "description")}.get(kind, ("name", "description"))
+    speaker.table(kind.capitalize(), known[kind], headers)
+    speaker.document({kind: [dict(zip(headers, row, strict=True)) for row in known[kind]]})
+
+
 def _default_out(source: str | None) -> Path:
     if source is None:
-        raise InputError("no SOURCE: expected a table file or sklearn:NAME (with --resume: or --out RUN)")
+        raise InputError(
+            "no SOURCE: expected a table file, a folder of images or sklearn:NAME (with --resume: or --out RUN)"
+        )
     from dle_training.data.sources import default_name
 
     return Path("runs") / default_name(source)
@@ -113,7 +142,7 @@ def _show_data(speaker: Console, prepared: "Prepared") -> None:
     dataset = prepared.dataset
     rows: list[tuple[str, str, str, str]] = []
     for field in dataset.schema.inputs:
-        seen = ""
+        seen = field.form
         if field.observed_range:
             seen = " … ".join(f"{end:.7g}" if isinstance(end, float) else str(end) for end in field.observed_range)
         elif field.categories:

@@ -1,30 +1,39 @@
-"""What a request may bring: a JSON body of bounded length, nothing else.
+"""What a request may bring: a JSON body of bounded length or, where one is read, an image file; nothing else.
 
 BentoML bounds no body and takes pickle where it is asked to; here neither exists.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from dle_serving.errors import BadRequest, TooLarge, UnsupportedMediaType
+
+
+_JSON = "application/json"
 
 
 class Disconnected(Exception):
     """The client left before its request was complete; there is nobody to answer."""
 
 
-def check_content(headers: Mapping[bytes, bytes]) -> None:
-    """Raise UnsupportedMediaType unless the body is plain JSON in UTF-8; a body without a type is taken for it."""
-    content_type = headers.get(b"content-type")
-    if content_type is not None and content_type != b"application/json":
-        media, _, parameters = content_type.decode("latin-1").lower().partition(";")
-        charset = parameters.strip().replace('"', "")
-        if media.strip() != "application/json" or charset not in ("", "charset=utf-8"):
-            shown = content_type.decode("latin-1")
-            raise UnsupportedMediaType(f"expected content-type application/json, got {shown[:100]!r}")
+def check_content(headers: Mapping[bytes, bytes], images: Collection[str] = ()) -> str:
+    """The media type of the body: `application/json`, for which a body without a type is taken, or one of `images`.
+
+    Raises UnsupportedMediaType for others, JSON in another encoding than UTF-8, and compressed bodies.
+    """
     encoding = headers.get(b"content-encoding", b"identity")
     if encoding.lower() != b"identity":
         raise UnsupportedMediaType(f"expected no content-encoding, got {encoding[:100].decode('latin-1')!r}")
+    content_type = headers.get(b"content-type")
+    if content_type is None or content_type == _JSON.encode():
+        return _JSON
+    media, _, parameters = content_type.decode("latin-1").lower().partition(";")
+    media, charset = media.strip(), parameters.strip().replace('"', "")
+    if media in images or (media == _JSON and charset in ("", "charset=utf-8")):
+        return media
+    shown = content_type.decode("latin-1")[:100]
+    expected = ", ".join((_JSON, *images))
+    raise UnsupportedMediaType(f"expected content-type {expected}, got {shown!r}")
 
 
 async def read_body(headers: Mapping[bytes, bytes], receive: Any, most: int) -> bytes:

@@ -139,7 +139,8 @@ def _check_paths(source: Path, out: Path, errors: Path | None) -> str:
 
 def _names(schema: Schema) -> list[str]:
     if schema.outputs.classes is None:
-        return ["value"]
+        horizon = schema.outputs.horizon
+        return ["value"] if horizon == 1 else [f"value_{step}" for step in range(1, horizon + 1)]
     return ["label", "probability", *(f"probability_{name}" for name in schema.outputs.class_names)]
 
 
@@ -160,13 +161,15 @@ def _ignored(table: pa.Table, keep: Sequence[str], schema: Schema) -> tuple[str,
 
 def _run(model: Model, groups: Groups) -> Answers:
     starts = range(0, max(len(groups), 1), _RUN_ROWS)
-    return concatenate([model.run(groups.take(slice(start, start + _RUN_ROWS))) for start in starts])
+    return concatenate([model.run(model.tokenise(groups.take(slice(start, start + _RUN_ROWS)))) for start in starts])
 
 
 def _result(part: pa.Table, answers: Answers, keep: Sequence[str], schema: Schema) -> pa.Table:
     columns = {name: part.column(name) for name in keep}
     if schema.outputs.classes is None:
-        columns["value"] = pa.array(answers.values)
+        assert answers.values is not None
+        values = answers.values.reshape(len(part), schema.outputs.horizon)
+        columns |= {name: pa.array(values[:, step]) for step, name in enumerate(_names(schema))}
         return pa.table(columns)
     assert answers.probabilities is not None
     columns["label"] = pa.array(list(schema.outputs.classes)).take(pa.array(answers.classes))

@@ -11,6 +11,7 @@ from enum import Enum
 
 from dle_bundle.bundle import Bundle
 from dle_bundle.errors import DleError, Fault
+from dle_bundle.images import MEDIA_TYPES
 from dle_bundle.rows import RowDecoder, Rows
 from dle_serving.batching import Batcher
 from dle_serving.discovery import load_bundles
@@ -44,6 +45,8 @@ class Served:
         self.labels = bundle.schema.outputs.classes or ()
         self.class_names = bundle.schema.outputs.class_names
         self.provider = model.provider
+        self.media_types = tuple(MEDIA_TYPES) if [field.kind for field in self.schema.inputs] == ["image"] else ()
+        self.slow_to_decode = bool(self.schema.image)
         self.keys = keys
         self.fingerprint = fingerprint(bundle.manifest)
         folder = settings.home / "counts" / self.fingerprint.hex()
@@ -58,7 +61,7 @@ class Served:
     def run(self, parts: Sequence[Rows]) -> Answers:
         """Answers to the rows of all parts, in order. Safe in any thread."""
         started = time.perf_counter()
-        groups = self.decoder.groups(parts)
+        groups = self._model.tokenise(self.decoder.groups(parts))
         answers = self._model.run(groups)
         self._metrics.predict.observe(time.perf_counter() - started)
         self._metrics.batch_rows.observe(len(groups))

@@ -15,6 +15,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before its import: it wou
 
 import onnxruntime
 
+from dle_bundle import series
 from dle_bundle.bundle import Bundle
 from dle_bundle.errors import BundleError, InputError, WorkError
 from dle_bundle.groups import MISSING_TIME, Groups
@@ -22,14 +23,24 @@ from dle_bundle.schema import Label, Schema
 from dle_serving.settings import Device
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-_GROUP_TYPES = {"numeric": "tensor(float)", "categorical": "tensor(string)", "datetime": "tensor(int64)"}
+_GROUP_TYPES = {
+    "numeric": "tensor(float)",
+    "categorical": "tensor(string)",
+    "datetime": "tensor(int64)",
+    "image": "tensor(uint8)",
+    "sequence": "tensor(float)",
+    "lengths": "tensor(int64)",
+    "tokens": "tensor(int64)",
+}
+_FREE_DIMENSIONS = {"sequence": 2, "tokens": 2}
+"""Beside the rows, the steps or tokens of a batch are free."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """The answers to N rows: `classes` (N,) int64 and `probabilities` (N, K) float32, or `values` (N,) float32.
+    """The answers to N rows: `classes` (N,) int64 and `probabilities` (N, K) float32, or `values` float32.
 
-    `classes` are positions in the schema's classes.
+    `classes` are positions in the schema's classes. `values` are (N,), of a forecast over several steps (N, horizon).
     """
 
     classes: npt.NDArray[np.int64] | None = None
@@ -50,6 +61,13 @@ class Answers:
         assert self.classes is not None
         assert self.probabilities is not None
         return np.take_along_axis(self.probabilities, self.classes[:, None], axis=1)[:, 0]
+
+
+    @property
+    def summary(self) -> npt.NDArray[np.float32]:
+        """One value (N,) for each answer of a regression: of a horizon the mean, by which it is watched."""
+        assert self.values is not None
+        return self.values if self.values.ndim == 1 else self.values.mean(axis=1)
 
 
 def concatenate(parts: Sequence[Answers]) -> Answers:
@@ -74,6 +92,7 @@ class Model:
         Raises InputError when `device` is not available, BundleError when the graph does not go with the schema.
         """
         self.schema = bundle.schema
+        self._tokenizer = bundle.tokenizer
         self._session, self.provider = _open(bundle, device, threads)
         classes = self.schema.outputs.classes
         roles = ("value",) if classes is None else ("label", "probabilities")
@@ -81,15 +100,28 @@ class Model:
         self._outputs = [bundle.manifest.outputs[role] for role in roles]
         self._place: dict[Label, int] = {label: index for index, label in enumerate(classes or ())}
 
+    def tokenise(self, groups: Groups) -> Groups:
+        """The same rows with their text as tokens."""
+        if self._tokenizer is None or groups.text is None:
+            return groups
+        return groups.with_tokens(self._tokenizer.tokens(groups.text))
+
     def run(self, groups: Groups) -> Answers:
-        """Answers to all rows, in order; raises WorkError when one is not a finite number."""
+        """Answers to all rows, in order, whose text is tokens; raises WorkError when one is not a finite number."""
         if not len(groups):
             return self._nothing()
+        step = groups.rows_at_once()
+        if len(groups) > step:
+            parts = (groups.take(slice(start, start + step)) for start in range(0, len(groups), step))
+            return concatenate([self._run(part.trimmed()) for part in parts])
+        return self._run(groups)
+
+    def _run(self, groups: Groups) -> Answers:
         found = self._session.run(self._outputs, groups.feeds())
         if not np.isfinite(found[-1]).all():
             raise WorkError("the model's answer is not a finite number")
         if len(self._outputs) == 1:
-            return Answers(values=found[0].reshape(-1))
+            return Answers(values=found[0])
         labels, probabilities = found
         classes = np.array([self._place[label] for label in labels.tolist()], dtype=np.int64)
         return Answers(classes, probabilities)
@@ -97,21 +129,35 @@ class Model:
     def warm_up(self, sizes: Sequence[int]) -> None:
         """Run batches of these sizes, so that no request waits for the runtime to prepare itself."""
         for rows in sizes:
-            self.run(example_groups(self.schema, rows))
+            self.run(self.tokenise(example_groups(self.schema, rows)))
 
     def _nothing(self) -> Answers:
+        horizon = self.schema.outputs.horizon
         if self.schema.outputs.classes is None:
-            return Answers(values=np.empty(0, dtype=np.float32))
+            return Answers(values=np.empty((0, horizon) if horizon > 1 else 0, dtype=np.float32))
         width = len(self.schema.outputs.classes)
         return Answers(np.empty(0, dtype=np.int64), np.empty((0, width), dtype=np.float32))
 
 
 def example_groups(schema: Schema, rows: int) -> Groups:
     """`rows` rows in which everything is missing: any schema has them."""
+    image = sequence = lengths = text = None
+    if schema.image and (shape := schema.image[0].image) is not None:
+        image = np.zeros((rows, len(schema.image) * shape.channels, shape.height, shape.width), dtype=np.uint8)
+    if schema.sequence:
+        sequence, lengths = series.join(
+            [series.missing(rows, field.sequence) for field in schema.sequence if field.sequence is not None]
+        )
+    if schema.text:
+        text = np.full((rows, len(schema.text)), "", dtype=object)
     return Groups(
         np.full((rows, len(schema.numeric)), np.nan, dtype=np.float32),
         np.full((rows, len(schema.categorical)), "", dtype=object),
         np.full((rows, len(schema.datetime)), MISSING_TIME, dtype=np.int64),
+        image,
+        sequence,
+        lengths,
+        text,
     )
 
 
@@ -149,9 +195,12 @@ def _open(bundle: Bundle, device: Device, threads: int) -> tuple[Any, str]:
 
 def _check(bundle: Bundle, session: Any, roles: tuple[str, ...]) -> None:
     """Raise BundleError unless the graph takes what the schema says and gives what the manifest says."""
-    groups = example_groups(bundle.schema, 0).feeds()
-    expected = {name: (_GROUP_TYPES[name], array.shape[1]) for name, array in groups.items()}
-    found = {value.name: (value.type, value.shape[-1]) for value in session.get_inputs()}
+    groups = example_groups(bundle.schema, 0)
+    feeds = groups.feeds()
+    if groups.text is not None:
+        feeds["tokens"] = np.empty((0, 1), dtype=np.int64)
+    expected = {name: (_GROUP_TYPES[name], _fixed(name, array.shape)) for name, array in feeds.items()}
+    found = {value.name: (value.type, _fixed(value.name, value.shape)) for value in session.get_inputs()}
     faults = [
         f"input {name}: expected {expected.get(name, 'nothing')}, found {found.get(name, 'nothing')}"
         for name in sorted({*expected, *found})
@@ -165,3 +214,7 @@ def _check(bundle: Bundle, session: Any, roles: tuple[str, ...]) -> None:
     ]
     if faults:
         raise BundleError(f"{bundle.model} does not go with its schema and manifest", faults)
+
+
+def _fixed(name: str, shape: Sequence[Any]) -> tuple[Any, ...]:
+    return tuple(shape[_FREE_DIMENSIONS.get(name, 1) :])

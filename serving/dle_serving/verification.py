@@ -17,7 +17,8 @@ from dle_serving.monitoring.tokens import Token, TokenError
 from dle_serving.monitoring.watched import Watched
 from dle_serving.repository import Repository, Served
 
-Actual = str | bool | int | float
+Actual = str | bool | int | float | list[float]
+"""A class, a value, or the values of a horizon."""
 Code = Literal["signature", "expired", "label", "conflict"]
 _MOST_NAMED = 20
 _SUGGESTIONS = 3
@@ -104,10 +105,11 @@ class Target:
         self._model, self._version = served.name, served.version
         self._fingerprint = served.fingerprint.hex()
         self._classes = served.class_names
+        self._horizon = served.schema.outputs.horizon
         self._texts = all(isinstance(label, str) for label in served.labels)
         self._most_error = _MOST_ERROR * _scale(served.watched)
         # by type as well, for in Python true is 1
-        self._names: dict[tuple[type, Actual], str] = {
+        self._names: dict[tuple[type, str | bool | int | float], str] = {
             (type(label), label): name for label, name in zip(served.labels, self._classes, strict=True)
         }
         more = f" and {len(self._names) - _MOST_NAMED} more" if len(self._names) > _MOST_NAMED else ""
@@ -117,14 +119,14 @@ class Target:
         """The item as it is kept; raises Rejected when `actual` is nothing that the target can be."""
         described = (item.id, self._model, self._version, self._fingerprint)
         if token.class_index is None:
-            value = _number(item.actual)
+            value = _number(item.actual, self._horizon)
             error = value - token.answer
             counted_error = max(-self._most_error, min(error, self._most_error))
             return Feedback(*described, "", repr(value), token.answer, error, token.time, "", counted_error)
         actual = item.actual
         if isinstance(actual, float) and actual.is_integer():  # JSON has one kind of number, and some write 3 as 3.0
             actual = int(actual)
-        name = self._names.get((type(actual), actual))
+        name = None if isinstance(actual, list) else self._names.get((type(actual), actual))
         if name is None:
             raise Rejected("label", self._expected(item.actual, suggest))
         predicted = self._classes[token.class_index]
@@ -143,8 +145,13 @@ def _scale(watched: Watched) -> float:
     return max(edges[-1] - edges[0], watched.tested.get("mae", 0.0))
 
 
-def _number(actual: Actual) -> float:
-    if isinstance(actual, str | bool):
+def _number(actual: Actual, horizon: int) -> float:
+    """The value that is compared with the prediction's; of a horizon, the mean of its values."""
+    if horizon > 1:
+        if not isinstance(actual, list) or len(actual) != horizon:
+            raise Rejected("label", f"expected a list of {horizon} numbers, got {shown(_json(actual))}")
+        return sum(_number(value, 1) for value in actual) / horizon
+    if isinstance(actual, str | bool | list):
         raise Rejected("label", f"expected a number, got {shown(_json(actual))}")
     if not abs(actual) <= _HIGHEST:  # whole numbers have no bound
         raise Rejected("label", f"expected a finite number between ±{_HIGHEST:.2g}")

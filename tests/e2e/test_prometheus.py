@@ -26,6 +26,7 @@ from tests.e2e.servers import DEADLINE, Server, eventually, serving
 from tests.unit.k8s import promtool
 
 from dle_bundle import bundle, documents, integrity, manifest, reference
+from dle_bundle.features import measured
 from dle_bundle.groups import Groups, concatenate
 from dle_bundle.reference import Bins, Reference
 from dle_bundle.schema import Schema
@@ -120,10 +121,10 @@ def psi(counts: npt.NDArray[Any], bins: Bins) -> float:
 def feature_psi(sent: list[Groups], schema: Schema, known: Reference) -> dict[str, float]:
     """That of every input, over all rows that were sent."""
     found = {}
-    for input_, values in reference.columns(concatenate(sent), schema):
-        bins = known.features[input_.name]
-        places = bins.place_categories(values) if input_.kind == "categorical" else bins.place_numbers(values)
-        found[input_.name] = psi(np.bincount(places, minlength=len(bins.names)), bins)
+    for feature in measured(concatenate(sent), schema):
+        bins, values = known.features[feature.name], feature.values
+        places = bins.place_categories(values) if feature.is_category else bins.place_numbers(values)
+        found[feature.name] = psi(np.bincount(places, minlength=len(bins.names)), bins)
     return found
 
 

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from dle_bundle.groups import MISSING_TIME, Groups
+from dle_bundle.groups import MISSING_TIME, Groups, empty
 from dle_bundle.schema import Field, Outputs, Schema
 from dle_training.config import PreprocessingConfig
 from dle_training.preprocessing import pipeline
@@ -49,6 +50,11 @@ def training() -> Groups:
     return Groups(numeric, categorical, datetime)
 
 
+def encoded(preprocessing: Preprocessing, categorical: npt.NDArray[np.object_]) -> npt.NDArray[np.int64]:
+    rows = replace(empty(len(categorical)), categorical=categorical)
+    return preprocessing.tensors(rows)["codes"].numpy()
+
+
 class Tuple(nn.Module):
     """The preprocessing with a tuple of outputs, as the exporter wants them."""
 
@@ -57,7 +63,7 @@ class Tuple(nn.Module):
         self.preprocessing = preprocessing
 
     def forward(self, numeric: Tensor, codes: Tensor, datetime: Tensor) -> tuple[Tensor, Tensor]:
-        outputs = self.preprocessing(numeric, codes, datetime)
+        outputs = self.preprocessing({"numeric": numeric, "codes": codes, "datetime": datetime})
         return outputs["dense"], outputs["codes"]
 
 
@@ -67,7 +73,7 @@ def exported(scaling: str) -> tuple[Preprocessing, Callable[..., list[npt.NDArra
     data = training()
     preprocessing = pipeline.fit(SCHEMA, data, PreprocessingConfig(numeric=scaling))  # type: ignore[arg-type]
     rows = torch.export.Dim("rows", min=1, max=1 << 30)
-    example = (data.numeric[:3], preprocessing.encode(data.categorical[:3]), data.datetime[:3])
+    example = (data.numeric[:3], encoded(preprocessing, data.categorical[:3]), data.datetime[:3])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own
         program = torch.onnx.export(
@@ -104,10 +110,11 @@ def test_finite_and_the_same_in_onnx(
 ) -> None:
     preprocessing, run = exported(scaling)
     numeric = np.array([row[0] for row in rows], dtype=np.float32)
-    codes = preprocessing.encode(np.array([row[1] for row in rows], dtype=object))
+    codes = encoded(preprocessing, np.array([row[1] for row in rows], dtype=object))
     datetime = np.array([row[2] for row in rows], dtype=np.int64)
     with torch.inference_mode():
-        expected = preprocessing(*map(torch.from_numpy, (numeric, codes, datetime)))
+        given = {"numeric": numeric, "codes": codes, "datetime": datetime}
+        expected = preprocessing({name: torch.from_numpy(array) for name, array in given.items()})
     dense, embedded = run(numeric, codes, datetime)
     assert np.isfinite(dense).all()
     assert abs(dense).max() <= 15

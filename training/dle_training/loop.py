@@ -1,13 +1,12 @@
-"""The training loop: one function, in reading order, over index batches of tensors that stay in memory.
+"""The training loop: one function, in reading order, over batches of tensors that stay in memory (see `parts`).
 
-There is no data loader: the rows are shuffled once an epoch and sliced, which a CPU does several times faster than
-worker processes hand batches over. Nothing waits for the device within an epoch: losses are summed where they are and
-read once at its end.
+There is no data loader for what fits: worker processes hand batches over several times slower than a CPU slices them.
+Nothing waits for the device within an epoch: losses are summed where they are and read once at its end.
 """
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,36 +22,14 @@ from dle_training.interruption import Interruption
 from dle_training.listeners import EpochRecord, Listener, Plan
 from dle_training.models._base import Inputs, Network
 from dle_training.objectives import Objective
+from dle_training.parts import Part
 from dle_training.state import TrainingState, digest
 
-EVALUATION_ROWS = 8192
+TABLE_EPOCHS = 30
 _BATCH_SIZES = ((2_800, 32), (4_500, 64), (6_400, 128), (32_000, 256), (108_000, 512))
 _LARGEST_BATCH = 1024
+Augmentation = Callable[[Inputs], Inputs]
 LAST, BEST = "last.safetensors", "best.safetensors"
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Rows of the data, prepared: inputs {"dense": (N, P), "codes": (N, E)} and encoded targets (N,)."""
-
-    inputs: Inputs
-    targets: Tensor
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def to(self, device: torch.device) -> "Part":
-        """The same rows on `device`."""
-        return Part({name: tensor.to(device) for name, tensor in self.inputs.items()}, self.targets.to(device))
-
-    def take(self, order: Tensor) -> "Part":
-        """The rows at the indices `order` (M,), gathered."""
-        inputs = {name: tensor.index_select(0, order) for name, tensor in self.inputs.items()}
-        return Part(inputs, self.targets.index_select(0, order))
-
-    def slice(self, rows: slice) -> "Part":
-        """Consecutive rows, as views."""
-        return Part({name: tensor[rows] for name, tensor in self.inputs.items()}, self.targets[rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +52,14 @@ def fit(
     checkpoints: Path,
     resume: bool = False,
     listeners: Sequence[Listener] = (),
+    augment: Augmentation | None = None,
 ) -> Fit:
     """Train `network` in place until the epochs are over or `patience` is, and give it the best epoch's weights.
 
     `network` and `objective` move to the configured device. The state goes to `checkpoints`/last.safetensors every
     `checkpoint_seconds`, at the end, and on Ctrl-C or SIGTERM; with `resume` the loop starts from it and reaches, on
-    the same CPU with as many threads, the weights that it would have reached uninterrupted, bit for bit.
+    the same CPU with as many threads, the weights that it would have reached uninterrupted, bit for bit. `augment`
+    varies the inputs of training batches, on the device.
 
     Raises Interrupted after Ctrl-C or SIGTERM, WorkError when the loss is no longer finite, InputError for a metric
     that does not suit the task or the validation part, or a checkpoint of something else.
@@ -91,8 +70,9 @@ def fit(
     device = devices.choose(config.device)
     network, objective = network.to(device), objective.to(device)
     train, validation = train.to(device), validation.to(device)
-    batches = split_batches(len(train), batch_size(config, len(train)))
-    optimizer = optimizers.build(config.optimizer, network.parameters())
+    epochs, size = settings.epochs or TABLE_EPOCHS, batch_size(config, len(train))
+    batches = split_batches(len(train), size)
+    optimizer = optimizers.build(config.optimizer, [weight for weight in network.parameters() if weight.requires_grad])
     state = TrainingState(network, optimizer, config.seed, digest(train.targets, validation.targets))
     last = checkpoints / LAST
     if resume:
@@ -102,16 +82,16 @@ def fit(
     with Interruption() as interruption, ExitStack() as ending:
         for listener in listeners:
             ending.callback(listener.on_end)
-            listener.on_start(Plan(settings.epochs, len(batches), len(train), metric, progress.history))
+            listener.on_start(Plan(epochs, len(batches), len(train), metric, progress.history))
         while not progress.finished:
             begun = time.perf_counter() - progress.seconds
-            shuffled = train.take(state.draw_order(len(train)))
+            order = state.draw_order(lambda generator: train.draw_order(generator, size))
             network.train()
-            for rows in batches[progress.step :]:
+            for batch in train.batches(batches[progress.step :], order):
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(config, progress.epoch + progress.step / len(batches))
-                batch = shuffled.slice(rows)
-                loss = objective.loss(network(batch.inputs), batch.targets)
+                inputs = batch.inputs if augment is None else augment(batch.inputs)
+                loss = objective.loss(network(inputs), batch.targets)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
@@ -142,8 +122,8 @@ def fit(
                 rows_per_second=len(train) / trained,
             )
             state.next_epoch(record, progress.best_score is None or metric.better(score, progress.best_score))
-            patience_ends = progress.best_epoch + (settings.patience or settings.epochs)
-            progress.finished = progress.epoch >= min(settings.epochs, patience_ends)
+            patience_ends = progress.best_epoch + (settings.patience or epochs)
+            progress.finished = progress.epoch >= min(epochs, patience_ends)
             for listener in listeners:
                 listener.on_epoch(progress.history, progress.best_epoch)
 
@@ -169,7 +149,7 @@ def load_best(network: Network, checkpoints: Path) -> EpochRecord:
 def learning_rate(config: RunConfig, epoch: float) -> float:
     """The learning rate after `epoch` passes over the training part, with a fraction within a pass."""
     peak = optimizers.learning_rate(config.optimizer)
-    return peak * schedules.factor(config.schedule, epoch, config.training.epochs)
+    return peak * schedules.factor(config.schedule, epoch, config.training.epochs or TABLE_EPOCHS)
 
 
 def batch_size(config: RunConfig, rows: int) -> int:
@@ -194,19 +174,17 @@ def split_batches(rows: int, size: int) -> list[slice]:
 
 
 @torch.inference_mode()
-def predict(network: Network, inputs: Inputs) -> Tensor:
+def predict(network: Network, part: Part) -> Tensor:
     """The network's output (N, K) in evaluation mode for any number of rows, on the network's device."""
     network.eval()
     device = next(network.parameters()).device
-    rows = len(next(iter(inputs.values())))
-    chunks = (slice(start, start + EVALUATION_ROWS) for start in range(0, max(rows, 1), EVALUATION_ROWS))
-    return torch.cat([network({name: x[chunk].to(device) for name, x in inputs.items()}) for chunk in chunks])
+    return torch.cat([network(rows.to(device).inputs) for rows in part.in_turn()])
 
 
 def _validate(network: Network, objective: Objective, validation: Part, metric: metrics.Metric) -> tuple[float, float]:
     """The loss and the metric on the validation part."""
     network.before_evaluation()
-    logits = predict(network, validation.inputs)
+    logits = predict(network, validation)
     loss = objective.loss(logits, validation.targets).item()
     answers = objective.link(logits).cpu().numpy()
     score = metrics.score(metric.name, answers, objective.actual(validation.targets))
@@ -216,7 +194,7 @@ def _validate(network: Network, objective: Objective, validation: Part, metric: 
 
 def check_meaning(metric: str, actual: metrics.Actual, classes: int) -> None:
     """Raise InputError when `metric` says nothing on these validation targets, whatever is predicted."""
-    shape = (len(actual), classes) if classes else (len(actual),)
+    shape = (len(actual), classes) if classes else actual.shape
     if metrics.score(metric, np.full(shape, 1 / max(classes, 1)), actual) is None:
         raise InputError(
             f"training.metric: {metric} has no meaning on this validation part, whose targets are all alike; "

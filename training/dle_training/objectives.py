@@ -24,7 +24,8 @@ ClassWeights = Literal["balanced"] | dict[str, float] | None
 class ObjectiveState(msgspec.Struct, frozen=True, kw_only=True):
     """All that an objective is made of, for a JSON file: `restore` builds an equal one.
 
-    `class_weights` have mean 1 over the training part; `mean` and `sd` are the training targets'.
+    `class_weights` have mean 1 over the training part; `mean` and `sd` are the training targets'; `horizon` is how many
+    values a target has.
     """
 
     task: Task
@@ -33,6 +34,7 @@ class ObjectiveState(msgspec.Struct, frozen=True, kw_only=True):
     temperature: float = 1.0
     mean: float = 0.0
     sd: float = 1.0
+    horizon: int = 1
 
 
 class Objective(nn.Module):
@@ -43,7 +45,7 @@ class Objective(nn.Module):
     outputs: int
 
     def encode(self, target: npt.NDArray[np.generic]) -> Tensor:
-        """Target column (N,) as the loss wants it: class index int64 or standardised value float32, (N,)."""
+        """Target column (N,) as the loss wants it: class index int64 or standardised value float32, of its shape."""
         raise NotImplementedError
 
     def actual(self, targets: Tensor) -> npt.NDArray[np.generic]:
@@ -55,7 +57,10 @@ class Objective(nn.Module):
         raise NotImplementedError
 
     def link(self, logits: Tensor) -> Tensor:
-        """The answer for the network's output (N, K): probabilities (N, classes), or values (N,) in target units."""
+        """The answer for the network's output (N, K): probabilities (N, classes), or values in target units.
+
+        Values are (N,), with a horizon beyond one (N, horizon).
+        """
         raise NotImplementedError
 
     def state(self) -> ObjectiveState:
@@ -122,7 +127,10 @@ class Classification(Objective):
 
 
 class Regression(Objective):
-    """Mean squared error on the target standardised by the training part; `link` gives the target's own unit."""
+    """Mean squared error on the target standardised by the training part; `link` gives the target's own unit.
+
+    With a horizon beyond one the target is (N, horizon), and the error is the mean over rows and steps.
+    """
 
     mean: Tensor
     sd: Tensor
@@ -130,7 +138,7 @@ class Regression(Objective):
     def __init__(self, state: ObjectiveState) -> None:
         super().__init__()
         self.task = "regression"
-        self.outputs = 1
+        self.outputs = state.horizon
         self._state = state
         self.register_buffer("mean", torch.tensor(state.mean))
         self.register_buffer("sd", torch.tensor(state.sd))
@@ -144,10 +152,13 @@ class Regression(Objective):
         return values
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return F.mse_loss(logits[:, 0], targets)
+        return F.mse_loss(self._values(logits), targets)
 
     def link(self, logits: Tensor) -> Tensor:
-        return logits[:, 0] * self.sd + self.mean
+        return self._values(logits) * self.sd + self.mean
+
+    def _values(self, logits: Tensor) -> Tensor:
+        return logits[:, 0] if self.outputs == 1 else logits
 
     def state(self) -> ObjectiveState:
         return self._state
@@ -159,13 +170,15 @@ def fit(
     classes: Sequence[Label] | None = None,
     class_weights: ClassWeights = None,
 ) -> Objective:
-    """The objective for the training part's target column (N,); `classes` in the order of the probabilities.
+    """The objective for the training part's target column (N,) or (N, horizon); `classes` in the probabilities' order.
 
     Raises InputError where `class_weights` names labels that are not classes.
     """
     if task == "regression":
         values = target.astype(np.float64)
-        return restore(ObjectiveState(task=task, mean=float(values.mean()), sd=float(values.std()) or 1.0))
+        horizon = values.shape[1] if values.ndim == 2 else 1
+        mean, sd = float(values.mean()), float(values.std()) or 1.0
+        return restore(ObjectiveState(task=task, mean=mean, sd=sd, horizon=horizon))
     bare = Classification(ObjectiveState(task=task, classes=tuple(classes or ())))
     if class_weights is None:
         return bare

@@ -6,27 +6,30 @@ validation). Neither looks at the test part's targets, which only `evaluation` d
 
 import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 import torch
+from torch import Tensor
 
 from dle_bundle import documents
 from dle_bundle import schema as schemas
 from dle_bundle.errors import InputError
 from dle_bundle.files import atomic_folder, write_atomic
-from dle_training import calibration, devices, loop, metrics, objectives, optimizers, schedules
+from dle_bundle.images import ImageFiles
+from dle_training import augmentation, calibration, devices, loop, metrics, objectives, parts, recipes, schedules
 from dle_training import config as configuration
 from dle_training.config import RunConfig
 from dle_training.data import dataset as datasets
+from dle_training.data import image_files
 from dle_training.data import split as splits
-from dle_training.data.dataset import Dataset
+from dle_training.data.dataset import Dataset, Part
 from dle_training.evaluation import defined
 from dle_training.listeners import EpochRecord, HistoryFile, Listener
 from dle_training.models import registry
-from dle_training.models._base import Network
 from dle_training.objectives import Objective, ObjectiveState
 from dle_training.preprocessing import piecewise, pipeline
 from dle_training.tensorboard import TensorBoard
@@ -73,6 +76,10 @@ class RunFolder:
     @property
     def preprocessing(self) -> Path:
         return self.path / "preprocessing.json"
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.path / "tokenizer.json"
 
     @property
     def objective(self) -> Path:
@@ -131,15 +138,17 @@ def prepare(config: RunConfig) -> Prepared:
     devices.choose(config.device)
     metric = _metric(config, dataset)
     rows = len(dataset.split.train)
+    chosen = registry.choose(config.model.name, registry.inputs(dataset.schema))
+    suited = recipes.resolve(config, chosen, rows)
     resolved = change(
-        config,
+        suited,
         data=change(config.data, source=dataset.source, target=outputs.target),
         split=change(config.split, by=dataset.split_by),
         preprocessing=change(config.preprocessing, piecewise_bins=piecewise.bins(config.preprocessing, rows)),
+        model=change(config.model, name=registry.joined(chosen)),
         objective=change(config.objective, task=task),
-        optimizer=change(config.optimizer, lr=optimizers.learning_rate(config.optimizer)),
         schedule=schedules.resolve(config.schedule),
-        training=change(config.training, metric=metric, batch_size=loop.batch_size(config, rows)),
+        training=change(suited.training, metric=metric),
     )
     return Prepared(resolved, dataset)
 
@@ -201,42 +210,56 @@ def read_facts(run: RunFolder) -> DataFacts:
 
 def train(run: RunFolder, prepared: Prepared, listeners: Sequence[Listener] = ()) -> Finished:
     """Train, or continue where a checkpoint is; raises Interrupted after Ctrl-C with the state saved."""
-    config, schema = prepared.config, prepared.dataset.schema
-    training, training_target = prepared.dataset.part("train")
-    validation, validation_target = prepared.dataset.part("validation")
-    preprocessing = pipeline.fit(schema, training, config.preprocessing)
+    config, schema, dataset = prepared.config, prepared.dataset.schema, prepared.dataset
+    groups, training_target = dataset.part("train")
+    preprocessing = pipeline.fit(schema, groups, config.preprocessing)
     write_atomic(run.preprocessing, documents.encode(preprocessing.fitted))
+    if preprocessing.tokenizer is not None:
+        write_atomic(run.tokenizer, preprocessing.tokenizer.content)
     outputs = schema.outputs
     objective = objectives.fit(outputs.task, training_target, outputs.classes, config.objective.class_weights)
-    held_out = loop.Part(preprocessing.prepare(validation), objective.encode(validation_target))
+    shape = preprocessing.shape(frequencies=True)
     torch.manual_seed(config.seed)
-    network = registry.build(config.model, preprocessing.shape(frequencies=True), objective.outputs)
-    fitted = loop.fit(
-        network,
-        objective,
-        loop.Part(preprocessing.prepare(training), objective.encode(training_target)),
-        held_out,
-        config,
-        checkpoints=run.checkpoints,
-        resume=(run.checkpoints / loop.LAST).exists(),
-        listeners=[HistoryFile(run.history), TensorBoard(run.tensorboard), *listeners],
-    )
-    network.cpu()
-    objective = _calibrated(objective.cpu(), network, held_out)
+    network = registry.build(config.model, shape, objective.outputs)
+    with ExitStack() as stack:
+        stream = None
+        if isinstance(dataset.groups.image, ImageFiles):
+            stream = stack.enter_context(image_files.Stream(dataset.groups.image))
+
+        def part(name: Part) -> parts.Part:
+            rows, target = dataset.part(name)
+            return parts.make(preprocessing, rows, objective.encode(target), stream, getattr(dataset.split, name))
+
+        held_out = part("validation")
+        fitted = loop.fit(
+            network,
+            objective,
+            part("train"),
+            held_out,
+            config,
+            checkpoints=run.checkpoints,
+            resume=(run.checkpoints / loop.LAST).exists(),
+            listeners=[HistoryFile(run.history), TensorBoard(run.tensorboard), *listeners],
+            augment=augmentation.build(config.augmentation, shape),
+        )
+        network.cpu()
+        objective = objective.cpu()
+        logits = loop.predict(network, held_out)
+    actual = objective.actual(held_out.targets)
+    objective = _calibrated(objective, logits, held_out.targets)
     write_atomic(run.objective, documents.encode(objective.state()))
     model = TrainedModel(schema, preprocessing, network, objective, fitted.best_epoch)
-    scores = defined(metrics.all_scores(outputs.task, model.predict(validation), objective.actual(held_out.targets)))
+    scores = defined(metrics.all_scores(outputs.task, objective.link(logits).numpy(), actual))
     # written last, since a run with metrics is a finished one
     write_metrics(run, validation=scores)
     return Finished(fitted.history, fitted.best_epoch, scores, model.parameters)
 
 
-def _calibrated(objective: Objective, network: Network, validation: loop.Part) -> Objective:
-    """The objective with the temperature that suits the validation part; unchanged for regression."""
+def _calibrated(objective: Objective, logits: Tensor, targets: Tensor) -> Objective:
+    """The objective with the temperature that suits these validation rows; unchanged for regression."""
     if objective.task == "regression":
         return objective
-    logits = loop.predict(network, validation.inputs).numpy()
-    temperature = calibration.fit_temperature(logits, validation.targets.numpy())
+    temperature = calibration.fit_temperature(logits.numpy(), targets.numpy())
     return objectives.restore(msgspec.structs.replace(objective.state(), temperature=temperature))
 
 
@@ -246,9 +269,9 @@ def open_model(run: RunFolder) -> TrainedModel:
     if not run.metrics.is_file():
         raise InputError(f"{run.path}: training has not finished: dle-train --resume --out {run.path}")
     schema = schemas.load(run.schema)
-    preprocessing = pipeline.load(run.preprocessing, schema)
+    preprocessing = pipeline.load(run.preprocessing, schema, run.tokenizer)
     objective = objectives.restore(documents.read(run.objective, ObjectiveState))
-    network = registry.build(config.model, preprocessing.shape(frequencies=False), objective.outputs)
+    network = registry.build(config.model, preprocessing.shape(frequencies=False), objective.outputs, fresh=False)
     best = loop.load_best(network, run.checkpoints)
     return TrainedModel(schema, preprocessing, network.eval(), objective, best.epoch)
 

@@ -1,6 +1,7 @@
 """Everything that a run of the loop needs to continue as if it had never stopped, as one object."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -49,10 +50,10 @@ class TrainingState:
         self.best_weights = self._weights()
         self.progress = Progress(data=data)
 
-    def draw_order(self, rows: int) -> Tensor:
-        """The order (rows,) of the current epoch, the same after a resumption in its middle."""
+    def draw_order(self, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
+        """The order of the rows in the current epoch, the same after a resumption in its middle."""
         self.shuffle.set_state(self.epoch_start)
-        return torch.randperm(rows, generator=self.shuffle).to(self.device)
+        return draw(self.shuffle)
 
     def next_epoch(self, record: EpochRecord, improved: bool) -> None:
         """Close the epoch with its record; its weights become the best ones if it improved."""

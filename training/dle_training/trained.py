@@ -16,14 +16,12 @@ from dle_training.models._base import Network
 from dle_training.objectives import Objective
 from dle_training.preprocessing.pipeline import Preprocessing
 
-CHUNK = 8192
-
 
 class Answer(nn.Module):
     """Preprocessing, network and link in a row.
 
-    Shape: the groups that have columns, in the order numeric (N, F) float32, codes (N, C) int64, datetime (N, D)
-    int64 → probabilities (N, K) or values (N,).
+    Shape: the groups that have columns, by position in the order of `names` (see `Preprocessing`) → probabilities
+    (N, K) or values (N,) or (N, horizon).
     """
 
     def __init__(
@@ -36,14 +34,7 @@ class Answer(nn.Module):
         self.names = names
 
     def forward(self, *arrays: Tensor) -> Tensor:
-        given = dict(zip(self.names, arrays, strict=True))
-        rows = arrays[0].shape[0]
-        absent = {
-            name: torch.zeros((rows, 0), dtype=kind, device=arrays[0].device)
-            for name, kind in (("numeric", torch.float32), ("codes", torch.int64), ("datetime", torch.int64))
-            if name not in given
-        }
-        prepared = self.preprocessing(**given, **absent)
+        prepared = self.preprocessing(dict(zip(self.names, arrays, strict=True)))
         answer: Tensor = self.objective.link(self.network(prepared))
         return answer
 
@@ -63,31 +54,20 @@ class TrainedModel:
         """How many trained numbers the network has."""
         return sum(parameter.numel() for parameter in self.network.parameters())
 
-    def answer(self) -> Answer:
-        """The module that the exporter traces."""
-        present = {
-            "numeric": self.schema.numeric,
-            "codes": self.schema.categorical,
-            "datetime": self.schema.datetime,
-        }
-        names = tuple(name for name, fields in present.items() if fields)
+    def answer(self, names: tuple[str, ...]) -> Answer:
+        """The module that the exporter traces, for groups of these names."""
         return Answer(self.preprocessing, self.network, self.objective, names).eval()
 
     def tensors(self, groups: Groups) -> dict[str, Tensor]:
         """The arguments of `Answer`, by name, for these rows."""
-        arrays = {
-            "numeric": torch.from_numpy(groups.numeric),
-            "codes": torch.from_numpy(self.preprocessing.encode(groups.categorical)),
-            "datetime": torch.from_numpy(groups.datetime),
-        }
-        return {name: array for name, array in arrays.items() if array.shape[1]}
+        return self.preprocessing.tensors(groups)
 
     def predict(self, groups: Groups) -> npt.NDArray[np.float32]:
-        """Probabilities (N, K) in the order of the schema's classes, or values (N,)."""
-        answer = self.answer()
+        """Probabilities (N, K) in the order of the schema's classes, or values (N,) or (N, horizon)."""
         parts = []
+        step = groups.rows_at_once()
         with torch.inference_mode():
-            for start in range(0, max(len(groups), 1), CHUNK):
-                rows = self.tensors(groups.take(slice(start, start + CHUNK)))
-                parts.append(answer(*rows.values()).numpy())
+            for start in range(0, max(len(groups), 1), step):
+                rows = self.tensors(groups.take(slice(start, start + step)))
+                parts.append(self.answer(tuple(rows))(*rows.values()).numpy())
         return np.concatenate(parts)

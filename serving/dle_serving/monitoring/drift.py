@@ -26,7 +26,7 @@ class Monitor:
     def __init__(self, bundle: Bundle, folder: Path, window: int) -> None:
         """`window` is in seconds, whole minutes."""
         self.seconds = window
-        self._counter = Counter(bundle.reference, bundle.schema)
+        self._counter = Counter(bundle.reference, bundle.schema, bundle.tokenizer)
         self._ledger = Ledger(folder, self._counter.size, window // 60)
         self._slice = max(_SLICE_CELLS // max(len(bundle.reference.features), 1), 1)
         self._noted: deque[tuple[Groups, Answers]] = deque()
@@ -70,6 +70,6 @@ class Monitor:
 
     def _count_answers(self, answers: Answers) -> Sums:
         if answers.values is not None:
-            return self._counter.count_values(answers.values)
+            return self._counter.count_values(answers.summary)
         assert answers.classes is not None
         return self._counter.count_classes(answers.classes, answers.confidences)

@@ -47,6 +47,10 @@ class Accepted(msgspec.Struct, frozen=True):
     rejected: list[Rejection]
 
 
+_EXPECTED: tuple[tuple[str, Any, str], ...] = (
+    ("id", str, "a string"),
+    ("actual", str | bool | int | float | list, "a class, a number or the numbers of a horizon"),
+)
 _decoder = msgspec.json.Decoder(Items)
 
 
@@ -117,7 +121,7 @@ def _item_faults(place: int, item: Any) -> Iterator[Fault]:
         return
     for name in (key for key in item if key not in ("id", "actual")):
         yield Fault(place, shown(name), "unknown", 'unknown key beside "id" and "actual"')
-    for name, kinds, expected in (("id", str, "a string"), ("actual", str | bool | int | float, "a class or a number")):
+    for name, kinds, expected in _EXPECTED:
         value = item.get(name)
         if value is None:
             yield Fault(place, name, "missing", "a value is required")

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from dle_bundle.schema import Field, Schema
+from dle_bundle.schema import Field, Schema, SequenceShape
 from dle_serving.repository import Repository, Served
 from dle_serving.routes.contract import Request, Response, Route
 from dle_serving.routes.drift import Report
@@ -18,7 +18,8 @@ from dle_serving.routes.feedback import Accepted, Items
 
 Json = dict[str, Any]
 
-_TYPES = {"numeric": "number", "boolean": "boolean", "datetime": "string", "categorical": "string"}
+_TYPES = {"numeric": "number", "boolean": "boolean", "sequence": "array"}
+"""Of JSON; all other kinds are strings."""
 _REASONS = {
     400: "The request does not fit: every fault of every row is told",
     401: "No API key, or one that is not known",
@@ -26,7 +27,7 @@ _REASONS = {
     404: "No such model, version or path",
     405: "Not with this method",
     413: "The body is longer, or has more rows, than the service takes",
-    415: "The body is not application/json",
+    415: "The body is of a type that is not read here",
     500: "A defect of the service",
     503: "The models are not loaded, or the feedback store cannot be reached",
 }
@@ -140,7 +141,10 @@ def predictions_schema(schema: Schema) -> Json:
     properties: Json = {
         "id": {"type": "string", "description": "names this prediction in feedback; not with ids=false"}
     }
-    if outputs.classes is None:
+    if outputs.classes is None and outputs.horizon > 1:
+        steps = {"type": "array", "items": {"type": "number"}, "minItems": outputs.horizon, "maxItems": outputs.horizon}
+        properties["values"] = {**steps, "description": f"{outputs.target}, step by step", **_unit(outputs.unit)}
+    elif outputs.classes is None:
         properties["value"] = {"type": "number", "description": outputs.target, **_unit(outputs.unit)}
     else:
         properties["label"] = {"enum": list(outputs.classes), "description": outputs.target}
@@ -167,13 +171,19 @@ def monitoring_schemas(served: Served) -> Json:
 
 
 def _input(field: Field) -> Json:
-    plain = ["string", "integer"] if field.json_type == "integer" else [_TYPES[field.kind]]
+    plain = ["string", "integer"] if field.json_type == "integer" else [_TYPES.get(field.kind, "string")]
     types = plain if field.required else [*plain, "null"]
     described: Json = {"type": types[0] if len(types) == 1 else types, **_unit(field.unit)}
     if field.kind == "datetime" and field.date_format is None:
         described["description"] = "ISO 8601 date or date-time; without a zone it is UTC"
     elif field.date_format is not None:
         described["description"] = f"date-time as {field.date_format}, or ISO 8601; without a zone it is UTC"
+    if field.image is not None:
+        described |= {"contentEncoding": "base64", "contentMediaType": "image/*"}
+        described["description"] = f"an image file as base64; becomes {field.form}"
+    if field.sequence is not None:
+        described |= {"items": _step(field.sequence), "minItems": 1, "maxItems": field.sequence.max_steps}
+        described["description"] = f"a step after another, each with its channels; seen in training: {field.form}"
     if field.observed_range is not None:
         described["x-observed-range"] = list(field.observed_range)
     if field.categories is not None:
@@ -181,6 +191,14 @@ def _input(field: Field) -> Json:
     if field.example is not None:
         described["examples"] = [field.example]
     return described
+
+
+def _step(shape: SequenceShape) -> Json:
+    """One step of a series: a number for each channel; with one channel the number alone will do."""
+    number: Json = {"type": ["number", "null"]}
+    width = len(shape.channels)
+    step: Json = {"type": "array", "items": number, "minItems": width, "maxItems": width}
+    return {"anyOf": [number, step]} if width == 1 else step
 
 
 def _unit(unit: str | None) -> Json:
@@ -206,7 +224,7 @@ def _operation(route: Route, served: Served, summary: str) -> Json:
         operation["parameters"] = [_flag("ids", "give ids", default=True)]
         operation["requestBody"] = {
             "required": True,
-            "content": _json(f"#/components/schemas/{_component(served, 'Rows')}"),
+            "content": _json(f"#/components/schemas/{_component(served, 'Rows')}") | _files(served.media_types),
         }
         operation["responses"]["200"]["content"] = _json(f"#/components/schemas/{_component(served, 'Predictions')}")
     return operation
@@ -222,6 +240,10 @@ def _error(description: str) -> Json:
 
 def _json(reference: str) -> Json:
     return {"application/json": {"schema": {"$ref": reference}}}
+
+
+def _files(media_types: Sequence[str]) -> Json:
+    return {media: {"schema": {"type": "string", "format": "binary"}} for media in media_types}
 
 
 def _component(served: Served, what: str) -> str:

@@ -1,4 +1,4 @@
-"""POST /predict: rows in, answers out."""
+"""POST /predict: rows in, answers out; for a model of one image, also the image file itself."""
 
 import asyncio
 import time
@@ -20,6 +20,8 @@ from dle_serving.runtime import Answers
 
 _INLINE_BYTES = 32 << 10
 """A longer body is decoded and answered in a thread, so that the event loop keeps answering everyone else."""
+_IMAGES_LARGER = 64
+"""So much longer a body of images may be and still be answered with others: its pixels are fewer than its bytes tell."""
 _THREADS = 2
 _encoder = msgspec.json.Encoder()
 
@@ -40,12 +42,19 @@ class ValuePrediction(msgspec.Struct, gc=False, kw_only=True):
     value: float
 
 
+class HorizonPrediction(msgspec.Struct, gc=False, kw_only=True):
+    """One forecast over several steps, the next one first."""
+
+    id: str | msgspec.UnsetType = msgspec.UNSET
+    values: list[float]
+
+
 class Predictions(msgspec.Struct, gc=False):
     """The body of the answer."""
 
     model: str
     version: int
-    predictions: Sequence[ClassPrediction | ValuePrediction]
+    predictions: Sequence[ClassPrediction | ValuePrediction | HorizonPrediction]
 
 
 class Predict:
@@ -62,14 +71,14 @@ class Predict:
         """Answer one request; raises what `errors` knows."""
         with_ids = request.flags(ids=True)["ids"]
         served = self._repository.find(request.parameters.get("model"), request.parameters.get("version"))
-        check_content(request.headers)
+        media = check_content(request.headers, served.media_types)
         body = await read_body(request.headers, request.receive, self._max_body_bytes)
-        if len(body) > _INLINE_BYTES:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, self._whole, served, body, with_ids)
-        rows = self._decode(served, body)
-        if len(rows) > self._batch_rows:
-            loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
+        if served.slow_to_decode or len(body) > _INLINE_BYTES:
+            rows = await loop.run_in_executor(self._threads, self._decode, served, body, media)
+        else:
+            rows = self._decode(served, body, media)
+        if len(body) > _INLINE_BYTES * (_IMAGES_LARGER if served.slow_to_decode else 1) or len(rows) > self._batch_rows:
             return await loop.run_in_executor(self._threads, self._run_and_encode, served, rows, with_ids)
         queued = time.perf_counter()
         answers = await served.batcher.submit(rows)
@@ -80,16 +89,13 @@ class Predict:
         """Wait for large requests and end the threads."""
         self._threads.shutdown()
 
-    def _whole(self, served: Served, body: bytes, with_ids: bool) -> Response:
-        return self._run_and_encode(served, self._decode(served, body), with_ids)
-
     def _run_and_encode(self, served: Served, rows: Rows, with_ids: bool) -> Response:
         return self._encode(served, served.run([rows]), with_ids)
 
-    def _decode(self, served: Served, body: bytes) -> Rows:
+    def _decode(self, served: Served, body: bytes, media: str) -> Rows:
         started = time.perf_counter()
         try:
-            rows = served.decoder.rows(body)
+            rows = served.decoder.image_row(body) if media in served.media_types else served.decoder.rows(body)
         except RowFaults as error:
             self._metrics.invalid_rows((fault.row, fault.code) for fault in error.faults)
             raise BadRequest(error.message, error.faults) from None
@@ -125,11 +131,16 @@ def _classes(served: Served, answers: Answers, with_ids: bool) -> list[ClassPred
     ]
 
 
-def _values(served: Served, answers: Answers, with_ids: bool) -> list[ValuePrediction]:
+def _values(
+    served: Served, answers: Answers, with_ids: bool
+) -> Sequence[ValuePrediction | HorizonPrediction]:
     assert answers.values is not None
-    values: list[float] = answers.values.tolist()
-    ids = _ids(served, [NO_CLASS] * len(values), values, with_ids)
-    return [ValuePrediction(id=id_, value=value) for id_, value in zip(ids, values, strict=True)]
+    summary: list[float] = answers.summary.tolist()
+    ids = _ids(served, [NO_CLASS] * len(summary), summary, with_ids)
+    pairs = zip(ids, answers.values.tolist(), strict=True)
+    if answers.values.ndim > 1:
+        return [HorizonPrediction(id=id_, values=values) for id_, values in pairs]
+    return [ValuePrediction(id=id_, value=value) for id_, value in pairs]
 
 
 def _ids(

@@ -8,7 +8,8 @@ from tests import bundles
 
 from dle_bundle import reference
 from dle_bundle.counting import Counter
-from dle_bundle.reference import Bins, Reference, columns
+from dle_bundle.features import measured
+from dle_bundle.reference import Bins, Reference
 from dle_bundle.schema import Schema
 
 
@@ -16,7 +17,7 @@ def built(schema: Schema, prediction: Bins) -> Reference:
     known = bundles.groups(schema, 1_000)
     return Reference(
         rows=1_000,
-        features=reference.feature_bins(known, schema),
+        features=reference.feature_bins(measured(known, schema)),
         prediction_rows=1_000,
         prediction=prediction,
         calibration={},
@@ -35,11 +36,11 @@ def test_rows_are_counted_as_one_by_one() -> None:
     rows.categorical[1::5, 0] = "never seen"
     tally = counter.read(counter.count(rows))
     assert list(tally.features) == list(found.features)
-    for field, values in columns(rows, bundles.INCOME):
-        bins = found.features[field.name]
-        naive = Naive(_bin(bins, value) for value in values)
+    for feature in measured(rows, bundles.INCOME):
+        bins = found.features[feature.name]
+        naive = Naive(_bin(bins, value) for value in feature.values)
         counted = dict(zip(bins.names, tally.features[field.name].tolist(), strict=True))
-        assert counted == {name: naive[name] for name in bins.names}, field.name
+        assert counted == {name: naive[name] for name in bins.names}, feature.name
     assert tally.rows == 0
 
 

@@ -17,19 +17,20 @@ from dle_training import loop, objectives
 from dle_training.listeners import Listener
 from dle_training.models._base import InputShape, Network
 from dle_training.models.registry import build
+from dle_training.parts import Part
 
 ROWS, BATCH, EPOCHS = 321, 32, 4  # the last batch would be a single row
 STEPS = 10
 
 
-def problem() -> tuple[objectives.Objective, loop.Part, loop.Part, InputShape]:
+def problem() -> tuple[objectives.Objective, Part, Part, InputShape]:
     """Three classes that depend on two numbers and an embedded category."""
     draw = np.random.default_rng(3)
     dense = draw.normal(size=(ROWS + 80, 5)).astype(np.float32)
     codes = draw.integers(2, 14, size=(ROWS + 80, 1))
     target = np.array(["a", "b", "c"])[(dense[:, 0] + dense[:, 1] > 0).astype(int) + (codes[:, 0] > 9)]
     objective = objectives.fit("multiclass", target[:ROWS], ("a", "b", "c"), "balanced")
-    every = loop.Part({"dense": torch.from_numpy(dense), "codes": torch.from_numpy(codes)}, objective.encode(target))
+    every = Part({"dense": torch.from_numpy(dense), "codes": torch.from_numpy(codes)}, objective.encode(target))
     counts = tuple(np.bincount(codes[:ROWS, 0], minlength=14).tolist())
     return objective, every.slice(slice(ROWS)), every.slice(slice(ROWS, None)), InputShape(5, (14,), (counts,))
 

@@ -152,7 +152,7 @@ def test_no_such_file(tmp_path: Path) -> None:
 
 def test_names_are_those_of_the_registries() -> None:
     schema = configuration.json_schema()["$defs"]
-    for section, registry in (("Model", MODELS), ("Optimizer", OPTIMIZERS), ("Schedule", SCHEDULES)):
+    for section, registry in (("Optimizer", OPTIMIZERS), ("Schedule", SCHEDULES)):
         assert set(schema[f"{section}Config"]["properties"]["name"]["enum"]) == set(registry)
     assert get_args(MetricName) == tuple(METRICS)
     for entries in (MODELS, OPTIMIZERS, SCHEDULES, METRICS):

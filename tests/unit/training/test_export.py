@@ -47,7 +47,7 @@ def test_the_graph_says_nothing_of_where_it_was_made() -> None:
 def test_parity_holds(target: str) -> None:
     chosen = small(target)
     proof = parity.check(
-        chosen.graph.SerializeToString(), chosen.model.predict, chosen.training, chosen.model.schema,
+        chosen.graph.SerializeToString(), chosen.model.predict, chosen.model.preprocessing.tokenise, chosen.training, chosen.model.schema,
         scale=chosen.model.objective.state().sd,
     )  # fmt: skip
     assert proof.largest_difference <= proof.bound
@@ -68,7 +68,7 @@ def test_a_graph_that_answers_otherwise_fails(target: str) -> None:
         pytest.fail("the head's weights are not in the graph under their name")
     with pytest.raises(WorkError, match="does not answer as PyTorch does"):
         parity.check(
-            altered.SerializeToString(), chosen.model.predict, chosen.training, chosen.model.schema,
+            altered.SerializeToString(), chosen.model.predict, chosen.model.preprocessing.tokenise, chosen.training, chosen.model.schema,
             scale=chosen.model.objective.state().sd,
         )  # fmt: skip
 
@@ -136,11 +136,7 @@ def test_the_temperature_is_in_the_graph() -> None:
     assert temperature != 1.0
     rows = chosen.training.take(slice(0, 5))
     with torch.inference_mode():
-        prepared = chosen.model.preprocessing(
-            torch.from_numpy(rows.numeric),
-            torch.from_numpy(chosen.model.preprocessing.encode(rows.categorical)),
-            torch.from_numpy(rows.datetime),
-        )
+        prepared = chosen.model.preprocessing(chosen.model.tensors(rows))
         logits = chosen.model.network(prepared).numpy()[:, 0]
     found = chosen.session().run(["probabilities"], rows.feeds())[0][:, 1]
     np.testing.assert_allclose(found, 1 / (1 + np.exp(-logits / temperature)), atol=1e-6)

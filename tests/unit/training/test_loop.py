@@ -15,12 +15,13 @@ from dle_training import config as configuration
 from dle_training.listeners import EpochRecord, HistoryFile, Listener, Plan, read_history
 from dle_training.models._base import InputShape, Network
 from dle_training.models.registry import build
+from dle_training.parts import Part
 from dle_training.tensorboard import TensorBoard
 
 
 def validation_score(small_fit: SimpleNamespace, network: Network, name: str) -> float | None:
     objective, _, validation, _ = small_fit.problem()
-    answers = objective.link(loop.predict(network, validation.inputs)).numpy()
+    answers = objective.link(loop.predict(network, validation)).numpy()
     return metrics.score(name, answers, objective.actual(validation.targets))
 
 
@@ -112,7 +113,7 @@ def test_regression_to_its_own_unit(tmp_path: Path) -> None:
     X = draw.normal(size=(400, 3)).astype(np.float32)
     target = 5000 + 300 * X[:, 0] - 100 * X[:, 1]
     objective = objectives.fit("regression", target[:300])
-    every = loop.Part({"dense": torch.from_numpy(X)}, objective.encode(target))
+    every = Part({"dense": torch.from_numpy(X)}, objective.encode(target))
     config = configuration.load(None, ["model.hidden=[16]", "training.epochs=40", "training.batch_size=16"])
     network = build(config.model, InputShape(3), 1)
     fitted = loop.fit(
@@ -120,7 +121,7 @@ def test_regression_to_its_own_unit(tmp_path: Path) -> None:
     )
     assert fitted.metric.name == "rmse"
     assert fitted.best_score < 60
-    values = objective.link(loop.predict(network, every.inputs)).numpy()
+    values = objective.link(loop.predict(network, every)).numpy()
     assert np.corrcoef(values, target)[0, 1] > 0.98
 
 
@@ -140,7 +141,7 @@ def test_a_loss_that_is_not_finite(small_fit: SimpleNamespace, tmp_path: Path) -
 
 def test_a_metric_without_meaning_on_the_validation_part(small_fit: SimpleNamespace, tmp_path: Path) -> None:
     objective, train, validation, shape = small_fit.problem()
-    alike = validation.take(torch.nonzero(validation.targets == 0)[:, 0])
+    alike = validation._take(torch.nonzero(validation.targets == 0)[:, 0])
     config = configuration.load(None, ["training.metric=roc_auc", "model.hidden=[4]"])
     network = build(config.model, shape, objective.outputs)
     with pytest.raises(InputError, match="roc_auc has no meaning"):
@@ -211,12 +212,12 @@ def test_best_checkpoint_holds_the_network_and_its_epoch(small_fit: SimpleNamesp
 def test_prediction_in_chunks(small_fit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     objective, train, _, shape = small_fit.problem()
     network = build(configuration.load().model, shape, objective.outputs)
-    whole = loop.predict(network, train.inputs)
+    whole = loop.predict(network, train)
     assert not network.training
     assert not whole.requires_grad
     monkeypatch.setattr(loop, "EVALUATION_ROWS", 50)
-    torch.testing.assert_close(loop.predict(network, train.inputs), whole)
-    assert loop.predict(network, train.slice(slice(0)).inputs).shape == (0, 3)
+    torch.testing.assert_close(loop.predict(network, train), whole)
+    assert loop.predict(network, train._slice(slice(0))).shape == (0, 3)
 
 
 def test_device() -> None:

@@ -1,47 +1,99 @@
 """What every network must keep, whichever it is: each registry entry runs through the same tests."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from msgspec.structs import replace as replace_struct
 from torch import Tensor
+from torch.nn import functional as F
 
-from dle_training.config import ModelConfig
-from dle_training.models._base import InputShape, Network
+from dle_training.config import BagConfig, CnnConfig, ModelConfig, RnnConfig, TcnConfig, TransformerConfig
+from dle_training.models._base import Images, InputShape, Network, Series, Tokens
 from dle_training.models.dropout import Dropout
 from dle_training.models.mlp import Embeddings
 from dle_training.models.registry import MODELS, build
 
-SHAPES = {
+TABLES = {
     "dense": InputShape(5),
     "codes": InputShape(0, (6, 4), ((0, 3, 1, 1, 1, 1), (0, 0, 5, 2))),
     "both": InputShape(5, (6, 4), ((0, 3, 1, 1, 1, 1), (0, 0, 5, 2))),
 }
-VARIANTS = {
-    "plain": ModelConfig(hidden=(16, 8), dropout=0.0),
-    "dropout": ModelConfig(hidden=(16, 8), dropout=0.5),
-    "batch_norm": ModelConfig(hidden=(16, 8), dropout=0.0, batch_norm=True),
-    "linear": ModelConfig(hidden=()),
+IMAGES = {
+    "grey": InputShape(image=Images(1, 1, 12, 10, (0.4,), (0.2,))),
+    "two colour images": InputShape(image=Images(2, 3, 16, 16, (0.4, 0.5, 0.6), (0.2, 0.2, 0.3))),
 }
+SERIES = {"series": InputShape(sequence=Series(2, 20))}
+TEXTS = {"text": InputShape(tokens=Tokens(50, 18))}
+MIXED = {
+    "everything": replace(
+        TABLES["both"], image=IMAGES["grey"].image, sequence=SERIES["series"].sequence, tokens=TEXTS["text"].tokens
+    )
+}
+SHAPES = TABLES | IMAGES | SERIES | TEXTS | MIXED
+SMALL = ModelConfig(
+    hidden=(16, 8),
+    dropout=0.0,
+    cnn=CnnConfig(width=4),
+    rnn=RnnConfig(width=6),
+    tcn=TcnConfig(width=4, depth=3, kernel=9),
+    transformer=TransformerConfig(width=8, heads=2),
+    bag=BagConfig(width=6, buckets=64),
+)
+VARIANTS = {
+    "plain": SMALL,
+    "dropout": replace_struct(SMALL, dropout=0.5),
+    "batch_norm": replace_struct(SMALL, batch_norm=True),
+    "linear": replace_struct(SMALL, hidden=()),
+    "lstm": replace_struct(SMALL, rnn=RnnConfig(width=6, cell="lstm", layers=2, pooling="last")),
+    "learned": replace_struct(SMALL, transformer=TransformerConfig(width=8, heads=2, positions="learned")),
+}
+CASES = [
+    *(("mlp", form, variant) for form in TABLES for variant in ("plain", "dropout", "batch_norm", "linear")),
+    *(("cnn", form, variant) for form in IMAGES for variant in ("plain", "dropout")),
+    *(("rnn", form, variant) for form in (*SERIES, *TEXTS) for variant in ("plain", "dropout", "lstm")),
+    *(("tcn", form, variant) for form in SERIES for variant in ("plain", "dropout")),
+    *(("transformer", form, variant) for form in (*SERIES, *TEXTS) for variant in ("plain", "dropout", "learned")),
+    *(("bag", form, variant) for form in TEXTS for variant in ("plain", "dropout")),
+    *((name, "everything", "plain") for name in (None, "transformer", "rnn+transformer")),
+]
 
 
 def inputs(shape: InputShape, rows: int) -> dict[str, Tensor]:
-    given = {"dense": torch.randn(rows, shape.dense)}
+    given = {"dense": torch.randn(rows, shape.dense)} if shape.dense else {}
     if shape.cardinalities:
         given["codes"] = torch.stack([torch.randint(2, size, (rows,)) for size in shape.cardinalities], dim=1)
+    if (image := shape.image) is not None:
+        size = (rows, image.columns * image.channels, image.height, image.width)
+        given["image"] = torch.randint(256, size, dtype=torch.uint8)
+    if (series := shape.sequence) is not None:
+        given["lengths"] = torch.randint(1, series.steps + 1, (rows,))
+        within = torch.arange(series.steps) < given["lengths"][:, None]
+        given["sequence"] = torch.randn(rows, series.steps, series.channels) * within[..., None]
+    if (tokens := shape.tokens) is not None:
+        lengths = torch.randint(1, tokens.longest + 1, (rows, 1))
+        within = torch.arange(tokens.longest) < lengths
+        given["tokens"] = torch.randint(1, tokens.vocabulary, (rows, tokens.longest)) * within
     return given
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("form", SHAPES)
-@pytest.mark.parametrize("name", MODELS)
+def test_every_model_is_tried() -> None:
+    assert {name for name, _, _ in CASES} - {None, "rnn+transformer"} == set(MODELS) - {"timm:NAME"}
+
+
+@pytest.mark.parametrize(("name", "form", "variant"), CASES)
 class TestEveryNetwork:
     @pytest.fixture
     def shape(self, form: str) -> InputShape:
         return SHAPES[form]
 
     @pytest.fixture
-    def make(self, name: str, variant: str, shape: InputShape) -> Network:
-        entry, config = MODELS[name], VARIANTS[variant]
-        return entry.build(config, shape, 3)
+    def config(self, name: str | None, variant: str) -> ModelConfig:
+        return replace_struct(VARIANTS[variant], name=name)
+
+    @pytest.fixture
+    def make(self, config: ModelConfig, shape: InputShape) -> Network:
+        return build(config, shape, 3)
 
     @pytest.mark.parametrize("rows", [2, 7])
     def test_shape_and_finite(self, make: Network, shape: InputShape, rows: int) -> None:
@@ -60,7 +112,16 @@ class TestEveryNetwork:
         given = inputs(shape, 9)
         make.eval()
         alone = make({name: tensor[4:5] for name, tensor in given.items()})
-        torch.testing.assert_close(make(given)[4:5], alone)
+        torch.testing.assert_close(make(given)[4:5], alone, rtol=1e-4, atol=1e-5)
+
+    def test_padding_changes_nothing(self, make: Network, shape: InputShape) -> None:
+        given = inputs(shape, 5)
+        make.eval()
+        padded = {
+            name: F.pad(tensor, (0, 7) if name == "tokens" else (0, 0, 0, 7)) if name in ("tokens", "sequence") else tensor
+            for name, tensor in given.items()
+        }
+        torch.testing.assert_close(make(padded), make(given), rtol=1e-4, atol=1e-5)
 
     def test_gradient_reaches_every_parameter(self, make: Network, shape: InputShape) -> None:
         make(inputs(shape, 64)).square().sum().backward()
@@ -73,10 +134,10 @@ class TestEveryNetwork:
         make.eval()
         assert torch.equal(make(given), make(given))
 
-    def test_state_dict_round_trip(self, make: Network, shape: InputShape, name: str, variant: str) -> None:
+    def test_state_dict_round_trip(self, make: Network, shape: InputShape, config: ModelConfig) -> None:
         make.train()(inputs(shape, 32))
         make.before_evaluation()
-        again = build(VARIANTS[variant], InputShape(shape.dense, shape.cardinalities), 3)
+        again = build(config, replace(shape, frequencies=()), 3, fresh=False)
         again.load_state_dict(make.state_dict())
         given = inputs(shape, 8)
         assert torch.equal(make.eval()(given), again.eval()(given))
@@ -90,11 +151,11 @@ class TestEveryNetwork:
         make.before_evaluation()
         assert torch.equal(make(given), before)
 
-    def test_same_seed_same_weights(self, name: str, variant: str, shape: InputShape) -> None:
+    def test_same_seed_same_weights(self, config: ModelConfig, shape: InputShape) -> None:
         pair = []
         for _ in range(2):
             torch.manual_seed(5)
-            pair.append(build(VARIANTS[variant], shape, 3).state_dict())
+            pair.append(build(config, shape, 3).state_dict())
         assert all(torch.equal(pair[0][key], pair[1][key]) for key in pair[0])
 
 

@@ -205,7 +205,7 @@ def test_json_makes_the_same_module(scaling: Literal["standard", "min_max", "uni
     data = groups(100)
     preprocessing = pipeline.fit(SCHEMA, data, PreprocessingConfig(numeric=scaling))
     (tmp_path / "p.json").write_bytes(documents.encode(preprocessing.fitted))
-    again = pipeline.load(tmp_path / "p.json", SCHEMA)
+    again = pipeline.load(tmp_path / "p.json", SCHEMA, tmp_path)
     assert again.fitted == preprocessing.fitted
     for name, tensor in preprocessing.prepare(data).items():
         assert torch.equal(again.prepare(data)[name], tensor)
@@ -231,11 +231,11 @@ def test_groups_without_columns() -> None:
 def test_wrong_files(tmp_path: Path) -> None:
     path = tmp_path / "p.json"
     with pytest.raises(InputError, match="no readable fitted"):
-        pipeline.load(path, SCHEMA)
+        pipeline.load(path, SCHEMA, path)
     path.write_bytes(b"{}")
     with pytest.raises(InputError, match="no readable fitted"):
-        pipeline.load(path, SCHEMA)
+        pipeline.load(path, SCHEMA, path)
     path.write_bytes(documents.encode(pipeline.fit(SCHEMA, groups(30), PreprocessingConfig()).fitted))
     other = Schema(inputs=SCHEMA.inputs[1:], outputs=SCHEMA.outputs)
     with pytest.raises(InputError, match="does not belong to the schema"):
-        pipeline.load(path, other)
+        pipeline.load(path, other, path)

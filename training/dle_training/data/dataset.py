@@ -19,8 +19,9 @@ from dle_bundle.errors import InputError, RowFaults
 from dle_bundle.groups import Groups
 from dle_bundle.schema import Schema
 from dle_training.config import RunConfig
-from dle_training.data import inference, observed, sources, split, target
+from dle_training.data import arrangement, inference, observed, pictures, series, sources, split, target
 from dle_training.data.inference import Inputs
+from dle_training.data.pictures import Pictures
 from dle_training.data.split import Split, Strata
 from dle_training.data.target import Target, Values
 
@@ -68,29 +69,40 @@ def load(config: RunConfig) -> Dataset:
     Raises InputError with whatever is wrong with the source, the configuration's columns, the target and the inputs.
     """
     if config.data.source is None:
-        raise InputError("no data: name a file or sklearn:NAME")
+        raise InputError("no data: name a file, a folder of images or sklearn:NAME")
     source = sources.read(config.data.source, delimiter=config.data.delimiter)
-    table, na_values = source.table, tuple(dict.fromkeys((*NA_VALUES, *config.data.na_values)))
-    name, chosen = target.choose(table.column_names, config.data.target, source.target)
+    na_values = tuple(dict.fromkeys((*NA_VALUES, *config.data.na_values)))
+    name, chosen = target.choose(source.table.column_names, config.data.target, source.target)
+    arranged = arrangement.arrange(source.table, config, name, na_values)
+    table = arranged.table
     goal, by, inputs = _understand(table, name, na_values, config)
 
+    fields = series.shaped(pictures.shaped(inputs.fields, table, source.folder, config.preprocessing.image_size), table)
+    images = pictures.read(fields, table, source.folder, config)
+    known, skipped = pictures.check(images, goal.known, config)
     strata = None
     if goal.outputs.classes is not None:
-        strata = Strata(target.class_index(goal.values[goal.known], goal.outputs.classes), goal.outputs.classes)
-    parts = split.make(table, np.flatnonzero(goal.known), by.name, config.split, config.seed, strata)
+        strata = Strata(target.class_index(goal.values[known], goal.outputs.classes), goal.outputs.classes)
+    parts = split.make(table, np.flatnonzero(known), by.name, config.split, config.seed, strata)
 
-    draft = Schema(inputs=inputs.fields, outputs=goal.outputs, na_values=na_values, delimiter=config.data.delimiter)
-    groups = _grouped(table, draft, goal.known)
+    draft = Schema(
+        inputs=fields,
+        outputs=goal.outputs,
+        na_values=na_values,
+        delimiter=config.data.delimiter,
+        layout=arranged.layout,
+    )
+    groups = _grouped(table, draft, known, images)
     schema, empty, rare = observed.complete(draft, groups.take(parts.train), config.preprocessing.max_categories)
-    dropped = inputs.dropped | empty
+    dropped = arranged.dropped | inputs.dropped | empty
     if not schema.inputs:
         raise inference.no_inputs(dropped)
-    said = (chosen, *goal.notes, by.note, *inputs.notes, *rare)
+    said = (chosen, *arranged.notes, *goal.notes, *skipped, by.note, *inputs.notes, *rare)
     return Dataset(
         source=source.place,
-        digest=source.digest,
+        digest=pictures.digest(source.digest, fields, table, source.folder),
         schema=schema,
-        groups=_grouped(table, schema, goal.known) if empty else groups,
+        groups=_grouped(table, schema, known, images) if empty else groups,
         target=goal.values,
         split=parts,
         split_by=by.name,
@@ -105,8 +117,9 @@ def read_labelled(source: str, schema: Schema, config: RunConfig) -> Labelled:
     Raises InputError: no target column, labels that are no class, no row with a target; RowFaults: inputs that do not
     fit the schema, with every fault of every row.
     """
-    table = sources.read(source, delimiter=config.data.delimiter).table
-    name, _ = target.choose(table.column_names, schema.outputs.target, None)
+    found = sources.read(source, delimiter=config.data.delimiter)
+    name, _ = target.choose(found.table.column_names, schema.outputs.target, None)
+    table = arrangement.rearrange(found.table, schema, name)
     column = table.column(name)
     if schema.outputs.classes is None:
         values, known = target.values(name, column, schema.na_values)
@@ -114,8 +127,10 @@ def read_labelled(source: str, schema: Schema, config: RunConfig) -> Labelled:
         values, known = target.labels(column, schema.outputs, schema.na_values)
     if not known.any():
         raise InputError(f"{name!r}: the target has no value in any row")
-    groups = _grouped(table, schema, known)
-    return Labelled(groups.take(known), values[known], target.missing_note(name, known))
+    images = pictures.read(schema.inputs, table, found.folder, config)
+    usable, skipped = pictures.check(images, known, config)
+    groups = _grouped(table, schema, usable, images)
+    return Labelled(groups.take(usable), values[usable], (*target.missing_note(name, known), *skipped))
 
 
 def _understand(
@@ -153,9 +168,9 @@ def _collected(errors: list[InputError]) -> Iterator[None]:
         errors.append(error)
 
 
-def _grouped(table: pa.Table, schema: Schema, known: npt.NDArray[np.bool_]) -> Groups:
-    """Groups of all rows; RowFaults for what is wrong in rows that have a target, `known` (N,)."""
-    groups, faults = columns.to_groups(table, schema)
+def _grouped(table: pa.Table, schema: Schema, known: npt.NDArray[np.bool_], images: Pictures | None) -> Groups:
+    """Groups of all rows, with these images; RowFaults for what is wrong in rows that are used, `known` (N,)."""
+    groups, faults = columns.to_groups(table, schema, images=None if images is None else images.images)
     if wrong := [fault for fault in faults if fault.row is None or known[fault.row - 1]]:
         raise RowFaults(wrong)
     return groups

@@ -1,12 +1,13 @@
 """From raw columns to inputs: the kind of each, and which are of no use to a model, with the reason.
 
 Nothing is dropped in silence and everything can be overruled: `data.kinds` keeps a column that looks like an
-identifier or free text, `data.drop` leaves one out. What is observed (ranges, categories, examples) is completed from
+identifier, `data.drop` leaves one out. Text that is sentences rather than names is a kind of its own. What is observed
+(ranges, categories, examples) is completed from
 the training part alone, by `observed`.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,10 @@ _KEY_WORDS = frozenset({"id", "ids", "idx", "index", "key", "uuid", "guid", "row
 _LAST_WORDS = frozenset({"no", "nr", "num", "number"})
 _ENOUGH_ROWS = 20
 _NEARLY_ALL = 0.9
+_SELDOM_SHARED = 0.5
 _SENTENCE = 3
+"""Words on average."""
+_UNSPACED = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,8 @@ def _field(
     if not _has_values(column, na_values):
         return "no value at all"
     reading = kinds.read(name, column, na_values, rows, given, config.date_formats.get(name))
+    if given is None and _is_prose(reading):
+        reading = replace(reading, kind="text", whole=False)
     reason = _useless(reading) or (None if given else _meaningless(name, column, reading, rows))
     if reason:
         return reason
@@ -127,6 +133,8 @@ def _field(
 
 def _has_values(column: Column, na_values: tuple[str, ...]) -> bool:
     known = columns.trimmed(column, na_values) if columns.is_text(column) else column
+    if not columns.is_text(column) and not columns.is_number(column):
+        return len(known) > known.null_count
     return bool(len(known) > known.null_count and not pc.all(pc.is_null(known, nan_is_null=True)).as_py())
 
 
@@ -135,9 +143,9 @@ def _useless(reading: Reading) -> str | None:
     known = reading.known
     if not len(known):
         return "no value at all"
-    if reading.missing.any():
+    if reading.missing.any() or reading.kind in ("image", "sequence"):
         return None
-    if reading.kind == "categorical":
+    if reading.kind in ("categorical", "text"):
         return f"constant: {known[0]!r:.40} in every row" if (known == known[0]).all() else None
     low, high = known.min(), known.max()
     if low == high:
@@ -148,18 +156,29 @@ def _useless(reading: Reading) -> str | None:
     return None
 
 
+def _is_prose(reading: Reading) -> bool:
+    """Whether the texts are sentences, which few rows share, and not names of something."""
+    if reading.kind != "categorical" or len(reading.values) < _ENOUGH_ROWS:
+        return False
+    known = reading.known
+    if len(set(known)) <= _SELDOM_SHARED * len(known):
+        return False
+    return sum(map(_words, known)) >= _SENTENCE * len(known)
+
+
+def _words(text: str) -> float:
+    """Words between spaces; where a script writes none, two characters are taken for one."""
+    return len(text.split()) + len(_UNSPACED.findall(text)) / 2
+
+
 def _meaningless(name: str, column: Column, reading: Reading, rows: npt.NDArray[np.int64]) -> str | None:
-    """Why the column is a name or a text rather than a feature."""
+    """Why the column is a name rather than a feature."""
     if reading.kind == "numeric" and reading.whole and not reading.missing.any():
         return _identifier(name, reading.values, rows)
     if reading.kind != "categorical" or len(reading.values) < _ENOUGH_ROWS:
         return None
     known = reading.known
-    share = len(set(known)) / len(known)
-    words = sum(len(text.split()) for text in known) / len(known) if share > 0.5 else 0
-    if words >= _SENTENCE:
-        return f"free text ({words:.0f} words on average), which is not used yet"
-    if share > _NEARLY_ALL:
+    if len(set(known)) > _NEARLY_ALL * len(known):
         return f"identifier: {len(set(known)):,} distinct texts in {len(known):,} rows"
     return None
 

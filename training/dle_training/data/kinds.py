@@ -1,4 +1,4 @@
-"""What one column holds: numbers, truth values, dates or categories, by its Arrow type or by its text.
+"""What one column holds: numbers, truth values, dates, categories, text, images or series, by its type or its values.
 
 Text is taken at its word, and what it is, it is in all rows. Where nearly all of a column is numbers (or dates), the
 rest is more likely a slip than a meaning: an error that shows the values, not a silent change of kind.
@@ -14,10 +14,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dle_bundle import columns, decode
+from dle_bundle import columns, decode, image_columns, series_columns
 from dle_bundle.columns import Column
 from dle_bundle.errors import InputError
 from dle_bundle.groups import MISSING_TIME
+from dle_bundle.images import SUFFIXES
 from dle_bundle.schema import Kind
 
 _DAYS = (
@@ -39,7 +40,7 @@ _PLURAL = {"numeric": "numbers", "boolean": "truth values", "datetime": "date-ti
 class Reading:
     """How a column is read, and what was read: float64 (N,), texts or epoch seconds, with a mask of missing ones.
 
-    `whole`: all values are whole numbers. `note`: what a person should know about the choice.
+    Of images and series nothing is read here but which are missing. `whole`: all values are whole numbers. `note`: what a person should know about the choice.
     """
 
     kind: Kind
@@ -76,8 +77,10 @@ def read(
     that is no kind at all.
     """
     choice = _given(column, na_values, kind, date_format) or _infer(name, column, na_values)
-    if choice.kind == "categorical":
-        return _categories(column, na_values, choice.note)
+    if choice.kind in ("image", "sequence"):
+        return _whole_values(name, column, choice.kind, na_values)
+    if choice.kind in ("categorical", "text"):
+        return _texts(choice.kind, column, na_values, choice.note)
     if choice.kind == "datetime":
         values, unreadable = columns.moments(column, na_values, choice.date_format)
         reading = Reading("datetime", values, values == MISSING_TIME, date_format=choice.date_format, note=choice.note)
@@ -119,8 +122,14 @@ def _infer(name: str, column: Column, na_values: tuple[str, ...]) -> _Choice:
         return _Choice("datetime")
     if columns.is_text(column):
         return _infer_text(name, column, na_values)
+    if image_columns.is_image(column):
+        return _Choice("image")
+    if series_columns.is_series(column):
+        return _Choice("sequence")
     if not columns.is_number(column):
-        raise InputError(f"{name!r}: holds {column.type}, neither numbers, text nor dates; leave it out with data.drop")
+        raise InputError(
+            f"{name!r}: holds {column.type}: neither numbers, text, dates, images nor series; leave it out with data.drop"
+        )
     if pa.types.is_dictionary(column.type):
         return _Choice("categorical")
     return _Choice("boolean" if pa.types.is_boolean(column.type) else "numeric")
@@ -138,6 +147,8 @@ def _infer_text(name: str, column: Column, na_values: tuple[str, ...]) -> _Choic
     if share >= _NEARLY_ALL or (share >= 0.5 and spellings <= _FEW_SPELLINGS):
         return _Choice("numeric")
     words = {value.casefold() for value in columns.distinct(text)[0] if value is not None}
+    if sum(word.endswith(SUFFIXES) for word in words) >= _NEARLY_ALL * len(words):
+        return _Choice("image")
     if words <= {"true", "false"}:
         return _Choice("boolean")
     dates = _dates(text, _NEARLY_ALL)
@@ -195,10 +206,20 @@ def _fit(values: list[str], date_format: str | None) -> float:
     return fitting / max(len(values), 1)
 
 
-def _categories(column: Column, na_values: tuple[str, ...], note: str | None) -> Reading:
+def _texts(kind: Kind, column: Column, na_values: tuple[str, ...], note: str | None) -> Reading:
     texts = columns.categories(column, na_values)
     missing = texts == ""
-    return Reading("categorical", texts, missing, whole=all(map(_is_whole, set(texts[~missing]))), note=note)
+    whole = kind == "categorical" and all(map(_is_whole, set(texts[~missing])))
+    return Reading(kind, texts, missing, whole=whole, note=note)
+
+
+def _whole_values(name: str, column: Column, kind: Kind, na_values: tuple[str, ...]) -> Reading:
+    fitting = image_columns.is_image(column) if kind == "image" else series_columns.is_series(column)
+    if not fitting and not (kind == "image" and columns.is_text(column)):
+        expected = "paths of image files, their content or arrays of uint8" if kind == "image" else "lists of numbers"
+        raise InputError(f"{name!r}: data.kinds says {kind}: expected {expected}, found {column.type}")
+    known = columns.trimmed(column, na_values) if columns.is_text(column) else column
+    return Reading(kind, np.empty(len(column), dtype=object), np.asarray(pc.is_null(known.combine_chunks())))
 
 
 def _is_whole(text: str) -> bool:

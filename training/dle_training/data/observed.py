@@ -4,6 +4,8 @@ Categories stand with the most frequent first (equal ones by their text), so tha
 An example is a median or the most frequent value, never one row's.
 """
 
+import base64
+import io
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,10 +14,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from dle_bundle.groups import FIRST_TIME, LAST_TIME, Groups
-from dle_bundle.reference import columns
-from dle_bundle.schema import Field, Schema
+from PIL import Image
 
+from dle_bundle.features import table_columns
+from dle_bundle.groups import FIRST_TIME, LAST_TIME, Groups
+from dle_bundle.schema import Field, ImageShape, Schema
+
+_EXAMPLE_WORDS = 8
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -27,7 +32,12 @@ def complete(schema: Schema, training: Groups, max_categories: int) -> tuple[Sch
     fields: list[Field] = []
     dropped: dict[str, str] = {}
     notes: list[str] = []
-    for field, values in columns(training, schema):
+    tabular = {feature.name: feature.values for feature in table_columns(training, schema)}
+    for field in schema.inputs:
+        if field.name not in tabular:
+            fields.append(_described(field, training, schema))
+            continue
+        values = tabular[field.name]
         known = values[values != ""] if field.kind == "categorical" else values[~np.isnan(values)]
         if not len(known):
             dropped[field.name] = "no value in the training part"
@@ -42,6 +52,46 @@ def complete(schema: Schema, training: Groups, max_categories: int) -> tuple[Sch
             facts = _number_facts(field, known)
         fields.append(msgspec.structs.replace(field, **facts))
     return msgspec.structs.replace(schema, inputs=tuple(fields)), dropped, tuple(notes)
+
+
+def _described(field: Field, training: Groups, schema: Schema) -> Field:
+    """The field of an image, a series or a text with an example that a service takes, made of statistics alone."""
+    if field.image is not None:
+        return msgspec.structs.replace(field, example=_grey_image(field.image))
+    if field.sequence is not None:
+        assert training.sequence is not None
+        assert training.lengths is not None
+        first = sum(len(other.sequence.channels) for other in schema.sequence[: schema.sequence.index(field)] if other.sequence)
+        own = training.sequence[..., first : first + len(field.sequence.channels)]
+        seen = (int(training.lengths.min()), int(training.lengths.max()))
+        shape = msgspec.structs.replace(field.sequence, observed_steps=seen)
+        return msgspec.structs.replace(field, sequence=shape, example=_median_series(own, training.lengths))
+    assert training.text is not None
+    return msgspec.structs.replace(field, example=_frequent_words(training.text[:, schema.text.index(field)]))
+
+
+def _grey_image(shape: ImageShape) -> str:
+    """Base64 of a PNG in even grey."""
+    out = io.BytesIO()
+    mode = "L" if shape.channels == 1 else "RGB"
+    Image.new(mode, (shape.width, shape.height), 128 if shape.channels == 1 else (128, 128, 128)).save(out, "png")
+    return base64.b64encode(out.getvalue()).decode()
+
+
+def _median_series(sequence: npt.NDArray[np.float32], lengths: npt.NDArray[np.int64]) -> list[Any]:
+    """The median of each step and channel, as long as the median series; a flat list where there is one channel."""
+    steps = max(int(np.median(lengths)), 1)
+    within = sequence[lengths >= steps, :steps]
+    gaps = np.isnan(within).all(axis=0)
+    medians = np.nanmedian(np.where(gaps, 0.0, within), axis=0)
+    rounded = [[_short(value) for value in step] for step in medians.tolist()]
+    return [step[0] for step in rounded] if sequence.shape[2] == 1 else rounded
+
+
+def _frequent_words(texts: npt.NDArray[np.object_]) -> str:
+    """The most frequent words of all rows, which no row wrote."""
+    counts = Counter(word for text in texts for word in text.lower().split())
+    return " ".join(word for word, _ in counts.most_common(_EXAMPLE_WORDS))
 
 
 def _category_example(text: str, field: Field) -> str | int:

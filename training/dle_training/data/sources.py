@@ -1,7 +1,7 @@
 """Where rows come from: a SOURCE on the command line becomes an Arrow table and the facts that go with it.
 
-Files are read by `dle_bundle.tables`, as offline prediction reads them. scikit-learn's bundled tables let a new
-user start without a file, and arrays saved as X/y (with their own test part) are tables as well.
+Files, and folders of images, are read by `dle_bundle.tables`, as offline prediction reads them. scikit-learn's bundled
+tables let a new user start without a file, and arrays saved as X/y (with their own test part) are tables as well.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dle_bundle import integrity, tables
+from dle_bundle import folders, integrity, tables
 from dle_bundle.errors import InputError, nearest
 from dle_training.data.split import PARTS
 
@@ -27,34 +27,42 @@ class Source:
     """A table as it was read.
 
     `place` is a SOURCE that works from any folder, `digest` the SHA-256 of the content, by which a later reader tells
-    that the data changed, `target` the column that the source itself calls its target.
+    that the data changed, `target` the column that the source itself calls its target. Paths in the table are relative
+    to `folder`.
     """
 
     place: str
     table: pa.Table
     digest: str
     target: str | None = None
+    folder: Path | None = None
 
 
 def read(source: str, *, delimiter: str | None = None) -> Source:
-    """The table behind `source`: a file, or `sklearn:NAME`.
+    """The table behind `source`: a file, a folder of images, or `sklearn:NAME`.
 
     Raises InputError: no such file or bundled table, not readable as its type, arrays that do not belong together.
     """
     if source.startswith(SKLEARN):
         return _sklearn(source.removeprefix(SKLEARN))
     path = Path(source).expanduser()
+    if path.is_dir():
+        table = tables.read(path)
+        target = folders.LABEL if folders.LABEL in table.column_names else None
+        return Source(str(path.absolute()), table, _digest(table), target, path.absolute())
     if path.name.lower().endswith(".npz"):
         table, target = _npz(path)
     else:
         table, target = tables.read(path, delimiter=delimiter), None
-    return Source(str(path.absolute()), table, integrity.digest(path), target)
+    return Source(str(path.absolute()), table, integrity.digest(path), target, path.absolute().parent)
 
 
 def default_name(source: str) -> str:
-    """What a run of `source` is called: the file's stem, or the name of the bundled table."""
+    """What a run of `source` is called: the file's stem, or the name of the folder or bundled table."""
     if source.startswith(SKLEARN):
         return source.removeprefix(SKLEARN)
+    if Path(source).is_dir():
+        return Path(source).resolve().name
     name = Path(source).name
     return name[: -len(tables.suffix(Path(source)))] or name
 

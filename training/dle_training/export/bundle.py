@@ -12,7 +12,10 @@ import msgspec
 from dle_bundle import bundle as bundles
 from dle_bundle import documents, integrity
 from dle_bundle.errors import InputError
+from dle_bundle.features import Feature, measured
 from dle_bundle.files import atomic_folder
+from dle_bundle.groups import Groups
+from dle_bundle.images import ImageFiles
 from dle_bundle.manifest import FORMAT, Manifest
 from dle_bundle.schema import Schema
 from dle_training.export import card, graph, parity, reference
@@ -21,6 +24,7 @@ from dle_training.measure import judge
 from dle_training.run import RunFolder, Scores, open_model, read_metrics, reopen
 from dle_training.trained import TrainedModel
 
+_SAMPLED = 10_000
 _TOOLS = ("deep-learning-essentials", "torch", "onnx", "onnxscript", "onnxruntime")
 
 
@@ -50,13 +54,16 @@ def export_run(run: RunFolder, target: Path, version: int = 1) -> Exported:
     training, _ = dataset.part("train")
     validation, _ = dataset.part("validation")
     example = model.tensors(training.take(slice(0, 2)))
-    proto = graph.build(model.answer(), model.schema, example)
+    proto = graph.build(model.answer(tuple(example)), model.schema, example)
     content = proto.SerializeToString()
-    proof = parity.check(content, model.predict, training, model.schema, scale=model.objective.state().sd)
+    proof = parity.check(
+        content, model.predict, model.preprocessing.tokenise, training, model.schema, scale=model.objective.state().sd
+    )
     scores = {"validation": read_metrics(run)["validation"], "test": judge(run, model, *dataset.part("test")).test}
     described = reference.build(
         model.schema,
-        training,
+        _watched(model, training),
+        len(training),
         model.predict(validation),
         calibration=_calibration(model, scores["validation"]),
         metrics={part: _known(values) for part, values in scores.items()},
@@ -80,6 +87,8 @@ def export_run(run: RunFolder, target: Path, version: int = 1) -> Exported:
         bundles.PARITY: documents.encode(proof),
         bundles.CARD: card.write(manifest, model.schema, described, proof, about).encode(),
     }
+    if model.preprocessing.tokenizer is not None:
+        files[bundles.TOKENIZER] = model.preprocessing.tokenizer.content
     with atomic_folder(target) as folder:
         for file, data in files.items():
             (folder / file).write_bytes(data)
@@ -88,6 +97,14 @@ def export_run(run: RunFolder, target: Path, version: int = 1) -> Exported:
         (folder / bundles.MANIFEST).write_bytes(documents.encode(manifest))
         bundles.load(folder)
     return Exported(manifest, model.schema, proof, scores["test"], len(content), graph.OPSET)
+
+
+def _watched(model: TrainedModel, training: Groups) -> list[Feature]:
+    """What is watched of the training rows; of very many images that are files, a sample evenly spaced."""
+    if isinstance(training.image, ImageFiles):
+        training = training.take(slice(None, None, -(-len(training) // _SAMPLED)))
+    prepared = model.preprocessing.tokenise(training)
+    return measured(prepared, model.schema, model.preprocessing.tokenizer)
 
 
 def _model_name(target: Path) -> str:

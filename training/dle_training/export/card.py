@@ -14,6 +14,7 @@ _HIGHLIGHTS = {
 }
 
 
+_LONGEST_EXAMPLE = 60
 _INTRODUCTION = (
     "A model exported by Deep Learning Essentials: one ONNX graph from raw values to the answer, with everything that "
     "is needed to serve it."
@@ -93,8 +94,13 @@ def _input(field: Field) -> tuple[str, ...]:
     elif field.observed_range is not None:
         shown = " … ".join(f"{end:.7g}" if isinstance(end, float) else str(end) for end in field.observed_range)
     else:
-        shown = ""
-    return (f"`{field.name}`", field.kind, "yes" if field.required else "no", shown, str(field.example))
+        shown = field.form
+    return (f"`{field.name}`", field.kind, "yes" if field.required else "no", shown, _example(field.example))
+
+
+def _example(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= _LONGEST_EXAMPLE else f"{text[:_LONGEST_EXAMPLE]}…"
 
 
 def _number(value: float | None) -> str:

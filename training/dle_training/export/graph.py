@@ -17,6 +17,7 @@ import torch
 from onnx import TensorProto, compose, helper, numpy_helper
 from torch import Tensor, nn
 
+from dle_bundle.groups import GROUPS
 from dle_bundle.schema import Label, Schema
 from dle_training.preprocessing.categories import FIRST, MISSING, UNSEEN
 
@@ -25,23 +26,26 @@ ML_OPSET = 4
 IR_VERSION = 10
 _CORE = "core/"
 _CODES = "codes"
+_LENGTHS = {"sequence": "steps", "tokens": "tokens"}
+"""Groups whose second dimension is free as well, and what it is called."""
 
 
 def build(core: nn.Module, schema: Schema, example: dict[str, Tensor]) -> onnx.ModelProto:
     """The whole graph.
 
-    `core` takes the groups that have columns, in the order numeric (N, F) float32, codes (N, C) int64, datetime
-    (N, D) int64, as `example` (N ≥ 2, for a batch of one would be frozen) names them, and gives probabilities (N, K)
-    or a value (N,).
+    `core` takes the groups that have columns, by position in the order of `GROUPS`, as `example` names them (N ≥ 2 and
+    two steps or tokens, for a size of one would be frozen; codes (N, C) int64 in the place of categories), and gives
+    probabilities (N, K), a value (N,) or values (N, horizon).
     """
-    classes = schema.outputs.classes
+    classes, horizon = schema.outputs.classes, schema.outputs.horizon
     answer = "value" if classes is None else "probabilities"
     exported = compose.add_prefix(
         _export(core, example, answer), _CORE, rename_inputs=False, rename_outputs=False, inplace=True
     ).graph
     nodes, initializers = list(exported.node), list(exported.initializer)
     inputs = [value for value in exported.input if value.name != _CODES]
-    outputs = [_tensor(answer, TensorProto.FLOAT, *(() if classes is None else (len(classes),)))]
+    width = (len(classes),) if classes is not None else (horizon,) if horizon > 1 else ()
+    outputs = [_tensor(answer, TensorProto.FLOAT, *width)]
     if schema.categorical:
         front, tables = _front([field.categories or () for field in schema.categorical])
         nodes, initializers = [*front, *nodes], [*tables, *initializers]
@@ -50,9 +54,8 @@ def build(core: nn.Module, schema: Schema, example: dict[str, Tensor]) -> onnx.M
         tail, names = _tail(answer, classes)
         nodes, initializers = [*nodes, *tail], [*initializers, names]
         outputs.insert(0, _tensor("label", names.data_type))
-    order = {"numeric": 0, "categorical": 1, "datetime": 2}
     graph = helper.make_graph(
-        nodes, "model", sorted(inputs, key=lambda value: order[value.name]), outputs, initializers
+        nodes, "model", sorted(inputs, key=lambda value: GROUPS.index(value.name)), outputs, initializers
     )
     domains = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
     model = helper.make_model(graph, opset_imports=domains, ir_version=IR_VERSION, producer_name="dle")
@@ -64,6 +67,9 @@ def _export(core: nn.Module, example: dict[str, Tensor], answer: str) -> onnx.Mo
     """The PyTorch part, every batch size, at the opset of the contract, without notes on where it was made."""
     core.eval()
     rows = torch.export.Dim("rows", min=1, max=1 << 30)
+    free = {name: {0: rows} for name in example}
+    for name in example.keys() & _LENGTHS:
+        free[name][1] = torch.export.Dim(_LENGTHS[name], min=1, max=1 << 20)
     with warnings.catch_warnings(), _silence():
         warnings.simplefilter("ignore")  # the exporter warns of its own deprecated parts
         program = torch.onnx.export(
@@ -74,7 +80,7 @@ def _export(core: nn.Module, example: dict[str, Tensor], answer: str) -> onnx.Mo
             opset_version=OPSET,
             input_names=list(example),
             output_names=[answer],
-            dynamic_shapes=(tuple({0: rows} for _ in example),),  # of the one argument *arrays
+            dynamic_shapes=(tuple(free.values()),),  # of the one argument *arrays
             verbose=False,
         )
     assert program is not None
@@ -86,8 +92,11 @@ def _export(core: nn.Module, example: dict[str, Tensor], answer: str) -> onnx.Mo
         part.ClearField("doc_string")
         part.ClearField("metadata_props")
     for value in (*model.graph.input, *model.graph.output):
-        assert value.type.tensor_type.shape.dim[0].dim_param, f"{value.name}: the exporter froze the batch size"
-        value.type.tensor_type.shape.dim[0].dim_param = "rows"
+        sizes = value.type.tensor_type.shape.dim
+        names = {0: "rows"} | ({1: _LENGTHS[value.name]} if value.name in _LENGTHS else {})
+        for place, name in names.items():
+            assert sizes[place].dim_param, f"{value.name}: the exporter froze {name} at {sizes[place].dim_value}"
+            sizes[place].dim_param = name
     return model
 
 

@@ -3,29 +3,30 @@
 Predictions are binned on validation rows, since on training rows the model is surer than it will ever be again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from dle_bundle.groups import Groups
+from dle_bundle.features import Feature
 from dle_bundle.reference import CATEGORY_BINS, Bins, Reference, feature_bins, number_bins, smoothed
 from dle_bundle.schema import Schema
 
 
 def build(
     schema: Schema,
-    training: Groups,
+    training: Sequence[Feature],
+    rows: int,
     predicted: npt.NDArray[np.float32],
     *,
     calibration: Mapping[str, float],
     metrics: Mapping[str, Mapping[str, float]],
 ) -> Reference:
-    """Bins of `training` rows and of `predicted`: validation probabilities (N, K) or values (N,)."""
+    """Bins of what is watched of the `rows` training rows, and of `predicted`: validation probabilities (N, K) or values (N,)."""
     names = schema.outputs.class_names
     return Reference(
-        rows=len(training),
-        features=feature_bins(training, schema),
+        rows=rows,
+        features=feature_bins(training),
         prediction_rows=len(predicted),
         prediction=_class_bins(predicted, names) if names else number_bins(predicted),
         calibration=dict(calibration),

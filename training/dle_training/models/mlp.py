@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dle_training.config import ModelConfig
-from dle_training.models._base import Encoder, Inputs, InputShape, Network
+from dle_training.models._base import Encoder, Inputs, InputShape
 from dle_training.models.dropout import Dropout
 
 
@@ -77,8 +77,3 @@ class TableEncoder(Encoder):
     def before_evaluation(self) -> None:
         if self.embeddings is not None:
             self.embeddings.fill_untrained()
-
-
-def build(config: ModelConfig, shape: InputShape, outputs: int) -> Network:
-    """A multi-layer perceptron with fresh weights from torch's global generator."""
-    return Network({"table": TableEncoder(config, shape)}, outputs)

@@ -1,30 +1,164 @@
-"""The models that `model.name` can choose."""
+"""The models that `model.name` can choose: encoders by the kind of input that they read.
 
-from collections.abc import Callable
+A model has one encoder for each kind of input that there is. A name in `model.name` stands for every kind that its
+encoder reads and that no other name is given for; kinds that no name reads get their default.
+"""
+
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Literal
 
+from dle_bundle.errors import InputError, nearest
+from dle_bundle.schema import Schema
 from dle_training.config import ModelConfig
-from dle_training.models import mlp
-from dle_training.models._base import InputShape, Network
+from dle_training.models import backbone, bag, cnn, mlp, rnn, tcn, transformer
+from dle_training.models._base import Encoder, InputShape, Network
+
+Input = Literal["image", "sequence", "text", "table"]
+INPUTS: tuple[Input, ...] = ("image", "sequence", "text", "table")
+DEFAULTS: dict[Input, str] = {"image": "cnn", "sequence": "tcn", "text": "bag", "table": "mlp"}
+BACKBONE = "timm:"
+_STEPS: dict[Input, Literal["sequence", "tokens"]] = {"sequence": "sequence", "text": "tokens"}
 
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
-    """A model that can be chosen by name: `build(config, shape, outputs)` makes it with fresh weights."""
+    """A model that can be chosen by name, and the kinds of input that it reads.
+
+    `build(config, shape, kind, name, fresh)` makes the encoder of one of these kinds with weights from torch's global
+    generator; `fresh` is False where the weights of a run are about to be loaded.
+    """
 
     name: str
     description: str
-    build: Callable[[ModelConfig, InputShape, int], Network]
+    reads: tuple[Input, ...]
+    build: Callable[[ModelConfig, InputShape, Input, str, bool], Encoder]
 
 
 MODELS = {
     entry.name: entry
     for entry in (
-        ModelEntry("mlp", "Fully connected layers over scaled numbers, one-hot and embedded categories.", mlp.build),
+        ModelEntry(
+            "mlp",
+            "Fully connected layers over scaled numbers, one-hot and embedded categories.",
+            ("table",),
+            lambda config, shape, kind, name, fresh: mlp.TableEncoder(config, shape),
+        ),
+        ModelEntry(
+            "cnn",
+            "Small residual network with batch normalisation.",
+            ("image",),
+            lambda config, shape, kind, name, fresh: cnn.CnnEncoder(config, shape),
+        ),
+        ModelEntry(
+            "rnn",
+            "Recurrent network (GRU or LSTM, both directions), pooled by last step, mean or attention.",
+            ("sequence", "text"),
+            lambda config, shape, kind, name, fresh: rnn.RnnEncoder(config, shape, _STEPS[kind]),
+        ),
+        ModelEntry(
+            "tcn",
+            "Convolutions of several widths side by side with residual shortcuts, in the manner of InceptionTime.",
+            ("sequence",),
+            lambda config, shape, kind, name, fresh: tcn.TcnEncoder(config, shape),
+        ),
+        ModelEntry(
+            "transformer",
+            "Encoder with self-attention over steps or tokens.",
+            ("sequence", "text"),
+            lambda config, shape, kind, name, fresh: transformer.TransformerEncoder(config, shape, _STEPS[kind]),
+        ),
+        ModelEntry(
+            "bag",
+            "Mean of embedded tokens and n-grams: fast, and hard to beat on short text.",
+            ("text",),
+            lambda config, shape, kind, name, fresh: bag.BagEncoder(config, shape),
+        ),
+        ModelEntry(
+            f"{BACKBONE}NAME",
+            "Any backbone of the timm library, pretrained where the weights can be had (extra `vision`).",
+            ("image",),
+            lambda config, shape, kind, name, fresh: backbone.BackboneEncoder(
+                config, shape, architecture=name.removeprefix(BACKBONE), pretrained=fresh and config.timm.pretrained
+            ),
+        ),
     )
 }
 
 
-def build(config: ModelConfig, shape: InputShape, outputs: int) -> Network:
-    """The network that `config` names, with fresh weights from torch's global generator: (N, outputs) for N rows."""
-    return MODELS[config.name].build(config, shape, outputs)
+def inputs(schema: Schema) -> tuple[Input, ...]:
+    """The kinds of input that there are, in the order of `INPUTS`."""
+    present = {
+        "image": schema.image,
+        "sequence": schema.sequence,
+        "text": schema.text,
+        "table": (*schema.numeric, *schema.categorical, *schema.datetime),
+    }
+    return tuple(kind for kind in INPUTS if present[kind])
+
+
+def choose(name: str | None, kinds: Iterable[Input]) -> dict[Input, str]:
+    """The name of the encoder for each of `kinds`. Raises InputError with every name that cannot be used."""
+    present = tuple(kinds)
+    asked = [part.strip() for part in (name or "").split("+") if part.strip()]
+    faults = [_unknown(part) for part in asked if not _reads(part)]
+    chosen: dict[Input, str] = {}
+    # those who read one kind only come first, then each takes one, so that two who read both can share them
+    for part in sorted((part for part in asked if _reads(part)), key=lambda part: len(_reads(part))):
+        own = next((kind for kind in _reads(part) if kind in present and kind not in chosen), None)
+        if own is None:
+            faults.append(_idle(part, present))
+        else:
+            chosen[own] = part
+    for kind in present:
+        chosen.setdefault(kind, next((part for part in asked if kind in _reads(part)), DEFAULTS[kind]))
+    if faults:
+        raise InputError("The model must change" if len(faults) > 1 else faults.pop(), faults)
+    return {kind: chosen[kind] for kind in INPUTS if kind in chosen}
+
+
+def joined(chosen: dict[Input, str]) -> str:
+    """One name from which `choose` makes the same choice."""
+    return "+".join(dict.fromkeys(chosen.values()))
+
+
+def build(config: ModelConfig, shape: InputShape, outputs: int, *, fresh: bool = True) -> Network:
+    """The network that `config` names, with weights from torch's global generator: (N, outputs) for N rows."""
+    present: dict[Input, bool] = {
+        "image": shape.image is not None,
+        "sequence": shape.sequence is not None,
+        "text": shape.tokens is not None,
+        "table": bool(shape.dense or shape.cardinalities),
+    }
+    chosen = choose(config.name, [kind for kind in INPUTS if present[kind]])
+    encoders = {}
+    for kind, name in chosen.items():
+        entry = _entry(name)
+        assert entry is not None
+        encoders[kind] = entry.build(config, shape, kind, name, fresh)
+    return Network(encoders, outputs)
+
+
+_WORDS = {"image": "images", "sequence": "series", "text": "text", "table": "columns"}
+
+
+def _entry(name: str) -> ModelEntry | None:
+    if name.startswith(BACKBONE):
+        return MODELS[f"{BACKBONE}NAME"] if name != BACKBONE else None
+    return MODELS.get(name)
+
+
+def _reads(name: str) -> tuple[Input, ...]:
+    entry = _entry(name)
+    return () if entry is None else entry.reads
+
+
+def _unknown(name: str) -> str:
+    known = f" (known: {', '.join(MODELS)})"
+    return f"model.name: no model {name!r}{nearest(name, MODELS) or known}"
+
+
+def _idle(name: str, present: tuple[Input, ...]) -> str:
+    fitting = ", ".join(entry.name for entry in MODELS.values() if set(entry.reads) & set(present))
+    words = " or ".join(_WORDS[kind] for kind in _reads(name))
+    return f"model.name: {name} reads {words}, and there is nothing left here for it to read; choose of {fitting}"

@@ -4,11 +4,11 @@ Fitted on the training part only. The fitted numbers are a readable JSON file fr
 made again, and the module is what the exporter puts in front of the network.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -16,40 +16,62 @@ from dle_bundle import documents
 from dle_bundle.errors import InputError
 from dle_bundle.groups import Groups
 from dle_bundle.schema import Schema
+from dle_bundle.text import Tokenizer
 from dle_training.config import PreprocessingConfig
-from dle_training.models._base import InputShape
-from dle_training.preprocessing import categories, dates, numeric, piecewise
+from dle_training.models._base import Images, InputShape, Series, Tokens
+from dle_training.preprocessing import categories, dates, numeric, piecewise, pixels, series, tokens
 from dle_training.preprocessing._base import Step
 from dle_training.preprocessing.categories import CategoryFit, OneHot
 from dle_training.preprocessing.dates import DateFit, Dates
 from dle_training.preprocessing.numeric import Numeric, NumericFit
 from dle_training.preprocessing.piecewise import Piecewise, PiecewiseFit
+from dle_training.preprocessing.pixels import PixelFit
+from dle_training.preprocessing.series import SeriesFit, StandardSeries
 
 _CHUNK = 16_384
 
 
+class TokenFit(msgspec.Struct, frozen=True, kw_only=True):
+    """`vocabulary` of the tokenizer, whose file stands beside; each of the text columns has `max_tokens` at most.
+
+    `truncated` is the share of training texts that were longer.
+    """
+
+    vocabulary: int
+    max_tokens: int
+    truncated: float
+
+
 class Fitted(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of `preprocessing.json`."""
+    """The content of `preprocessing.json`; None for groups that the schema has no column of."""
 
     numeric: NumericFit
     piecewise: PiecewiseFit
     categorical: CategoryFit
     datetime: DateFit
+    image: PixelFit | None = None
+    sequence: SeriesFit | None = None
+    tokens: TokenFit | None = None
 
 
 class Preprocessing(nn.Module):
-    """Everything between raw groups and the network; deterministic and without trainable weights.
+    """Everything between the graph's groups and the network; deterministic and without trainable weights.
 
-    Shape: numeric (N, F) float32, codes (N, C) int64, datetime (N, D) int64 → {"dense": (N, P) float32, "codes": (N, E)
-    int64}. Groups without columns have width 0; "dense" or "codes" is absent when it would have.
+    Shape: of numeric (N, F) float32, codes (N, C) int64, datetime (N, D) int64, image (N, I, H, W) uint8, sequence
+    (N, T, C) float32 with lengths (N,) int64 and tokens (N, L) int64 those that there are → {"dense": (N, P) float32,
+    "codes": (N, E) int64} where they have a width, "image", "sequence" (N, T, C') with "lengths", and "tokens".
+    Images and tokens pass as they are: scaling and embedding are the encoders' own.
     """
 
-    def __init__(self, schema: Schema, fitted: Fitted) -> None:
+    def __init__(self, schema: Schema, fitted: Fitted, tokenizer: Tokenizer | None = None) -> None:
         super().__init__()
         self.fitted = fitted
+        self.tokenizer = tokenizer
+        self._schema = schema
         self._vocabularies = _vocabularies(schema)
         self.numeric, self.piecewise = Numeric(fitted.numeric), Piecewise(fitted.piecewise)
         self.one_hot, self.dates = OneHot(fitted.categorical), Dates(fitted.datetime)
+        self.series = None if fitted.sequence is None else StandardSeries(fitted.sequence)
         steps: tuple[Step, ...] = (self.numeric, self.piecewise, self.one_hot, self.dates)
         self._dense = sum(step.width for step in steps)
         columns = torch.tensor(fitted.categorical.embedded, dtype=torch.int64)
@@ -57,42 +79,69 @@ class Preprocessing(nn.Module):
 
     embedded: Tensor
 
-    def forward(self, numeric: Tensor, codes: Tensor, datetime: Tensor) -> dict[str, Tensor]:
-        steps: tuple[tuple[Step, Tensor], ...] = (
-            (self.numeric, numeric),
-            (self.piecewise, numeric),
-            (self.one_hot, codes),
-            (self.dates, datetime),
+    def forward(self, groups: dict[str, Tensor]) -> dict[str, Tensor]:
+        steps: tuple[tuple[Step, str], ...] = (
+            (self.numeric, "numeric"),
+            (self.piecewise, "numeric"),
+            (self.one_hot, "codes"),
+            (self.dates, "datetime"),
         )
-        dense = [step(values) for step, values in steps if step.width]
+        dense = [step(groups[name]) for step, name in steps if step.width]
         outputs = {"dense": torch.cat(dense, dim=1)} if dense else {}
         if len(self.embedded):
-            outputs["codes"] = torch.index_select(codes, 1, self.embedded)
+            outputs["codes"] = torch.index_select(groups["codes"], 1, self.embedded)
+        if self.series is not None:
+            outputs["sequence"] = self.series(groups["sequence"], groups["lengths"])
+        outputs |= {name: groups[name] for name in ("lengths", "image", "tokens") if name in groups}
         return outputs
 
-    def encode(self, categorical: npt.NDArray[np.object_]) -> npt.NDArray[np.int64]:
-        """Codes (N, C) of categories (N, C): 0 = unseen, 1 = missing, 2 + i = category i of the column."""
-        return categories.encode(categorical, self._vocabularies)
+    def tokenise(self, groups: Groups) -> Groups:
+        """The same rows with their text as tokens."""
+        if groups.text is None or self.tokenizer is None or self.fitted.tokens is None:
+            return groups
+        return groups.with_tokens(self.tokenizer.tokens(groups.text, self.fitted.tokens.max_tokens))
+
+    def tensors(self, groups: Groups) -> dict[str, Tensor]:
+        """What `forward` takes, for these rows, in the order of the graph's inputs; images in memory."""
+        arrays = self.tokenise(groups).feeds()
+        if "categorical" in arrays:
+            arrays["categorical"] = categories.encode(arrays["categorical"], self._vocabularies)
+        return {
+            "codes" if name == "categorical" else name: torch.from_numpy(array).to(self.embedded.device)
+            for name, array in arrays.items()
+        }
 
     @torch.no_grad()
     def prepare(self, groups: Groups) -> dict[str, Tensor]:
-        """The network's inputs for all rows of `groups`, made in chunks, on the module's device."""
+        """The network's inputs for all rows of `groups` but images, made in chunks, on the module's device."""
+        rows = self.tokenise(replace(groups, image=None))
         chunks = [
-            self(*(torch.from_numpy(array).to(self.embedded.device) for array in self._arrays(groups, start)))
-            for start in range(0, max(len(groups), 1), _CHUNK)
+            self(self.tensors(rows.take(slice(start, start + _CHUNK)))) for start in range(0, max(len(rows), 1), _CHUNK)
         ]
         return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
     def shape(self, *, frequencies: bool) -> InputShape:
         """What the network has to expect, with the frequencies of the codes for fresh weights."""
-        columns = [self.fitted.categorical.frequencies[column] for column in self.fitted.categorical.embedded]
-        return InputShape(self._dense, tuple(map(len, columns)), tuple(columns) if frequencies else ())
-
-    def _arrays(
-        self, groups: Groups, start: int
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        part = groups.take(slice(start, start + _CHUNK))
-        return part.numeric, self.encode(part.categorical), part.datetime
+        fitted, schema = self.fitted, self._schema
+        columns = [fitted.categorical.frequencies[column] for column in fitted.categorical.embedded]
+        images = sequence = text = None
+        if fitted.image is not None and (form := schema.image[0].image) is not None:
+            images = Images(
+                len(schema.image), form.channels, form.height, form.width, fitted.image.mean, fitted.image.std
+            )
+        if self.series is not None and fitted.sequence is not None:
+            sequence = Series(self.series.width, fitted.sequence.steps)
+        if fitted.tokens is not None:
+            # a separator stands after each column
+            text = Tokens(fitted.tokens.vocabulary, len(schema.text) * (fitted.tokens.max_tokens + 1))
+        return InputShape(
+            dense=self._dense,
+            cardinalities=tuple(map(len, columns)),
+            frequencies=tuple(columns) if frequencies else (),
+            image=images,
+            sequence=series,
+            tokens=tokens,
+        )
 
 
 def fit(schema: Schema, training: Groups, config: PreprocessingConfig) -> Preprocessing:
@@ -102,24 +151,44 @@ def fit(schema: Schema, training: Groups, config: PreprocessingConfig) -> Prepro
     boolean = np.array([field.kind == "boolean" for field in schema.numeric], dtype=bool)
     cardinalities = tuple(categories.FIRST + len(vocabulary) for vocabulary in vocabularies)
     numbers = numeric.fit(training.numeric, boolean, config.numeric)
+    image = sequence = tokenizer = text = None
+    if training.image is not None and (form := schema.image[0].image) is not None:
+        image = pixels.fit(training.image, form.channels)
+    if training.sequence is not None and training.lengths is not None:
+        sequence = series.fit(training.sequence, training.lengths)
+    if training.text is not None:
+        tokenizer = Tokenizer.from_bytes(tokens.fit(training.text, config))
+        text = TokenFit(
+            vocabulary=tokenizer.vocabulary,
+            max_tokens=config.max_tokens,
+            truncated=float(tokenizer.truncated(training.text, config.max_tokens).mean()),
+        )
     fitted = Fitted(
         numeric=numbers,
         piecewise=piecewise.fit(training.numeric, boolean, numbers.medians, piecewise.bins(config, len(training))),
         categorical=categories.fit(codes, cardinalities, config.one_hot_limit),
         datetime=dates.fit(training.datetime),
+        image=image,
+        sequence=sequence,
+        tokens=text,
     )
-    return Preprocessing(schema, fitted).eval()
+    return Preprocessing(schema, fitted, tokenizer).eval()
 
 
-def load(path: Path, schema: Schema) -> Preprocessing:
-    """The module whose `fitted` was written to `path`, for this schema; InputError that says where it is wrong."""
+def load(path: Path, schema: Schema, tokenizer: Path) -> Preprocessing:
+    """The module whose `fitted` was written to `path`, for this schema; `tokenizer` is the file where there is text.
+
+    Raises InputError that says where it is wrong.
+    """
     fitted = documents.read(path, Fitted)
     expected = tuple(categories.FIRST + len(vocabulary) for vocabulary in _vocabularies(schema))
     found = tuple(len(column) for column in fitted.categorical.frequencies)
     widths = (len(fitted.numeric.medians), len(fitted.datetime.centres))
-    if (found, *widths) != (expected, len(schema.numeric), len(schema.datetime)):
+    present = tuple(part is not None for part in (fitted.image, fitted.sequence, fitted.tokens))
+    groups = (bool(schema.image), bool(schema.sequence), bool(schema.text))
+    if (found, *widths, *present) != (expected, len(schema.numeric), len(schema.datetime), *groups):
         raise InputError(f"{path} does not belong to the schema: their columns differ")
-    return Preprocessing(schema, fitted).eval()
+    return Preprocessing(schema, fitted, Tokenizer.load(tokenizer) if fitted.tokens is not None else None).eval()
 
 
 def _vocabularies(schema: Schema) -> tuple[tuple[str, ...], ...]:

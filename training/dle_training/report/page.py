@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -26,6 +27,7 @@ PAGE = "report.html"
 FIGURES = "figures"
 _HEADLINES = ("accuracy", "roc_auc", "f1_macro", "log_loss", "rmse", "mae", "r2")
 _CATEGORIES_SHOWN = 6
+_LONGEST_EXAMPLE = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,17 +142,18 @@ def observed(field: Field) -> str:
         more = len(field.categories) - _CATEGORIES_SHOWN
         return f"{shown}, and {more:,} more" if more > 0 else shown
     if field.observed_range is None:
-        return ""
+        return field.form
     if field.kind == "boolean":
         return ", ".join(dict.fromkeys("true" if end else "false" for end in field.observed_range))
     return " … ".join(end if isinstance(end, str) else number(end) for end in field.observed_range)
 
 
-def example(value: bool | int | float | str | None) -> str:
-    """A value as JSON would hold it, less the quotation marks."""
+def example(value: bool | int | float | str | list[Any] | None) -> str:
+    """A value as JSON would hold it, less the quotation marks; of a long one its beginning."""
     if isinstance(value, bool):
         return str(value).lower()
-    return "" if value is None else str(value)
+    text = "" if value is None else str(value)
+    return text if len(text) <= _LONGEST_EXAMPLE else f"{text[:_LONGEST_EXAMPLE]}…"
 
 
 def _baseline(content: ReportContent) -> str:

@@ -1,0 +1,123 @@
+"""The images of a source: their common shape, and their pixels, in memory where they fit and else as files.
+
+All image columns of a table share one shape, so that they share one encoder.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dle_bundle import image_columns, integrity
+from dle_bundle.errors import InputError
+from dle_bundle.schema import Field, ImageShape
+from dle_training.config import RunConfig
+from dle_training.data import image_files
+
+LARGEST_NATIVE = 96
+DEFAULT_SIZE = 64
+_GIB = 1 << 30
+_LISTED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """`images` as in `Groups.image`, for all N rows of the table; `broken` says why of each row that has a bad one."""
+
+    images: Any
+    broken: dict[int, str]
+
+
+def shaped(fields: Sequence[Field], table: pa.Table, folder: Path | None, size: int | None) -> tuple[Field, ...]:
+    """The fields, of which images have got their shape: `size`, or what suits the images that there are."""
+    names = [field.name for field in fields if field.kind == "image"]
+    if not names:
+        return tuple(fields)
+    arrays = [found for name in names if (found := image_columns.array_shape(table.column(name)))]
+    files = [place for name in names for place in image_columns.places(table.column(name), folder) if place is not None]
+    colour, common = _surveyed(arrays, files)
+    if size is not None:
+        height, width = size, size
+    elif common is not None and max(common) <= LARGEST_NATIVE:
+        height, width = common
+    else:
+        height, width = DEFAULT_SIZE, DEFAULT_SIZE
+    shape = ImageShape(channels=3 if colour else 1, height=height, width=width)
+    return tuple(msgspec.structs.replace(field, image=shape) if field.kind == "image" else field for field in fields)
+
+
+def read(fields: Sequence[Field], table: pa.Table, folder: Path | None, config: RunConfig) -> Pictures | None:
+    """The images of all rows, None without image columns. Broken ones are black, and told."""
+    pictured = [field for field in fields if field.kind == "image"]
+    if not pictured:
+        return None
+    shape = pictured[0].image
+    assert shape is not None
+    budget = int(config.data.image_memory * _GIB)
+
+    def decode(places: Sequence[Any], shape: ImageShape) -> tuple[Any, dict[int, str]]:
+        return image_files.read_all(places, shape, memory_bytes=budget)
+
+    columns = [table.column(field.name) for field in pictured]
+    images, faults, _ = image_columns.images(columns, shape, folder, decode)
+    broken: dict[int, str] = {}
+    for row, column, reason in faults:
+        words = f"{image_columns.shown(columns[column], row)}: {reason}"
+        broken[row] = f"{broken[row]}; {words}" if row in broken else words
+    return Pictures(images, broken)
+
+
+def check(pictures: Pictures | None, known: npt.NDArray[np.bool_], config: RunConfig) -> tuple[npt.NDArray[np.bool_], tuple[str, ...]]:
+    """The rows (N,) of `known` that can be used, and a note on those that cannot.
+
+    Raises InputError that lists every broken image unless `data.skip_bad` is set.
+    """
+    broken = {} if pictures is None else {row: why for row, why in pictures.broken.items() if known[row]}
+    if not broken:
+        return known, ()
+    lines = [f"row {row + 1:,}: {why}" for row, why in sorted(broken.items())]
+    more = [f"and {len(lines) - _LISTED:,} more"] if len(lines) > _LISTED else []
+    if not config.data.skip_bad:
+        raise InputError(
+            f"{len(lines):,} of {int(known.sum()):,} rows have an image that cannot be read; mend or remove them, or "
+            "leave them out with --set data.skip_bad=true",
+            [*lines[:_LISTED], *more],
+        )
+    usable = known.copy()
+    usable[list(broken)] = False
+    return usable, (f"{len(broken):,} of {int(known.sum()):,} rows were left out for an image that cannot be read",)
+
+
+def digest(source: str, fields: Sequence[Field], table: pa.Table, folder: Path | None) -> str:
+    """SHA-256 of the digest of a source and the content of all image files that it names."""
+    files = [
+        place
+        for field in fields
+        if field.kind == "image"
+        for place in image_columns.places(table.column(field.name), folder)
+        if isinstance(place, str) and Path(place).is_file()
+    ]
+    if not files:
+        return source
+    together = hashlib.sha256(source.encode())
+    for file in files:
+        together.update(integrity.digest(Path(file)).encode())
+    return together.hexdigest()
+
+
+def _surveyed(
+    arrays: Sequence[tuple[bool, int, int]], files: Sequence[str | bytes]
+) -> tuple[bool, tuple[int, int] | None]:
+    """Whether any image is in colour, and the height and width that all have, if they have one."""
+    colour = any(found[0] for found in arrays)
+    sizes: set[tuple[int, int] | None] = {found[1:] for found in arrays}
+    if files:
+        also, common, _ = image_files.survey(files)
+        colour, sizes = colour or also, sizes | {common}
+    return colour, sizes.pop() if len(sizes) == 1 else None

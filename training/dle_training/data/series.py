@@ -1,0 +1,30 @@
+"""The series of a source: the names of their channels, and the most steps that a request may have."""
+
+from collections.abc import Sequence
+
+import msgspec
+import pyarrow as pa
+
+from dle_bundle import series_columns
+from dle_bundle.schema import Field, Layout, SequenceShape
+from dle_bundle.tables import SEQUENCE
+
+LEAST_MOST_STEPS = 4_096
+"""So many steps are answered at least, and twice as many as training saw."""
+
+
+def shaped(fields: Sequence[Field], table: pa.Table, layout: Layout | None) -> tuple[Field, ...]:
+    """The fields, of which series have got their shape; channels of a long table keep the names of its columns."""
+    return tuple(_shaped(field, table, layout) if field.kind == "sequence" else field for field in fields)
+
+
+def _shaped(field: Field, table: pa.Table, layout: Layout | None) -> Field:
+    column = table.column(field.name)
+    if layout is not None and field.name == SEQUENCE:
+        names = layout.channels
+    else:
+        width = series_columns.width(column)
+        names = (field.name,) if width == 1 else tuple(f"{field.name}{index}" for index in range(width))
+    longest = series_columns.longest(column)
+    shape = SequenceShape(channels=names, max_steps=max(LEAST_MOST_STEPS, 2 * longest))
+    return msgspec.structs.replace(field, sequence=shape)

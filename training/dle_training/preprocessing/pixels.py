@@ -1,0 +1,27 @@
+"""Images: the statistics by which encoders standardise pixels. The pixels themselves stay bytes until a batch is due."""
+
+from typing import Any
+
+import msgspec
+import numpy as np
+
+SAMPLE = 2_000
+"""Images that the statistics are taken from, evenly spaced; more would not move the second digit."""
+_LEAST_STD = 1 / 255
+
+
+class PixelFit(msgspec.Struct, frozen=True, kw_only=True):
+    """Mean and standard deviation of each channel, of pixels in [0, 1]."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def fit(images: Any, channels: int) -> PixelFit:
+    """Fit on the training part's `images`, uint8 (N, columns · channels, H, W), in memory or not."""
+    step = -(-len(images) // SAMPLE)
+    sample = np.asarray(images[::step])
+    pixels = sample.reshape(-1, channels, *sample.shape[2:])
+    mean = pixels.mean(axis=(0, 2, 3), dtype=np.float64) / 255
+    std = np.sqrt(np.maximum((pixels.astype(np.float32) ** 2).mean(axis=(0, 2, 3), dtype=np.float64) / 255**2 - mean**2, 0))
+    return PixelFit(mean=tuple(mean.tolist()), std=tuple(np.maximum(std, _LEAST_STD).tolist()))

@@ -1,0 +1,69 @@
+"""Series: each channel on a common scale, an indicator for channels that have gaps, nothing beyond the end."""
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from dle_training.preprocessing._base import LEAST_RANGE, Step, bounded
+
+
+class SeriesFit(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry a channel: (x − mean) · factor; a factor of 0 marks one that was constant in training.
+
+    `indicators` are the channels that had missing values within a series; `steps` is the longest series of training.
+    """
+
+    means: tuple[float, ...]
+    factors: tuple[float, ...]
+    indicators: tuple[int, ...]
+    steps: int
+
+
+def fit(sequence: npt.NDArray[np.float32], lengths: npt.NDArray[np.int64]) -> SeriesFit:
+    """Fit on the training part's `sequence` (N, T, C), NaN = missing, of `lengths` (N,) steps."""
+    within = np.arange(sequence.shape[1]) < lengths[:, None]  # (N, T)
+    means, factors, indicators = [], [], []
+    for channel in range(sequence.shape[2]):
+        values = sequence[..., channel][within].astype(np.float64)
+        known = values[~np.isnan(values)]
+        if len(known) < len(values):
+            indicators.append(channel)
+        varied = len(known) > 0 and float(np.ptp(known)) > LEAST_RANGE
+        means.append(float(known.mean()) if len(known) else 0.0)
+        factors.append(1 / float(known.std()) if varied else 0.0)
+    steps = int(lengths.max(initial=1))
+    return SeriesFit(means=tuple(means), factors=tuple(factors), indicators=tuple(indicators), steps=steps)
+
+
+class StandardSeries(Step):
+    """Standardised channels, then an indicator of the missing steps of each channel that had some in training.
+
+    Shape: sequence (N, T, C) float32, NaN = missing, and lengths (N,) int64 → (N, T, width) float32, within ±14.2; 0
+    where a value is missing and beyond the end.
+    """
+
+    means: Tensor
+    factors: Tensor
+    indicators: Tensor
+
+    def __init__(self, fitted: SeriesFit) -> None:
+        super().__init__()
+        self.width = len(fitted.means) + len(fitted.indicators)
+        self.register_buffer("means", torch.tensor(fitted.means, dtype=torch.float32), persistent=False)
+        self.register_buffer("factors", torch.tensor(fitted.factors, dtype=torch.float32), persistent=False)
+        self.register_buffer("indicators", torch.tensor(fitted.indicators, dtype=torch.int64), persistent=False)
+
+    def forward(self, sequence: Tensor, lengths: Tensor) -> Tensor:  # type: ignore[override]
+        missing = torch.isnan(sequence)
+        filled = torch.where(missing, self.means, sequence)
+        # the difference may overflow, and infinity times a factor of 0 would be no number
+        largest = torch.finfo(torch.float32).max
+        scaled = bounded(torch.clamp(filled - self.means, -largest, largest) * self.factors)
+        if len(self.indicators):
+            seen = torch.index_select(missing, 2, self.indicators).to(scaled.dtype)
+            scaled = torch.cat([scaled, seen], dim=2)
+        steps = torch.arange(sequence.shape[1], device=sequence.device)
+        within = steps.unsqueeze(0) < lengths.unsqueeze(1)  # (N, T)
+        return torch.where(within.unsqueeze(2), scaled, torch.zeros_like(scaled))
