@@ -99,7 +99,7 @@ class Preprocessing(nn.Module):
         """The same rows with their text as tokens."""
         if groups.text is None or self.tokenizer is None or self.fitted.tokens is None:
             return groups
-        return groups.with_tokens(self.tokenizer.tokens(groups.text, self.fitted.tokens.max_tokens))
+        return groups.with_tokens(self.tokenizer.tokens(groups.text))
 
     def tensors(self, groups: Groups) -> dict[str, Tensor]:
         """What `forward` takes, for these rows, in the order of the graph's inputs; images in memory."""
@@ -161,7 +161,7 @@ def fit(schema: Schema, training: Groups, config: PreprocessingConfig) -> Prepro
         text = TokenFit(
             vocabulary=tokenizer.vocabulary,
             max_tokens=config.max_tokens,
-            truncated=float(tokenizer.truncated(training.text, config.max_tokens).mean()),
+            truncated=float(tokenizer.truncated(training.text).mean()),
         )
     fitted = Fitted(
         numeric=numbers,

@@ -1,0 +1,84 @@
+"""The tokenizer: trained on the texts of the training part alone, the same for the same texts.
+
+Word pieces keep frequent words whole and cut rare ones; byte pairs cut any text without an unknown token. The
+library's own training of word pieces gives tokens their numbers in an order that changes from one process to the next,
+and with it which of equally frequent pairs are merged; so the pieces of one character are numbered beforehand.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+from dle_bundle.text import SPECIALS
+from dle_training.config import PreprocessingConfig
+
+LEAST_FREQUENCY = 2
+"""What occurs once in training teaches nothing about itself."""
+_LARGEST_ALPHABET = 1_000
+_LONGEST_WORD = 100
+_CONTINUES = "##"
+
+
+def fit(text: npt.NDArray[np.object_], config: PreprocessingConfig) -> bytes:
+    """The content of `tokenizer.json` for the training part's texts (N, X), `""` = missing."""
+    texts = [one for one in text.ravel().tolist() if one]
+    model = _word_piece(texts, config) if config.tokenizer == "word_piece" else _byte_pairs(texts, config)
+    model.enable_truncation(config.max_tokens)
+    return model.to_str().encode()
+
+
+def _word_piece(texts: list[str], config: PreprocessingConfig) -> Tokenizer:
+    model = _rules(Tokenizer(models.WordPiece(unk_token=SPECIALS[1])), config)
+    alphabet = _alphabet(model, texts, min(_LARGEST_ALPHABET, config.vocabulary // 4))
+    numbered = [*SPECIALS, *alphabet, *(_CONTINUES + letter for letter in alphabet)]
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=config.vocabulary,
+        special_tokens=numbered,
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        min_frequency=LEAST_FREQUENCY,
+        show_progress=False,
+    )
+    model.train_from_iterator(texts, trainer)
+    # once more, for only the first three are special
+    vocabulary = dict(sorted(model.get_vocab().items(), key=lambda item: item[1]))
+    pieces = models.WordPiece(vocabulary, unk_token=SPECIALS[1], max_input_chars_per_word=_LONGEST_WORD)
+    return _rules(Tokenizer(pieces), config)
+
+
+def _byte_pairs(texts: list[str], config: PreprocessingConfig) -> Tokenizer:
+    model = Tokenizer(models.BPE())
+    model.normalizer = normalizers.Sequence(
+        [normalizers.NFKC(), *([normalizers.Lowercase(), normalizers.StripAccents()] if config.lowercase else [])]
+    )
+    model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    trainer = trainers.BpeTrainer(
+        vocab_size=max(config.vocabulary, 256 + len(SPECIALS)),
+        special_tokens=list(SPECIALS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        min_frequency=LEAST_FREQUENCY,
+        show_progress=False,
+    )
+    model.train_from_iterator(texts, trainer)
+    return model
+
+
+def _rules(model: Tokenizer, config: PreprocessingConfig) -> Tokenizer:
+    """The model with what comes before it: clean, without case and accents if so wished, cut at spaces and signs."""
+    model.normalizer = normalizers.BertNormalizer(lowercase=config.lowercase)
+    model.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return model
+
+
+def _alphabet(model: Tokenizer, texts: list[str], most: int) -> list[str]:
+    """The most frequent characters of the texts as the model sees them, in their own order."""
+    counts = Counter(letter for text in _normal(model, texts) for letter in text if not letter.isspace())
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return sorted(letter for letter, _ in ranked[:most])
+
+
+def _normal(model: Tokenizer, texts: list[str]) -> Iterator[str]:
+    return (model.normalizer.normalize_str(text) for text in texts)
