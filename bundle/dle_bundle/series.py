@@ -5,8 +5,10 @@ In JSON it is a list of steps, each a list of numbers or null; with one channel 
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -16,32 +18,54 @@ from dle_bundle.schema import SequenceShape
 _MOST_FAULTS = 3
 _CHANNELS_APART = 8
 """Of so many channels each is watched on its own; of more, all together."""
+_CELLS_AT_ONCE = 1 << 20
 
 
 class BadSeries(ValueError):
-    """What is wrong with a series, and at which step."""
+    """What is wrong with a series, and at which step, counted from 0 as JSON does."""
 
 
-def parse(value: object, shape: SequenceShape) -> npt.NDArray[np.float32]:
-    """The steps (T, channels) of a value as JSON has it, NaN = missing; raises BadSeries with its first faults."""
+def parse(value: object, shape: SequenceShape, sentinels: Sequence[float] = ()) -> npt.NDArray[np.float32]:
+    """The steps (T, channels) of a value as JSON has it, NaN = missing; raises BadSeries with its first faults.
+
+    `sentinels` are numbers that mean missing, as `decode.missing_numbers` gives them.
+    """
     if not isinstance(value, list):
         raise BadSeries(f"expected a list of steps, got {_kind(value)}")
     if not value:
         raise BadSeries("expected at least one step, got none")
     if len(value) > shape.max_steps:
         raise BadSeries(f"expected at most {shape.max_steps:,} steps, got {len(value):,}")
-    channels = len(shape.channels)
-    steps = [[step] for step in value] if channels == 1 and not any(isinstance(step, list) for step in value) else value
-    if all(type(step) is list and len(step) == channels for step in steps) and all(
-        type(number) in (float, int) or number is None for step in steps for number in step
-    ):
-        try:
-            numbers = np.array(steps, dtype=np.float64)
-        except OverflowError:  # whole numbers have no bound
-            numbers = np.full(1, np.inf)
-        if not np.isinf(numbers).any():
-            return float32(numbers)
-    raise BadSeries("; ".join(_faults(steps, shape)[:_MOST_FAULTS]))
+    numbers = _numbers(value, len(shape.channels))
+    if numbers is None:
+        raise BadSeries("; ".join(_faults(value, shape)))
+    if sentinels:
+        numbers[np.isin(numbers, sentinels)] = np.nan
+    return float32(numbers)
+
+
+def _numbers(steps: list[Any], channels: int) -> npt.NDArray[np.float64] | None:
+    """The steps as an array (T, channels), or None when one of them is not as it should be."""
+    flat = channels == 1 and not isinstance(steps[0], list)
+    try:
+        # its types are checked in C, where a walk in Python would take most of a prediction's time
+        checked = msgspec.convert(steps, list[float | None] if flat else list[list[float | None]])
+    except msgspec.ValidationError:
+        return None
+    if not flat:
+        if set(map(len, checked)) != {channels}:
+            return None
+        checked = list(chain.from_iterable(checked))
+    try:
+        numbers = np.fromiter(checked, np.float64, len(checked))
+        gaps = 0
+    except TypeError:  # of a null
+        numbers = np.array(checked, dtype=np.float64)
+        gaps = checked.count(None)
+    # nulls have become NaN by now, and no other number may be one
+    if np.isfinite(numbers).sum() + gaps != len(numbers):
+        return None
+    return numbers.reshape(-1, channels)
 
 
 def missing(rows: int, shape: SequenceShape) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
@@ -88,49 +112,78 @@ def statistics(
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Level (mean) and spread (standard deviation) over the steps of each channel, (N,), and the length in steps.
 
-    NaN where nothing is known. More than 8 channels are taken together.
+    NaN where nothing is known. More than 8 channels are taken together. A shift of a channel's level or spread is what
+    a network that was fitted to standardised steps feels first.
     """
+    # a part at a time: whole training sets come this way, and the sums want float64
+    rows = max(1, _CELLS_AT_ONCE // max(1, int(np.prod(sequence.shape[1:]))))
+    parts = [
+        _moments(sequence[start : start + rows], lengths[start : start + rows], len(channels))
+        for start in range(0, len(sequence), rows)
+    ]
+    names = statistics_of(channels)
+    whole = np.concatenate(parts) if parts else np.empty((0, len(names)))
+    return dict(zip(names, float32(whole).T, strict=True))
+
+
+def _moments(
+    sequence: npt.NDArray[np.float32], lengths: npt.NDArray[np.int64], channels: int
+) -> npt.NDArray[np.float64]:
+    """What is watched of each row, (N, 2 · channels + 1): level and spread by turns, then the length."""
     known = ~np.isnan(sequence)  # padding is NaN as well
     values = np.where(known, sequence, 0).astype(np.float64)
-    if len(channels) > _CHANNELS_APART:
+    if channels > _CHANNELS_APART:
         known, values = known.reshape(len(known), -1, 1), values.reshape(len(values), -1, 1)
     counts = known.sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         level = values.sum(axis=1) / counts  # (N, C)
-        spread = np.sqrt(np.where(known, (values - np.nan_to_num(level)[:, None]) ** 2, 0).sum(axis=1) / counts)
-    columns = [column for pair in zip(level.T, spread.T, strict=True) for column in pair]
-    found = [float32(column) for column in columns]
-    return dict(zip(statistics_of(channels), [*found, lengths.astype(np.float32)], strict=True))
+        spread = np.sqrt(np.where(known, (values - level[:, None]) ** 2, 0).sum(axis=1) / counts)
+    steps = np.where(counts.any(axis=1), lengths, np.nan)
+    pairs = np.stack([level, spread], axis=2).reshape(len(level), -1)
+    return np.concatenate([pairs, steps[:, None]], axis=1)
 
 
 def _faults(steps: list[Any], shape: SequenceShape) -> list[str]:
-    channels, faults = len(shape.channels), []
+    """The first few faults, by a walk that takes its time."""
+    channels, faults = len(shape.channels), list[str]()
+    flat = channels == 1 and not isinstance(steps[0], list)
     for place, step in enumerate(steps):
-        if not isinstance(step, list):
-            expected = "a number" if channels == 1 else f"a list of {channels} numbers"
-            faults.append(f"step {place}: expected {expected}, got {_kind(step)}")
+        if flat:
+            faults += _value_faults(f"step {place}", step)
+        elif not isinstance(step, list):
+            faults.append(f"step {place}: expected a list of {_count(channels)}, got {_kind(step)}")
         elif len(step) != channels:
-            faults.append(f"step {place}: expected {channels} number{'s' if channels > 1 else ''}, got {len(step)}")
+            faults.append(f"step {place}: expected {_count(channels)}, got {len(step)}")
         else:
             for name, number in zip(shape.channels, step, strict=True):
-                where = f"step {place}, {name}" if channels > 1 else f"step {place}"
-                if number is not None and (isinstance(number, bool) or not isinstance(number, int | float)):
-                    faults.append(f"{where}: expected a number, got {_kind(number)}")
-                elif number is not None and not _finite(number):
-                    faults.append(f"{where}: expected a finite number")
-        if len(faults) > _MOST_FAULTS:
+                faults += _value_faults(f"step {place}, channel {name}" if channels > 1 else f"step {place}", number)
+        if len(faults) >= _MOST_FAULTS:
             break
-    return faults
+    return faults[:_MOST_FAULTS]
+
+
+def _value_faults(where: str, number: Any) -> list[str]:
+    if number is None:
+        return []
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        return [f"{where}: expected a number, got {_kind(number)}"]
+    return [] if _finite(number) else [f"{where}: expected a finite number"]
 
 
 def _finite(number: float) -> bool:
     try:
         return math.isfinite(float(number))
-    except OverflowError:
+    except OverflowError:  # whole numbers have no bound
         return False
 
 
+def _count(channels: int) -> str:
+    return f"{channels} number{'s' if channels > 1 else ''}"
+
+
 def _kind(value: object) -> str:
-    names = {dict: "an object", list: "a list", str: "a string", bool: "a truth value", type(None): "null"}
+    names = {dict: "an object", list: "a list", str: "a string", type(None): "null"}
+    if isinstance(value, bool):
+        return f"a truth value ({'true' if value else 'false'})"
     kind = names.get(type(value), "a number")
     return f"{kind} ({value!r:.40})" if isinstance(value, str | int | float) else kind

@@ -1,5 +1,10 @@
-"""Arrow columns of series to arrays: lists of numbers, lists of steps, or arrays of one shape."""
+"""Arrow columns of series to arrays: lists of numbers, lists of steps, or arrays of one shape.
 
+All rows are read at once, by the offsets of their lists; only what is wrong is looked at row by row. The answers are
+those of `series.parse` for the same numbers in JSON, bit for bit.
+"""
+
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,11 +12,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dle_bundle import series
 from dle_bundle.decode import float32
 from dle_bundle.schema import SequenceShape
 
 Column = Any
+_Counts = npt.NDArray[np.int64]
+_Mask = npt.NDArray[np.bool_]
 
 
 def is_series(column: Column) -> bool:
@@ -31,80 +37,116 @@ def width(column: Column) -> int:
         return int(min(kind.shape))
     if not _is_list(kind.value_type):
         return 1
-    steps = _flat(_whole(column))
-    sizes = pc.list_value_length(steps).drop_null()
-    return int(pc.mode(sizes)[0].as_py()["mode"]) if len(sizes) else 1
+    sizes = pc.list_value_length(_whole(column).flatten()).drop_null()
+    return max(1, int(pc.mode(sizes)[0].as_py()["mode"])) if len(sizes) else 1
+
+
+def longest(column: Column) -> int:
+    """The most steps of a series in the column."""
+    if isinstance(column.type, pa.FixedShapeTensorType):
+        return int(max(column.type.shape))
+    return int(pc.max(pc.list_value_length(_whole(column))).as_py() or 0)
 
 
 def read(
-    column: Column, shape: SequenceShape
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], dict[int, str], npt.NDArray[np.bool_]]:
-    """The series (N, T, channels), NaN = missing and padding; lengths (N,); by row what is wrong; which are missing."""
-    whole, channels = _whole(column), len(shape.channels)
-    absent = np.asarray(whole.is_null()) if whole.null_count else np.zeros(len(whole), dtype=bool)
+    column: Column, shape: SequenceShape, sentinels: Sequence[float] = ()
+) -> tuple[npt.NDArray[np.float32], _Counts, dict[int, str], _Mask]:
+    """The series (N, T, channels), NaN = missing and padding; lengths (N,); by row what is wrong; which are missing.
+
+    A row that is wrong or missing is one step without values. `sentinels` are numbers that mean missing.
+    """
+    whole = _whole(column)
+    absent: _Mask = np.asarray(whole.is_null()) if whole.null_count else np.zeros(len(whole), dtype=bool)
+    steps, counts, faults = _steps(whole, absent, shape)
+    rows = np.repeat(np.arange(len(whole)), counts)
+    infinite = np.isinf(steps)
+    if infinite.any():
+        starts = np.cumsum(counts) - counts
+        for place, channel in np.argwhere(infinite).tolist():
+            row = int(rows[place])
+            named = f", channel {shape.channels[channel]}" if len(shape.channels) > 1 else ""
+            faults.setdefault(row, f"step {place - starts[row]}{named}: expected a finite number")
+        good = ~np.isin(rows, list(faults))
+        steps, rows = steps[good], rows[good]
+        counts[list(faults)] = 0
+    if sentinels:
+        steps[np.isin(steps, sentinels)] = np.nan
+    lengths = np.maximum(counts, 1)
+    padded = np.full((len(whole), int(lengths.max(initial=1)), len(shape.channels)), np.nan, dtype=np.float32)
+    padded[np.arange(padded.shape[1]) < counts[:, None]] = float32(steps)
+    return padded, lengths, faults, absent
+
+
+def _steps(whole: Any, absent: _Mask, shape: SequenceShape) -> tuple[npt.NDArray[np.float64], _Counts, dict[int, str]]:
+    """The steps (M, channels) of all rows that have the right form, how many are each row's (N,), and what is wrong."""
+    channels = len(shape.channels)
     if isinstance(whole.type, pa.FixedShapeTensorType):
-        array = whole.to_numpy_ndarray()
-        # steps first unless only the other way fits
-        steps = array if array.shape[2] == channels and array.shape[1] != channels else array.transpose(0, 2, 1)
-        if steps.shape[2] != channels:
-            reason = f"expected {channels} channels, found an array of {array.shape[1]} × {array.shape[2]}"
-            return *series.missing(len(whole), shape), dict.fromkeys(range(len(whole)), reason), absent
-        return _checked(steps.astype(np.float64), np.full(len(whole), steps.shape[1]), absent, shape)
-    counts = np.asarray(pc.list_value_length(whole).fill_null(0)).astype(np.int64)
-    flat = _flat(whole)
-    if _is_list(flat.type):
-        sizes = np.asarray(pc.list_value_length(flat).fill_null(-1)).astype(np.int64)
+        return _of_arrays(whole, absent, shape)
+    counts: _Counts = np.asarray(pc.list_value_length(whole).fill_null(0)).astype(np.int64)
+    nested = _is_list(whole.type.value_type)
+    if channels != 1 and not nested:
+        reason = f"expected steps of {channels} numbers, got numbers that stand alone"
+        return _none(channels), np.zeros_like(counts), dict.fromkeys(np.flatnonzero(~absent).tolist(), reason)
+    faults = _of_lengths(counts, absent, shape)
+    flat = whole.flatten()  # of the rows that are not null
+    if nested:
+        sizes: _Counts = np.asarray(pc.list_value_length(flat).fill_null(-1)).astype(np.int64)
         if (sizes != channels).any():
-            return _ragged(counts, sizes, absent, shape)
-        numbers = _numbers(_flat(flat)).reshape(-1, channels)
-    elif channels != 1:
-        reason = f"expected steps of {channels} numbers, found single numbers"
-        return *series.missing(len(whole), shape), dict.fromkeys(np.flatnonzero(~absent).tolist(), reason), absent
-    else:
-        numbers = _numbers(flat).reshape(-1, 1)
-    steps = np.full((len(whole), int(counts.max(initial=1)), channels), np.nan)
-    steps[np.arange(steps.shape[1]) < counts[:, None]] = numbers
-    return _checked(steps, counts, absent, shape)
+            faults |= {row: reason for row, reason in _ragged(counts, sizes, channels).items() if row not in faults}
+    if faults:
+        wrong = np.isin(np.arange(len(whole)), list(faults))
+        flat = flat.filter(pa.array(~np.repeat(wrong, counts)))
+        counts[wrong] = 0
+    numbers = _numbers(flat.flatten() if nested else flat)
+    return numbers.reshape(-1, channels), counts, faults
 
 
-def _checked(
-    steps: npt.NDArray[np.float64], counts: npt.NDArray[np.int64], absent: npt.NDArray[np.bool_], shape: SequenceShape
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], dict[int, str], npt.NDArray[np.bool_]]:
+def _of_arrays(
+    whole: Any, absent: _Mask, shape: SequenceShape
+) -> tuple[npt.NDArray[np.float64], _Counts, dict[int, str]]:
+    """As `_steps`, of arrays of one shape: (channels, steps), unless only (steps, channels) fits."""
+    channels, (rows, columns) = len(shape.channels), whole.type.shape
+    if channels not in (rows, columns):
+        reason = f"expected {channels} channel{'s' if channels > 1 else ''}, got an array of {rows} × {columns}"
+        faults = dict.fromkeys(np.flatnonzero(~absent).tolist(), reason)
+        return _none(channels), np.zeros(len(whole), dtype=np.int64), faults
+    counts = np.where(absent, 0, columns if rows == channels else rows).astype(np.int64)
+    if faults := _of_lengths(counts, absent, shape):
+        return _none(channels), np.zeros_like(counts), faults
+    # tensors with nulls give no array
+    array = (whole.filter(pa.array(~absent)) if absent.any() else whole).to_numpy_ndarray().astype(np.float64)
+    return (array.transpose(0, 2, 1) if rows == channels else array).reshape(-1, channels), counts, {}
+
+
+def _of_lengths(counts: _Counts, absent: _Mask, shape: SequenceShape) -> dict[int, str]:
+    """What is wrong with the number of steps, by row."""
     faults = {row: "expected at least one step, got none" for row in np.flatnonzero((counts == 0) & ~absent).tolist()}
     for row in np.flatnonzero(counts > shape.max_steps).tolist():
         faults[row] = f"expected at most {shape.max_steps:,} steps, got {counts[row]:,}"
-    infinite = np.isinf(steps)
-    for row in np.flatnonzero(infinite.any(axis=(1, 2))).tolist():
-        place, channel = np.argwhere(infinite[row])[0].tolist()
-        named = f", {shape.channels[channel]}" if len(shape.channels) > 1 else ""
-        faults.setdefault(row, f"step {place}{named}: expected a finite number")
-    wrong = list(faults)
-    steps[wrong], counts = np.nan, np.maximum(counts, 1)
-    counts[wrong] = 1
-    return float32(steps[:, : int(counts.max(initial=1))]), counts, faults, absent
+    return faults
 
 
-def _ragged(
-    counts: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], absent: npt.NDArray[np.bool_], shape: SequenceShape
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], dict[int, str], npt.NDArray[np.bool_]]:
-    """Nothing but what is wrong: steps of another width than the series has."""
+def _ragged(counts: _Counts, sizes: _Counts, channels: int) -> dict[int, str]:
+    """The first step of each row that is of another width than the series has; `sizes` (M,), -1 = null."""
     starts = np.cumsum(counts) - counts
     rows = np.repeat(np.arange(len(counts)), counts)
+    expected = f"{channels} number{'s' if channels > 1 else ''}"
     faults: dict[int, str] = {}
-    for step in np.flatnonzero(sizes != len(shape.channels)).tolist():
-        row = int(rows[step])
-        found = "null" if sizes[step] < 0 else str(sizes[step])
-        faults.setdefault(row, f"step {step - starts[row]}: expected {len(shape.channels)} numbers, got {found}")
-    return *series.missing(len(counts), shape), faults, absent
+    for step in np.flatnonzero(sizes != channels).tolist():
+        row, place = int(rows[step]), step - starts[rows[step]]
+        if sizes[step] < 0:
+            faults.setdefault(row, f"step {place}: expected a list of {expected}, got null")
+        else:
+            faults.setdefault(row, f"step {place}: expected {expected}, got {sizes[step]}")
+    return faults
+
+
+def _none(channels: int) -> npt.NDArray[np.float64]:
+    return np.empty((0, channels))
 
 
 def _whole(column: Column) -> Any:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-
-
-def _flat(lists: Any) -> Any:
-    """The elements of all lists that are not null, in order."""
-    return lists.flatten()
 
 
 def _numbers(flat: Any) -> npt.NDArray[np.float64]:
@@ -116,11 +158,5 @@ def _is_list(kind: Any) -> bool:
 
 
 def _is_number(kind: Any) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
-
-
-def longest(column: Column) -> int:
-    """The most steps of a series in the column."""
-    if isinstance(column.type, pa.FixedShapeTensorType):
-        return int(max(column.type.shape))
-    return int(pc.max(pc.list_value_length(_whole(column))).as_py() or 0)
+    known = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_null)
+    return any(test(kind) for test in known)

@@ -75,9 +75,10 @@ def load(config: RunConfig) -> Dataset:
     name, chosen = target.choose(source.table.column_names, config.data.target, source.target)
     arranged = arrangement.arrange(source.table, config, name, na_values)
     table = arranged.table
-    goal, by, inputs = _understand(table, name, na_values, config)
+    goal, by, inputs = _understand(table, name, na_values, arranged.forecasting(config))
 
-    fields = series.shaped(pictures.shaped(inputs.fields, table, source.folder, config.preprocessing.image_size), table)
+    fields = pictures.shaped(inputs.fields, table, source.folder, config.preprocessing.image_size)
+    fields = series.shaped(fields, table, arranged.layout)
     images = pictures.read(fields, table, source.folder, config)
     known, skipped = pictures.check(images, goal.known, config)
     strata = None

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from dle_bundle import columns, decode
 from dle_bundle.columns import Column
@@ -59,6 +60,8 @@ def infer(
 
     Raises InputError: text for regression, infinite values, dates, too many values for classes, one value only.
     """
+    if isinstance(column.type, pa.FixedShapeTensorType):
+        return _horizon(name, column)
     rows = np.arange(len(column))
     reading = _read(name, column, na_values, rows, task)
     known = ~reading.missing
@@ -107,9 +110,25 @@ def labels(column: Column, outputs: Outputs, na_values: tuple[str, ...]) -> tupl
 def values(
     name: str, column: Column, na_values: tuple[str, ...]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """The numbers (N,) of a regression target, and a mask of the rows that have one; raises InputError as `infer`."""
+    """The numbers (N,) or (N, horizon) of a regression target, and a mask of the rows that have one.
+
+    Raises InputError as `infer` does.
+    """
+    if isinstance(column.type, pa.FixedShapeTensorType):
+        ahead = _horizon(name, column)
+        return ahead.values, ahead.known
     reading = kinds.read(name, column, na_values, np.arange(len(column)), "numeric")
     return reading.values, ~reading.missing
+
+
+def _horizon(name: str, column: Column) -> Target:
+    """The values (N, horizon) of a forecast's target, which are all known."""
+    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    values = whole.to_numpy_ndarray().astype(np.float64)
+    if values.min() == values.max():
+        raise InputError(f"{name!r}: the target has one value only ({values.flat[0]:g})")
+    outputs = Outputs(target=name, task="regression", horizon=values.shape[1])
+    return Target(outputs, values, np.ones(len(values), dtype=bool), ())
 
 
 def missing_note(name: str, known: npt.NDArray[np.bool_]) -> tuple[str, ...]:

@@ -1,0 +1,139 @@
+"""Backbones of the timm library, over images: hundreds of published architectures, many with pretrained weights.
+
+timm is an extra (`vision`): it needs a torchvision that fits the installed PyTorch. Weights are downloaded when a run
+starts, and only then: a run that is opened again has its own.
+"""
+
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dle_bundle.errors import InputError, nearest
+from dle_training.config import ModelConfig
+from dle_training.models._base import Encoder, Images, Inputs, InputShape
+from dle_training.models.dropout import Dropout
+from dle_training.models.pixels import Standardised
+
+_COLOURS = 3
+
+
+class BackboneEncoder(Encoder):
+    """The architecture that timm knows by the name `architecture` (with or without a tag), without its head.
+
+    Shape: {"image": uint8 or float32 of 0 to 255 (N, columns · C, H, W)} → (N, columns · features); columns share the
+    weights, and grey images are repeated to three channels. Pixels are standardised as the published weights expect it,
+    or by the training part's statistics where `config.timm.pretrained` is off. `pretrained` is whether to get published
+    weights now, which is not so where the weights of a run are about to be loaded. With `config.timm.frozen` neither
+    weights nor batch statistics change.
+
+    Raises InputError without timm, for names that it does not know, for images that the architecture cannot read, and
+    where published weights cannot be had.
+    """
+
+    def __init__(self, config: ModelConfig, shape: InputShape, *, architecture: str, pretrained: bool) -> None:
+        super().__init__()
+        assert shape.image is not None
+        images, timm = shape.image, _import(architecture)
+        _check_known(timm, architecture)
+        self.repeats = _COLOURS if images.channels == 1 else 1
+        self.backbone, features = _plain(timm, architecture, images)
+        if pretrained:
+            self.backbone = _pretrained(timm, architecture, images)
+        mean, std = images.mean, images.std
+        if config.timm.pretrained and self.repeats * images.channels == _COLOURS:
+            expected = timm.data.resolve_model_data_config(self.backbone)
+            mean, std = expected["mean"], expected["std"]
+        else:
+            mean, std = mean * self.repeats, std * self.repeats
+        # part of the state, for the next release of timm may expect something else
+        self.standardised = Standardised(images.columns, mean, std, persistent=True)
+        self.frozen = config.timm.frozen
+        self.backbone.requires_grad_(not self.frozen)
+        self.dropout = Dropout(config.dropout)
+        self.width = images.columns * features
+        self.train()
+
+    def train(self, mode: bool = True) -> "BackboneEncoder":
+        """As ever, but a frozen backbone stays in evaluation mode, in which its batch statistics do not change."""
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        pixels = inputs["image"]
+        if self.repeats > 1:  # (N, columns, H, W) → (N, columns · 3, H, W), each image beside itself
+            pixels = pixels.repeat_interleave(self.repeats, dim=1)
+        features: Tensor = self.backbone(self.standardised(pixels))  # (N · columns, features)
+        whole: Tensor = self.dropout(features.reshape(pixels.shape[0], self.width))
+        return whole
+
+
+def _import(architecture: str) -> ModuleType:
+    """The timm package. Raises InputError that says what to install."""
+    try:
+        import timm
+    except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision made for another PyTorch
+        raise InputError(
+            f"model.name: timm:{architecture} needs timm and the torchvision made for PyTorch {torch.__version__}, and "
+            f"importing them failed ({str(error).splitlines()[0]}): pip install 'deep-learning-essentials[vision]', "
+            "with torchvision from the same index as PyTorch"
+        ) from None
+    package: ModuleType = timm
+    return package
+
+
+def _check_known(timm: ModuleType, architecture: str) -> None:
+    known = timm.list_pretrained() if "." in architecture else timm.list_models()
+    if architecture not in known:
+        likely = nearest(architecture, known) or "; timm.list_models() lists the names"
+        raise InputError(f"model.name: timm {timm.__version__} has no architecture {architecture!r}{likely}")
+
+
+def _plain(timm: ModuleType, architecture: str, images: Images) -> tuple[nn.Module, int]:
+    """The architecture with random weights, and how many features it makes; tried on empty images first."""
+    size = f"{images.height} × {images.width}"
+    try:
+        backbone = _create(timm, architecture, images, pretrained=False).eval()
+        with torch.no_grad():
+            features = backbone(torch.zeros(2, _channels(images), images.height, images.width))
+    except (AssertionError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"model.name: timm:{architecture} cannot read images of {size} pixels ({said}): choose another "
+            "preprocessing.image_size (timm's own example has "
+            f"{timm.models.get_pretrained_cfg(architecture).input_size[-1]}) or another architecture"
+        ) from None
+    if not isinstance(features, Tensor) or features.ndim != 2:
+        raise InputError(f"model.name: timm:{architecture} does not make one vector of each image; choose another")
+    return backbone, features.shape[1]
+
+
+def _pretrained(timm: ModuleType, architecture: str, images: Images) -> nn.Module:
+    """The architecture with its published weights."""
+    without = "--set model.timm.pretrained=false starts from random ones"
+    published = timm.models.get_pretrained_cfg(architecture)
+    if published is None or not published.has_weights:
+        raise InputError(f"model.timm.pretrained: there are no published weights for timm:{architecture}; {without}")
+    try:
+        return _create(timm, architecture, images, pretrained=True)
+    except Exception as error:  # noqa: BLE001 - the network's, the hub's and the files' libraries each have their own
+        raise InputError(
+            f"model.timm.pretrained: the published weights of timm:{architecture} cannot be had "
+            f"({type(error).__name__}: {str(error).splitlines()[0]}): see to the network, or {without}"
+        ) from None
+
+
+def _create(timm: ModuleType, architecture: str, images: Images, *, pretrained: bool) -> nn.Module:
+    settings: dict[str, Any] = {"num_classes": 0, "in_chans": _channels(images)}
+    described = timm.models.get_pretrained_cfg(architecture)
+    if described is not None and described.fixed_input_size:
+        settings["img_size"] = (images.height, images.width)
+    backbone: nn.Module = timm.create_model(architecture, pretrained=pretrained, **settings)
+    return backbone
+
+
+def _channels(images: Images) -> int:
+    return _COLOURS if images.channels == 1 else images.channels

@@ -1,0 +1,98 @@
+"""Small residual network with batch normalisation, over images of any size.
+
+Each stage is convolution → max-pooling → normalisation → ReLU and then residual blocks (He et al., "Deep Residual
+Learning for Image Recognition", 2016). Pooling before what follows it does the rest of the stage on a quarter of the
+pixels.
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dle_training.config import ModelConfig
+from dle_training.models._base import Encoder, Inputs, InputShape
+from dle_training.models.dropout import Dropout
+from dle_training.models.pixels import Standardised
+
+_LARGE = 64
+"""Sides from here on are halved by the first convolution, until they are shorter."""
+_LEAST_SIDE = 2
+"""No pooling below: batch normalisation needs more than one value, even of a single row."""
+
+
+class Stage(nn.Module):
+    """Convolution to `outputs` channels, half the resolution where `pool`, normalisation, ReLU.
+
+    Shape: (N, inputs, H, W) → (N, outputs, ⌈H / stride⌉, ⌈W / stride⌉), then halved by pooling.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, stride: int = 1, pool: bool = True) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(inputs, outputs, 2 * stride + 1, stride, padding=stride, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+        self.pool = pool
+
+    def forward(self, maps: Tensor) -> Tensor:
+        maps = self.convolution(maps)
+        if self.pool:
+            maps = F.max_pool2d(maps, 2)
+        return F.relu(self.norm(maps))
+
+
+class Block(nn.Module):
+    """Two convolutions around which the input is led and added. Shape: (N, width, H, W) → the same."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.first_norm = _convolution(width), nn.BatchNorm2d(width)
+        self.second, self.second_norm = _convolution(width), nn.BatchNorm2d(width)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        inner = F.relu(self.first_norm(self.first(maps)))
+        return F.relu(maps + self.second_norm(self.second(inner)))
+
+
+def _convolution(width: int) -> nn.Conv2d:
+    return nn.Conv2d(width, width, 3, padding=1, bias=False)
+
+
+class CnnEncoder(Encoder):
+    """Stages of residual blocks, then the mean over the image; columns share the weights.
+
+    Shape: {"image": uint8 or float32 of 0 to 255 (N, columns · C, H, W)} → (N, columns · channels of the last stage).
+    Large images are made smaller by the stride of the first convolution, so that the rest costs what it costs for
+    images of 32 to 63 pixels; stages that would shrink a side below 2 keep the resolution.
+
+    Example:
+        >>> from dle_training.models._base import Images
+        >>> images = Images(1, 1, 28, 28, mean=(0.3,), std=(0.35,))
+        >>> encoder = CnnEncoder(ModelConfig(), InputShape(image=images))
+        >>> encoder({"image": torch.zeros(5, 1, 28, 28, dtype=torch.uint8)}).shape == (5, encoder.width)
+        True
+    """
+
+    def __init__(self, config: ModelConfig, shape: InputShape) -> None:
+        super().__init__()
+        assert shape.image is not None
+        images = shape.image
+        self.standardised = Standardised(images.columns, images.mean, images.std)
+        side, stride = min(images.height, images.width), 1
+        while side // stride >= _LARGE:
+            stride *= 2
+        side //= stride
+        layers: list[nn.Module] = []
+        inputs, outputs = images.channels, config.cnn.width
+        for stage, blocks in enumerate(config.cnn.blocks):
+            pool = side // 2 >= _LEAST_SIDE
+            side = side // 2 if pool else side
+            layers.append(Stage(inputs, outputs, stride=stride if stage == 0 else 1, pool=pool))
+            layers += [Block(outputs) for _ in range(blocks)]
+            inputs, outputs = outputs, 2 * outputs
+        self.layers = nn.Sequential(*layers)
+        self.dropout = Dropout(config.dropout)
+        self.width = images.columns * inputs
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        pixels = inputs["image"]
+        maps: Tensor = self.layers(self.standardised(pixels))  # (N · columns, channels, h, w)
+        features: Tensor = self.dropout(maps.mean((2, 3)).reshape(pixels.shape[0], self.width))
+        return features

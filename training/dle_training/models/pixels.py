@@ -1,0 +1,42 @@
+"""Pixels as image encoders take them: standardised, a row for each image, channels last in memory.
+
+Channels last is the layout in which PyTorch pools and convolves several times faster on a CPU. It is enough that the
+pixels have it, every layer hands it on; so the weights keep the usual layout, and with them optimizer state and
+checkpoints, which would lose the other one.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+_LEAST_STD = 1 / 255
+
+
+class Standardised(nn.Module):
+    """Pixels of 0 to 255 by `mean` and `std` of pixels in [0, 1], one of each per channel.
+
+    The images of a row become rows of their own. Statistics that do not come from the training data are part of the
+    state, where `persistent`.
+
+    Shape: uint8 or float32 (N, columns · C, H, W) → float32 (N · columns, C, H, W).
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, columns: int, mean: Sequence[float], std: Sequence[float], *, persistent: bool = False) -> None:
+        super().__init__()
+        self.columns, self.channels = columns, len(mean)
+        deviation = torch.tensor(std).clamp(min=_LEAST_STD).view(-1, 1, 1)
+        self.register_buffer("mean", 255 * torch.tensor(mean).view(-1, 1, 1), persistent=persistent)  # (C, 1, 1)
+        self.register_buffer("scale", 1 / (255 * deviation), persistent=persistent)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        if self.columns > 1:
+            pixels = pixels.reshape(pixels.shape[0] * self.columns, self.channels, *pixels.shape[2:])
+        if torch.compiler.is_exporting():
+            pixels = pixels.float()  # a graph knows no layouts
+        else:
+            pixels = pixels.to(torch.float32, memory_format=torch.channels_last)
+        return (pixels - self.mean) * self.scale

@@ -1,0 +1,72 @@
+"""What encoders over steps share: from a series or tokens to vectors, which of them are real, and how they become one."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from dle_bundle.groups import PADDING
+from dle_training.models._base import Inputs, InputShape
+
+Source = Literal["sequence", "tokens"]
+Pooling = Literal["last", "mean", "attention"]
+
+
+class Steps(nn.Module):
+    """Vectors of the steps of a series (a linear map) or of tokens (a table), and the mask of those that are real.
+
+    Shape: {"sequence": (N, T, C), "lengths": (N,)} or {"tokens": (N, T)} → (N, T, width) float32, (N, T) bool.
+    """
+
+    def __init__(self, shape: InputShape, source: Source, width: int) -> None:
+        super().__init__()
+        self.source = source
+        if source == "sequence":
+            assert shape.sequence is not None
+            self.map: nn.Module = nn.Linear(shape.sequence.channels, width)
+        else:
+            assert shape.tokens is not None
+            self.map = nn.Embedding(shape.tokens.vocabulary, width)
+            nn.init.normal_(self.map.weight, std=width**-0.5)
+
+    def forward(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        given = inputs[self.source]
+        real = within(inputs["lengths"], given.shape[1]) if self.source == "sequence" else given != PADDING
+        vectors = self.map(given)
+        return vectors * real.unsqueeze(2).to(vectors.dtype), real
+
+
+class Pool(nn.Module):
+    """One vector of the real steps: the last one, their mean, or a mean whose weights are learnt.
+
+    Shape: (N, T, width), mask (N, T) with at least one real step a row → (N, width).
+    """
+
+    def __init__(self, width: int, pooling: Pooling) -> None:
+        super().__init__()
+        self.pooling = pooling
+        self.score = nn.Linear(width, 1) if pooling == "attention" else None
+
+    def forward(self, vectors: Tensor, real: Tensor) -> Tensor:
+        if self.pooling == "last":
+            places = torch.arange(real.shape[1], device=real.device)
+            last = (real.to(torch.int64) * places).amax(dim=1)  # (N,)
+            return vectors.gather(1, last.view(-1, 1, 1).expand(-1, 1, vectors.shape[2]))[:, 0]
+        if self.score is None:
+            weights = real.to(vectors.dtype)
+        else:
+            scores = self.score(vectors)[..., 0].masked_fill(~real, -1e9)
+            weights = torch.softmax(scores, dim=1)
+        return masked_mean(vectors, weights)
+
+
+def within(lengths: Tensor, steps: int) -> Tensor:
+    """Mask (N, steps) of the steps before each row's end."""
+    return torch.arange(steps, device=lengths.device).unsqueeze(0) < lengths.unsqueeze(1)
+
+
+def masked_mean(vectors: Tensor, weights: Tensor) -> Tensor:
+    """Mean of (N, T, width) with weights (N, T) that are not all 0: (N, width)."""
+    total = (vectors * weights.unsqueeze(2)).sum(dim=1)
+    mean: Tensor = total / weights.sum(dim=1, keepdim=True)
+    return mean

@@ -1,0 +1,124 @@
+"""Self-attention over series and text: an encoder whose blocks normalise first (Xiong et al., 2020).
+
+A long series is first cut into patches by a strided convolution, since the cost of attention grows with the square of
+the steps.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dle_training.config import ModelConfig
+from dle_training.models._base import Encoder, Inputs, InputShape
+from dle_training.models.dropout import Dropout
+from dle_training.models.steps import Pool, Source, Steps, within
+
+MOST_PATCHES = 128
+"""A series of more steps is cut into about so many patches, by the longest series of training."""
+_LONGEST_WAVE = 10_000.0
+
+
+class TransformerEncoder(Encoder):
+    """Blocks of attention and a feed-forward network over real steps, then their mean.
+
+    Shape: {"sequence": (N, T, C), "lengths": (N,)} or {"tokens": (N, T)} → (N, transformer.width).
+    """
+
+    def __init__(self, config: ModelConfig, shape: InputShape, source: Source) -> None:
+        super().__init__()
+        settings = config.transformer
+        self.width = settings.width
+        self.patch = 1
+        if source == "sequence" and shape.sequence is not None:
+            self.patch = -(-shape.sequence.steps // MOST_PATCHES)
+        self.steps = Steps(shape, source, settings.width)
+        self.patches = (
+            nn.Conv1d(settings.width, settings.width, self.patch, self.patch) if self.patch > 1 else nn.Identity()
+        )
+        if settings.positions == "learned":
+            longest = (shape.sequence.steps if source == "sequence" and shape.sequence else 0) or (
+                shape.tokens.longest if shape.tokens else 1
+            )
+            self.positions: nn.Module = LearnedPositions(-(-longest // self.patch), settings.width)
+        else:
+            self.positions = SinusoidalPositions(settings.width)
+        self.blocks = nn.ModuleList(
+            Block(settings.width, settings.heads, config.dropout) for _ in range(settings.layers)
+        )
+        self.norm = nn.LayerNorm(settings.width)
+        self.dropout = Dropout(config.dropout)
+        self.pool = Pool(settings.width, "mean")
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        vectors, real = self.steps(inputs)
+        if self.patch > 1:
+            vectors, real = self._patched(vectors, real)
+        vectors = self.dropout(vectors + self.positions(vectors))
+        for block in self.blocks:
+            vectors = block(vectors, real)
+        return self.dropout(self.pool(self.norm(vectors), real))
+
+    def _patched(self, vectors: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+        """Patches of `patch` steps, real where one of their steps is; the end is filled with zeros."""
+        filled = F.pad(vectors, (0, 0, 0, self.patch - 1))
+        cut = self.patches(filled.transpose(1, 2)).transpose(1, 2)  # (N, ceil(T / patch), width)
+        lengths = real.to(torch.int64).sum(dim=1)
+        return cut, within((lengths + self.patch - 1) // self.patch, cut.shape[1])
+
+
+class Block(nn.Module):
+    """Attention among real steps and a feed-forward network, each added to what it was given.
+
+    Shape: (N, T, width), mask (N, T) → (N, T, width).
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.before_attention, self.before_feed = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.project = nn.Linear(width, 3 * width)
+        self.join = nn.Linear(width, width)
+        self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), Dropout(dropout), nn.Linear(4 * width, width))
+        self.dropout = Dropout(dropout)
+
+    def forward(self, vectors: Tensor, real: Tensor) -> Tensor:
+        rows, steps, width = vectors.shape
+        # (3, N, heads, T, width / heads)
+        parts = self.project(self.before_attention(vectors)).view(rows, steps, 3, self.heads, width // self.heads)
+        query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=real[:, None, None, :])
+        vectors = vectors + self.dropout(self.join(attended.transpose(1, 2).reshape(rows, steps, width)))
+        fed: Tensor = vectors + self.dropout(self.feed(self.before_feed(vectors)))
+        return fed
+
+
+class SinusoidalPositions(nn.Module):
+    """Waves of many lengths (Vaswani et al., 2017), for any number of steps: (N, T, width) → (T, width)."""
+
+    frequencies: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        places = torch.arange(0, width, 2, dtype=torch.float32)
+        self.register_buffer("frequencies", torch.exp(-math.log(_LONGEST_WAVE) * places / width), persistent=False)
+        self.odd = width % 2
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        steps = torch.arange(vectors.shape[1], device=vectors.device).to(vectors.dtype)
+        angles = steps.unsqueeze(1) * self.frequencies
+        waves = torch.cat([torch.sin(angles), torch.cos(angles)], dim=1)
+        return waves[:, :-1] if self.odd else waves
+
+
+class LearnedPositions(nn.Module):
+    """A vector for each place; places beyond the last one share its own: (N, T, width) → (T, width)."""
+
+    def __init__(self, longest: int, width: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(longest, width) * 0.02)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        places = torch.arange(vectors.shape[1], device=vectors.device)
+        return self.table[torch.clamp(places, max=len(self.table) - 1)]
