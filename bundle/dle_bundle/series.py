@@ -49,21 +49,16 @@ def _numbers(steps: list[Any], channels: int) -> npt.NDArray[np.float64] | None:
     flat = channels == 1 and not isinstance(steps[0], list)
     try:
         # its types are checked in C, where a walk in Python would take most of a prediction's time
-        checked = msgspec.convert(steps, list[float | None] if flat else list[list[float | None]])
+        checked: list[Any] = msgspec.convert(steps, list[float | None] if flat else list[list[float | None]])
     except msgspec.ValidationError:
         return None
     if not flat:
         if set(map(len, checked)) != {channels}:
             return None
         checked = list(chain.from_iterable(checked))
-    try:
-        numbers = np.fromiter(checked, np.float64, len(checked))
-        gaps = 0
-    except TypeError:  # of a null
-        numbers = np.array(checked, dtype=np.float64)
-        gaps = checked.count(None)
-    # nulls have become NaN by now, and no other number may be one
-    if np.isfinite(numbers).sum() + gaps != len(numbers):
+    numbers: npt.NDArray[np.float64] = np.fromiter(checked, np.float64, len(checked))
+    # a null has become NaN by now, and nothing else may be one
+    if (beside := len(numbers) - int(np.isfinite(numbers).sum())) and beside != checked.count(None):
         return None
     return numbers.reshape(-1, channels)
 

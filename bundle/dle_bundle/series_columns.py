@@ -58,16 +58,16 @@ def read(
     whole = _whole(column)
     absent: _Mask = np.asarray(whole.is_null()) if whole.null_count else np.zeros(len(whole), dtype=bool)
     steps, counts, faults = _steps(whole, absent, shape)
-    rows = np.repeat(np.arange(len(whole)), counts)
     infinite = np.isinf(steps)
     if infinite.any():
+        rows = np.repeat(np.arange(len(whole)), counts)
         starts = np.cumsum(counts) - counts
         for place, channel in np.argwhere(infinite).tolist():
             row = int(rows[place])
             named = f", channel {shape.channels[channel]}" if len(shape.channels) > 1 else ""
             faults.setdefault(row, f"step {place - starts[row]}{named}: expected a finite number")
         good = ~np.isin(rows, list(faults))
-        steps, rows = steps[good], rows[good]
+        steps = steps[good]
         counts[list(faults)] = 0
     if sentinels:
         steps[np.isin(steps, sentinels)] = np.nan
@@ -120,7 +120,7 @@ def _of_arrays(
 
 def _of_lengths(counts: _Counts, absent: _Mask, shape: SequenceShape) -> dict[int, str]:
     """What is wrong with the number of steps, by row."""
-    faults = {row: "expected at least one step, got none" for row in np.flatnonzero((counts == 0) & ~absent).tolist()}
+    faults = dict.fromkeys(np.flatnonzero((counts == 0) & ~absent).tolist(), "expected at least one step, got none")
     for row in np.flatnonzero(counts > shape.max_steps).tolist():
         faults[row] = f"expected at most {shape.max_steps:,} steps, got {counts[row]:,}"
     return faults
