@@ -105,7 +105,9 @@ def _of_arrays(
     whole: Any, absent: _Mask, shape: SequenceShape
 ) -> tuple[npt.NDArray[np.float64], _Counts, dict[int, str]]:
     """As `_steps`, of arrays of one shape: (channels, steps), unless only (steps, channels) fits."""
-    channels, (rows, columns) = len(shape.channels), whole.type.shape
+    # of tensors with nulls there is no array, and their type's shape knows nothing of a permutation
+    array = (whole.filter(pa.array(~absent)) if absent.any() else whole).to_numpy_ndarray().astype(np.float64)
+    channels, (rows, columns) = len(shape.channels), array.shape[1:]
     if channels not in (rows, columns):
         reason = f"expected {channels} channel{'s' if channels > 1 else ''}, got an array of {rows} × {columns}"
         faults = dict.fromkeys(np.flatnonzero(~absent).tolist(), reason)
@@ -113,8 +115,6 @@ def _of_arrays(
     counts = np.where(absent, 0, columns if rows == channels else rows).astype(np.int64)
     if faults := _of_lengths(counts, absent, shape):
         return _none(channels), np.zeros_like(counts), faults
-    # tensors with nulls give no array
-    array = (whole.filter(pa.array(~absent)) if absent.any() else whole).to_numpy_ndarray().astype(np.float64)
     return (array.transpose(0, 2, 1) if rows == channels else array).reshape(-1, channels), counts, {}
 
 
