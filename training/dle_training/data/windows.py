@@ -1,8 +1,8 @@
 """Forecasting: windows of past steps with the values that follow, split by time so that nothing leaks.
 
-All windows whose targets end before a moment train, those whose targets all lie between it and a second moment validate,
-those after it test; the moments are the same for all series, and windows whose targets straddle one are left out. What a
-window sees may reach back before a moment: when a forecast is made, the past is known.
+Windows whose targets end before a first moment train, those whose targets all lie between it and a second one validate,
+and those after that test. The moments are the same for all series, and windows whose targets straddle one are left out.
+What a window sees may reach back before a moment: when a forecast is made, the past is known.
 """
 
 from dataclasses import dataclass
@@ -17,16 +17,20 @@ from dle_bundle.long_tables import Ordered
 from dle_bundle.schema import Layout
 from dle_bundle.tables import SEQUENCE
 from dle_training.config import SplitConfig
+from dle_training.data.split import PARTS
 
 MOST_WINDOWS = 200_000
-"""Beyond, only every second (third, …) window is taken: neighbours share all but one of their steps."""
+MOST_NUMBERS = 1 << 28
+"""Beyond so many windows, or numbers in them (a GiB), only every second (third, …) window is taken: neighbours share
+all but one of their steps."""
 SPLIT = "split"
+_NO_PART = len(PARTS)
 _Places = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """A row for each window: `sequence`, the target (a number, or a list of `horizon` numbers) and `split`."""
+    """A row for each window: `sequence`, the target (a number, or a tensor of `horizon` numbers) and `split`."""
 
     table: pa.Table
     notes: tuple[str, ...]
@@ -35,48 +39,55 @@ class Windows:
 def make(
     table: pa.Table, layout: Layout, target: str, horizon: int, split: SplitConfig, na_values: tuple[str, ...]
 ) -> Windows:
-    """The windows of a long table. Raises InputError where its series are too short for every part to have one."""
+    """The windows of a long table, each of `layout.window` steps with the next `horizon` values of the target.
+
+    Windows with a missing value among those to predict are left out. Raises InputError: what `long_tables.order` finds,
+    a target that is no channel, series that are too short for every part to have a window.
+    """
+    _check_target(layout, target)
     ordered = long_tables.order(table, layout, na_values)
-    ends, targets, gaps = _cut(ordered, layout, target, horizon)
-    first, last = ordered.times[ends + 1], ordered.times[ends + horizon]
-    moments = np.unique(ordered.times)
-    cuts = [1 - split.validation - split.test, 1 - split.test]
-    validating, testing = (moments[min(int(len(moments) * cut), len(moments) - 1)] for cut in cuts)
-    part = np.full(len(ends), "", dtype=object)
-    part[last < validating] = "train"
-    part[(first >= validating) & (last < testing)] = "validation"
-    part[first >= testing] = "test"
-    empty = [name for name in ("train", "validation", "test") if not (part == name).any()]
-    if empty:
-        needed = layout.window or 0
-        raise InputError(
-            f"the {' and '.join(empty)} part has no window: with data.window={needed} and data.horizon={horizon} a "
-            f"series needs far more than {needed + horizon} steps, and the longest has {int(ordered.counts.max()):,}"
-        )
-    used = part != ""
-    step = -(-int(used.sum()) // MOST_WINDOWS)
+    ends, known = _ends(ordered, layout, target, horizon)
+    moments = _moments(ordered, layout, horizon)
+    cuts = _cut_places(len(moments), horizon, split)
+    part = _parts(ordered, ends, horizon, moments[cuts])
+    used = ends[known & (part != _NO_PART)]
+    part = part[known & (part != _NO_PART)]
+    _check_parts(part, moments, cuts, layout, horizon)
+
+    most = min(MOST_WINDOWS, max(1, MOST_NUMBERS // ((layout.window or 1) * len(layout.channels))))
+    step = -(-len(used) // most)
+    used, part = used[::step], part[::step]
+    counts = np.bincount(part, minlength=len(PARTS)).tolist()
+    shown = " and ".join(_shown(ordered, layout, moments[cut]) for cut in cuts)
+    shares = ", ".join(f"{count:,} {name}" for name, count in zip(PARTS, counts, strict=True))
+    notes = [f"{len(used):,} windows of {layout.window} steps, split by {layout.time} at {shown}: {shares}"]
     if step > 1:
-        used &= np.arange(len(used)) % step == 0
-    notes = [f"{int(used.sum()):,} windows of {layout.window} steps, split by {layout.time}"]
-    if step > 1:
-        notes.append(f"of the windows every {step}. is used, so that there are at most {MOST_WINDOWS:,}")
-    if gaps:
+        notes.append(f"one window in {step} is used, so that there are at most {most:,}")
+    if gaps := int((~known).sum()):
         notes.append(f"{gaps:,} windows were left out for a missing value of {target} among those to predict")
-    whole = _table(ordered, layout, ends[used], targets[used], target)
-    return Windows(whole.append_column(SPLIT, pa.array(part[used].tolist(), pa.large_string())), tuple(notes))
+    names = pa.DictionaryArray.from_arrays(part, list(PARTS)).cast(pa.large_string())
+    return Windows(_table(ordered, layout, used, target, horizon).append_column(SPLIT, names), tuple(notes))
 
 
 def all_of(table: pa.Table, layout: Layout, target: str, horizon: int, na_values: tuple[str, ...]) -> pa.Table:
-    """Every window of a long table, without a split."""
+    """Every window of a long table whose values to predict are known, without a split; raises as `make` does."""
+    _check_target(layout, target)
     ordered = long_tables.order(table, layout, na_values)
-    ends, targets, _ = _cut(ordered, layout, target, horizon)
-    return _table(ordered, layout, ends, targets, target)
+    ends, known = _ends(ordered, layout, target, horizon)
+    if not known.any():
+        raise InputError(f"{target!r}: no window has all of the {horizon} values that are to be predicted")
+    return _table(ordered, layout, ends[known], target, horizon)
 
 
-def _cut(
-    ordered: Ordered, layout: Layout, target: str, horizon: int
-) -> tuple[_Places, npt.NDArray[np.float64], int]:
-    """The last step (W,) of each window among the ordered rows, its targets (W, horizon), and how many had gaps."""
+def _check_target(layout: Layout, target: str) -> None:
+    if target not in layout.channels:
+        raise InputError(f"{target!r}: a forecast needs a target of numbers")
+    if target in (SEQUENCE, SPLIT):
+        raise InputError(f"{target!r} is what another column of the windows will be called: rename the target")
+
+
+def _ends(ordered: Ordered, layout: Layout, target: str, horizon: int) -> tuple[_Places, npt.NDArray[np.bool_]]:
+    """The last step (W,) of every window among the ordered rows, and which (W,) have all values to predict."""
     window = layout.window or 1
     counts = np.maximum(ordered.counts - window - horizon + 1, 0)
     if not counts.any():
@@ -86,16 +97,60 @@ def _cut(
         )
     firsts = np.repeat(ordered.starts - np.cumsum(counts) + counts, counts) + np.arange(int(counts.sum()))
     ends = firsts + window - 1
-    values = ordered.values[:, layout.channels.index(target)]
-    targets = values[ends[:, None] + np.arange(1, horizon + 1)]
-    known = ~np.isnan(targets).any(axis=1)
-    return ends[known], targets[known], int((~known).sum())
+    gaps = np.append(0, np.cumsum(np.isnan(ordered.values[:, layout.channels.index(target)])))
+    return ends, gaps[ends + 1] == gaps[ends + 1 + horizon]
 
 
-def _table(
-    ordered: Ordered, layout: Layout, ends: _Places, targets: npt.NDArray[np.float64], target: str
-) -> pa.Table:
+def _moments(ordered: Ordered, layout: Layout, horizon: int) -> npt.NDArray[np.float64]:
+    """The times, ascending, at which some window has a value to predict."""
+    window = layout.window or 1
+    place = np.arange(len(ordered.rows)) - np.repeat(ordered.starts, ordered.counts)
+    long_enough = np.repeat(ordered.counts >= window + horizon, ordered.counts)
+    return np.unique(ordered.times[long_enough & (place >= window)])
+
+
+def _cut_places(count: int, horizon: int, split: SplitConfig) -> list[int]:
+    """Where among so many moments validation and test begin; a horizon at least is left for each."""
+    testing = min(round(count * (1 - split.test)), count - horizon)
+    validating = min(round(count * (1 - split.validation - split.test)), testing - horizon)
+    return [max(validating, 0), max(testing, 0)]
+
+
+def _parts(ordered: Ordered, ends: _Places, horizon: int, cuts: npt.NDArray[np.float64]) -> npt.NDArray[np.int8]:
+    """The place in `PARTS` (W,) of each window by the times of its targets; `_NO_PART` where they straddle a cut."""
+    first = np.searchsorted(cuts, ordered.times[ends + 1], side="right")
+    last = np.searchsorted(cuts, ordered.times[ends + horizon], side="right")
+    return np.where(first == last, first, _NO_PART).astype(np.int8)
+
+
+def _check_parts(
+    part: npt.NDArray[np.int8], moments: npt.NDArray[np.float64], cuts: list[int], layout: Layout, horizon: int
+) -> None:
+    windows = np.bincount(part, minlength=len(PARTS)).tolist()
+    if all(windows):
+        return
+    window, sizes = layout.window or 1, np.diff([0, *cuts, len(moments)]).tolist()
+    absent = [name for name, count in zip(PARTS, windows, strict=True) if not count]
+    raise InputError(
+        f"{', '.join(absent)}: no window; with data.window={window} and data.horizon={horizon} at least "
+        f"{window + 3 * horizon:,} steps without gaps in the target are needed, and {window + len(moments):,} found",
+        [
+            f"{name}: {size:,} moments to predict, {count:,} windows"
+            for name, size, count in zip(PARTS, sizes, windows, strict=True)
+        ],
+    )
+
+
+def _shown(ordered: Ordered, layout: Layout, moment: float) -> str:
+    """The moment as it stands in the table."""
+    row = int(ordered.rows[np.argmax(ordered.times == moment)])
+    return str(ordered.table.column(layout.time or "")[row].as_py())
+
+
+def _table(ordered: Ordered, layout: Layout, ends: _Places, target: str, horizon: int) -> pa.Table:
     window = layout.window or 1
     sequence = long_tables.steps(ordered.values, ends - window + 1, np.full(len(ends), window))
-    values = pa.array(targets[:, 0]) if targets.shape[1] == 1 else pa.FixedShapeTensorArray.from_numpy_ndarray(targets)
+    ahead = np.lib.stride_tricks.sliding_window_view(ordered.values[:, layout.channels.index(target)], horizon)
+    targets = ahead[ends + 1]  # (W, horizon)
+    values = pa.array(targets[:, 0]) if horizon == 1 else pa.FixedShapeTensorArray.from_numpy_ndarray(targets)
     return pa.table({SEQUENCE: sequence, target: values})

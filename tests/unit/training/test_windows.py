@@ -1,0 +1,233 @@
+"""Windows of a forecast: what each sees and predicts, and that nothing of later parts reaches an earlier one."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from dle_bundle.decode import NA_VALUES
+from dle_bundle.errors import InputError
+from dle_bundle.schema import Layout
+from dle_training.config import SplitConfig
+from dle_training.data import windows
+from dle_training.data.split import PARTS
+from dle_training.data.windows import Windows
+
+SPLIT = SplitConfig()
+
+
+def layout(window: int, *channels: str, sequence_id: str | None = None) -> Layout:
+    return Layout(channels=channels or ("load",), sequence_id=sequence_id, time="t", window=window)
+
+
+def one_series(steps: int) -> pa.Table:
+    return pa.table({"t": range(steps), "load": [float(step) for step in range(steps)]})
+
+
+def make(table: pa.Table, shape: Layout, horizon: int, split: SplitConfig = SPLIT) -> Windows:
+    return windows.make(table, shape, "load", horizon, split, NA_VALUES)
+
+
+def seen(table: pa.Table) -> npt.NDArray[Any]:
+    """The windows (W, window, channels)."""
+    lists = table.column("sequence").combine_chunks()
+    channels = lists.type.value_type.list_size
+    flat: npt.NDArray[Any] = np.asarray(lists.flatten().flatten())
+    return flat.reshape(len(table), -1, channels)
+
+
+def ahead(table: pa.Table) -> npt.NDArray[Any]:
+    """The targets (W, horizon)."""
+    column = table.column("load").combine_chunks()
+    tensor = isinstance(column.type, pa.FixedShapeTensorType)
+    values: npt.NDArray[Any] = column.to_numpy_ndarray() if tensor else np.asarray(column)[:, None]
+    return values
+
+
+def refusal(table: pa.Table, shape: Layout, horizon: int) -> tuple[str, ...]:
+    with pytest.raises(InputError) as caught:
+        make(table, shape, horizon)
+    return (caught.value.message, *caught.value.details)
+
+
+def test_one_step_ahead() -> None:
+    made = make(one_series(30), layout(10), 1)
+    assert seen(made.table)[:, :, 0].tolist() == [list(range(start, start + 10)) for start in range(20)]
+    assert made.table.column("load").to_pylist() == list(range(10, 30))
+    assert made.table.column("split").to_pylist() == ["train"] * 14 + ["validation"] * 3 + ["test"] * 3
+    assert made.notes == ("20 windows of 10 steps, split by t at 24 and 27: 14 train, 3 validation, 3 test",)
+
+
+def test_several_steps_ahead() -> None:
+    """Of the 20 moments 14 train: targets that reach over 24 or 27 are in no part."""
+    made = make(one_series(30), layout(10), 3)
+    targets = ahead(made.table)
+    assert targets.dtype == np.float64
+    assert targets[:, 0].tolist() == [*range(10, 22), 24, 27]
+    assert (targets[:, 1:] == targets[:, :1] + [1, 2]).all()
+    assert (seen(made.table)[:, -1, 0] == targets[:, 0] - 1).all()
+    assert made.table.column("split").to_pylist() == ["train"] * 12 + ["validation", "test"]
+
+
+def test_the_moments_are_the_same_for_all_series() -> None:
+    """A series that ends early has no part in the test, and equal times are never on two sides."""
+    steps = {"a": range(40), "b": range(20), "c": range(5)}
+    table = pa.table(
+        {
+            "id": [name for name, times in steps.items() for _ in times],
+            "t": [time for times in steps.values() for time in times],
+            "load": [float(time) for times in steps.values() for time in times],
+        }
+    )
+    made = make(table, layout(6, sequence_id="id"), 1)
+    part = made.table.column("split").to_numpy()
+    times = ahead(made.table)[:, 0]
+    assert all(len(set(part[times == time])) == 1 for time in times)
+    assert len(part) == 34 + 14
+
+
+def test_gaps() -> None:
+    """What is seen may be missing, what is to be predicted not."""
+    table = one_series(30).set_column(1, "load", pa.array([None if step in (3, 12) else step for step in range(30)]))
+    made = make(table, layout(10), 2)
+    assert 12 not in ahead(made.table)
+    assert np.isnan(seen(made.table)[0, 3, 0])
+    assert np.isfinite(ahead(made.table)).all()
+    assert made.notes[-1] == "2 windows were left out for a missing value of load among those to predict"
+
+
+def test_all_windows_without_a_split() -> None:
+    table = windows.all_of(one_series(30), layout(10), "load", 3, NA_VALUES)
+    assert table.column_names == ["sequence", "load"]
+    assert ahead(table)[:, 0].tolist() == list(range(10, 28))
+
+
+def test_too_many_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows, "MOST_WINDOWS", 30)
+    made = make(one_series(100), layout(10), 1)
+    assert ahead(made.table)[:, 0].tolist() == list(range(10, 100, 3))
+    assert made.notes[-1] == "one window in 3 is used, so that there are at most 30"
+    monkeypatch.setattr(windows, "MOST_NUMBERS", 200)
+    assert len(make(one_series(100), layout(10), 1).table) == 18
+
+
+def test_too_short() -> None:
+    assert refusal(one_series(12), layout(10), 3) == (
+        "no series has 13 steps, which data.window=10 and data.horizon=3 need; the longest has 12",
+    )
+    assert refusal(one_series(18), layout(10), 3) == (
+        (
+            "train: no window; with data.window=10 and data.horizon=3 at least 19 steps without gaps in the target are "
+            "needed, and 18 found"
+        ),
+        "train: 2 moments to predict, 0 windows",
+        "validation: 3 moments to predict, 1 windows",
+        "test: 3 moments to predict, 1 windows",
+    )
+    assert len(make(one_series(19), layout(10), 3).table) == 3
+
+
+def test_nothing_to_predict() -> None:
+    table = one_series(30).set_column(1, "load", pa.nulls(30, pa.float64()))
+    assert refusal(table, layout(10), 1)[0].startswith("train, validation, test: no window;")
+    with pytest.raises(InputError, match="no window has all of the 2 values"):
+        windows.all_of(table, layout(10), "load", 2, NA_VALUES)
+
+
+def test_targets_that_cannot_be() -> None:
+    table = pa.table({"t": range(30), "temp": [1.0] * 30, "load": ["a"] * 30})
+    assert refusal(table, layout(10, "temp"), 1) == ("'load': a forecast needs a target of numbers",)
+    for name in ("sequence", "split"):
+        with pytest.raises(InputError, match="rename the target"):
+            windows.make(one_series(30), layout(10, name), name, 1, SPLIT, NA_VALUES)
+
+
+def test_rows_that_make_no_series() -> None:
+    table = pa.table({"t": [0, 1, 1, 2], "load": [1.0, 2.0, 3.0, 4.0]})
+    assert refusal(table, layout(1), 1)[1:] == ("'t': a time that the table has already in 1 row(s): 3",)
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> tuple[pa.Table, int, int, SplitConfig]:
+    """Several series of irregular times in any order of rows; `load` is 1,000 · the row's number, with gaps."""
+    window, horizon = draw(st.integers(1, 4)), draw(st.integers(1, 3))
+    rows = [
+        (unit, time)
+        for unit in range(draw(st.integers(1, 3)))
+        for time in draw(st.lists(st.integers(0, 60), unique=True, min_size=1, max_size=40))
+    ]
+    rows = draw(st.permutations(rows))
+    load = [None if draw(st.integers(0, 19)) == 0 else 1_000.0 * row for row in range(len(rows))]
+    table = pa.table(
+        {"id": [unit for unit, _ in rows], "t": [time for _, time in rows], "load": pa.array(load, pa.float64())}
+    ).append_column("row", pa.array(np.arange(len(rows)) + 0.0))
+    validation, test = draw(st.sampled_from([(0.15, 0.15), (0.3, 0.1), (0.05, 0.5)]))
+    return table, window, horizon, SplitConfig(validation=validation, test=test)
+
+
+@given(tables())
+def test_nothing_leaks(drawn: tuple[pa.Table, int, int, SplitConfig]) -> None:
+    """Row by row, by the numbers of the rows that windows carry, against a plain enumeration of all windows."""
+    table, window, horizon, split = drawn
+    shape = layout(window, "load", "row", sequence_id="id")
+    try:
+        made = make(table, shape, horizon, split)
+    except InputError:
+        assume(False)
+    id_of, time_of = table.column("id").to_pylist(), table.column("t").to_pylist()
+    load_of = table.column("load").to_pylist()
+    saw = seen(made.table)[:, :, 1].astype(int).tolist()
+    predicted = (ahead(made.table) / 1_000).astype(int).tolist()
+    part = made.table.column("split").to_pylist()
+
+    times: dict[str, list[int]] = {name: [] for name in PARTS}
+    for inputs, targets, name in zip(saw, predicted, part, strict=True):
+        assert len({id_of[row] for row in inputs + targets}) == 1
+        within = [time_of[row] for row in inputs + targets]
+        assert within == sorted(set(within))
+        times[name] += within[window:]
+    assert max(times["train"]) < min(times["validation"]) <= max(times["validation"]) < min(times["test"])
+
+    expected = _every_window(id_of, time_of, window, horizon)
+    known = [pair for pair in expected if all(load_of[row] is not None for row in pair[1])]
+    found = list(zip(saw, predicted, strict=True))
+    assert len(found) == len({str(pair) for pair in found})
+    assert all(pair in known for pair in found)
+    # what is left out has targets on both sides of a cut
+    validating, testing = _cuts(made.notes[0])
+    for inputs, targets in known:
+        if (inputs, targets) not in found:
+            first, last = time_of[targets[0]], time_of[targets[-1]]
+            assert first < validating <= last or first < testing <= last
+
+    # whatever happens from the first validation target on, the training part is the same
+    late = np.array(time_of) >= min(times["validation"])
+    poisoned = [
+        None if load is None else -1.0 if is_late else load for load, is_late in zip(load_of, late, strict=True)
+    ]
+    again = make(table.set_column(2, "load", pa.array(poisoned, pa.float64())), shape, horizon, split)
+    for read in (seen, ahead):
+        before, after = (read(each.table.filter(np.array(part) == "train")) for each in (made, again))
+        assert before.tobytes() == after.tobytes()
+
+
+def _every_window(id_of: list[int], time_of: list[int], window: int, horizon: int) -> list[tuple[list[int], list[int]]]:
+    """The rows that each possible window sees and predicts."""
+    pairs = []
+    for unit in set(id_of):
+        rows = sorted((row for row in range(len(id_of)) if id_of[row] == unit), key=time_of.__getitem__)
+        for start in range(len(rows) - window - horizon + 1):
+            middle = start + window
+            pairs.append((rows[start:middle], rows[middle : middle + horizon]))
+    return pairs
+
+
+def _cuts(note: str) -> tuple[int, int]:
+    """The moments that the note tells."""
+    told = note.split(" at ")[1].split(":")[0]
+    validating, testing = told.split(" and ")
+    return int(validating), int(testing)
