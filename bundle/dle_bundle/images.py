@@ -1,167 +1,305 @@
-"""From image files to pixels: the one decoder of training, offline prediction and the service.
+"""Image files to pixels, by one rule for training, offline prediction and the service.
 
-Whatever a file holds becomes grey or RGB of one size: turned as its camera says, alpha on white, 16 bits scaled to 8,
-resized by the shorter side and cropped at the centre.
+An image is turned upright, made grey or RGB, resized by its shorter side and cropped at its centre. Transparent parts
+show `BACKGROUND`; 16 bits are scaled to 8; of several frames the first counts. The same bytes give the same pixels
+everywhere, so nothing here depends on how many images are read at once, or by whom.
 """
 
 import io
-import warnings
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
+from PIL.ImageFile import ImageFile
 
+from dle_bundle.errors import InputError
+from dle_bundle.image_formats import MEDIA_TYPES as MEDIA_TYPES
+from dle_bundle.image_formats import MOST_PIXELS as MOST_PIXELS
+from dle_bundle.image_formats import SUFFIXES as SUFFIXES
+from dle_bundle.image_formats import BadImage as BadImage
+from dle_bundle.image_formats import load, opened, orientation
 from dle_bundle.schema import ImageShape
 
-FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
-MEDIA_TYPES = ("image/png", "image/jpeg", "image/gif", "image/bmp", "image/webp", "image/tiff")
-MOST_PIXELS = 64_000_000
-"""A file that says it has more is refused before it is unpacked."""
+Pixels = npt.NDArray[np.uint8]
+
+BACKGROUND = (255, 255, 255, 255)
+"""White, which is what pictures with transparent parts are mostly drawn for."""
 STATISTICS = ("brightness", "contrast", "sharpness")
+"""What `statistics` measures."""
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = 5
+"""From this orientation on, height and width are swapped."""
+_GREY_MODES = ("1", "L", "LA", "La", "I", "F")
+_WHOLE_SCALES = (255, 65_535, 2**31 - 1)
+_REAL_SCALES = (1, 255, 65_535)
+_BLOCK_PIXELS = 1 << 17
+"""Pixels that are measured at once: what fits the processor's cache."""
 
 
-class BadImage(ValueError):
-    """What is wrong with the content of an image file, in a few words."""
+def decode(content: bytes, shape: ImageShape) -> Pixels:
+    """The pixels (channels, height, width) of the content of an image file; raises BadImage."""
+    with opened(io.BytesIO(content)) as image:
+        _draft(image, shape, sideways=orientation(image) >= _SIDEWAYS)
+        load(image, content)
+        turn, plain = orientation(image), _plain(image, shape)
+        return _framed(plain if turn == 1 else plain.transpose(_UPRIGHT[turn]), shape)
 
 
-def decode(content: bytes, shape: ImageShape) -> npt.NDArray[np.uint8]:
-    """Pixels (channels, H, W) of a file's content; raises BadImage."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with _opened(content) as image:
-                image.draft("RGB" if shape.channels == 3 else "L", (2 * shape.width, 2 * shape.height))
-                image.load()
-                plain = _plain(ImageOps.exif_transpose(image), shape.channels)
-        except BadImage:
-            raise
-        except Exception as error:  # decoders raise whatever their parsers stumble on
-            raise BadImage("truncated or damaged") from error
-    return _sized(plain, shape)
+def read(place: str | bytes, shape: ImageShape) -> Pixels:
+    """The same of the file at a path, or of a file's content; raises BadImage, also where the file cannot be read."""
+    if isinstance(place, bytes):
+        return decode(place, shape)
+    with _file(place) as file:
+        return decode(file.read(), shape)
 
 
-def fit(pixels: npt.NDArray[np.uint8], shape: ImageShape) -> npt.NDArray[np.uint8]:
-    """Pixels (channels, H, W) of an image that is an array already: (H, W), (H, W, C) or (C, H, W), C of 1, 3 or 4."""
-    array = pixels
-    if array.ndim == 3 and array.shape[2] not in (1, 3, 4):
-        array = array.transpose(1, 2, 0)
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[..., 0]
-    return _sized(_plain(Image.fromarray(np.ascontiguousarray(array)), shape.channels), shape)
+def fit(pixels: Pixels, shape: ImageShape) -> Pixels:
+    """An image that is an array (H, W), (H, W, C) or (C, H, W), with C = 1, 3 or 4, by the same rules as a file.
+
+    Where C may stand at either end, it stands at the last. Raises ValueError for any other array.
+    """
+    found = pixels.shape
+    if len(found) == 3 and found[2] not in (1, 3, 4) and found[0] in (1, 3, 4):
+        if found == (shape.channels, shape.height, shape.width):
+            return pixels
+        pixels = pixels.transpose(1, 2, 0)
+    elif len(found) != 2 and not (len(found) == 3 and found[2] in (1, 3, 4)):
+        raise ValueError(f"expected an image (H, W), (H, W, C) or (C, H, W) with C = 1, 3 or 4, got an array {found}")
+    if not pixels.size:
+        raise ValueError(f"expected an image, got an array without pixels, {found}")
+    image = Image.fromarray(np.ascontiguousarray(pixels.squeeze(2) if pixels.shape[2:] == (1,) else pixels))
+    return _framed(_plain(image, shape), shape)
 
 
-def measure(content: bytes) -> tuple[bool, int, int]:
-    """Whether an image is in colour, its height and its width, from the head of the file; raises BadImage."""
-    with _opened(content) as image:
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-        colour = image.mode not in ("1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L")
-        if image.mode == "P" and image.palette is not None:
-            palette = np.frombuffer(image.palette.tobytes(), dtype=np.uint8)
-            entries = palette[: len(palette) // 3 * 3].reshape(-1, 3)
-            colour = bool((entries != entries[:, :1]).any())
+def measure(place: str | bytes) -> tuple[bool, int, int]:
+    """Whether an image is in colour, its height and its width, from the header alone; raises BadImage.
+
+    The place is a path or the content of a file. An image of grey pixels is in colour when its format would hold
+    others; of a palette, the colours count.
+    """
+    with _file(place) as file, opened(file) as image:
         width, height = image.size
-    return colour, *((width, height) if turned else (height, width))
-
-
-def statistics(images: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
-    """Brightness (mean grey), contrast (its deviation) and sharpness (mean difference of neighbours), (N,) in [0, 1]."""
-    grey = images.mean(axis=1, dtype=np.float32) / 255  # (N, H, W)
-    across = np.abs(np.diff(grey, axis=2)).mean(axis=(1, 2)) if grey.shape[2] > 1 else np.zeros(len(grey))
-    down = np.abs(np.diff(grey, axis=1)).mean(axis=(1, 2)) if grey.shape[1] > 1 else np.zeros(len(grey))
-    found = (grey.mean(axis=(1, 2)), grey.std(axis=(1, 2)), (across + down) / 2)
-    return dict(zip(STATISTICS, (values.astype(np.float32) for values in found), strict=True))
+        if orientation(image) >= _SIDEWAYS:
+            width, height = height, width
+        return _is_colour(image), height, width
 
 
 class ImageFiles:
-    """Images that are read when they are asked for: takes the place of an array (N, columns · channels, H, W)."""
+    """Stands in for the `image` group (N, columns · channels, H, W), uint8, where the pixels are still in files.
 
-    def __init__(self, places: Sequence[str | bytes], shape: ImageShape, columns: int = 1) -> None:
-        """`places` are paths or contents, the columns of a row one after another; empty ones are black."""
-        self._places = np.empty(len(places), dtype=object)
-        self._places[:] = places
-        self._form, self._columns = shape, columns
+    It has the array's shape, is indexed by rows as the array is, giving the same of these rows, and becomes the array
+    by `np.asarray`, which decodes. Each place is a path, the content of a file, or `b""` for a black image.
+
+    Raises InputError from `np.asarray` for a file that cannot be read: those were told apart before.
+
+    Example::
+
+        files = ImageFiles(["a.png", "b.png"], ImageShape(channels=3, height=64, width=64))
+        pixels = np.asarray(files[:1])  # (1, 3, 64, 64)
+    """
+
+    ndim = 4
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, places: Sequence[str | bytes] | npt.NDArray[np.object_], image: ImageShape) -> None:
+        if isinstance(places, np.ndarray):
+            self.places = places if places.ndim == 2 else places[:, None]  # (N, columns)
+        else:
+            self.places = np.empty((len(places), 1), dtype=object)
+            self.places[:, 0] = places
+        self.image = image
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        form = self._form
-        return len(self), self._columns * form.channels, form.height, form.width
-
-    @property
-    def ndim(self) -> int:
-        return 4
+        """Rows, columns · channels, height, width."""
+        rows, columns = self.places.shape
+        return rows, columns * self.image.channels, self.image.height, self.image.width
 
     def __len__(self) -> int:
-        return len(self._places) // self._columns
+        return len(self.places)
 
-    def __getitem__(self, rows: Any) -> "ImageFiles":
-        chosen = self._places.reshape(len(self), self._columns)[rows]
-        return ImageFiles(chosen.reshape(-1).tolist(), self._form, self._columns)
+    def __getitem__(self, index: Any) -> Any:
+        """The rows of a slice, a mask or an array of positions, unread; anything else gives an array, read."""
+        if isinstance(index, slice) or (isinstance(index, np.ndarray | list) and np.ndim(index) == 1):
+            return ImageFiles(self.places[index], self.image)
+        if isinstance(index, tuple) and index and isinstance(index[0], slice | np.ndarray):
+            return np.asarray(self[index[0]])[(slice(None), *index[1:])]
+        row, rest = (index[0], index[1:]) if isinstance(index, tuple) and index else (index, ())
+        return np.asarray(ImageFiles(self.places[[int(row)]], self.image))[(0, *rest)]
 
-    def reshape(self, rows: int, *_: int) -> "ImageFiles":
-        """The same images with as many a row as that takes."""
-        return ImageFiles(self._places.tolist(), self._form, len(self._places) // rows)
+    def reshape(self, *shape: int) -> "ImageFiles":
+        """The same images with so many in a row: (rows, -1, H, W). ValueError where the shape does not allow it."""
+        (rows, width, *side), channels = shape, self.image.channels
+        columns = self.places.size // rows if width == -1 and rows else max(width // channels, 1)
+        wanted = (rows, columns * channels, *side)
+        if math.prod(wanted) != math.prod(self.shape) or side != [*self.shape[2:]] or width not in (-1, wanted[1]):
+            raise ValueError(f"cannot reshape images {self.shape} into {shape}")
+        return ImageFiles(self.places.reshape(rows, columns), self.image)
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[np.uint8]:
-        whole = np.zeros((len(self._places), self._form.channels, self._form.height, self._form.width), dtype=np.uint8)
-        for index, place in enumerate(self._places):
-            if place:
-                whole[index] = read(place, self._form)
-        return whole.reshape(self.shape)
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        if copy is False:
+            raise ValueError("images that are files cannot become an array without being read")
+        side = (self.image.channels, self.image.height, self.image.width)
+        whole = np.zeros((self.places.size, *side), dtype=np.uint8)
+        places: list[str | bytes] = self.places.ravel().tolist()
+        for index, place in enumerate(places):
+            if place == b"":
+                continue
+            try:
+                whole[index] = read(place, self.image)
+            except BadImage as error:
+                name = place if isinstance(place, str) else "an image"
+                raise InputError(f"{name}: {error}, though it could be read before") from None
+        pixels = whole.reshape(self.shape)
+        return pixels if dtype is None else pixels.astype(dtype, copy=False)
 
 
-def read(place: str | bytes, shape: ImageShape) -> npt.NDArray[np.uint8]:
-    """Pixels (channels, H, W) of a path or a file's content; raises BadImage."""
-    if isinstance(place, bytes):
-        return decode(place, shape)
+def statistics(images: Pixels) -> dict[str, npt.NDArray[np.float32]]:
+    """Numbers (N,) that describe images (N, C, H, W), C = 1 or 3, by their grey level from 0 to 1.
+
+    Brightness is its mean, contrast its standard deviation, sharpness the mean absolute difference between a pixel and
+    the mean of its four neighbours (the discrete Laplacian), 0 for images of fewer than 3 × 3 pixels. All sums are of
+    whole numbers, so an image gives the same numbers in whatever company it is measured.
+    """
+    count, _, height, width = images.shape
+    sums = np.zeros((3, count))  # of the level, of its square, of the absolute Laplacian
+    step = max(_BLOCK_PIXELS // max(height * width, 1), 1)
+    for start in range(0, count, step):
+        rows = slice(start, start + step)
+        grey = _grey(images[rows])
+        flat = grey.reshape(len(grey), -1)
+        sums[0, rows] = flat.sum(axis=1, dtype=np.uint64)
+        wide = flat.astype(np.float32)
+        sums[1, rows] = np.square(wide).sum(axis=1, dtype=np.float64)
+        if min(height, width) >= 3:
+            sums[2, rows] = _roughness(grey)
+    pixels, inner = max(height * width, 1), max((height - 2) * (width - 2), 1)
+    mean = sums[0] / pixels
+    contrast = np.sqrt(np.maximum(sums[1] / pixels - mean**2, 0))
+    found = (mean / 255, contrast / 255, sums[2] / inner / 4 / 255)
+    return {name: values.astype(np.float32) for name, values in zip(STATISTICS, found, strict=True)}
+
+
+@contextmanager
+def _file(place: str | bytes) -> Iterator[BinaryIO]:
     try:
-        return decode(Path(place).read_bytes(), shape)
+        with io.BytesIO(place) if isinstance(place, bytes) else Path(place).open("rb") as file:
+            yield file
     except OSError as error:
-        raise BadImage((error.strerror or str(error)).lower()) from error
+        raise BadImage((error.strerror or "cannot be read").lower()) from None
+    except ValueError as error:
+        if isinstance(error, BadImage):
+            raise
+        raise BadImage("no path of a file") from None  # it has a NUL
 
 
-def _opened(content: bytes) -> Image.Image:
-    if not content:
-        raise BadImage("empty")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
-        except UnidentifiedImageError:
-            raise BadImage("not an image of a known format") from None
-        except Exception as error:
-            raise BadImage("truncated or damaged") from error
-    width, height = image.size
-    if width * height > MOST_PIXELS:
-        raise BadImage(f"too large: {width:,} × {height:,} pixels, expected at most {MOST_PIXELS:,}")
-    return image
+def _grey(images: Pixels) -> Pixels:
+    """(n, C, H, W) to (n, H, W) by the luma of ITU-R BT.601, as Pillow has it, in 256ths."""
+    if images.shape[1] == 1:
+        return images[:, 0]
+    total = images[:, 0].astype(np.uint16) * np.uint16(77)
+    total += images[:, 1] * np.uint16(150)
+    total += images[:, 2] * np.uint16(29)
+    return cast(Pixels, (total >> 8).astype(np.uint8))
 
 
-def _plain(image: Image.Image, channels: int) -> Image.Image:
-    """The image in 8 bits, grey or RGB."""
-    if image.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
+def _roughness(grey: Pixels) -> npt.NDArray[np.int64]:
+    """Sum of the absolute Laplacian over the inner pixels of (n, H, W)."""
+    level = grey.astype(np.int16)
+    bend = level[:, 1:-1, 1:-1] * np.int16(4)
+    bend -= level[:, :-2, 1:-1]
+    bend -= level[:, 2:, 1:-1]
+    bend -= level[:, 1:-1, :-2]
+    bend -= level[:, 1:-1, 2:]
+    np.abs(bend, out=bend)
+    return cast(npt.NDArray[np.int64], bend.reshape(len(bend), -1).sum(axis=1, dtype=np.int64))
+
+
+def _draft(image: ImageFile, shape: ImageShape, *, sideways: bool) -> None:
+    """Have a large JPEG decoded at half, a quarter or an eighth of its size, where twice the pixels wanted remain."""
+    wanted = (2 * shape.height, 2 * shape.width) if sideways else (2 * shape.width, 2 * shape.height)
+    image.draft("L" if shape.channels == 1 and image.mode == "RGB" else image.mode, wanted)
+
+
+def _plain(image: Image.Image, shape: ImageShape) -> Image.Image:
+    """The image in mode L or RGB, over the background."""
+    mode = "L" if shape.channels == 1 else "RGB"
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         image = _eight_bits(image)
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        solid = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", solid.size, (255, 255, 255, 255)), solid)
-    return image.convert("L" if channels == 1 else "RGB")
+    if image.has_transparency_data:
+        whole = Image.new("RGBA", image.size, BACKGROUND)
+        whole.alpha_composite(image.convert("RGBA"))
+        image = whole
+    if image.mode == mode:
+        return image
+    try:
+        return image.convert(mode)
+    except ValueError:
+        raise BadImage(f"colours of the mode {image.mode} are not supported") from None
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    values = np.asarray(image, dtype=np.float64)
+    """Levels of 16 bits scaled to 8.
+
+    Pillow does not tell what the levels of mode I (whole numbers) and F (real ones) range over, except that PPM has
+    16 bits. So it is the least of the customary ranges that the image stays within.
+    """
+    levels = np.asarray(image).astype(np.float64)
     if image.mode == "F":
-        scale = 255.0 if values.size and values.max() <= 1 else 1.0
+        levels = np.nan_to_num(levels)
+        scale = _range(levels, _REAL_SCALES)
+    elif image.mode == "I" and image.format != "PPM":
+        scale = _range(levels, _WHOLE_SCALES)
     else:
-        scale = 255 / 65535
-    return Image.fromarray(np.clip(np.round(np.nan_to_num(values) * scale), 0, 255).astype(np.uint8))
+        scale = 65_535
+    if isinstance(transparent := image.info.get("transparency"), int):
+        levels[levels == transparent] = scale
+    return Image.fromarray(np.rint(np.clip(levels / scale, 0, 1) * 255).astype(np.uint8))
 
 
-def _sized(image: Image.Image, shape: ImageShape) -> npt.NDArray[np.uint8]:
-    target = (shape.width, shape.height)
-    if image.size != target:
-        image = ImageOps.fit(image, target, Image.Resampling.BILINEAR)
-    array = np.asarray(image, dtype=np.uint8)
-    return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+def _range(levels: npt.NDArray[np.float64], scales: Sequence[int]) -> int:
+    most = levels.max()
+    return next((scale for scale in scales if most <= scale), scales[-1])
+
+
+def _framed(image: Image.Image, shape: ImageShape) -> Pixels:
+    """Resized, so that it just covers height × width, and cropped at the centre: (channels, height, width).
+
+    Only what is seen is computed: of an image that is a mere line, the rest would be a bomb.
+    """
+    (width, height), size = image.size, (shape.width, shape.height)
+    scale = max(shape.width / width, shape.height / height)
+    if image.size != size:
+        seen = min(shape.width / scale, width), min(shape.height / scale, height)
+        left, top = (width - seen[0]) / 2, (height - seen[1]) / 2
+        if scale == 1:
+            image = image.crop((int(left), int(top), int(left) + shape.width, int(top) + shape.height))
+        else:
+            box = left, top, min(left + seen[0], width), min(top + seen[1], height)
+            image = image.resize(size, Image.Resampling.BILINEAR, box)
+    pixels = np.array(image)
+    return pixels[None] if shape.channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _is_colour(image: ImageFile) -> bool:
+    if image.mode == "P" and image.palette is not None:
+        layout, colours = image.palette.getdata()
+        if layout in ("RGB", "BGR", "RGBA", "RGBX", "BGRX", "BGRA"):
+            table = np.frombuffer(colours, dtype=np.uint8)
+            table = table[: len(table) // len(layout) * len(layout)].reshape(-1, len(layout))
+            return bool((table[:, :3] != table[:, :1]).any())
+    return image.mode not in _GREY_MODES and not image.mode.startswith("I;16")

@@ -1,136 +1,224 @@
-"""Many image files at once: checked and decoded by worker processes, into memory where they fit, else batch by batch."""
+"""Many image files at once: a look at their headers, all of their pixels, or a stream of batches.
 
+Worker processes decode, since a single one could not keep up with a network. They are started afresh instead of forked,
+for a fork of a process that runs threads may hang, and know nothing of PyTorch, which would take most of their memory
+and of the time to start: so this module imports it only where it hands tensors over.
+"""
+
+import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-from typing import Any
+import signal
+import statistics
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from dle_bundle import images
-from dle_bundle.images import BadImage, ImageFiles
+from dle_bundle import images as decoding
+from dle_bundle.errors import WorkError
+from dle_bundle.images import BadImage, ImageFiles, Pixels
 from dle_bundle.schema import ImageShape
 
-_SURVEYED = 2_000
-_FEW = 256
-_CHUNK = 128
-_AHEAD = 4
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SURVEYED = 2_000
+"""Files whose headers are looked at, evenly spaced."""
+_CHUNK = 32
+"""Images that a worker reads at a time."""
+_ALONE_SECONDS, _WORTH_SECONDS = 0.5, 1.0
+"""Work is done here for so long before workers are thought of, and is left to them if it would take so much longer."""
+
+Place = str | bytes
+"""The path of an image file, or the content of one."""
+_Chunk = tuple[Pixels | None, dict[int, str]]
 
 
-def survey(places: Sequence[str | bytes]) -> tuple[bool, tuple[int, int] | None, int]:
-    """Whether any image is in colour, the height and width that all have if they have one, and the median shorter side.
+def survey(places: Sequence[Place]) -> tuple[bool, tuple[int, int] | None, int | None]:
+    """Whether any image is in colour, the height and width that all have, and the median of their shorter sides.
 
-    Of very many a sample, evenly spaced, by the heads of the files alone; unreadable ones say nothing.
+    From the headers of at most `SURVEYED` files; those that cannot be read do not count. The last two are None where
+    images differ, or none can be read.
     """
-    colour, sizes = False, []
-    for place in places[:: -(-len(places) // _SURVEYED) or 1]:
+    found: list[tuple[bool, int, int]] = []
+    for place in places[:: max(-(-len(places) // SURVEYED), 1)]:
         try:
-            content = place if isinstance(place, bytes) else _head(place)
-            in_colour, height, width = images.measure(content)
-        except (BadImage, OSError):
+            found.append(decoding.measure(place))
+        except BadImage:
             continue
-        colour |= in_colour
-        sizes.append((height, width))
-    common = sizes[0] if sizes and len(set(sizes)) == 1 else None
-    return colour, common, int(np.median([min(size) for size in sizes])) if sizes else 0
-
-
-def _head(place: str) -> bytes:
-    with open(place, "rb") as file:  # noqa: PTH123
-        return file.read()
+    sizes = {(height, width) for _, height, width in found}
+    median = statistics.median_low([min(height, width) for _, height, width in found]) if found else None
+    return any(colour for colour, _, _ in found), sizes.pop() if len(sizes) == 1 else None, median
 
 
 def read_all(
-    places: Sequence[str | bytes], shape: ImageShape, *, memory_bytes: int
-) -> tuple[Any, dict[int, str]]:
-    """The images of all places: an array (N, channels, H, W) where it fits in `memory_bytes`, else ImageFiles.
+    places: Sequence[Place],
+    shape: ImageShape,
+    *,
+    memory_bytes: int,
+    workers: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[Pixels | ImageFiles, dict[int, str]]:
+    """All images (N, channels, H, W), and by its index why each that cannot be read, which is black, cannot be.
 
-    The second is why each bad one, by its index, cannot be read; these are black. Empty places are black as well.
+    An array where that takes at most `memory_bytes`; otherwise the files are only tried, and `ImageFiles` comes back.
+    `workers` None: as many processes as cores, once they are worth their start. `progress` is told how many are done.
+    Raises WorkError when a worker is killed.
     """
-    fits = len(places) * shape.channels * shape.height * shape.width <= memory_bytes
-    whole = np.zeros((len(places), shape.channels, shape.height, shape.width), dtype=np.uint8) if fits else None
+    size = shape.channels * shape.height * shape.width
+    whole: Pixels | None = None
+    if len(places) * size <= memory_bytes:
+        whole = np.zeros((len(places), shape.channels, shape.height, shape.width), dtype=np.uint8)
     reasons: dict[int, str] = {}
-    starts = range(0, len(places), _CHUNK)
-    chunks = [(places[start : start + _CHUNK], shape, fits) for start in starts]
-    for start, (pixels, wrong) in zip(starts, _mapped(chunks, len(places)), strict=True):
-        if whole is not None:
-            whole[start : start + len(pixels)] = pixels
-        reasons |= {start + index: reason for index, reason in wrong.items()}
+    start = 0
+    for pixels, broken in _chunks(places, shape, keep=whole is not None, workers=workers):
+        stop = min(start + _CHUNK, len(places))
+        if whole is not None and pixels is not None:
+            whole[start:stop] = pixels
+        reasons |= {start + index: reason for index, reason in broken.items()}
+        start = stop
+        if progress is not None:
+            progress(start)
     if whole is not None:
         return whole, reasons
-    usable = [b"" if index in reasons else place for index, place in enumerate(places)]
-    return ImageFiles(usable, shape), reasons
-
-
-def _mapped(chunks: list[Any], count: int) -> Iterator[tuple[npt.NDArray[np.uint8], dict[int, str]]]:
-    workers = os.cpu_count() or 1
-    if count <= _FEW or workers == 1:
-        yield from map(_decode_chunk, chunks)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("forkserver")) as pool:
-        try:
-            yield from pool.map(_decode_chunk, chunks)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _decode_chunk(task: tuple[Sequence[str | bytes], ImageShape, bool]) -> tuple[npt.NDArray[np.uint8], dict[int, str]]:
-    places, shape, kept = task
-    whole = np.zeros((len(places) if kept else 0, shape.channels, shape.height, shape.width), dtype=np.uint8)
-    reasons: dict[int, str] = {}
-    for index, place in enumerate(places):
-        if not place:
-            continue
-        try:
-            pixels = images.read(place, shape)
-        except BadImage as error:
-            reasons[index] = str(error)
-        else:
-            if kept:
-                whole[index] = pixels
-    return whole, reasons
-
-
-class _Batches(Dataset[Tensor]):
-    """Items are batches: the images at the positions of each."""
-
-    def __init__(self, files: ImageFiles) -> None:
-        self._files = files
-
-    def __getitem__(self, rows: Tensor) -> Tensor:
-        return torch.from_numpy(np.asarray(self._files[rows.numpy()]))
+    return ImageFiles([b"" if index in reasons else place for index, place in enumerate(places)], shape), reasons
 
 
 class Stream:
-    """Decodes batches ahead of need in worker processes, in exactly the order that they are asked for."""
+    """Images that do not fit the memory, decoded a batch at a time by workers that live until `close`.
 
-    def __init__(self, files: ImageFiles) -> None:
-        self._data = _Batches(files)
+    Batches come in the order that is asked for, with the pixels that `numpy.asarray(images)` would have, and some are
+    decoded ahead of need. `workers` None: one for each core; on a single core there are none, and nothing is ahead.
 
-    def __enter__(self) -> "Stream":
+    Example::
+
+        with Stream(images) as stream:
+            for batch in stream.batches([torch.tensor([3, 1]), torch.tensor([2, 0])]):
+                ...  # uint8 (2, channels, H, W)
+    """
+
+    def __init__(self, images: ImageFiles, *, workers: int | None = None) -> None:
+        self._images = images
+        self._workers = _Workers(cores() if workers is None else workers)
+
+    def batches(self, rows: Sequence["Tensor"]) -> Iterator["Tensor"]:
+        """uint8 (len(rows[i]), columns · channels, H, W) for each of `rows` (int64, on the CPU) in turn.
+
+        Raises InputError for a file that can no longer be read, and WorkError when a worker is killed.
+        """
+        import torch
+
+        for pixels in self._workers.run(_pixels, ((self._images[index.numpy()],) for index in rows)):
+            yield torch.from_numpy(pixels)
+
+    def close(self) -> None:
+        """End the workers."""
+        self._workers.close()
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        pass
+        self.close()
 
-    def batches(self, rows: Sequence[Tensor]) -> Iterator[Tensor]:
-        """uint8 (len(rows[i]), channels, H, W) for each of `rows` in turn."""
-        workers = min(os.cpu_count() or 1, len(rows))
-        if workers <= 1:
-            yield from (self._data[one] for one in rows)
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Workers:
+    """Processes that call functions; with a `count` of 1 there are none, and the functions are called here."""
+
+    def __init__(self, count: int) -> None:
+        self._ahead = 2 * count
+        self._pool = None
+        if count > 1:
+            method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+            self._pool = ProcessPoolExecutor(count, multiprocessing.get_context(method), initializer=_start_worker)
+
+    def run(self, function: Callable[..., Any], tasks: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+        """What `function` returns for each of `tasks`, in order; only a few are in the works or waiting at a time."""
+        if self._pool is None:
+            for task in tasks:
+                yield function(*task)
             return
-        loader: DataLoader[Tensor] = DataLoader(
-            self._data,
-            batch_size=None,
-            sampler=rows,  # type: ignore[arg-type]
-            num_workers=workers,
-            prefetch_factor=_AHEAD,
-            multiprocessing_context="forkserver",
-        )
-        yield from loader
+        waiting: deque[Future[Any]] = deque()
+        try:
+            for task in tasks:
+                waiting.append(self._pool.submit(function, *task))
+                if len(waiting) > self._ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool:
+            raise WorkError(
+                "A worker process that decodes images has died",
+                [
+                    "it may have been killed for want of memory: fewer cores mean fewer workers",
+                    'a script of your own must do its work under `if __name__ == "__main__":`',
+                ],
+            ) from None
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    """Ctrl-C is the parent's affair, which may want to finish its step; but without a parent there is no work."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _chunks(places: Sequence[Place], shape: ImageShape, *, keep: bool, workers: int | None) -> Iterator[_Chunk]:
+    """What `_read` returns for each `_CHUNK` of places in turn."""
+    count, start, begun = len(places), 0, time.monotonic()
+    while workers is None and start < count:
+        yield _read(places[start : start + _CHUNK], shape, keep)
+        start += _CHUNK
+        spent = time.monotonic() - begun
+        if spent > _ALONE_SECONDS and (count - start) * spent / start > _WORTH_SECONDS:
+            break
+    tasks = [(places[first : first + _CHUNK], shape, keep) for first in range(start, count, _CHUNK)]
+    if tasks:
+        team = _Workers(min(cores() if workers is None else workers, len(tasks)))
+        try:
+            yield from team.run(_read, tasks)
+        finally:
+            team.close()
+
+
+def _read(places: Sequence[Place], shape: ImageShape, keep: bool) -> _Chunk:
+    """The pixels, if they are to be kept, and why some of them are black."""
+    whole = np.zeros((len(places), shape.channels, shape.height, shape.width), dtype=np.uint8) if keep else None
+    reasons: dict[int, str] = {}
+    for index, place in enumerate(places):
+        try:
+            pixels = decoding.read(place, shape)
+        except BadImage as error:
+            reasons[index] = str(error)
+            continue
+        if whole is not None:
+            whole[index] = pixels
+    return whole, reasons
+
+
+def _pixels(images: ImageFiles) -> npt.NDArray[np.uint8]:
+    return np.asarray(images)
