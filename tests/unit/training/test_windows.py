@@ -158,7 +158,7 @@ def tables(draw: st.DrawFn) -> tuple[pa.Table, int, int, SplitConfig]:
     rows = [
         (unit, time)
         for unit in range(draw(st.integers(1, 3)))
-        for time in draw(st.lists(st.integers(0, 60), unique=True, min_size=1, max_size=40))
+        for time in draw(st.lists(st.integers(0, 60), unique=True, min_size=12, max_size=40))
     ]
     rows = draw(st.permutations(rows))
     load = [None if draw(st.integers(0, 19)) == 0 else 1_000.0 * row for row in range(len(rows))]
