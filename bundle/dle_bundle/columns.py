@@ -232,7 +232,9 @@ class _Reader:
                     self._report(field, np.asarray(column.is_valid()), "type", "a list of numbers", column)
                 parts.append(series.missing(len(self._table), field.sequence))
                 continue
-            found, lengths, reasons, missing = series_columns.read(column, field.sequence)
+            found, lengths, reasons, missing = series_columns.read(
+                column, field.sequence, decode.missing_numbers(self._na_values)
+            )
             self.faults += [
                 Fault(self._first + row, field.name, "sequence", reason) for row, reason in sorted(reasons.items())
             ]

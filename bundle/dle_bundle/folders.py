@@ -13,7 +13,14 @@ from dle_bundle.errors import InputError
 from dle_bundle.images import SUFFIXES
 
 IMAGE, LABEL, SPLIT = "image", "label", "split"
-_PARTS = {"train": "train", "training": "train", "test": "test", "validation": "validation", "valid": "validation", "val": "validation"}
+_PARTS = {
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+}
 _LISTED = 5
 
 

@@ -55,7 +55,7 @@ class Groups:
 
     def take(self, rows: npt.NDArray[Any] | slice) -> "Groups":
         """The rows at the positions, mask or slice given."""
-        found = {name: None if array is None else array[rows] for name, array in self._arrays().items()}
+        found: dict[str, Any] = {name: x if x is None else x[rows] for name, x in self._arrays().items()}
         return Groups(**found)
 
     def with_tokens(self, tokens: npt.NDArray[np.int64]) -> "Groups":
@@ -92,7 +92,7 @@ GROUPS = ("numeric", "categorical", "datetime", "image", "sequence", "lengths", 
 
 
 def rows_at_once(cells: int) -> int:
-    """How many rows a network should answer in one go where each has so many `cells`: pixels, steps × channels, tokens."""
+    """How many rows a network should answer at once where each has so many `cells`: pixels, steps × channels, tokens."""
     return max(_LEAST_ROWS, min(_MOST_ROWS, _CELLS_AT_ONCE // cells)) if cells else _TABLE_ROWS
 
 

@@ -61,7 +61,9 @@ def images(
     """
     count = len(columns[0])
     arrays = [_pixels_of(column) is not None for column in columns]
-    listed = [[None] * count if is_array else places(column, folder) for column, is_array in zip(columns, arrays, strict=True)]
+    listed = [
+        [None] * count if is_array else places(column, folder) for column, is_array in zip(columns, arrays, strict=True)
+    ]
     missing = np.array(
         [
             np.asarray(column.is_null()) if is_array else [place is None for place in found]

@@ -244,12 +244,7 @@ def _plain(image: Image.Image, shape: ImageShape) -> Image.Image:
         whole = Image.new("RGBA", image.size, BACKGROUND)
         whole.alpha_composite(image.convert("RGBA"))
         image = whole
-    if image.mode == mode:
-        return image
-    try:
-        return image.convert(mode)
-    except ValueError:
-        raise BadImage(f"colours of the mode {image.mode} are not supported") from None
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

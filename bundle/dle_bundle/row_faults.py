@@ -77,7 +77,7 @@ class FaultFinder:
         if field.kind == "boolean":
             return None if isinstance(value, bool) else wrong
         if field.sequence is not None:
-            return _series_fault(value, field.sequence) if isinstance(value, list) else wrong
+            return _series_fault(value, field.sequence, self._sentinels) if isinstance(value, list) else wrong
         if not isinstance(value, str):
             if field.json_type != "integer" or not isinstance(value, int) or isinstance(value, bool):
                 return wrong
@@ -113,9 +113,9 @@ def _image_fault(text: str, shape: ImageShape) -> tuple[str, str] | None:
     return None
 
 
-def _series_fault(value: list[Any], shape: SequenceShape) -> tuple[str, str] | None:
+def _series_fault(value: list[Any], shape: SequenceShape, sentinels: tuple[float, ...]) -> tuple[str, str] | None:
     try:
-        series.parse(value, shape)
+        series.parse(value, shape, sentinels)
     except ValueError as error:
         return "sequence", str(error)
     return None

@@ -151,7 +151,12 @@ class RowDecoder:
             if fields
             else [],
             [list(map(_pixels, self._image(row), schema.image)) for row in rows] if schema.image else [],
-            [list(map(_steps, self._sequence(row), schema.sequence)) for row in rows] if schema.sequence else [],
+            [
+                [self._steps(value, field) for value, field in zip(self._sequence(row), schema.sequence, strict=True)]
+                for row in rows
+            ]
+            if schema.sequence
+            else [],
             [[column[value] for column, value in zip(self._texts, self._text(row), strict=True)] for row in rows]
             if schema.text
             else [],
@@ -170,6 +175,14 @@ class RowDecoder:
                     raise ValueError("missing")
                 kept[index] = None
         return kept
+
+    def _steps(self, value: list[Any] | None, field: Field) -> npt.NDArray[np.float32] | None:
+        if value is None:
+            if field.required:
+                raise ValueError("missing")
+            return None
+        assert field.sequence is not None
+        return series.parse(value, field.sequence, tuple(self._sentinels))
 
     def _moment(self, text: str | None, field: Field) -> int:
         trimmed = None if text is None else text.strip()
@@ -211,16 +224,6 @@ def _pixels(text: str | None, field: Field) -> npt.NDArray[np.uint8] | None:
         return None
     assert field.image is not None
     return images.decode(decode.content(text), field.image)
-
-
-def _steps(value: list[Any] | None, field: Field) -> npt.NDArray[np.float32] | None:
-    """The series of one row; ValueError when it is none, or missing but required."""
-    if value is None:
-        if field.required:
-            raise ValueError("missing")
-        return None
-    assert field.sequence is not None
-    return series.parse(value, field.sequence)
 
 
 def _joined(parts: Sequence[Rows]) -> Rows:

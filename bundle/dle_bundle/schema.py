@@ -28,7 +28,7 @@ class ImageShape(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SequenceShape(msgspec.Struct, frozen=True, kw_only=True):
-    """A series: the names of its channels, the most steps that one may have, and the fewest and most that training saw."""
+    """A series: the names of its channels, the most steps that one may have, the fewest and most that training saw."""
 
     channels: tuple[str, ...]
     max_steps: int

@@ -5,6 +5,7 @@ columns of a row become one sequence: the tokens of each column, a separator aft
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # said outright, or a later fork is warned of
 
+from tokenizers import Encoding
 from tokenizers import Tokenizer as Model
 
 from dle_bundle.errors import BundleError
@@ -39,7 +41,7 @@ class Tokenizer:
         self._model = model
         self.content = content
         self.vocabulary: int = model.get_vocab_size()
-        self.max_tokens: int = model.truncation["max_length"]
+        self.max_tokens: int = (model.truncation or {})["max_length"]
         pieces = model.get_vocab()
         marked = any(piece.startswith(_BYTES_START) for piece in pieces)
         self._starts = np.ones(self.vocabulary, dtype=bool)
@@ -87,7 +89,7 @@ class Tokenizer:
     def statistics(
         self, text: npt.NDArray[np.object_], tokens: npt.NDArray[np.int64]
     ) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
-        """For each column its length in characters, (N,), and the share of its words that are out of the vocabulary, (N,).
+        """For each column its length in characters (N,) and the share of its words that are out of the vocabulary (N,).
 
         `tokens` are those of `text` (N, X). Out of the vocabulary is a word that is known in pieces only, or not at
         all. NaN where the text is missing.
@@ -109,9 +111,8 @@ class Tokenizer:
             found.append((np.where(missing, np.float32(np.nan), lengths), np.where(missing, np.float32(np.nan), share)))
         return found
 
-    def _encode(self, text: npt.NDArray[np.object_]) -> list[object]:
+    def _encode(self, text: npt.NDArray[np.object_]) -> Sequence[Encoding]:
         texts = text.ravel().tolist()
         if len(texts) < _APART:
             return [self._model.encode(one) for one in texts]
-        encoded: list[object] = self._model.encode_batch_fast(texts)
-        return encoded
+        return self._model.encode_batch_fast(texts)

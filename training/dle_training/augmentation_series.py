@@ -47,7 +47,5 @@ class SeriesAugmentation:
         low = wanted.floor()
         high = torch.minimum(low + 1, last.unsqueeze(1))
         between = (wanted - low).unsqueeze(2)
-        below, above = (
-            sequence.gather(1, place.long().unsqueeze(2).expand(-1, -1, channels)) for place in (low, high)
-        )
+        below, above = (sequence.gather(1, place.long().unsqueeze(2).expand(-1, -1, channels)) for place in (low, high))
         return below * (1 - between) + above * between

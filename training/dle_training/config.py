@@ -56,7 +56,9 @@ class DataConfig(_Settings, frozen=True):
         Annotated[str, Meta(min_length=1, max_length=1)] | None,
         Meta(description="Column separator of text files; null: the suffix's own, found out in .txt."),
     ] = None
-    skip_bad: Annotated[bool, Meta(description="Leave out rows whose image cannot be read, instead of refusing.")] = False
+    skip_bad: Annotated[bool, Meta(description="Leave out rows whose image cannot be read, instead of refusing.")] = (
+        False
+    )
     image_memory: Annotated[
         Positive,
         Meta(description="GiB that decoded images may take; beyond, worker processes decode them in every epoch."),
@@ -147,7 +149,9 @@ class CnnConfig(_Settings, frozen=True):
 class RnnConfig(_Settings, frozen=True):
     """`rnn`: a recurrent network, over series or tokens."""
 
-    cell: Annotated[Literal["gru", "lstm"], Meta(description="Gated recurrent units, or long short-term memory.")] = "gru"
+    cell: Annotated[Literal["gru", "lstm"], Meta(description="Gated recurrent units, or long short-term memory.")] = (
+        "gru"
+    )
     width: Annotated[Count, Meta(description="Units of each layer and direction.")] = 64
     layers: Annotated[Count, Meta(description="Layers on top of each other.")] = 1
     bidirectional: Annotated[bool, Meta(description="Whether a second network reads from the end.")] = True
@@ -177,9 +181,7 @@ class TransformerConfig(_Settings, frozen=True):
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
-            raise ValueError(
-                f"model.transformer.width: expected a multiple of {self.heads} heads, found {self.width}"
-            )
+            raise ValueError(f"model.transformer.width: expected a multiple of {self.heads} heads, found {self.width}")
 
 
 class BagConfig(_Settings, frozen=True):
@@ -225,7 +227,7 @@ class ModelConfig(_Settings, frozen=True):
 
 
 class AugmentationConfig(_Settings, frozen=True):
-    """How training examples are varied, anew in each epoch; nothing else ever is. null: what suits the kind of input."""
+    """How training examples are varied, anew in each epoch; null: what suits the kind of input."""
 
     flip: Annotated[bool | None, Meta(description="Images: mirror left and right, every second one.")] = None
     shift: Annotated[
@@ -235,8 +237,12 @@ class AugmentationConfig(_Settings, frozen=True):
     rotation: Annotated[float, Meta(ge=0, le=180, description="Images: turn by up to so many degrees.")] = 0.0
     zoom: Annotated[float, Meta(ge=0, lt=1, description="Images: enlarge or shrink by up to this fraction.")] = 0.0
     shear: Annotated[float, Meta(ge=0, le=45, description="Images: slant by up to so many degrees.")] = 0.0
-    brightness: Annotated[float, Meta(ge=0, lt=1, description="Images: brighten or darken by up to this fraction.")] = 0.0
-    contrast: Annotated[float, Meta(ge=0, lt=1, description="Images: change the contrast by up to this fraction.")] = 0.0
+    brightness: Annotated[float, Meta(ge=0, lt=1, description="Images: brighten or darken by up to this fraction.")] = (
+        0.0
+    )
+    contrast: Annotated[float, Meta(ge=0, lt=1, description="Images: change the contrast by up to this fraction.")] = (
+        0.0
+    )
     erasing: Annotated[
         float, Meta(ge=0, le=1, description="Images: chance that a rectangle of the image is blotted out.")
     ] = 0.0

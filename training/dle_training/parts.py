@@ -22,73 +22,29 @@ from dle_training.preprocessing.pipeline import Preprocessing
 _POOL_BATCHES = 50
 """Batches' worth of rows that are sorted by length together: enough for even lengths, few enough to stay random."""
 _IMAGE = "image"
+_STREAMED_CELLS = 1 << 13
+"""Of an image that is not in memory yet."""
 
 
 class ImageStream(Protocol):
     """Decodes images by their position, a batch at a time, ahead of need."""
 
-    def batches(self, rows: Sequence[Tensor]) -> Iterator[Tensor]:
-        """uint8 (len(rows[i]), channels, H, W) for each of `rows` in turn."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """N rows of the data, prepared: the network's inputs (see `InputShape`) and encoded targets (N,) or (N, horizon).
-
-    `stream` gives the images where they are not among the inputs, and `places` (N,) are the rows' positions in it.
-    `spans` (N,), on the CPU, are the steps or tokens that each row has; None where all have as many.
-    """
-
-    inputs: Inputs
-    targets: Tensor
-    stream: ImageStream | None = None
-    places: Tensor | None = None
-    spans: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    @property
-    def cells(self) -> int:
-        """Numbers, tokens and pixels that stand for a row that is no table's: what an evaluation's memory grows with."""
-        wide = sum(self.inputs[name][0].numel() for name in ("image", "sequence", "tokens") if name in self.inputs)
-        return wide + (0 if self.stream is None else _STREAMED_CELLS)
-
-    def to(self, device: torch.device) -> "Part":
-        """The same rows on `device`."""
-        inputs = {name: tensor.to(device) for name, tensor in self.inputs.items()}
-        return replace(self, inputs=inputs, targets=self.targets.to(device))
-
-    def draw_order(self, generator: torch.Generator, size: int) -> Tensor:
-        """A random order (N,) for batches of `size` rows, in which rows of about one length stand together."""
-        order = torch.randperm(len(self), generator=generator)
-        if self.spans is None or len(self) <= size:
-            return order
-        pools = [pool[self.spans[pool].argsort(stable=True)] for pool in order.split(size * _POOL_BATCHES)]
-        whole = torch.cat(pools)
-        full = len(whole) // size * size
-        batches = whole[:full].view(-1, size)
-        shuffled = batches[torch.randperm(len(batches), generator=generator)]
-        return torch.cat([shuffled.reshape(-1), whole[full:]])
-
     def batches(self, slices: Sequence[slice], order: Tensor | None = None) -> Iterator["Part"]:
         """The rows of each slice in turn; with `order` (N,), on the CPU, of the rows in that order."""
         device = self.targets.device
-        narrow = self if order is None else self._take(order.to(device))
-        places = torch.arange(len(self)) if order is None else order
+        images = self.inputs.get(_IMAGE)
+        shuffled = self if order is None else self._take(order.to(device), images=False)
         stream = None
         if self.stream is not None:
             assert self.places is not None
-            stream = self.stream.batches([self.places[places[rows]] for rows in slices])
+            places = self.places if order is None else self.places[order]
+            stream = self.stream.batches([places[rows] for rows in slices])
         for rows in slices:
-            batch = narrow._slice(rows)
-            images = self.inputs.get(_IMAGE)
-            if images is not None:
-                images = images[rows] if order is None else images.index_select(0, order[rows].to(device))
-            elif stream is not None:
-                images = next(stream).to(device)
-            if images is not None:
-                batch.inputs[_IMAGE] = images
+            batch = shuffled.slice(rows)
+            if stream is not None:
+                batch.inputs[_IMAGE] = next(stream).to(device)
+            elif images is not None and order is not None:
+                batch.inputs[_IMAGE] = images.index_select(0, order[rows].to(device))
             yield batch
 
     def in_turn(self) -> Iterator["Part"]:
@@ -96,27 +52,31 @@ class Part:
         step = rows_at_once(self.cells)
         yield from self.batches([slice(start, start + step) for start in range(0, max(len(self), 1), step)])
 
-    def _take(self, order: Tensor) -> "Part":
-        """The rows in that order, without images."""
-        inputs = {name: x.index_select(0, order) for name, x in self.inputs.items() if name != _IMAGE}
-        spans = None if self.spans is None else self.spans[order.cpu()]
-        return replace(self, inputs=inputs, targets=self.targets.index_select(0, order), spans=spans)
+    def take(self, order: Tensor) -> "Part":
+        """The rows at the indices `order` (M,), gathered; of streamed images none."""
+        return self._take(order, images=True)
 
-    def _slice(self, rows: slice) -> "Part":
-        """Consecutive rows, as views, cut to the longest of them; without images."""
-        inputs = {name: tensor[rows] for name, tensor in self.inputs.items() if name != _IMAGE}
+    def slice(self, rows: slice) -> "Part":
+        """Consecutive rows, as views, cut to the longest of them; of streamed images none."""
+        inputs = {name: tensor[rows] for name, tensor in self.inputs.items()}
         spans = None if self.spans is None else self.spans[rows]
         if spans is not None and len(spans):
             longest = int(spans.max())
             inputs |= {name: inputs[name][:, :longest] for name in ("sequence", "tokens") if name in inputs}
         return Part(inputs, self.targets[rows], spans=spans)
 
-
-_STREAMED_CELLS = 1 << 13
+    def _take(self, order: Tensor, *, images: bool) -> "Part":
+        inputs = {name: x.index_select(0, order) for name, x in self.inputs.items() if images or name != _IMAGE}
+        spans = None if self.spans is None else self.spans[order.cpu()]
+        return Part(inputs, self.targets.index_select(0, order), spans=spans)
 
 
 def make(
-    preprocessing: Preprocessing, rows: Groups, targets: Tensor, stream: ImageStream | None, places: npt.NDArray[np.int64]
+    preprocessing: Preprocessing,
+    rows: Groups,
+    targets: Tensor,
+    stream: ImageStream | None,
+    places: npt.NDArray[np.int64],
 ) -> Part:
     """The part of the data set that these rows are, at `places` (N,) of it; images from `stream` where there is one."""
     inputs = preprocessing.prepare(rows)

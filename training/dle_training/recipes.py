@@ -1,4 +1,4 @@
-"""What suits a model where the configuration leaves a choice open: learning rate, epochs, patience, batches, augmentation.
+"""What suits a model where the configuration leaves a choice open: learning rate, epochs, batches, augmentation.
 
 A model of several encoders follows the recipe of the one that is dearest to train. Tables keep the settings that the
 optimizer and the loop have by themselves.
@@ -13,6 +13,9 @@ from dle_training.config import AugmentationConfig, RunConfig
 from dle_training.models.registry import BACKBONE, Input
 
 
+NONE = AugmentationConfig(flip=False, shift=0.0, jitter=0.0, scaling=0.0, slicing=0.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """Settings for one encoder; `epochs` is stretched until there are `least_steps` steps, `lr` is that of adamw."""
@@ -22,7 +25,7 @@ class Recipe:
     least_steps: int = 0
     batch_size: int | None = None
     weight_decay: float | None = None
-    augmentation: AugmentationConfig = AugmentationConfig(flip=False, shift=0.0, jitter=0.0, scaling=0.0, slicing=0.0)
+    augmentation: AugmentationConfig = NONE
 
 
 RECIPES = {

@@ -141,7 +141,7 @@ def test_a_loss_that_is_not_finite(small_fit: SimpleNamespace, tmp_path: Path) -
 
 def test_a_metric_without_meaning_on_the_validation_part(small_fit: SimpleNamespace, tmp_path: Path) -> None:
     objective, train, validation, shape = small_fit.problem()
-    alike = validation._take(torch.nonzero(validation.targets == 0)[:, 0])
+    alike = validation.take(torch.nonzero(validation.targets == 0)[:, 0])
     config = configuration.load(None, ["training.metric=roc_auc", "model.hidden=[4]"])
     network = build(config.model, shape, objective.outputs)
     with pytest.raises(InputError, match="roc_auc has no meaning"):
@@ -217,7 +217,7 @@ def test_prediction_in_chunks(small_fit: SimpleNamespace, monkeypatch: pytest.Mo
     assert not whole.requires_grad
     monkeypatch.setattr(loop, "EVALUATION_ROWS", 50)
     torch.testing.assert_close(loop.predict(network, train), whole)
-    assert loop.predict(network, train._slice(slice(0))).shape == (0, 3)
+    assert loop.predict(network, train.slice(slice(0))).shape == (0, 3)
 
 
 def test_device() -> None:

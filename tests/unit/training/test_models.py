@@ -118,7 +118,9 @@ class TestEveryNetwork:
         given = inputs(shape, 5)
         make.eval()
         padded = {
-            name: F.pad(tensor, (0, 7) if name == "tokens" else (0, 0, 0, 7)) if name in ("tokens", "sequence") else tensor
+            name: F.pad(tensor, (0, 7) if name == "tokens" else (0, 0, 0, 7))
+            if name in ("tokens", "sequence")
+            else tensor
             for name, tensor in given.items()
         }
         torch.testing.assert_close(make(padded), make(given), rtol=1e-4, atol=1e-5)

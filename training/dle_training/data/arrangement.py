@@ -6,14 +6,17 @@ All other tables stay as they are.
 from dataclasses import dataclass, field
 
 import pyarrow as pa
-
 from msgspec.structs import replace
 
 from dle_bundle import columns, long_tables
 from dle_bundle.errors import InputError
 from dle_bundle.schema import Layout, Schema
+from dle_bundle.tables import SEQUENCE
 from dle_training.config import RunConfig
 from dle_training.data import windows
+
+_SLIPS = 0.1
+"""Of a column in which fewer values are no numbers, these are told as faults; else it is none of numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +43,16 @@ def arrange(table: pa.Table, config: RunConfig, target: str, na_values: tuple[st
     data = config.data
     if data.window is None and data.sequence_id is None:
         if data.time is not None:
-            raise InputError("data.time orders the steps of series: name them with data.sequence_id, or set data.window")
+            raise InputError(
+                "data.time orders the steps of series: name them with data.sequence_id, or set data.window"
+            )
         return Arranged(table)
     if data.window is not None and data.time is None:
         raise InputError("data.window needs data.time, the column that orders the steps")
     if data.window is not None and config.split.by not in (None, f"column:{windows.SPLIT}"):
-        raise InputError(f"split.by={config.split.by}: a forecast is split by time, or the future would leak; leave it out")
+        raise InputError(
+            f"split.by={config.split.by}: a forecast is split by time, or the future would leak; leave it out"
+        )
     bare = Layout(channels=(), sequence_id=data.sequence_id, time=data.time)
     ordered = long_tables.order(table, bare, na_values)
     apart = {data.sequence_id, data.time, *data.drop}
@@ -56,21 +63,26 @@ def arrange(table: pa.Table, config: RunConfig, target: str, na_values: tuple[st
         if data.window is None and long_tables.constant(ordered, name):
             continue
         _, unreadable = columns.numbers(table.column(name), na_values)
-        if unreadable.any():
-            dropped[name] = "varies within a series and is no number"
+        if unreadable.mean() > _SLIPS:
+            dropped[name] = "no number" if data.window is not None else "varies within a series and is no number"
         else:
             channels.append(name)
     if not channels:
-        raise InputError("No column is left that varies within a series and is a number", [f"{name}: {why}" for name, why in dropped.items()])
+        raise InputError(
+            "No column is left that varies within a series and is a number",
+            [f"{name}: {why}" for name, why in dropped.items()],
+        )
     layout = Layout(channels=tuple(channels), sequence_id=data.sequence_id, time=data.time, window=data.window)
     if data.window is not None:
         made = windows.make(table, layout, target, data.horizon, config.split, na_values)
         return Arranged(made.table, layout, dropped, made.notes)
     if not long_tables.constant(ordered, target):
-        raise InputError(f"{target!r}: the target must be the same in all rows of a series; or set data.window to forecast it")
+        raise InputError(
+            f"{target!r}: the target must be the same in all rows of a series; or set data.window to forecast it"
+        )
     gathered = long_tables.gather(table.drop_columns(list(dropped)), layout, na_values)
     # they told series apart and put them in order, and are none of their features
-    plain = gathered.drop_columns([name for name in (data.sequence_id, data.time) if name])
+    plain = gathered.drop_columns([name for name in (data.sequence_id, data.time) if name and name != SEQUENCE])
     return Arranged(plain, layout, dropped, (f"{len(plain):,} series of {len(table):,} rows",))
 
 

@@ -163,7 +163,7 @@ def _is_prose(reading: Reading) -> bool:
     known = reading.known
     if len(set(known)) <= _SELDOM_SHARED * len(known):
         return False
-    return sum(map(_words, known)) >= _SENTENCE * len(known)
+    return bool(sum(map(_words, known)) >= _SENTENCE * len(known))
 
 
 def _words(text: str) -> float:

@@ -40,7 +40,8 @@ _PLURAL = {"numeric": "numbers", "boolean": "truth values", "datetime": "date-ti
 class Reading:
     """How a column is read, and what was read: float64 (N,), texts or epoch seconds, with a mask of missing ones.
 
-    Of images and series nothing is read here but which are missing. `whole`: all values are whole numbers. `note`: what a person should know about the choice.
+    Of images and series nothing is read here but which are missing. `whole`: all values are whole numbers. `note`: what
+    a person should know about the choice.
     """
 
     kind: Kind
@@ -128,7 +129,7 @@ def _infer(name: str, column: Column, na_values: tuple[str, ...]) -> _Choice:
         return _Choice("sequence")
     if not columns.is_number(column):
         raise InputError(
-            f"{name!r}: holds {column.type}: neither numbers, text, dates, images nor series; leave it out with data.drop"
+            f"{name!r}: holds {column.type}: no numbers, text, dates, images or series; leave it out with data.drop"
         )
     if pa.types.is_dictionary(column.type):
         return _Choice("categorical")

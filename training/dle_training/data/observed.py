@@ -13,7 +13,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import numpy.typing as npt
-
 from PIL import Image
 
 from dle_bundle.features import table_columns
@@ -61,7 +60,9 @@ def _described(field: Field, training: Groups, schema: Schema) -> Field:
     if field.sequence is not None:
         assert training.sequence is not None
         assert training.lengths is not None
-        first = sum(len(other.sequence.channels) for other in schema.sequence[: schema.sequence.index(field)] if other.sequence)
+        first = sum(
+            len(other.sequence.channels) for other in schema.sequence[: schema.sequence.index(field)] if other.sequence
+        )
         own = training.sequence[..., first : first + len(field.sequence.channels)]
         seen = (int(training.lengths.min()), int(training.lengths.max()))
         shape = msgspec.structs.replace(field.sequence, observed_steps=seen)

@@ -73,7 +73,9 @@ def read(fields: Sequence[Field], table: pa.Table, folder: Path | None, config: 
     return Pictures(images, broken)
 
 
-def check(pictures: Pictures | None, known: npt.NDArray[np.bool_], config: RunConfig) -> tuple[npt.NDArray[np.bool_], tuple[str, ...]]:
+def check(
+    pictures: Pictures | None, known: npt.NDArray[np.bool_], config: RunConfig
+) -> tuple[npt.NDArray[np.bool_], tuple[str, ...]]:
     """The rows (N,) of `known` that can be used, and a note on those that cannot.
 
     Raises InputError that lists every broken image unless `data.skip_bad` is set.

@@ -103,7 +103,7 @@ def check(
 
 def probes(training: Groups, schema: Schema, generator: np.random.Generator) -> Groups:
     """Training rows as they are, then with a third of the values missing, unseen, extreme, and all of it at once."""
-    sample = training.take(np.sort(generator.permutation(len(training))[:_sample(training)]))
+    sample = training.take(np.sort(generator.permutation(len(training))[: _sample(training)]))
     sample = replace(sample, image=None if sample.image is None else np.asarray(sample.image))
     changes = (_missing, _unseen, _extreme)
     parts = [sample, *(change(sample, generator) for change in changes)]

@@ -22,7 +22,7 @@ def build(
     calibration: Mapping[str, float],
     metrics: Mapping[str, Mapping[str, float]],
 ) -> Reference:
-    """Bins of what is watched of the `rows` training rows, and of `predicted`: validation probabilities (N, K) or values (N,)."""
+    """Bins of what is watched of the `rows` training rows, and of `predicted`: probabilities (N, K) or values (N,)."""
     names = schema.outputs.class_names
     return Reference(
         rows=rows,

@@ -1,8 +1,7 @@
 """Text as a bag of n-grams: each token and each pair of neighbours has a vector, and a text is their mean.
 
-Joulin et al., "Bag of Tricks for Efficient Text Classification" (2017). Tokens have vectors of their own; the many pairs
-share a table by hash, computed in the graph from the tokens' numbers. A weight learnt for each token and each bucket
-lets words that say nothing count for nothing, as inverse document frequency would.
+Joulin et al., "Bag of Tricks for Efficient Text Classification" (2017). Tokens have vectors of their own; the many
+pairs share a table by hash, computed in the graph from the tokens' numbers.
 """
 
 import torch
@@ -41,7 +40,8 @@ class BagEncoder(Encoder):
         grams = torch.cat([tokens, *(self._hashed(tokens, size) for size in range(2, self.ngrams + 1))], dim=1)
         weights = self._present(tokens)  # (N, grams)
         total = weights.sum(dim=1, keepdim=True)
-        return self.dropout(self._sum(grams, weights) / torch.clamp(total, min=1).sqrt())
+        mean: Tensor = self.dropout(self._sum(grams, weights) / torch.clamp(total, min=1).sqrt())
+        return mean
 
     def _sum(self, grams: Tensor, weights: Tensor) -> Tensor:
         """The weighted sum (N, width) of rows of the table; in training without a copy of each row."""
@@ -61,7 +61,7 @@ class BagEncoder(Encoder):
     def _present(self, tokens: Tensor) -> Tensor:
         """1 for each n-gram that is whole, else 0: (N, L · ngrams) float32."""
         real = (tokens != PADDING).to(torch.float32)
-        parts = [real]
-        for size in range(2, self.ngrams + 1):
-            parts.append(nn.functional.pad(real, (0, size - 1))[:, size - 1 :] * real)
-        return torch.cat(parts, dim=1)
+        sizes = range(2, self.ngrams + 1)
+        return torch.cat(
+            [real, *(nn.functional.pad(real, (0, size - 1))[:, size - 1 :] * real for size in sizes)], dim=1
+        )

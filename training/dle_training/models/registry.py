@@ -131,7 +131,7 @@ def build(config: ModelConfig, shape: InputShape, outputs: int, *, fresh: bool =
         "table": bool(shape.dense or shape.cardinalities),
     }
     chosen = choose(config.name, [kind for kind in INPUTS if present[kind]])
-    encoders = {}
+    encoders: dict[str, Encoder] = {}
     for kind, name in chosen.items():
         entry = _entry(name)
         assert entry is not None

@@ -52,7 +52,8 @@ class RnnEncoder(Encoder):
             if reverse is not None:
                 outputs.append(_gathered(_run(layer[1], _gathered(vectors, reverse)), reverse))
             vectors = torch.cat(outputs, dim=2)
-        return self.dropout(self.pool(vectors, real))
+        pooled: Tensor = self.dropout(self.pool(vectors, real))
+        return pooled
 
 
 def _reversed(real: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What encoders over steps share: from a series or tokens to vectors, which of them are real, and how they become one."""
+"""What encoders over steps share: from series or tokens to vectors, which of them are real, how they become one."""
 
 from typing import Literal
 

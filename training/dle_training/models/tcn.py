@@ -1,7 +1,7 @@
 """Convolutions over series: in each layer several widths side by side, with shortcuts around every third layer.
 
-Ismail Fawaz et al., "InceptionTime: Finding AlexNet for Time Series Classification" (2020). What lies beyond a row's end
-is zero in every layer, as it is beyond the ends of a longer one, so that padding changes no answer.
+Ismail Fawaz et al., "InceptionTime: Finding AlexNet for Time Series Classification" (2020). What lies beyond a row's
+end is zero in every layer, as it is beyond the ends of a longer one, so that padding changes no answer.
 """
 
 import torch
@@ -32,9 +32,7 @@ class TcnEncoder(Encoder):
         widest = min(tcn.kernel, max(shape.sequence.steps, 3))
         self.layers = nn.ModuleList(_Layer(width, tcn.width, widest) for width in widths)
         ends = range(_SHORTCUT_EVERY - 1, tcn.depth, _SHORTCUT_EVERY)
-        self.shortcuts = nn.ModuleList(
-            _Shortcut(widths[end + 1 - _SHORTCUT_EVERY], self.width) for end in ends
-        )
+        self.shortcuts = nn.ModuleList(_Shortcut(widths[end + 1 - _SHORTCUT_EVERY], self.width) for end in ends)
         self.dropout = Dropout(config.dropout)
 
     def forward(self, inputs: Inputs) -> Tensor:
@@ -46,7 +44,8 @@ class TcnEncoder(Encoder):
             found = layer(found, mask)
             if place % _SHORTCUT_EVERY == _SHORTCUT_EVERY - 1:
                 found = bridge = F.relu(found + self.shortcuts[place // _SHORTCUT_EVERY](bridge)) * mask
-        return self.dropout(masked_mean(found.transpose(1, 2), real.to(found.dtype)))
+        pooled: Tensor = self.dropout(masked_mean(found.transpose(1, 2), real.to(found.dtype)))
+        return pooled
 
 
 class _Layer(nn.Module):

@@ -58,7 +58,8 @@ class TransformerEncoder(Encoder):
         vectors = self.dropout(vectors + self.positions(vectors))
         for block in self.blocks:
             vectors = block(vectors, real)
-        return self.dropout(self.pool(self.norm(vectors), real))
+        pooled: Tensor = self.dropout(self.pool(self.norm(vectors), real))
+        return pooled
 
     def _patched(self, vectors: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
         """Patches of `patch` steps, real where one of their steps is; the end is filled with zeros."""
@@ -85,8 +86,8 @@ class Block(nn.Module):
 
     def forward(self, vectors: Tensor, real: Tensor) -> Tensor:
         rows, steps, width = vectors.shape
-        # (3, N, heads, T, width / heads)
         parts = self.project(self.before_attention(vectors)).view(rows, steps, 3, self.heads, width // self.heads)
+        # each of three: rows, heads, steps, width of a head
         query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=real[:, None, None, :])
         vectors = vectors + self.dropout(self.join(attended.transpose(1, 2).reshape(rows, steps, width)))

@@ -139,8 +139,8 @@ class Preprocessing(nn.Module):
             cardinalities=tuple(map(len, columns)),
             frequencies=tuple(columns) if frequencies else (),
             image=images,
-            sequence=series,
-            tokens=tokens,
+            sequence=sequence,
+            tokens=text,
         )
 
 

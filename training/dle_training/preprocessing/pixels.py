@@ -1,4 +1,4 @@
-"""Images: the statistics by which encoders standardise pixels. The pixels themselves stay bytes until a batch is due."""
+"""Images: the statistics by which encoders standardise pixels, which stay bytes until a batch is due."""
 
 from typing import Any
 
@@ -23,5 +23,7 @@ def fit(images: Any, channels: int) -> PixelFit:
     sample = np.asarray(images[::step])
     pixels = sample.reshape(-1, channels, *sample.shape[2:])
     mean = pixels.mean(axis=(0, 2, 3), dtype=np.float64) / 255
-    std = np.sqrt(np.maximum((pixels.astype(np.float32) ** 2).mean(axis=(0, 2, 3), dtype=np.float64) / 255**2 - mean**2, 0))
+    std = np.sqrt(
+        np.maximum((pixels.astype(np.float32) ** 2).mean(axis=(0, 2, 3), dtype=np.float64) / 255**2 - mean**2, 0)
+    )
     return PixelFit(mean=tuple(mean.tolist()), std=tuple(np.maximum(std, _LEAST_STD).tolist()))

@@ -1,0 +1,168 @@
+"""Many image files, read here or by workers: the same pixels in the same order, and every fault."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from PIL import Image
+
+from dle_bundle.errors import InputError
+from dle_bundle.images import ImageFiles
+from dle_bundle.schema import ImageShape
+from dle_training.data import image_files
+from dle_training.data.image_files import Place, Stream
+
+SHAPE = ImageShape(channels=3, height=12, width=10)
+COUNT = 100
+AMPLE = 1 << 30
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> list[Place]:
+    """Files of JPEG and PNG, and the content of such."""
+    folder = tmp_path_factory.mktemp("images")
+    numbers = np.random.default_rng(0)
+    found: list[Place] = []
+    for index in range(COUNT):
+        image = Image.fromarray(numbers.integers(0, 256, (30, 40, 3), dtype=np.uint8))
+        place = folder / f"{index}.{'png' if index % 2 else 'jpg'}"
+        image.save(place)
+        found.append(place.read_bytes() if index % 5 == 0 else str(place))
+    return found
+
+
+def cut(order: torch.Tensor, size: int) -> list[torch.Tensor]:
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+@pytest.fixture(scope="module")
+def pixels(places: list[Place]) -> npt.NDArray[np.uint8]:
+    return np.asarray(ImageFiles(places, SHAPE))
+
+
+@pytest.mark.parametrize("workers", [None, 1, 2])
+def test_all_fit_the_memory(places: list[Place], pixels: npt.NDArray[np.uint8], workers: int | None) -> None:
+    done: list[int] = []
+    found, broken = image_files.read_all(
+        places, SHAPE, memory_bytes=pixels.nbytes, workers=workers, progress=done.append
+    )
+    assert isinstance(found, np.ndarray)
+    assert (found == pixels).all()
+    assert broken == {}
+    assert done == sorted(done)
+    assert done[-1] == COUNT
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_they_do_not_fit(places: list[Place], pixels: npt.NDArray[np.uint8], workers: int) -> None:
+    found, broken = image_files.read_all(places, SHAPE, memory_bytes=pixels.nbytes - 1, workers=workers)
+    assert isinstance(found, ImageFiles)
+    assert (found.shape, broken) == (pixels.shape, {})
+    order = torch.randperm(COUNT, generator=torch.Generator().manual_seed(3))
+    with Stream(found, workers=workers) as stream:
+        for _ in range(2):  # the workers live on
+            batches = cut(order, 7)
+            for rows, batch in zip(batches, stream.batches(batches), strict=True):
+                assert batch.dtype == torch.uint8
+                assert (batch.numpy() == pixels[rows.numpy()]).all()
+        first = next(stream.batches(cut(order, 7)))  # one that stops early disturbs nobody
+        one, other = stream.batches(cut(order, 9)), stream.batches(cut(order, 7))
+        assert (next(other) == first).all()
+        assert len(next(one)) == 9
+
+
+def test_the_stream_has_several_images_of_a_row(places: list[Place], pixels: npt.NDArray[np.uint8]) -> None:
+    with Stream(ImageFiles(places, SHAPE).reshape(COUNT // 2, -1, 12, 10)) as stream:
+        (batch,) = stream.batches([torch.tensor([4, 0])])
+    assert (batch.numpy() == pixels.reshape(-1, 6, 12, 10)[[4, 0]]).all()
+
+
+@pytest.mark.parametrize("memory", [AMPLE, 0])
+@pytest.mark.parametrize("workers", [None, 2])
+def test_every_fault_is_told_and_black(places: list[Place], memory: int, workers: int | None) -> None:
+    content = places[0]
+    assert isinstance(content, bytes)
+    bad: dict[int, tuple[Place, str]] = {
+        3: (content[: len(content) // 2], "truncated"),
+        40: (b"a text", "not an image"),
+        41: (b"", "empty"),
+        99: ("gone.png", "no such file or directory"),
+    }
+    mixed = [bad[index][0] if index in bad else place for index, place in enumerate(places)]
+    found, broken = image_files.read_all(mixed, SHAPE, memory_bytes=memory, workers=workers)
+    assert broken == {index: reason for index, (_, reason) in bad.items()}
+    array = np.asarray(found)
+    assert not array[list(bad)].any()
+    assert array[[2, 4, 98]].any(axis=(1, 2, 3)).all()
+
+
+def test_no_images() -> None:
+    found, broken = image_files.read_all([], SHAPE, memory_bytes=0)
+    assert (found.shape, broken) == ((0, 3, 12, 10), {})
+    assert image_files.survey([]) == (False, None, None)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_file_that_goes_while_it_is_streamed(workers: int) -> None:
+    with (
+        Stream(ImageFiles(["gone.png"] * 4, SHAPE), workers=workers) as stream,
+        pytest.raises(InputError, match=r"gone\.png: no such file or directory, though it could be read before"),
+    ):
+        next(stream.batches([torch.tensor([0]), torch.tensor([1])]))
+
+
+def test_a_survey(tmp_path: Path) -> None:
+    def content(mode: str, height: int, width: int) -> bytes:
+        out = io.BytesIO()
+        Image.new(mode, (width, height)).save(out, "png")
+        return out.getvalue()
+
+    alike: list[Place] = [content("L", 20, 30)] * 5
+    assert image_files.survey([*alike, b"no image", str(tmp_path / "gone.png")]) == (False, (20, 30), 20)
+    assert image_files.survey([*alike, content("RGB", 40, 12)]) == (True, None, 20)
+    assert image_files.survey(alike * 2_000) == (False, (20, 30), 20)
+
+
+def test_workers_have_no_use_for_torch() -> None:
+    code = "import sys, dle_training.data.image_files; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+ENDLESS = """
+import sys
+from dle_bundle.schema import ImageShape
+from dle_training.data import image_files
+
+if __name__ == "__main__":
+    places, shape = [sys.argv[1]] * 10_000_000, ImageShape(channels=3, height=12, width=10)
+    said = []
+    begun = lambda _: said or said.append(print("reading", flush=True))
+    image_files.read_all(places, shape, memory_bytes=0, workers=2, progress=begun)
+"""
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_their_parent(blow: signal.Signals, tmp_path: Path) -> None:
+    script, image = tmp_path / "endless.py", tmp_path / "a.png"
+    script.write_text(ENDLESS)
+    Image.new("RGB", (40, 30)).save(image)
+    command = [sys.executable, str(script), str(image)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"reading\n"
+        if blow == signal.SIGINT:
+            os.killpg(parent.pid, blow)  # as a terminal does
+        else:
+            parent.send_signal(blow)
+        # the workers hold these pipes too, so they end when the last worker has
+        _, said = parent.communicate(timeout=60)
+    assert parent.returncode == -blow
+    assert said.count(b"KeyboardInterrupt") == (blow == signal.SIGINT), "workers say nothing"
