@@ -141,7 +141,7 @@ from dle_bundle.schema import ImageShape
 from dle_training.data import image_files
 
 if __name__ == "__main__":
-    places, shape = [sys.argv[1]] * 10_000_000, ImageShape(channels=3, height=12, width=10)
+    places, shape = [sys.argv[1]] * 1_000_000, ImageShape(channels=3, height=12, width=10)
     said = []
     begun = lambda _: said or said.append(print("reading", flush=True))
     image_files.read_all(places, shape, memory_bytes=0, workers=2, progress=begun)

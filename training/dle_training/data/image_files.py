@@ -196,11 +196,11 @@ def _chunks(places: Sequence[Place], shape: ImageShape, *, keep: bool, workers: 
         spent = time.monotonic() - begun
         if spent > _ALONE_SECONDS and (count - start) * spent / start > _WORTH_SECONDS:
             break
-    tasks = [(places[first : first + _CHUNK], shape, keep) for first in range(start, count, _CHUNK)]
-    if tasks:
-        team = _Workers(min(cores() if workers is None else workers, len(tasks)))
+    starts = range(start, count, _CHUNK)
+    if starts:
+        team = _Workers(min(cores() if workers is None else workers, len(starts)))
         try:
-            yield from team.run(_read, tasks)
+            yield from team.run(_read, ((places[first : first + _CHUNK], shape, keep) for first in starts))
         finally:
             team.close()
 
