@@ -189,7 +189,7 @@ class BagConfig(_Settings, frozen=True):
 
     width: Annotated[Count, Meta(description="Width of the vector of each n-gram.")] = 64
     ngrams: Annotated[Annotated[int, Meta(ge=1, le=4)], Meta(description="Most neighbours taken together.")] = 2
-    buckets: Annotated[Count, Meta(description="Vectors that n-grams of two and more tokens share, by hash.")] = 100_000
+    buckets: Annotated[Count, Meta(description="Vectors that n-grams of two and more tokens share, by hash.")] = 30_000
 
 
 class BackboneConfig(_Settings, frozen=True):
@@ -214,8 +214,12 @@ class ModelConfig(_Settings, frozen=True):
         Meta(description="Width of each hidden layer; none makes a linear model."),
     ] = (256, 256, 256)
     dropout: Annotated[
-        float, Meta(ge=0, lt=1, description="Fraction of hidden units switched off in each training step.")
-    ] = 0.1
+        Annotated[float, Meta(ge=0, lt=1)] | None,
+        Meta(
+            description="Fraction of hidden units switched off in each training step; null: what suits each encoder, "
+            "0.1 for columns."
+        ),
+    ] = None
     batch_norm: Annotated[bool, Meta(description="Batch normalisation before each activation.")] = False
     embedding_dim: Annotated[Count, Meta(description="Width of the vector learnt per category.")] = 8
     cnn: CnnConfig = CnnConfig()

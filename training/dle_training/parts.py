@@ -29,6 +29,51 @@ _STREAMED_CELLS = 1 << 13
 class ImageStream(Protocol):
     """Decodes images by their position, a batch at a time, ahead of need."""
 
+    def batches(self, rows: Sequence[Tensor]) -> Iterator[Tensor]:
+        """uint8 (len(rows[i]), channels, H, W) for each of `rows` in turn."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """N rows of the data, prepared: the network's inputs (see `InputShape`) and encoded targets (N,) or (N, horizon).
+
+    `stream` gives the images where they are not among the inputs, and `places` (N,) are the rows' positions in it.
+    `spans` (N,), on the CPU, are the steps or tokens that each row has; None where all have as many.
+    """
+
+    inputs: Inputs
+    targets: Tensor
+    stream: ImageStream | None = None
+    places: Tensor | None = None
+    spans: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @property
+    def cells(self) -> int:
+        """Numbers, tokens and pixels of each row beside its columns: what the memory of an evaluation grows with."""
+        wide = sum(self.inputs[name][0].numel() for name in ("image", "sequence", "tokens") if name in self.inputs)
+        return wide + (0 if self.stream is None else _STREAMED_CELLS)
+
+    def to(self, device: torch.device) -> "Part":
+        """The same rows on `device`."""
+        inputs = {name: tensor.to(device) for name, tensor in self.inputs.items()}
+        return replace(self, inputs=inputs, targets=self.targets.to(device))
+
+    def draw_order(self, generator: torch.Generator, size: int) -> Tensor:
+        """A random order (N,) for batches of `size` rows, in which rows of about one length stand together."""
+        order = torch.randperm(len(self), generator=generator)
+        if self.spans is None or len(self) <= size:
+            return order
+        pools = [order[start : start + size * _POOL_BATCHES] for start in range(0, len(self), size * _POOL_BATCHES)]
+        whole = torch.cat([pool[self.spans[pool].argsort(stable=True)] for pool in pools])
+        full = len(whole) // size * size
+        batches = whole[:full].view(-1, size)
+        shuffled = batches[torch.randperm(len(batches), generator=generator)]
+        return torch.cat([shuffled.reshape(-1), whole[full:]])
+
     def batches(self, slices: Sequence[slice], order: Tensor | None = None) -> Iterator["Part"]:
         """The rows of each slice in turn; with `order` (N,), on the CPU, of the rows in that order."""
         device = self.targets.device

@@ -12,7 +12,6 @@ from dle_training import loop, optimizers
 from dle_training.config import AugmentationConfig, RunConfig
 from dle_training.models.registry import BACKBONE, Input
 
-
 NONE = AugmentationConfig(flip=False, shift=0.0, jitter=0.0, scaling=0.0, slicing=0.0)
 
 

@@ -12,6 +12,8 @@ from dle_training.config import ModelConfig
 from dle_training.models._base import Encoder, Inputs, InputShape
 from dle_training.models.dropout import Dropout
 
+_SCALE = 0.01
+"""Vectors begin close to nothing, so that what is rare in training stays so."""
 _MULTIPLIERS = (1_000_003, 8_191, 131)
 """Odd numbers by which the tokens of an n-gram are mixed; products stay far below 2⁶³."""
 
@@ -32,7 +34,7 @@ class BagEncoder(Encoder):
         self.buckets = bag.buckets if bag.ngrams > 1 else 0
         rows = self.vocabulary + self.buckets
         self.table = nn.EmbeddingBag(rows, bag.width, mode="sum")
-        nn.init.normal_(self.table.weight, std=bag.width**-0.5)
+        nn.init.normal_(self.table.weight, std=_SCALE)
         self.dropout = Dropout(config.dropout)
 
     def forward(self, inputs: Inputs) -> Tensor:

@@ -22,9 +22,10 @@ class Dropout(nn.Module):
         [1.0, 1.0]
     """
 
-    def __init__(self, p: float) -> None:
+    def __init__(self, p: float | None) -> None:
+        """Nothing is dropped where `p` is None."""
         super().__init__()
-        self.p = p
+        self.p = p = p or 0.0
         self.dropped = round(p * _LEVELS)
 
     def forward(self, units: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from msgspec.structs import replace
+
 from dle_bundle.errors import InputError, nearest
 from dle_bundle.schema import Schema
 from dle_training.config import ModelConfig
@@ -25,13 +27,14 @@ _STEPS: dict[Input, Literal["sequence", "tokens"]] = {"sequence": "sequence", "t
 class ModelEntry:
     """A model that can be chosen by name, and the kinds of input that it reads.
 
-    `build(config, shape, kind, name, fresh)` makes the encoder of one of these kinds with weights from torch's global
+    `dropout` is its own default for `model.dropout`. `build(config, shape, kind, name, fresh)` makes the encoder of one of these kinds with weights from torch's global
     generator; `fresh` is False where the weights of a run are about to be loaded.
     """
 
     name: str
     description: str
     reads: tuple[Input, ...]
+    dropout: float
     build: Callable[[ModelConfig, InputShape, Input, str, bool], Encoder]
 
 
@@ -42,42 +45,49 @@ MODELS = {
             "mlp",
             "Fully connected layers over scaled numbers, one-hot and embedded categories.",
             ("table",),
+            0.1,
             lambda config, shape, kind, name, fresh: mlp.TableEncoder(config, shape),
         ),
         ModelEntry(
             "cnn",
             "Small residual network with batch normalisation.",
             ("image",),
+            0.1,
             lambda config, shape, kind, name, fresh: cnn.CnnEncoder(config, shape),
         ),
         ModelEntry(
             "rnn",
             "Recurrent network (GRU or LSTM, both directions), pooled by last step, mean or attention.",
             ("sequence", "text"),
+            0.2,
             lambda config, shape, kind, name, fresh: rnn.RnnEncoder(config, shape, _STEPS[kind]),
         ),
         ModelEntry(
             "tcn",
             "Convolutions of several widths side by side with residual shortcuts, in the manner of InceptionTime.",
             ("sequence",),
+            0.1,
             lambda config, shape, kind, name, fresh: tcn.TcnEncoder(config, shape),
         ),
         ModelEntry(
             "transformer",
             "Encoder with self-attention over steps or tokens.",
             ("sequence", "text"),
+            0.2,
             lambda config, shape, kind, name, fresh: transformer.TransformerEncoder(config, shape, _STEPS[kind]),
         ),
         ModelEntry(
             "bag",
             "Mean of embedded tokens and n-grams: fast, and hard to beat on short text.",
             ("text",),
+            0.5,
             lambda config, shape, kind, name, fresh: bag.BagEncoder(config, shape),
         ),
         ModelEntry(
             f"{BACKBONE}NAME",
             "Any backbone of the timm library, pretrained where the weights can be had (extra `vision`).",
             ("image",),
+            0.0,
             lambda config, shape, kind, name, fresh: backbone.BackboneEncoder(
                 config, shape, architecture=name.removeprefix(BACKBONE), pretrained=fresh and config.timm.pretrained
             ),
@@ -135,7 +145,8 @@ def build(config: ModelConfig, shape: InputShape, outputs: int, *, fresh: bool =
     for kind, name in chosen.items():
         entry = _entry(name)
         assert entry is not None
-        encoders[kind] = entry.build(config, shape, kind, name, fresh)
+        own = config if config.dropout is not None else replace(config, dropout=entry.dropout)
+        encoders[kind] = entry.build(own, shape, kind, name, fresh)
     return Network(encoders, outputs)
 
 

@@ -52,8 +52,12 @@ class RnnEncoder(Encoder):
             if reverse is not None:
                 outputs.append(_gathered(_run(layer[1], _gathered(vectors, reverse)), reverse))
             vectors = torch.cat(outputs, dim=2)
-        pooled: Tensor = self.dropout(self.pool(vectors, real))
-        return pooled
+        pooled: Tensor = self.pool(vectors, real)
+        if self.pool.pooling == "last" and self.directions == 2:
+            # what has read all steps stands at the first one in the second direction
+            half = self.width // 2
+            pooled = torch.cat([pooled[:, :half], vectors[:, 0, half:]], dim=1)
+        return self.dropout(pooled)
 
 
 def _reversed(real: Tensor) -> Tensor:

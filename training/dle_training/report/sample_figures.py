@@ -1,0 +1,211 @@
+"""The figures of examples: sheets of images, panels of series, lengths of texts, forecasts.
+
+Each function takes plain values and returns PNG bytes. Sheets are drawn in inches on one pair of axes that fills the
+figure: a pair for each image would take seconds to lay out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+from dle_bundle.schema import Outputs
+from dle_training.report.canvas import (
+    BLUE,
+    COLOURS,
+    FULL,
+    GRID,
+    GUIDE,
+    INK,
+    MUTED,
+    ORANGE,
+    legend,
+    png,
+    rows_axis,
+    sheet,
+    short,
+    value_axis,
+)
+
+PITCH, GAP, MARGIN = 1.27, 0.07, 0.06
+"""Inches from one image of a sheet to the next, of which so many are between them; and around all."""
+TALLEST = 1.7
+_LINE, _NAME = 0.17, 0.36
+_BINS = 40
+_Floats = npt.NDArray[np.floating]
+_ACROSS = 3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """Images (M, H, W, 1 or 3) side by side, uint8, under a title each (lines of text, or nothing), and what they are."""
+
+    name: str
+    images: npt.NDArray[np.uint8]
+    titles: Sequence[str] = ()
+
+
+def images(title: str, rows: Sequence[Row], across: int) -> bytes:
+    """A sheet of images, of which `across` would fill a row."""
+    height, width = rows[0].images.shape[1:3]
+    tall = min((PITCH - GAP) * height / width, TALLEST)
+    wide = tall * width / height
+    lines = [max((text.count("\n") + 1 for text in row.titles), default=0) for row in rows]
+    heights = [tall + GAP + _LINE * count + (0.04 if count else 0) for count in lines]
+    left, top = MARGIN + (_NAME if any(row.name for row in rows) else 0), 0.42
+    step = (FULL - left - MARGIN + GAP) / across
+    with sheet((FULL, top + sum(heights) + MARGIN)) as figure:
+        axes = _inches(figure)
+        axes.text(MARGIN, 0.1, title, fontsize=10.5, fontweight="bold", va="top")
+        for row, high, count in zip(rows, heights, lines, strict=True):
+            start = top + high - tall - GAP
+            if row.name:
+                axes.text(
+                    MARGIN + 0.06, start + tall / 2, row.name, rotation=90, va="center", fontsize=8.5, color=MUTED
+                )
+            for place, image in enumerate(row.images):
+                x = left + place * step + (step - GAP - wide) / 2
+                _image(axes, image, x, start, wide, tall)
+                if count:
+                    axes.text(
+                        x, start - 0.05, row.titles[place], fontsize=8, va="bottom", linespacing=1.25, color=INK
+                    )
+            top += high
+        return png(figure)
+
+
+def series(
+    plain: _Floats, varied: _Floats | None, titles: Sequence[str], channels: Sequence[str]
+) -> bytes:
+    """Series (M, T, C), one panel each, and behind them faintly their variations (V, M, T, C); NaN is not drawn."""
+    down = -(-len(plain) // _ACROSS)
+    with sheet((FULL, 0.75 + 1.75 * down)) as figure:
+        panels = np.ravel(figure.subplots(down, min(len(plain), _ACROSS), sharey=True, squeeze=False))
+        drawn = {}
+        for index, (panel, one) in enumerate(zip(panels, plain, strict=False)):
+            for channel, name in enumerate(channels):
+                colour = COLOURS[channel]
+                for version in () if varied is None else varied[:, index, :, channel]:
+                    _line(panel, version, color=colour, alpha=0.35, linewidth=0.9)
+                drawn[short(name)] = _line(panel, one[:, channel], color=colour, linewidth=1.5)
+            end = np.flatnonzero(~np.isnan(one).all(axis=1))
+            panel.set_xlim(-0.5, float(max(end.max(initial=0), 1)) + 0.5)
+            panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            panel.set_title(short(titles[index], 40), fontsize=9)
+            if index >= len(plain) - _ACROSS:
+                panel.set_xlabel("step")
+            if index % _ACROSS == 0:
+                panel.set_ylabel("standardised")
+        for panel in panels[len(plain) :]:
+            panel.set_visible(False)
+        if len(channels) > 1:
+            legend(panels[0], drawn, "best")
+        return png(figure)
+
+
+def text_lengths(tokens: npt.NDArray[np.int64], most: int) -> bytes:
+    """How many texts have so many tokens (N,), and the length from which on their ends are cut off."""
+    with sheet() as figure:
+        axes = figure.subplots()
+        # a few very long ones would squeeze all others together
+        end = min(float(tokens.max(initial=1)), 2.5 * float(np.percentile(tokens, 99)) if len(tokens) else 1.0)
+        end = max(end, 1.05 * most if end > 0.4 * most else 0.0, 1.0)
+        size = max(1, round(end / _BINS))
+        edges = np.arange(0, end + size + 1, size)
+        within = np.minimum(tokens, most) if len(tokens) else tokens
+        axes.hist(tokens[tokens <= most], bins=edges, color=BLUE, alpha=0.85, edgecolor="white", linewidth=0.4)
+        axes.hist(tokens[tokens > most], bins=edges, color=ORANGE, alpha=0.85, edgecolor="white", linewidth=0.4)
+        axes.set_xlim(0, edges[-1])
+        if most <= edges[-1]:
+            axes.axvline(most, **GUIDE)
+            axes.annotate(
+                f"cut here: {most:,}", (most, 0.985), xycoords=("data", "axes fraction"), xytext=(-4, 0),
+                textcoords="offset points", ha="right", va="top", rotation=90, fontsize=8, color=MUTED,
+            )  # fmt: skip
+        assert len(within) == len(tokens)
+        axes.grid(visible=False, axis="x")
+        axes.set_title("Length of texts")
+        axes.set_xlabel("tokens")
+        axes.set_ylabel("training texts")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        rows_axis(axes.yaxis, 6)
+        if beyond := int((tokens > edges[-1]).sum()):
+            text = f"{beyond:,} longer one{'s' if beyond > 1 else ''} outside the axes"
+            axes.set_title(text, loc="right", fontsize=8, fontweight="normal", color=MUTED)
+        return png(figure)
+
+
+def forecasts(outputs: Outputs, seen: _Floats, actual: _Floats, predicted: _Floats) -> bytes:
+    """Windows (M, T) of the past, one panel each, with what came (M, horizon) and what was predicted."""
+    horizon = actual.shape[1]
+    shown = min(seen.shape[1], max(4 * horizon, 24))
+    past, future = np.arange(1 - shown, 1), np.arange(1, horizon + 1)
+    with sheet() as figure:
+        panels = np.ravel(figure.subplots(len(seen), sharex=True, sharey=True, squeeze=False))
+        for panel, before, after, said in zip(panels, seen[:, -shown:], actual, predicted, strict=True):
+            panel.axvline(0, **GUIDE)
+            _line(panel, np.append(before, after), places=np.append(past, future), color=MUTED, linewidth=1.2)
+            lines = {
+                "actual": panel.plot(future, after, color=INK, marker="o", markersize=3, linewidth=1.4)[0],
+                "predicted": panel.plot(future, said, color=ORANGE, marker="o", markersize=3, linewidth=1.4)[0],
+            }
+            value_axis(panel.yaxis, *panel.get_ylim())
+            panel.yaxis.set_major_locator(MaxNLocator(3))
+        panels[0].set_title("Forecasts")
+        legend(panels[0], lines, "lower left")
+        panels[len(panels) // 2].set_ylabel(short(outputs.target, 32) + (f" ({outputs.unit})" if outputs.unit else ""))
+        panels[-1].set_xlabel("steps from the last one that is seen")
+        panels[-1].xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        return png(figure)
+
+
+def error_by_step(outputs: Outputs, errors: _Floats, last_value: _Floats | None) -> bytes:
+    """Mean absolute error (horizon,) of each step ahead, and that of repeating the last value seen."""
+    steps = np.arange(1, len(errors) + 1)
+    marker = "o" if len(errors) <= 30 else ""
+    with sheet() as figure:
+        axes = figure.subplots()
+        lines = {"the model": axes.plot(steps, errors, color=BLUE, marker=marker, markersize=4.5)[0]}
+        if last_value is not None:
+            lines["the last value repeated"] = axes.plot(
+                steps, last_value, color=MUTED, marker=marker, markersize=3.5, linewidth=1.2
+            )[0]
+            legend(axes, lines, "best")
+        axes.set_ylim(0, 1.1 * max(float(np.max(line.get_ydata())) for line in lines.values()) or 1)
+        value_axis(axes.yaxis, *axes.get_ylim())
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        axes.set_title("Error by step ahead")
+        axes.set_xlabel("steps ahead")
+        axes.set_ylabel(f"mean absolute error{f' ({outputs.unit})' if outputs.unit else ''}")
+        return png(figure)
+
+
+def _inches(figure: Figure) -> Axes:
+    """Axes that fill the figure, in inches from its upper left corner, with nothing on them."""
+    axes = figure.add_axes((0, 0, 1, 1))
+    width, height = figure.get_size_inches()
+    axes.set_axis_off()
+    axes.set_autoscale_on(False)
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    return axes
+
+
+def _image(axes: Axes, image: npt.NDArray[np.uint8], x: float, y: float, wide: float, tall: float) -> None:
+    grey = image.shape[2] == 1
+    axes.imshow(
+        image[..., 0] if grey else image, cmap="gray", vmin=0, vmax=255, extent=(x, x + wide, y + tall, y),
+        aspect="auto", zorder=2,
+    )  # fmt: skip
+    axes.add_patch(Rectangle((x, y), wide, tall, fill=False, edgecolor=GRID, linewidth=0.8, zorder=3))
+
+
+def _line(axes: Axes, values: _Floats, places: npt.NDArray[np.integer] | None = None, **style: object):  # noqa
+    """A line through the values that are known; a lone one between missing ones is a dot."""
+    places = np.arange(len(values)) if places is None else places
+    (line,) = axes.plot(places, values, **style)
+    return line
