@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # said outright, or a later fork is warned of
 
-from tokenizers import Encoding
+from tokenizers import Encoding, models
 from tokenizers import Tokenizer as Model
 
 from dle_bundle.errors import BundleError
@@ -43,7 +43,7 @@ class Tokenizer:
         self.vocabulary: int = model.get_vocab_size()
         self.max_tokens: int = (model.truncation or {})["max_length"]
         pieces = model.get_vocab()
-        marked = any(piece.startswith(_BYTES_START) for piece in pieces)
+        marked = isinstance(model.model, models.BPE)
         self._starts = np.ones(self.vocabulary, dtype=bool)
         """Whether a token is the first of its word."""
         for piece, place in pieces.items():

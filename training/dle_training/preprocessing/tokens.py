@@ -5,6 +5,7 @@ library's own training of word pieces gives tokens their numbers in an order tha
 and with it which of equally frequent pairs are merged; so the pieces of one character are numbered beforehand.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 
@@ -43,18 +44,17 @@ def _word_piece(texts: list[str], config: PreprocessingConfig) -> Tokenizer:
         show_progress=False,
     )
     model.train_from_iterator(texts, trainer)
-    # once more, for only the first three are special
+    # once more, for none of them is cut out of a text: one that spells [PAD] must not become padding
     vocabulary = dict(sorted(model.get_vocab().items(), key=lambda item: item[1]))
     pieces = models.WordPiece(vocabulary, unk_token=SPECIALS[1], max_input_chars_per_word=_LONGEST_WORD)
     return _rules(Tokenizer(pieces), config)
 
 
 def _byte_pairs(texts: list[str], config: PreprocessingConfig) -> Tokenizer:
-    model = Tokenizer(models.BPE())
-    model.normalizer = normalizers.Sequence(
-        [normalizers.NFKC(), *([normalizers.Lowercase(), normalizers.StripAccents()] if config.lowercase else [])]
-    )
-    model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    model = _rules(Tokenizer(models.BPE()), config)
+    # every word begins with a mark of its own, signs as well
+    words = pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=False)
+    model.pre_tokenizer = pre_tokenizers.Sequence([model.pre_tokenizer, words])
     trainer = trainers.BpeTrainer(
         vocab_size=max(config.vocabulary, 256 + len(SPECIALS)),
         special_tokens=list(SPECIALS),
@@ -63,7 +63,8 @@ def _byte_pairs(texts: list[str], config: PreprocessingConfig) -> Tokenizer:
         show_progress=False,
     )
     model.train_from_iterator(texts, trainer)
-    return model
+    # a text that spells [PAD] must not become padding
+    return Tokenizer.from_str(json.dumps(json.loads(model.to_str()) | {"added_tokens": []}))
 
 
 def _rules(model: Tokenizer, config: PreprocessingConfig) -> Tokenizer:
