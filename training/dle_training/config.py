@@ -164,7 +164,7 @@ class RnnConfig(_Settings, frozen=True):
 class TcnConfig(_Settings, frozen=True):
     """`tcn`: convolutions of several widths side by side, in residual groups, over series."""
 
-    width: Annotated[Count, Meta(description="Channels of each branch; a layer has four branches.")] = 32
+    width: Annotated[Count, Meta(description="Channels of each branch; a layer has four branches.")] = 16
     depth: Annotated[Count, Meta(description="Layers; every third one is bridged by a shortcut.")] = 6
     kernel: Annotated[int, Meta(ge=3, description="Steps that the widest branch sees.")] = 39
 
@@ -328,8 +328,12 @@ class TrainingConfig(_Settings, frozen=True):
         Meta(description="Validation metric that chooses the best epoch; null: log_loss, or rmse for regression."),
     ] = None
     patience: Annotated[
-        Count | None, Meta(description="Epochs without a better metric before stopping; null: never stop.")
-    ] = 10
+        Annotated[int, Meta(ge=0)] | None,
+        Meta(
+            description="Epochs without a better metric before stopping; 0: never stop; null: 10, or a third of the "
+            "epochs where that is more."
+        ),
+    ] = None
     checkpoint_seconds: Annotated[
         float, Meta(ge=0, description="Seconds between checkpoints, also within an epoch.")
     ] = 30.0

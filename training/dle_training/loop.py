@@ -25,7 +25,7 @@ from dle_training.objectives import Objective
 from dle_training.parts import Part
 from dle_training.state import TrainingState, digest
 
-TABLE_EPOCHS = 30
+TABLE_EPOCHS, LEAST_PATIENCE = 30, 10
 _BATCH_SIZES = ((2_800, 32), (4_500, 64), (6_400, 128), (32_000, 256), (108_000, 512))
 _LARGEST_BATCH = 1024
 Augmentation = Callable[[Inputs], Inputs]
@@ -122,7 +122,7 @@ def fit(
                 rows_per_second=len(train) / trained,
             )
             state.next_epoch(record, progress.best_score is None or metric.better(score, progress.best_score))
-            patience_ends = progress.best_epoch + (settings.patience or epochs)
+            patience_ends = progress.best_epoch + (patience(config, epochs) or epochs)
             progress.finished = progress.epoch >= min(epochs, patience_ends)
             for listener in listeners:
                 listener.on_epoch(progress.history, progress.best_epoch)
@@ -150,6 +150,15 @@ def learning_rate(config: RunConfig, epoch: float) -> float:
     """The learning rate after `epoch` passes over the training part, with a fraction within a pass."""
     peak = optimizers.learning_rate(config.optimizer)
     return peak * schedules.factor(config.schedule, epoch, config.training.epochs or TABLE_EPOCHS)
+
+
+def patience(config: RunConfig, epochs: int) -> int:
+    """Epochs without a better metric before training stops; 0: it never does.
+
+    With many epochs of few steps each, the first of them say little.
+    """
+    given = config.training.patience
+    return max(LEAST_PATIENCE, epochs // 3) if given is None else given
 
 
 def batch_size(config: RunConfig, rows: int) -> int:

@@ -30,10 +30,10 @@ class Recipe:
 RECIPES = {
     "cnn": Recipe(lr=3e-3, epochs=12, least_steps=600),
     "timm": Recipe(lr=1e-3, epochs=8, least_steps=300),
-    "tcn": Recipe(lr=1e-3, epochs=30, least_steps=1_500),
+    "tcn": Recipe(lr=2e-3, epochs=20, least_steps=300),
     "rnn": Recipe(lr=2e-3, epochs=15, least_steps=600),
     "transformer": Recipe(lr=5e-4, epochs=10, least_steps=600),
-    "bag": Recipe(lr=3e-3, epochs=10, least_steps=400),
+    "bag": Recipe(lr=3e-3, epochs=6, least_steps=200),
     "mlp": Recipe(lr=2e-3, epochs=loop.TABLE_EPOCHS),
 }
 
@@ -57,5 +57,5 @@ def resolve(config: RunConfig, chosen: dict[Input, str], rows: int) -> RunConfig
         config,
         augmentation=change(config.augmentation, **augmentation),
         optimizer=change(config.optimizer, lr=lr),
-        training=change(config.training, epochs=epochs, batch_size=size),
+        training=change(config.training, epochs=epochs, batch_size=size, patience=loop.patience(config, epochs)),
     )

@@ -70,7 +70,7 @@ def test_a_dumped_configuration_replays(tmp_path: Path) -> None:
             "data.kinds={yes: numeric, '1': categorical}",
             "objective.class_weights={1: 2, true: 3}",
             "optimizer.lr=1e-22",
-            "training.patience=null",
+            "training.patience=0",
             "split.by=column:on",
         ],
     )

@@ -60,7 +60,7 @@ def test_patience(small_fit: SimpleNamespace, tmp_path: Path) -> None:
     stop = ["optimizer.lr=0.3", "schedule.name=constant", "training.epochs=60", "training.patience=3"]
     _, fitted = small_fit.run(tmp_path, *stop)
     assert len(fitted.history) == fitted.best_epoch + 3 < 60
-    _, fitted = small_fit.run(tmp_path, *stop, "training.patience=null", "training.epochs=20")
+    _, fitted = small_fit.run(tmp_path, *stop, "training.patience=0", "training.epochs=20")
     assert len(fitted.history) == 20
 
 

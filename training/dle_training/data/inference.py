@@ -134,7 +134,7 @@ def _field(
 def _has_values(column: Column, na_values: tuple[str, ...]) -> bool:
     known = columns.trimmed(column, na_values) if columns.is_text(column) else column
     if not columns.is_text(column) and not columns.is_number(column):
-        return len(known) > known.null_count
+        return bool(len(known) > known.null_count)
     return bool(len(known) > known.null_count and not pc.all(pc.is_null(known, nan_is_null=True)).as_py())
 
 

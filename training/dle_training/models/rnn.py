@@ -57,7 +57,8 @@ class RnnEncoder(Encoder):
             # what has read all steps stands at the first one in the second direction
             half = self.width // 2
             pooled = torch.cat([pooled[:, :half], vectors[:, 0, half:]], dim=1)
-        return self.dropout(pooled)
+        dropped: Tensor = self.dropout(pooled)
+        return dropped
 
 
 def _reversed(real: Tensor) -> Tensor:

@@ -75,7 +75,7 @@ class Block(nn.Module):
     Shape: (N, T, width), mask (N, T) → (N, T, width).
     """
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, dropout: float | None) -> None:
         super().__init__()
         self.heads = heads
         self.before_attention, self.before_feed = nn.LayerNorm(width), nn.LayerNorm(width)
