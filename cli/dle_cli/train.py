@@ -45,7 +45,9 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run where it stopped.")] = False,
     listed: Annotated[
         str | None,
-        typer.Option("--list", metavar="KIND", help="Tell the models, optimizers, schedules or metrics that there are."),
+        typer.Option(
+            "--list", metavar="KIND", help="Tell the models, optimizers, schedules or metrics that there are."
+        ),
     ] = None,
     as_json: console.Json = False,
     quiet: console.Quiet = False,
@@ -161,6 +163,11 @@ def _show_data(speaker: Console, prepared: "Prepared") -> None:
 
 
 def _show_result(speaker: Console, run: "RunFolder", prepared: "Prepared", finished: "Finished") -> None:
+    from dle_bundle import documents
+    from dle_training.preprocessing.pipeline import Fitted
+
+    texts = documents.read(run.preprocessing, Fitted).tokens
+    cut = [] if texts is None else [("text", _cut(texts.truncated, texts.max_tokens))]
     seconds = sum(record.seconds for record in finished.history)
     rate = sum(record.rows_per_second for record in finished.history) / len(finished.history)
     scores = {name: score for name, score in finished.validation.items() if score is not None}
@@ -170,6 +177,7 @@ def _show_result(speaker: Console, run: "RunFolder", prepared: "Prepared", finis
             ("model", f"{prepared.config.model.name}, {finished.parameters:,} parameters"),
             ("epochs", f"{len(finished.history)}, best {finished.best_epoch}"),
             ("time", f"{seconds:.1f} s at {rate:,.0f} rows/s"),
+            *cut,
             *((f"validation {name}", f"{score:.4g}") for name, score in scores.items()),
         ],
     )
@@ -184,9 +192,18 @@ def _show_result(speaker: Console, run: "RunFolder", prepared: "Prepared", finis
             "parameters": finished.parameters,
             "seconds": seconds,
             "validation": finished.validation,
+            **({} if texts is None else {"truncated_texts": texts.truncated}),
         }
     )
     speaker.next(f"dle-evaluate {run.path}")
+
+
+def _cut(truncated: float, most: int) -> str:
+    """How many of the training texts were longer than the model takes."""
+    if not truncated:
+        return f"none longer than {most:,} tokens"
+    share = "less than 0.1%" if truncated < 0.001 else f"{truncated:.1%}"
+    return f"{share} of the texts are longer than {most:,} tokens and lost their end"
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from dle_training.data.target import Values
 from dle_training.evaluation import Evaluation
 from dle_training.listeners import read_history
 from dle_training.metrics import Actual
-from dle_training.report import page
+from dle_training.report import judged, page, samples
 from dle_training.run import RunFolder, open_model, read_facts, read_metrics, reopen, write_metrics
 from dle_training.trained import TrainedModel
 
@@ -25,7 +25,8 @@ def measure(run: RunFolder, source: str | None = None) -> Evaluation:
     if source is not None:
         other = read_labelled(source, model.schema, config)
         return judge(run, model, other.groups, other.target)
-    groups, target = reopen(run).dataset.part("test")
+    dataset = reopen(run).dataset
+    groups, target = dataset.part("test")
     predicted, actual = model.predict(groups), _actual(model, target)
     test = evaluation.evaluate(model.schema.outputs, actual, predicted, run=str(run.path))
     write_metrics(run, test=test.test, per_class=test.per_class, confusion_matrix=test.confusion_matrix)
@@ -43,6 +44,8 @@ def measure(run: RunFolder, source: str | None = None) -> Evaluation:
         test=test,
         actual=actual,
         predicted=predicted,
+        samples=samples.choose(dataset, model.preprocessing, config),
+        judged=judged.choose(model.schema, groups, actual, predicted),
         dropped=facts.dropped,
         notes=facts.notes,
     )

@@ -1,8 +1,9 @@
 import re
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,8 +15,11 @@ from dle_bundle.schema import Field, Label, Outputs, Schema, Task
 from dle_training import config, metrics
 from dle_training.evaluation import evaluate
 from dle_training.listeners import EpochRecord
-from dle_training.report import class_figures, figures, page
-from dle_training.report.page import ReportContent, duration, number, observed
+from dle_training.report import class_figures, figures, page, sample_figures
+from dle_training.report.judged import Answer, Forecasts, Judged, JudgedImages
+from dle_training.report.page import ReportContent, duration, excerpt, number, observed, share
+from dle_training.report.sample_figures import Row
+from dle_training.report.samples import IMAGES, VERSIONS, Samples, TextLengths, TrainingImages, TrainingSeries
 
 SCRIPT = "<script>alert('x')</script>"
 INPUTS = (
@@ -42,7 +46,13 @@ def epochs(count: int) -> list[EpochRecord]:
     ]  # fmt: skip
 
 
-def content(outputs: Outputs, actual: np.ndarray, predicted: np.ndarray) -> ReportContent:
+def content(
+    outputs: Outputs,
+    actual: np.ndarray,
+    predicted: np.ndarray,
+    samples: Samples | None = None,
+    judged: Judged | None = None,
+) -> ReportContent:
     history = epochs(6)
     return ReportContent(
         run="houses & <more>",
@@ -57,6 +67,8 @@ def content(outputs: Outputs, actual: np.ndarray, predicted: np.ndarray) -> Repo
         test=evaluate(outputs, actual, predicted, run="runs/houses"),
         actual=actual,
         predicted=predicted,
+        samples=samples or Samples(),
+        judged=judged or Judged(),
         dropped={"id": "identifier: a different value in each row"},
         notes=("2 rows without a target were left out.",),
     )
@@ -80,6 +92,57 @@ def regression(rows: int, scale: float = 1.0) -> ReportContent:
     return content(Outputs(target="price", task="regression", unit="k$"), actual, predicted)
 
 
+def pixels(*shape: int) -> np.ndarray:
+    return np.random.default_rng(7).integers(0, 256, shape).astype(np.uint8)
+
+
+def training_images(*, augmented: bool, grey: bool = False) -> TrainingImages:
+    size = (20, 30, 1 if grey else 3)
+    targets = (SCRIPT, "$x$", 1_234_567.0, None) * (IMAGES // 4)
+    if augmented:
+        return TrainingImages(pixels(IMAGES, *size), targets, pixels(VERSIONS, IMAGES, *size))
+    return TrainingImages(pixels(2 * IMAGES - 3, *size), (*targets, *targets[:-3]), None, column="front")
+
+
+def training_series(*, augmented: bool, channels: int = 2) -> TrainingSeries:
+    plain = np.random.default_rng(7).normal(size=(4, 30, channels))
+    plain[0, 10:13], plain[1, 20:] = np.nan, np.nan
+    plain[2, 1::2] = np.nan  # each known step stands alone
+    plain[3] = np.nan
+    names = tuple(f"$channel_{index}" for index in range(channels))
+    return TrainingSeries(plain, ("a", SCRIPT, 2.5, None), np.stack([plain] * 3) if augmented else None, names, 7)
+
+
+def pictured(*, augmented: bool) -> ReportContent:
+    """A model of images and text, with what it was shown and what it says."""
+    made = classification(CLASSES["awkward"])
+    names = made.schema.outputs.class_names
+    right = tuple(Answer(name, name, 0.99999) for name in names)
+    wrong = (Answer(SCRIPT, "_hidden", 0.75),)
+    samples = Samples(
+        images=training_images(augmented=augmented),
+        series=training_series(augmented=augmented),
+        texts=TextLengths(np.arange(1, 400), 256, 0.021, 8_000),
+    )
+    judged = Judged(
+        right=JudgedImages(pixels(len(right), 20, 30, 3), right),
+        wrong=JudgedImages(pixels(1, 20, 30, 3), wrong),
+        wrong_texts=((f"<b>really</b> {SCRIPT} " + "good " * 200, wrong[0]),),
+    )
+    return content(made.schema.outputs, made.actual, made.predicted, samples, judged)
+
+
+def forecast(horizon: int = 4) -> ReportContent:
+    random = np.random.default_rng(7)
+    actual = random.normal(size=(60, horizon)) + 300
+    predicted = (actual + random.normal(size=actual.shape) * np.arange(1, horizon + 1)).astype(np.float32)
+    seen = random.normal(size=(3, 50)) + 300
+    seen[0, 40:45] = np.nan
+    judged = Judged(forecasts=Forecasts(seen, actual[:3], predicted[:3].astype(np.float64), np.arange(horizon) + 1.0))
+    outputs = Outputs(target="$load_", task="regression", unit="MW", horizon=horizon)
+    return content(outputs, actual, predicted, judged=judged)
+
+
 CONTENTS: dict[str, Callable[[], ReportContent]] = {
     **{name: partial(classification, classes) for name, classes in CLASSES.items()},
     "one row": partial(classification, ("no", "yes"), rows=1),
@@ -88,7 +151,21 @@ CONTENTS: dict[str, Callable[[], ReportContent]] = {
     "regression": partial(regression, 300),
     "many rows": partial(regression, figures.DENSE + 1, scale=1e6),
     "one value": partial(regression, 1),
+    "augmented": partial(pictured, augmented=True),
+    "not augmented": partial(pictured, augmented=False),
+    "forecast": forecast,
 }
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The page of each of CONTENTS, written once."""
+
+    @cache
+    def write(name: str) -> Path:
+        return page.write(tmp_path_factory.mktemp("run"), CONTENTS[name]())
+
+    return write
 
 
 class Markup(HTMLParser):
@@ -114,46 +191,51 @@ def png_size(png: bytes) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("name", CONTENTS)
-def test_the_page_needs_nothing_but_itself(tmp_path: Path, name: str) -> None:
-    path = page.write(tmp_path, CONTENTS[name]())
+def test_the_page_needs_nothing_but_itself(written: Callable[[str], Path], name: str) -> None:
+    path = written(name)
     text = path.read_text()
     markup = Markup(text)
-    assert path == tmp_path / "report.html"
+    assert path.name == "report.html"
     assert not re.search(r"https?:|//[a-z]|@import|url\(", re.sub(r'src="data:[^"]*"', "", text))
     assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in markup.tags}
     sources = [attributes["src"] or "" for tag, attributes in markup.tags if tag == "img"]
-    pictures = sorted((tmp_path / "figures").glob("*.png"))
+    pictures = sorted((path.parent / "figures").glob("*.png"))
     assert len(sources) == len(pictures) >= 3
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     assert all(attributes.get("alt") for tag, attributes in markup.tags if tag == "img")
     for picture in pictures:
         width, height = png_size(picture.read_bytes())
         assert width in (1040, 2120)
-        assert 800 <= height <= 2200
+        assert 400 <= height <= 2200
 
 
-def test_figures_are_those_of_the_task(tmp_path: Path) -> None:
+def test_figures_are_those_of_the_task(written: Callable[[str], Path]) -> None:
     for name, expected in {
         "two": {"learning_curves", "confusion_matrix", "calibration", "roc", "precision_recall"},
         "regression": {"learning_curves", "predicted_against_actual", "residuals"},
         "one class in the test part": {"learning_curves", "confusion_matrix", "calibration"},
-    }.items():
-        page.write(tmp_path / name, CONTENTS[name]())
-        assert {path.stem for path in (tmp_path / name / "figures").iterdir()} == expected
-    assert "at least two classes" in (tmp_path / "one class in the test part" / "report.html").read_text()
+        "augmented": {
+            "learning_curves", "training_images", "training_series", "text_lengths", "confusion_matrix", "calibration",
+            "roc", "precision_recall", "judged_images",
+        },
+        "forecast": {"learning_curves", "predicted_against_actual", "residuals", "error_by_step", "forecasts"},
+    }.items():  # fmt: skip
+        assert {path.stem for path in (written(name).parent / "figures").iterdir()} == expected
+    assert "at least two classes" in written("one class in the test part").read_text()
 
 
-def test_names_from_the_data_are_text(tmp_path: Path) -> None:
-    text = page.write(tmp_path, CONTENTS["awkward"]()).read_text()
+@pytest.mark.parametrize(("name", "times"), [("awkward", 2), ("augmented", 4)])  # a column and a class; and an example
+def test_names_from_the_data_are_text(written: Callable[[str], Path], name: str, times: int) -> None:
+    text = written(name).read_text()
     markup = Markup(text)
     assert "<script" not in text
     assert "<b>" not in text
-    assert markup.text.count(SCRIPT) >= 2  # a column and a class
+    assert markup.text.count(SCRIPT) >= times
     assert "houses & <more>" in markup.text
 
 
-def test_the_page_says_what_there_is_to_say(tmp_path: Path) -> None:
-    text = Markup(page.write(tmp_path, CONTENTS["regression"]()).read_text()).text
+def test_the_page_says_what_there_is_to_say(written: Callable[[str], Path]) -> None:
+    text = Markup(written("regression").read_text()).text
     for expected in (
         "2026-03-04 15:30 UTC", "70,000 train, 150 validation, 300 test", "price", "k$", "17 … 90", "false, true",
         "identifier: a different value", "2 rows without a target", "one_hot_limit: 9", "12,346 rows/s", "15 s",
@@ -163,18 +245,59 @@ def test_the_page_says_what_there_is_to_say(tmp_path: Path) -> None:
         assert name in text
 
 
-def test_an_undefined_score_is_a_dash(tmp_path: Path) -> None:
-    text = page.write(tmp_path, CONTENTS["one class in the test part"]()).read_text()
+def test_the_sheets_say_what_they_show(written: Callable[[str], Path]) -> None:
+    augmented, plain = (Markup(written(name).read_text()) for name in ("augmented", "not augmented"))
+    assert augmented.text.count("drawn anew in each epoch") == 2
+    assert "Augmentation is off" not in augmented.text
+    assert plain.text.count("Augmentation is off") == 2
+    assert "this is front" in plain.text
+    assert "2 of 7 channels are drawn" in plain.text
+    assert "2.1% of the training texts, which lost their end" in augmented.text
+    assert "<b>really</b>" in augmented.text
+    assert "Surest errors" in augmented.text
+    pictures = [attributes for tag, attributes in augmented.tags if tag == "figure" and attributes.get("class")]
+    assert [attributes["class"] for attributes in pictures] == ["wide pictures", "wide", "wide pictures"]
+
+
+def test_a_model_without_errors_shows_its_right_answers_alone(tmp_path: Path) -> None:
+    made = pictured(augmented=False)
+    judged = replace(made.judged, wrong=None, wrong_texts=())
+    text = page.write(tmp_path, replace(made, judged=judged)).read_text()
+    assert "<h2>Surest errors</h2>" not in text
+    assert (tmp_path / "figures" / "judged_images.png").exists()
+
+
+def test_the_errors_of_a_forecast_are_told_by_step(written: Callable[[str], Path], tmp_path: Path) -> None:
+    text = Markup(written("forecast").read_text()).text
+    assert "a forecast of the next 4 values" in text
+    assert "Below the grey line" in text
+    without = replace(forecast(40), judged=Judged())
+    alone = Markup(page.write(tmp_path, without).read_text()).text
+    assert "Below the grey line" not in alone
+    assert (tmp_path / "figures" / "error_by_step.png").exists()
+    assert not (tmp_path / "figures" / "forecasts.png").exists()
+
+
+def test_sheets_of_odd_images_and_lengths() -> None:
+    for size in ((1, 1, 1), (200, 3, 3), (3, 200, 1)):
+        drawn = sample_figures.images("sheet", [Row("", pixels(3, *size))], IMAGES)
+        assert png_size(drawn)[0] == 2120
+    for tokens in ([], [1], [0, 0], [5, 100_000], [256] * 10):
+        assert png_size(sample_figures.text_lengths(np.array(tokens, dtype=np.int64), 256)) == (1040, 840)
+
+
+def test_an_undefined_score_is_a_dash(written: Callable[[str], Path]) -> None:
+    text = written("one class in the test part").read_text()
     row = next(line for line in text.splitlines() if line.startswith('<tr><td class="name"><code>roc_auc'))
     assert row.count("–") == 2
     assert "stands for a score that these rows cannot tell" in text
     assert "has no precision" in text
-    assert "cannot tell" not in page.write(tmp_path, CONTENTS["two"]()).read_text()
+    assert "cannot tell" not in written("two").read_text()
 
 
-def test_the_same_content_gives_the_same_page(tmp_path: Path) -> None:
-    first, second = (page.write(tmp_path / name, CONTENTS["two"]()).read_bytes() for name in ("a", "b"))
-    assert first == second
+@pytest.mark.parametrize("name", ["two", "augmented", "forecast"])
+def test_the_same_content_gives_the_same_page(written: Callable[[str], Path], tmp_path: Path, name: str) -> None:
+    assert page.write(tmp_path, CONTENTS[name]()).read_bytes() == written(name).read_bytes()
 
 
 def test_settings_of_matplotlib_are_left_alone_and_do_not_matter() -> None:
@@ -222,6 +345,11 @@ def test_a_reader_sees_numbers_that_can_be_read() -> None:
     ]
     assert found == ["–", "–", "0", "0.8512", "12.35", "48,211", "1,234,567", "1.00e-05", "1.00e+15"]
     assert [duration(seconds) for seconds in (4.25, 42, 185, 7_445)] == ["4.2 s", "42 s", "3 min 5 s", "2 h 4 min"]
+    assert [share(value) for value in (0, 1e-5, 0.0214, 0.9999, 1)] == [
+        "0.0%", "less than 0.1%", "2.1%", "more than 99.9%", "100.0%",
+    ]  # fmt: skip
+    assert excerpt("a\n b") == "a b"
+    assert len(excerpt("word " * 1_000)) == 301
     many = Field(name="city", kind="categorical", required=True, categories=tuple("abcdefgh"))
     assert observed(many) == "a, b, c, d, e, f, and 2 more"
     born = Field(name="born", kind="datetime", required=True, observed_range=("2020-01-01", "2021-01-01"))

@@ -76,7 +76,7 @@ def learning_curves(history: Sequence[EpochRecord], metric: str, best_epoch: int
 
 
 def predicted_against_actual(outputs: Outputs, actual: _Values, predicted: _Values) -> bytes:
-    """Each row (N,) as a point, or the density of many, beside the line on which a prediction is right."""
+    """Each value (N,) as a point, or the density of many, beside the line on which a prediction is right."""
     with sheet() as figure:
         axes = figure.subplots()
         low, high = _limits(np.concatenate([actual, predicted]))
@@ -88,7 +88,7 @@ def predicted_against_actual(outputs: Outputs, actual: _Values, predicted: _Valu
             )  # fmt: skip
             # within the axes' own box, whose height an equal aspect decides
             place = axes.inset_axes((1.04, 0.08, 0.035, 0.84))
-            bar = figure.colorbar(shown, cax=place, label="rows", format="{x:,.0f}")
+            bar = figure.colorbar(shown, cax=place, label=_counted(outputs), format="{x:,.0f}")
             bar.minorticks_off()
             bar.outline.set_visible(False)
         else:
@@ -100,7 +100,7 @@ def predicted_against_actual(outputs: Outputs, actual: _Values, predicted: _Valu
         axes.set_title("Predicted against actual")
         axes.set_xlabel(f"actual {_target(outputs)}")
         axes.set_ylabel(f"predicted {_target(outputs)}")
-        _say_outside(axes, int((_outside(actual, low, high) | _outside(predicted, low, high)).sum()))
+        _say_outside(axes, int((_outside(actual, low, high) | _outside(predicted, low, high)).sum()), outputs)
         return png(figure)
 
 
@@ -122,13 +122,14 @@ def residuals(outputs: Outputs, actual: _Values, predicted: _Values) -> bytes:
         axes.grid(visible=False, axis="x")
         axes.set_title("Residuals")
         axes.set_xlabel(f"predicted − actual {_target(outputs)}")
-        axes.set_ylabel("rows")
+        axes.set_ylabel(_counted(outputs))
         rows_axis(axes.yaxis, 6)
         axes.annotate(
             f"mean {signed(errors.mean())}\n90% within\n{signed(fifth)} … {signed(ninety_fifth)}",
             (0.98, 0.97), xycoords="axes fraction", ha="right", va="top", fontsize=8, linespacing=1.4,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 2},
         )  # fmt: skip
-        _say_outside(axes, int(_outside(errors, low, high).sum()))
+        _say_outside(axes, int(_outside(errors, low, high).sum()), outputs)
         return png(figure)
 
 
@@ -143,6 +144,11 @@ def _spread_out(panel: Axes) -> None:
 
 def _target(outputs: Outputs) -> str:
     return short(outputs.target, 32) + (f" ({outputs.unit})" if outputs.unit else "")
+
+
+def _counted(outputs: Outputs) -> str:
+    """What a point is: a row, or one of the steps that a row forecasts."""
+    return "rows" if outputs.horizon == 1 else "values"
 
 
 def _limits(values: _Values) -> tuple[float, float]:
@@ -162,7 +168,7 @@ def _outside(values: _Values, low: float, high: float) -> npt.NDArray[np.bool_]:
     return (values < low) | (values > high)
 
 
-def _say_outside(axes: Axes, rows: int) -> None:
-    if rows:
-        text = f"{rows:,} row{'s' if rows > 1 else ''} outside the axes"
+def _say_outside(axes: Axes, count: int, outputs: Outputs) -> None:
+    if count:
+        text = f"{count:,} {_counted(outputs)[: None if count > 1 else -1]} outside the axes"
         axes.set_title(text, loc="right", fontsize=8, fontweight="normal", color=MUTED)

@@ -65,21 +65,18 @@ def choose(schema: Schema, groups: Groups, actual: Actual, predicted: Prediction
     if actual.ndim > 1:
         return Judged(forecasts=_forecasts(schema, groups, actual, predicted))
     right, wrong = _ranked(schema, actual, predicted)
-    images = texts = None
-    if schema.image:
-        images = [
-            JudgedImages(tiles(groups.image[rows], schema), _answers(schema, rows, actual, predicted))
-            if len(rows)
-            else None
-            for rows in (right[:IMAGES], wrong[:IMAGES])
-        ]
+    texts: tuple[tuple[str, Answer], ...] = ()
     if groups.text is not None:
         rows = wrong[:TEXTS]
-        texts = tuple(
-            (" · ".join(filter(None, row)), answer)
-            for row, answer in zip(groups.text[rows].tolist(), _answers(schema, rows, actual, predicted), strict=True)
-        )
-    return Judged(*(images or (None, None)), wrong_texts=texts or ())
+        joined = [" · ".join(filter(None, row)) for row in groups.text[rows].tolist()]
+        texts = tuple(zip(joined, _answers(schema, rows, actual, predicted), strict=True))
+
+    def pictured(rows: _Rows) -> JudgedImages | None:
+        if not schema.image or not len(rows):
+            return None
+        return JudgedImages(tiles(groups.image[rows], schema), _answers(schema, rows, actual, predicted))
+
+    return Judged(pictured(right[:IMAGES]), pictured(wrong[:IMAGES]), texts)
 
 
 def _ranked(schema: Schema, actual: Actual, predicted: Predictions) -> tuple[_Rows, _Rows]:

@@ -21,13 +21,18 @@ from dle_training import metrics
 from dle_training.evaluation import Evaluation, Scores
 from dle_training.listeners import EpochRecord
 from dle_training.metrics import Actual, Predictions
-from dle_training.report import class_figures, figures
+from dle_training.report import class_figures, figures, sample_figures
+from dle_training.report.canvas import short
+from dle_training.report.judged import Answer, Judged, JudgedImages
+from dle_training.report.sample_figures import Row
+from dle_training.report.samples import IMAGES, Samples, Shown, TrainingImages, TrainingSeries
 
 PAGE = "report.html"
 FIGURES = "figures"
 _HEADLINES = ("accuracy", "roc_auc", "f1_macro", "log_loss", "rmse", "mae", "r2")
 _CATEGORIES_SHOWN = 6
 _LONGEST_EXAMPLE = 60
+_LONGEST_TEXT = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,8 @@ class ReportContent:
     """All that the report says.
 
     `rows` of each part; `validation` and `test` are scores of the best epoch's weights; `actual` and `predicted` are
-    the test part's, as for `evaluation.evaluate`; `dropped` columns with the reason of each; `notes` on the data.
+    the test part's, as for `evaluation.evaluate`; `samples` and `judged` are examples of the training and the test
+    part; `dropped` columns with the reason of each; `notes` on the data.
     """
 
     run: str
@@ -50,18 +56,24 @@ class ReportContent:
     test: Evaluation
     actual: Actual
     predicted: Predictions
+    samples: Samples
+    judged: Judged
     dropped: Mapping[str, str]
     notes: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A figure under its file name, with the sentence that says how to read it."""
+    """A figure under its file name, with the sentence that says how to read it.
+
+    `pictures`: it shows images, whose colours must stay as they are on dark paper too.
+    """
 
     name: str
     png: bytes
     caption: str
     wide: bool = False
+    pictures: bool = False
 
     @property
     def uri(self) -> str:
@@ -82,8 +94,8 @@ def write(folder: Path, content: ReportContent) -> Path:
         "The weights of the best epoch are the ones that were kept. Training loss is measured with dropout while the "
         "weights still move, so it may lie above validation loss.",
     )
-    test = _test_figures(content)
-    for figure in (training, *test):
+    examples, test = _sample_figures(content.samples), _test_figures(content)
+    for figure in (training, *examples, *test):
         write_atomic(folder / FIGURES / f"{figure.name}.png", figure.png)
     environment = Environment(
         loader=PackageLoader("dle_training", "report"),
@@ -92,7 +104,9 @@ def write(folder: Path, content: ReportContent) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {one.__name__: one for one in (number, score, duration, observed, example)}
+    environment.filters |= {
+        one.__name__: one for one in (number, score, duration, observed, example, told, excerpt, share)
+    }
     page = environment.get_template("page.html.jinja").render(
         content=content,
         outputs=content.schema.outputs,
@@ -101,6 +115,7 @@ def write(folder: Path, content: ReportContent) -> Path:
         metrics=metrics.METRICS,
         baseline=_baseline(content),
         training=training,
+        examples=examples,
         figures=test,
         seconds=sum(record.seconds for record in content.history),
         speed=round(np.median([record.rows_per_second for record in content.history])),
@@ -156,6 +171,24 @@ def example(value: bool | int | float | str | list[Any] | None) -> str:
     return text if len(text) <= _LONGEST_EXAMPLE else f"{text[:_LONGEST_EXAMPLE]}…"
 
 
+def share(value: float) -> str:
+    """A fraction in percent, one decimal; what is neither none nor all does not look so."""
+    if 0 < value < 0.0005:
+        return "less than 0.1%"
+    return f"{value:.1%}" if value in (0, 1) or value < 0.9995 else "more than 99.9%"
+
+
+def told(value: Shown) -> str:
+    """The name of a class, or a value."""
+    return value if isinstance(value, str) else number(value)
+
+
+def excerpt(text: str) -> str:
+    """A text in one line; of a long one its beginning."""
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST_TEXT else f"{line[:_LONGEST_TEXT]}…"
+
+
 def _baseline(content: ReportContent) -> str:
     """What no model at all would reach, beside which accuracy means something."""
     if content.test.per_class is None:
@@ -164,25 +197,137 @@ def _baseline(content: ReportContent) -> str:
     return f"{score(scores.support / content.test.rows)} by always answering {name}"
 
 
+def _sample_figures(samples: Samples) -> list[Figure]:
+    drawn = []
+    if samples.images is not None:
+        drawn.append(_training_images(samples.images))
+    if samples.series is not None:
+        drawn.append(_training_series(samples.series))
+    if samples.texts is not None:
+        tokens, most = samples.texts.tokens, samples.texts.max_tokens
+        caption = "Tokens are words and pieces of words."
+        if samples.texts.truncated:
+            caption += " Of the orange texts, which have more than the cap, the model never sees the end."
+        drawn.append(Figure("text_lengths", sample_figures.text_lengths(tokens, most), caption))
+    return drawn
+
+
+def _training_images(images: TrainingImages) -> Figure:
+    titles = [short(told(target), 17) if target is not None else "" for target in images.targets]
+    of = f" Of several image columns this is {images.column}." if images.column is not None else ""
+    if images.varied is None:
+        starts = range(0, len(images.plain), IMAGES)
+        rows = [Row("", images.plain[at : at + IMAGES], titles[at : at + IMAGES]) for at in starts]
+        caption = (
+            "Training images as the network sees them, resized and cropped. Augmentation is off: they are not varied."
+        )
+    else:
+        rows = [Row("as it is", images.plain, titles), *(Row("varied", version) for version in images.varied)]
+        caption = (
+            "Training images as the network sees them, resized and cropped, and below each some of the variations that "
+            "it is trained on, which are drawn anew in each epoch. Validation, test and service never see variations."
+        )
+    return Figure(
+        "training_images",
+        sample_figures.images("Training images", rows, IMAGES),
+        caption + of,
+        wide=True,
+        pictures=True,
+    )
+
+
+def _training_series(series: TrainingSeries) -> Figure:
+    titles = ["" if target is None else told(target) for target in series.targets]
+    caption = "Training series as the network sees them, standardised; gaps are missing steps."
+    if series.total > len(series.channels):
+        caption += f" {len(series.channels)} of {series.total} channels are drawn."
+    if series.varied is None:
+        caption += " Augmentation is off: they are not varied."
+    else:
+        caption += " The faint lines are variations that it is trained on, drawn anew in each epoch."
+    drawn = sample_figures.series(series.plain, series.varied, titles, series.channels)
+    return Figure("training_series", drawn, caption, wide=True)
+
+
+def _judged_images(judged: Judged) -> list[Figure]:
+    named = {"right": judged.right, "wrong": judged.wrong}
+    rows = [Row(name, images.pixels, _titles(images)) for name, images in named.items() if images is not None]
+    if not rows:
+        return []
+    if judged.wrong is not None and judged.wrong.answers[0].probability is None:
+        rows = [Row("", rows[-1].images, rows[-1].titles)]
+        title, caption = "Largest errors", "The test images whose value the model misses by most: actual → predicted."
+    else:
+        title = "Surest answers"
+        caption = (
+            "Test images of which the model was surest, right ones of each class and wrong ones of any: actual → "
+            "predicted, with its probability. Surest errors often show a wrong label, or what the model goes by."
+        )
+    drawn = sample_figures.images(title, rows, IMAGES)
+    return [Figure("judged_images", drawn, caption, wide=True, pictures=True)]
+
+
+def _titles(images: JudgedImages) -> list[str]:
+    return [_title(answer) for answer in images.answers]
+
+
+def _title(answer: Answer) -> str:
+    """Two short lines."""
+    if answer.probability is None:
+        return f"{told(answer.actual)} →\n{told(answer.predicted)}"
+    sure = share(answer.probability).replace("more than ", ">")
+    if answer.actual == answer.predicted:
+        return f"{short(told(answer.actual), 17)}\n{sure}"
+    return f"{short(told(answer.actual), 15)} →\n{short(told(answer.predicted), 11)} {sure}"
+
+
 def _test_figures(content: ReportContent) -> list[Figure]:
     outputs, actual, predicted = content.schema.outputs, content.actual, content.predicted
     if outputs.classes is None or content.test.per_class is None:
-        values = actual.astype(np.float64)
-        return [
-            Figure(
-                "predicted_against_actual",
-                figures.predicted_against_actual(outputs, values, predicted),
-                "On the dashed line a prediction is exactly right; above it the model says too much, below too little.",
-            ),
-            Figure(
-                "residuals",
-                figures.residuals(outputs, values, predicted),
-                "How far predictions are off. 90% of the rows lie in the grey band; a mean away from 0 is a bias.",
-            ),
-        ]
+        return [*_value_figures(content, actual.astype(np.float64), predicted), *_judged_images(content.judged)]
     names = tuple(content.test.per_class)
     positive = 1 if outputs.positive_class is None else outputs.classes.index(outputs.positive_class)
-    return _class_figures(names, positive, actual, predicted)
+    return [*_class_figures(names, positive, actual, predicted), *_judged_images(content.judged)]
+
+
+def _value_figures(content: ReportContent, actual: Actual, predicted: Predictions) -> list[Figure]:
+    outputs, forecasts = content.schema.outputs, content.judged.forecasts
+    each = "" if actual.ndim == 1 else " Every step ahead of every row is a value here."
+    drawn = [
+        Figure(
+            "predicted_against_actual",
+            figures.predicted_against_actual(outputs, actual.ravel(), predicted.ravel()),
+            "On the dashed line a prediction is exactly right; above it the model says too much, below too little."
+            + each,
+        ),
+        Figure(
+            "residuals",
+            figures.residuals(outputs, actual.ravel(), predicted.ravel()),
+            f"How far predictions are off. 90% of the {'rows' if actual.ndim == 1 else 'values'} lie in the grey band; "
+            "a mean away from 0 is a bias.",
+        ),
+    ]
+    if actual.ndim > 1:
+        errors = np.abs(predicted - actual).mean(axis=0)
+        last = forecasts.last_value if forecasts is not None and len(forecasts.last_value) else None
+        beside = "" if last is None else " Below the grey line the model knows more than what the last value says."
+        drawn.append(
+            Figure(
+                "error_by_step",
+                sample_figures.error_by_step(outputs, errors, last),
+                f"How the error grows with the distance of the step that is predicted.{beside}",
+            )
+        )
+    if forecasts is not None:
+        drawn.append(
+            Figure(
+                "forecasts",
+                sample_figures.forecasts(outputs, forecasts.seen, forecasts.actual, forecasts.predicted),
+                "The first, the middle and the last row of the test part: right of the dashed line is what the model "
+                "had to say before it came.",
+            )
+        )
+    return drawn
 
 
 def _class_figures(names: Sequence[str], positive: int, actual: Actual, predicted: Predictions) -> list[Figure]:

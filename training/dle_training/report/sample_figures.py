@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
@@ -32,9 +33,9 @@ from dle_training.report.canvas import (
     value_axis,
 )
 
-PITCH, GAP, MARGIN = 1.27, 0.07, 0.06
+_PITCH, _GAP, _MARGIN = 1.27, 0.07, 0.06
 """Inches from one image of a sheet to the next, of which so many are between them; and around all."""
-TALLEST = 1.7
+_TALLEST = 1.7
 _LINE, _NAME = 0.17, 0.36
 _BINS = 40
 _Floats = npt.NDArray[np.floating]
@@ -43,7 +44,7 @@ _ACROSS = 3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Row:
-    """Images (M, H, W, 1 or 3) side by side, uint8, under a title each (lines of text, or nothing), and what they are."""
+    """Images (M, H, W, 1 or 3), uint8, side by side: what they are together, and a title above each, or none."""
 
     name: str
     images: npt.NDArray[np.uint8]
@@ -53,46 +54,45 @@ class Row:
 def images(title: str, rows: Sequence[Row], across: int) -> bytes:
     """A sheet of images, of which `across` would fill a row."""
     height, width = rows[0].images.shape[1:3]
-    tall = min((PITCH - GAP) * height / width, TALLEST)
+    tall = min((_PITCH - _GAP) * height / width, _TALLEST)
     wide = tall * width / height
     lines = [max((text.count("\n") + 1 for text in row.titles), default=0) for row in rows]
-    heights = [tall + GAP + _LINE * count + (0.04 if count else 0) for count in lines]
-    left, top = MARGIN + (_NAME if any(row.name for row in rows) else 0), 0.42
-    step = (FULL - left - MARGIN + GAP) / across
-    with sheet((FULL, top + sum(heights) + MARGIN)) as figure:
+    heights = [tall + _GAP + _LINE * count + (0.04 if count else 0) for count in lines]
+    left, top = _MARGIN + (_NAME if any(row.name for row in rows) else 0), 0.42
+    step = (FULL - left - _MARGIN + _GAP) / across
+    with sheet((FULL, top + sum(heights) + _MARGIN)) as figure:
         axes = _inches(figure)
-        axes.text(MARGIN, 0.1, title, fontsize=10.5, fontweight="bold", va="top")
+        axes.text(_MARGIN, 0.1, title, fontsize=10.5, fontweight="bold", va="top")
         for row, high, count in zip(rows, heights, lines, strict=True):
-            start = top + high - tall - GAP
+            start = top + high - tall - _GAP
             if row.name:
                 axes.text(
-                    MARGIN + 0.06, start + tall / 2, row.name, rotation=90, va="center", fontsize=8.5, color=MUTED
+                    _MARGIN + 0.06, start + tall / 2, row.name, rotation=90, va="center", fontsize=8.5, color=MUTED
                 )
             for place, image in enumerate(row.images):
-                x = left + place * step + (step - GAP - wide) / 2
+                x = left + place * step
                 _image(axes, image, x, start, wide, tall)
                 if count:
                     axes.text(
-                        x, start - 0.05, row.titles[place], fontsize=8, va="bottom", linespacing=1.25, color=INK
+                        x, start - 0.07, row.titles[place], fontsize=8, va="baseline", linespacing=1.25, color=INK
                     )
             top += high
         return png(figure)
 
 
-def series(
-    plain: _Floats, varied: _Floats | None, titles: Sequence[str], channels: Sequence[str]
-) -> bytes:
+def series(plain: _Floats, varied: _Floats | None, titles: Sequence[str], channels: Sequence[str]) -> bytes:
     """Series (M, T, C), one panel each, and behind them faintly their variations (V, M, T, C); NaN is not drawn."""
     down = -(-len(plain) // _ACROSS)
-    with sheet((FULL, 0.75 + 1.75 * down)) as figure:
+    with sheet((FULL, 1.0 + 1.75 * down)) as figure:
+        figure.suptitle("Training series", x=0.006, ha="left", fontsize=10.5, fontweight="bold")
         panels = np.ravel(figure.subplots(down, min(len(plain), _ACROSS), sharey=True, squeeze=False))
-        drawn = {}
+        drawn, steps = {}, np.arange(plain.shape[1])
         for index, (panel, one) in enumerate(zip(panels, plain, strict=False)):
             for channel, name in enumerate(channels):
                 colour = COLOURS[channel]
                 for version in () if varied is None else varied[:, index, :, channel]:
-                    _line(panel, version, color=colour, alpha=0.35, linewidth=0.9)
-                drawn[short(name)] = _line(panel, one[:, channel], color=colour, linewidth=1.5)
+                    _line(panel, steps, version, color=colour, alpha=0.35, linewidth=0.9)
+                drawn[short(name)] = _line(panel, steps, one[:, channel], color=colour, linewidth=1.5)
             end = np.flatnonzero(~np.isnan(one).all(axis=1))
             panel.set_xlim(-0.5, float(max(end.max(initial=0), 1)) + 0.5)
             panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -113,21 +113,19 @@ def text_lengths(tokens: npt.NDArray[np.int64], most: int) -> bytes:
     with sheet() as figure:
         axes = figure.subplots()
         # a few very long ones would squeeze all others together
-        end = min(float(tokens.max(initial=1)), 2.5 * float(np.percentile(tokens, 99)) if len(tokens) else 1.0)
-        end = max(end, 1.05 * most if end > 0.4 * most else 0.0, 1.0)
+        end = max(1.0, min(float(tokens.max()), 2.5 * float(np.percentile(tokens, 99)))) if len(tokens) else 1.0
+        end = max(end, 1.05 * most) if end > 0.4 * most else end
         size = max(1, round(end / _BINS))
-        edges = np.arange(0, end + size + 1, size)
-        within = np.minimum(tokens, most) if len(tokens) else tokens
+        edges = np.arange((most + 0.5) % size - size, end + size, size).tolist()  # one of them is at the cap
         axes.hist(tokens[tokens <= most], bins=edges, color=BLUE, alpha=0.85, edgecolor="white", linewidth=0.4)
         axes.hist(tokens[tokens > most], bins=edges, color=ORANGE, alpha=0.85, edgecolor="white", linewidth=0.4)
         axes.set_xlim(0, edges[-1])
         if most <= edges[-1]:
-            axes.axvline(most, **GUIDE)
+            axes.axvline(most + 0.5, **GUIDE)
             axes.annotate(
-                f"cut here: {most:,}", (most, 0.985), xycoords=("data", "axes fraction"), xytext=(-4, 0),
+                f"cut here: {most:,}", (most + 0.5, 0.985), xycoords=("data", "axes fraction"), xytext=(-4, 0),
                 textcoords="offset points", ha="right", va="top", rotation=90, fontsize=8, color=MUTED,
             )  # fmt: skip
-        assert len(within) == len(tokens)
         axes.grid(visible=False, axis="x")
         axes.set_title("Length of texts")
         axes.set_xlabel("tokens")
@@ -149,7 +147,7 @@ def forecasts(outputs: Outputs, seen: _Floats, actual: _Floats, predicted: _Floa
         panels = np.ravel(figure.subplots(len(seen), sharex=True, sharey=True, squeeze=False))
         for panel, before, after, said in zip(panels, seen[:, -shown:], actual, predicted, strict=True):
             panel.axvline(0, **GUIDE)
-            _line(panel, np.append(before, after), places=np.append(past, future), color=MUTED, linewidth=1.2)
+            _line(panel, np.append(past, future), np.append(before, after), color=MUTED, linewidth=1.2)
             lines = {
                 "actual": panel.plot(future, after, color=INK, marker="o", markersize=3, linewidth=1.4)[0],
                 "predicted": panel.plot(future, said, color=ORANGE, marker="o", markersize=3, linewidth=1.4)[0],
@@ -187,6 +185,7 @@ def error_by_step(outputs: Outputs, errors: _Floats, last_value: _Floats | None)
 
 def _inches(figure: Figure) -> Axes:
     """Axes that fill the figure, in inches from its upper left corner, with nothing on them."""
+    figure.set_layout_engine("none")
     axes = figure.add_axes((0, 0, 1, 1))
     width, height = figure.get_size_inches()
     axes.set_axis_off()
@@ -204,8 +203,12 @@ def _image(axes: Axes, image: npt.NDArray[np.uint8], x: float, y: float, wide: f
     axes.add_patch(Rectangle((x, y), wide, tall, fill=False, edgecolor=GRID, linewidth=0.8, zorder=3))
 
 
-def _line(axes: Axes, values: _Floats, places: npt.NDArray[np.integer] | None = None, **style: object):  # noqa
-    """A line through the values that are known; a lone one between missing ones is a dot."""
-    places = np.arange(len(values)) if places is None else places
-    (line,) = axes.plot(places, values, **style)
+def _line(
+    axes: Axes, places: npt.NDArray[np.integer], values: _Floats, *, color: str, linewidth: float, alpha: float = 1.0
+) -> Line2D:
+    """A line through the values that are known; one that stands alone between missing ones is a dot."""
+    known = np.pad(~np.isnan(values), 1)
+    alone = known[1:-1] & ~known[:-2] & ~known[2:]
+    (line,) = axes.plot(places, values, color=color, linewidth=linewidth, alpha=alpha)
+    axes.plot(places[alone], values[alone], linestyle="", marker=".", color=color, alpha=alpha)
     return line

@@ -122,7 +122,7 @@ def shown(target: Values, classes: tuple[Label, ...] | None, names: tuple[str, .
 
 
 def _spread(target: Values, classes: tuple[Label, ...] | None, most: int, seed: int) -> npt.NDArray[np.int64]:
-    """At most so many positions in `target`: of as many classes as there can be, or from the lowest value to the top."""
+    """At most so many positions in `target`: of as many classes as there can be, or from the lowest value up."""
     order = np.random.default_rng(seed).permutation(len(target))
     if classes is not None:
         return order[one_of_each(class_index(target[order], classes), most)]
@@ -172,8 +172,9 @@ def _series(
     kept = slice(0, CHANNELS)
     varied = None
     if vary is not None:
-        versions = _versions(lambda: vary(standard, lengths)[0], seed)
-        varied = np.stack([one[..., : len(names)][..., kept].numpy() for one in versions])
+        versions = torch.stack(_versions(lambda: vary(standard, lengths)[0], seed))  # (V, M, T, C')
+        versions[:, torch.arange(standard.shape[1]) >= lengths[:, None]] = torch.nan
+        varied = versions[..., : len(names)][..., kept].numpy()
     plain = standard[..., : len(names)][..., kept].numpy()
     return TrainingSeries(plain, targets, varied, tuple(names[kept]), len(names))
 
