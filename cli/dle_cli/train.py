@@ -107,10 +107,12 @@ def _default_out(source: str | None) -> Path:
 
 def _begun(config: "RunConfig", out: Path | None) -> "tuple[RunFolder, Prepared]":
     from dle_training import run as runs
+    from dle_training.export import trial
 
     folder = out or _default_out(config.data.source)
     runs.refuse_existing(folder)
     prepared = runs.prepare(config)
+    trial.check(prepared.config, prepared.dataset.schema)
     return runs.create(folder, prepared), prepared
 
 

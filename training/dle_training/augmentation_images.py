@@ -42,10 +42,10 @@ class ImageAugmentation:
 
 
 def move(images: Tensor, *, flip: bool, shift: float) -> Tensor:
-    """Each of (N, C, H, W) mirrored at random where `flip`, and moved by whole pixels, up to `shift` of each side."""
+    """Each of (N, C, H, W) mirrored at random where `flip`, and moved by whole pixels, at most `shift` of each side."""
     count, channels, height, width = images.shape
-    rows = (torch.arange(height) + _offsets(count, round(shift * height))).clamp_(0, height - 1)  # (N, H)
-    columns = (torch.arange(width) + _offsets(count, round(shift * width))).clamp_(0, width - 1)  # (N, W)
+    rows = (torch.arange(height) + _offsets(count, int(shift * height))).clamp_(0, height - 1)  # (N, H)
+    columns = (torch.arange(width) + _offsets(count, int(shift * width))).clamp_(0, width - 1)  # (N, W)
     if flip:
         columns = torch.where(torch.rand(count, 1) < 0.5, width - 1 - columns, columns)
     places = rows[:, :, None] * width + columns[:, None, :]  # (N, H, W)

@@ -140,9 +140,9 @@ class PreprocessingConfig(_Settings, frozen=True):
 class CnnConfig(_Settings, frozen=True):
     """`cnn`: a residual network with batch normalisation, over images."""
 
-    width: Annotated[Count, Meta(description="Channels of the first stage; each further stage has twice as many.")] = 32
+    width: Annotated[Count, Meta(description="Channels of the first stage; each further stage has twice as many.")] = 16
     blocks: Annotated[
-        tuple[Count, ...], Meta(description="Residual blocks of each stage; each further stage halves the resolution.")
+        tuple[Count, ...], Meta(description="Residual blocks of each stage; each stage halves the resolution, down to 2.")
     ] = (1, 1, 1)
 
 

@@ -6,7 +6,7 @@ optimizer and the loop have by themselves.
 
 from dataclasses import dataclass
 
-import msgspec
+from msgspec.structs import asdict, replace
 
 from dle_training import loop, optimizers
 from dle_training.config import AugmentationConfig, RunConfig
@@ -17,33 +17,34 @@ NONE = AugmentationConfig(flip=False, shift=0.0, jitter=0.0, scaling=0.0, slicin
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Settings for one encoder; `epochs` is stretched until there are `least_steps` steps, `lr` is that of adamw."""
+    """Settings for one encoder. `lr` is that of adamw; `epochs` are stretched until there are `least_steps` steps."""
 
     lr: float
     epochs: int
     least_steps: int = 0
-    batch_size: int | None = None
-    weight_decay: float | None = None
+    largest_batch: int | None = None
     augmentation: AugmentationConfig = NONE
 
 
 RECIPES = {
-    "cnn": Recipe(lr=3e-3, epochs=12, least_steps=600),
-    "timm": Recipe(lr=1e-3, epochs=8, least_steps=300),
-    "tcn": Recipe(lr=2e-3, epochs=20, least_steps=300),
-    "rnn": Recipe(lr=2e-3, epochs=15, least_steps=600),
-    "transformer": Recipe(lr=5e-4, epochs=10, least_steps=600),
-    "bag": Recipe(lr=3e-3, epochs=6, least_steps=200),
-    "mlp": Recipe(lr=2e-3, epochs=loop.TABLE_EPOCHS),
+    # mirrored letters and digits are other letters, or none: flipping is for the data to allow
+    "cnn": Recipe(3e-3, 14, 600, 256, replace(NONE, shift=0.07)),
+    "timm": Recipe(1e-3, 8, 300, 64, replace(NONE, shift=0.07)),
+    "tcn": Recipe(2e-3, 20, 300, 64),
+    "rnn": Recipe(3e-3, 12, 600, 128),
+    "transformer": Recipe(5e-4, 10, 600, 64),
+    "bag": Recipe(3e-3, 6, 200, 256),
+    "mlp": Recipe(2e-3, loop.TABLE_EPOCHS),
 }
 
 
 def resolve(config: RunConfig, chosen: dict[Input, str], rows: int) -> RunConfig:
     """The configuration with every open choice made, for encoders `chosen` by kind of input and `rows` to train on."""
-    change = msgspec.structs.replace
     name = next(iter(chosen.values()))  # images first, then series, text and columns
     recipe = RECIPES["timm" if name.startswith(BACKBONE) else name]
-    size = config.training.batch_size or recipe.batch_size or loop.batch_size(config, rows)
+    size = loop.batch_size(config, rows)
+    if config.training.batch_size is None and recipe.largest_batch is not None:
+        size = min(size, recipe.largest_batch)
     steps = max(rows // size, 1)
     epochs = config.training.epochs or max(recipe.epochs, -(-recipe.least_steps // steps))
     lr = config.optimizer.lr
@@ -51,11 +52,11 @@ def resolve(config: RunConfig, chosen: dict[Input, str], rows: int) -> RunConfig
         lr = recipe.lr if config.optimizer.name == "adamw" else optimizers.learning_rate(config.optimizer)
     augmentation = {
         key: getattr(recipe.augmentation, key) if value is None else value
-        for key, value in msgspec.structs.asdict(config.augmentation).items()
+        for key, value in asdict(config.augmentation).items()
     }
-    return change(
+    return replace(
         config,
-        augmentation=change(config.augmentation, **augmentation),
-        optimizer=change(config.optimizer, lr=lr),
-        training=change(config.training, epochs=epochs, batch_size=size, patience=loop.patience(config, epochs)),
+        augmentation=replace(config.augmentation, **augmentation),
+        optimizer=replace(config.optimizer, lr=lr),
+        training=replace(config.training, epochs=epochs, batch_size=size, patience=loop.patience(config, epochs)),
     )

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from dle_bundle.groups import GROUPS
 from dle_bundle.schema import Label, Schema
+from dle_training.models._base import InputShape, Network
 from dle_training.preprocessing.categories import FIRST, MISSING, UNSEEN
 
 OPSET = 20
@@ -98,6 +99,26 @@ def _export(core: nn.Module, example: dict[str, Tensor], answer: str) -> onnx.Mo
             assert sizes[place].dim_param, f"{value.name}: the exporter froze {name} at {sizes[place].dim_value}"
             sizes[place].dim_param = name
     return model
+
+
+def try_images(network: Network, shape: InputShape) -> None:
+    """Export a network over images alone, for two empty ones; raises whatever the exporter does."""
+    assert shape.image is not None
+    image = shape.image
+    empty = torch.zeros((2, image.columns * image.channels, image.height, image.width), dtype=torch.uint8)
+    _export(_OfImages(network), {"image": empty}, "features")
+
+
+class _OfImages(nn.Module):
+    """A network called with images by position, as the exporter does."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *arrays: Tensor) -> Tensor:
+        output: Tensor = self.network({"image": arrays[0]})
+        return output
 
 
 @contextmanager

@@ -1,69 +1,92 @@
-"""Text as a bag of n-grams: each token and each pair of neighbours has a vector, and a text is their mean.
+"""Text as a bag of n-grams: each token and each pair of neighbours has a vector and a weight, and a text is their sum.
 
-Joulin et al., "Bag of Tricks for Efficient Text Classification" (2017). Tokens have vectors of their own; the many
-pairs share a table by hash, computed in the graph from the tokens' numbers.
+Joulin et al., "Bag of Tricks for Efficient Text Classification" (2017), with the weights learnt as well, as tf-idf would
+set them by frequency. Tokens have rows of their own; the many pairs share a table by hash, computed in the graph from
+the tokens' numbers.
 """
 
 import torch
 from torch import Tensor, nn
 
 from dle_bundle.groups import PADDING
+from dle_bundle.text import SEPARATOR
 from dle_training.config import ModelConfig
 from dle_training.models._base import Encoder, Inputs, InputShape
 from dle_training.models.dropout import Dropout
 
 _SCALE = 0.01
 """Vectors begin close to nothing, so that what is rare in training stays so."""
-_MULTIPLIERS = (1_000_003, 8_191, 131)
-"""Odd numbers by which the tokens of an n-gram are mixed; products stay far below 2⁶³."""
+_MULTIPLIER = 1_000_003
+"""Odd number by which the tokens of an n-gram are mixed. Products wrap around at 2⁶³, everywhere alike."""
+_LARGEST_LOG = 8.0
+"""Bound of the logarithm of a weight, so that the sum of many stays finite."""
 
 
 class BagEncoder(Encoder):
-    """Mean of the vectors of all n-grams of up to `bag.ngrams` tokens.
+    """Weighted sum of the vectors of all n-grams of up to `bag.ngrams` tokens, for each text column of its own.
 
-    Shape: {"tokens": (N, L) int64, 0 = padding} → (N, bag.width).
+    It is divided by the root of the sum of weights: a mean would be as loud for one word as for a hundred, though the
+    hundred say more. The vectors are shared by all columns; n-grams end where their column does.
+
+    Shape: {"tokens": (N, L) int64, 0 = padding} → (N, columns · bag.width).
+
+    Example:
+        >>> shape = InputShape(tokens=Tokens(vocabulary=100, longest=9))
+        >>> BagEncoder(ModelConfig(), shape)({"tokens": torch.tensor([[7, 5, 2, 0]])}).shape
+        torch.Size([1, 64])
     """
 
     def __init__(self, config: ModelConfig, shape: InputShape) -> None:
         super().__init__()
         assert shape.tokens is not None
         bag = config.bag
-        self.width = bag.width
+        self.columns = 1
+        self.width = self.columns * bag.width
         self.ngrams = bag.ngrams
         self.vocabulary = shape.tokens.vocabulary
         self.buckets = bag.buckets if bag.ngrams > 1 else 0
         rows = self.vocabulary + self.buckets
         self.table = nn.EmbeddingBag(rows, bag.width, mode="sum")
         nn.init.normal_(self.table.weight, std=_SCALE)
+        self.log_weights = nn.Parameter(torch.zeros(rows))
         self.dropout = Dropout(config.dropout)
 
     def forward(self, inputs: Inputs) -> Tensor:
         tokens = inputs["tokens"]
-        grams = torch.cat([tokens, *(self._hashed(tokens, size) for size in range(2, self.ngrams + 1))], dim=1)
-        weights = self._present(tokens)  # (N, grams)
-        total = weights.sum(dim=1, keepdim=True)
-        mean: Tensor = self.dropout(self._sum(grams, weights) / torch.clamp(total, min=1).sqrt())
-        return mean
-
-    def _sum(self, grams: Tensor, weights: Tensor) -> Tensor:
-        """The weighted sum (N, width) of rows of the table; in training without a copy of each row."""
+        grams, whole = self._grams(tokens)  # (N, G), G = L · ngrams
+        logs = self.log_weights.index_select(0, grams.flatten()).view(grams.shape)
+        weights = torch.exp(torch.clamp(logs, -_LARGEST_LOG, _LARGEST_LOG)) * whole
+        own = self._columns(tokens).unsqueeze(1) == torch.arange(self.columns, device=tokens.device)[:, None]
+        by_column = weights.unsqueeze(1) * own  # (N, columns, G)
         if self.training:
-            total: Tensor = self.table(grams, per_sample_weights=weights)
-            return total
-        return (nn.functional.embedding(grams, self.table.weight) * weights.unsqueeze(2)).sum(dim=1)
+            sums = self._sums(grams, weights, own)
+        else:
+            sums = by_column @ nn.functional.embedding(grams, self.table.weight)  # (N, columns, width)
+        totals = by_column.sum(dim=2, keepdim=True)
+        scaled: Tensor = self.dropout((sums / torch.sqrt(totals + 1e-6)).flatten(1))
+        return scaled
 
-    def _hashed(self, tokens: Tensor, size: int) -> Tensor:
-        """The table rows of n-grams of `size` tokens, (N, L): those that begin at each token, with padding beyond."""
-        mixed = tokens
-        for step in range(1, size):
-            following = nn.functional.pad(tokens, (0, step))[:, step:]
-            mixed = mixed * _MULTIPLIERS[step - 1] + following
-        return torch.remainder(mixed, self.buckets) + self.vocabulary
+    def _grams(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows of the table (N, G) of the n-grams that begin at each token, short to long, and 1.0 for whole ones."""
+        rows, present = [tokens], [tokens != PADDING]
+        mixed, open_ended = tokens, (tokens != PADDING) & (tokens != SEPARATOR)
+        for size in range(2, self.ngrams + 1):
+            following = nn.functional.pad(tokens, (0, size - 1))[:, size - 1 :]
+            mixed = mixed * _MULTIPLIER + following
+            rows.append(torch.remainder(mixed, self.buckets) + self.vocabulary)
+            present.append(open_ended & (following != PADDING))
+            open_ended = open_ended & (following != PADDING) & (following != SEPARATOR)
+        return torch.stack(rows, dim=2).flatten(1), torch.stack(present, dim=2).flatten(1).to(torch.float32)
 
-    def _present(self, tokens: Tensor) -> Tensor:
-        """1 for each n-gram that is whole, else 0: (N, L · ngrams) float32."""
-        real = (tokens != PADDING).to(torch.float32)
-        sizes = range(2, self.ngrams + 1)
-        return torch.cat(
-            [real, *(nn.functional.pad(real, (0, size - 1))[:, size - 1 :] * real for size in sizes)], dim=1
-        )
+    def _columns(self, tokens: Tensor) -> Tensor:
+        """The text column (N, G) of each n-gram; what stands behind the last separator belongs to the last."""
+        ends = (tokens == SEPARATOR).to(torch.int64)
+        columns = torch.clamp(torch.cumsum(ends, dim=1) - ends, max=self.columns - 1)
+        return columns.unsqueeze(2).expand(-1, -1, self.ngrams).flatten(1)
+
+    def _sums(self, grams: Tensor, weights: Tensor, own: Tensor) -> Tensor:
+        """The weighted sums (N, columns, width) without a copy of each vector: training is twice as fast."""
+        sizes = own.sum(dim=2).flatten()  # n-grams of a column follow one another, so each column is one bag
+        starts = torch.cumsum(sizes, dim=0) - sizes
+        sums: Tensor = self.table(grams.flatten(), starts, per_sample_weights=weights.flatten())
+        return sums.view(len(grams), self.columns, -1)

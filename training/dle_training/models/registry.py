@@ -27,8 +27,9 @@ _STEPS: dict[Input, Literal["sequence", "tokens"]] = {"sequence": "sequence", "t
 class ModelEntry:
     """A model that can be chosen by name, and the kinds of input that it reads.
 
-    `dropout` is its own default for `model.dropout`. `build(config, shape, kind, name, fresh)` makes the encoder of one of these kinds with weights from torch's global
-    generator; `fresh` is False where the weights of a run are about to be loaded.
+    `dropout` is its own default for `model.dropout`. `build(config, shape, kind, name, fresh)` makes the encoder of one
+    of these kinds with weights from torch's global generator; `fresh` is False where the weights of a run are about to
+    be loaded.
     """
 
     name: str
