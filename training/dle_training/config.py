@@ -142,7 +142,8 @@ class CnnConfig(_Settings, frozen=True):
 
     width: Annotated[Count, Meta(description="Channels of the first stage; each further stage has twice as many.")] = 16
     blocks: Annotated[
-        tuple[Count, ...], Meta(description="Residual blocks of each stage; each stage halves the resolution, down to 2.")
+        tuple[Count, ...],
+        Meta(description="Residual blocks of each stage; each stage halves the resolution, down to 2."),
     ] = (1, 1, 1)
 
 
