@@ -1,8 +1,8 @@
 """Text as a bag of n-grams: each token and each pair of neighbours has a vector and a weight, and a text is their sum.
 
-Joulin et al., "Bag of Tricks for Efficient Text Classification" (2017), with the weights learnt as well, as tf-idf would
-set them by frequency. Tokens have rows of their own; the many pairs share a table by hash, computed in the graph from
-the tokens' numbers.
+Joulin et al., "Bag of Tricks for Efficient Text Classification" (2017). The weights, which tf-idf would set by
+frequency, are learnt as well. Tokens have rows of their own; the many pairs share a table by hash, computed in the
+graph from the tokens' numbers.
 """
 
 import torch
@@ -16,8 +16,8 @@ from dle_training.models.dropout import Dropout
 
 _SCALE = 0.01
 """Vectors begin close to nothing, so that what is rare in training stays so."""
-_MULTIPLIER = 1_000_003
-"""Odd number by which the tokens of an n-gram are mixed. Products wrap around at 2⁶³, everywhere alike."""
+_MULTIPLIER, _MODULUS = 1_000_003, 2**31 - 1
+"""Primes by which the tokens of an n-gram are mixed; products stay far below 2⁶³."""
 _LARGEST_LOG = 8.0
 """Bound of the logarithm of a weight, so that the sum of many stays finite."""
 
@@ -72,7 +72,7 @@ class BagEncoder(Encoder):
         mixed, open_ended = tokens, (tokens != PADDING) & (tokens != SEPARATOR)
         for size in range(2, self.ngrams + 1):
             following = nn.functional.pad(tokens, (0, size - 1))[:, size - 1 :]
-            mixed = mixed * _MULTIPLIER + following
+            mixed = torch.remainder(mixed * _MULTIPLIER + following, _MODULUS)
             rows.append(torch.remainder(mixed, self.buckets) + self.vocabulary)
             present.append(open_ended & (following != PADDING))
             open_ended = open_ended & (following != PADDING) & (following != SEPARATOR)
@@ -89,4 +89,4 @@ class BagEncoder(Encoder):
         sizes = own.sum(dim=2).flatten()  # n-grams of a column follow one another, so each column is one bag
         starts = torch.cumsum(sizes, dim=0) - sizes
         sums: Tensor = self.table(grams.flatten(), starts, per_sample_weights=weights.flatten())
-        return sums.view(len(grams), self.columns, -1)
+        return sums.view(len(grams), self.columns, self.table.embedding_dim)
