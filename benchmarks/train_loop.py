@@ -51,7 +51,7 @@ from dle_training import config as configuration
 from dle_training import loop, objectives, optimizers, parts, run
 from dle_training.config import RunConfig
 from dle_training.models._base import Images, Inputs, InputShape, Tokens
-from dle_training.models.registry import build
+from dle_training.models.registry import MODELS, build
 from dle_training.objectives import Objective
 from dle_training.parts import Part
 from dle_training.preprocessing import pipeline
@@ -72,6 +72,12 @@ class Problem:
     shape: InputShape
     config: RunConfig
     plain: Callable[["Problem"], nn.Module]
+
+    @property
+    def dropout(self) -> float:
+        """That of the model's own default, which `main` has written into the configuration."""
+        assert self.config.model.dropout is not None
+        return self.config.model.dropout
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +151,7 @@ class PlainMlp(nn.Module):
         width = shape.dense + len(shape.cardinalities) * model.embedding_dim
         layers: list[nn.Module] = []
         for hidden in model.hidden:
-            layers += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(model.dropout)]
+            layers += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(problem.dropout)]
             width = hidden
         self.layers = nn.Sequential(*layers, nn.Linear(width, problem.objective.outputs))
 
@@ -187,7 +193,7 @@ class PlainCnn(nn.Module):
             layers += [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.MaxPool2d(2)]
             layers += [nn.BatchNorm2d(outputs), nn.ReLU(), *(PlainBlock(outputs) for _ in range(blocks))]
             inputs, outputs = outputs, 2 * outputs
-        self.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(model.dropout))
+        self.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(problem.dropout))
         self.head = nn.Linear(inputs, problem.objective.outputs)
 
     def forward(self, inputs: Inputs) -> Tensor:
@@ -203,7 +209,7 @@ class PlainRnn(nn.Module):
         super().__init__()
         model = problem.config.model
         self.embed = nn.Embedding(VOCABULARY, model.rnn.width, padding_idx=PADDING)
-        self.dropout = nn.Dropout(model.dropout)
+        self.dropout = nn.Dropout(problem.dropout)
         self.gru = nn.GRU(model.rnn.width, model.rnn.width, batch_first=True, bidirectional=True)
         self.score = nn.Linear(2 * model.rnn.width, 1)
         self.head = nn.Linear(2 * model.rnn.width, problem.objective.outputs)
@@ -231,13 +237,13 @@ class PlainTransformer(nn.Module):
         waves = torch.arange(LONGEST).unsqueeze(1) / 10_000 ** (torch.arange(0, width, 2) / width)
         self.register_buffer("positions", torch.cat([waves.sin(), waves.cos()], dim=1))
         layer = nn.TransformerEncoderLayer(
-            width, heads, 4 * width, model.dropout, activation="gelu", batch_first=True, norm_first=True
+            width, heads, 4 * width, problem.dropout, activation="gelu", batch_first=True, norm_first=True
         )
         layer.self_attn.dropout = 0.0
         self.encoder = nn.TransformerEncoder(
             layer, model.transformer.layers, norm=nn.LayerNorm(width), enable_nested_tensor=False
         )
-        self.dropout = nn.Dropout(model.dropout)
+        self.dropout = nn.Dropout(problem.dropout)
         self.head = nn.Linear(width, problem.objective.outputs)
 
     def forward(self, inputs: Inputs) -> Tensor:
@@ -314,7 +320,7 @@ def run_keras(problem: Problem, python: Path) -> float:
     settings = {
         "width": config.model.cnn.width,
         "blocks": config.model.cnn.blocks,
-        "dropout": config.model.dropout,
+        "dropout": problem.dropout,
         "classes": problem.objective.outputs,
         "mean": image.mean[0],
         "std": image.std[0],
@@ -416,7 +422,7 @@ def _problem(name: str, chosen: argparse.Namespace) -> Problem:
         f"model.name={name}",
         f"training.batch_size={case.batch}",
         f"training.epochs={chosen.epochs}",
-        "training.patience=null",
+        f"model.dropout={MODELS[name].dropout}",
         "schedule.name=cosine",
         "device=cpu",
     ]
