@@ -3,12 +3,15 @@
 The page itself runs no script, so the question is put by a copy of it that does, and answered in the copy's title.
 """
 
+import csv
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from tests import commands
 
 pytestmark = pytest.mark.e2e
@@ -29,14 +32,36 @@ QUESTION = """
 """
 
 
-@pytest.fixture(scope="module", params=["sklearn:wine", "sklearn:diabetes"])
+MIXED = "mixed.csv"
+"""A table of images and text, made here."""
+
+
+@pytest.fixture(scope="module", params=["sklearn:wine", "sklearn:diabetes", MIXED])
 def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     if BROWSER is None:
         pytest.skip("NOT TESTED: no Chromium here (Debian: apt-get install chromium)")
     folder = tmp_path_factory.mktemp("report")
-    commands.run("dle-train", request.param, "--out", "run", "--set", "training.epochs=3", folder=folder)
+    varied = []
+    if request.param == MIXED:
+        write_mixed(folder)
+        varied = ["--set", "augmentation.flip=true"]
+    commands.run("dle-train", request.param, "--out", "run", "--set", "training.epochs=3", *varied, folder=folder)
     commands.run("dle-evaluate", "run", folder=folder)
     return folder / "run" / "report.html"
+
+
+def write_mixed(folder: Path) -> None:
+    """Bright and dark images, each with a sentence on it."""
+    random = np.random.default_rng(7)
+    with (folder / MIXED).open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["photo", "note", "label"])
+        for row in range(80):
+            bright = row % 2
+            pixels = random.integers(100 * bright, 100 * bright + 156, (12, 12, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"{row}.png")
+            words = random.choice(["<b>taken</b>", "at", "the", "lake", "&", "a", "hill", "by", "her"], 12)
+            table.writerow([f"{row}.png", " ".join(words) + f" {row} times.", "bright" if bright else "dark"])
 
 
 def browse(page: Path, profile: Path, *flags: str) -> tuple[str, list[str]]:
