@@ -104,6 +104,7 @@ def test_gradient_reaches_every_parameter() -> None:
     for name, parameter in built.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
+        assert parameter.grad.is_contiguous(), name  # fused optimizers go through memory, not through indices
 
 
 def test_dropout_is_for_training() -> None:
