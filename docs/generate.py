@@ -72,13 +72,24 @@ def configuration() -> str:
     for section, value in whole.items():
         if "$ref" in value:
             found = definitions[value["$ref"].rpartition("/")[2]]
-            parts += [f"### {section}", found["description"], _table(_key_rows(f"{section}.", found["properties"]))]
+            parts += [f"### {section}", found["description"], *_section(f"{section}.", found, definitions)]
     parts += [
         "## The service",
         SERVICE_SAYS,
         _table(_variable_rows(), ("Variable", "Default", "Meaning")),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _section(prefix: str, section: dict[str, Any], definitions: dict[str, Any]) -> Iterable[str]:
+    """The keys of a section, then those of the sections within it under what these are."""
+    properties = section["properties"]
+    yield _table(_key_rows(prefix, {key: value for key, value in properties.items() if "$ref" not in value}))
+    for key, value in properties.items():
+        if "$ref" in value:
+            found = definitions[value["$ref"].rpartition("/")[2]]
+            yield found["description"]
+            yield from _section(f"{prefix}{key}.", found, definitions)
 
 
 def _key_rows(prefix: str, properties: dict[str, Any]) -> Iterable[tuple[str, ...]]:
