@@ -66,10 +66,11 @@ def _windows(count: int, options: argparse.Namespace, random: np.random.Generato
 
 def _alarms(opened: Bundle, model: Model, rows: Groups) -> list[str]:
     counter = Counter(opened.reference, opened.schema, opened.tokenizer)
+    rows = model.tokenise(rows)
     answers = model.run(rows)
     sums: Sums = counter.count(rows)
     if answers.values is not None:
-        sums += counter.count_values(answers.values)
+        sums += counter.count_values(answers.summary)
     else:
         assert answers.classes is not None
         sums += counter.count_classes(answers.classes, answers.confidences)

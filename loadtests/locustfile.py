@@ -60,9 +60,10 @@ class Client(FastHttpUser):
         drawn = [random_rows.row(schema, self.random) for _ in range(rows)]
         answer = self.ask("POST", "/predict", {"rows": drawn}, name, predictions=rows)
         if answer is not None and self.random.random() < FEEDBACK:
-            key = "value" if schema.outputs.classes is None else "label"
+            outputs = schema.outputs
+            key = "label" if outputs.classes is not None else "value" if outputs.horizon == 1 else "values"
             items = [
-                {"id": one["id"], "actual": random_rows.actual(schema.outputs, one[key], self.random)}
+                {"id": one["id"], "actual": random_rows.actual(outputs, one[key], self.random)}
                 for one in answer["predictions"]
             ]
             self.ask("POST", "/feedback", {"items": items}, rejected=0)

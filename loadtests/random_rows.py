@@ -4,18 +4,26 @@ Each value lies within what training saw, near the typical one more often than n
 such rows as with real ones; what it answers means nothing, for the columns are drawn independently of each other.
 """
 
+import base64
+import struct
+import zlib
 from datetime import datetime, timedelta
 from random import Random
+from typing import Any
 
-from dle_bundle.schema import Field, Outputs, Schema
+from dle_bundle.schema import Field, ImageShape, Outputs, Schema, SequenceShape
 
-Value = bool | int | float | str | None
+Value = bool | int | float | str | list[Any] | None
 MISSING = 0.05
 """Share of the values of optional inputs that are left out."""
 SURPRISES = 0.2
 """Share of the predictions that turn out to be wrong."""
 NOISE = 0.1
 """Standard deviation of the actual from the predicted value, as a share of it."""
+_STEPS = 100
+"""Of a series whose length nobody has told."""
+_SHADES = 16
+"""So many levels has each pixel, that images weigh about what photographs of their size do as PNG."""
 
 
 def row(schema: Schema, random: Random) -> dict[str, Value]:
@@ -26,15 +34,36 @@ def row(schema: Schema, random: Random) -> dict[str, Value]:
     }
 
 
-def actual(outputs: Outputs, predicted: bool | int | float | str, random: Random) -> Value:
-    """What turns out to be true after the answer `predicted`: mostly that, else another class; a value near it."""
+def actual(outputs: Outputs, predicted: Any, random: Random) -> Value:
+    """What turns out to be true after the answer `predicted`: mostly that, else another class; values near it."""
+    if isinstance(predicted, list):
+        return [float(value) * random.gauss(1, NOISE) for value in predicted]
     if outputs.classes is None:
         return float(predicted) * random.gauss(1, NOISE)
     others = [label for label in outputs.classes if label != predicted]
-    return random.choice(others) if others and random.random() < SURPRISES else predicted
+    found: Value = random.choice(others) if others and random.random() < SURPRISES else predicted
+    return found
+
+
+def png(shape: ImageShape, random: Random) -> bytes:
+    """A PNG file of the size that the model looks at, every pixel drawn."""
+    width = shape.width * shape.channels
+    shades = random.randbytes(shape.height * width).translate(bytes(level // _SHADES * _SHADES for level in range(256)))
+    lines = b"".join(b"\0" + shades[start : start + width] for start in range(0, len(shades), width))
+    header = struct.pack(">IIBBBBB", shape.width, shape.height, 8, 0 if shape.channels == 1 else 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines, 1)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
 
 
 def _value(field: Field, random: Random) -> Value:
+    if field.image is not None:
+        return base64.b64encode(png(field.image, random)).decode()
+    if field.sequence is not None:
+        return _series(field.sequence, field.example, random)
+    if field.kind == "text":
+        return _text(str(field.example or "a text"), random)
     if field.kind == "boolean":
         return random.random() < 0.5
     if field.kind == "categorical" and field.categories:
@@ -50,3 +79,21 @@ def _value(field: Field, random: Random) -> Value:
     typical = field.example if isinstance(field.example, int | float) else None
     number = random.triangular(float(low), float(high), typical)
     return round(number) if isinstance(field.example, int) else number
+
+
+def _series(shape: SequenceShape, example: Any, random: Random) -> list[Any]:
+    """Steps that wander about the example's, as many as training saw."""
+    low, high = shape.observed_steps or (min(_STEPS, shape.max_steps),) * 2
+    typical = example if isinstance(example, list) and example else [0.0]
+    steps = []
+    for place in range(random.randint(low, high)):
+        step = typical[place % len(typical)]
+        values = step if isinstance(step, list) else [step] * len(shape.channels)
+        steps.append([(value or 0.0) + random.gauss(0, 1) for value in values])
+    return steps if len(shape.channels) > 1 else [step[0] for step in steps]
+
+
+def _text(example: str, random: Random) -> str:
+    """The example's words in any order, some of them again, from one word to twice as many."""
+    words = example.split() or ["text"]
+    return " ".join(random.choices(words, k=random.randint(1, 2 * len(words))))

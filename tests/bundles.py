@@ -1,9 +1,10 @@
 """Small valid bundles without torch: graphs built by hand on the contract of real ones, so serving tests are quick.
 
-Each answer is a clipped weighted sum of the inputs, which the tests can compute themselves.
+Each answer is a weighted sum of the inputs, which the tests can compute themselves.
 """
 
-import hashlib
+import base64
+import io
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,12 +12,16 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+from tests.graphs import answers, graph
+from tokenizers import Tokenizer as Model
+from tokenizers import models, normalizers, pre_tokenizers
 
-from dle_bundle import bundle, documents, integrity, manifest, reference
-from dle_bundle.features import measured
+from dle_bundle import bundle, documents, integrity, manifest, reference, series
+from dle_bundle.features import measured, table_columns
 from dle_bundle.groups import Groups
-from dle_bundle.schema import Field, Label, Outputs, Schema
+from dle_bundle.schema import Field, ImageShape, Layout, Outputs, Schema, SequenceShape
+from dle_bundle.text import SPECIALS, Tokenizer
 
 WORKCLASSES = ("Private", "Self-emp", "State-gov")
 
@@ -54,6 +59,75 @@ SPAM = Schema(
 )
 """Labels that are truth values; its one input is optional, so that `{}` is a row."""
 
+WORDS = ("good", "bad", "fits", "well", "wool", "it", "the", "small", "##er", "##ed")
+"""What the tokenizer knows beside single letters."""
+
+
+def png(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
+    """The PNG file of an image (channels, H, W)."""
+    out = io.BytesIO()
+    Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(out, "png")
+    return out.getvalue()
+
+
+def base64_png(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> str:
+    """The same as JSON has it."""
+    return base64.b64encode(png(pixels)).decode()
+
+
+_SHAPE = ImageShape(channels=3, height=12, width=16)
+PICTURE = Schema(
+    inputs=(
+        Field(
+            name="photo",
+            kind="image",
+            required=True,
+            image=_SHAPE,
+            example=base64_png(np.full((3, 12, 16), 128, dtype=np.uint8)),
+        ),
+    ),
+    outputs=Outputs(target="time", task="binary", classes=("night", "day"), positive_class="day", threshold=0.5),
+)
+"""One image, so that a body may be an image file."""
+
+SIGNAL = Schema(
+    inputs=(
+        Field(
+            name="signal",
+            kind="sequence",
+            required=True,
+            sequence=SequenceShape(channels=("x", "y"), max_steps=50, observed_steps=(5, 30)),
+            example=[[0.0, 0.5], [0.25, None], [0.0, 0.0]],
+        ),
+    ),
+    outputs=Outputs(target="motion", task="multiclass", classes=("still", "walking", "running")),
+)
+"""Series of two channels and different lengths."""
+
+REVIEW = Schema(
+    inputs=(
+        Field(name="text", kind="text", required=True, example="it fits well"),
+        Field(name="age", kind="numeric", required=False, observed_range=(18.0, 99.0), example=41.0),
+    ),
+    outputs=Outputs(target="recommended", task="binary", classes=(False, True), positive_class=True, threshold=0.5),
+)
+"""Text beside a number."""
+
+FORECAST = Schema(
+    inputs=(
+        Field(
+            name="sequence",
+            kind="sequence",
+            required=True,
+            sequence=SequenceShape(channels=("load",), max_steps=32, observed_steps=(4, 4)),
+            example=[1.0, 2.0, 1.5, 2.5],
+        ),
+    ),
+    outputs=Outputs(target="load", task="regression", horizon=3),
+    layout=Layout(channels=("load",), sequence_id="meter", time="hour", window=4),
+)
+"""Three values ahead, of long tables."""
+
 
 def write(folder: Path, schema: Schema = INCOME, *, name: str = "income", version: int = 1) -> Path:
     """A bundle in `folder`, with digests as an exporter writes them."""
@@ -61,6 +135,10 @@ def write(folder: Path, schema: Schema = INCOME, *, name: str = "income", versio
     (folder / bundle.SCHEMA).write_bytes(documents.encode(schema))
     onnx.save(graph(schema), folder / bundle.MODEL)
     (folder / bundle.REFERENCE).write_bytes(documents.encode(_reference(schema)))
+    files: tuple[str, ...] = bundle.FILES
+    if schema.text:
+        (folder / bundle.TOKENIZER).write_bytes(tokenizer().content)
+        files = (*files, bundle.TOKENIZER)
     (folder / bundle.PARITY).write_text("{}")
     (folder / bundle.CARD).write_text(f"# {name}\n")
     classes = schema.outputs.classes
@@ -72,119 +150,10 @@ def write(folder: Path, schema: Schema = INCOME, *, name: str = "income", versio
         created="2026-01-01T00:00:00Z",
         tools={},
         outputs={"value": "value"} if classes is None else {"label": "label", "probabilities": "probabilities"},
-        files={file: integrity.digest(folder / file) for file in bundle.FILES},
+        files={file: integrity.digest(folder / file) for file in files},
     )
     (folder / bundle.MANIFEST).write_bytes(documents.encode(described))
     return folder
-
-
-def graph(schema: Schema) -> onnx.ModelProto:
-    """score = Σ weightᵢ · inputᵢ, missing = 0; probabilities by softmax of score × (0, 1, …), or the score itself."""
-    nodes, initializers, inputs, sums = [], [], [], []
-    widths = {
-        "numeric": len(schema.numeric),
-        "categorical": len(schema.categorical),
-        "datetime": len(schema.datetime),
-    }
-    kinds = {"numeric": TensorProto.FLOAT, "categorical": TensorProto.STRING, "datetime": TensorProto.INT64}
-    for group, width in widths.items():
-        if width:
-            inputs.append(helper.make_tensor_value_info(group, kinds[group], ["rows", width]))
-            weights = numpy_helper.from_array(_weights(group, width).reshape(width, 1), f"{group}_weights")
-            initializers.append(weights)
-            nodes += [*_to_numbers(group, schema), *_product(group)]
-            sums.append(f"{group}_score")
-    initializers += [
-        numpy_helper.from_array(np.array(0, np.float32), "zero"),
-        numpy_helper.from_array(np.array(1e-9, np.float32), "per_giga"),
-        numpy_helper.from_array(np.array(-1e4, np.float32), "low"),
-        numpy_helper.from_array(np.array(1e4, np.float32), "high"),
-    ]
-    nodes += [helper.make_node("Sum", sums, ["score"])]
-    classes = schema.outputs.classes
-    outputs = [helper.make_tensor_value_info("value", TensorProto.FLOAT, ["rows"])]
-    if classes is None:
-        initializers.append(numpy_helper.from_array(np.array([1], dtype=np.int64), "last"))
-        nodes.append(helper.make_node("Squeeze", ["score", "last"], ["value"]))
-    else:
-        steps = np.arange(len(classes), dtype=np.float32).reshape(1, -1)
-        initializers += [numpy_helper.from_array(steps, "steps"), _classes(classes)]
-        nodes += [
-            helper.make_node("MatMul", ["score", "steps"], ["logits"]),
-            helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
-            helper.make_node("ArgMax", ["probabilities"], ["winner"], axis=1, keepdims=0),
-            helper.make_node("Gather", ["classes", "winner"], ["label"]),
-        ]
-        outputs = [
-            helper.make_tensor_value_info("label", _classes(classes).data_type, ["rows"]),
-            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["rows", len(classes)]),
-        ]
-    whole = helper.make_graph(nodes, "model", inputs, outputs, initializers)
-    domains = [helper.make_opsetid("", 20), helper.make_opsetid("ai.onnx.ml", 4)]
-    model = helper.make_model(whole, opset_imports=domains, ir_version=10)
-    onnx.checker.check_model(model, full_check=True)
-    return model
-
-
-def score(groups: Groups) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """What the graph computes before its link, for tests to compare with."""
-    place = {"": 0.0, **{value: float(index + 1) for index, value in enumerate(_VALUES)}}
-    texts = np.array([[place.get(value, -1.0) for value in row] for row in groups.categorical], dtype=np.float64)
-    times = np.where(groups.datetime == np.iinfo(np.int64).min, 0.0, groups.datetime * 1e-9)
-    numbers = np.clip(np.nan_to_num(groups.numeric.astype(np.float64)), -1e4, 1e4)
-    total = np.zeros(len(groups))
-    for group, values in (("numeric", numbers), ("categorical", texts), ("datetime", times)):
-        if values.size:
-            total = total + values @ _weights(group, values.shape[1]).astype(np.float64)
-    return total
-
-
-_VALUES = (*WORKCLASSES, "1", "2", "A", "B")
-
-
-def _weights(group: str, width: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-    seed = int.from_bytes(hashlib.sha256(f"{group}{width}".encode()).digest()[:4], "little")
-    return np.random.default_rng(seed).normal(0, 0.05, width).astype(np.float32)
-
-
-def _to_numbers(group: str, schema: Schema) -> list[onnx.NodeProto]:
-    if group == "numeric":
-        return [
-            helper.make_node("IsNaN", ["numeric"], ["is_missing"]),
-            helper.make_node("Where", ["is_missing", "zero", "numeric"], ["filled"]),
-            helper.make_node("Clip", ["filled", "low", "high"], ["numeric_numbers"]),
-        ]
-    if group == "categorical":
-        encoder = helper.make_node(
-            "LabelEncoder",
-            ["categorical"],
-            ["categorical_numbers"],
-            domain="ai.onnx.ml",
-            keys_strings=["", *_VALUES],
-            values_floats=[float(index) for index in range(len(_VALUES) + 1)],
-            default_float=-1.0,
-        )
-        return [encoder]
-    smallest = helper.make_tensor("smallest", TensorProto.INT64, [], [np.iinfo(np.int64).min])
-    return [
-        helper.make_node("Constant", [], ["no_time"], value=smallest),
-        helper.make_node("Equal", ["datetime", "no_time"], ["is_no_time"]),
-        helper.make_node("Cast", ["datetime"], ["seconds"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["seconds", "per_giga"], ["giga"]),
-        helper.make_node("Where", ["is_no_time", "zero", "giga"], ["datetime_numbers"]),
-    ]
-
-
-def _product(group: str) -> list[onnx.NodeProto]:
-    return [helper.make_node("MatMul", [f"{group}_numbers", f"{group}_weights"], [f"{group}_score"])]
-
-
-def _classes(classes: tuple[Label, ...]) -> onnx.TensorProto:
-    if isinstance(classes[0], str):
-        texts: Any = [str(value).encode() for value in classes]
-        return helper.make_tensor("classes", TensorProto.STRING, [len(classes)], texts)
-    kind = TensorProto.BOOL if isinstance(classes[0], bool) else TensorProto.INT64
-    return helper.make_tensor("classes", kind, [len(classes)], [int(value) for value in classes])
 
 
 def groups(schema: Schema, count: int, seed: int = 0, shift: float = 0.0) -> Groups:
@@ -203,29 +172,64 @@ def groups(schema: Schema, count: int, seed: int = 0, shift: float = 0.0) -> Gro
     for index, field in enumerate(schema.categorical):
         texts[:, index] = random.choice(np.array(field.categories, dtype=object), count)
     times = random.integers(1_000_000_000, 1_500_000_000, (count, len(schema.datetime)))
-    return Groups(numbers.astype(np.float32), texts, times)
+    image = sequence = lengths = text = tokens = None
+    if schema.image and (shape := schema.image[0].image):
+        levels = random.normal(128 + 40 * shift, 40, (count, 1, 1, 1))
+        noise = random.normal(0, 20, (count, len(schema.image) * shape.channels, shape.height, shape.width))
+        image = np.clip(levels + noise, 1, 255).astype(np.uint8)
+    if schema.sequence:
+        shapes = [field.sequence for field in schema.sequence if field.sequence is not None]
+        parts = [[_wave(shape, random, shift) for _ in range(count)] for shape in shapes]
+        sequence, lengths = series.join([series.stack(part, shape) for part, shape in zip(parts, shapes, strict=True)])
+    if schema.text:
+        text = np.empty((count, len(schema.text)), dtype=object)
+        words = np.array([word for word in WORDS if not word.startswith("#")])
+        for place in np.ndindex(*text.shape):
+            drawn = random.choice(words, random.integers(2, 8))
+            strange = random.random(len(drawn)) < 0.05 + 0.3 * shift
+            text[place] = " ".join("qzx" if odd else word for word, odd in zip(drawn, strange, strict=True))
+        tokens = tokenizer().tokens(text)
+    return Groups(numbers.astype(np.float32), texts, times, image, sequence, lengths, text, tokens)
+
+
+def tokenizer() -> Tokenizer:
+    """A tokenizer of a few words, that looks at 16 tokens of a text."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    pieces = (*SPECIALS, *WORDS, *(letter for letter in letters if letter not in "qzx"))
+    model = Model(models.WordPiece({piece: index for index, piece in enumerate(pieces)}, unk_token=SPECIALS[1]))
+    model.normalizer = normalizers.BertNormalizer(lowercase=True)
+    model.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    model.enable_truncation(16)
+    return Tokenizer.from_bytes(model.to_str().encode())
+
+
+def _wave(shape: SequenceShape, random: np.random.Generator, shift: float) -> Any:
+    low, high = shape.observed_steps or (1, shape.max_steps)
+    steps = random.normal(0, 1, (random.integers(low, high + 1), len(shape.channels)))
+    return (shift + random.normal(0, 1) + steps).astype(np.float32)
 
 
 def rows(schema: Schema, count: int, seed: int = 0, shift: float = 0.0) -> list[dict[str, Any]]:
-    """The rows of `groups` as a request has them."""
+    """The rows of `groups` as a request has them; of at most one image and one series each."""
     found = groups(schema, count, seed, shift)
     by_name: dict[str, list[Any]] = {}
-    for feature in measured(found, schema):
+    for feature in table_columns(found, schema):
         field, values = feature.field, feature.values
         if field.kind == "datetime":
             by_name[field.name] = [datetime.fromtimestamp(value, UTC).isoformat() for value in values]
         else:
             by_name[field.name] = [bool(value) for value in values] if field.kind == "boolean" else values.tolist()
+    for field in schema.image:
+        by_name[field.name] = [base64_png(pixels) for pixels in np.asarray(found.image)]
+    for field in schema.sequence:
+        assert found.sequence is not None
+        assert found.lengths is not None
+        pairs = zip(found.sequence, found.lengths.tolist(), strict=True)
+        by_name[field.name] = [steps[:length].tolist() for steps, length in pairs]
+    for index, field in enumerate(schema.text):
+        assert found.text is not None
+        by_name[field.name] = found.text[:, index].tolist()
     return [dict(zip(by_name, row, strict=True)) for row in zip(*by_name.values(), strict=True)]
-
-
-def answers(schema: Schema, found: Groups) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """What the graph answers: probabilities (N, K), or values (N,)."""
-    total = score(found)
-    if schema.outputs.classes is None:
-        return total
-    raised = np.exp(total[:, None] * np.arange(len(schema.outputs.classes)))
-    return np.asarray(raised / raised.sum(axis=1, keepdims=True))
 
 
 def _reference(schema: Schema) -> reference.Reference:
@@ -237,11 +241,12 @@ def _reference(schema: Schema) -> reference.Reference:
         prediction = reference.Bins(names=names, fractions=reference.smoothed(counts), categories=names)
         scores = {"accuracy": float(found.max(axis=1).mean())}  # as sure as right, as after calibration
     else:
-        prediction = reference.number_bins(found.astype(np.float32))
+        summary = found if found.ndim == 1 else found.mean(axis=1)
+        prediction = reference.number_bins(summary.astype(np.float32))
         scores = {"mae": 0.5, "rmse": 0.6}
     return reference.Reference(
         rows=len(known),
-        features=reference.feature_bins(measured(known, schema)),
+        features=reference.feature_bins(measured(known, schema, tokenizer())),
         prediction_rows=len(known),
         prediction=prediction,
         calibration={"temperature": 1.0},

@@ -212,7 +212,14 @@ class _Reader:
                 parts.append(empty)
                 continue
             plain = trimmed(column, self._na_values) if is_text(column) else column
-            found, broken, missing = image_columns.images([plain], shape, self._folder)
+            try:
+                found, broken, missing = image_columns.images([plain], shape, self._folder)
+            except ValueError as error:  # of arrays, which have all one shape
+                broken, found, missing = (
+                    [(row, 0, str(error)) for row in range(count)],
+                    empty,
+                    np.zeros((count, 1), bool),
+                )
             self.faults += [
                 Fault(self._first + row, field.name, "image", f"{image_columns.shown(plain, row)}: {reason}")
                 for row, _, reason in broken

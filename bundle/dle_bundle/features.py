@@ -1,7 +1,7 @@
-"""What is watched of each input: a column's own values; of an image, a series or a text a few numbers that describe it.
+"""What is watched of each input: a column's own values; of an image, a series or a text a few numbers on it.
 
-Images: brightness, contrast, sharpness. Series: level and spread of each channel, length. Text: length in characters and
-the share of words that the tokenizer does not know whole.
+Images: brightness, contrast, sharpness. Series: level and spread of each channel, length. Text: length in characters
+and the share of words that the tokenizer does not know whole.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from dle_bundle.text import Tokenizer
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """Values (N,) under the name by which they are watched: texts with `""` = missing, or numbers with NaN = missing."""
+    """Values (N,) under the name by which they are watched: texts, `""` = missing, or numbers, NaN = missing."""
 
     name: str
     field: Field

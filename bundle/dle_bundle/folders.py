@@ -1,4 +1,4 @@
-"""A folder of image files as a table of paths: `image` and, where its files stand in class folders, `label` and `split`.
+"""A folder of image files as a table of paths: `image`, and of files in class folders `label` and `split`.
 
 What stands there: images themselves; or a folder for each class; or `train` and `test` (and `validation`), each with a
 folder for each class. Files are read when their rows are.

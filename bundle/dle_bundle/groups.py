@@ -92,7 +92,7 @@ GROUPS = ("numeric", "categorical", "datetime", "image", "sequence", "lengths", 
 
 
 def rows_at_once(cells: int) -> int:
-    """How many rows a network should answer at once where each has so many `cells`: pixels, steps × channels, tokens."""
+    """How many rows a network should answer at once that have so many `cells`: pixels, steps × channels, tokens."""
     return max(_LEAST_ROWS, min(_MOST_ROWS, _CELLS_AT_ONCE // cells)) if cells else _TABLE_ROWS
 
 

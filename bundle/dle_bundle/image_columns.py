@@ -133,8 +133,7 @@ def _read(found: Sequence[str | bytes], shape: ImageShape, decode: Decode | None
     reasons: dict[int, str] = {}
     for index, place in enumerate(found):
         try:
-            content = place if isinstance(place, bytes) else Path(place).read_bytes()
-            whole[index] = decoding.decode(content, shape)
-        except (BadImage, OSError) as error:
-            reasons[index] = str(error) if isinstance(error, BadImage) else (error.strerror or str(error)).lower()
+            whole[index] = decoding.read(place, shape)
+        except BadImage as error:
+            reasons[index] = str(error)
     return whole, reasons

@@ -82,15 +82,14 @@ class FaultFinder:
             if field.json_type != "integer" or not isinstance(value, int) or isinstance(value, bool):
                 return wrong
             value = str(value)
-        if field.image is not None:
-            if not value.strip():
-                return _MISSING if field.required else None
-            return _image_fault(value, field.image)
-        if value.strip() in self._schema.na_values:
+        text = value.strip()
+        if not text or text in self._schema.na_values:
             return _MISSING if field.required else None
+        if field.image is not None:
+            return _image_fault(text, field.image)
         if field.kind == "datetime":
             try:
-                decode.epoch_seconds(value.strip(), field.date_format)
+                decode.epoch_seconds(text, field.date_format)
             except (ValueError, OverflowError) as error:
                 return "type", shown(str(error))
         return None

@@ -6,7 +6,8 @@ fails, or a required value turns out to be missing, is the body read again by th
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
+from dataclasses import field as by_default
 from operator import attrgetter
 from typing import Any, Literal, NotRequired, Protocol, TypedDict
 
@@ -32,8 +33,12 @@ def _json_type(field: Field) -> Any:
     return plain if field.required else plain | None
 
 
+MOST_BYTES = 256 << 20
+"""What the images or series of a request may take as arrays: a small body can hold much larger ones."""
+
+
 class TooManyRows(InputError):
-    """A request of more rows than the decoder takes."""
+    """A request of more rows, or larger ones, than the decoder takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +49,19 @@ class Rows:
     """
 
     numeric: list[Sequence[float | None]]
-    categorical: list[list[str]] = field(default_factory=list)
-    datetime: list[list[int]] = field(default_factory=list)
-    image: list[list[npt.NDArray[np.uint8] | None]] = field(default_factory=list)
-    sequence: list[list[npt.NDArray[np.float32] | None]] = field(default_factory=list)
-    text: list[list[str]] = field(default_factory=list)
+    categorical: list[list[str]] = by_default(default_factory=list)
+    datetime: list[list[int]] = by_default(default_factory=list)
+    image: list[list[npt.NDArray[np.uint8] | None]] = by_default(default_factory=list)
+    sequence: list[list[npt.NDArray[np.float32] | None]] = by_default(default_factory=list)
+    text: list[list[str]] = by_default(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.numeric)
+
+    @property
+    def steps(self) -> int:
+        """The steps of the longest series, to which all are padded; at least 1."""
+        return max((len(part) for row in self.sequence for part in row if part is not None), default=1)
 
 
 class RowDecoder:
@@ -77,13 +87,17 @@ class RowDecoder:
         self._image = self._reader.getter(schema.image)
         self._sequence = self._reader.getter(schema.sequence)
         self._sentinels = frozenset(decode.missing_numbers(schema.na_values))
+        self._missing_images = frozenset(schema.na_values) | {""}
+        shapes = [field.image for field in schema.image if field.image is not None]
+        self._image_bytes = sum(shape.channels * shape.height * shape.width for shape in shapes)
+        self._channels = sum(len(field.sequence.channels) for field in schema.sequence if field.sequence is not None)
 
     def decode(self, body: bytes) -> Groups:
         """Groups of the rows in `body`, in order; raises RowFaults with every fault of every row."""
         return self.groups([self.rows(body)])
 
     def rows(self, body: bytes) -> Rows:
-        """The rows in `body`, valid and in order; raises RowFaults with every fault of every row."""
+        """The rows in `body`, valid and in order; raises RowFaults with every fault of every row, TooManyRows."""
         try:
             return self._checked(self._reader.read(body))
         except TooManyRows:
@@ -135,11 +149,12 @@ class RowDecoder:
     def _checked(self, rows: list[Any]) -> Rows:
         """Values as the groups take them; ValueError when one is not fit, which one is for the slow walk to say."""
         self._check_count(rows)
+        self._check_bytes(len(rows), self._image_bytes)
         numeric = [self._numeric(row) for row in rows]
         if self._sentinels:
             numeric = [self._without_sentinels(values) for values in numeric]
         categories, fields, schema = self._categories, self._schema.datetime, self._schema
-        return Rows(
+        checked = Rows(
             numeric,
             [[column[value] for column, value in zip(categories, self._categorical(row), strict=True)] for row in rows]
             if categories
@@ -150,7 +165,7 @@ class RowDecoder:
             ]
             if fields
             else [],
-            [list(map(_pixels, self._image(row), schema.image)) for row in rows] if schema.image else [],
+            [list(map(self._pixels, self._image(row), schema.image)) for row in rows] if schema.image else [],
             [
                 [self._steps(value, field) for value, field in zip(self._sequence(row), schema.sequence, strict=True)]
                 for row in rows
@@ -161,10 +176,19 @@ class RowDecoder:
             if schema.text
             else [],
         )
+        self._check_bytes(len(rows), 4 * self._channels * checked.steps)
+        return checked
 
     def _check_count(self, rows: list[Any]) -> None:
         if self._most_rows is not None and len(rows) > self._most_rows:
             raise TooManyRows(f"expected at most {self._most_rows:,} rows in a request, found {len(rows):,}")
+
+    def _check_bytes(self, rows: int, each: int) -> None:
+        if rows * each > MOST_BYTES:
+            raise TooManyRows(
+                f"expected at most {MOST_BYTES // each:,} rows in a request whose longest or largest takes {each:,} "
+                f"bytes, found {rows:,}"
+            )
 
     def _without_sentinels(self, values: tuple[float | None, ...]) -> list[float | None]:
         """The numbers of one row with None for those that mean missing; ValueError where a value is required."""
@@ -175,6 +199,14 @@ class RowDecoder:
                     raise ValueError("missing")
                 kept[index] = None
         return kept
+
+    def _pixels(self, text: str | None, field: Field) -> npt.NDArray[np.uint8] | None:
+        if text is None or text.strip() in self._missing_images:
+            if field.required:
+                raise ValueError("missing")
+            return None
+        assert field.image is not None
+        return images.decode(decode.content(text), field.image)
 
     def _steps(self, value: list[Any] | None, field: Field) -> npt.NDArray[np.float32] | None:
         if value is None:
@@ -214,16 +246,6 @@ class _Categories(dict[str | int | None, str]):
                 raise ValueError("missing")
             return ""
         return text
-
-
-def _pixels(text: str | None, field: Field) -> npt.NDArray[np.uint8] | None:
-    """The image of one row; ValueError when it is none, or missing but required."""
-    if text is None or not text.strip():
-        if field.required:
-            raise ValueError("missing")
-        return None
-    assert field.image is not None
-    return images.decode(decode.content(text), field.image)
 
 
 def _joined(parts: Sequence[Rows]) -> Rows:

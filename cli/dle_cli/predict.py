@@ -8,13 +8,16 @@ import typer
 from dle_cli import console
 from dle_cli.console import Console
 
-app = console.application("Predict the rows of a file.")
+app = console.application("Predict the rows of a file, or the images of a folder.")
 
 
 @app.command()
 def predict(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Exported model.")],
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A table (.csv[.gz], .tsv, .txt, .parquet, …).")],
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="SOURCE", help="A table (.csv[.gz], .parquet, …), arrays (.npz) or a folder of images."),
+    ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Predictions (.csv[.gz], .tsv or .parquet).")],
     keep: Annotated[
         list[str] | None, typer.Option(metavar="COLUMN", help="Column of SOURCE to copy; repeatable.")
@@ -25,7 +28,7 @@ def predict(
     as_json: console.Json = False,
     quiet: console.Quiet = False,
 ) -> None:
-    """Predict every row of a table, in order: label and probabilities, or the value."""
+    """Predict every row of a table, or every image of a folder, in order: label and probabilities, or the value."""
     from dle_serving import offline
 
     speaker = Console(as_json, quiet)

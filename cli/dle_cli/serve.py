@@ -11,6 +11,7 @@ from dle_cli import console
 from dle_cli.console import Console
 
 if TYPE_CHECKING:
+    from dle_bundle.schema import Field
     from dle_serving.launcher import LoadedModel, Ready
 
 SHOWN_CHARACTERS = 300
@@ -78,20 +79,27 @@ def _show(speaker: Console, ready: "Ready", bundles: list[Path]) -> None:
 
 def _request(ready: "Ready", bundles: list[Path]) -> str:
     """A command that asks for a prediction of the first model's example row, and works as typed."""
+    from dle_bundle.decode import content
     from dle_bundle.files import write_atomic
 
-    body = _example(bundles, ready.models[0])
+    inputs = _inputs(bundles, ready.models[0])
+    url = shlex.quote(f"{ready.url}/predict")
+    asked = f"curl -s {url}{' -H {}'.format(shlex.quote('authorization: Bearer KEY')) if ready.keys else ''}"
+    if [field.kind for field in inputs] == ["image"] and isinstance(inputs[0].example, str):
+        picture = ready.home / "example.png"
+        write_atomic(picture, content(inputs[0].example))
+        return f"{asked} -H 'content-type: image/png' --data-binary {shlex.quote(f'@{picture}')}"
+    row = {field.name: field.example for field in inputs}
+    body = json.dumps({"rows": [row]}, ensure_ascii=False)
     if len(body) > SHOWN_CHARACTERS:
         file = ready.home / "example.json"
         write_atomic(file, body + "\n")
         body = f"@{file}"
-    url = shlex.quote(f"{ready.url}/predict")
-    key = " -H 'authorization: Bearer KEY'" if ready.keys else ""
-    return f"curl -s {url}{key} -H 'content-type: application/json' -d {shlex.quote(body)}"
+    return f"{asked} -H 'content-type: application/json' -d {shlex.quote(body)}"
 
 
-def _example(places: list[Path], model: "LoadedModel") -> str:
-    """The request body with the example row of `model`, whose bundle is one of `places` or directly inside one."""
+def _inputs(places: list[Path], model: "LoadedModel") -> "tuple[Field, ...]":
+    """The inputs of `model`, whose bundle is one of `places` or directly inside one."""
     from dle_bundle import bundle, manifest, schema
 
     for place in places:
@@ -100,9 +108,8 @@ def _example(places: list[Path], model: "LoadedModel") -> str:
                 continue
             described = manifest.load(path)
             if (described.name, described.version) == (model.model, model.version):
-                inputs = schema.load(path.parent / bundle.SCHEMA).inputs
-                return json.dumps({"rows": [{field.name: field.example for field in inputs}]}, ensure_ascii=False)
-    return '{"rows":[{}]}'
+                return schema.load(path.parent / bundle.SCHEMA).inputs
+    return ()
 
 
 def main() -> None:

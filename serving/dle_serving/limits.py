@@ -8,7 +8,6 @@ from typing import Any
 
 from dle_serving.errors import BadRequest, TooLarge, UnsupportedMediaType
 
-
 _JSON = "application/json"
 
 

@@ -2,10 +2,12 @@
 
 The output is written beside its place and renamed when all is well, so there is never half of one; an existing file
 is replaced. With `errors`, bad rows go there and are left out of the output, whose other rows keep their order.
+A file is read in parts, but for long tables, whose series may begin and end anywhere: there a row of the output is a
+series.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from dle_bundle import bundle as bundles
-from dle_bundle import tables
-from dle_bundle.columns import to_groups
+from dle_bundle import folders, long_tables, series_columns, tables
+from dle_bundle.columns import is_date, is_number, is_text, to_groups
 from dle_bundle.errors import Fault, InputError, RowFaults, nearest
 from dle_bundle.groups import Groups
 from dle_bundle.schema import Schema
@@ -24,6 +26,10 @@ from dle_serving.prediction_files import SUFFIXES, Writer, fault_report, writer
 from dle_serving.runtime import Answers, Model, concatenate
 from dle_serving.settings import Device
 
+_PART_ROWS, _PART_CELLS = 65_536, 1 << 26
+"""Rows of a file that are read at once, and the pixels that these may have."""
+_SERIES_ROWS = 4_096
+"""As many are read at once where there are series, which are padded to the longest."""
 _RUN_ROWS = 4_096
 _MOST_FAULTS = 100_000
 """After so many, reading stops: a file of the wrong kind would fill the memory with its faults."""
@@ -53,26 +59,29 @@ def predict(
 ) -> Summary:
     """Answer every row of `source` into `out` (.csv[.gz], .tsv or .parquet), columns in `keep` first.
 
-    Columns: `label, probability, probability_<class>…` or `value`. `errors` (CSV: row from 1, field, code, message)
-    takes the faults of bad rows. Raises InputError: bundle, source, suffix, columns; RowFaults with every fault when
-    rows are bad and there is no `errors`, and then nothing is written.
+    A source is a table, a file of arrays or a folder of images; paths in a table are relative to it. Columns:
+    `label, probability, probability_<class>…`, `value`, or `value_1`, `value_2`, … of a forecast. `errors` (CSV: row
+    from 1, field, code, message) takes the faults of bad rows. Raises InputError: bundle, source, suffix, columns;
+    RowFaults with every fault when rows are bad and there is no `errors`, and then nothing is written.
     """
     started = time.perf_counter()
     suffix = _check_paths(source, out, errors)
     loaded = bundles.load(bundle)
     model = Model(loaded, device)
     _check_keep(keep, loaded.schema)
+    folder = source if source.is_dir() else source.parent
     faults = _Faults(errors is not None)
     rows = predicted = 0
     ignored: tuple[str, ...] = ()
     with ExitStack() as stack:
         report = None if errors is None else stack.enter_context(fault_report(errors))
         output: Writer | None = None
-        for part in tables.stream(source, delimiter=loaded.schema.delimiter):
+        for part in _parts(source, loaded.schema):
             if output is None:
                 ignored = _ignored(part, keep, loaded.schema)
+                _check_kept(part, keep, suffix)
                 output = stack.enter_context(writer(out, suffix))
-            groups, found = to_groups(part, loaded.schema, rows + 1)
+            groups, found = to_groups(part, loaded.schema, rows + 1, folder=folder)
             good = faults.take(found, rows + 1, len(part))
             if report is not None:
                 report.writerows((fault.row, fault.field, fault.code, fault.message) for fault in found)
@@ -84,6 +93,29 @@ def predict(
                 output.write(_result(part, _run(model, groups), keep, loaded.schema))
         faults.check()
     return Summary(rows, predicted, faults.rows, faults.count, ignored, model.provider, time.perf_counter() - started)
+
+
+def _parts(source: Path, schema: Schema) -> Iterator[pa.Table]:
+    """The source as tables with a row for each answer, in order."""
+    rows = _rows_of_a_part(schema)
+    if schema.layout is not None:
+        whole = tables.read(source, delimiter=schema.delimiter)
+        ready = tables.SEQUENCE in whole.column_names and series_columns.is_series(whole.column(tables.SEQUENCE))
+        table = whole if ready else long_tables.gather(whole, schema.layout, schema.na_values)
+        yield from (table.slice(start, rows) for start in range(0, len(table), rows))
+        return
+    for part in tables.stream(source, delimiter=schema.delimiter, rows=rows):
+        if source.is_dir() and len(schema.image) == 1:  # the model knows its image by the name it had in training
+            yield part.rename_columns({folders.IMAGE: schema.image[0].name})
+        else:
+            yield part
+
+
+def _rows_of_a_part(schema: Schema) -> int:
+    rows = _SERIES_ROWS if schema.sequence else _PART_ROWS
+    shapes = [field.image for field in schema.image if field.image is not None]
+    pixels = sum(shape.channels * shape.height * shape.width for shape in shapes)
+    return max(1, min(rows, _PART_CELLS // pixels)) if pixels else rows
 
 
 class _Faults:
@@ -156,7 +188,18 @@ def _ignored(table: pa.Table, keep: Sequence[str], schema: Schema) -> tuple[str,
     if absent:
         raise InputError(f"--keep: no such column; there are {', '.join(present)}", absent)
     known = {field.name for field in schema.inputs} | set(keep)
+    if schema.layout is not None:
+        known |= {name for name in (schema.layout.sequence_id, schema.layout.time) if name is not None}
     return tuple(name for name in present if name not in known)
+
+
+def _check_kept(table: pa.Table, keep: Sequence[str], suffix: str) -> None:
+    columns = {name: table.column(name) for name in keep}
+    wide = [name for name, column in columns.items() if not (is_text(column) or is_number(column) or is_date(column))]
+    if wide and suffix != ".parquet":
+        raise InputError(
+            f"--keep {', '.join(wide)}: no text, numbers or dates: only a .parquet file takes such columns"
+        )
 
 
 def _run(model: Model, groups: Groups) -> Answers:

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 
 from dle_bundle.bundle import Bundle
@@ -53,7 +54,9 @@ class Served:
         monitor = Monitor(bundle, folder, settings.drift_window) if settings.monitoring else None
         self.watched = Watched(self.name, self.version, self.fingerprint, self.class_names, bundle.reference, monitor)
         self.decoder = RowDecoder(bundle.schema, settings.max_rows)
-        self.batcher = Batcher(self.run, settings.batch_rows)
+        wide = self.schema.image or self.schema.sequence or self.schema.text  # a run may take long
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="wide-model") if wide else None
+        self.batcher = Batcher(self.run, settings.batch_rows, self._thread)
         self._predictions = metrics.model(self.name, self.version, self.task, self.provider, time.time())
         self._model = model
         self._metrics = metrics
@@ -71,7 +74,9 @@ class Served:
         return answers
 
     def close(self) -> None:
-        """Count what is not counted yet."""
+        """End the thread, after what it has begun, and count what is not counted yet."""
+        if self._thread is not None:
+            self._thread.shutdown(cancel_futures=True)
         if self.watched.monitor is not None:
             self.watched.monitor.close()
 

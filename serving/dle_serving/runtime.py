@@ -18,7 +18,7 @@ import onnxruntime
 from dle_bundle import series
 from dle_bundle.bundle import Bundle
 from dle_bundle.errors import BundleError, InputError, WorkError
-from dle_bundle.groups import MISSING_TIME, Groups
+from dle_bundle.groups import MISSING_TIME, PADDING, Groups
 from dle_bundle.schema import Label, Schema
 from dle_serving.settings import Device
 
@@ -47,8 +47,8 @@ class Answers:
     probabilities: npt.NDArray[np.float32] | None = None
     values: npt.NDArray[np.float32] | None = None
 
-    def part(self, rows: slice) -> "Answers":
-        """The answers to some of the rows."""
+    def take(self, rows: slice | npt.NDArray[np.int64]) -> "Answers":
+        """The answers to the rows at these places, in their order."""
         if self.values is not None:
             return Answers(values=self.values[rows])
         assert self.classes is not None
@@ -61,7 +61,6 @@ class Answers:
         assert self.classes is not None
         assert self.probabilities is not None
         return np.take_along_axis(self.probabilities, self.classes[:, None], axis=1)[:, 0]
-
 
     @property
     def summary(self) -> npt.NDArray[np.float32]:
@@ -111,10 +110,16 @@ class Model:
         if not len(groups):
             return self._nothing()
         step = groups.rows_at_once()
-        if len(groups) > step:
+        if len(groups) <= step:
+            return self._run(groups)
+        lengths = _lengths(groups)
+        if lengths is None:
             parts = (groups.take(slice(start, start + step)) for start in range(0, len(groups), step))
-            return concatenate([self._run(part.trimmed()) for part in parts])
-        return self._run(groups)
+            return concatenate([self._run(part) for part in parts])
+        # rows of like length together, for each run is as long as its longest
+        order = np.argsort(lengths, kind="stable")
+        places = (order[start : start + step] for start in range(0, len(order), step))
+        return concatenate([self._run(groups.take(place).trimmed()) for place in places]).take(np.argsort(order))
 
     def _run(self, groups: Groups) -> Answers:
         found = self._session.run(self._outputs, groups.feeds())
@@ -137,6 +142,13 @@ class Model:
             return Answers(values=np.empty((0, horizon) if horizon > 1 else 0, dtype=np.float32))
         width = len(self.schema.outputs.classes)
         return Answers(np.empty(0, dtype=np.int64), np.empty((0, width), dtype=np.float32))
+
+
+def _lengths(groups: Groups) -> npt.NDArray[np.int64] | None:
+    """The steps or tokens (N,) of each row; None where all rows have one form."""
+    if groups.sequence is not None:
+        return groups.lengths
+    return None if groups.tokens is None else np.count_nonzero(groups.tokens != PADDING, axis=1)
 
 
 def example_groups(schema: Schema, rows: int) -> Groups:

@@ -119,10 +119,11 @@ class Target:
         """The item as it is kept; raises Rejected when `actual` is nothing that the target can be."""
         described = (item.id, self._model, self._version, self._fingerprint)
         if token.class_index is None:
-            value = _number(item.actual, self._horizon)
-            error = value - token.answer
+            values = _numbers(item.actual, self._horizon)
+            error = sum(values) / len(values) - token.answer
             counted_error = max(-self._most_error, min(error, self._most_error))
-            return Feedback(*described, "", repr(value), token.answer, error, token.time, "", counted_error)
+            told = repr(values if self._horizon > 1 else values[0])
+            return Feedback(*described, "", told, token.answer, error, token.time, "", counted_error)
         actual = item.actual
         if isinstance(actual, float) and actual.is_integer():  # JSON has one kind of number, and some write 3 as 3.0
             actual = int(actual)
@@ -145,12 +146,16 @@ def _scale(watched: Watched) -> float:
     return max(edges[-1] - edges[0], watched.tested.get("mae", 0.0))
 
 
-def _number(actual: Actual, horizon: int) -> float:
-    """The value that is compared with the prediction's; of a horizon, the mean of its values."""
-    if horizon > 1:
-        if not isinstance(actual, list) or len(actual) != horizon:
-            raise Rejected("label", f"expected a list of {horizon} numbers, got {shown(_json(actual))}")
-        return sum(_number(value, 1) for value in actual) / horizon
+def _numbers(actual: Actual, horizon: int) -> list[float]:
+    """One value, or those of a horizon, whose mean is compared with that of the prediction."""
+    if horizon == 1:
+        return [_number(actual)]
+    if not isinstance(actual, list) or len(actual) != horizon:
+        raise Rejected("label", f"expected a list of {horizon} numbers, got {shown(_json(actual))}")
+    return [_number(value) for value in actual]
+
+
+def _number(actual: Actual) -> float:
     if isinstance(actual, str | bool | list):
         raise Rejected("label", f"expected a number, got {shown(_json(actual))}")
     if not abs(actual) <= _HIGHEST:  # whole numbers have no bound

@@ -1,9 +1,11 @@
 """Counts what a model sees and answers, after it has answered.
 
 The event loop notes every run of the model, which costs an append; a few times a second all that was noted is counted
-at once, in slices short enough for requests to get in between.
+at once, in slices short enough for requests to get in between. Until then the rows themselves are kept, images and all:
+those of a tenth of a second, and never more than what was answered meanwhile, which the limits of requests bound.
 """
 
+import math
 import time
 from collections import deque
 from pathlib import Path
@@ -18,6 +20,8 @@ from dle_serving.runtime import concatenate as joined_answers
 
 _SLICE_CELLS = 32_768
 """Rows × inputs that are counted in one turn of the event loop: a few milliseconds."""
+_CELLS = {"image": 1 / 48, "sequence": 1 / 2, "tokens": 1 / 4}
+"""What a pixel, a step of a channel, and a token take to be measured, as inputs of a table; padding counts."""
 
 
 class Monitor:
@@ -28,7 +32,7 @@ class Monitor:
         self.seconds = window
         self._counter = Counter(bundle.reference, bundle.schema, bundle.tokenizer)
         self._ledger = Ledger(folder, self._counter.size, window // 60)
-        self._slice = max(_SLICE_CELLS // max(len(bundle.reference.features), 1), 1)
+        self._inputs = max(len(bundle.reference.features), 1)
         self._noted: deque[tuple[Groups, Answers]] = deque()
 
     def note(self, groups: Groups, answers: Answers) -> None:
@@ -38,14 +42,17 @@ class Monitor:
     def count_some(self) -> bool:
         """Count some of the rows noted; whether any are left. In one thread."""
         taken: list[tuple[Groups, Answers]] = []
-        rows = 0
-        while self._noted and rows < self._slice:
-            groups, answers = self._noted.popleft()
-            if rows + len(groups) > self._slice:
-                left = slice(self._slice - rows, None)
-                self._noted.appendleft((groups.take(left), answers.part(left)))
-                now = slice(self._slice - rows)
-                groups, answers = groups.take(now), answers.part(now)
+        rows, widest = 0, 0.0
+        while self._noted:
+            groups, answers = self._noted[0]
+            widest = max(widest, self._cells(groups))  # of all: series and tokens are padded to one length
+            room = max(int(_SLICE_CELLS / widest), 1) - rows
+            if room < 1:
+                break
+            self._noted.popleft()
+            if len(groups) > room:
+                self._noted.appendleft((groups.take(slice(room, None)), answers.take(slice(room, None))))
+                groups, answers = groups.take(slice(room)), answers.take(slice(room))
             taken.append((groups, answers))
             rows += len(groups)
         if taken:
@@ -67,6 +74,14 @@ class Monitor:
         while self.count_some():
             pass
         self._ledger.close()
+
+    def _cells(self, groups: Groups) -> float:
+        """What a row takes to be counted, in inputs of a table."""
+        cells = float(self._inputs)
+        for name, each in _CELLS.items():
+            array = getattr(groups, name)
+            cells += 0 if array is None else each * math.prod(array.shape[1:])
+        return cells
 
     def _count_answers(self, answers: Answers) -> Sums:
         if answers.values is not None:

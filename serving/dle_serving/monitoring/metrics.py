@@ -10,7 +10,7 @@ from dle_serving.monitoring.series import Board, Family, Series, families
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 STAGES = ("decode", "queue", "predict", "encode")
-FAULT_CODES = ("type", "non_finite", "missing", "unknown", "json")
+FAULT_CODES = ("type", "non_finite", "missing", "unknown", "image", "sequence", "json")
 REJECTION_CODES = ("signature", "expired", "label", "conflict")
 _MODEL = ("model", "version")
 

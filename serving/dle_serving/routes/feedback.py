@@ -127,5 +127,15 @@ def _item_faults(place: int, item: Any) -> Iterator[Fault]:
             yield Fault(place, name, "missing", "a value is required")
         elif not isinstance(value, kinds):
             yield Fault(place, name, "type", f"expected {expected}, got {json_kind(value)}")
-        elif isinstance(value, float) and not math.isfinite(value):
+        elif isinstance(value, list) and (others := [each for each in value if type(each) not in (int, float)]):
+            yield Fault(place, name, "type", f"expected numbers, got a list with {json_kind(others[0])}")
+        elif not all(map(_finite, value if isinstance(value, list) else [value])):
             yield Fault(place, name, "non_finite", "expected a finite number")
+
+
+def _finite(value: Any) -> bool:
+    """Whether it is no number, or one that float64 holds."""
+    try:
+        return not isinstance(value, int | float) or math.isfinite(value)
+    except OverflowError:  # whole numbers have no bound
+        return False

@@ -165,7 +165,8 @@ def predictions_schema(schema: Schema) -> Json:
 def monitoring_schemas(served: Served) -> Json:
     """JSON schemas of what /feedback takes and gives and /drift gives, with an example of feedback for one model."""
     _, schemas = msgspec.json.schema_components([Items, Accepted, Report], ref_template="#/components/schemas/{name}")
-    actual = served.labels[0] if served.labels else 1.5
+    horizon = served.schema.outputs.horizon
+    actual: Any = served.labels[0] if served.labels else 1.5 if horizon == 1 else [1.5] * horizon
     schemas["Items"]["examples"] = [{"items": [{"id": _ID, "actual": actual}]}]
     return schemas
 

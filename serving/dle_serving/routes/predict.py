@@ -21,7 +21,7 @@ from dle_serving.runtime import Answers
 _INLINE_BYTES = 32 << 10
 """A longer body is decoded and answered in a thread, so that the event loop keeps answering everyone else."""
 _IMAGES_LARGER = 64
-"""So much longer a body of images may be and still be answered with others: its pixels are fewer than its bytes tell."""
+"""So much longer a body of images may be and still be answered with others."""
 _THREADS = 2
 _encoder = msgspec.json.Encoder()
 
@@ -131,9 +131,7 @@ def _classes(served: Served, answers: Answers, with_ids: bool) -> list[ClassPred
     ]
 
 
-def _values(
-    served: Served, answers: Answers, with_ids: bool
-) -> Sequence[ValuePrediction | HorizonPrediction]:
+def _values(served: Served, answers: Answers, with_ids: bool) -> Sequence[ValuePrediction | HorizonPrediction]:
     assert answers.values is not None
     summary: list[float] = answers.summary.tolist()
     ids = _ids(served, [NO_CLASS] * len(summary), summary, with_ids)

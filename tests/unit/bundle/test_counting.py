@@ -2,15 +2,19 @@
 
 from collections import Counter as Naive
 
+import msgspec
 import numpy as np
 import pytest
 from tests import bundles
 
 from dle_bundle import reference
 from dle_bundle.counting import Counter
-from dle_bundle.features import measured
+from dle_bundle.features import measured, names
+from dle_bundle.groups import Groups
 from dle_bundle.reference import Bins, Reference
+from dle_bundle.rows import RowDecoder
 from dle_bundle.schema import Schema
+from dle_bundle.text import Tokenizer
 
 
 def built(schema: Schema, prediction: Bins) -> Reference:
@@ -39,7 +43,7 @@ def test_rows_are_counted_as_one_by_one() -> None:
     for feature in measured(rows, bundles.INCOME):
         bins = found.features[feature.name]
         naive = Naive(_bin(bins, value) for value in feature.values)
-        counted = dict(zip(bins.names, tally.features[field.name].tolist(), strict=True))
+        counted = dict(zip(bins.names, tally.features[feature.name].tolist(), strict=True))
         assert counted == {name: naive[name] for name in bins.names}, feature.name
     assert tally.rows == 0
 
@@ -91,6 +95,33 @@ def test_what_is_not_monitored_is_not_counted() -> None:
     tally = counter.read(counter.count(bundles.groups(bundles.DIGIT, 10)))
     assert list(tally.features) == ["x0", "x2", "x3"]
     assert all(counts.sum() == 10 for counts in tally.features.values())
+
+
+@pytest.mark.parametrize("schema", [bundles.PICTURE, bundles.SIGNAL, bundles.REVIEW], ids=["image", "series", "text"])
+def test_what_describes_images_series_and_text_is_counted(schema: Schema) -> None:
+    known, tokenizer = bundles.groups(schema, 1_000), bundles.tokenizer()
+    bins = reference.feature_bins(measured(known, schema, tokenizer))
+    found = Reference(rows=1_000, features=bins, prediction_rows=1, prediction=CLASSES, calibration={}, metrics={})
+    counter = Counter(found, schema, tokenizer)
+    tally = counter.read(counter.count(known))
+    assert list(tally.features) == list(names(schema))
+    for name, counts in tally.features.items():
+        assert counts.sum() == 1_000
+        np.testing.assert_allclose(counts / 1_000, bins[name].fractions, atol=0.01)
+    moved = counter.read(counter.count(bundles.groups(schema, 1_000, seed=1, shift=2.0)))
+    changed = [name for name in bins if np.abs(moved.features[name] - tally.features[name]).sum() > 600]
+    assert changed
+    nothing = counter.read(counter.count(missing(schema, 10, tokenizer)))
+    for name, counts in nothing.features.items():
+        assert counts[-1] == 10, f"{name} is missing"
+
+
+def missing(schema: Schema, count: int, tokenizer: Tokenizer) -> Groups:
+    fields = tuple(msgspec.structs.replace(field, required=False) for field in schema.inputs)
+    rows = RowDecoder(msgspec.structs.replace(schema, inputs=fields)).decode(
+        msgspec.json.encode({"rows": [{}] * count})
+    )
+    return rows if rows.text is None else rows.with_tokens(tokenizer.tokens(rows.text))
 
 
 def _fields(found: Reference) -> dict[str, object]:

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from dle_bundle.features import names, table_columns
 from dle_bundle.groups import MISSING_TIME, Groups
-from dle_bundle.reference import Bins, category_bins, columns, number_bins
+from dle_bundle.reference import Bins, category_bins, number_bins
 from dle_bundle.schema import Field, Outputs, Schema
 
 RNG = np.random.default_rng(0)
@@ -71,7 +72,8 @@ def test_columns_come_in_schema_order() -> None:
     groups = Groups(
         np.array([[1.0]], dtype=np.float32), np.array([["x"]], dtype=object), np.array([[MISSING_TIME]], dtype=np.int64)
     )
-    found = {field.name: values[0] for field, values in columns(groups, schema)}
+    found = {feature.name: feature.values[0] for feature in table_columns(groups, schema)}
     assert list(found) == ["c", "t", "n"]
     assert (found["c"], found["n"]) == ("x", 1.0)
     assert np.isnan(found["t"])
+    assert names(schema) == {"c": True, "t": False, "n": False}

@@ -111,7 +111,7 @@ def test_no_such_file_and_folders(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         tables.read(tmp_path / "none.csv")
     (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(InputError, match="is a folder"):
+    with pytest.raises(InputError, match=r"folder\.csv: expected image files \(\.png"):
         tables.read(tmp_path / "folder.csv")
 
 

@@ -215,7 +215,7 @@ def test_another_servers_ids_are_not_taken(service: InProcess) -> None:
         (b"{}", [(None, "items", "missing")]),
         (b'{"items":{}}', [(None, "items", "type")]),
         (
-            b'{"item":1,"items":[{"id":3,"actual":"a","row":1},{},7,{"id":"x","actual":[1]}]}',
+            b'{"item":1,"items":[{"id":3,"actual":"a","row":1},{},7,{"id":"x","actual":{"a":1}}]}',
             [
                 (None, "item", "unknown"),
                 (0, "row", "unknown"),

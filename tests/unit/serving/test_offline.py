@@ -149,7 +149,7 @@ def test_rows_are_numbered_through_all_parts_of_a_file(
     tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     streamed = tables.stream
-    monkeypatch.setattr(tables, "stream", lambda path, delimiter: streamed(path, delimiter=delimiter, rows=10))
+    monkeypatch.setattr(tables, "stream", lambda path, delimiter, rows: streamed(path, delimiter=delimiter, rows=10))
     monkeypatch.setattr(offline, "_RUN_ROWS", 3)
     rows = some_rows(35)
     rows[23]["age"] = "old"

@@ -3,7 +3,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from tests import bundles
+from tests import bundles, graphs
 
 from dle_bundle import bundle, manifest, reference
 from dle_bundle.errors import BundleError, InputError
@@ -26,7 +26,7 @@ def test_answers_are_those_of_the_graph(tmp_path: Path, name: str) -> None:
     groups = example_groups(schema, 50)
     groups.numeric[:] = generator.normal(0, 30, groups.numeric.shape)
     answers = runtime.run(groups)
-    expected = bundles.score(groups)
+    expected = graphs.score(groups)
     if schema.outputs.classes is None:
         assert answers.values is not None
         np.testing.assert_allclose(answers.values, expected, rtol=1e-5, atol=1e-5)
@@ -58,7 +58,7 @@ def test_decoded_rows_run(tmp_path: Path) -> None:
     answers = runtime.run(RowDecoder(bundles.INCOME).decode(body))
     assert answers.probabilities is not None
     assert np.isfinite(answers.probabilities).all()
-    assert answers.part(slice(0, 1)).probabilities is not None
+    assert answers.take(slice(0, 1)).probabilities is not None
 
 
 def test_the_device_in_use_is_told(tmp_path: Path) -> None:
