@@ -16,6 +16,8 @@ from dle_training.models.dropout import Dropout
 
 _SCALE = 0.01
 """Vectors begin close to nothing, so that what is rare in training stays so."""
+_FIRST_LOG = -1.0
+"""Of the weight of pairs and longer n-grams at first: most are rare, and would soon be learnt by heart."""
 _MULTIPLIER, _MODULUS = 1_000_003, 2**31 - 1
 """Primes by which the tokens of an n-gram are mixed; products stay far below 2⁶³."""
 _LARGEST_LOG = 8.0
@@ -49,6 +51,7 @@ class BagEncoder(Encoder):
         self.table = nn.EmbeddingBag(rows, bag.width, mode="sum")
         nn.init.normal_(self.table.weight, std=_SCALE)
         self.log_weights = nn.Parameter(torch.zeros(rows))
+        nn.init.constant_(self.log_weights[self.vocabulary :], _FIRST_LOG)
         self.dropout = Dropout(config.dropout)
 
     def forward(self, inputs: Inputs) -> Tensor:
