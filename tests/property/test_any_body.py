@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,16 @@ from tests.inprocess import InProcess, assert_is_error
 
 from dle_serving.settings import Settings
 
-MODELS = {"income": bundles.INCOME, "digit": bundles.DIGIT, "price": bundles.PRICE, "spam": bundles.SPAM}
+MODELS = {
+    "income": bundles.INCOME,
+    "digit": bundles.DIGIT,
+    "price": bundles.PRICE,
+    "spam": bundles.SPAM,
+    "picture": bundles.PICTURE,
+    "signal": bundles.SIGNAL,
+    "review": bundles.REVIEW,
+    "forecast": bundles.FORECAST,
+}
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +36,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
     running.close()
 
 
-def check(service: InProcess, model: str, content: bytes) -> Any:
-    response = service.post(f"/models/{model}/predict", content=content)
+def check(service: InProcess, model: str, content: bytes, media: str = "application/json") -> Any:
+    response = service.post(f"/models/{model}/predict", content=content, headers={"content-type": media})
     if response.status_code != 200:
         assert 400 <= response.status_code < 500, content
         return assert_is_error(response, response.status_code)
@@ -44,6 +54,7 @@ SCALARS = (
     | st.floats()
     | st.text()
     | st.sampled_from(["NaN", "?", "2020-01-01", "0001-01-01T00:00:00+14:00", "Private", 2**63, 10**400, -999, 1e-320])
+    | st.sampled_from(["data:,", "data:image/png;base64,iVBORw0KGgo=", "R0lGODlh", "====", "\ud800", "wool " * 300])
 )
 ANYTHING = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4)
@@ -66,7 +77,8 @@ def test_any_json(service: InProcess, model: str, value: Any) -> None:
 
 
 @given(
-    st.sampled_from(sorted(MODELS)), st.lists(st.dictionaries(st.sampled_from(NAMES) | st.text(), SCALARS), max_size=3)
+    st.sampled_from(sorted(MODELS)),
+    st.lists(st.dictionaries(st.sampled_from(NAMES) | st.text(), SCALARS | ANYTHING), max_size=3),
 )
 def test_any_rows(service: InProcess, model: str, rows: Any) -> None:
     body = check(service, model, encode({"rows": rows}))
@@ -92,3 +104,61 @@ def test_any_row_of_the_right_types_is_answered(service: InProcess, rows: Any) -
     assert len(body["predictions"]) == len(rows)
     for prediction in body["predictions"]:
         assert 0 <= prediction["probability"] <= 1
+
+
+PICTURE = bundles.png(np.asarray(bundles.groups(bundles.PICTURE, 1).image)[0])
+HEADS = (
+    b"",
+    b"\x89PNG\r\n\x1a\n",
+    b"\xff\xd8\xff\xe0",
+    b"GIF89a",
+    b"BM",
+    b"RIFF\x20\0\0\0WEBPVP8 ",
+    b"II*\0",
+    b"P6 9 9 ",
+)
+
+
+@given(st.sampled_from(HEADS), st.binary(max_size=300))
+def test_any_image_file(service: InProcess, head: bytes, rest: bytes) -> None:
+    body = check(service, "picture", head + rest, "image/png")
+    assert body.get("predictions") or [(each["row"], each["code"]) for each in body["details"]] == [(0, "image")]
+
+
+def mutated(content: bytes) -> st.SearchStrategy[bytes]:
+    """The content with a part replaced, and perhaps without its end."""
+    part = st.tuples(st.integers(0, len(content)), st.integers(0, 8), st.binary(max_size=8), st.integers(0, 40))
+    return part.map(lambda at: (content[: at[0]] + at[2] + content[at[0] + at[1] :])[: len(content) + 40 - at[3]])
+
+
+@given(mutated(PICTURE))
+def test_an_image_file_with_a_part_replaced(service: InProcess, content: bytes) -> None:
+    body = check(service, "picture", content, "image/png")
+    assert body.get("predictions") or [(each["row"], each["code"]) for each in body["details"]] == [(0, "image")]
+
+
+INPUTS = ("picture", "signal", "review", "forecast")
+BODIES = {model: encode({"rows": bundles.rows(MODELS[model], 2, seed=1)}) for model in INPUTS}
+
+
+@given(st.sampled_from(INPUTS).flatmap(lambda model: st.tuples(st.just(model), mutated(BODIES[model]))))
+def test_a_body_with_a_part_replaced(service: InProcess, case: tuple[str, bytes]) -> None:
+    model, content = case
+    body = check(service, model, content)
+    assert body.get("predictions") is not None or body["details"]
+
+
+@given(
+    st.sampled_from(["signal", "forecast"]),
+    st.lists(st.none() | SCALARS | st.lists(st.none() | st.floats() | st.integers(), max_size=3), max_size=6),
+)
+def test_any_series(service: InProcess, model: str, steps: Any) -> None:
+    (field,) = MODELS[model].inputs
+    body = check(service, model, encode({"rows": [{field.name: steps}]}))
+    assert body.get("predictions") or [(each["row"], each["code"]) for each in body["details"]] == [(0, "sequence")]
+
+
+@given(st.text())
+def test_any_text(service: InProcess, text: str) -> None:
+    body = check(service, "review", encode({"rows": [{"text": text}]}))
+    assert body.get("predictions") or body["details"]

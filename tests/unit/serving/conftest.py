@@ -27,3 +27,23 @@ def service(many: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[In
     running = InProcess(Settings(bundles=(many,), home=home, batch_rows=8, max_body_bytes=100_000, max_rows=2_000))
     yield running
     running.close()
+
+
+INPUTS = {"picture": bundles.PICTURE, "signal": bundles.SIGNAL, "review": bundles.REVIEW, "forecast": bundles.FORECAST}
+
+
+@pytest.fixture(scope="session")
+def inputs_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds models of an image, of series and of text."""
+    folder = tmp_path_factory.mktemp("inputs")
+    for place, (name, schema) in enumerate(INPUTS.items()):
+        bundles.write(folder / f"{place}", schema, name=name)
+    return folder
+
+
+@pytest.fixture
+def inputs(inputs_folder: Path, tmp_path: Path) -> Iterator[InProcess]:
+    """The application with these loaded, the model of an image first."""
+    running = InProcess(Settings(bundles=(inputs_folder,), home=tmp_path, batch_rows=8, max_body_bytes=200_000))
+    yield running
+    running.close()

@@ -1,11 +1,14 @@
 import asyncio
+import threading
 from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 
 from dle_bundle.rows import Rows
+from dle_serving import batching
 from dle_serving.batching import Batcher
 from dle_serving.runtime import Answers
 
@@ -94,3 +97,40 @@ def test_no_rows_are_answered_too() -> None:
 def test_many_single_rows_keep_their_order(count: int) -> None:
     answers = gathered(Batcher(Recorder(), 64), *(rows(100 + value / 2) for value in range(count)))
     assert answers == [[200 + value] for value in range(count)]
+
+
+def test_slow_runs_are_done_in_a_thread_while_others_gather() -> None:
+    started, go_on = threading.Event(), threading.Event()
+    recorder = Recorder()
+
+    def slow(parts: Sequence[Rows]) -> Answers:
+        started.set()
+        assert go_on.wait(10)
+        return recorder(parts)
+
+    async def main() -> None:
+        with ThreadPoolExecutor(1) as threads:
+            batcher = Batcher(slow, 8, threads)
+            first = batcher.submit(rows(1))
+            while not started.is_set():
+                await asyncio.sleep(0)
+            later = [batcher.submit(rows(value)) for value in (2, 13, 4)]
+            gone = batcher.submit(rows(5))
+            gone.cancel()
+            go_on.set()
+            assert (await first).values == [2]
+            answers = await asyncio.gather(*later, return_exceptions=True)
+            assert [isinstance(answer, ArithmeticError) for answer in answers] == [False, True, False]
+            assert recorder.runs == [[1], [2, 13, 4], [2], [13], [4]]
+            assert (await batcher.submit(rows(6))).values == [12]
+
+    run(main())
+
+
+def test_series_of_very_different_lengths_are_not_padded_to_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "MOST_STEPS", 100)
+    recorder = Recorder()
+    lengths = {1: 5, 2: 60, 3: 5}
+    series = [Rows([(value,)], sequence=[[np.zeros((steps, 1), np.float32)]]) for value, steps in lengths.items()]
+    assert gathered(Batcher(recorder, 8), *series) == [[2], [4], [6]]
+    assert recorder.runs == [[1], [2], [3]]

@@ -12,6 +12,7 @@ from dle_bundle.schema import Schema
 from dle_serving.runtime import Model, example_groups
 
 SCHEMAS = {"income": bundles.INCOME, "digit": bundles.DIGIT, "price": bundles.PRICE, "spam": bundles.SPAM}
+INPUTS = {"picture": bundles.PICTURE, "signal": bundles.SIGNAL, "review": bundles.REVIEW, "forecast": bundles.FORECAST}
 
 
 def model(tmp_path: Path, schema: Schema) -> Model:
@@ -103,3 +104,30 @@ def test_names_of_classes_are_as_json_writes_them() -> None:
     assert bundles.SPAM.outputs.class_names == ("false", "true")
     assert bundles.DIGIT.outputs.class_names == ("0", "1", "2")
     assert bundles.INCOME.outputs.class_names == ("<=50K", ">50K")
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_many_rows_are_answered_in_parts_and_in_order(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schema = INPUTS[name]
+    runtime = model(tmp_path, schema)
+    runtime.warm_up((1, 2))
+    found = bundles.groups(schema, 50, seed=2)
+    whole = runtime.run(found)
+    monkeypatch.setattr("dle_bundle.groups._MOST_ROWS", 8)
+    parts = runtime.run(found)
+    expected = graphs.answers(schema, found)
+    for answers in (whole, parts):
+        given = answers.probabilities if answers.values is None else answers.values
+        assert given is not None
+        np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_a_graph_without_the_inputs_of_its_schema_is_refused(tmp_path: Path, name: str) -> None:
+    loaded = bundle.load(bundles.write(tmp_path / "bundle", INPUTS[name]))
+    other = bundle.load(bundles.write(tmp_path / "other", bundles.PRICE))
+    wrong = bundle.Bundle(other.folder, loaded.manifest, loaded.schema, loaded.reference, loaded.tokenizer)
+    with pytest.raises(BundleError, match="does not go with its schema"):
+        Model(wrong, "cpu")
