@@ -38,7 +38,9 @@ class Augmentation:
 def build(config: AugmentationConfig, shape: InputShape) -> Augmentation | None:
     """What `config` asks for of the inputs that there are; None where that is nothing. A null setting is off."""
     images = ImageAugmentation(config, shape.image) if shape.image is not None and _any(config, IMAGES) else None
-    series = SeriesAugmentation(config) if shape.sequence is not None and _any(config, SERIES) else None
+    series = None
+    if shape.sequence is not None and _any(config, SERIES):
+        series = SeriesAugmentation(config, shape.sequence.indicators)
     return None if images is None and series is None else Augmentation(images, series)
 
 

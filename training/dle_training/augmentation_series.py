@@ -13,27 +13,29 @@ from dle_training.config import AugmentationConfig
 class SeriesAugmentation:
     """Varies each series by its own random draw.
 
-    Call: standardised (N, T, C) float32 with lengths (N,) → the same shapes; nothing beyond a row's end becomes real.
+    Call: standardised (N, T, C) float32 with lengths (N,) → the same shapes; nothing beyond a row's end becomes real,
+    and the last `indicators` channels stay 0 and 1.
     """
 
-    def __init__(self, config: AugmentationConfig) -> None:
+    def __init__(self, config: AugmentationConfig, indicators: int = 0) -> None:
+        self.indicators = indicators
         self.jitter = config.jitter or 0.0
         self.scaling = config.scaling or 0.0
         self.slicing = config.slicing or 0.0
 
     def __call__(self, sequence: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        rows, steps, channels = sequence.shape
-        varied = sequence
-        if self.slicing:
-            varied = self._sliced(varied, lengths)
+        if not (self.slicing or self.scaling or self.jitter):
+            return sequence, lengths
+        whole = self._sliced(sequence, lengths) if self.slicing else sequence
+        channels = sequence.shape[2] - self.indicators
+        varied, missing = whole[..., :channels], (whole[..., channels:] > 0).to(whole.dtype)
+        rows, steps, _ = varied.shape
         if self.scaling:
             varied = varied * (1 + self.scaling * torch.randn(rows, 1, channels)).to(varied.device)
         if self.jitter:
             varied = varied + (self.jitter * torch.randn(rows, steps, channels)).to(varied.device)
-        if varied is sequence:
-            return sequence, lengths
         real = torch.arange(steps, device=lengths.device).unsqueeze(0) < lengths.unsqueeze(1)
-        return varied * real.unsqueeze(2).to(varied.dtype), lengths
+        return torch.cat([varied, missing], dim=2) * real.unsqueeze(2).to(varied.dtype), lengths
 
     def _sliced(self, sequence: Tensor, lengths: Tensor) -> Tensor:
         """A random part of at least 1 − slicing of each series, stretched over the whole by linear interpolation."""

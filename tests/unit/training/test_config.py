@@ -86,7 +86,7 @@ def test_every_fault_at_once() -> None:
         "a={",
         "model.hidden=[64, -1, x]",
         "model.dropout=1",
-        "data.kinds={age: number, zip: text}",
+        "data.kinds={age: number, zip: words}",
         "objective.class_weights={a: 0}",
         "split.by=sorted",
         "optimizer=adam",

@@ -12,7 +12,6 @@ from tests.trained import small
 
 from dle_bundle import bundle as bundles
 from dle_bundle.errors import BundleError, InputError, WorkError
-from dle_bundle.groups import Groups
 from dle_bundle.schema import Outputs, Schema
 from dle_training.export import graph, parity, reference
 from dle_training.export.bundle import export_run
@@ -47,7 +46,8 @@ def test_the_graph_says_nothing_of_where_it_was_made() -> None:
 def test_parity_holds(target: str) -> None:
     chosen = small(target)
     proof = parity.check(
-        chosen.graph.SerializeToString(), chosen.model.predict, chosen.model.preprocessing.tokenise, chosen.training, chosen.model.schema,
+        chosen.graph.SerializeToString(), chosen.model.predict, chosen.model.preprocessing.tokenise,
+        chosen.training, chosen.model.schema,
         scale=chosen.model.objective.state().sd,
     )  # fmt: skip
     assert proof.largest_difference <= proof.bound
@@ -68,7 +68,8 @@ def test_a_graph_that_answers_otherwise_fails(target: str) -> None:
         pytest.fail("the head's weights are not in the graph under their name")
     with pytest.raises(WorkError, match="does not answer as PyTorch does"):
         parity.check(
-            altered.SerializeToString(), chosen.model.predict, chosen.model.preprocessing.tokenise, chosen.training, chosen.model.schema,
+            altered.SerializeToString(), chosen.model.predict, chosen.model.preprocessing.tokenise,
+            chosen.training, chosen.model.schema,
             scale=chosen.model.objective.state().sd,
         )  # fmt: skip
 

@@ -38,7 +38,6 @@ def infer(columns: dict[str, Any], config: DataConfig | None = None, apart: dict
         ("PassengerId", [float(index * 17 % 1009) for index in range(N)], "identifier: a different whole number"),
         ("Unnamed: 0", [index + 5 for index in range(N)], "identifier: a different whole number"),
         ("code", [f"k{index}" for index in range(N)], "identifier: 40 distinct texts"),
-        ("comment", [f"this is remark {index} of many" for index in range(N)], "free text (6 words"),
     ],
 )
 def test_dropped_with_a_reason(name: str, values: list[Any], reason: str) -> None:
@@ -61,6 +60,22 @@ def test_dropped_with_a_reason(name: str, values: list[Any], reason: str) -> Non
 )
 def test_kept(name: str, values: list[Any]) -> None:
     assert [field.name for field in infer({name: values}).fields] == [name]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([f"this is remark {index} of many" for index in range(N)], "text"),
+        ([f"日本語の文章を書きました{index}" for index in range(N)], "text"),
+        ([f"remark {index % 4} is of four" for index in range(N)], "categorical"),
+        ([f"folder/{index}.JPG" for index in range(N)], "image"),
+        ([b"\x89PNG" + bytes([index]) for index in range(N)], "image"),
+        ([[1.0, 2.0, float(index)] for index in range(N)], "sequence"),
+        ([[[1, index], [2, 3]] for index in range(N)], "sequence"),
+    ],
+)
+def test_what_is_no_plain_column(values: list[Any], kind: str) -> None:
+    assert [field.kind for field in infer({"column": values}).fields] == [kind]
 
 
 def test_a_given_kind_keeps_an_identifier() -> None:
@@ -99,7 +114,7 @@ def test_left_out_by_the_configuration() -> None:
 
 def test_all_faults_together() -> None:
     with pytest.raises(InputError) as caught:
-        infer({"a": [1.0, np.inf], "b": [[1], [2]], "c": GOOD[:2]})
+        infer({"a": [1.0, np.inf], "b": [{"x": 1}, {"x": 2}], "c": GOOD[:2]})
     assert len(caught.value.details) == 2
 
 

@@ -123,8 +123,12 @@ def test_infinite(values: Any) -> None:
 
 
 def test_a_type_that_is_no_kind() -> None:
-    with pytest.raises(InputError, match=r"holds list.*data\.drop"):
-        read([[1], [2]])
+    with pytest.raises(InputError, match=r"holds struct.*data\.drop"):
+        read([{"x": 1}, {"x": 2}])
+    with pytest.raises(InputError, match=r"says image.*found int64"):
+        read([1, 2], "image")
+    with pytest.raises(InputError, match=r"says sequence.*found string"):
+        read(["1 2", "3 4"], "sequence")
 
 
 def test_only_the_first_rows_are_shown() -> None:

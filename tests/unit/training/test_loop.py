@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dle_bundle.errors import InputError, WorkError
-from dle_training import checkpoint, devices, loop, metrics, objectives
+from dle_training import checkpoint, devices, loop, metrics, objectives, parts
 from dle_training import config as configuration
 from dle_training.listeners import EpochRecord, HistoryFile, Listener, Plan, read_history
 from dle_training.models._base import InputShape, Network
@@ -215,7 +215,7 @@ def test_prediction_in_chunks(small_fit: SimpleNamespace, monkeypatch: pytest.Mo
     whole = loop.predict(network, train)
     assert not network.training
     assert not whole.requires_grad
-    monkeypatch.setattr(loop, "EVALUATION_ROWS", 50)
+    monkeypatch.setattr(parts, "rows_at_once", lambda cells: 50)
     torch.testing.assert_close(loop.predict(network, train), whole)
     assert loop.predict(network, train.slice(slice(0))).shape == (0, 3)
 

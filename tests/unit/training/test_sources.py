@@ -73,7 +73,7 @@ def test_arrays_without_parts(tmp_path: Path) -> None:
     ("arrays", "message"),
     [
         ({"X": np.ones((2, 1)), "y": np.ones(3)}, "arrays of one length"),
-        ({"X": np.ones((2, 1, 1)), "y": np.ones(2)}, "one or two dimensions"),
+        ({"X": np.ones((2, 1, 1, 1)), "y": np.ones(2)}, "one or two dimensions, three for series"),
         ({"X_train": np.ones((2, 1)), "y_train": np.ones(2), "X_test": np.ones((2, 1))}, "expected the arrays"),
         (
             {"X_train": np.ones((2, 1)), "y_train": np.ones(2), "X_test": np.ones((2, 2)), "y_test": np.ones(2)},

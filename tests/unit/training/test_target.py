@@ -74,7 +74,7 @@ def test_missing_targets_are_counted() -> None:
         ([1.0, np.inf], None, "infinite values in 1 of 2 rows: row 2"),
         ([date(2024, 1, 1), date(2024, 1, 2)], None, "date-time is no target"),
         ([index + 0.5 for index in range(30)], "classification", r"30 distinct numbers.*objective\.task=regression"),
-        ([[1], [2]], None, "neither numbers, text nor dates"),
+        ([[1], [2]], None, "a series is no target"),
     ],
 )
 def test_no_target(values: Any, task: Literal["classification", "regression"] | None, message: str) -> None:

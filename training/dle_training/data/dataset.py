@@ -19,7 +19,7 @@ from dle_bundle.errors import InputError, RowFaults
 from dle_bundle.groups import Groups
 from dle_bundle.schema import Schema
 from dle_training.config import RunConfig
-from dle_training.data import arrangement, inference, observed, pictures, series, sources, split, target
+from dle_training.data import arrangement, inference, observed, pictures, series, sources, split, target, windows
 from dle_training.data.inference import Inputs
 from dle_training.data.pictures import Pictures
 from dle_training.data.split import Split, Strata
@@ -95,10 +95,12 @@ def load(config: RunConfig) -> Dataset:
     )
     groups = _grouped(table, draft, known, images)
     schema, empty, rare = observed.complete(draft, groups.take(parts.train), config.preprocessing.max_categories)
-    dropped = arranged.dropped | inputs.dropped | empty
+    # the column that tells the parts of a forecast was made here, and the note on its windows tells it better
+    made = {windows.SPLIT} if arranged.layout is not None and arranged.layout.window is not None else set()
+    dropped = {name: why for name, why in (arranged.dropped | inputs.dropped | empty).items() if name not in made}
     if not schema.inputs:
         raise inference.no_inputs(dropped)
-    said = (chosen, *arranged.notes, *goal.notes, *skipped, by.note, *inputs.notes, *rare)
+    said = (chosen, *arranged.notes, *goal.notes, *skipped, None if made else by.note, *inputs.notes, *rare)
     return Dataset(
         source=source.place,
         digest=pictures.digest(source.digest, fields, table, source.folder),

@@ -163,6 +163,9 @@ def _read(
             f"data.kinds.{name} to another kind", other
         )
         raise InputError(message) from None
+    if reading.kind in ("image", "sequence"):
+        what = "an image" if reading.kind == "image" else "a series"
+        raise InputError(f"{name!r}: {what} is no target; expected classes or numbers")
     if reading.kind == "datetime":
         if columns.is_text(column) and task == "classification":
             return kinds.read(name, column, na_values, rows, "categorical")

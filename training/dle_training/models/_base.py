@@ -32,11 +32,13 @@ class Images:
 class Series:
     """The `sequence` input (N, T, channels) float32: standardised, 0 where missing and beyond the end.
 
-    The `lengths` input (N,) int64 counts each row's steps, at least 1. `steps` is the longest of the training part.
+    The `lengths` input (N,) int64 counts each row's steps, at least 1. `steps` is the longest of the training part. The
+    last `indicators` channels are 1 where a value is missing, else 0.
     """
 
     channels: int
     steps: int
+    indicators: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -130,7 +131,7 @@ class Preprocessing(nn.Module):
                 len(schema.image), form.channels, form.height, form.width, fitted.image.mean, fitted.image.std
             )
         if self.series is not None and fitted.sequence is not None:
-            sequence = Series(self.series.width, fitted.sequence.steps)
+            sequence = Series(self.series.width, fitted.sequence.steps, len(fitted.sequence.indicators))
         if fitted.tokens is not None:
             # a separator stands after each column
             text = Tokens(fitted.tokens.vocabulary, len(schema.text) * (fitted.tokens.max_tokens + 1))
@@ -161,7 +162,7 @@ def fit(schema: Schema, training: Groups, config: PreprocessingConfig) -> Prepro
         text = TokenFit(
             vocabulary=tokenizer.vocabulary,
             max_tokens=config.max_tokens,
-            truncated=float(tokenizer.truncated(training.text).mean()),
+            truncated=_truncated(tokenizer, training.text),
         )
     fitted = Fitted(
         numeric=numbers,
@@ -173,6 +174,12 @@ def fit(schema: Schema, training: Groups, config: PreprocessingConfig) -> Prepro
         tokens=text,
     )
     return Preprocessing(schema, fitted, tokenizer).eval()
+
+
+def _truncated(tokenizer: Tokenizer, text: npt.NDArray[np.object_]) -> float:
+    """The share of the texts (N, X) that lose their end, of those that are there."""
+    known = text != ""
+    return float(tokenizer.truncated(text)[known].mean()) if known.any() else 0.0
 
 
 def load(path: Path, schema: Schema, tokenizer: Path) -> Preprocessing:

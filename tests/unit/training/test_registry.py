@@ -1,0 +1,71 @@
+"""Which encoder reads which input, by one name or several; and the settings that suit it."""
+
+import pytest
+
+from dle_bundle.errors import InputError
+from dle_training import config as configuration
+from dle_training import recipes
+from dle_training.models import registry
+from dle_training.models.registry import Input
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds", "chosen"),
+    [
+        (None, ("table",), {"table": "mlp"}),
+        (
+            None,
+            ("image", "sequence", "text", "table"),
+            {"image": "cnn", "sequence": "tcn", "text": "bag", "table": "mlp"},
+        ),
+        ("transformer", ("sequence", "text"), {"sequence": "transformer", "text": "transformer"}),
+        ("transformer", ("text", "table"), {"text": "transformer", "table": "mlp"}),
+        ("rnn+transformer", ("sequence", "text"), {"sequence": "rnn", "text": "transformer"}),
+        ("rnn + tcn", ("sequence", "text"), {"sequence": "tcn", "text": "rnn"}),
+        ("timm:resnet18", ("image", "table"), {"image": "timm:resnet18", "table": "mlp"}),
+    ],
+)
+def test_choices(name: str | None, kinds: tuple[Input, ...], chosen: dict[Input, str]) -> None:
+    found = registry.choose(name, kinds)
+    assert found == chosen
+    assert registry.choose(registry.joined(found), kinds) == chosen
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet", r"no model 'resnet'.*known: mlp, cnn"),
+        ("transfomer", r"did you mean 'transformer'"),
+        ("cnn", r"cnn reads images.*choose of rnn, transformer, bag"),
+        ("rnn+transformer", r"transformer reads series or text"),
+        ("timm:", "no model 'timm:'"),
+    ],
+)
+def test_names_that_cannot_be_used(name: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        registry.choose(name, ("text",))
+
+
+def test_all_wrong_names_are_told_together() -> None:
+    with pytest.raises(InputError) as caught:
+        registry.choose("cnn+zzz", ("text",))
+    assert len(caught.value.details) == 2
+
+
+def test_recipes() -> None:
+    assert {*recipes.RECIPES} == {name.split(":")[0] for name in registry.MODELS}
+    few = recipes.resolve(configuration.load(), {"sequence": "tcn"}, 50)
+    steps = few.training.epochs * -(-50 // few.training.batch_size)  # type: ignore[operator]
+    assert steps >= recipes.RECIPES["tcn"].least_steps
+    assert few.training.patience == few.training.epochs // 3  # type: ignore[operator]
+    table = recipes.resolve(configuration.load(), {"table": "mlp"}, 50)
+    assert (table.training.epochs, table.training.patience, table.optimizer.lr) == (30, 10, 2e-3)
+    assert table.augmentation == recipes.NONE
+    own = configuration.load(
+        None, ["training.epochs=3", "optimizer.lr=0.5", "augmentation.flip=true", "training.patience=0"]
+    )
+    kept = recipes.resolve(own, {"image": "cnn"}, 60_000)
+    assert (kept.training.epochs, kept.optimizer.lr, kept.augmentation.flip) == (3, 0.5, True)
+    assert kept.training.patience == 0
+    assert kept.augmentation.shift == recipes.RECIPES["cnn"].augmentation.shift
+    assert recipes.resolve(kept, {"image": "cnn"}, 60_000) == kept

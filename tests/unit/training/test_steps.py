@@ -1,0 +1,108 @@
+"""Encoders over steps as ONNX: any number of rows and steps, whatever was exported before, and the same answers."""
+
+import pytest
+import torch
+from tests.unit.training.exported import answers
+from torch import Tensor
+
+from dle_training.config import BagConfig, ModelConfig, RnnConfig, TcnConfig, TransformerConfig
+from dle_training.models._base import Encoder, Inputs, InputShape, Series, Tokens
+from dle_training.models.bag import BagEncoder
+from dle_training.models.rnn import RnnEncoder
+from dle_training.models.steps import Pool, Source
+from dle_training.models.tcn import TcnEncoder
+from dle_training.models.transformer import MOST_PATCHES, TransformerEncoder
+
+SIZES = ((1, 1), (1, 8), (2, 5), (7, 8), (33, 21), (5, 90))
+SERIES, TOKENS = InputShape(sequence=Series(2, 20)), InputShape(tokens=Tokens(50, 20))
+LONG = InputShape(sequence=Series(2, 5 * MOST_PATCHES))
+
+
+def series(rows: int, steps: int) -> Inputs:
+    lengths = torch.randint(1, steps + 1, (rows,))
+    within = torch.arange(steps) < lengths[:, None]
+    return {"sequence": torch.randn(rows, steps, 2) * within[..., None], "lengths": lengths}
+
+
+def tokens(rows: int, steps: int) -> Inputs:
+    within = torch.arange(steps) < torch.randint(1, steps + 1, (rows, 1))
+    return {"tokens": torch.randint(1, 50, (rows, steps)) * within}
+
+
+MAKERS = {"sequence": series, "tokens": tokens}
+
+
+def check(encoder: Encoder, source: Source) -> None:
+    make = MAKERS[source]
+    encoder.eval()
+    for inputs, found in answers(encoder, make(3, 8), [make(*size) for size in SIZES]):
+        with torch.inference_mode():
+            torch.testing.assert_close(found, encoder(inputs), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("source", MAKERS)
+@pytest.mark.parametrize(
+    ("cell", "bidirectional", "pooling", "layers"),
+    [
+        ("gru", True, "attention", 1),
+        ("gru", False, "last", 2),
+        ("gru", True, "last", 1),
+        ("lstm", True, "mean", 2),
+        ("lstm", False, "attention", 1),
+        ("lstm", True, "last", 1),
+    ],
+)
+def test_recurrent(cell: str, bidirectional: bool, pooling: str, layers: int, source: Source) -> None:
+    rnn = RnnConfig(width=6, cell=cell, bidirectional=bidirectional, pooling=pooling, layers=layers)  # type: ignore[arg-type]
+    check(RnnEncoder(ModelConfig(rnn=rnn), SERIES if source == "sequence" else TOKENS, source), source)
+
+
+def test_convolutional() -> None:
+    check(TcnEncoder(ModelConfig(tcn=TcnConfig(width=4, depth=4, kernel=9)), SERIES), "sequence")
+
+
+@pytest.mark.parametrize("positions", ["sinusoidal", "learned"])
+@pytest.mark.parametrize(("shape", "source"), [(SERIES, "sequence"), (LONG, "sequence"), (TOKENS, "tokens")])
+def test_attention(shape: InputShape, source: Source, positions: str) -> None:
+    config = ModelConfig(transformer=TransformerConfig(width=8, heads=2, positions=positions))  # type: ignore[arg-type]
+    check(TransformerEncoder(config, shape, source), source)
+
+
+def test_bag_beside_others() -> None:
+    check(BagEncoder(ModelConfig(bag=BagConfig(width=6, buckets=64, ngrams=3)), TOKENS), "tokens")
+
+
+def test_the_second_direction_reads_what_is_real_alone() -> None:
+    """The last state of the second direction is that of a network run over the reversed steps of the row by itself."""
+    encoder = RnnEncoder(ModelConfig(rnn=RnnConfig(width=5, pooling="last")), SERIES, "sequence").eval()
+    given = series(4, 9)
+    with torch.inference_mode():
+        found = encoder(given)[:, 5:]
+        layer = encoder.layers[0][1]  # type: ignore[index]
+        vectors, _ = encoder.steps(given)
+        for row, length in enumerate(given["lengths"].tolist()):
+            alone: Tensor = layer(vectors[row : row + 1, :length].flip(1))[0][0, -1]
+            torch.testing.assert_close(found[row], alone)
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean", "attention"])
+def test_pooling(pooling: str) -> None:
+    vectors = torch.randn(3, 6, 4)
+    real = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0]], dtype=torch.bool)
+    pool = Pool(4, pooling)  # type: ignore[arg-type]
+    found = pool(vectors, real)
+    changed = torch.where(real.unsqueeze(2), vectors, torch.full_like(vectors, 7.0))
+    torch.testing.assert_close(pool(changed, real), found)
+    torch.testing.assert_close(found[2], vectors[2, 0])
+    if pooling == "last":
+        torch.testing.assert_close(found[1], vectors[1, 1])
+    if pooling == "mean":
+        torch.testing.assert_close(found[1], vectors[1, :2].mean(0))
+
+
+def test_long_series_are_cut_into_patches() -> None:
+    encoder = TransformerEncoder(ModelConfig(), LONG, "sequence")
+    assert encoder.patch == 5
+    vectors, real = encoder._patched(torch.randn(2, 12, 128), torch.arange(12) < torch.tensor([[12], [6]]))
+    assert vectors.shape == (2, 3, 128)
+    assert real.tolist() == [[True, True, True], [True, True, False]]
