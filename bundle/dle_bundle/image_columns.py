@@ -82,7 +82,8 @@ def images(
             rows = np.flatnonzero(~missing[:, index])
             whole[rows, index] = np.asarray(found)
             broken += [(int(rows[place]), index, reason) for place, reason in reasons.items()]
-        return whole.reshape(count, -1, shape.height, shape.width), sorted(broken), missing
+        wide = whole.reshape(count, len(columns) * shape.channels, shape.height, shape.width)
+        return wide, sorted(broken), missing
     # row by row, so that the images of a row stand together; an empty content stands for a missing one
     together = [found[row] or b"" for row in range(count) for found in listed]
     found, reasons = _read(together, shape, decode)
@@ -92,7 +93,7 @@ def images(
         if not missing[place // len(columns), place % len(columns)]
     ]
     if len(columns) > 1:
-        found = found.reshape(count, -1, shape.height, shape.width)
+        found = found.reshape(count, len(columns) * shape.channels, shape.height, shape.width)
     return found, broken, missing
 
 

@@ -134,7 +134,7 @@ class RowDecoder:
             for column, pixels in enumerate(found):
                 if pixels is not None:
                     whole[row, column] = pixels
-        return whole.reshape(len(rows), -1, shape.height, shape.width)
+        return whole.reshape(len(rows), len(fields) * shape.channels, shape.height, shape.width)
 
     def _series(self, rows: Rows) -> tuple[Any, Any]:
         fields = self._schema.sequence

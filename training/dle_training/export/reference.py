@@ -28,10 +28,16 @@ def build(
         rows=rows,
         features=feature_bins(training),
         prediction_rows=len(predicted),
-        prediction=_class_bins(predicted, names) if names else number_bins(predicted),
+        prediction=_class_bins(predicted, names) if names else number_bins(_summary(predicted)),
         calibration=dict(calibration),
         metrics={part: dict(scores) for part, scores in metrics.items()},
     )
+
+
+def _summary(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """One value (N,) for each answer, as the service watches it: of a horizon the mean."""
+    mean: npt.NDArray[np.float32] = values if values.ndim == 1 else values.mean(axis=1)
+    return mean
 
 
 def _class_bins(probabilities: npt.NDArray[np.float32], classes: tuple[str, ...]) -> Bins:

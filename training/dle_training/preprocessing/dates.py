@@ -74,7 +74,8 @@ class Dates(Step):
 
     def forward(self, values: Tensor) -> Tensor:
         missing = values == MISSING_TIME
-        seconds = torch.clamp(values, FIRST_TIME, LAST_TIME).to(torch.float64)
+        # clamped as float64, since the exporter would clamp whole numbers to bounds in float32
+        seconds = torch.clamp(values.to(torch.float64), FIRST_TIME, LAST_TIME)
         elapsed = bounded((seconds - self.centres) * self.factors).to(torch.float32)
         circles = [part for cycle in _cycles(seconds) for part in (torch.sin(cycle), torch.cos(cycle))]
         features = torch.stack([elapsed, *circles], dim=2)

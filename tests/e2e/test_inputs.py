@@ -1,0 +1,235 @@
+"""Images, series, text and forecasts by the real commands, from files to a service of two workers and back offline."""
+
+import base64
+import csv
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from PIL import Image
+from tests import commands
+from tests.e2e.servers import Server, eventually, serving
+
+pytestmark = pytest.mark.e2e
+COLOURS = {"red": 0, "blue": 2}
+FEW = (
+    "--set",
+    "training.epochs=3",
+    "--set",
+    "model.cnn.width=4",
+    "--set",
+    "model.tcn.width=4",
+    "--set",
+    "model.tcn.depth=3",
+)
+
+
+def picture(colour: str, seed: int) -> bytes:
+    """A PNG of 20 × 24 pixels in which that colour stands out."""
+    pixels = np.random.default_rng(seed).integers(0, 90, (20, 24, 3))
+    pixels[..., COLOURS[colour]] += 150
+    out = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(out, "png")
+    return out.getvalue()
+
+
+def write_sources(folder: Path) -> None:
+    """`pictures/` with class folders, signals.npz, reviews.parquet with text, a path and a number, power.csv."""
+    draw = np.random.default_rng(0)
+    for colour in COLOURS:
+        (folder / "pictures" / colour).mkdir(parents=True)
+        for index in range(40):
+            (folder / "pictures" / colour / f"{index}.png").write_bytes(picture(colour, index))
+    slow = np.sin(np.arange(30) / 4) * (1 + np.arange(80)[:, None] % 2)
+    signals = slow + draw.normal(0, 0.1, (80, 30))
+    labels = np.where(np.arange(80) % 2, "strong", "weak")
+    np.savez(folder / "signals.npz", X=signals[:, None, :], y=labels)
+    words = {"good": "a fine thing that I like", "bad": "a poor thing that I hate"}
+    kinds = ["good" if index % 2 else "bad" for index in range(100)]
+    table = {
+        "remark": [f"{words[kind]} number {index} of many" for index, kind in enumerate(kinds)],
+        "photo": [f"pictures/{'red' if index % 2 else 'blue'}/{index % 40}.png" for index in range(100)],
+        "price": draw.normal(10, 2, 100).round(2),
+        "kind": kinds,
+    }
+    pyarrow.parquet.write_table(pa.table(table), folder / "reviews.parquet")
+    load = 10 + 3 * np.sin(np.arange(300) / 24 * 2 * np.pi) + draw.normal(0, 0.2, 300)
+    with (folder / "power.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("hour", "load"))
+        writer.writerows(enumerate(load.round(3).tolist()))
+
+
+FORECAST = ("--set", "data.time=hour", "--set", "data.window=24", "--set", "data.horizon=3")
+SOURCES: dict[str, tuple[str, ...]] = {
+    "pictures": ("pictures",),
+    "signals": ("signals.npz",),
+    "reviews": ("reviews.parquet", "--target", "kind"),
+    "power": ("power.csv", "--target", "load", *FORECAST),
+}
+
+
+@dataclass(frozen=True)
+class Made:
+    """A folder with the sources and a bundle of each, and what the commands said of them."""
+
+    folder: Path
+    trained: dict[str, dict[str, Any]]
+    evaluated: dict[str, dict[str, Any]]
+
+    def example(self, name: str) -> dict[str, Any]:
+        """The row of examples of a model's schema."""
+        schema = json.loads((self.folder / "bundles" / name / "schema.json").read_text())
+        return {field["name"]: field["example"] for field in schema["inputs"]}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    folder = tmp_path_factory.mktemp("inputs")
+    write_sources(folder)
+    trained, evaluated = {}, {}
+    for name, arguments in SOURCES.items():
+        trained[name] = commands.document("dle-train", *arguments, *FEW, folder=folder)
+        evaluated[name] = commands.document("dle-evaluate", f"runs/{name}", folder=folder)
+        commands.document("dle-export", f"runs/{name}", "--to", f"bundles/{name}", folder=folder)
+    return Made(folder, trained, evaluated)
+
+
+@pytest.fixture(scope="module")
+def server(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    bundles = [made.folder / "bundles" / name for name in SOURCES]
+    with serving(tmp_path_factory.mktemp("server"), *bundles, workers=2) as found:
+        yield found
+
+
+def ask(server: Server, name: str, *rows: dict[str, Any], code: int = 200) -> dict[str, Any]:
+    answer = httpx.post(f"{server.url}/models/{name}/predict", json={"rows": rows})
+    assert answer.status_code == code, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def test_what_is_easy_is_learnt(made: Made) -> None:
+    assert made.evaluated["pictures"]["test"]["accuracy"] == 1
+    assert made.evaluated["reviews"]["test"]["accuracy"] > 0.8
+    assert made.evaluated["power"]["test"].keys() == {"mae", "rmse", "r2"}
+    for name in SOURCES:
+        assert (made.folder / "runs" / name / "report.html").stat().st_size > 100_000
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_the_example_of_the_schema_is_answered(server: Server, made: Made, name: str) -> None:
+    (prediction,) = ask(server, name, made.example(name))["predictions"]
+    assert prediction.keys() >= ({"id", "values"} if name == "power" else {"id", "label", "probability"})
+
+
+def test_an_image_as_base64_and_as_the_body(server: Server) -> None:
+    for colour in COLOURS:
+        content = picture(colour, 777)
+        inside = ask(server, "pictures", {"image": base64.b64encode(content).decode()})
+        assert inside["predictions"][0]["label"] == colour
+        url, headers = f"{server.url}/models/pictures/predict", {"content-type": "image/png"}
+        whole = httpx.post(url, content=content, headers=headers)
+        assert whole.status_code == 200, whole.text
+        assert whole.json()["predictions"][0]["probability"] == inside["predictions"][0]["probability"]
+        cut = httpx.post(url, content=content[: len(content) // 2], headers=headers)
+        assert cut.status_code == 400
+        assert [(fault["field"], fault["code"]) for fault in cut.json()["details"]] == [("image", "image")]
+    refused = httpx.post(f"{server.url}/models/signals/predict", content=b"x", headers={"content-type": "image/png"})
+    assert refused.status_code == 415
+
+
+def test_faults_say_field_and_place(server: Server, made: Made) -> None:
+    ragged = ask(server, "signals", {"sequence": [1.0, [2.0, 3.0]]}, {"sequence": []}, code=400)["details"]
+    assert [(fault["row"], fault["field"], fault["code"]) for fault in ragged] == [
+        (0, "sequence", "sequence"), (1, "sequence", "sequence"),
+    ]  # fmt: skip
+    assert "step 1" in ragged[0]["message"]
+    example = made.example("reviews")
+    wrong = ask(server, "reviews", {**example, "remark": " "}, {**example, "photo": "!"}, code=400)["details"]
+    assert [(fault["row"], fault["field"], fault["code"]) for fault in wrong] == [
+        (0, "remark", "missing"), (1, "photo", "image"),
+    ]  # fmt: skip
+
+
+def test_series_of_any_length(server: Server) -> None:
+    rows = [{"sequence": [0.5] * steps} for steps in (1, 30, 200)]
+    together = ask(server, "signals", *rows)["predictions"]
+    alone = [ask(server, "signals", row)["predictions"][0] for row in rows]
+    assert [one["label"] for one in together] == [one["label"] for one in alone]
+    assert [one["probability"] for one in together] == pytest.approx([one["probability"] for one in alone], abs=1e-5)
+
+
+def test_a_forecast_and_what_came_of_it(server: Server, made: Made) -> None:
+    (prediction,) = ask(server, "power", made.example("power"))["predictions"]
+    assert len(prediction["values"]) == 3
+    answer = httpx.post(
+        f"{server.url}/feedback", json={"items": [{"id": prediction["id"], "actual": [10.0, 11.0, 12.0]}]}
+    )
+    assert answer.json()["accepted"] == 1
+
+
+def test_drift_watches_what_describes_them(server: Server) -> None:
+    for name, features in {
+        "pictures": {"image.brightness", "image.contrast", "image.sharpness"},
+        "signals": {"sequence.level", "sequence.spread", "sequence.length"},
+        "reviews": {
+            "remark.length",
+            "remark.unknown",
+            "photo.brightness",
+            "photo.contrast",
+            "photo.sharpness",
+            "price",
+        },
+    }.items():
+        report = eventually(lambda name=name: _counted(server, name))
+        assert {shift["feature"] for shift in report["features"]} == features
+    assert 'feature="remark.unknown"' in httpx.get(f"{server.url}/metrics").text
+
+
+def _counted(server: Server, name: str) -> dict[str, Any] | None:
+    report: dict[str, Any] = httpx.get(f"{server.url}/models/{name}/drift").json()
+    return report if report["rows"] else None
+
+
+def test_offline_answers_are_the_same(server: Server, made: Made) -> None:
+    commands.run("dle-predict", "bundles/pictures", "pictures", "--keep", "image", "--out", "p.csv", folder=made.folder)
+    with (made.folder / "p.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 80
+    content = (made.folder / "pictures" / rows[0]["image"]).read_bytes()
+    (served,) = ask(server, "pictures", {"image": base64.b64encode(content).decode()})["predictions"]
+    assert (served["label"], served["probability"]) == (
+        rows[0]["label"],
+        pytest.approx(float(rows[0]["probability"]), abs=1e-6),
+    )
+    for name, source in (("signals", "signals.npz"), ("reviews", "reviews.parquet"), ("power", "power.csv")):
+        said = commands.document(
+            "dle-predict", f"bundles/{name}", source, "--out", f"out/{name}.csv", folder=made.folder
+        )
+        assert said["predicted"] == {"signals": 80, "reviews": 100, "power": 1}[name]
+    with (made.folder / "out" / "power.csv").open(encoding="utf-8") as file:
+        assert next(csv.reader(file)) == ["value_1", "value_2", "value_3"]
+
+
+def test_broken_files_are_refused_together_or_left_out(made: Made) -> None:
+    folder = made.folder / "pictures" / "red"
+    (folder / "cut.png").write_bytes(picture("red", 5)[:200])
+    (folder / "empty.png").write_bytes(b"")
+    try:
+        said = commands.refusal("dle-train", "pictures", "--out", "runs/broken", folder=made.folder)
+        assert "cut.png: truncated" in said
+        assert "empty.png: empty" in said
+        few = ("--set", "data.skip_bad=true", "--set", "training.epochs=1", "--set", "model.cnn.width=4")
+        trained = commands.document("dle-train", "pictures", "--out", "runs/skipped", *few, folder=made.folder)
+        assert sum(trained["rows"].values()) == 80
+    finally:
+        (folder / "cut.png").unlink()
+        (folder / "empty.png").unlink()
