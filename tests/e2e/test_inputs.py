@@ -5,6 +5,7 @@ import csv
 import io
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,7 @@ from tests.e2e.servers import Server, eventually, serving
 
 pytestmark = pytest.mark.e2e
 COLOURS = {"red": 0, "blue": 2}
-FEW = (
-    "--set",
-    "training.epochs=3",
-    "--set",
-    "model.cnn.width=4",
-    "--set",
-    "model.tcn.width=4",
-    "--set",
-    "model.tcn.depth=3",
-)
+FEW = ("--set", "training.epochs=6", "--set", "model.tcn.width=4", "--set", "model.tcn.depth=3")
 
 
 def picture(colour: str, seed: int) -> bytes:
@@ -189,7 +181,7 @@ def test_drift_watches_what_describes_them(server: Server) -> None:
             "price",
         },
     }.items():
-        report = eventually(lambda name=name: _counted(server, name))
+        report = eventually(partial(_counted, server, name))
         assert {shift["feature"] for shift in report["features"]} == features
     assert 'feature="remark.unknown"' in httpx.get(f"{server.url}/metrics").text
 
