@@ -19,6 +19,7 @@ from dle_bundle import documents
 from dle_bundle import schema as schemas
 from dle_bundle.errors import InputError
 from dle_bundle.files import atomic_folder, write_atomic
+from dle_bundle.groups import Groups
 from dle_bundle.images import ImageFiles
 from dle_training import augmentation, calibration, devices, loop, metrics, objectives, parts, recipes, schedules
 from dle_training import config as configuration
@@ -27,6 +28,7 @@ from dle_training.data import dataset as datasets
 from dle_training.data import image_files
 from dle_training.data import split as splits
 from dle_training.data.dataset import Dataset, Part
+from dle_training.data.target import Values
 from dle_training.evaluation import defined
 from dle_training.listeners import EpochRecord, HistoryFile, Listener
 from dle_training.models import registry
@@ -226,15 +228,14 @@ def train(run: RunFolder, prepared: Prepared, listeners: Sequence[Listener] = ()
         if isinstance(dataset.groups.image, ImageFiles):
             stream = stack.enter_context(image_files.Stream(dataset.groups.image))
 
-        def part(name: Part) -> parts.Part:
-            rows, target = dataset.part(name)
+        def prepared_part(name: Part, rows: Groups, target: Values) -> parts.Part:
             return parts.make(preprocessing, rows, objective.encode(target), stream, getattr(dataset.split, name))
 
-        held_out = part("validation")
+        held_out = prepared_part("validation", *dataset.part("validation"))
         fitted = loop.fit(
             network,
             objective,
-            part("train"),
+            prepared_part("train", groups, training_target),
             held_out,
             config,
             checkpoints=run.checkpoints,
