@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from tests import bundles
 
+from dle_bundle.rows import RowDecoder
 from dle_bundle.schema import Field, Outputs, Schema
 from dle_cli.serve import _request
 from dle_serving.launcher import LoadedModel, Ready
@@ -48,3 +49,19 @@ def test_a_long_example_is_in_a_file(tmp_path: Path) -> None:
     named = body(_request(ready(home, "wide"), [folder]))
     assert named == f"@{home / 'example.json'}"
     assert json.loads(Path(named[1:]).read_bytes()) == {"rows": [{field.name: 0.5 for field in fields}]}
+
+
+def test_a_model_of_one_image_is_asked_with_a_file(tmp_path: Path) -> None:
+    folder = bundles.write(tmp_path / "picture", bundles.PICTURE, name="picture")
+    command = _request(replace(ready(tmp_path / "a home", "picture"), keys=True), [folder])
+    words = shlex.split(command)
+    assert words[3:-2] == ["-H", "authorization: Bearer KEY", "-H", "content-type: image/png"]
+    assert words[-2:] == ["--data-binary", f"@{tmp_path / 'a home' / 'example.png'}"]
+    content = Path(words[-1][1:]).read_bytes()
+    assert RowDecoder(bundles.PICTURE).image_row(content).image[0][0] is not None
+
+
+@pytest.mark.parametrize("schema", [bundles.SIGNAL, bundles.REVIEW, bundles.FORECAST])
+def test_series_and_text_are_asked_for_as_typed(tmp_path: Path, schema: Schema) -> None:
+    folder = bundles.write(tmp_path / "model", schema, name="model")
+    assert len(RowDecoder(schema).decode(body(_request(ready(tmp_path, "model"), [folder])).encode())) == 1

@@ -1,0 +1,149 @@
+"""Images, series and text mean the same whichever way they come in: as files, arrays, columns of tables or JSON."""
+
+import base64
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from PIL import Image
+from tests import bundles
+
+from dle_bundle import columns, images, tables
+from dle_bundle.groups import Groups
+from dle_bundle.rows import RowDecoder
+from dle_bundle.schema import Field, ImageShape, Outputs, Schema, SequenceShape
+
+ROWS = 30
+OUTPUTS = Outputs(target="y", task="regression")
+KINDS = (".png", ".jpg", ".bmp", ".webp")
+
+
+def grouped(path: Path, schema: Schema) -> Groups:
+    folder = path if path.is_dir() else path.parent
+    found, faults = columns.to_groups(tables.read(path), schema, folder=folder)
+    assert not faults
+    return found
+
+
+def from_json(schema: Schema, rows: list[dict[str, Any]]) -> Groups:
+    return RowDecoder(schema).decode(json.dumps({"rows": rows}).encode())
+
+
+def write(path: Path, table: pa.Table) -> Path:
+    pyarrow.parquet.write_table(table, path)
+    return path
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images(tmp_path: Path, channels: Any) -> None:
+    random = np.random.default_rng(channels)
+    shape = ImageShape(channels=channels, height=20, width=24)
+    schema = Schema(inputs=(Field(name="image", kind="image", required=True, image=shape),), outputs=OUTPUTS)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for row in range(ROWS):
+        sides = random.integers(20, 60, 2)
+        pixels = random.integers(0, 256, (*sides, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{row:02}{KINDS[row % len(KINDS)]}")
+    paths = sorted(folder.iterdir())
+    names, contents = [f"images/{path.name}" for path in paths], [path.read_bytes() for path in paths]
+    with (tmp_path / "rows.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["image"], *([name] for name in names)])
+    texts = [base64.b64encode(content).decode() for content in contents]
+    decoder = RowDecoder(schema)
+    found = [
+        grouped(folder, schema),
+        grouped(tmp_path / "rows.csv", schema),
+        grouped(write(tmp_path / "paths.parquet", pa.table({"image": names})), schema),
+        grouped(write(tmp_path / "contents.parquet", pa.table({"image": pa.array(contents, pa.binary())})), schema),
+        from_json(schema, [{"image": text} for text in texts]),
+        from_json(schema, [{"image": f"data:image/png;base64,{text}"} for text in texts]),
+        decoder.groups([decoder.image_row(content) for content in contents]),
+    ]
+    expected = np.stack([images.decode(content, shape) for content in contents])
+    np.savez(tmp_path / "arrays.npz", X=expected)
+    np.savez(tmp_path / "last.npz", image=expected.transpose(0, 2, 3, 1))
+    found += [grouped(tmp_path / "arrays.npz", schema), grouped(tmp_path / "last.npz", schema)]
+    for groups in found:
+        np.testing.assert_array_equal(np.asarray(groups.image), expected)
+
+
+def same_series(one: Groups, other: Groups) -> None:
+    assert one.sequence is not None
+    assert other.sequence is not None
+    np.testing.assert_array_equal(one.sequence.view(np.uint32), other.sequence.view(np.uint32))
+    np.testing.assert_array_equal(one.lengths, other.lengths)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_series_of_any_length(tmp_path: Path, channels: int) -> None:
+    random = np.random.default_rng(channels)
+    shape = SequenceShape(channels=tuple("abc"[:channels]), max_steps=50)
+    schema = Schema(
+        inputs=(Field(name="series", kind="sequence", required=False, sequence=shape),),
+        outputs=OUTPUTS,
+        na_values=("", "-999"),
+    )
+    lists: list[Any] = [None]
+    for _ in range(ROWS):
+        steps = random.normal(0, 10.0 ** random.integers(-40, 40), (random.integers(1, 51), channels)).astype(object)
+        steps[random.random(steps.shape) < 0.1] = None
+        steps[random.random(steps.shape) < 0.1] = -999.0
+        lists.append(steps.tolist())
+    kind, large = pa.list_(pa.list_(pa.float64())), pa.large_list(pa.list_(pa.float64()))
+    found = [
+        from_json(schema, [{"series": steps} for steps in lists]),
+        grouped(write(tmp_path / "lists.parquet", pa.table({"series": pa.array(lists, kind)})), schema),
+        grouped(write(tmp_path / "large.parquet", pa.table({"series": pa.array(lists, large)})), schema),
+    ]
+    if channels == 1:
+        flat = [None if steps is None else [step[0] for step in steps] for steps in lists]
+        found.append(from_json(schema, [{"series": steps} for steps in flat]))
+        table = pa.table({"series": pa.array(flat, pa.list_(pa.float64()))})
+        found.append(grouped(write(tmp_path / "flat.parquet", table), schema))
+    for groups in found[1:]:
+        same_series(found[0], groups)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_series_of_one_length(tmp_path: Path, channels: int) -> None:
+    shape = SequenceShape(channels=tuple("abc"[:channels]), max_steps=50)
+    inputs = (Field(name="sequence", kind="sequence", required=True, sequence=shape),)
+    schema = Schema(inputs=inputs, outputs=OUTPUTS)
+    steps = np.random.default_rng(channels).normal(0, 1, (ROWS, 20, channels)).astype(np.float32)
+    steps[3, 5, 0] = np.nan
+    np.savez(tmp_path / "first.npz", X=steps.transpose(0, 2, 1))
+    np.savez(tmp_path / "last.npz", X=steps)
+    np.savez(tmp_path / "wide.npz", X=steps.transpose(0, 2, 1).astype(np.float64))
+    lists = [[[None if value != value else value for value in step] for step in row] for row in steps.tolist()]
+    whole = from_json(schema, [{"sequence": row} for row in lists])
+    for name in ("first", "last", "wide"):
+        same_series(whole, grouped(tmp_path / f"{name}.npz", schema))
+    table = pa.table({"sequence": pa.array(lists, pa.list_(pa.list_(pa.float32(), channels)))})
+    same_series(whole, grouped(write(tmp_path / "fixed.parquet", table), schema))
+
+
+TEXTS = ["it fits", ' wool,\n"quoted" ', "", None, "NA", "gru\u0308n 日本", "7", "nan", "\u00a0small\u3000", "true"]
+
+
+def test_text(tmp_path: Path) -> None:
+    schema = Schema(inputs=(Field(name="text", kind="text", required=False),), outputs=OUTPUTS)
+    with (tmp_path / "rows.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, quoting=csv.QUOTE_ALL).writerows([["text"], *([text or ""] for text in TEXTS)])
+    plain = pa.array(TEXTS)
+    found = [
+        from_json(schema, [{"text": text} for text in TEXTS]),
+        grouped(tmp_path / "rows.csv", schema),
+        grouped(write(tmp_path / "plain.parquet", pa.table({"text": plain})), schema),
+        grouped(write(tmp_path / "codes.parquet", pa.table({"text": plain.dictionary_encode()})), schema),
+    ]
+    tokens = bundles.tokenizer().tokens(np.asarray(found[0].text))
+    for groups in found[1:]:
+        np.testing.assert_array_equal(groups.text, found[0].text)
+        np.testing.assert_array_equal(bundles.tokenizer().tokens(np.asarray(groups.text)), tokens)
+    assert np.asarray(found[0].text)[[2, 3, 4, 7], 0].tolist() == [""] * 4
