@@ -3,7 +3,7 @@
 import pytest
 import torch
 from tests.unit.training.exported import answers
-from torch import Tensor
+from torch import Tensor, nn
 
 from dle_training.config import BagConfig, ModelConfig, RnnConfig, TcnConfig, TransformerConfig
 from dle_training.models._base import Encoder, Inputs, InputShape, Series, Tokens
@@ -16,6 +16,7 @@ from dle_training.models.transformer import MOST_PATCHES, TransformerEncoder
 SIZES = ((1, 1), (1, 8), (2, 5), (7, 8), (33, 21), (5, 90))
 SERIES, TOKENS = InputShape(sequence=Series(2, 20)), InputShape(tokens=Tokens(50, 20))
 LONG = InputShape(sequence=Series(2, 5 * MOST_PATCHES))
+STRIDED = InputShape(sequence=Series(2, 2048))
 
 
 def series(rows: int, steps: int) -> Inputs:
@@ -32,10 +33,11 @@ def tokens(rows: int, steps: int) -> Inputs:
 MAKERS = {"sequence": series, "tokens": tokens}
 
 
-def check(encoder: Encoder, source: Source) -> None:
+def check(encoder: Encoder, source: Source, steps: int = 8) -> None:
+    """Answers at other sizes than those of the example that is exported, which has 3 rows and so many steps."""
     make = MAKERS[source]
     encoder.eval()
-    for inputs, found in answers(encoder, make(3, 8), [make(*size) for size in SIZES]):
+    for inputs, found in answers(encoder, make(3, steps), [make(*size) for size in SIZES]):
         with torch.inference_mode():
             torch.testing.assert_close(found, encoder(inputs), rtol=1e-4, atol=1e-5)
 
@@ -57,8 +59,28 @@ def test_recurrent(cell: str, bidirectional: bool, pooling: str, layers: int, so
     check(RnnEncoder(ModelConfig(rnn=rnn), SERIES if source == "sequence" else TOKENS, source), source)
 
 
-def test_convolutional() -> None:
-    check(TcnEncoder(ModelConfig(tcn=TcnConfig(width=4, depth=4, kernel=9)), SERIES), "sequence")
+@pytest.mark.parametrize(("shape", "steps"), [(SERIES, 8), (STRIDED, 2048)], ids=["short", "long"])
+def test_convolutional(shape: InputShape, steps: int) -> None:
+    check(TcnEncoder(ModelConfig(tcn=TcnConfig(width=4, depth=4, kernel=9)), shape), "sequence", steps)
+
+
+@pytest.mark.parametrize("shape", [SERIES, STRIDED], ids=["short", "long"])
+def test_padding_changes_nothing_in_training_either(shape: InputShape) -> None:
+    """Convolutions are followed by normalisation, whose statistics are those of the real steps alone."""
+    encoder = TcnEncoder(ModelConfig(tcn=TcnConfig(width=4, depth=3, kernel=9)), shape).train()
+    given = series(5, 11)
+    given["lengths"][0] = 11
+    padded = {"sequence": nn.functional.pad(given["sequence"], (0, 0, 0, 9)), "lengths": given["lengths"]}
+    torch.testing.assert_close(encoder(padded), encoder(given))
+    whole = {"sequence": given["sequence"][:1], "lengths": given["lengths"][:1]}
+    apart = encoder({**whole, "sequence": nn.functional.pad(whole["sequence"], (0, 0, 0, 2))})
+    torch.testing.assert_close(apart, encoder(whole))
+
+
+def test_a_single_step_is_trained_on_too() -> None:
+    encoder = TcnEncoder(ModelConfig(tcn=TcnConfig(width=4, depth=3, kernel=9)), SERIES).train()
+    assert encoder({"sequence": torch.randn(1, 1, 2), "lengths": torch.tensor([1])}).isfinite().all()
+    assert encoder({"sequence": torch.randn(2, 3, 2), "lengths": torch.tensor([1, 1])}).isfinite().all()
 
 
 @pytest.mark.parametrize("positions", ["sinusoidal", "learned"])

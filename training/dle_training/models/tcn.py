@@ -1,7 +1,11 @@
 """Convolutions over series: in each layer several widths side by side, with shortcuts around every third layer.
 
 Ismail Fawaz et al., "InceptionTime: Finding AlexNet for Time Series Classification" (2020). What lies beyond a row's
-end is zero in every layer, as it is beyond the ends of a longer one, so that padding changes no answer.
+end is zero in every layer, as it is beyond the ends of a longer one, and counts in no normalisation, so that padding
+changes no answer.
+
+A series is handled as an image of one line, (N, C, 1, T) with channels last, for which the convolutions of PyTorch and
+of ONNX Runtime are faster than for (N, C, T).
 """
 
 import torch
@@ -11,10 +15,11 @@ from torch.nn import functional as F
 from dle_training.config import ModelConfig
 from dle_training.models._base import Encoder, Inputs, InputShape
 from dle_training.models.dropout import Dropout
-from dle_training.models.steps import masked_mean, within
+from dle_training.models.steps import within
 
 _SHORTCUT_EVERY = 3
-_LOWEST = -1e9
+_LONG = 512
+"""Series of so many steps are halved by a first convolution, until they are shorter."""
 
 
 class TcnEncoder(Encoder):
@@ -28,60 +33,100 @@ class TcnEncoder(Encoder):
         assert shape.sequence is not None
         tcn = config.tcn
         self.width = 4 * tcn.width
-        widths = [shape.sequence.channels, *[self.width] * (tcn.depth - 1)]
-        widest = min(tcn.kernel, max(shape.sequence.steps, 3))
+        channels, steps, stride = shape.sequence.channels, shape.sequence.steps, 1
+        while steps // stride >= _LONG:
+            stride *= 2
+        self.stem = _Stem(channels, self.width, stride) if stride > 1 else None
+        widths = [channels if self.stem is None else self.width, *[self.width] * (tcn.depth - 1)]
+        widest = min(tcn.kernel, max(steps // stride, 3))
         self.layers = nn.ModuleList(_Layer(width, tcn.width, widest) for width in widths)
         ends = range(_SHORTCUT_EVERY - 1, tcn.depth, _SHORTCUT_EVERY)
         self.shortcuts = nn.ModuleList(_Shortcut(widths[end + 1 - _SHORTCUT_EVERY], self.width) for end in ends)
         self.dropout = Dropout(config.dropout)
 
     def forward(self, inputs: Inputs) -> Tensor:
-        sequence = inputs["sequence"]
-        real = within(inputs["lengths"], sequence.shape[1])
-        mask = real.unsqueeze(1).to(sequence.dtype)  # (N, 1, T)
-        found = bridge = sequence.transpose(1, 2)  # (N, C, T)
+        found, lengths = inputs["sequence"].unsqueeze(1).movedim(3, 1), inputs["lengths"]  # (N, C, 1, T)
+        if self.stem is not None:
+            found, lengths = self.stem(found, lengths)
+        real = within(lengths, found.shape[3]).unsqueeze(1)  # (N, 1, T)
+        bridge = found
         for place, layer in enumerate(self.layers):
-            found = layer(found, mask)
+            found = layer(found, real)
             if place % _SHORTCUT_EVERY == _SHORTCUT_EVERY - 1:
-                found = bridge = F.relu(found + self.shortcuts[place // _SHORTCUT_EVERY](bridge)) * mask
-        pooled: Tensor = self.dropout(masked_mean(found.transpose(1, 2), real.to(found.dtype)))
-        return pooled
+                found = bridge = F.relu(found + self.shortcuts[place // _SHORTCUT_EVERY](bridge, real))
+        mean: Tensor = self.dropout(found.sum((2, 3)) / lengths.unsqueeze(1).to(found.dtype))
+        return mean
+
+
+class _Norm(nn.BatchNorm2d):
+    """Batch normalisation by the statistics of the real steps, and zero elsewhere.
+
+    Shape: (N, C, 1, T), mask (N, 1, T) → (N, C, 1, T).
+    """
+
+    def forward(self, found: Tensor, real: Tensor) -> Tensor:  # type: ignore[override]
+        if not self.training or int(real.sum()) == 1:  # a single step has no spread
+            normed = F.batch_norm(found, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+            return normed * real.unsqueeze(1).to(found.dtype)
+        if bool(real.all()):
+            return super().forward(found)
+        steps = found.movedim(1, 3)  # (N, 1, T, C)
+        normed = super().forward(steps[real][..., None, None])[..., 0, 0]
+        return torch.zeros_like(steps).masked_scatter(real.unsqueeze(3), normed).movedim(3, 1)
+
+
+class _Stem(nn.Module):
+    """A convolution that leaves one of `stride` steps: (N, C, 1, T) → (N, width, 1, ⌈T / stride⌉), and new lengths."""
+
+    def __init__(self, channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.convolution = _convolution(channels, width, 2 * stride + 1, stride)
+        self.norm = _Norm(width)
+        self.stride = stride
+
+    def forward(self, found: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        found = self.convolution(found)
+        lengths = (lengths + self.stride - 1) // self.stride
+        return F.relu(self.norm(found, within(lengths, found.shape[3]).unsqueeze(1))), lengths
 
 
 class _Layer(nn.Module):
-    """Three kernels on a bottleneck, and a pooled branch: (N, C, T) → (N, 4 · width, T)."""
+    """Three kernels on a bottleneck, and a pooled branch: (N, C, 1, T) → (N, 4 · width, 1, T)."""
 
     def __init__(self, channels: int, width: int, widest: int) -> None:
         super().__init__()
-        self.bottleneck = nn.Conv1d(channels, width, 1, bias=False) if channels > width else nn.Identity()
+        self.bottleneck = _convolution(channels, width, 1) if channels > width else nn.Identity()
         narrowed = min(channels, width)
         kernels = [max(widest // part, 3) | 1 for part in (1, 2, 4)]  # odd, so that they have a middle
-        self.branches = nn.ModuleList(
-            nn.Conv1d(narrowed, width, kernel, padding=kernel // 2, bias=False) for kernel in kernels
-        )
-        self.pooled = nn.Conv1d(channels, width, 1, bias=False)
-        self.norm = nn.BatchNorm1d(4 * width)
+        self.branches = nn.ModuleList(_convolution(narrowed, width, kernel) for kernel in kernels)
+        self.pooled = _convolution(channels, width, 1)
+        self.norm = _Norm(4 * width)
 
-    def forward(self, found: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, found: Tensor, real: Tensor) -> Tensor:
         narrowed = self.bottleneck(found)
-        highest = _highest_of_three(torch.where(mask > 0, found, torch.full_like(found, _LOWEST)))
         branches = [branch(narrowed) for branch in self.branches]
-        joined = torch.cat([*branches, self.pooled(highest * mask)], dim=1)
-        return F.relu(self.norm(joined)) * mask
+        joined = torch.cat([*branches, self.pooled(_highest_of_three(found))], dim=1)
+        return F.relu(self.norm(joined, real))
+
+
+def _convolution(channels: int, width: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(channels, width, (1, kernel), stride, padding=(0, kernel // 2), bias=False)
 
 
 def _highest_of_three(found: Tensor) -> Tensor:
-    """The highest of each step and its neighbours; a pooling operator would freeze the number of steps in a graph."""
-    padded = F.pad(found, (1, 1), value=_LOWEST)
-    return torch.maximum(torch.maximum(padded[..., :-2], padded[..., 2:]), found)
+    """The highest of each step and its neighbours; zero stands beyond the ends."""
+    padded = F.pad(found, (1, 1))
+    if torch.onnx.is_in_onnx_export():  # where a pooling operator would freeze the number of steps
+        return torch.maximum(torch.maximum(padded[..., :-2], padded[..., 2:]), found)
+    return F.max_pool2d(padded, (1, 3), 1)
 
 
 class _Shortcut(nn.Module):
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
-        self.map = nn.Conv1d(channels, width, 1, bias=False)
-        self.norm = nn.BatchNorm1d(width)
+        self.map = _convolution(channels, width, 1)
+        self.norm = _Norm(width)
 
-    def forward(self, found: Tensor) -> Tensor:
-        bridged: Tensor = self.norm(self.map(found))
+    def forward(self, found: Tensor, real: Tensor) -> Tensor:
+        bridged: Tensor = self.norm(self.map(found), real)
         return bridged
