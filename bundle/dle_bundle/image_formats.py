@@ -67,7 +67,11 @@ def _whole_webp(content: bytes) -> bool:
 _FORMATS = (
     _Format(re.compile(rb"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile, (".png",), ("image/png",), _whole_png),
     _Format(
-        re.compile(rb"\xff\xd8\xff"), JpegImagePlugin.JpegImageFile, (".jpg", ".jpeg"), ("image/jpeg",), _whole_jpeg
+        re.compile(rb"\xff\xd8\xff"),
+        JpegImagePlugin.JpegImageFile,
+        (".jpg", ".jpeg"),
+        ("image/jpeg", "image/jpg"),  # the second is no registered name, but clients send it
+        _whole_jpeg,
     ),
     _Format(re.compile(rb"GIF8[79]a"), GifImagePlugin.GifImageFile, (".gif",), ("image/gif",)),
     _Format(re.compile(rb"BM"), BmpImagePlugin.BmpImageFile, (".bmp",), ("image/bmp",)),

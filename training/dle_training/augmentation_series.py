@@ -33,7 +33,8 @@ class SeriesAugmentation:
         if self.scaling:
             varied = varied * (1 + self.scaling * torch.randn(rows, 1, channels)).to(varied.device)
         if self.jitter:
-            varied = varied + (self.jitter * torch.randn(rows, steps, channels)).to(varied.device)
+            noise = (self.jitter * torch.randn(rows, steps, channels)).to(varied.device)
+            varied = varied + noise * (varied != 0)  # 0 stands for what is missing, or a channel that never changes
         real = torch.arange(steps, device=lengths.device).unsqueeze(0) < lengths.unsqueeze(1)
         return torch.cat([varied, missing], dim=2) * real.unsqueeze(2).to(varied.dtype), lengths
 

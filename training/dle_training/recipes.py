@@ -45,7 +45,7 @@ def resolve(config: RunConfig, chosen: dict[Input, str], rows: int) -> RunConfig
     size = loop.batch_size(config, rows)
     if config.training.batch_size is None and recipe.largest_batch is not None:
         size = min(size, recipe.largest_batch)
-    steps = max(rows // size, 1)
+    steps = len(loop.split_batches(rows, size))
     epochs = config.training.epochs or max(recipe.epochs, -(-recipe.least_steps // steps))
     lr = config.optimizer.lr
     if lr is None:

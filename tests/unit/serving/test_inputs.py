@@ -63,6 +63,7 @@ def test_an_image_is_taken_in_every_form(inputs: InProcess) -> None:
         *predictions(inputs.post("/predict", content=PICTURES[0], headers={"content-type": "image/png"})),
         # what it is, its first bytes tell
         *predictions(inputs.post("/predict", content=PICTURES[0], headers={"content-type": "image/jpeg; q=1"})),
+        *predictions(inputs.post("/predict", content=PICTURES[0], headers={"content-type": "image/jpg"})),
         *predictions(inputs.post("/predict?ids=false", content=PICTURES[0], headers={"content-type": "IMAGE/BMP"})),
     ]
     assert len({str(each["probabilities"]) for each in answers}) == 1

@@ -31,9 +31,11 @@ def test_each_varies_what_is_real_and_nothing_else(setting: str) -> None:
 
 
 def test_jitter_is_noise_of_that_size() -> None:
-    given = torch.zeros(200, 100, 1)
+    given = torch.ones(200, 100, 1)
+    given[:, 20:30] = 0.0  # missing
     varied, _ = SeriesAugmentation(AugmentationConfig(jitter=0.5))(given, torch.full((200,), 100))
-    assert varied.std().item() == pytest.approx(0.5, rel=0.05)
+    assert varied[:, 30:].std().item() == pytest.approx(0.5, rel=0.05)
+    assert not varied[:, 20:30].any()
 
 
 def test_scaling_is_one_factor_for_each_channel_of_a_row() -> None:
