@@ -14,7 +14,7 @@ from dle_training.models.bag import BagEncoder
 VOCABULARY = 50
 
 
-def encoder(ngrams: int = 2, columns: int = 1, dropout: float = 0.0, buckets: int = 500) -> BagEncoder:
+def encoder(ngrams: int = 2, dropout: float = 0.0, buckets: int = 500) -> BagEncoder:
     """One whose weights differ, in evaluation mode."""
     config = ModelConfig(bag=BagConfig(width=8, ngrams=ngrams, buckets=buckets), dropout=dropout)
     built = BagEncoder(config, InputShape(tokens=Tokens(VOCABULARY, 40)))
@@ -23,23 +23,20 @@ def encoder(ngrams: int = 2, columns: int = 1, dropout: float = 0.0, buckets: in
     return built.eval()
 
 
-def batch(rows: int, longest: int, columns: int = 1) -> Tensor:
-    """Rows of any length, of `columns` texts each: at least that long."""
+def batch(rows: int, longest: int) -> Tensor:
+    """Rows of any length, of one text each."""
     tokens = torch.zeros(rows, longest, dtype=torch.int64)
     for row in range(rows):
-        length = int(torch.randint(columns, longest + 1, ()))
+        length = int(torch.randint(1, longest + 1, ()))
         tokens[row, :length] = torch.randint(3, VOCABULARY, (length,))
-        ends = torch.randperm(length - 1)[: columns - 1]
-        tokens[row, ends] = SEPARATOR
         tokens[row, length - 1] = SEPARATOR
     return tokens
 
 
 def by_hand(built: BagEncoder, texts: list[list[int]]) -> Tensor:
     """What the encoder makes of one row with these columns, in plain words; each ends with its separator."""
-    found = []
+    total, weights = torch.zeros(8), torch.zeros(())
     for text in texts:
-        total, weights = torch.zeros(8), torch.zeros(())
         for size in range(1, built.ngrams + 1):
             for start in range(len(text) - size + 1):
                 place = text[start]
@@ -49,17 +46,17 @@ def by_hand(built: BagEncoder, texts: list[list[int]]) -> Tensor:
                 weight = torch.exp(built.log_weights[place])
                 total = total + weight * built.table.weight[place]
                 weights = weights + weight
-        found.append(total / torch.sqrt(weights + 1e-6))
-    return torch.cat(found)
+    return total / torch.sqrt(weights + 1e-6)
 
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("ngrams", [1, 2, 3])
 def test_all_ngrams_and_no_others(ngrams: int, training: bool) -> None:
     built = encoder(ngrams).train(training)
-    rows = [[5, 7, 7, 9, SEPARATOR], [SEPARATOR], [4, SEPARATOR]]
-    tokens = torch.tensor([row + [PADDING] * (6 - len(row)) for row in rows])
-    expected = torch.stack([by_hand(built, [row]) for row in rows])
+    rows = [[[5, 7, 7, 9, SEPARATOR], [SEPARATOR]], [[SEPARATOR], [SEPARATOR]], [[4, SEPARATOR], [6, 7, SEPARATOR]]]
+    flat = [[token for text in row for token in text] for row in rows]
+    tokens = torch.tensor([row + [PADDING] * (7 - len(row)) for row in flat])
+    expected = torch.stack([by_hand(built, row) for row in rows])
     torch.testing.assert_close(built({"tokens": tokens}), expected)
 
 

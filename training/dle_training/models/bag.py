@@ -7,6 +7,7 @@ graph from the tokens' numbers.
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from dle_bundle.groups import PADDING
 from dle_bundle.text import SEPARATOR
@@ -25,12 +26,12 @@ _LARGEST_LOG = 8.0
 
 
 class BagEncoder(Encoder):
-    """Weighted sum of the vectors of all n-grams of up to `bag.ngrams` tokens, for each text column of its own.
+    """Weighted sum of the vectors of all n-grams of up to `bag.ngrams` tokens.
 
     It is divided by the root of the sum of weights: a mean would be as loud for one word as for a hundred, though the
-    hundred say more. The vectors are shared by all columns; n-grams end where their column does.
+    hundred say more. All text columns are one bag; n-grams end where their column does.
 
-    Shape: {"tokens": (N, L) int64, 0 = padding} → (N, columns · bag.width).
+    Shape: {"tokens": (N, L) int64, 0 = padding} → (N, bag.width).
 
     Example:
         >>> shape = InputShape(tokens=Tokens(vocabulary=100, longest=9))
@@ -42,8 +43,7 @@ class BagEncoder(Encoder):
         super().__init__()
         assert shape.tokens is not None
         bag = config.bag
-        self.columns = 1
-        self.width = self.columns * bag.width
+        self.width = bag.width
         self.ngrams = bag.ngrams
         self.vocabulary = shape.tokens.vocabulary
         self.buckets = bag.buckets if bag.ngrams > 1 else 0
@@ -59,14 +59,11 @@ class BagEncoder(Encoder):
         grams, whole = self._grams(tokens)  # (N, G), G = L · ngrams
         logs = self.log_weights.index_select(0, grams.flatten()).view(grams.shape)
         weights = torch.exp(torch.clamp(logs, -_LARGEST_LOG, _LARGEST_LOG)) * whole
-        own = self._columns(tokens).unsqueeze(1) == torch.arange(self.columns, device=tokens.device)[:, None]
-        by_column = weights.unsqueeze(1) * own  # (N, columns, G)
         if self.training:
-            sums = self._sums(grams, weights, own)
+            sums = self.table(grams, per_sample_weights=weights)  # no copy of each vector: training is twice as fast
         else:
-            sums = by_column @ nn.functional.embedding(grams, self.table.weight)  # (N, columns, width)
-        totals = by_column.sum(dim=2, keepdim=True)
-        scaled: Tensor = self.dropout((sums / torch.sqrt(totals + 1e-6)).flatten(1))
+            sums = (weights.unsqueeze(1) @ F.embedding(grams, self.table.weight)).squeeze(1)  # (N, width)
+        scaled: Tensor = self.dropout(sums / torch.sqrt(weights.sum(dim=1, keepdim=True) + 1e-6))
         return scaled
 
     def _grams(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,22 +71,9 @@ class BagEncoder(Encoder):
         rows, present = [tokens], [tokens != PADDING]
         mixed, open_ended = tokens, (tokens != PADDING) & (tokens != SEPARATOR)
         for size in range(2, self.ngrams + 1):
-            following = nn.functional.pad(tokens, (0, size - 1))[:, size - 1 :]
+            following = F.pad(tokens, (0, size - 1))[:, size - 1 :]
             mixed = torch.remainder(mixed * _MULTIPLIER + following, _MODULUS)
             rows.append(torch.remainder(mixed, self.buckets) + self.vocabulary)
             present.append(open_ended & (following != PADDING))
             open_ended = open_ended & (following != PADDING) & (following != SEPARATOR)
         return torch.stack(rows, dim=2).flatten(1), torch.stack(present, dim=2).flatten(1).to(torch.float32)
-
-    def _columns(self, tokens: Tensor) -> Tensor:
-        """The text column (N, G) of each n-gram; what stands behind the last separator belongs to the last."""
-        ends = (tokens == SEPARATOR).to(torch.int64)
-        columns = torch.clamp(torch.cumsum(ends, dim=1) - ends, max=self.columns - 1)
-        return columns.unsqueeze(2).expand(-1, -1, self.ngrams).flatten(1)
-
-    def _sums(self, grams: Tensor, weights: Tensor, own: Tensor) -> Tensor:
-        """The weighted sums (N, columns, width) without a copy of each vector: training is twice as fast."""
-        sizes = own.sum(dim=2).flatten()  # n-grams of a column follow one another, so each column is one bag
-        starts = torch.cumsum(sizes, dim=0) - sizes
-        sums: Tensor = self.table(grams.flatten(), starts, per_sample_weights=weights.flatten())
-        return sums.view(len(grams), self.columns, self.table.embedding_dim)
