@@ -5,16 +5,22 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from dle_bundle.errors import InputError, Interrupted
-from dle_training import checkpoint, loop
+from dle_training import augmentation, checkpoint, loop, objectives
+from dle_training import config as configuration
 from dle_training.listeners import EpochRecord, Listener
-from dle_training.models._base import Network
+from dle_training.models import registry
+from dle_training.models._base import Images, InputShape, Network, Series
+from dle_training.parts import Part
 from dle_training.state import Progress
 
 SCRIPT = Path(__file__).with_name("small_fit.py")
@@ -88,6 +94,49 @@ def test_interruption_saves_and_says_so(
     progress = checkpoint.read(tmp_path / loop.LAST, Progress)[1]
     assert (progress.epoch, progress.step) == (1, 4)
     assert same(small_fit.run(tmp_path, resume=True)[0], uninterrupted)
+
+
+def test_images_and_series_that_are_varied(tmp_path: Path) -> None:
+    """What varies them is drawn from the generator whose state is in the checkpoint; series stand in lengths' order."""
+    draw = torch.Generator().manual_seed(3)
+    rows, steps = 50, 12
+    lengths = torch.randint(3, steps + 1, (rows,), generator=draw)
+    real = (torch.arange(steps) < lengths[:, None]).unsqueeze(2)
+    inputs = {
+        "image": torch.randint(0, 256, (rows, 1, 12, 12), generator=draw, dtype=torch.uint8),
+        "sequence": torch.randn(rows, steps, 2, generator=draw) * real,
+        "lengths": lengths,
+    }
+    part = Part(inputs, torch.randint(0, 3, (rows,), generator=draw), spans=lengths)
+    shape = InputShape(image=Images(1, 1, 12, 12, (0.5,), (0.3,)), sequence=Series(2, steps))
+    settings = ["cnn.width=4", "cnn.blocks=[1]", "tcn.width=2", "tcn.depth=3", "dropout=0.2", "name=cnn+tcn"]
+    kinds = ["flip=true", "shift=0.2", "rotation=20", "erasing=0.3", "jitter=0.1", "scaling=0.1", "slicing=0.2"]
+    config = configuration.load(
+        None,
+        [f"model.{each}" for each in settings]
+        + [f"augmentation.{each}" for each in kinds]
+        + ["training.batch_size=16", "training.epochs=3", "optimizer.lr=0.01", "device=cpu"],
+    )
+    objective = objectives.fit("multiclass", np.array(["a", "b", "c"] * 20), ("a", "b", "c"), None)
+
+    def run(folder: Path, *, resume: bool = False, listeners: Sequence[Listener] = ()) -> Network:
+        torch.manual_seed(config.seed)
+        network = registry.build(config.model, shape, objective.outputs)
+        vary = augmentation.build(config.augmentation, shape)
+        kept: dict[str, Any] = {"checkpoints": folder, "resume": resume, "listeners": listeners, "augment": vary}
+        loop.fit(network, objective, part, part, config, **kept)
+        return network
+
+    class Press(Listener):
+        def on_step(self, epoch: int, step: int) -> None:
+            if (epoch, step) == (2, 2):
+                os.kill(os.getpid(), signal.SIGINT)
+
+    whole = run(tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        run(tmp_path / "parts", listeners=[Press()])
+    torch.rand(7)  # as another process would have drawn, or not
+    assert same(run(tmp_path / "parts", resume=True), whole)
 
 
 def test_other_threads_leave_signals_alone(small_fit: SimpleNamespace, tmp_path: Path) -> None:
