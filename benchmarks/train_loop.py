@@ -50,6 +50,7 @@ from dle_bundle.groups import PADDING
 from dle_training import config as configuration
 from dle_training import loop, objectives, optimizers, parts, run
 from dle_training.config import RunConfig
+from dle_training.models import mlp
 from dle_training.models._base import Images, Inputs, InputShape, Tokens
 from dle_training.models.registry import MODELS, build
 from dle_training.objectives import Objective
@@ -150,7 +151,7 @@ class PlainMlp(nn.Module):
         self.embeddings = nn.ModuleList(nn.Embedding(size, model.embedding_dim) for size in shape.cardinalities)
         width = shape.dense + len(shape.cardinalities) * model.embedding_dim
         layers: list[nn.Module] = []
-        for hidden in model.hidden:
+        for hidden in mlp.hidden_layers(model, alone=True):
             layers += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(problem.dropout)]
             width = hidden
         self.layers = nn.Sequential(*layers, nn.Linear(width, problem.objective.outputs))

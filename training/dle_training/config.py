@@ -211,9 +211,12 @@ class ModelConfig(_Settings, frozen=True):
         ),
     ] = None
     hidden: Annotated[
-        tuple[Count, ...],
-        Meta(description="Width of each hidden layer; none makes a linear model."),
-    ] = (256, 256, 256)
+        tuple[Count, ...] | None,
+        Meta(
+            description="Width of each hidden layer over columns; none makes a linear model; null: [256, 256, 256] "
+            "where there are columns alone, [64, 64] beside images, series or text."
+        ),
+    ] = None
     dropout: Annotated[
         Annotated[float, Meta(ge=0, lt=1)] | None,
         Meta(

@@ -1,11 +1,13 @@
 """Which encoder reads which input, by one name or several; and the settings that suit it."""
 
 import pytest
+from torch import nn
 
 from dle_bundle.errors import InputError
 from dle_training import config as configuration
 from dle_training import recipes
 from dle_training.models import registry
+from dle_training.models._base import InputShape, Tokens
 from dle_training.models.registry import Input
 
 
@@ -69,3 +71,16 @@ def test_recipes() -> None:
     assert kept.training.patience == 0
     assert kept.augmentation.shift == recipes.RECIPES["cnn"].augmentation.shift
     assert recipes.resolve(kept, {"image": "cnn"}, 60_000) == kept
+
+
+def test_columns_beside_others_have_smaller_layers() -> None:
+    text = Tokens(vocabulary=10, longest=5)
+    for shape, settings, widths in (
+        (InputShape(dense=3), [], [256, 256, 256]),
+        (InputShape(dense=3, tokens=text), [], [64, 64]),
+        (InputShape(dense=3, tokens=text), ["model.hidden=[5]"], [5]),
+        (InputShape(dense=3), ["model.hidden=[]"], []),
+    ):
+        encoder = registry.build(configuration.load(None, settings).model, shape, 2).encoders["table"]
+        layers = [layer for layer in encoder.modules() if isinstance(layer, nn.Linear)]
+        assert [layer.out_features for layer in layers] == widths

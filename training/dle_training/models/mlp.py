@@ -9,6 +9,17 @@ from dle_training.models._base import Encoder, Inputs, InputShape
 from dle_training.models.dropout import Dropout
 
 
+ALONE, BESIDE_OTHERS = (256, 256, 256), (64, 64)
+"""Hidden layers by default: columns beside images, series or text are soon learnt by heart by as many units."""
+
+
+def hidden_layers(config: ModelConfig, *, alone: bool) -> tuple[int, ...]:
+    """The widths that `config` asks for, else what suits columns that are `alone` or not."""
+    if config.hidden is not None:
+        return config.hidden
+    return ALONE if alone else BESIDE_OTHERS
+
+
 class Embeddings(nn.Module):
     """One table of vectors for all embedded columns: the code of a column plus its offset is a row of it.
 
@@ -54,12 +65,13 @@ class TableEncoder(Encoder):
     def __init__(self, config: ModelConfig, shape: InputShape) -> None:
         super().__init__()
         self.dense = shape.dense
+        alone = shape.image is None and shape.sequence is None and shape.tokens is None
         self.embeddings = (
             Embeddings(shape.cardinalities, shape.frequencies, config.embedding_dim) if shape.cardinalities else None
         )
         self.width = shape.dense + len(shape.cardinalities) * config.embedding_dim
         layers: list[nn.Module] = []
-        for hidden in config.hidden:
+        for hidden in hidden_layers(config, alone=alone):
             layers.append(nn.Linear(self.width, hidden))
             if config.batch_norm:
                 layers.append(nn.BatchNorm1d(hidden))
