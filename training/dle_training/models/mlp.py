@@ -8,7 +8,6 @@ from dle_training.config import ModelConfig
 from dle_training.models._base import Encoder, Inputs, InputShape
 from dle_training.models.dropout import Dropout
 
-
 ALONE, BESIDE_OTHERS = (256, 256, 256), (64, 64)
 """Hidden layers by default: columns beside images, series or text are soon learnt by heart by as many units."""
 
