@@ -27,6 +27,9 @@ from dle_bundle.schema import ImageShape
 
 Pixels = npt.NDArray[np.uint8]
 
+MOST_TOGETHER = 4 * MOST_PIXELS
+"""Pixels of the images of one request, as they are decoded: large JPEGs are at a fraction of their size."""
+
 BACKGROUND = (255, 255, 255, 255)
 """White, which is what pictures with transparent parts are mostly drawn for."""
 STATISTICS = ("brightness", "contrast", "sharpness")
@@ -50,10 +53,26 @@ _BLOCK_PIXELS = 1 << 17
 """Pixels that are measured at once: what fits the processor's cache."""
 
 
-def decode(content: bytes, shape: ImageShape) -> Pixels:
+class Allowance:
+    """Pixels that may be decoded of what came together: many small files can declare as many as one may each."""
+
+    def __init__(self) -> None:
+        self._left = MOST_TOGETHER
+
+    def take(self, pixels: int) -> None:
+        """Raises BadImage where fewer are left; they stay."""
+        if pixels > self._left:
+            most = MOST_TOGETHER // 1_000_000
+            raise BadImage(f"too many pixels in one request (at most {most} million): send it in several")
+        self._left -= pixels
+
+
+def decode(content: bytes, shape: ImageShape, allowance: Allowance | None = None) -> Pixels:
     """The pixels (channels, height, width) of the content of an image file; raises BadImage."""
     with opened(io.BytesIO(content)) as image:
         _draft(image, shape, sideways=orientation(image) >= _SIDEWAYS)
+        if allowance is not None:
+            allowance.take(image.width * image.height)
         load(image, content)
         turn, plain = orientation(image), _plain(image, shape)
         return _framed(plain if turn == 1 else plain.transpose(_UPRIGHT[turn]), shape)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from dle_bundle import decode, images, series
 from dle_bundle.errors import Fault, InputError, RowFaults
 from dle_bundle.groups import MISSING_TIME, Groups
-from dle_bundle.images import BadImage
+from dle_bundle.images import Allowance, BadImage
 from dle_bundle.row_faults import FaultFinder
 from dle_bundle.schema import Field, Schema
 
@@ -165,7 +165,7 @@ class RowDecoder:
             ]
             if fields
             else [],
-            [list(map(self._pixels, self._image(row), schema.image)) for row in rows] if schema.image else [],
+            self._pictures(rows) if schema.image else [],
             [
                 [self._steps(value, field) for value, field in zip(self._sequence(row), schema.sequence, strict=True)]
                 for row in rows
@@ -200,13 +200,20 @@ class RowDecoder:
                 kept[index] = None
         return kept
 
-    def _pixels(self, text: str | None, field: Field) -> npt.NDArray[np.uint8] | None:
+    def _pictures(self, rows: list[Any]) -> list[list[npt.NDArray[np.uint8] | None]]:
+        allowance, fields = Allowance(), self._schema.image
+        return [
+            [self._pixels(text, field, allowance) for text, field in zip(self._image(row), fields, strict=True)]
+            for row in rows
+        ]
+
+    def _pixels(self, text: str | None, field: Field, allowance: Allowance) -> npt.NDArray[np.uint8] | None:
         if text is None or text.strip() in self._missing_images:
             if field.required:
                 raise ValueError("missing")
             return None
         assert field.image is not None
-        return images.decode(decode.content(text), field.image)
+        return images.decode(decode.content(text), field.image, allowance)
 
     def _steps(self, value: list[Any] | None, field: Field) -> npt.NDArray[np.float32] | None:
         if value is None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from tests import bundles
 
+from dle_bundle import images
 from dle_bundle import rows as decoding
 from dle_bundle.columns import to_groups
 from dle_bundle.errors import RowFaults
@@ -101,6 +102,14 @@ def test_rows_that_would_not_fit_the_memory_are_refused(monkeypatch: pytest.Monk
         decode(*[{"back": "not read"}] * 5)
     with pytest.raises(TooManyRows, match=r"at most 1 rows .* takes 108 bytes, found 2"):
         decode({"back": BACK}, {"back": BACK, "a\\b": [1] * 9})
+
+
+def test_many_images_may_not_declare_what_one_may_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "MOST_TOGETHER", 3 * 24)
+    assert len(decode({"back": BACK, "front": FRONT}, {"back": BACK})) == 2
+    found = faults({"back": BACK, "front": FRONT}, {"back": BACK}, {"back": FRONT}, {"back": BACK})
+    assert [fault[:3] for fault in found] == [(2, "back", "image"), (3, "back", "image")]
+    assert found[0][3].startswith("too many pixels in one request")
 
 
 def table(**columns: Any) -> pa.Table:
