@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
+from PIL import Image
 
 from dle_bundle.errors import InputError, RowFaults
 from dle_training.config import DataConfig, ObjectiveConfig, PreprocessingConfig, RunConfig, SplitConfig
@@ -193,3 +194,16 @@ def test_another_table_that_does_not_fit(tmp_path: Path) -> None:
         dataset.read_labelled(write(tmp_path / "c.csv", {**columns(), "bought": ["perhaps"] * N}), schema, config)
     with pytest.raises(InputError, match="no column 'bought'"):
         dataset.read_labelled(write(tmp_path / "d.csv", {"age": [1, 2]}), schema, config)
+
+
+@pytest.mark.parametrize("held_out", ["val", "validation"])
+def test_a_folder_of_images_without_a_test_part(tmp_path: Path, held_out: str) -> None:
+    for part, count in (("train", 10), (held_out, 3)):
+        for label in ("cat", "dog"):
+            place = tmp_path / part / label
+            place.mkdir(parents=True)
+            for index in range(count):
+                Image.new("L", (8, 8), index).save(place / f"{index}.png")
+    data = dataset.load(RunConfig(data=DataConfig(source=str(tmp_path))))
+    assert data.split.sizes() == {"train": 16, "validation": 4, "test": 6}
+    assert any("the validation part is taken for it" in note for note in data.notes)

@@ -76,6 +76,23 @@ def test_validation_is_taken_from_train_by_class() -> None:
     assert np.bincount(classes.places[parts.validation], minlength=3).tolist() == [30, 3, 0]
 
 
+def test_validation_stands_in_for_a_test_part() -> None:
+    values = ["train"] * 20 + ["validation"] * 3
+    parts = by_column(values)
+    assert parts.test.tolist() == [20, 21, 22]
+    assert parts.sizes() == {"train": 17, "validation": 3, "test": 3}
+    for name in ("split", "part"):
+        chosen = split.choose(pa.table({name: values}), SplitConfig(by="column:part" if name == "part" else None), True)
+        assert (chosen.note or "").startswith("no test part is given")
+
+
+def test_test_rows_without_a_target_are_not_stood_in_for() -> None:
+    given = pa.table({"part": ["train", "train", "validation", "test"]})
+    with pytest.raises(InputError, match="no test row"):
+        split.make(given, np.arange(3), "column:part", CONFIG, 0, None)
+    assert split.choose(given, SplitConfig(by="column:part"), False).note is None
+
+
 @pytest.mark.parametrize(
     ("values", "message", "details"),
     [

@@ -80,8 +80,9 @@ def choose(table: pa.Table, config: SplitConfig, classification: bool) -> Choice
     """
     if config.by is None:
         if is_given(table, _OWN_COLUMN):
+            note = _standing_in(table, _OWN_COLUMN)
             return Choice(
-                f"{COLUMN}{_OWN_COLUMN}", f"the column {_OWN_COLUMN!r} says which rows train, validate and test"
+                f"{COLUMN}{_OWN_COLUMN}", note or f"the column {_OWN_COLUMN!r} says which rows train, validate and test"
             )
         return Choice("stratified" if classification else "random")
     name = column_name(config.by)
@@ -89,7 +90,7 @@ def choose(table: pa.Table, config: SplitConfig, classification: bool) -> Choice
         raise InputError(f"split.by: no column {name!r}{nearest(name, table.column_names)}")
     if config.by == "stratified" and not classification:
         raise InputError("split.by=stratified needs classes, and this is a regression; set split.by=random")
-    return Choice(config.by)
+    return Choice(config.by, None if name is None else _standing_in(table, name))
 
 
 def column_name(by: str) -> str | None:
@@ -111,8 +112,19 @@ def apart(table: pa.Table, config: SplitConfig) -> dict[str, str]:
     return dict.fromkeys(found, "says which rows train, validate and test")
 
 
+def _standing_in(table: pa.Table, name: str) -> str | None:
+    """What to say where the column marks validation rows but no test rows, so that the former are the test part."""
+    marked = set(_parts(table, name))
+    if "validation" not in marked or "test" in marked:
+        return None
+    return "no test part is given: the validation part is taken for it, and validation rows are cut from the train part"
+
+
 def make(table: pa.Table, rows: Rows, by: str, config: SplitConfig, seed: int, strata: Strata | None) -> Split:
     """Split the `rows` (N,) of `table`. `strata` are their classes, in classification.
+
+    By a column, validation rows are cut from the train part where none are given; where no test rows are given, the
+    validation rows are the test part.
 
     Raises InputError: too few rows (of a class), values of the split column other than the parts, a part without rows,
     a class without training rows.
@@ -121,7 +133,7 @@ def make(table: pa.Table, rows: Rows, by: str, config: SplitConfig, seed: int, s
     rng = np.random.default_rng(seed)
     name = column_name(by)
     if name is not None:
-        part = _given(table.take(pa.array(rows)), name)
+        part = _given(table.take(pa.array(rows)), name, standing_in=_standing_in(table, name) is not None)
         train = np.flatnonzero(part == 0)
         if not (part == 1).any():
             part[train] = _cut(places[train], (config.validation,), rng)
@@ -155,8 +167,10 @@ def _parts(table: pa.Table, name: str) -> npt.NDArray[np.object_]:
     return np.array([folded[text] for text in texts], dtype=object)
 
 
-def _given(table: pa.Table, name: str) -> npt.NDArray[np.int8]:
+def _given(table: pa.Table, name: str, *, standing_in: bool) -> npt.NDArray[np.int8]:
     texts = _parts(table, name)
+    if standing_in:
+        texts[texts == "validation"] = "test"
     counts = Counter(texts)
     other = {text: count for text, count in counts.items() if text not in PARTS}
     if other:
