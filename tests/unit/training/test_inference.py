@@ -1,5 +1,6 @@
 """Inputs: what is dropped and why, what can be overruled, and that all faults are found together."""
 
+import uuid
 from typing import Any
 
 import numpy as np
@@ -136,3 +137,40 @@ def test_names_that_the_configuration_gets_wrong() -> None:
         "data.date_formats: no column 'born'",
         "data.date_formats: 'age' is numeric by data.kinds",
     )
+
+
+SHORT = [f"{('great', 'poor')[index % 2]} product {index}" if index % 3 else f"fine thing{index}" for index in range(N)]
+HINDI = [f"किताब{index} अच्छी" for index in range(N)]
+
+
+@pytest.mark.parametrize("says", [SHORT, HINDI, [f"本{index}" for index in range(N)]])
+def test_words_of_any_script(says: list[str]) -> None:
+    assert [field.kind for field in infer({"says": says}).fields] == ["text"]
+
+
+def test_short_texts_are_text_for_want_of_other_inputs() -> None:
+    inputs = infer({"id": list(range(N)), "says": SHORT, "y": GOOD}, apart={"y": ""})
+    assert [(field.name, field.kind) for field in inputs.fields] == [("says", "text")]
+    assert inputs.dropped == {"id": "row number"}
+    assert inputs.notes == ("says: short texts, hardly any of them twice, taken as text for want of other inputs",)
+    beside = infer({"says": SHORT, "good": GOOD})
+    assert [field.name for field in beside.fields] == ["good"]
+    assert beside.dropped["says"].startswith("identifier")
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("c", [f"k{index}" for index in range(N)]),
+        ("c", [f"ABC-{index:04}" for index in range(N)]),
+        ("c", [str(uuid.UUID(int=index * 0x0123456789ABCDEF0123456789ABCDEF % 2**128)) for index in range(N)]),
+        ("c", [f"{'ab'[index % 2]}nn.lee{index}@example.org" for index in range(N)]),
+        ("customer_id", SHORT),
+    ],
+)
+def test_identifiers_are_no_text(name: str, values: list[str]) -> None:
+    with pytest.raises(InputError, match="No column is left") as caught:
+        infer({name: values})
+    assert caught.value.details[0].startswith(f"{name}: identifier")
+    with pytest.raises(InputError, match="No column is left"):
+        infer({"says": SHORT}, DataConfig(drop=("says",)))

@@ -1,9 +1,9 @@
 """From raw columns to inputs: the kind of each, and which are of no use to a model, with the reason.
 
 Nothing is dropped in silence and everything can be overruled: `data.kinds` keeps a column that looks like an
-identifier, `data.drop` leaves one out. Text that is sentences rather than names is a kind of its own. What is observed
-(ranges, categories, examples) is completed from
-the training part alone, by `observed`.
+identifier, `data.drop` leaves one out. Text that is sentences rather than names is a kind of its own, and so are names
+where there is nothing else. What is observed (ranges, categories, examples) is completed from the training part alone,
+by `observed`.
 """
 
 import re
@@ -32,7 +32,11 @@ _NEARLY_ALL = 0.9
 _SELDOM_SHARED = 0.5
 _SENTENCE = 3
 """Words on average."""
+_MOSTLY_WORDS = 0.5
+_SHORT = "short texts, hardly any of them twice, taken as text for want of other inputs"
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]")
+_WORD = re.compile(rf"(?<!\S)[^\W\d_][^\s\d_@/.:-]+[.:]?(?!\S)|{_UNSPACED.pattern}")
+"""Between spaces, and without what makes keys, UUIDs and addresses: digits, hyphens, dots, slashes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,12 @@ def infer(
             notes += [f"{name}: {note}"] if note else []
     _refuse("Columns that cannot be used as they are", faults)
     if not fields:
+        for name in [name for name in dropped if name not in apart and name not in config.drop]:
+            if field := _short_texts(name, table.column(name), config, na_values, rows):
+                fields.append(field)
+                notes.append(f"{name}: {_SHORT}")
+                del dropped[name]
+    if not fields:
         raise no_inputs(dropped)
     return Inputs(tuple(fields), dropped, tuple(notes))
 
@@ -119,16 +129,31 @@ def _field(
     if given is None and _is_prose(reading):
         reading = replace(reading, kind="text", whole=False)
     reason = _useless(reading) or (None if given else _meaningless(name, column, reading, rows))
-    if reason:
-        return reason
-    field = Field(
+    return reason or (_described(name, reading), reading.note)
+
+
+def _described(name: str, reading: Reading) -> Field:
+    return Field(
         name=name,
         kind=reading.kind,
         required=not reading.missing.any(),
         json_type="integer" if reading.kind == "categorical" and reading.whole else "string",
         date_format=reading.date_format,
     )
-    return field, reading.note
+
+
+def _short_texts(
+    name: str, column: Column, config: DataConfig, na_values: tuple[str, ...], rows: npt.NDArray[np.int64]
+) -> Field | None:
+    """The column as text, if it was left out as an identifier and yet at least half of its values hold a word."""
+    if name in config.kinds or _named_like_a_key(name) or not _has_values(column, na_values):
+        return None
+    reading = kinds.read(name, column, na_values, rows)
+    if reading.kind != "categorical" or _useless(reading):
+        return None
+    if sum(1 for text in reading.known if _WORD.search(text)) < _MOSTLY_WORDS * len(reading.known):
+        return None
+    return _described(name, replace(reading, kind="text", whole=False))
 
 
 def _has_values(column: Column, na_values: tuple[str, ...]) -> bool:
@@ -187,8 +212,11 @@ def _identifier(name: str, values: npt.NDArray[np.float64], rows: npt.NDArray[np
     offsets = values - rows
     if len(values) > 2 and offsets[0] in (0, 1) and (offsets == offsets[0]).all():
         return "row number"
-    words = re.findall(r"[a-z]+|[0-9]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).lower())
-    named = not _KEY_WORDS.isdisjoint(words) or words[-1:] in ([word] for word in _LAST_WORDS) or "unnamed" in words
-    if named and len(np.unique(values)) == len(values):
+    if _named_like_a_key(name) and len(np.unique(values)) == len(values):
         return "identifier: a different whole number in every row"
     return None
+
+
+def _named_like_a_key(name: str) -> bool:
+    words = re.findall(r"[a-z]+|[0-9]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).lower())
+    return not _KEY_WORDS.isdisjoint(words) or words[-1:] in ([word] for word in _LAST_WORDS) or "unnamed" in words
