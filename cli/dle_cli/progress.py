@@ -1,4 +1,4 @@
-"""Training as it goes, on the terminal: epoch, losses, metric, rows a second, time left.
+"""What takes long, as it goes, on the terminal: images that are read; epoch, losses, metric, rows a second, time left.
 
 Commands import this module where they work, never at the top: it knows the loop.
 """
@@ -7,6 +7,8 @@ import math
 import sys
 import time
 from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
 
 from rich.console import Console as Terminal
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -17,6 +19,51 @@ from dle_training.listeners import EpochRecord, Listener, Plan  # noqa: TID253 (
 PLAIN_SECONDS = 10.0
 WIDE = 100
 """Columns of a terminal that has room for everything."""
+
+
+class ReadingProgress:
+    """Images that are read: while entered and called, a bar on a terminal; elsewhere a line every ten seconds."""
+
+    def __init__(self) -> None:
+        self._terminal = Terminal(stderr=True)
+        self._bar = Progress(
+            TextColumn("[bold]reading images", table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[far]}", table_column=Column(no_wrap=True)),
+            console=self._terminal,
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+        self._task = self._bar.add_task("", total=None, far="")
+        self._begun: float | None = None
+        self._done = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def __call__(self, done: int, total: int) -> None:
+        """`done` of `total` images are read."""
+        now = time.monotonic()
+        if self._begun is None or done < self._done:  # the first column of images, or a further one
+            self._begun = self._said = now
+            self._before = done
+            self._bar.start()
+        self._done = done
+        rate = (done - self._before) / max(now - self._begun, 1e-9)
+        far = f"{done:,} of {total:,}"
+        if rate:
+            far += f" · {rate_text(rate, 'images')} · left {duration_text((total - done) / rate)}"
+        if not self._bar.disable:
+            self._bar.update(self._task, completed=done, total=total, far=far)
+        elif now - self._said >= PLAIN_SECONDS:
+            self._said = now
+            self._terminal.print(f"reading images: {far}", soft_wrap=True)
 
 
 class TrainingProgress(Listener):
@@ -89,11 +136,11 @@ def scores_text(history: Sequence[EpochRecord], metric: str, best_epoch: int, *,
     return " · ".join(shown)
 
 
-def rate_text(rows: float) -> str:
+def rate_text(rate: float, what: str = "rows") -> str:
     """`950 rows/s`, `31k rows/s`, `1.2M rows/s`."""
-    if rows >= 999_500:
-        return f"{rows / 1e6:.1f}M rows/s"
-    return f"{rows / 1000:.0f}k rows/s" if rows >= 9_999.5 else f"{rows:.0f} rows/s"
+    if rate >= 999_500:
+        return f"{rate / 1e6:.1f}M {what}/s"
+    return f"{rate / 1000:.0f}k {what}/s" if rate >= 9_999.5 else f"{rate:.0f} {what}/s"
 
 
 def duration_text(seconds: float) -> str:

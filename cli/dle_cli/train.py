@@ -1,5 +1,6 @@
 """`dle-train`: from a source to a run directory."""
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ from dle_cli import console
 from dle_cli.console import Console
 
 if TYPE_CHECKING:
+    from dle_cli.progress import ReadingProgress
     from dle_training.config import RunConfig
     from dle_training.run import Finished, Prepared, RunFolder
 
@@ -67,13 +69,16 @@ def train(
             "--resume continues with the run's own config.yaml: leave out --target, --split, --config, --set, --seed "
             "and --device, or train a new run"
         )
-    if resume:
-        run, prepared = _reopened(out or _default_out(source), source)
-    else:
-        from dle_training import config as configuration
+    try:
+        if resume:
+            run, prepared = _reopened(speaker, out or _default_out(source), source)
+        else:
+            from dle_training import config as configuration
 
-        given = {key: value for key, value in {"data.source": source, **flags}.items() if value is not None}
-        run, prepared = _begun(configuration.load(config, assignments, given), out)
+            given = {key: value for key, value in {"data.source": source, **flags}.items() if value is not None}
+            run, prepared = _begun(speaker, configuration.load(config, assignments, given), out)
+    except KeyboardInterrupt:
+        raise Interrupted("Interrupted while the data was read; nothing was trained") from None
     _show_data(speaker, prepared)
     _show_result(speaker, run, prepared, _trained(speaker, run, prepared))
 
@@ -105,25 +110,33 @@ def _default_out(source: str | None) -> Path:
     return Path("runs") / default_name(source)
 
 
-def _begun(config: "RunConfig", out: Path | None) -> "tuple[RunFolder, Prepared]":
+def _begun(speaker: Console, config: "RunConfig", out: Path | None) -> "tuple[RunFolder, Prepared]":
     from dle_training import run as runs
     from dle_training.export import trial
 
     folder = out or _default_out(config.data.source)
     runs.refuse_existing(folder)
-    prepared = runs.prepare(config)
+    with _reading(speaker) as progress:
+        prepared = runs.prepare(config, progress)
     trial.check(prepared.config, prepared.dataset.schema)
     return runs.create(folder, prepared), prepared
 
 
-def _reopened(folder: Path, source: str | None) -> "tuple[RunFolder, Prepared]":
+def _reopened(speaker: Console, folder: Path, source: str | None) -> "tuple[RunFolder, Prepared]":
     from dle_training.run import RunFolder, reopen
 
     run = RunFolder(folder)
-    prepared = reopen(run)
+    with _reading(speaker) as progress:
+        prepared = reopen(run, progress)
     if source is not None and Path(source).name != Path(prepared.dataset.source).name:
         raise InputError(f"{folder} is a run of {prepared.dataset.source}, not of {source}: leave SOURCE out")
     return run, prepared
+
+
+def _reading(speaker: Console) -> "AbstractContextManager[ReadingProgress | None]":
+    from dle_cli.progress import ReadingProgress
+
+    return nullcontext() if speaker.silent else ReadingProgress()
 
 
 def _trained(speaker: Console, run: "RunFolder", prepared: "Prepared") -> "Finished":

@@ -132,9 +132,13 @@ class Finished:
     parameters: int
 
 
-def prepare(config: RunConfig) -> Prepared:
-    """Read the source, infer the schema, split; raises InputError for whatever is wrong with either."""
-    dataset = datasets.load(config)
+def prepare(config: RunConfig, progress: image_files.Progress | None = None) -> Prepared:
+    """Read the source, infer the schema, split; raises InputError for whatever is wrong with either.
+
+    `progress` is told how many of the images are read.
+    """
+    with image_files.told(progress):
+        dataset = datasets.load(config)
     outputs, change = dataset.schema.outputs, msgspec.structs.replace
     task: Literal["classification", "regression"] = "regression" if outputs.classes is None else "classification"
     devices.choose(config.device)
@@ -194,9 +198,9 @@ def discard_untrained(run: RunFolder) -> None:
         shutil.rmtree(run.path)
 
 
-def reopen(run: RunFolder) -> Prepared:
+def reopen(run: RunFolder, progress: image_files.Progress | None = None) -> Prepared:
     """What a run that was begun trains on; InputError where there is none, or its data is not what it was."""
-    prepared = prepare(run.read_config())
+    prepared = prepare(run.read_config(), progress)
     dataset, source = prepared.dataset, prepared.config.data.source
     if read_facts(run).digest != dataset.digest:
         raise InputError(f"{source} has changed since {run.path} was trained: restore it, or train a new run")

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console as Terminal
 
 from dle_cli import progress
-from dle_cli.progress import TrainingProgress, duration_text, rate_text, scores_text
+from dle_cli.progress import ReadingProgress, TrainingProgress, duration_text, rate_text, scores_text
 from dle_training.listeners import EpochRecord, Plan
 from dle_training.metrics import METRICS
 
@@ -40,6 +40,36 @@ def test_nothing_but_the_bar_yields_on_a_narrow_terminal(
     assert ("best 9" in printed) == (metric == "log_loss" or width == 100)
     assert "log_loss" not in printed
     assert "…" not in printed
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_reading_tells_count_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    written = io.StringIO()
+
+    def terminal(**_: Any) -> Terminal:
+        return Terminal(file=written, width=width, force_terminal=True, color_system=None)
+
+    seconds = iter([100.0, 110.0])
+    monkeypatch.setattr(progress, "Terminal", terminal)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with ReadingProgress() as shown:
+        monkeypatch.setattr("dle_cli.progress.time.monotonic", lambda: next(seconds))
+        shown(1_000, 6_000)
+        shown(2_500, 6_000)
+        shown._bar.refresh()
+    assert "reading images" in written.getvalue()
+    assert "2,500 of 6,000 · 150 images/s · left 23 s" in written.getvalue()
+
+
+def test_reading_into_a_file_is_a_line_every_ten_seconds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seconds = iter([100.0, 109.0, 110.0, 111.0])
+    with ReadingProgress() as shown:
+        monkeypatch.setattr("dle_cli.progress.time.monotonic", lambda: next(seconds))
+        for done in (1_000, 2_000, 2_500, 6_000):
+            shown(done, 6_000)
+    assert capsys.readouterr().err == "reading images: 2,500 of 6,000 · 150 images/s · left 23 s\n"
 
 
 def test_log_loss_is_shown_throughout_or_never() -> None:

@@ -50,14 +50,21 @@ def pixels(places: list[Place]) -> npt.NDArray[np.uint8]:
 @pytest.mark.parametrize("workers", [None, 1, 2])
 def test_all_fit_the_memory(places: list[Place], pixels: npt.NDArray[np.uint8], workers: int | None) -> None:
     done: list[int] = []
-    found, broken = image_files.read_all(
-        places, SHAPE, memory_bytes=pixels.nbytes, workers=workers, progress=done.append
-    )
+    totals = set()
+
+    def progress(count: int, total: int) -> None:
+        done.append(count)
+        totals.add(total)
+
+    with image_files.told(progress):
+        found, broken = image_files.read_all(places, SHAPE, memory_bytes=pixels.nbytes, workers=workers)
+    image_files.read_all(places[:3], SHAPE, memory_bytes=AMPLE)  # of which nothing is told
     assert isinstance(found, np.ndarray)
     assert (found == pixels).all()
     assert broken == {}
     assert done == sorted(done)
     assert done[-1] == COUNT
+    assert totals == {COUNT}
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -143,8 +150,9 @@ from dle_training.data import image_files
 if __name__ == "__main__":
     places, shape = [sys.argv[1]] * 1_000_000, ImageShape(channels=3, height=12, width=10)
     said = []
-    begun = lambda _: said or said.append(print("reading", flush=True))
-    image_files.read_all(places, shape, memory_bytes=0, workers=2, progress=begun)
+    begun = lambda *_: said or said.append(print("reading", flush=True))
+    with image_files.told(begun):
+        image_files.read_all(places, shape, memory_bytes=0, workers=2)
 """
 
 

@@ -12,9 +12,11 @@ import statistics
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -37,7 +39,20 @@ _ALONE_SECONDS, _WORTH_SECONDS = 0.5, 1.0
 
 Place = str | bytes
 """The path of an image file, or the content of one."""
+Progress = Callable[[int, int], None]
+"""Is told how many images are done, and of how many."""
 _Chunk = tuple[Pixels | None, dict[int, str]]
+_progress: ContextVar[Progress | None] = ContextVar("progress", default=None)
+
+
+@contextmanager
+def told(progress: Progress | None) -> Iterator[None]:
+    """Meanwhile `read_all` tells `progress` how far it is; it is called too deep down to be handed everything."""
+    token = _progress.set(progress)
+    try:
+        yield
+    finally:
+        _progress.reset(token)
 
 
 def survey(places: Sequence[Place]) -> tuple[bool, tuple[int, int] | None, int | None]:
@@ -63,28 +78,28 @@ def read_all(
     *,
     memory_bytes: int,
     workers: int | None = None,
-    progress: Callable[[int], None] | None = None,
 ) -> tuple[Pixels | ImageFiles, dict[int, str]]:
     """All images (N, channels, H, W), and by its index why each that cannot be read, which is black, cannot be.
 
     An array where that takes at most `memory_bytes`; otherwise the files are only tried, and `ImageFiles` comes back.
-    `workers` None: as many processes as cores, once they are worth their start. `progress` is told how many are done.
-    Raises WorkError when a worker is killed.
+    `workers` None: as many processes as cores, once they are worth their start. What `told` was given hears of
+    every chunk. Raises WorkError when a worker is killed.
     """
     size = shape.channels * shape.height * shape.width
     whole: Pixels | None = None
     if len(places) * size <= memory_bytes:
         whole = np.zeros((len(places), shape.channels, shape.height, shape.width), dtype=np.uint8)
     reasons: dict[int, str] = {}
-    start = 0
-    for pixels, broken in _chunks(places, shape, keep=whole is not None, workers=workers):
-        stop = min(start + _CHUNK, len(places))
-        if whole is not None and pixels is not None:
-            whole[start:stop] = pixels
-        reasons |= {start + index: reason for index, reason in broken.items()}
-        start = stop
-        if progress is not None:
-            progress(start)
+    start, progress = 0, _progress.get()
+    with closing(_chunks(places, shape, keep=whole is not None, workers=workers)) as chunks:
+        for pixels, broken in chunks:
+            stop = min(start + _CHUNK, len(places))
+            if whole is not None and pixels is not None:
+                whole[start:stop] = pixels
+            reasons |= {start + index: reason for index, reason in broken.items()}
+            start = stop
+            if progress is not None:
+                progress(start, len(places))
     if whole is not None:
         return whole, reasons
     return ImageFiles([b"" if index in reasons else place for index, place in enumerate(places)], shape), reasons
@@ -187,7 +202,7 @@ def _follow_parent() -> None:
     os._exit(1)
 
 
-def _chunks(places: Sequence[Place], shape: ImageShape, *, keep: bool, workers: int | None) -> Iterator[_Chunk]:
+def _chunks(places: Sequence[Place], shape: ImageShape, *, keep: bool, workers: int | None) -> Generator[_Chunk]:
     """What `_read` returns for each `_CHUNK` of places in turn."""
     count, start, begun = len(places), 0, time.monotonic()
     while workers is None and start < count:
