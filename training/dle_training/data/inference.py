@@ -96,8 +96,9 @@ def infer(
     _refuse("Columns that cannot be used as they are", faults)
     if not fields:
         for name in [name for name in dropped if name not in apart and name not in config.drop]:
-            if field := _short_texts(name, table.column(name), config, na_values, rows):
-                fields.append(field)
+            text = _short_texts(name, table.column(name), config, na_values, rows)
+            if text is not None:
+                fields.append(text)
                 notes.append(f"{name}: {_SHORT}")
                 del dropped[name]
     if not fields:
