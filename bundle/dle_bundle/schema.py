@@ -27,12 +27,26 @@ class ImageShape(msgspec.Struct, frozen=True, kw_only=True):
     width: int
 
 
-class SequenceShape(msgspec.Struct, frozen=True, kw_only=True):
-    """A series: the names of its channels, the most steps that one may have, the fewest and most that training saw."""
+class SequenceShape(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A series: the names of its channels, the most steps that one may have, the fewest and most that training saw.
+
+    `window`: of forecasts, which see the last so many steps and need as many.
+    """
 
     channels: tuple[str, ...]
     max_steps: int
     observed_steps: tuple[int, int] | None = None
+    window: int | None = None
+
+    def count_fault(self, steps: int) -> str | None:
+        """What is wrong with a series of so many steps."""
+        if steps == 0:
+            return "expected at least one step, got none"
+        if steps > self.max_steps:
+            return f"expected at most {self.max_steps:,} steps, got {steps:,}"
+        if self.window is not None and steps < self.window:
+            return f"expected at least {self.window:,} steps, which a forecast sees, got {steps:,}"
+        return None
 
 
 class Layout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -28,17 +28,18 @@ class BadSeries(ValueError):
 def parse(value: object, shape: SequenceShape, sentinels: Sequence[float] = ()) -> npt.NDArray[np.float32]:
     """The steps (T, channels) of a value as JSON has it, NaN = missing; raises BadSeries with its first faults.
 
-    `sentinels` are numbers that mean missing, as `decode.missing_numbers` gives them.
+    Of a forecast's series they are the last ones. `sentinels` are numbers that mean missing, as
+    `decode.missing_numbers` gives them.
     """
     if not isinstance(value, list):
         raise BadSeries(f"expected a list of steps, got {_kind(value)}")
-    if not value:
-        raise BadSeries("expected at least one step, got none")
-    if len(value) > shape.max_steps:
-        raise BadSeries(f"expected at most {shape.max_steps:,} steps, got {len(value):,}")
+    if (fault := shape.count_fault(len(value))) is not None:
+        raise BadSeries(fault)
     numbers = _numbers(value, len(shape.channels))
     if numbers is None:
         raise BadSeries("; ".join(_faults(value, shape)))
+    if shape.window is not None:
+        numbers = numbers[-shape.window :]
     if sentinels:
         numbers[np.isin(numbers, sentinels)] = np.nan
     return float32(numbers)

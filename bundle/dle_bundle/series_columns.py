@@ -53,7 +53,8 @@ def read(
 ) -> tuple[npt.NDArray[np.float32], _Counts, dict[int, str], _Mask]:
     """The series (N, T, channels), NaN = missing and padding; lengths (N,); by row what is wrong; which are missing.
 
-    A row that is wrong or missing is one step without values. `sentinels` are numbers that mean missing.
+    A row that is wrong or missing is one step without values; of a forecast's series there are the last steps.
+    `sentinels` are numbers that mean missing.
     """
     whole = _whole(column)
     absent: _Mask = np.asarray(whole.is_null()) if whole.null_count else np.zeros(len(whole), dtype=bool)
@@ -74,6 +75,11 @@ def read(
     lengths = np.maximum(counts, 1)
     padded = np.full((len(whole), int(lengths.max(initial=1)), len(shape.channels)), np.nan, dtype=np.float32)
     padded[np.arange(padded.shape[1]) < counts[:, None]] = float32(steps)
+    if shape.window is not None:
+        first = np.maximum(lengths - shape.window, 0)
+        lengths = lengths - first
+        places = np.minimum(first[:, None] + np.arange(lengths.max(initial=1)), padded.shape[1] - 1)
+        padded = np.take_along_axis(padded, places[:, :, None], axis=1)
     return padded, lengths, faults, absent
 
 
@@ -120,10 +126,10 @@ def _of_arrays(
 
 def _of_lengths(counts: _Counts, absent: _Mask, shape: SequenceShape) -> dict[int, str]:
     """What is wrong with the number of steps, by row."""
-    faults = dict.fromkeys(np.flatnonzero((counts == 0) & ~absent).tolist(), "expected at least one step, got none")
-    for row in np.flatnonzero(counts > shape.max_steps).tolist():
-        faults[row] = f"expected at most {shape.max_steps:,} steps, got {counts[row]:,}"
-    return faults
+    least = 1 if shape.window is None else shape.window
+    wrong = np.flatnonzero(((counts < least) | (counts > shape.max_steps)) & ~absent)
+    found = ((row, shape.count_fault(int(counts[row]))) for row in wrong.tolist())
+    return {row: fault for row, fault in found if fault is not None}
 
 
 def _ragged(counts: _Counts, sizes: _Counts, channels: int) -> dict[int, str]:

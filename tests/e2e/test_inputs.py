@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file
 from tests import commands
 from tests.e2e.servers import Server, eventually, serving
 
@@ -33,7 +34,7 @@ def picture(colour: str, seed: int) -> bytes:
 
 
 def write_sources(folder: Path) -> None:
-    """`pictures/` with class folders, signals.npz, reviews.parquet with text, a path and a number, power.csv."""
+    """`pictures/` with class folders, signals.npz, reviews.parquet with text, a path and a number, two long tables."""
     draw = np.random.default_rng(0)
     for colour in COLOURS:
         (folder / "pictures" / colour).mkdir(parents=True)
@@ -57,14 +58,23 @@ def write_sources(folder: Path) -> None:
         writer = csv.writer(file)
         writer.writerow(("hour", "load"))
         writer.writerows(enumerate(load.round(3).tolist()))
+    with (folder / "machines.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("unit", "step", "heat", "maker", "state"))
+        for unit in range(80):
+            heat = draw.normal(0, 1, 5 + unit % 9) + 4 * (unit % 2)
+            for step, value in enumerate(heat.round(2).tolist()):
+                writer.writerow((f"m{unit}", step, value, "AB"[unit // 40], ("fine", "hot")[unit % 2]))
 
 
 FORECAST = ("--set", "data.time=hour", "--set", "data.window=24", "--set", "data.horizon=3")
+MACHINES = ("--set", "data.sequence_id=unit", "--set", "data.time=step")
 SOURCES: dict[str, tuple[str, ...]] = {
     "pictures": ("pictures",),
     "signals": ("signals.npz",),
     "reviews": ("reviews.parquet", "--target", "kind"),
     "power": ("power.csv", "--target", "load", *FORECAST),
+    "machines": ("machines.csv", "--target", "state", *MACHINES),
 }
 
 
@@ -111,6 +121,7 @@ def ask(server: Server, name: str, *rows: dict[str, Any], code: int = 200) -> di
 def test_what_is_easy_is_learnt(made: Made) -> None:
     assert made.evaluated["pictures"]["test"]["accuracy"] == 1
     assert made.evaluated["reviews"]["test"]["accuracy"] > 0.8
+    assert made.evaluated["machines"]["test"]["accuracy"] == 1
     assert made.evaluated["power"]["test"].keys() == {"mae", "rmse", "r2"}
     for name in SOURCES:
         assert (made.folder / "runs" / name / "report.html").stat().st_size > 100_000
@@ -168,6 +179,27 @@ def test_a_forecast_and_what_came_of_it(server: Server, made: Made) -> None:
     assert answer.json()["accepted"] == 1
 
 
+def test_a_forecast_is_made_of_the_last_steps_by_the_service_as_by_a_file(server: Server, made: Made) -> None:
+    with (made.folder / "power.csv").open(encoding="utf-8") as file:
+        load = [float(row["load"]) for row in csv.DictReader(file)]
+    commands.run("dle-predict", "bundles/power", "power.csv", "--out", "forecast.csv", folder=made.folder)
+    with (made.folder / "forecast.csv").open(encoding="utf-8") as file:
+        (expected,) = ([float(value) for value in row] for row in list(csv.reader(file))[1:])
+    for steps in (24, 60, 300):
+        (found,) = ask(server, "power", {"sequence": load[-steps:]})["predictions"]
+        assert found["values"] == pytest.approx(expected, abs=1e-5)
+    (fault,) = ask(server, "power", {"sequence": load[-23:]}, code=400)["details"]
+    assert (fault["field"], fault["code"]) == ("sequence", "sequence")
+    assert "at least 24 steps" in fault["message"]
+
+
+def test_a_long_table_is_evaluated_and_served(server: Server, made: Made) -> None:
+    again = commands.document("dle-evaluate", "runs/machines", "--data", "machines.csv", folder=made.folder)
+    assert (again["rows"], again["test"]["accuracy"]) == (80, 1)
+    rows: list[dict[str, Any]] = [{"sequence": [4.0] * 4, "maker": "A"}, {"sequence": [0.0] * 9, "maker": "B"}]
+    assert [each["label"] for each in ask(server, "machines", *rows)["predictions"]] == ["hot", "fine"]
+
+
 def test_drift_watches_what_describes_them(server: Server) -> None:
     for name, features in {
         "pictures": {"image.brightness", "image.contrast", "image.sharpness"},
@@ -202,11 +234,12 @@ def test_offline_answers_are_the_same(server: Server, made: Made) -> None:
         rows[0]["label"],
         pytest.approx(float(rows[0]["probability"]), abs=1e-6),
     )
-    for name, source in (("signals", "signals.npz"), ("reviews", "reviews.parquet"), ("power", "power.csv")):
+    for name, count in {"signals": 80, "reviews": 100, "power": 1, "machines": 80}.items():
+        source = SOURCES[name][0]
         said = commands.document(
             "dle-predict", f"bundles/{name}", source, "--out", f"out/{name}.csv", folder=made.folder
         )
-        assert said["predicted"] == {"signals": 80, "reviews": 100, "power": 1}[name]
+        assert said["predicted"] == count
     with (made.folder / "out" / "power.csv").open(encoding="utf-8") as file:
         assert next(csv.reader(file)) == ["value_1", "value_2", "value_3"]
 
@@ -225,3 +258,25 @@ def test_broken_files_are_refused_together_or_left_out(made: Made) -> None:
     finally:
         (folder / "cut.png").unlink()
         (folder / "empty.png").unlink()
+
+
+def weights(run: Path) -> dict[str, bytes]:
+    return {name: tensor.tobytes() for name, tensor in load_file(run / "checkpoints" / "best.safetensors").items()}
+
+
+def test_images_that_do_not_fit_are_learnt_alike(made: Made) -> None:
+    few = ("--set", "training.epochs=2", "--set", "training.batch_size=16", "--set", "model.cnn.width=4")
+    for name, memory in (("held", "1"), ("streamed", "0.00001")):
+        settings = (*few, "--set", f"data.image_memory={memory}")
+        commands.run("dle-train", "pictures", "--out", f"runs/{name}", "--quiet", *settings, folder=made.folder)
+    assert weights(made.folder / "runs" / "streamed") == weights(made.folder / "runs" / "held")
+
+
+def test_the_labels_of_the_test_part_reach_nothing_but_its_scores(made: Made) -> None:
+    arrays = dict(np.load(made.folder / "signals.npz"))
+    whole = {"X_train": arrays["X"][:60], "y_train": arrays["y"][:60], "X_test": arrays["X"][60:]}
+    few = ("--set", "training.epochs=2", "--set", "model.tcn.width=4", "--set", "model.tcn.depth=3")
+    for name, labels in (("honest", arrays["y"][60:]), ("poisoned", np.roll(arrays["y"][60:], 1))):
+        np.savez(made.folder / f"{name}.npz", **whole, y_test=labels)
+        commands.run("dle-train", f"{name}.npz", "--out", f"runs/{name}", "--quiet", *few, folder=made.folder)
+    assert weights(made.folder / "runs" / "honest") == weights(made.folder / "runs" / "poisoned")

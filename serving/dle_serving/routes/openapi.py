@@ -183,7 +183,8 @@ def _input(field: Field) -> Json:
         described |= {"contentEncoding": "base64", "contentMediaType": "image/*"}
         described["description"] = f"an image file as base64; becomes {field.form}"
     if field.sequence is not None:
-        described |= {"items": _step(field.sequence), "minItems": 1, "maxItems": field.sequence.max_steps}
+        least = field.sequence.window or 1
+        described |= {"items": _step(field.sequence), "minItems": least, "maxItems": field.sequence.max_steps}
         described["description"] = f"a step after another, each with its channels; seen in training: {field.form}"
     if field.observed_range is not None:
         described["x-observed-range"] = list(field.observed_range)

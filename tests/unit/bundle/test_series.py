@@ -179,12 +179,14 @@ def bodies(draw: st.DrawFn) -> tuple[SequenceShape, list[Any]]:
     channels = draw(st.integers(1, 3))
     number = st.one_of(st.none(), st.integers(-(2**60), 2**60), st.floats(allow_nan=False, allow_infinity=False))
     step = st.lists(number, min_size=channels, max_size=channels)
+    window = draw(st.one_of(st.none(), st.integers(1, 4)))
     rows: list[Any] = draw(
-        st.lists(st.one_of(st.none(), st.lists(step, min_size=1, max_size=6)), min_size=1, max_size=5)
+        st.lists(st.one_of(st.none(), st.lists(step, min_size=window or 1, max_size=6)), min_size=1, max_size=5)
     )
     if draw(st.booleans()) and channels == 1:
         rows = [None if row is None else [step[0] for step in row] for row in rows]
-    return SequenceShape(channels=tuple(f"c{index}" for index in range(channels)), max_steps=6), rows
+    names = tuple(f"c{index}" for index in range(channels))
+    return SequenceShape(channels=names, max_steps=6, window=window), rows
 
 
 @given(bodies())
@@ -207,6 +209,17 @@ def test_json_and_arrow_give_the_same_bits(body: tuple[SequenceShape, list[Any]]
 
 def _floats(value: Any) -> Any:
     return [_floats(each) for each in value] if isinstance(value, list) else None if value is None else float(value)
+
+
+def test_a_forecast_sees_the_last_steps_and_needs_as_many() -> None:
+    shape = SequenceShape(channels=("temp",), max_steps=6, window=3)
+    equal(parse("[9, 8, 1, null, 3]", shape), [[1], [NAN], [3]])
+    with pytest.raises(BadSeries, match="expected at least 3 steps, which a forecast sees, got 2"):
+        parse("[1, 2]", shape)
+    found, lengths, faults, _ = series_columns.read(pa.array([[9, 8, 1, None, 3], [1, 2], [4, 5, 6]]), shape)
+    equal(found[[0, 2]], [[[1], [NAN], [3]], [[4], [5], [6]]])
+    assert lengths.tolist() == [3, 1, 3]
+    assert faults == {1: "expected at least 3 steps, which a forecast sees, got 2"}
 
 
 def test_side_by_side() -> None:

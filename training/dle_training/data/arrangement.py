@@ -12,7 +12,7 @@ from dle_bundle import columns, long_tables
 from dle_bundle.errors import InputError
 from dle_bundle.schema import Layout, Schema
 from dle_bundle.tables import SEQUENCE
-from dle_training.config import RunConfig
+from dle_training.config import DataConfig, RunConfig
 from dle_training.data import windows
 
 _SLIPS = 0.1
@@ -38,9 +38,12 @@ class Arranged:
 def arrange(table: pa.Table, config: RunConfig, target: str, na_values: tuple[str, ...]) -> Arranged:
     """The table that `data.sequence_id`, `data.time` and `data.window` make of a long one.
 
-    Raises InputError: columns that are absent, rows that make no series, a window without a time.
+    Raises InputError: columns that are absent, rows that make no series, a window without a time, a horizon without a
+    window.
     """
     data = config.data
+    if data.window is None and data.horizon != 1:
+        raise InputError(f"data.horizon={data.horizon} needs data.window, the steps that a forecast sees")
     if data.window is None and data.sequence_id is None:
         if data.time is not None:
             raise InputError(
@@ -72,6 +75,7 @@ def arrange(table: pa.Table, config: RunConfig, target: str, na_values: tuple[st
             "No column is left that varies within a series and is a number",
             [f"{name}: {why}" for name, why in dropped.items()],
         )
+    _check_kinds(data, channels)
     layout = Layout(channels=tuple(channels), sequence_id=data.sequence_id, time=data.time, window=data.window)
     if data.window is not None:
         made = windows.make(table, layout, target, data.horizon, config.split, na_values)
@@ -84,6 +88,18 @@ def arrange(table: pa.Table, config: RunConfig, target: str, na_values: tuple[st
     # they told series apart and put them in order, and are none of their features
     plain = gathered.drop_columns([name for name in (data.sequence_id, data.time) if name and name != SEQUENCE])
     return Arranged(plain, layout, dropped, (f"{len(plain):,} series of {len(table):,} rows",))
+
+
+def _check_kinds(data: DataConfig, channels: list[str]) -> None:
+    kinds = data.kinds | dict.fromkeys(data.date_formats, "datetime")
+    faults = [
+        f"data.{'date_formats' if name in data.date_formats else 'kinds'}: {name!r} is a channel of the series, which "
+        "are numbers; data.drop leaves it out"
+        for name in channels
+        if kinds.get(name, "numeric") != "numeric"
+    ]
+    if faults:
+        raise InputError("The configuration does not fit the columns", faults)
 
 
 def rearrange(table: pa.Table, schema: Schema, target: str) -> pa.Table:

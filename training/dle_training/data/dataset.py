@@ -75,7 +75,7 @@ def load(config: RunConfig) -> Dataset:
     name, chosen = target.choose(source.table.column_names, config.data.target, source.target)
     arranged = arrangement.arrange(source.table, config, name, na_values)
     table = arranged.table
-    goal, by, inputs = _understand(table, name, na_values, arranged.forecasting(config))
+    goal, by, inputs = _understand(table, source.table.column_names, name, na_values, arranged.forecasting(config))
 
     fields = pictures.shaped(inputs.fields, table, source.folder, config.preprocessing.image_size)
     fields = series.shaped(fields, table, arranged.layout)
@@ -137,13 +137,13 @@ def read_labelled(source: str, schema: Schema, config: RunConfig) -> Labelled:
 
 
 def _understand(
-    table: pa.Table, name: str, na_values: tuple[str, ...], config: RunConfig
+    table: pa.Table, columns_of_source: list[str], name: str, na_values: tuple[str, ...], config: RunConfig
 ) -> tuple[Target, split.Choice, Inputs]:
     """Target, way of splitting and inputs; or one InputError with all that is wrong with them."""
     errors: list[InputError] = []
     goal, inputs, by = None, None, None
     with _collected(errors):
-        inference.check_names(config.data, table.column_names, name)
+        inference.check_names(config.data, columns_of_source, name)
     with _collected(errors):
         goal = target.infer(name, table.column(name), na_values, config.objective.task)
     with _collected(errors):

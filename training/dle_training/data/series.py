@@ -20,11 +20,12 @@ def shaped(fields: Sequence[Field], table: pa.Table, layout: Layout | None) -> t
 
 def _shaped(field: Field, table: pa.Table, layout: Layout | None) -> Field:
     column = table.column(field.name)
+    window = None
     if layout is not None and field.name == SEQUENCE:
-        names = layout.channels
+        names, window = layout.channels, layout.window
     else:
         width = series_columns.width(column)
         names = (field.name,) if width == 1 else tuple(f"{field.name}{index}" for index in range(width))
     longest = series_columns.longest(column)
-    shape = SequenceShape(channels=names, max_steps=max(LEAST_MOST_STEPS, 2 * longest))
+    shape = SequenceShape(channels=names, max_steps=max(LEAST_MOST_STEPS, 2 * longest), window=window)
     return msgspec.structs.replace(field, sequence=shape)

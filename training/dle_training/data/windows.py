@@ -54,7 +54,7 @@ def make(
     part = part[known & (part != _NO_PART)]
     _check_parts(part, moments, cuts, layout, horizon)
 
-    most = min(MOST_WINDOWS, max(1, MOST_NUMBERS // ((layout.window or 1) * len(layout.channels))))
+    most = _most(layout)
     step = -(-len(used) // most)
     used, part = used[::step], part[::step]
     counts = np.bincount(part, minlength=len(PARTS)).tolist()
@@ -70,13 +70,22 @@ def make(
 
 
 def all_of(table: pa.Table, layout: Layout, target: str, horizon: int, na_values: tuple[str, ...]) -> pa.Table:
-    """Every window of a long table whose values to predict are known, without a split; raises as `make` does."""
+    """The windows of a long table whose values to predict are known, as many as `make` takes, without a split.
+
+    Raises InputError as `make` does.
+    """
     _check_target(layout, target)
     ordered = long_tables.order(table, layout, na_values)
     ends, known = _ends(ordered, layout, target, horizon)
     if not known.any():
         raise InputError(f"{target!r}: no window has all of the {horizon} values that are to be predicted")
-    return _table(ordered, layout, ends[known], target, horizon)
+    used = ends[known]
+    return _table(ordered, layout, used[:: -(-len(used) // _most(layout))], target, horizon)
+
+
+def _most(layout: Layout) -> int:
+    """How many windows fit the memory."""
+    return min(MOST_WINDOWS, max(1, MOST_NUMBERS // ((layout.window or 1) * len(layout.channels))))
 
 
 def _check_target(layout: Layout, target: str) -> None:
