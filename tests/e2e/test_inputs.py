@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import importlib.util
 import io
 import json
 from dataclasses import dataclass
@@ -270,6 +271,17 @@ def test_images_that_do_not_fit_are_learnt_alike(made: Made) -> None:
         settings = (*few, "--set", f"data.image_memory={memory}")
         commands.run("dle-train", "pictures", "--out", f"runs/{name}", "--quiet", *settings, folder=made.folder)
     assert weights(made.folder / "runs" / "streamed") == weights(made.folder / "runs" / "held")
+
+
+def test_a_backbone_of_timm(made: Made) -> None:
+    if missing := [name for name in ("timm", "torchvision") if importlib.util.find_spec(name) is None]:
+        pytest.skip(f"BACKBONES ARE NOT TESTED: not installed: {', '.join(missing)}")
+    named = ("--set", "model.name=timm:test_resnet", "--set", "model.timm.pretrained=false")
+    settings = (*named, "--set", "training.epochs=4", "--set", "preprocessing.image_size=[32, 32]")
+    commands.run("dle-train", "pictures", "--out", "runs/backbone", *settings, folder=made.folder)
+    commands.run("dle-export", "runs/backbone", "--to", "bundles/backbone", folder=made.folder)
+    answers = commands.document("dle-predict", "bundles/backbone", "pictures", "--out", "b.csv", folder=made.folder)
+    assert answers["predicted"] == 80
 
 
 def test_the_labels_of_the_test_part_reach_nothing_but_its_scores(made: Made) -> None:

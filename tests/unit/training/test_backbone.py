@@ -1,6 +1,5 @@
 """Backbones of the real timm, small ones: shapes, frozen and published weights, the graph, and what a user is told."""
 
-import importlib
 import importlib.util
 import sys
 from dataclasses import replace
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from dle_bundle.errors import InputError
 from dle_training.config import BackboneConfig, ModelConfig
+from dle_training.models import backbone
 from dle_training.models._base import Images, InputShape
 from dle_training.models.backbone import BackboneEncoder
 
@@ -25,23 +25,11 @@ PLAIN = BackboneConfig(pretrained=False)
 
 @pytest.fixture(scope="session")
 def timm() -> ModuleType:
-    """The real library.
-
-    It imports torchvision, and the build on the public package index does not import beside a PyTorch for the CPU: its
-    binary wants CUDA, and without the binary two operators are missing to which Python code of it adds something. No
-    backbone uses them, so they are declared here, without any implementation.
-    """
+    """The real library."""
     missing = [name for name in ("timm", "torchvision") if importlib.util.find_spec(name) is None]
     if missing:
         pytest.skip(f"BACKBONES ARE NOT TESTED: not installed: {', '.join(missing)}")
-    try:
-        importlib.import_module("torchvision")
-    except RuntimeError:
-        for operator in ("nms", "qnms"):
-            torch.library.define(
-                f"torchvision::{operator}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-            )
-    return importlib.import_module("timm")
+    return backbone._import("test_resnet")
 
 
 def encoder(

@@ -4,6 +4,7 @@ timm is an extra (`vision`): it needs a torchvision that fits the installed PyTo
 starts, and only then: a run that is opened again has its own.
 """
 
+import importlib
 from types import ModuleType
 from typing import Any
 
@@ -17,6 +18,8 @@ from dle_training.models.dropout import Dropout
 from dle_training.models.pixels import Standardised
 
 _COLOURS = 3
+_OPERATORS = ("nms", "qnms")
+"""Of torchvision's binary, to which its Python code adds something when it is imported."""
 
 
 class BackboneEncoder(Encoder):
@@ -74,6 +77,7 @@ class BackboneEncoder(Encoder):
 def _import(architecture: str) -> ModuleType:
     """The timm package. Raises InputError that says what to install."""
     try:
+        _import_torchvision()
         import timm
     except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision made for another PyTorch
         raise InputError(
@@ -83,6 +87,23 @@ def _import(architecture: str) -> ModuleType:
         ) from None
     package: ModuleType = timm
     return package
+
+
+def _import_torchvision() -> None:
+    """Import what timm imports, also where it was made for another build of PyTorch.
+
+    The one on the public package index wants CUDA: beside a PyTorch for the CPU its binary is not loaded, and its
+    import ends at operators that are missing. timm needs its Python code alone, so they are declared, and do nothing.
+    """
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+        for operator in _OPERATORS:
+            torch.library.define(
+                f"torchvision::{operator}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            )
 
 
 def _check_known(timm: ModuleType, architecture: str) -> None:
