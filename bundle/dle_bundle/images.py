@@ -50,7 +50,10 @@ _GREY_MODES = ("1", "L", "LA", "La", "I", "F")
 _WHOLE_SCALES = (255, 65_535, 2**31 - 1)
 _REAL_SCALES = (1, 255, 65_535)
 _BLOCK_PIXELS = 1 << 17
-"""Pixels that are measured at once: what fits the processor's cache."""
+"""Pixels that are converted or measured at once: what fits the processor's cache."""
+_SMALL_PIXELS = 1 << 20
+"""Of an image up to this size all pixels are converted together: no memory worth saving."""
+_FILTER = Image.Resampling.BILINEAR
 
 
 class Allowance:
@@ -74,8 +77,7 @@ def decode(content: bytes, shape: ImageShape, allowance: Allowance | None = None
         if allowance is not None:
             allowance.take(image.width * image.height)
         load(image, content)
-        turn, plain = orientation(image), _plain(image, shape)
-        return _framed(plain if turn == 1 else plain.transpose(_UPRIGHT[turn]), shape)
+        return _framed(image, shape, orientation(image))
 
 
 def read(place: str | bytes, shape: ImageShape) -> Pixels:
@@ -101,7 +103,7 @@ def fit(pixels: Pixels, shape: ImageShape) -> Pixels:
     if not pixels.size:
         raise ValueError(f"expected an image, got an array without pixels, {found}")
     image = Image.fromarray(np.ascontiguousarray(pixels.squeeze(2) if pixels.shape[2:] == (1,) else pixels))
-    return _framed(_plain(image, shape), shape)
+    return _framed(image, shape)
 
 
 def measure(place: str | bytes) -> tuple[bool, int, int]:
@@ -254,59 +256,110 @@ def _draft(image: ImageFile, shape: ImageShape, *, sideways: bool) -> None:
     image.draft("L" if shape.channels == 1 and image.mode == "RGB" else image.mode, wanted)
 
 
-def _plain(image: Image.Image, shape: ImageShape) -> Image.Image:
-    """The image in mode L or RGB, over the background."""
+def _framed(image: Image.Image, shape: ImageShape, turn: int = 1) -> Pixels:
+    """Turned upright, resized so that it just covers height × width, and cropped at the centre: (channels, H, W).
+
+    Only what is seen is computed: of an image that is a mere line, the rest would be a bomb.
+    """
+    width, height = image.size if turn < _SIDEWAYS else image.size[::-1]
+    box, most = _box(width, height, shape), _most_level(image)
+    if width * height <= _SMALL_PIXELS:
+        plain = _plain(image, shape, most, turn).resize((shape.width, shape.height), _FILTER, box)
+    else:
+        plain = _resized_by_blocks(image, shape, most, turn, box)
+    pixels = np.array(plain)
+    return pixels[None] if shape.channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _resized_by_blocks(
+    image: Image.Image, shape: ImageShape, most: int | None, turn: int, box: tuple[float, float, float, float]
+) -> Image.Image:
+    """What is in a box of the upright image, in mode L or RGB, with the pixels that a resize of all of it gives or ±1.
+
+    A block of rows at a time is converted and resized in width, then all of them in height: a large image that is
+    converted as a whole takes many times the memory of its pixels.
+    """
+    width, height = image.size if turn < _SIDEWAYS else image.size[::-1]
+    left, top, right, bottom = box
+    columns, rows = _reach(left, right, shape.width, width), _reach(top, bottom, shape.height, height)
+    narrow = Image.new("L" if shape.channels == 1 else "RGB", (shape.width, len(rows)))
+    step = max(_BLOCK_PIXELS // len(columns), 1)
+    for start in range(rows.start, rows.stop, step):
+        stop = min(start + step, rows.stop)
+        stored = _stored((columns.start, start, columns.stop, stop), width, height, turn)
+        block = _plain(image.crop(stored), shape, most, turn)
+        seen = left - columns.start, 0, right - columns.start, stop - start
+        narrow.paste(block.resize((shape.width, stop - start), _FILTER, seen), (0, start - rows.start))
+    return narrow.resize((shape.width, shape.height), _FILTER, (0, top - rows.start, shape.width, bottom - rows.start))
+
+
+def _box(width: int, height: int, shape: ImageShape) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of what is seen of an image; whole pixels where its size stays."""
+    scale = max(shape.width / width, shape.height / height)
+    seen = min(shape.width / scale, width), min(shape.height / scale, height)
+    left, top = (width - seen[0]) / 2, (height - seen[1]) / 2
+    if scale == 1:
+        return int(left), int(top), int(left) + shape.width, int(top) + shape.height
+    return left, top, min(left + seen[0], width), min(top + seen[1], height)
+
+
+def _reach(first: float, last: float, wanted: int, count: int) -> range:
+    """The pixels of `count` in a line that have a part in the `wanted` ones between two places, and a few more."""
+    margin = math.ceil((last - first) / wanted) + 1
+    return range(max(math.floor(first) - margin, 0), min(math.ceil(last) + margin, count))
+
+
+def _stored(box: tuple[int, int, int, int], width: int, height: int, turn: int) -> tuple[int, int, int, int]:
+    """Where a box of the upright image, width × height, is in the image as it is stored."""
+    left, top, right, bottom = box
+    if turn in (2, 3, 6, 7):
+        left, right = width - right, width - left
+    if turn in (3, 4, 7, 8):
+        top, bottom = height - bottom, height - top
+    return (left, top, right, bottom) if turn < _SIDEWAYS else (top, left, bottom, right)
+
+
+def _plain(image: Image.Image, shape: ImageShape, most: int | None, turn: int) -> Image.Image:
+    """A part of an image upright, in mode L or RGB, over the background; `most` is `_most_level` of all of it."""
     mode = "L" if shape.channels == 1 else "RGB"
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        image = _eight_bits(image)
+    if most is not None:
+        image = _eight_bits(image, most)
     if image.has_transparency_data:
         whole = Image.new("RGBA", image.size, BACKGROUND)
         whole.alpha_composite(image.convert("RGBA"))
         image = whole
-    return image if image.mode == mode else image.convert(mode)
+    plain = image if image.mode == mode else image.convert(mode)
+    return plain if turn == 1 else plain.transpose(_UPRIGHT[turn])
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Levels of 16 bits scaled to 8.
+def _most_level(image: Image.Image) -> int | None:
+    """The level that is white, of images of more than 8 bits.
 
     Pillow does not tell what the levels of mode I (whole numbers) and F (real ones) range over, except that PPM has
     16 bits. So it is the least of the customary ranges that the image stays within.
     """
-    levels = np.asarray(image).astype(np.float64)
-    if image.mode == "F":
-        levels = np.nan_to_num(levels)
-        scale = _range(levels, _REAL_SCALES)
-    elif image.mode == "I" and image.format != "PPM":
-        scale = _range(levels, _WHOLE_SCALES)
-    else:
-        scale = 65_535
-    if isinstance(transparent := image.info.get("transparency"), int):
-        levels[levels == transparent] = scale
-    return Image.fromarray(np.rint(np.clip(levels / scale, 0, 1) * 255).astype(np.uint8))
-
-
-def _range(levels: npt.NDArray[np.float64], scales: Sequence[int]) -> int:
-    most = levels.max()
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
+        return 65_535
+    if image.mode not in ("I", "F"):
+        return None
+    scales = _WHOLE_SCALES if image.mode == "I" else _REAL_SCALES
+    step = max(_BLOCK_PIXELS // image.width, 1)
+    blocks = ((0, start, image.width, min(start + step, image.height)) for start in range(0, image.height, step))
+    most = max(np.fmax.reduce(np.asarray(image.crop(block)), axis=None, initial=0) for block in blocks)
     return next((scale for scale in scales if most <= scale), scales[-1])
 
 
-def _framed(image: Image.Image, shape: ImageShape) -> Pixels:
-    """Resized, so that it just covers height × width, and cropped at the centre: (channels, height, width).
-
-    Only what is seen is computed: of an image that is a mere line, the rest would be a bomb.
-    """
-    (width, height), size = image.size, (shape.width, shape.height)
-    scale = max(shape.width / width, shape.height / height)
-    if image.size != size:
-        seen = min(shape.width / scale, width), min(shape.height / scale, height)
-        left, top = (width - seen[0]) / 2, (height - seen[1]) / 2
-        if scale == 1:
-            image = image.crop((int(left), int(top), int(left) + shape.width, int(top) + shape.height))
-        else:
-            box = left, top, min(left + seen[0], width), min(top + seen[1], height)
-            image = image.resize(size, Image.Resampling.BILINEAR, box)
-    pixels = np.array(image)
-    return pixels[None] if shape.channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+def _eight_bits(image: Image.Image, most: int) -> Image.Image:
+    """Levels from 0 to `most` scaled to 8 bits."""
+    levels = np.asarray(image).astype(np.float64)
+    if image.mode == "F":
+        np.nan_to_num(levels, copy=False)
+    if isinstance(transparent := image.info.get("transparency"), int):
+        levels[levels == transparent] = most
+    levels /= most
+    np.clip(levels, 0, 1, out=levels)
+    levels *= 255
+    return Image.fromarray(np.rint(levels, out=levels).astype(np.uint8))
 
 
 def _is_colour(image: ImageFile) -> bool:

@@ -3,6 +3,8 @@
 import contextlib
 import io
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 from collections.abc import Callable
@@ -218,6 +220,72 @@ def test_a_resized_image_is_smooth() -> None:
 
 def test_a_line_of_an_image_takes_no_more_memory_than_it_should() -> None:
     assert images.decode(encode(Image.new("L", (65_000, 1), 9)), GREY).tolist() == np.full((1, 8, 8), 9).tolist()
+
+
+PEAK = """
+import sys
+from dle_bundle import images
+from dle_bundle.schema import ImageShape
+
+def peak():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) * 1024
+
+shape, place = ImageShape(channels=int(sys.argv[2]), height=8, width=8), sys.argv[1]
+images.read(sys.argv[3], shape)
+before = peak()
+images.read(place, shape)
+print(peak() - before)
+"""
+
+
+def of_mode(mode: str, side: int) -> bytes:
+    """The content of a file whose pixels Pillow holds in this mode."""
+    ramp = Image.linear_gradient("L").resize((side, side), Image.Resampling.NEAREST)
+    if mode in ("I;16", "I", "F"):
+        levels = np.asarray(ramp).astype({"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode])
+        return encode(Image.fromarray(levels), "tiff")
+    options = {"transparency": bytes(range(256))} if mode == "P" else {}
+    return encode(ramp.convert(mode), "tiff" if mode == "CMYK" else "png", **options)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell the peak")
+@pytest.mark.parametrize(
+    ("mode", "cell"),
+    [("L", 1), ("P", 1), ("RGB", 4), ("LA", 4), ("RGBA", 4), ("CMYK", 4), ("I;16", 2), ("I", 4), ("F", 4)],
+)
+def test_a_large_image_takes_little_more_memory_than_its_pixels(mode: str, cell: int, tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(of_mode(mode, 3_000))
+    (tmp_path / "small").write_bytes(of_mode(mode, 400))
+    told = [str(tmp_path / "large"), "3", str(tmp_path / "small")]
+    done = subprocess.run([sys.executable, "-c", PEAK, *told], capture_output=True, text=True, check=True)
+    content = (tmp_path / "large").stat().st_size
+    assert 3_000**2 * cell * 0.9 < int(done.stdout) < 3_000**2 * cell * 1.7 + content
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("side", [(90, 70), (64, 200), (200, 64), (1, 500)])
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "I;16", "F"])
+def test_blocks_give_the_pixels_of_the_whole(
+    turn: int, side: tuple[int, int], mode: str, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    if mode in ("I;16", "F"):
+        levels = random.integers(0, 65_536, side).astype(np.uint16 if mode == "I;16" else np.float32)
+        image = Image.fromarray(levels)
+    else:
+        colours = Image.fromarray(random.integers(0, 256, (*side, 4), dtype=np.uint8))
+        image = colours if mode == "RGBA" else colours.convert("RGB").convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    content = encode(image, "tiff") if mode == "F" else encode(image, exif=exif)
+    for shape in (GREY, ImageShape(channels=3, height=64, width=40)):
+        whole = images.decode(content, shape)
+        with monkeypatch.context() as patch:
+            patch.setattr(images, "_SMALL_PIXELS", 0)
+            patch.setattr(images, "_BLOCK_PIXELS", 1_000)
+            blocks = images.decode(content, shape)
+        assert np.abs(blocks.astype(int) - whole).max() <= 1
 
 
 @pytest.mark.parametrize("turned", [False, True])
