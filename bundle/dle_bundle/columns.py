@@ -211,9 +211,8 @@ class _Reader:
                 self._report(field, np.asarray(column.is_valid()), "type", expected, column)
                 parts.append(empty)
                 continue
-            plain = trimmed(column, self._na_values) if is_text(column) else column
             try:
-                found, broken, missing = image_columns.images([plain], shape, self._folder)
+                found, broken, missing = image_columns.images([column], shape, self._folder, self._na_values)
             except ValueError as error:  # of arrays, which have all one shape
                 broken, found, missing = (
                     [(row, 0, str(error)) for row in range(count)],
@@ -221,7 +220,7 @@ class _Reader:
                     np.zeros((count, 1), bool),
                 )
             self.faults += [
-                Fault(self._first + row, field.name, "image", f"{image_columns.shown(plain, row)}: {reason}")
+                Fault(self._first + row, field.name, "image", f"{image_columns.shown(column, row)}: {reason}")
                 for row, _, reason in broken
             ]
             self._missing(field, missing[:, 0])

@@ -1,6 +1,7 @@
 """Arrow columns of images to the `image` group: paths of files, the content of files, or arrays of bytes.
 
-Paths are relative to the folder of the table. A missing image is black.
+Paths are relative to the folder of the table. A missing image is black; where paths are, the spellings of missing
+values of all other columns count as well.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,15 +30,15 @@ def is_image(column: Column) -> bool:
     return _is_content(column) or _pixels_of(column) is not None
 
 
-def places(column: Column, folder: Path | None) -> list[Place]:
-    """Where each row's image is; nothing for arrays."""
+def places(column: Column, folder: Path | None, na_values: Sequence[str]) -> list[Place]:
+    """Where each row's image is; nothing for arrays. Blank paths and those in `na_values` are missing."""
     if _is_content(column):
         return list(column.to_pylist())
     if isinstance(column.type, pa.FixedShapeTensorType):
         return []
-    texts = column.cast(pa.large_string()).to_pylist()
-    base = folder or Path()
-    return [None if text is None or not text.strip() else str(base / text.strip()) for text in texts]
+    base, absent = folder or Path(), frozenset(("", *na_values))
+    texts = (None if text is None else text.strip() for text in column.cast(pa.large_string()).to_pylist())
+    return [None if text is None or text in absent else str(base / text) for text in texts]
 
 
 def array_shape(column: Column) -> tuple[bool, int, int] | None:
@@ -53,7 +54,11 @@ def array_shape(column: Column) -> tuple[bool, int, int] | None:
 
 
 def images(
-    columns: Sequence[Column], shape: ImageShape, folder: Path | None, decode: Decode | None = None
+    columns: Sequence[Column],
+    shape: ImageShape,
+    folder: Path | None,
+    na_values: Sequence[str],
+    decode: Decode | None = None,
 ) -> tuple[Any, list[Broken], npt.NDArray[np.bool_]]:
     """The images of all rows (N, columns · channels, H, W), the broken ones, and a mask (N, columns) of missing ones.
 
@@ -62,7 +67,8 @@ def images(
     count = len(columns[0])
     arrays = [_pixels_of(column) is not None for column in columns]
     listed = [
-        [None] * count if is_array else places(column, folder) for column, is_array in zip(columns, arrays, strict=True)
+        [None] * count if is_array else places(column, folder, na_values)
+        for column, is_array in zip(columns, arrays, strict=True)
     ]
     missing = np.array(
         [
@@ -100,7 +106,7 @@ def images(
 def shown(column: Column, row: int) -> str:
     """What to call the image of a row: its path, or what it is."""
     value = column[row].as_py() if not isinstance(column.type, pa.FixedShapeTensorType) else None
-    return value if isinstance(value, str) else "image"
+    return value.strip() if isinstance(value, str) else "image"
 
 
 def _is_content(column: Column) -> bool:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
@@ -14,9 +15,12 @@ from PIL import Image
 from tests import bundles
 
 from dle_bundle import columns, images, tables
+from dle_bundle.decode import NA_VALUES
 from dle_bundle.groups import Groups
 from dle_bundle.rows import RowDecoder
 from dle_bundle.schema import Field, ImageShape, Outputs, Schema, SequenceShape
+from dle_training.config import DataConfig, RunConfig
+from dle_training.data import pictures
 
 ROWS = 30
 OUTPUTS = Outputs(target="y", task="regression")
@@ -71,6 +75,35 @@ def test_images(tmp_path: Path, channels: Any) -> None:
     found += [grouped(tmp_path / "arrays.npz", schema), grouped(tmp_path / "last.npz", schema)]
     for groups in found:
         np.testing.assert_array_equal(np.asarray(groups.image), expected)
+
+
+MISSING = ("", "NA", " ? ", "-999", "\u00a0null")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_missing_images_are_spelt_alike_in_training_and_prediction(tmp_path: Path, suffix: str) -> None:
+    shape = ImageShape(channels=1, height=8, width=8)
+    for level in (100, 200):
+        Image.new("L", (8, 8), level).save(tmp_path / f"{level}.png")
+    paths = ["100.png", *MISSING, " 200.png "]
+    if suffix == "csv":
+        with (tmp_path / "rows.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([["id", "image"], *([row, path] for row, path in enumerate(paths))])
+    else:
+        write(tmp_path / "rows.parquet", pa.table({"image": paths}))
+    table = tables.read(tmp_path / f"rows.{suffix}")
+    fields = (Field(name="image", kind="image", required=False, image=shape),)
+    config = RunConfig(data=DataConfig(na_values=("-999",)))
+    learnt = pictures.read(fields, table, tmp_path, config)
+    assert learnt is not None
+    assert learnt.broken == {}
+    schema = Schema(inputs=fields, outputs=OUTPUTS, na_values=(*NA_VALUES, "-999"))
+    answered = grouped(tmp_path / f"rows.{suffix}", schema)
+    assert np.asarray(learnt.images)[:, 0, 0, 0].tolist() == [100, *[0] * len(MISSING), 200]
+    np.testing.assert_array_equal(np.asarray(answered.image), np.asarray(learnt.images))
+    needed = msgspec.structs.replace(schema, inputs=(msgspec.structs.replace(fields[0], required=True),))
+    _, faults = columns.to_groups(table, needed, folder=tmp_path)
+    assert [(fault.row, fault.code) for fault in faults] == [(row, "missing") for row in range(2, 2 + len(MISSING))]
 
 
 def same_series(one: Groups, other: Groups) -> None:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dle_bundle import image_columns, integrity
+from dle_bundle.decode import NA_VALUES
 from dle_bundle.errors import InputError
 from dle_bundle.schema import Field, ImageShape
 from dle_training.config import RunConfig
@@ -34,13 +35,20 @@ class Pictures:
     broken: dict[int, str]
 
 
-def shaped(fields: Sequence[Field], table: pa.Table, folder: Path | None, size: int | None) -> tuple[Field, ...]:
+def shaped(
+    fields: Sequence[Field],
+    table: pa.Table,
+    folder: Path | None,
+    size: int | None,
+    na_values: Sequence[str] = NA_VALUES,
+) -> tuple[Field, ...]:
     """The fields, of which images have got their shape: `size`, or what suits the images that there are."""
     names = [field.name for field in fields if field.kind == "image"]
     if not names:
         return tuple(fields)
     arrays = [found for name in names if (found := image_columns.array_shape(table.column(name)))]
-    files = [place for name in names for place in image_columns.places(table.column(name), folder) if place is not None]
+    listed = [place for name in names for place in image_columns.places(table.column(name), folder, na_values)]
+    files = [place for place in listed if place is not None]
     colour, common = _surveyed(arrays, files)
     if size is not None:
         height, width = size, size
@@ -65,7 +73,7 @@ def read(fields: Sequence[Field], table: pa.Table, folder: Path | None, config: 
         return image_files.read_all(places, shape, memory_bytes=budget)
 
     columns = [table.column(field.name) for field in pictured]
-    images, faults, _ = image_columns.images(columns, shape, folder, decode)
+    images, faults, _ = image_columns.images(columns, shape, folder, (*NA_VALUES, *config.data.na_values), decode)
     broken: dict[int, str] = {}
     for row, column, reason in faults:
         words = f"{image_columns.shown(columns[column], row)}: {reason}"
@@ -96,13 +104,15 @@ def check(
     return usable, (f"{len(broken):,} of {int(known.sum()):,} rows were left out for an image that cannot be read",)
 
 
-def digest(source: str, fields: Sequence[Field], table: pa.Table, folder: Path | None) -> str:
+def digest(
+    source: str, fields: Sequence[Field], table: pa.Table, folder: Path | None, na_values: Sequence[str] = NA_VALUES
+) -> str:
     """SHA-256 of the digest of a source and the content of all image files that it names."""
     files = [
         place
         for field in fields
         if field.kind == "image"
-        for place in image_columns.places(table.column(field.name), folder)
+        for place in image_columns.places(table.column(field.name), folder, na_values)
         if isinstance(place, str) and Path(place).is_file()
     ]
     if not files:
