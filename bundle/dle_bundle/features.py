@@ -1,7 +1,7 @@
 """What is watched of each input: a column's own values; of an image, a series or a text a few numbers on it.
 
-Images: brightness, contrast, sharpness. Series: level and spread of each channel, length. Text: length in characters
-and the share of words that the tokenizer does not know whole.
+Images: brightness, contrast, sharpness. Series: level and spread of each channel, length up to the last known step.
+Text: length in characters and the share of words that the tokenizer does not know whole.
 """
 
 from collections.abc import Iterator
@@ -15,6 +15,8 @@ from dle_bundle import images, series
 from dle_bundle.groups import MISSING_TIME, Groups
 from dle_bundle.schema import Field, Schema
 from dle_bundle.text import Tokenizer
+
+_CELLS_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,22 +69,37 @@ def names(schema: Schema) -> dict[str, bool]:
     return found
 
 
+def _known_steps(sequence: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """Steps (N,) of series (N, T, C) up to the last that has a value, at least 1.
+
+    `Groups.lengths` has the longest series of a row, which may be another one.
+    """
+    counts = np.ones(len(sequence), dtype=np.int64)
+    rows = max(1, _CELLS_AT_ONCE // max(1, int(np.prod(sequence.shape[1:]))))
+    for start in range(0, len(sequence), rows):
+        unknown: npt.NDArray[np.bool_] = np.isnan(sequence[start : start + rows])
+        blank = np.logical_and.reduce(unknown, axis=2)
+        last = blank.shape[1] - blank[:, ::-1].argmin(axis=1)
+        counts[start : start + rows] = np.where(blank.all(axis=1), 1, last)
+    return counts
+
+
 def _described(groups: Groups, schema: Schema, tokenizer: Tokenizer | None) -> Iterator[Feature]:
     for index, field in enumerate(schema.image):
         assert field.image is not None
         first = index * field.image.channels
         pixels = np.asarray(groups.image[:, first : first + field.image.channels])
-        missing = ~pixels.any(axis=(1, 2, 3))
+        # a missing image is black; where none may be missing, a black one is what it shows
+        missing = np.zeros(len(pixels), dtype=bool) if field.required else ~pixels.any(axis=(1, 2, 3))
         for what, values in images.statistics(pixels).items():
             yield Feature(f"{field.name}.{what}", field, np.where(missing, np.float32(np.nan), values))
     first = 0
     for field in schema.sequence:
         assert field.sequence is not None
         assert groups.sequence is not None
-        assert groups.lengths is not None
         own = groups.sequence[..., first : first + len(field.sequence.channels)]
         first += len(field.sequence.channels)
-        for what, values in series.statistics(own, groups.lengths, field.sequence.channels).items():
+        for what, values in series.statistics(own, _known_steps(own), field.sequence.channels).items():
             yield Feature(f"{field.name}.{what}", field, values)
     if schema.text:
         assert tokenizer is not None

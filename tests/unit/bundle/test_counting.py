@@ -99,6 +99,7 @@ def test_what_is_not_monitored_is_not_counted() -> None:
 
 @pytest.mark.parametrize("schema", [bundles.PICTURE, bundles.SIGNAL, bundles.REVIEW], ids=["image", "series", "text"])
 def test_what_describes_images_series_and_text_is_counted(schema: Schema) -> None:
+    schema = optional(schema)
     known, tokenizer = bundles.groups(schema, 1_000), bundles.tokenizer()
     bins = reference.feature_bins(measured(known, schema, tokenizer))
     found = Reference(rows=1_000, features=bins, prediction_rows=1, prediction=CLASSES, calibration={}, metrics={})
@@ -116,11 +117,13 @@ def test_what_describes_images_series_and_text_is_counted(schema: Schema) -> Non
         assert counts[-1] == 10, f"{name} is missing"
 
 
-def missing(schema: Schema, count: int, tokenizer: Tokenizer) -> Groups:
+def optional(schema: Schema) -> Schema:
     fields = tuple(msgspec.structs.replace(field, required=False) for field in schema.inputs)
-    rows = RowDecoder(msgspec.structs.replace(schema, inputs=fields)).decode(
-        msgspec.json.encode({"rows": [{}] * count})
-    )
+    return msgspec.structs.replace(schema, inputs=fields)
+
+
+def missing(schema: Schema, count: int, tokenizer: Tokenizer) -> Groups:
+    rows = RowDecoder(schema).decode(msgspec.json.encode({"rows": [{}] * count}))
     return rows if rows.text is None else rows.with_tokens(tokenizer.tokens(rows.text))
 
 

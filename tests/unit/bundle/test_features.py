@@ -1,0 +1,60 @@
+"""What is watched of images and series is each field's own."""
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from dle_bundle import features
+from dle_bundle.groups import Groups, empty
+from dle_bundle.schema import Field, ImageShape, Outputs, Schema, SequenceShape
+
+OUTPUTS = Outputs(target="y", task="regression")
+
+
+def of(groups: Groups, *fields: Field) -> dict[str, npt.NDArray[np.float32]]:
+    schema = Schema(inputs=fields, outputs=OUTPUTS)
+    return {feature.name: feature.values for feature in features.measured(groups, schema)}
+
+
+def with_series(*rows: list[list[float | None]]) -> Groups:
+    """Rows of steps of channels, all of one length."""
+    bare = empty(len(rows))
+    steps = np.array(rows, dtype=np.float32)
+    lengths = np.full(len(rows), steps.shape[1], dtype=np.int64)
+    return Groups(bare.numeric, bare.categorical, bare.datetime, sequence=steps, lengths=lengths)
+
+
+def a_series(name: str, *channels: str) -> Field:
+    return Field(name=name, kind="sequence", required=False, sequence=SequenceShape(channels=channels, max_steps=9))
+
+
+@pytest.mark.parametrize("cells", [1, 1 << 20])
+def test_a_series_is_as_long_as_it_is_known(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "_CELLS_AT_ONCE", cells)
+    found = of(
+        with_series(
+            [[1, 2, None], [1, None, None], [1, None, 4]],
+            [[None, None, None], [5, None, None], [None, None, None]],
+            [[None, None, 3], [None, None, None], [None, None, None]],
+        ),
+        a_series("long", "a"),
+        a_series("short", "b", "c"),
+    )
+    np.testing.assert_array_equal(found["long.length"], np.array([3, 2, np.nan], np.float32))
+    np.testing.assert_array_equal(found["short.length"], np.array([3, np.nan, 1], np.float32))
+    found = of(with_series([[1, 2], [1, None], [1, None]]), a_series("long", "a"), a_series("short", "b"))
+    assert (found["long.length"].tolist(), found["short.length"].tolist()) == ([3], [1])
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_a_black_image_is_missing_only_where_it_may_be(required: bool) -> None:
+    bare = empty(2)
+    pixels = np.zeros((2, 1, 4, 4), dtype=np.uint8)
+    pixels[1] = 51
+    shape = ImageShape(channels=1, height=4, width=4)
+    found = of(
+        Groups(bare.numeric, bare.categorical, bare.datetime, image=pixels),
+        Field(name="photo", kind="image", required=required, image=shape),
+    )
+    black = 0 if required else np.nan
+    np.testing.assert_array_equal(found["photo.brightness"], np.array([black, 0.2], np.float32))
