@@ -4,10 +4,11 @@
     python benchmarks/train_loop.py --model cnn --keras keras/bin/python
     python benchmarks/train_loop.py --model mlp --source adult.parquet --target income
 
-Four models with the project's default settings, AdamW and a cosine schedule, without augmentation:
+Four models of the project's default sizes and dropout, AdamW at its own learning rate and a cosine schedule, without
+augmentation:
 
 - `mlp`: 256 × 3, batches of 256 rows of adult's shape, or of a table's.
-- `cnn`: three stages from 32 channels on, batches of 128 grey images of 28 × 28.
+- `cnn`: three stages from 16 channels on, batches of 128 grey images of 28 × 28.
 - `rnn`: a GRU in both directions with attention pooling, batches of 64 rows of 4 to 128 tokens, 42 on average.
 - `transformer`: two layers of width 128, batches of 64 such rows.
 

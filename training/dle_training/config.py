@@ -36,7 +36,7 @@ class DataConfig(_Settings, frozen=True):
 
     source: Annotated[
         str | None,
-        Meta(description="File (.csv, .csv.gz, .tsv, .txt, .parquet, .npy, .npz) or sklearn:NAME."),
+        Meta(description="File (.csv, .csv.gz, .tsv, .txt, .parquet, .npy, .npz), folder of images or sklearn:NAME."),
     ] = None
     target: Annotated[
         str | None,
@@ -186,7 +186,7 @@ class TransformerConfig(_Settings, frozen=True):
 
 
 class BagConfig(_Settings, frozen=True):
-    """`bag`: the mean of embedded tokens and neighbouring tokens, over text."""
+    """`bag`: the weighted sum of embedded tokens and neighbours, divided by the root of the weights, over text."""
 
     width: Annotated[Count, Meta(description="Width of the vector of each n-gram.")] = 64
     ngrams: Annotated[Annotated[int, Meta(ge=1, le=4)], Meta(description="Most neighbours taken together.")] = 2
@@ -287,7 +287,12 @@ class OptimizerConfig(_Settings, frozen=True):
     """How gradients change the weights."""
 
     name: Annotated[Literal["adamw", "adam", "sgd"], Meta(description="Entry of the optimizer registry.")] = "adamw"
-    lr: Annotated[Positive | None, Meta(description="Peak learning rate; null: the optimizer's own default.")] = None
+    lr: Annotated[
+        Positive | None,
+        Meta(
+            description="Peak learning rate; null: what suits the model with adamw, else the optimizer's own default."
+        ),
+    ] = None
     momentum: Annotated[float, Meta(ge=0, lt=1, description="Momentum of sgd.")] = 0.9
     weight_decay: Annotated[
         float,
@@ -325,7 +330,11 @@ class TrainingConfig(_Settings, frozen=True):
         Meta(description="Most passes over the training part; null: 30 for tables, else what suits model and rows."),
     ] = None
     batch_size: Annotated[
-        Count | None, Meta(description="Rows in a training step; null: 32 to 1024, the more training rows the larger.")
+        Count | None,
+        Meta(
+            description="Rows in a training step; null: 32 to 1024, the more training rows the larger; for images, "
+            "series and text at most 64, 128 or 256, by model."
+        ),
     ] = None
     metric: Annotated[
         MetricName | None,

@@ -79,7 +79,7 @@ MODELS = {
         ),
         ModelEntry(
             "bag",
-            "Mean of embedded tokens and n-grams: fast, and hard to beat on short text.",
+            "Weighted sum of embedded tokens and n-grams: fast, and hard to beat on short text.",
             ("text",),
             0.5,
             lambda config, shape, kind, name, fresh: bag.BagEncoder(config, shape),
