@@ -19,7 +19,7 @@ from dle_bundle.decode import NA_VALUES
 from dle_bundle.groups import Groups
 from dle_bundle.rows import RowDecoder
 from dle_bundle.schema import Field, ImageShape, Outputs, Schema, SequenceShape
-from dle_training.config import DataConfig, RunConfig
+from dle_training.config import RunConfig
 from dle_training.data import pictures
 
 ROWS = 30
@@ -93,11 +93,11 @@ def test_missing_images_are_spelt_alike_in_training_and_prediction(tmp_path: Pat
         write(tmp_path / "rows.parquet", pa.table({"image": paths}))
     table = tables.read(tmp_path / f"rows.{suffix}")
     fields = (Field(name="image", kind="image", required=False, image=shape),)
-    config = RunConfig(data=DataConfig(na_values=("-999",)))
-    learnt = pictures.read(fields, table, tmp_path, config)
+    na_values = (*NA_VALUES, "-999")
+    learnt = pictures.read(fields, table, tmp_path, RunConfig(), na_values)
     assert learnt is not None
     assert learnt.broken == {}
-    schema = Schema(inputs=fields, outputs=OUTPUTS, na_values=(*NA_VALUES, "-999"))
+    schema = Schema(inputs=fields, outputs=OUTPUTS, na_values=na_values)
     answered = grouped(tmp_path / f"rows.{suffix}", schema)
     assert np.asarray(learnt.images)[:, 0, 0, 0].tolist() == [100, *[0] * len(MISSING), 200]
     np.testing.assert_array_equal(np.asarray(answered.image), np.asarray(learnt.images))

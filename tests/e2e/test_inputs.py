@@ -277,7 +277,7 @@ def test_a_backbone_of_timm(made: Made) -> None:
     if missing := [name for name in ("timm", "torchvision") if importlib.util.find_spec(name) is None]:
         pytest.skip(f"BACKBONES ARE NOT TESTED: not installed: {', '.join(missing)}")
     named = ("--set", "model.name=timm:test_resnet", "--set", "model.timm.pretrained=false")
-    settings = (*named, "--set", "training.epochs=4", "--set", "preprocessing.image_size=[32, 32]")
+    settings = (*named, "--set", "training.epochs=4", "--set", "preprocessing.image_size=32")
     commands.run("dle-train", "pictures", "--out", "runs/backbone", *settings, folder=made.folder)
     commands.run("dle-export", "runs/backbone", "--to", "bundles/backbone", folder=made.folder)
     answers = commands.document("dle-predict", "bundles/backbone", "pictures", "--out", "b.csv", folder=made.folder)

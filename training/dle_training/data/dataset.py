@@ -77,9 +77,9 @@ def load(config: RunConfig) -> Dataset:
     table = arranged.table
     goal, by, inputs = _understand(table, source.table.column_names, name, na_values, arranged.forecasting(config))
 
-    fields = pictures.shaped(inputs.fields, table, source.folder, config.preprocessing.image_size)
+    fields = pictures.shaped(inputs.fields, table, source.folder, config.preprocessing.image_size, na_values)
     fields = series.shaped(fields, table, arranged.layout)
-    images = pictures.read(fields, table, source.folder, config)
+    images = pictures.read(fields, table, source.folder, config, na_values)
     known, skipped = pictures.check(images, goal.known, config)
     strata = None
     if goal.outputs.classes is not None:
@@ -103,7 +103,7 @@ def load(config: RunConfig) -> Dataset:
     said = (chosen, *arranged.notes, *goal.notes, *skipped, None if made else by.note, *inputs.notes, *rare)
     return Dataset(
         source=source.place,
-        digest=pictures.digest(source.digest, fields, table, source.folder),
+        digest=pictures.digest(source.digest, fields, table, source.folder, na_values),
         schema=schema,
         groups=_grouped(table, schema, known, images) if empty else groups,
         target=goal.values,
@@ -130,7 +130,7 @@ def read_labelled(source: str, schema: Schema, config: RunConfig) -> Labelled:
         values, known = target.labels(column, schema.outputs, schema.na_values)
     if not known.any():
         raise InputError(f"{name!r}: the target has no value in any row")
-    images = pictures.read(schema.inputs, table, found.folder, config)
+    images = pictures.read(schema.inputs, table, found.folder, config, schema.na_values)
     usable, skipped = pictures.check(images, known, config)
     groups = _grouped(table, schema, usable, images)
     return Labelled(groups.take(usable), values[usable], (*target.missing_note(name, known), *skipped))

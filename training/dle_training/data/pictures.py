@@ -15,7 +15,6 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dle_bundle import image_columns, integrity
-from dle_bundle.decode import NA_VALUES
 from dle_bundle.errors import InputError
 from dle_bundle.schema import Field, ImageShape
 from dle_training.config import RunConfig
@@ -40,7 +39,7 @@ def shaped(
     table: pa.Table,
     folder: Path | None,
     size: int | None,
-    na_values: Sequence[str] = NA_VALUES,
+    na_values: Sequence[str],
 ) -> tuple[Field, ...]:
     """The fields, of which images have got their shape: `size`, or what suits the images that there are."""
     names = [field.name for field in fields if field.kind == "image"]
@@ -60,7 +59,9 @@ def shaped(
     return tuple(msgspec.structs.replace(field, image=shape) if field.kind == "image" else field for field in fields)
 
 
-def read(fields: Sequence[Field], table: pa.Table, folder: Path | None, config: RunConfig) -> Pictures | None:
+def read(
+    fields: Sequence[Field], table: pa.Table, folder: Path | None, config: RunConfig, na_values: Sequence[str]
+) -> Pictures | None:
     """The images of all rows, None without image columns. Broken ones are black, and told."""
     pictured = [field for field in fields if field.kind == "image"]
     if not pictured:
@@ -73,7 +74,7 @@ def read(fields: Sequence[Field], table: pa.Table, folder: Path | None, config: 
         return image_files.read_all(places, shape, memory_bytes=budget)
 
     columns = [table.column(field.name) for field in pictured]
-    images, faults, _ = image_columns.images(columns, shape, folder, (*NA_VALUES, *config.data.na_values), decode)
+    images, faults, _ = image_columns.images(columns, shape, folder, na_values, decode)
     broken: dict[int, str] = {}
     for row, column, reason in faults:
         words = f"{image_columns.shown(columns[column], row)}: {reason}"
@@ -104,9 +105,7 @@ def check(
     return usable, (f"{len(broken):,} of {int(known.sum()):,} rows were left out for an image that cannot be read",)
 
 
-def digest(
-    source: str, fields: Sequence[Field], table: pa.Table, folder: Path | None, na_values: Sequence[str] = NA_VALUES
-) -> str:
+def digest(source: str, fields: Sequence[Field], table: pa.Table, folder: Path | None, na_values: Sequence[str]) -> str:
     """SHA-256 of the digest of a source and the content of all image files that it names."""
     files = [
         place
