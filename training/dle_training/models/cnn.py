@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from dle_training.config import ModelConfig
 from dle_training.models._base import Encoder, Inputs, InputShape
 from dle_training.models.dropout import Dropout
+from dle_training.models.norm import BatchNorm2d
 from dle_training.models.pixels import Standardised
 
 _LARGE = 64
@@ -28,7 +29,7 @@ class Stage(nn.Module):
     def __init__(self, inputs: int, outputs: int, *, stride: int = 1, pool: bool = True) -> None:
         super().__init__()
         self.convolution = nn.Conv2d(inputs, outputs, 2 * stride + 1, stride, padding=stride, bias=False)
-        self.norm = nn.BatchNorm2d(outputs)
+        self.norm = BatchNorm2d(outputs)
         self.pool = pool
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -43,8 +44,8 @@ class Block(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.first, self.first_norm = _convolution(width), nn.BatchNorm2d(width)
-        self.second, self.second_norm = _convolution(width), nn.BatchNorm2d(width)
+        self.first, self.first_norm = _convolution(width), BatchNorm2d(width)
+        self.second, self.second_norm = _convolution(width), BatchNorm2d(width)
 
     def forward(self, maps: Tensor) -> Tensor:
         inner = F.relu(self.first_norm(self.first(maps)))

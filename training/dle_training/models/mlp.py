@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from dle_training.config import ModelConfig
 from dle_training.models._base import Encoder, Inputs, InputShape
 from dle_training.models.dropout import Dropout
+from dle_training.models.norm import BatchNorm1d
 
 ALONE, BESIDE_OTHERS = (256, 256, 256), (64, 64)
 """Hidden layers by default: columns beside images, series or text are soon learnt by heart by as many units."""
@@ -73,7 +74,7 @@ class TableEncoder(Encoder):
         for hidden in hidden_layers(config, alone=alone):
             layers.append(nn.Linear(self.width, hidden))
             if config.batch_norm:
-                layers.append(nn.BatchNorm1d(hidden))
+                layers.append(BatchNorm1d(hidden))
             layers += [nn.ReLU(), Dropout(config.dropout)]
             self.width = hidden
         self.layers = nn.Sequential(*layers)

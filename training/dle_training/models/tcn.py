@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from dle_training.config import ModelConfig
 from dle_training.models._base import Encoder, Inputs, InputShape
 from dle_training.models.dropout import Dropout
+from dle_training.models.norm import BatchNorm2d
 from dle_training.models.steps import within
 
 _SHORTCUT_EVERY = 3
@@ -58,7 +59,7 @@ class TcnEncoder(Encoder):
         return mean
 
 
-class _Norm(nn.BatchNorm2d):
+class _Norm(BatchNorm2d):
     """Batch normalisation by the statistics of the real steps, and zero elsewhere.
 
     Shape: (N, C, 1, T), mask (N, 1, T) → (N, C, 1, T).
