@@ -37,7 +37,7 @@ class BundleError(InputError):
 
 
 class Interrupted(DleError):
-    """Stopped by Ctrl-C or SIGTERM after the state was saved."""
+    """Stopped by Ctrl-C or SIGTERM; what had been trained was saved."""
 
     exit_code = 130
 

@@ -13,6 +13,7 @@ from dle_bundle.errors import InputError
 from dle_bundle.images import SUFFIXES
 
 IMAGE, LABEL, SPLIT = "image", "label", "split"
+PARTS = ("train", "validation", "test")
 _PARTS = {
     "train": "train",
     "training": "train",

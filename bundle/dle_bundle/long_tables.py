@@ -13,11 +13,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dle_bundle import columns, decode
+from dle_bundle.arrays import SEQUENCE
 from dle_bundle.columns import Column
 from dle_bundle.decode import float32
 from dle_bundle.errors import InputError, nearest
 from dle_bundle.schema import Layout
-from dle_bundle.tables import SEQUENCE
 
 _LISTED = 10
 
@@ -123,7 +123,8 @@ def _check_lengths(ordered: Ordered, layout: Layout, window: int) -> None:
             details.append(f"{name}: {ordered.counts[index]:,} steps")
         if len(short) > _LISTED:
             details.append(f"and {len(short) - _LISTED:,} more")
-        raise InputError(f"a forecast sees {window:,} steps, and {len(short):,} series have fewer", details)
+        fewer = "1 series has fewer" if len(short) == 1 else f"{len(short):,} series have fewer"
+        raise InputError(f"a forecast sees {window:,} steps, and {fewer}", details)
 
 
 def _whose(layout: Layout) -> str:

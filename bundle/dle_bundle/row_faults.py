@@ -11,7 +11,7 @@ from typing import Any
 
 from dle_bundle import decode, images, series
 from dle_bundle.errors import Fault, RowFaults, nearest
-from dle_bundle.images import Allowance
+from dle_bundle.images import Allowance, BadImage
 from dle_bundle.schema import Field, ImageShape, Schema, SequenceShape
 
 MOST_FAULTS = 10_000
@@ -109,7 +109,9 @@ class FaultFinder:
 def _image_fault(text: str, shape: ImageShape, allowance: Allowance) -> tuple[str, str] | None:
     try:
         images.decode(decode.content(text), shape, allowance)
-    except ValueError as error:  # BadImage is one
+    except BadImage as error:
+        return "image", f"the image cannot be read: {error}"
+    except ValueError as error:
         return "image", shown(str(error))
     return None
 
@@ -128,6 +130,9 @@ def _expected(field: Field) -> str:
 
 def body_faults(body: bytes, key: str, each: Callable[[int, Any], Iterator[Fault]]) -> Iterator[Fault]:
     """What is wrong in a body `{key: [{…}, …]}`, where `each` finds the faults of one element, from 0."""
+    if not body.strip():
+        yield Fault(None, None, "json", "the body is empty")
+        return
     try:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:

@@ -112,7 +112,7 @@ class RowDecoder:
         try:
             return Rows([()], image=[[images.decode(content, field.image)]])
         except BadImage as error:
-            raise RowFaults([Fault(0, field.name, "image", str(error))]) from None
+            raise RowFaults([Fault(0, field.name, "image", f"the image cannot be read: {error}")]) from None
 
     def groups(self, parts: Sequence[Rows]) -> Groups:
         """Groups of all rows of all parts, in order."""

@@ -90,7 +90,7 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """The form of an image or a series in words; nothing for other kinds."""
         if self.image is not None:
             colour = "grey" if self.image.channels == 1 else "RGB"
-            return f"{colour}, {self.image.width} × {self.image.height} pixels"
+            return f"{colour}, fitted to {self.image.width} × {self.image.height} pixels"
         if self.sequence is not None:
             names, seen = self.sequence.channels, dict.fromkeys(self.sequence.observed_steps or ())
             steps = f"{' to '.join(map(str, seen))} steps of " if seen else ""

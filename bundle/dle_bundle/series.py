@@ -153,9 +153,9 @@ def _faults(steps: list[Any], shape: SequenceShape) -> list[str]:
         else:
             for name, number in zip(shape.channels, step, strict=True):
                 faults += _value_faults(f"step {place}, channel {name}" if channels > 1 else f"step {place}", number)
-        if len(faults) >= _MOST_FAULTS:
-            break
-    return faults[:_MOST_FAULTS]
+        if len(faults) > _MOST_FAULTS:
+            return [*faults[:_MOST_FAULTS], "…"]
+    return faults
 
 
 def _value_faults(where: str, number: Any) -> list[str]:

@@ -9,40 +9,22 @@ import csv
 import gzip
 import io
 import re
-import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, cast
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from dle_bundle import folders
-from dle_bundle.errors import InputError
+from dle_bundle import arrays, folders, images
+from dle_bundle.errors import InputError, nearest
 
 TEXT_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz")
 SUFFIXES = (*TEXT_SUFFIXES, ".parquet", ".npy", ".npz")
-SEQUENCE = "sequence"
-"""The column of series that a file gives no name of its own."""
 _BLOCK = 8 << 20
-# RuntimeError: a zip file that is encrypted or compressed in a way unknown here
-_DAMAGED = (
-    OSError,
-    EOFError,
-    ValueError,
-    KeyError,
-    AttributeError,
-    RuntimeError,
-    TypeError,
-    SyntaxError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 def suffix(path: Path) -> str:
@@ -51,7 +33,16 @@ def suffix(path: Path) -> str:
     for known in sorted(SUFFIXES, key=len, reverse=True):
         if name.endswith(known):
             return known
+    if name.endswith(images.SUFFIXES):
+        raise InputError(f"{path}: a single image; name the folder that it is in, or a table with its path")
     raise InputError(f"{path}: expected a file ending in {', '.join(SUFFIXES)}")
+
+
+def check_exists(path: Path) -> None:
+    """Raises InputError where there is neither a file nor a folder, with the names beside it that are like it."""
+    if not path.exists():
+        beside = [other.name for other in path.absolute().parent.glob("*") if not other.name.startswith(".")]
+        raise InputError(f"{path}: no such file or folder{nearest(path.name, beside)}")
 
 
 def read(path: Path, *, delimiter: str | None = None) -> pa.Table:
@@ -75,8 +66,7 @@ def stream(path: Path, *, delimiter: str | None = None, rows: int = 65_536) -> I
 
 
 def _kind_of_file(path: Path) -> str:
-    if not path.is_file():
-        raise InputError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
+    check_exists(path)
     return suffix(path)
 
 
@@ -88,7 +78,8 @@ def _parts(path: Path, kind: str, delimiter: str | None, rows: int) -> Iterator[
             table = folders.read(path)
             yield from (table.slice(start, rows) for start in range(0, len(table), rows))
         elif kind in (".npy", ".npz"):
-            table = from_arrays(path, load_arrays(path))
+            table = arrays.read(path)
+            _check_names(path, table.column_names)
             yield from (table.slice(start, rows) for start in range(0, len(table), rows))
         else:
             yield from _text(path, kind, delimiter, rows)
@@ -103,66 +94,6 @@ def _parquet(path: Path, rows: int) -> Iterator[pa.Table]:
         _check_names(path, file.schema_arrow.names)
         for batch in file.iter_batches(batch_size=rows):
             yield pa.Table.from_batches([batch])
-
-
-def load_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of a .npy or .npz file by name, a lone one as `X`; raises InputError as `read` does."""
-    kind = _kind_of_file(path)
-    try:
-        if kind == ".npz":
-            # opened here, since NumPy leaves a damaged file open
-            with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
-        whole = np.load(path, allow_pickle=False)
-        return {name: whole[name] for name in whole.dtype.names} if whole.dtype.names else {"X": whole}
-    except _DAMAGED as error:
-        reason = "no NumPy array file, or one of objects" if "pickle" in str(error) else error
-        raise InputError(f"{path}: not readable as {kind}: {reason}") from error
-
-
-def from_arrays(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> pa.Table:
-    """Columns of arrays: matrices give NAME0, NAME1, … (`X`: x0, x1, …), others their name. Errors name `path`.
-
-    `X` of three and more dimensions is called `image` where it holds bytes, else `sequence`.
-    """
-    lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
-    if len(set(lengths.values())) > 1:
-        raise InputError(f"{path}: expected arrays of one length, found {lengths}")
-    columns: list[tuple[str, pa.Array]] = []
-    for name, array in arrays.items():
-        if not 1 <= array.ndim <= 4 or (array.ndim == 4 and array.dtype != np.uint8):
-            raise InputError(
-                f"{path}: {name}: expected one or two dimensions, three for series, or three or four of uint8 for "
-                f"images, found {array.dtype} of shape {array.shape}"
-            )
-        if array.ndim == 1:
-            columns.append((name, _column(path, name, array)))
-        elif array.ndim > 2:
-            own = name if name != "X" else folders.IMAGE if array.dtype == np.uint8 else SEQUENCE
-            columns.append((own, _tensors(path, name, array)))
-        else:
-            stem = "x" if name == "X" else name
-            columns += ((f"{stem}{index}", _column(path, name, array[:, index])) for index in range(array.shape[1]))
-    _check_names(path, [name for name, _ in columns])
-    return pa.table(dict(columns))
-
-
-def _column(path: Path, name: str, array: npt.NDArray[Any]) -> pa.Array:
-    try:
-        # Arrow takes the byte order of this machine only
-        native = array.astype(str if array.dtype.kind == "S" else array.dtype.newbyteorder("="), copy=False)
-        return pa.array(native)
-    except (pa.ArrowException, ValueError, TypeError) as error:
-        raise InputError(
-            f"{path}: {name}: expected numbers, truth values, dates or text, found {array.dtype} values: {error}"
-        ) from error
-
-
-def _tensors(path: Path, name: str, array: npt.NDArray[Any]) -> pa.Array:
-    if array.dtype.kind not in "iufb" or 0 in array.shape[1:]:
-        raise InputError(f"{path}: {name}: expected numbers, found {array.dtype} of shape {array.shape}")
-    plain = array if array.dtype == np.uint8 else array.astype(np.float32)
-    return pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(plain))
 
 
 def _text(path: Path, kind: str, delimiter: str | None, rows: int) -> Iterator[pa.Table]:

@@ -174,7 +174,10 @@ def _show_data(speaker: Console, prepared: "Prepared") -> None:
     for note in dataset.notes:
         speaker.say(f"Note: {note}")
     sizes = ", ".join(f"{count:,} {part}" for part, count in dataset.split.sizes().items())
-    speaker.say(f"Rows: {sizes} (split {prepared.config.split.by})")
+    layout = dataset.schema.layout
+    forecast = layout is not None and layout.window is not None
+    by = "by time" if forecast else (prepared.config.split.by or "").replace("column:", "by the column ")
+    speaker.say(f"Rows: {sizes} (split {by})")
 
 
 def _show_result(speaker: Console, run: "RunFolder", prepared: "Prepared", finished: "Finished") -> None:

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from dle_bundle import bundle as bundles
 from dle_bundle import folders, long_tables, series_columns, tables
+from dle_bundle.arrays import SEQUENCE
 from dle_bundle.columns import is_date, is_number, is_text, to_groups
 from dle_bundle.errors import Fault, InputError, RowFaults, nearest
 from dle_bundle.groups import Groups
@@ -59,7 +60,8 @@ def predict(
 ) -> Summary:
     """Answer every row of `source` into `out` (.csv[.gz], .tsv or .parquet), columns in `keep` first.
 
-    A source is a table, a file of arrays or a folder of images; paths in a table are relative to it. Columns:
+    Without `keep`, the answers for a folder begin with the images' paths, and those for a long table with the ids. A
+    source is a table, a file of arrays or a folder of images; paths in a table are relative to it. Columns:
     `label, probability, probability_<class>…`, `value`, or `value_1`, `value_2`, … of a forecast. `errors` (CSV: row
     from 1, field, code, message) takes the faults of bad rows. Raises InputError: bundle, source, suffix, columns;
     RowFaults with every fault when rows are bad and there is no `errors`, and then nothing is written.
@@ -78,6 +80,7 @@ def predict(
         output: Writer | None = None
         for part in _parts(source, loaded.schema):
             if output is None:
+                keep = keep or _named_by(part, source, loaded.schema)
                 ignored = _ignored(part, keep, loaded.schema)
                 _check_kept(part, keep, suffix)
                 output = stack.enter_context(writer(out, suffix))
@@ -100,7 +103,7 @@ def _parts(source: Path, schema: Schema) -> Iterator[pa.Table]:
     rows = _rows_of_a_part(schema)
     if schema.layout is not None:
         whole = tables.read(source, delimiter=schema.delimiter)
-        ready = tables.SEQUENCE in whole.column_names and series_columns.is_series(whole.column(tables.SEQUENCE))
+        ready = SEQUENCE in whole.column_names and series_columns.is_series(whole.column(SEQUENCE))
         table = whole if ready else long_tables.gather(whole, schema.layout, schema.na_values)
         yield from (table.slice(start, rows) for start in range(0, len(table), rows))
         return
@@ -174,6 +177,14 @@ def _names(schema: Schema) -> list[str]:
         horizon = schema.outputs.horizon
         return ["value"] if horizon == 1 else [f"value_{step}" for step in range(1, horizon + 1)]
     return ["label", "probability", *(f"probability_{name}" for name in schema.outputs.class_names)]
+
+
+def _named_by(table: pa.Table, source: Path, schema: Schema) -> tuple[str, ...]:
+    """The column that tells whose answer a row is, where rows of the output are not those of a file."""
+    names = [schema.image[0].name] if source.is_dir() and len(schema.image) == 1 else []
+    if schema.layout is not None and schema.layout.sequence_id is not None:
+        names.append(schema.layout.sequence_id)
+    return tuple(name for name in names if name in table.column_names and name not in _names(schema))
 
 
 def _check_keep(keep: Sequence[str], schema: Schema) -> None:

@@ -225,7 +225,7 @@ def _counted(server: Server, name: str) -> dict[str, Any] | None:
 
 
 def test_offline_answers_are_the_same(server: Server, made: Made) -> None:
-    commands.run("dle-predict", "bundles/pictures", "pictures", "--keep", "image", "--out", "p.csv", folder=made.folder)
+    commands.run("dle-predict", "bundles/pictures", "pictures", "--out", "p.csv", folder=made.folder)
     with (made.folder / "p.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 80
@@ -243,6 +243,8 @@ def test_offline_answers_are_the_same(server: Server, made: Made) -> None:
         assert said["predicted"] == count
     with (made.folder / "out" / "power.csv").open(encoding="utf-8") as file:
         assert next(csv.reader(file)) == ["value_1", "value_2", "value_3"]
+    with (made.folder / "out" / "machines.csv").open(encoding="utf-8") as file:
+        assert [row["unit"] for row in csv.DictReader(file)] == [f"m{unit}" for unit in range(80)]
 
 
 def test_broken_files_are_refused_together_or_left_out(made: Made) -> None:
@@ -292,3 +294,5 @@ def test_the_labels_of_the_test_part_reach_nothing_but_its_scores(made: Made) ->
         np.savez(made.folder / f"{name}.npz", **whole, y_test=labels)
         commands.run("dle-train", f"{name}.npz", "--out", f"runs/{name}", "--quiet", *few, folder=made.folder)
     assert weights(made.folder / "runs" / "honest") == weights(made.folder / "runs" / "poisoned")
+    said = commands.document("dle-predict", "bundles/signals", "honest.npz", "--out", "h.csv", folder=made.folder)
+    assert said["predicted"] == 80

@@ -92,7 +92,7 @@ def test_a_file_is_a_row_of_a_model_of_one_image() -> None:
     np.testing.assert_array_equal(groups.image, [pixels, pixels + 1])
     with pytest.raises(RowFaults) as raised:
         decoder.image_row(b"")
-    assert [str(fault) for fault in raised.value.faults] == ["row 0, 'photo': empty"]
+    assert [str(fault) for fault in raised.value.faults] == ["row 0, 'photo': the image cannot be read: empty"]
 
 
 def test_rows_that_would_not_fit_the_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +109,7 @@ def test_many_images_may_not_declare_what_one_may_each(monkeypatch: pytest.Monke
     assert len(decode({"back": BACK, "front": FRONT}, {"back": BACK})) == 2
     found = faults({"back": BACK, "front": FRONT}, {"back": BACK}, {"back": FRONT}, {"back": BACK})
     assert [fault[:3] for fault in found] == [(2, "back", "image"), (3, "back", "image")]
-    assert found[0][3].startswith("too many pixels in one request")
+    assert "too many pixels in one request" in found[0][3]
 
 
 def table(**columns: Any) -> pa.Table:

@@ -135,9 +135,9 @@ def test_absent_columns() -> None:
 def test_series_shorter_than_the_window() -> None:
     table = text(unit=[*"aabbb"], t=[*"12345"], temp=[*"12345"])
     layout = Layout(channels=("temp",), sequence_id="unit", time="t", window=3)
-    assert refusal(table, layout) == ("a forecast sees 3 steps, and 1 series have fewer", "'a': 2 steps")
+    assert refusal(table, layout) == ("a forecast sees 3 steps, and 1 series has fewer", "'a': 2 steps")
     alone = Layout(channels=("temp",), time="t", window=6)
-    assert refusal(table, alone) == ("a forecast sees 6 steps, and 1 series have fewer", "the table: 5 steps")
+    assert refusal(table, alone) == ("a forecast sees 6 steps, and 1 series has fewer", "the table: 5 steps")
 
 
 def test_columns_called_sequence() -> None:

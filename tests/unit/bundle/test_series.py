@@ -67,7 +67,7 @@ def test_json(text: str, shape: SequenceShape, steps: Any) -> None:
             TWO,
             (
                 "step 0: expected a list of 2 numbers, got a number (1); step 1: expected 2 numbers, got 1; "
-                "step 2, channel temp: expected a number, got a string ('a')"
+                "step 2, channel temp: expected a number, got a string ('a'); …"
             ),
         ),
     ],

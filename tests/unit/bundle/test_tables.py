@@ -115,9 +115,36 @@ def test_no_such_file_and_folders(tmp_path: Path) -> None:
         tables.read(tmp_path / "folder.csv")
 
 
+def test_a_path_that_is_not_there_is_told_with_its_nearest(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(InputError, match=r"phtos: no such file or folder \(did you mean 'photos'\?\)"):
+        tables.read(tmp_path / "phtos")
+    (tmp_path / "a.png").write_bytes(b"x")
+    with pytest.raises(InputError, match="a single image; name the folder"):
+        tables.read(tmp_path / "a.png")
+
+
+def test_arrays_in_parts_are_one_table(tmp_path: Path) -> None:
+    parts = {"X_train": np.eye(2), "y_train": np.array([1, 0]), "X_test": np.ones((1, 2)), "y_test": np.array([0])}
+    np.savez(tmp_path / "t.npz", **parts, classes=np.array(["no", "yes"]))
+    found = tables.read(tmp_path / "t.npz").to_pydict()
+    assert found == {
+        "x0": [1.0, 0.0, 1.0],
+        "x1": [0.0, 1.0, 1.0],
+        "y": ["yes", "no", "no"],
+        "split": ["train", "train", "test"],
+    }
+
+
+def test_images_as_floats_are_refused_with_the_cure(tmp_path: Path) -> None:
+    np.savez(tmp_path / "t.npz", X=np.zeros((2, 4, 4, 3), dtype=np.float32))
+    with pytest.raises(InputError, match="write images as uint8 from 0 to 255"):
+        tables.read(tmp_path / "t.npz")
+
+
 def test_arrays_of_different_lengths(tmp_path: Path) -> None:
     np.savez(tmp_path / "t.npz", X=np.eye(2), y=np.arange(3))
-    with pytest.raises(InputError, match="expected arrays of one length"):
+    with pytest.raises(InputError, match="expected arrays of one length, found X: 2, y: 3"):
         tables.read(tmp_path / "t.npz")
 
 

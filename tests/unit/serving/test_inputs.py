@@ -84,7 +84,7 @@ def test_every_format_is_a_body(inputs: InProcess, kind: str) -> None:
 )
 def test_a_body_that_is_no_image_is_told(inputs: InProcess, content: bytes, message: str) -> None:
     response = inputs.post("/predict", content=content, headers={"content-type": "image/png"})
-    assert faults(response) == [(0, "photo", "image", message)]
+    assert faults(response) == [(0, "photo", "image", f"the image cannot be read: {message}")]
     told = inputs.get("/metrics").text
     assert 'dle_invalid_rows_total{code="image"} 1.0' in told
 

@@ -9,9 +9,9 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from dle_bundle import columns, long_tables
+from dle_bundle.arrays import SEQUENCE
 from dle_bundle.errors import InputError
 from dle_bundle.schema import Layout, Schema
-from dle_bundle.tables import SEQUENCE
 from dle_training.config import DataConfig, RunConfig
 from dle_training.data import windows
 

@@ -15,12 +15,12 @@ import pyarrow as pa
 from dle_bundle import columns, files
 from dle_bundle.decode import NA_VALUES
 from dle_bundle.errors import InputError, nearest
+from dle_bundle.folders import PARTS as PARTS
 from dle_bundle.schema import Label
 from dle_training.config import SplitConfig
 
 Rows = npt.NDArray[np.int64]
 
-PARTS = ("train", "validation", "test")
 COLUMN = "column:"
 _OWN_COLUMN = "split"
 _LISTED = 10
@@ -80,10 +80,7 @@ def choose(table: pa.Table, config: SplitConfig, classification: bool) -> Choice
     """
     if config.by is None:
         if is_given(table, _OWN_COLUMN):
-            note = _standing_in(table, _OWN_COLUMN)
-            return Choice(
-                f"{COLUMN}{_OWN_COLUMN}", note or f"the column {_OWN_COLUMN!r} says which rows train, validate and test"
-            )
+            return Choice(f"{COLUMN}{_OWN_COLUMN}", _standing_in(table, _OWN_COLUMN) or _given_parts(table))
         return Choice("stratified" if classification else "random")
     name = column_name(config.by)
     if name is not None and name not in table.column_names:
@@ -110,6 +107,12 @@ def apart(table: pa.Table, config: SplitConfig) -> dict[str, str]:
     asked = column_name(config.by or "")
     found = [name for name in (asked, _OWN_COLUMN) if name and (name == asked or is_given(table, name))]
     return dict.fromkeys(found, "says which rows train, validate and test")
+
+
+def _given_parts(table: pa.Table) -> str:
+    if "validation" in _parts(table, _OWN_COLUMN):
+        return "the parts are given"
+    return "the test part is given; validation rows are cut from the train part"
 
 
 def _standing_in(table: pa.Table, name: str) -> str | None:

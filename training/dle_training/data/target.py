@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dle_bundle import columns, decode
+from dle_bundle import columns, decode, folders
 from dle_bundle.columns import Column
 from dle_bundle.errors import InputError, nearest
 from dle_bundle.schema import Label, Outputs
@@ -47,6 +47,8 @@ def choose(names: list[str], wanted: str | None, suggested: str | None) -> tuple
     usual = [name for name in names if name.strip().lower() in USUAL_NAMES]
     if len(usual) == 1:
         return usual[0], f"{usual[0]}: taken as the target, for its name"
+    if names == [folders.IMAGE]:
+        raise InputError("images without labels: put them into a folder for each class, or into a table of their paths")
     raise InputError("which column shall be predicted? Name it with --target", [f"columns: {_listed(names)}"])
 
 

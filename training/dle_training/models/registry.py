@@ -173,4 +173,5 @@ def _unknown(name: str) -> str:
 def _idle(name: str, present: tuple[Input, ...]) -> str:
     fitting = ", ".join(entry.name for entry in MODELS.values() if set(entry.reads) & set(present))
     words = " or ".join(_WORDS[kind] for kind in _reads(name))
-    return f"model.name: {name} reads {words}, and there is nothing left here for it to read; choose of {fitting}"
+    why = "which another encoder reads already" if set(_reads(name)) & set(present) else "and there are none here"
+    return f"model.name: {name} reads {words}, {why}; choose from {fitting}"
