@@ -125,8 +125,14 @@ def test_a_path_that_is_not_there_is_told_with_its_nearest(tmp_path: Path) -> No
 
 
 def test_arrays_in_parts_are_one_table(tmp_path: Path) -> None:
-    parts = {"X_train": np.eye(2), "y_train": np.array([1, 0]), "X_test": np.ones((1, 2)), "y_test": np.array([0])}
-    np.savez(tmp_path / "t.npz", **parts, classes=np.array(["no", "yes"]))
+    np.savez(
+        tmp_path / "t.npz",
+        X_train=np.eye(2),
+        y_train=np.array([1, 0]),
+        X_test=np.ones((1, 2)),
+        y_test=np.array([0]),
+        classes=np.array(["no", "yes"]),
+    )
     found = tables.read(tmp_path / "t.npz").to_pydict()
     assert found == {
         "x0": [1.0, 0.0, 1.0],
