@@ -57,12 +57,13 @@ def default_name(source: str) -> str:
     """What a run of `source` is called: the file's stem, or the name of the folder or bundled table."""
     if source.startswith(SKLEARN):
         return source.removeprefix(SKLEARN)
-    if Path(source).is_dir():
-        return Path(source).resolve().name
-    name = Path(source).name
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path.resolve().name
+    name = path.name
     if not name.lower().endswith(tables.SUFFIXES):  # more likely mistyped than of another kind
-        tables.check_exists(Path(source))
-    return name[: -len(tables.suffix(Path(source)))] or name
+        tables.check_exists(path)
+    return name[: -len(tables.suffix(path))] or name
 
 
 def _sklearn(name: str) -> Source:
