@@ -19,16 +19,25 @@ from dle_bundle import documents
 from dle_bundle import schema as schemas
 from dle_bundle.errors import InputError
 from dle_bundle.files import atomic_folder, write_atomic
-from dle_bundle.groups import Groups
 from dle_bundle.images import ImageFiles
-from dle_training import augmentation, calibration, devices, loop, metrics, objectives, parts, recipes, schedules
+from dle_bundle.schema import Schema
+from dle_training import (
+    augmentation,
+    calibration,
+    devices,
+    loop,
+    metrics,
+    objectives,
+    recipes,
+    schedules,
+    training_data,
+)
 from dle_training import config as configuration
 from dle_training.config import RunConfig
 from dle_training.data import dataset as datasets
 from dle_training.data import image_files
 from dle_training.data import split as splits
-from dle_training.data.dataset import Dataset, Part
-from dle_training.data.target import Values
+from dle_training.data.dataset import Dataset
 from dle_training.evaluation import defined
 from dle_training.listeners import EpochRecord, HistoryFile, Listener
 from dle_training.models import registry
@@ -36,6 +45,7 @@ from dle_training.objectives import Objective, ObjectiveState
 from dle_training.preprocessing import piecewise, pipeline
 from dle_training.tensorboard import TensorBoard
 from dle_training.trained import TrainedModel
+from dle_training.training_data import TrainingData
 
 Scores = dict[str, float | None]
 """Metrics by name; None where a metric has no meaning."""
@@ -216,45 +226,43 @@ def read_facts(run: RunFolder) -> DataFacts:
 
 def train(run: RunFolder, prepared: Prepared, listeners: Sequence[Listener] = ()) -> Finished:
     """Train, or continue where a checkpoint is; raises Interrupted after Ctrl-C with the state saved."""
-    config, schema, dataset = prepared.config, prepared.dataset.schema, prepared.dataset
-    groups, training_target = dataset.part("train")
-    preprocessing = pipeline.fit(schema, groups, config.preprocessing)
-    write_atomic(run.preprocessing, documents.encode(preprocessing.fitted))
-    if preprocessing.tokenizer is not None:
-        write_atomic(run.tokenizer, preprocessing.tokenizer.content)
-    outputs = schema.outputs
-    objective = objectives.fit(outputs.task, training_target, outputs.classes, config.objective.class_weights)
-    shape = preprocessing.shape(frequencies=True)
-    torch.manual_seed(config.seed)
-    network = registry.build(config.model, shape, objective.outputs)
+    dataset = prepared.dataset
     with ExitStack() as stack:
         stream = None
         if isinstance(dataset.groups.image, ImageFiles):
             stream = stack.enter_context(image_files.Stream(dataset.groups.image))
+        data = training_data.make(dataset, prepared.config, stream)
+        data.write_fitted(run.path)
+        return fit(run, prepared.config, dataset.schema, data, [TensorBoard(run.tensorboard), *listeners])
 
-        def prepared_part(name: Part, rows: Groups, target: Values) -> parts.Part:
-            return parts.make(preprocessing, rows, objective.encode(target), stream, getattr(dataset.split, name))
 
-        held_out = prepared_part("validation", *dataset.part("validation"))
-        fitted = loop.fit(
-            network,
-            objective,
-            prepared_part("train", groups, training_target),
-            held_out,
-            config,
-            checkpoints=run.checkpoints,
-            resume=(run.checkpoints / loop.LAST).exists(),
-            listeners=[HistoryFile(run.history), TensorBoard(run.tensorboard), *listeners],
-            augment=augmentation.build(config.augmentation, shape),
-        )
-        network.cpu()
-        objective = objective.cpu()
-        logits = loop.predict(network, held_out)
-    actual = objective.actual(held_out.targets)
-    objective = _calibrated(objective, logits, held_out.targets)
+def fit(
+    run: RunFolder, config: RunConfig, schema: Schema, data: TrainingData, listeners: Sequence[Listener] = ()
+) -> Finished:
+    """Fit a network on `data`, calibrate it, measure it on validation; or continue where a checkpoint is."""
+    objective = objectives.restore(data.objective)
+    shape = data.preprocessing.shape(frequencies=True)
+    torch.manual_seed(config.seed)
+    network = registry.build(config.model, shape, objective.outputs)
+    fitted = loop.fit(
+        network,
+        objective,
+        data.train,
+        data.validation,
+        config,
+        checkpoints=run.checkpoints,
+        resume=(run.checkpoints / loop.LAST).exists(),
+        listeners=[HistoryFile(run.history), *listeners],
+        augment=augmentation.build(config.augmentation, shape),
+    )
+    network.cpu()
+    objective = objective.cpu()
+    logits = loop.predict(network, data.validation)
+    actual = objective.actual(data.validation.targets)
+    objective = _calibrated(objective, logits, data.validation.targets)
     write_atomic(run.objective, documents.encode(objective.state()))
-    model = TrainedModel(schema, preprocessing, network, objective, fitted.best_epoch)
-    scores = defined(metrics.all_scores(outputs.task, objective.link(logits).numpy(), actual))
+    model = TrainedModel(schema, data.preprocessing, network, objective, fitted.best_epoch)
+    scores = defined(metrics.all_scores(schema.outputs.task, objective.link(logits).numpy(), actual))
     # written last, since a run with metrics is a finished one
     write_metrics(run, validation=scores)
     return Finished(fitted.history, fitted.best_epoch, scores, model.parameters)
