@@ -40,6 +40,7 @@ from dle_training.data import split as splits
 from dle_training.data.dataset import Dataset
 from dle_training.evaluation import defined
 from dle_training.listeners import EpochRecord, HistoryFile, Listener
+from dle_training.metrics import Predictions
 from dle_training.models import registry
 from dle_training.objectives import Objective, ObjectiveState
 from dle_training.preprocessing import piecewise, pipeline
@@ -134,11 +135,16 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What training came to. `validation` has every metric of the task on the validation part, by name."""
+    """What training came to.
+
+    `validation` has every metric of the task on the validation part, by name; `predicted` are the answers for its rows:
+    probabilities (N, K), or values (N,) or (N, horizon).
+    """
 
     history: Sequence[EpochRecord]
     best_epoch: int
     validation: Scores
+    predicted: Predictions
     parameters: int
 
 
@@ -149,24 +155,30 @@ def prepare(config: RunConfig, progress: image_files.Progress | None = None) -> 
     """
     with image_files.told(progress):
         dataset = datasets.load(config)
-    outputs, change = dataset.schema.outputs, msgspec.structs.replace
+    change = msgspec.structs.replace
+    outputs = dataset.schema.outputs
     task: Literal["classification", "regression"] = "regression" if outputs.classes is None else "classification"
-    devices.choose(config.device)
-    metric = _metric(config, dataset)
-    rows = len(dataset.split.train)
-    chosen = registry.choose(config.model.name, registry.inputs(dataset.schema))
-    suited = recipes.resolve(config, chosen, rows)
-    resolved = change(
-        suited,
+    known = change(
+        config,
         data=change(config.data, source=dataset.source, target=outputs.target),
         split=change(config.split, by=dataset.split_by),
+        objective=change(config.objective, task=task),
+        training=change(config.training, metric=_metric(config, dataset)),
+    )
+    return Prepared(resolve(known, dataset.schema, len(dataset.split.train)), dataset)
+
+
+def resolve(config: RunConfig, schema: Schema, rows: int) -> RunConfig:
+    """The configuration with every choice made that is left open, for `rows` to train on; InputError for wrong ones."""
+    devices.choose(config.device)
+    chosen = registry.choose(config.model.name, registry.inputs(schema))
+    suited, change = recipes.resolve(config, chosen, rows), msgspec.structs.replace
+    return change(
+        suited,
         preprocessing=change(config.preprocessing, piecewise_bins=piecewise.bins(config.preprocessing, rows)),
         model=change(config.model, name=registry.joined(chosen)),
-        objective=change(config.objective, task=task),
         schedule=schedules.resolve(config.schedule),
-        training=change(suited.training, metric=metric),
     )
-    return Prepared(resolved, dataset)
 
 
 def _metric(config: RunConfig, dataset: Dataset) -> str:
@@ -262,10 +274,11 @@ def fit(
     objective = _calibrated(objective, logits, data.validation.targets)
     write_atomic(run.objective, documents.encode(objective.state()))
     model = TrainedModel(schema, data.preprocessing, network, objective, fitted.best_epoch)
-    scores = defined(metrics.all_scores(schema.outputs.task, objective.link(logits).numpy(), actual))
+    predicted = objective.link(logits).numpy()
+    scores = defined(metrics.all_scores(schema.outputs.task, predicted, actual))
     # written last, since a run with metrics is a finished one
     write_metrics(run, validation=scores)
-    return Finished(fitted.history, fitted.best_epoch, scores, model.parameters)
+    return Finished(fitted.history, fitted.best_epoch, scores, predicted, model.parameters)
 
 
 def _calibrated(objective: Objective, logits: Tensor, targets: Tensor) -> Objective:

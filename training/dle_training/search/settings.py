@@ -1,0 +1,61 @@
+"""Everything that decides a study beside the run configuration: the section `study` of its YAML."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+Count = Annotated[int, Meta(ge=1)]
+
+
+class StudyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a study searches, validates and selects."""
+
+    search: Annotated[
+        Literal["grid", "random", "tpe"],
+        Meta(description="All combinations, random ones, or those that a tree-structured Parzen estimator suggests."),
+    ] = "random"
+    trials: Annotated[
+        Count | None, Meta(description="Trials in all; null: 20, or as many as the grid has combinations.")
+    ] = None
+    timeout: Annotated[
+        Annotated[float, Meta(gt=0)] | None,
+        Meta(description="Seconds after which no further trial begins; those that run come to their end."),
+    ] = None
+    jobs: Annotated[Count, Meta(description="Worker processes, which share the threads of the machine.")] = 1
+    pruner: Annotated[
+        Literal["none", "halving", "hyperband"],
+        Meta(
+            description="Who stops trials early, by their validation curve: nobody, asynchronous successive halving, "
+            "or Hyperband, which runs several halvings side by side."
+        ),
+    ] = "halving"
+    reduction: Annotated[
+        int, Meta(ge=2, description="Halving and Hyperband go on with one trial in so many at each rung.")
+    ] = 3
+    least_epochs: Annotated[Count, Meta(description="Epochs before the first rung of halving and Hyperband.")] = 3
+    storage: Annotated[
+        str | None,
+        Meta(description="Optuna storage, such as postgresql://user@host/name; null: journal.log in the study."),
+    ] = None
+    finalists: Annotated[Count, Meta(description="Best trials that are trained again with other seeds.")] = 1
+    seeds: Annotated[Count, Meta(description="Seeds that each finalist is trained with, its own included.")] = 1
+    rule: Annotated[
+        Literal["best", "one_standard_error"],
+        Meta(
+            description="The best score, or the fewest parameters among the scores within a standard error of it, "
+            "which needs folds or seeds."
+        ),
+    ] = "best"
+    refit: Annotated[bool, Meta(description="Train the selected model again on training and validation rows.")] = False
+
+    def __post_init__(self) -> None:
+        if self.seeds == 1 and self.finalists > 1:
+            raise ValueError("study.finalists: expected 1 with a single seed, found more: set study.seeds as well")
+
+
+def trials(config: StudyConfig, combinations: int | None) -> int:
+    """How many trials there will be; `combinations` are those of a grid."""
+    if combinations is None:
+        return 20 if config.trials is None else config.trials
+    return combinations if config.trials is None else min(config.trials, combinations)

@@ -1,0 +1,167 @@
+"""Where the trials of a study are kept, by Optuna: a journal file in the study, or any storage that it can open.
+
+A trial that a killed process left unfinished stays `RUNNING` in there. Whoever works on a trial holds a lock on its
+folder, which the system releases with the process, so that a running trial whose lock is free is known to be abandoned.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, SuccessiveHalvingPruner
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import Study as OptunaStudy
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from dle_bundle.errors import InputError, WorkError
+from dle_training.search.settings import StudyConfig
+
+LOCK = "lock"
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)  # dle_cli speaks
+
+
+@dataclass(frozen=True, slots=True)
+class Trials:
+    """The trials of one study, for all processes that work on it."""
+
+    storage: BaseStorage
+    study: OptunaStudy
+
+    def all(self) -> list[FrozenTrial]:
+        """Every trial, by number."""
+        return self.study.get_trials(deepcopy=False)
+
+    def reopen(self, number: int) -> Trial:
+        """The trial of this number as one that can report and be pruned."""
+        study_id = self.storage.get_study_id_from_name(self.study.study_name)
+        return Trial(self.study, self.storage.get_trial_id_from_study_id_trial_number(study_id, number))
+
+    def ask(self, sampler: BaseSampler) -> Trial:
+        """A new trial, or the next one that is enqueued."""
+        self.study.sampler = sampler
+        return self.study.ask()
+
+
+@contextmanager
+def told(what: str) -> Iterator[None]:
+    """Errors of the storage as WorkError."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise WorkError(f"The storage of the study cannot be {what}: {reason[0]:.300}") from error
+
+
+def create(url: str | None, journal: Path, name: str, *, higher_is_better: bool) -> Trials:
+    """A new study; InputError where the storage has one of this name, WorkError where it cannot be reached."""
+    storage = _open(url, journal)
+    with told("written"):
+        try:
+            study = optuna.create_study(
+                storage=storage, study_name=name, direction="maximize" if higher_is_better else "minimize"
+            )
+        except optuna.exceptions.DuplicatedStudyError:
+            raise InputError(
+                f"{url} has a study {name!r} already: choose another folder with --out, whose name is the study's"
+            ) from None
+    return Trials(storage, study)
+
+
+def open_study(url: str | None, journal: Path, name: str, pruner: BasePruner) -> Trials:
+    """The study of this name. Raises InputError where there is none, WorkError where it cannot be reached."""
+    storage = _open(url, journal)
+    with told("read"):
+        try:
+            return Trials(storage, optuna.load_study(storage=storage, study_name=name, pruner=pruner))
+        except KeyError:
+            raise InputError(f"{url or journal}: no study {name!r} is there") from None
+
+
+def _open(url: str | None, journal: Path) -> BaseStorage:
+    if url is None:
+        _mend(journal)
+        return JournalStorage(JournalFileBackend(str(journal)))
+    with told("reached"):
+        try:
+            return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+        except (ImportError, ValueError) as error:
+            raise InputError(f"study.storage: {error}") from error
+
+
+def _mend(journal: Path) -> None:
+    """Cut off a last line that a full disk or a power failure left unfinished; what it said is done over."""
+    try:
+        with journal.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            content = file.read()
+            whole = content.rfind(b"\n") + 1
+            if whole < len(content):
+                file.truncate(whole)
+    except FileNotFoundError:
+        return
+
+
+def sampler(config: StudyConfig, seed: int, number: int) -> BaseSampler:
+    """Who chooses the point of the trial `number`: by the seed, whichever process asks and after whatever resumption.
+
+    The points of a grid are enqueued, and left to nobody.
+    """
+    mixed = (seed * 1_000_003 + number) % 2**32
+    if config.search == "tpe":
+        return TPESampler(seed=mixed, constant_liar=True)
+    return RandomSampler(seed=mixed)
+
+
+def pruner(config: StudyConfig, resource: int) -> BasePruner:
+    """Who stops trials early; `resource` is how many epochs (of all folds together) a whole trial has."""
+    least = min(config.least_epochs, resource)
+    if config.pruner == "halving":
+        return SuccessiveHalvingPruner(min_resource=least, reduction_factor=config.reduction)
+    if config.pruner == "hyperband":
+        return HyperbandPruner(min_resource=least, max_resource=resource, reduction_factor=config.reduction)
+    return NopPruner()
+
+
+class Lock:
+    """An exclusive lock on a trial's folder that lives as long as the process, or until `release`."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+
+    def taken(self) -> bool:
+        """Whether it could be taken at once."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._descriptor)
+            return False
+        return True
+
+    def release(self) -> None:
+        os.close(self._descriptor)
+
+
+def states(trials: list[FrozenTrial]) -> dict[str, int]:
+    """How many trials are in each state, by its name in small letters."""
+    counts: dict[str, int] = {}
+    for trial in trials:
+        counts[trial.state.name.lower()] = counts.get(trial.state.name.lower(), 0) + 1
+    return counts
+
+
+def error_of(trial: FrozenTrial) -> str | None:
+    """Why a trial failed."""
+    reason: Any = trial.user_attrs.get("error")
+    return None if reason is None else str(reason)
