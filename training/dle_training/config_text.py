@@ -71,18 +71,26 @@ def write(tree: Tree) -> str:
 def settings(assignments: list[str], into: Tree) -> list[str]:
     """Apply `a.b=VALUE` assignments (VALUE in YAML) to the tree `into`; returns the faults."""
     faults = []
-    for assignment in assignments:
-        key, equals, text = assignment.partition("=")
-        if not equals or not all(key.split(".")):
-            faults.append(f"--set {assignment}: expected KEY=VALUE, as in training.epochs=20")
-            continue
+    for text in assignments:
         try:
-            value = parse(text)
-        except yaml.YAMLError as error:
-            faults.append(f"--set {assignment}: the value is not YAML: {_one_line(error)}")
-            continue
-        assign(into, key, value)
+            assign(into, *assignment("--set", text, "training.epochs=20"))
+        except ValueError as fault:
+            faults.append(str(fault))
     return faults
+
+
+def assignment(flag: str, text: str, example: str, *, listed: bool = False) -> tuple[str, Any]:
+    """The key and the value of `a.b=VALUE`; VALUE is YAML, or with `listed` what is between the brackets of a list.
+
+    Raises ValueError with the fault, which names `flag` and, where there is no such key, an `example`.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not all(key.split(".")):
+        raise ValueError(f"{flag} {text}: expected KEY=VALUE, as in {example}")
+    try:
+        return key, parse(f"[{value}]" if listed else value)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{flag} {text}: the value is not YAML: {_one_line(error)}") from None
 
 
 def assign(tree: Tree, key: str, value: object) -> None:
@@ -96,6 +104,16 @@ def assign(tree: Tree, key: str, value: object) -> None:
     tree[last] = value
 
 
+def has(tree: Tree, key: str) -> bool:
+    """Whether the tree sets the dotted `key`."""
+    value: Any = tree
+    for name in key.split("."):
+        if not isinstance(value, dict) or name not in value:
+            return False
+        value = value[name]
+    return True
+
+
 def read(path_name: str, text: str) -> Tree:
     """The mapping in a YAML file. Raises InputError where it is no YAML or no mapping."""
     try:
@@ -105,13 +123,13 @@ def read(path_name: str, text: str) -> Tree:
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise InputError(f"{path_name}: expected a mapping of settings, found {_found(tree)}")
+        raise InputError(f"{path_name}: expected a mapping of settings, found {found(tree)}")
     return tree
 
 
 def to_struct(tree: Tree, kind: type[T], what: str, faults: Iterable[str] = ()) -> T:
     """The struct that `tree` describes. Raises InputError with the faults so far and each key that does not fit."""
-    faults = [*faults, *_faults(tree, kind, "")]
+    faults = [*faults, *misfits(tree, kind)]
     if not faults:
         try:
             return msgspec.convert(tree, kind)
@@ -120,28 +138,60 @@ def to_struct(tree: Tree, kind: type[T], what: str, faults: Iterable[str] = ()) 
     raise InputError(f"{what} must change", faults)
 
 
-def _faults(value: Any, annotation: Any, path: str) -> Iterator[str]:
-    """Every fault of `value`, which stands at `path` where `annotation` is expected."""
+def misfits(value: Any, annotation: Any, path: str = "") -> Iterator[str]:
+    """Every fault of `value`, which stands at `path` where `annotation` is expected, but what only structs know."""
     kinds = _alternatives(annotation)
     below = f"{path}." if path else ""
-    if isinstance(value, dict) and (struct := next((kind for kind in kinds if _is_struct(kind)), None)):
+    if isinstance(value, dict) and (struct := next((kind for kind in kinds if is_struct(kind)), None)):
         fields = {field.name: field.type for field in msgspec.structs.fields(struct)}
         for name, item in value.items():
             if name in fields:
-                yield from _faults(item, fields[name], f"{below}{name}")
+                yield from misfits(item, fields[name], f"{below}{name}")
             else:
                 yield f"{below}{name}: unknown key{nearest(name, fields) or f' (known here: {_list(fields)})'}"
     elif isinstance(value, dict) and (items := _items(kinds, dict)):
         for key, item in value.items():
-            yield from _faults(item, items[1], f"{below}{key}")
+            yield from misfits(item, items[1], f"{below}{key}")
     elif isinstance(value, list) and (items := _items(kinds, tuple)):
         for index, item in enumerate(value):
-            yield from _faults(item, items[0], f"{path}[{index}]")
+            yield from misfits(item, items[0], f"{path}[{index}]")
     else:
         try:
             msgspec.convert(value, annotation)
         except msgspec.ValidationError as error:
-            yield f"{path}: expected {_expected(error, kinds, value)}, found {_found(value)}"
+            yield f"{path}: expected {_expected(error, kinds, value)}, found {found(value)}"
+
+
+def types_at(kind: type[msgspec.Struct], key: str) -> list[Any]:
+    """The types that the dotted `key` may have in such a struct, without constraints; none where there is no such key.
+
+    A key ends at a field that is no struct itself: what is in a dict has none.
+    """
+    kinds: list[Any] = [kind]
+    for name in key.split("."):
+        struct = next((kind for kind in kinds if is_struct(kind)), None)
+        fields = {field.name: field.type for field in msgspec.structs.fields(struct)} if struct else {}
+        kinds = _alternatives(fields[name]) if name in fields else []
+    return kinds
+
+
+def is_struct(kind: Any) -> bool:
+    """Whether such a type is a section of settings."""
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def takes_mapping(kinds: list[Any]) -> bool:
+    """Whether one of these types is a dict, whose keys are no settings."""
+    return any(typing.get_origin(kind) is dict for kind in kinds)
+
+
+def found(value: object) -> str:
+    """How a fault tells what it found."""
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return f"the list {msgspec.json.encode(value, enc_hook=str).decode()}"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def _alternatives(annotation: Any) -> list[Any]:
@@ -150,10 +200,6 @@ def _alternatives(annotation: Any) -> list[Any]:
     if typing.get_origin(bare) in (types.UnionType, typing.Union):
         return [kind for member in typing.get_args(bare) for kind in _alternatives(member)]
     return [bare]
-
-
-def _is_struct(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 
 def _items(kinds: list[Any], container: type) -> tuple[Any, ...]:
@@ -165,21 +211,13 @@ def _expected(error: msgspec.ValidationError, kinds: list[Any], value: object) -
     choices = [str(choice) for kind in kinds for choice in typing.get_args(kind) if typing.get_origin(kind) is Literal]
     if choices:
         return f"{_list(choices)}{nearest(str(value), choices) if isinstance(value, str) else ''}"
-    if any(_is_struct(kind) for kind in kinds):
+    if any(is_struct(kind) for kind in kinds):
         return "a mapping"
     return str(error).removeprefix("Expected ").split(", got ")[0].replace("`", "")
 
 
 def _list(names: Iterable[str]) -> str:
     return ", ".join(names)
-
-
-def _found(value: object) -> str:
-    if isinstance(value, dict):
-        return "a mapping"
-    if isinstance(value, list):
-        return f"the list {msgspec.json.encode(value, enc_hook=str).decode()}"
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def _one_line(error: yaml.YAMLError) -> str:

@@ -4,7 +4,7 @@ A model has one encoder for each kind of input that there is. A name in `model.n
 encoder reads and that no other name is given for; kinds that no name reads get their default.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from dle_bundle.errors import InputError, nearest
 from dle_bundle.schema import Schema
 from dle_training.config import ModelConfig
+from dle_training.dimensions import Choice, Dimension, Float, Int
 from dle_training.models import backbone, bag, cnn, mlp, rnn, tcn, transformer
 from dle_training.models._base import Encoder, InputShape, Network
 
@@ -29,7 +30,7 @@ class ModelEntry:
 
     `dropout` is its own default for `model.dropout`. `build(config, shape, kind, name, fresh)` makes the encoder of one
     of these kinds with weights from torch's global generator; `fresh` is False where the weights of a run are about to
-    be loaded.
+    be loaded. `space` is what a search varies, by dotted key, where the user gives no space.
     """
 
     name: str
@@ -37,6 +38,7 @@ class ModelEntry:
     reads: tuple[Input, ...]
     dropout: float
     build: Callable[[ModelConfig, InputShape, Input, str, bool], Encoder]
+    space: Mapping[str, Dimension]
 
 
 MODELS = {
@@ -48,6 +50,14 @@ MODELS = {
             ("table",),
             0.1,
             lambda config, shape, kind, name, fresh: mlp.TableEncoder(config, shape),
+            {
+                "model.hidden": Choice(([64], [64, 64], [128, 128], [256, 256], [256, 256, 256], [512, 512])),
+                "model.dropout": Float(0.0, 0.5),
+                "model.batch_norm": Choice((False, True)),
+                "model.embedding_dim": Int(4, 32, log=True),
+                "preprocessing.numeric": Choice(("standard", "min_max")),
+                "preprocessing.piecewise_bins": Choice((0, 16, 32, 64)),
+            },
         ),
         ModelEntry(
             "cnn",
@@ -55,6 +65,12 @@ MODELS = {
             ("image",),
             0.1,
             lambda config, shape, kind, name, fresh: cnn.CnnEncoder(config, shape),
+            {
+                "model.cnn.width": Choice((16, 32, 64)),
+                "model.cnn.blocks": Choice(([1, 1], [1, 1, 1], [2, 2, 2], [1, 1, 1, 1])),
+                "model.dropout": Float(0.0, 0.5),
+                "augmentation.shift": Float(0.0, 0.2),
+            },
         ),
         ModelEntry(
             "rnn",
@@ -62,6 +78,13 @@ MODELS = {
             ("sequence", "text"),
             0.2,
             lambda config, shape, kind, name, fresh: rnn.RnnEncoder(config, shape, _STEPS[kind]),
+            {
+                "model.rnn.cell": Choice(("gru", "lstm")),
+                "model.rnn.width": Choice((32, 64, 128, 256)),
+                "model.rnn.layers": Int(1, 3),
+                "model.rnn.pooling": Choice(("last", "mean", "attention")),
+                "model.dropout": Float(0.0, 0.5),
+            },
         ),
         ModelEntry(
             "tcn",
@@ -69,6 +92,12 @@ MODELS = {
             ("sequence",),
             0.1,
             lambda config, shape, kind, name, fresh: tcn.TcnEncoder(config, shape),
+            {
+                "model.tcn.width": Choice((8, 16, 32)),
+                "model.tcn.depth": Choice((3, 6, 9)),
+                "model.tcn.kernel": Choice((9, 19, 39, 79)),
+                "model.dropout": Float(0.0, 0.5),
+            },
         ),
         ModelEntry(
             "transformer",
@@ -76,6 +105,13 @@ MODELS = {
             ("sequence", "text"),
             0.2,
             lambda config, shape, kind, name, fresh: transformer.TransformerEncoder(config, shape, _STEPS[kind]),
+            {
+                "model.transformer.width": Choice((64, 128, 256)),
+                "model.transformer.heads": Choice((2, 4, 8)),
+                "model.transformer.layers": Int(1, 4),
+                "model.dropout": Float(0.0, 0.5),
+                "optimizer.lr": Float(1e-4, 3e-3, log=True),
+            },
         ),
         ModelEntry(
             "bag",
@@ -83,6 +119,12 @@ MODELS = {
             ("text",),
             0.5,
             lambda config, shape, kind, name, fresh: bag.BagEncoder(config, shape),
+            {
+                "model.bag.width": Choice((32, 64, 128, 256)),
+                "model.bag.ngrams": Int(1, 3),
+                "model.dropout": Float(0.0, 0.8),
+                "optimizer.lr": Float(1e-3, 3e-2, log=True),
+            },
         ),
         ModelEntry(
             f"{BACKBONE}NAME",
@@ -92,6 +134,12 @@ MODELS = {
             lambda config, shape, kind, name, fresh: backbone.BackboneEncoder(
                 config, shape, architecture=name.removeprefix(BACKBONE), pretrained=fresh and config.timm.pretrained
             ),
+            {
+                "model.timm.frozen": Choice((False, True)),
+                "model.dropout": Float(0.0, 0.5),
+                "augmentation.shift": Float(0.0, 0.2),
+                "optimizer.lr": Float(3e-5, 3e-3, log=True),
+            },
         ),
     )
 }
@@ -131,6 +179,18 @@ def choose(name: str | None, kinds: Iterable[Input]) -> dict[Input, str]:
 def joined(chosen: dict[Input, str]) -> str:
     """One name from which `choose` makes the same choice."""
     return "+".join(dict.fromkeys(chosen.values()))
+
+
+def space(chosen: Mapping[Input, str]) -> dict[str, Dimension]:
+    """What a search varies by default in encoders `chosen` by kind of input.
+
+    Where two vary one setting, the encoder of images goes before that of series, text and columns: it costs most.
+    """
+    merged: dict[str, Dimension] = {}
+    for kind in INPUTS:
+        entry = _entry(chosen[kind]) if kind in chosen else None
+        merged = {**(entry.space if entry else {}), **merged}
+    return merged
 
 
 def build(config: ModelConfig, shape: InputShape, outputs: int, *, fresh: bool = True) -> Network:
