@@ -30,7 +30,11 @@ def train(
     target: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column to predict.")] = None,
     split: Annotated[
         str | None,
-        typer.Option(metavar="BY", help="stratified, random, or column:NAME with the values train, validation, test."),
+        typer.Option(
+            metavar="BY",
+            help="stratified, random, column:NAME with the values train, validation, test, group:NAME (equal values "
+            "together) or time:NAME (the latest test).",
+        ),
     ] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="YAML file of settings.")] = None,
     assignments: Annotated[
@@ -176,8 +180,15 @@ def _show_data(speaker: Console, prepared: "Prepared") -> None:
     sizes = ", ".join(f"{count:,} {part}" for part, count in dataset.split.sizes().items())
     layout = dataset.schema.layout
     forecast = layout is not None and layout.window is not None
-    by = "by time" if forecast else (prepared.config.split.by or "").replace("column:", "by the column ")
+    by = "by time" if forecast else _split_by(prepared.config.split.by or "")
     speaker.say(f"Rows: {sizes} (split {by})")
+
+
+def _split_by(by: str) -> str:
+    """As people say it: "by the groups of patient"."""
+    said = {"column": "by the column", "group": "by the groups of", "time": "by the time of"}
+    way, _, name = by.partition(":")
+    return f"{said[way]} {name}" if name else way
 
 
 def _show_result(speaker: Console, run: "RunFolder", prepared: "Prepared", finished: "Finished") -> None:

@@ -79,10 +79,11 @@ class SplitConfig(_Settings, frozen=True):
     """Which rows train, validate and test."""
 
     by: Annotated[
-        Annotated[str, Meta(pattern="^(random|stratified|column:.+)$")] | None,
+        Annotated[str, Meta(pattern="^(random|stratified|(column|group|time):.+)$")] | None,
         Meta(
-            description="random, stratified, or column:NAME with the values train, validation and test; null: a "
-            "column named split where there is one, else stratified for classification, random for regression.",
+            description="random, stratified, column:NAME with the values train, validation and test, group:NAME to "
+            "keep rows of one value together, or time:NAME to test on the latest rows; null: a column named split "
+            "where there is one, else stratified for classification, random for regression.",
         ),
     ] = None
     validation: Annotated[

@@ -57,6 +57,10 @@ def test_series_with_columns_of_their_own() -> None:
     assert found.notes == ("4 series of 12 rows",)
 
 
+def test_series_are_split_by_a_column_of_their_own() -> None:
+    assert arrange(UNITS, "broken", *SERIES, "split.by=group:maker").table.column("maker").to_pylist() == [*"xyxy"]
+
+
 def test_other_tables_stay_as_they_are() -> None:
     assert arrange(UNITS, "broken").table is UNITS
 
@@ -68,6 +72,10 @@ def test_other_tables_stay_as_they_are() -> None:
         (TABLE, "load", ("data.window=3",), "data.window needs data.time"),
         (TABLE, "load", ("data.time=hour",), "data.time orders the steps of series"),
         (TABLE, "load", (*FORECAST, "split.by=random"), "a forecast is split by time"),
+        (TABLE, "load", (*FORECAST, "split.by=time:hour"), "a forecast is split by time"),
+        (UNITS, "broken", (*SERIES, "split.by=group:unit"), "the rows of each 'unit' are one example"),
+        (UNITS, "broken", (*SERIES, "split.by=time:step"), "'step' orders the rows of a series or varies within it"),
+        (UNITS, "broken", (*SERIES, "split.by=group:s1"), "'s1' orders the rows of a series or varies within it"),
         (UNITS.append_column("s2", UNITS["s1"]), "s1", SERIES, "the target must be the same in all rows of a series"),
         (UNITS, "broken", (*SERIES, "data.kinds={s1: categorical}"), "data.kinds: 's1' is a channel of the series"),
         (UNITS, "broken", (*SERIES, "data.date_formats={s1: '%Y'}"), "data.date_formats: 's1' is a channel"),

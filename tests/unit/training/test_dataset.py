@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
@@ -137,6 +138,43 @@ def test_regression(tmp_path: Path) -> None:
     config = RunConfig(data=DataConfig(source=source, target="age"), objective=ObjectiveConfig(task="regression"))
     assert dataset.load(config).schema.outputs.task == "regression"
     assert dataset.load(config).split_by == "random"
+
+
+def test_groups_stay_together(tmp_path: Path) -> None:
+    content = columns() | {"house": [f"h{row // 3}" for row in range(N)]}
+    source = write(tmp_path / "a.csv", content)
+    data = dataset.load(RunConfig(data=DataConfig(source=source, target="bought"), split=SplitConfig(by="group:house")))
+    assert data.split_by == "group:house"
+    assert data.dropped["house"] == "says which rows belong together in the split"
+    houses = [set(np.array(content["house"])[getattr(data.split, part)]) for part in ("train", "validation", "test")]
+    assert sum(map(len, houses)) == N // 3
+    assert sum(data.split.sizes().values()) == N - 2
+    assert data.blocks is not None
+    assert np.flatnonzero(data.blocks.first == -1).tolist() == [7, 50]
+
+
+def test_the_latest_rows_test(tmp_path: Path) -> None:
+    days = [f"{1 + row % 28:02}/{1 + row // 28:02}/2024" for row in range(N)]
+    source = write(tmp_path / "a.csv", columns() | {"at": days, "age": [20 + row % 9 for row in range(N)]})
+    config = RunConfig(
+        data=DataConfig(source=source, target="bought", date_formats={"at": "%d/%m/%Y"}),
+        split=SplitConfig(by="time:at"),
+    )
+    data = dataset.load(config)
+    assert data.dropped["at"] == "says in which order rows are split"
+    assert data.split.sizes() == {"train": 41, "validation": 8, "test": 9}
+    assert data.split.train.max() < data.split.validation.min()
+    assert data.split.validation.max() < data.split.test.min()
+    slips = write(tmp_path / "b.csv", columns() | {"at": ["soon", *days[1:7], "NA", "", *days[9:]]})
+    with pytest.raises(InputError, match="none in 2 of 58 rows") as caught:  # row 8 has no target
+        dataset.load(msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, source=slips)))
+    assert caught.value.details == ("row 1: 'soon'", "row 9: ''")
+
+
+def test_a_note_on_dates_that_order_rows(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.csv", columns() | {"at": [f"{1 + row % 12:02}/05/2024" for row in range(N)]})
+    data = dataset.load(RunConfig(data=DataConfig(source=source, target="bought"), split=SplitConfig(by="time:at")))
+    assert any(note.startswith("at: dates read as %m/%d/%Y, though %d/%m/%Y fits as well") for note in data.notes)
 
 
 def test_everything_wrong_at_once(tmp_path: Path) -> None:

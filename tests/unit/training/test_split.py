@@ -1,4 +1,4 @@
-"""Splits: by chance, by class, by a column, and when there are too few rows."""
+"""Splits: by chance, by class, by a column, by groups, by time, and when there are too few rows."""
 
 from pathlib import Path
 from typing import Any
@@ -7,9 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from dle_bundle.decode import NA_VALUES
 from dle_bundle.errors import InputError
-from dle_training.config import SplitConfig
-from dle_training.data import split
+from dle_training.config import DataConfig, SplitConfig
+from dle_training.data import blocks, split
 from dle_training.data.split import Choice, Split, Strata
 
 CONFIG = SplitConfig()
@@ -26,6 +27,14 @@ def by_column(values: list[Any], classes: Strata | None = None, seed: int = 0) -
 
 def chance(count: int, by: str = "random", classes: Strata | None = None, seed: int = 0) -> Split:
     return split.make(pa.table({"a": range(count)}), np.arange(count), by, CONFIG, seed, classes)
+
+
+def blocked(way: str, values: list[Any], classes: Strata | None = None, seed: int = 0, **data: Any) -> Split:
+    """Split by `group:` or `time:` of these values; None in `classes.places` is no class."""
+    table = pa.table({"key": values})
+    known = np.ones(len(values), dtype=bool)
+    found = blocks.read(table, f"{way}key", "y", known, DataConfig(**data), NA_VALUES)
+    return split.make(table, np.arange(len(values)), f"{way}key", CONFIG, seed, classes, found)
 
 
 def test_sizes() -> None:
@@ -113,6 +122,126 @@ def test_a_class_that_is_only_tested() -> None:
         by_column(["train", "train", "test"], Strata(np.array([0, 0, 1]), ("a", "b")))
 
 
+def test_groups_are_not_divided() -> None:
+    sizes = [60, 40, *[10] * 40, *[1] * 100]
+    values = [f"g{index}" for index, size in enumerate(sizes) for _ in range(size)]
+    parts = blocked("group:", values)
+    assert parts.sizes() == {"train": 420, "validation": 90, "test": 90}
+    keys = [key for part in split.PARTS for key in {values[row] for row in getattr(parts, part)}]
+    assert len(keys) == len(sizes)
+    assert parts.equals(blocked("group:", values))
+    assert not parts.equals(blocked("group:", values, seed=1))
+
+
+def test_large_groups_are_not_all_in_one_part() -> None:
+    values = [index for index, size in enumerate([30] * 3 + [5] * 102) for _ in range(size)]
+    assert {
+        part for seed in range(40) for part in split.PARTS if 0 in getattr(blocked("group:", values, seed=seed), part)
+    }
+    placed = {blocked("group:", values, seed=seed).sizes()["train"] for seed in range(5)}
+    assert placed == {420}
+
+
+def test_groups_keep_the_shares_of_classes() -> None:
+    values = [row // 5 for row in range(1000)]
+    classes = Strata(np.array([int(value % 4 == 0) for value in values]), ("a", "b"))
+    for seed in range(5):
+        parts = blocked("group:", values, classes, seed)
+        for part in split.PARTS:
+            assert 0.2 < classes.places[getattr(parts, part)].mean() < 0.3
+
+
+def test_every_part_has_a_group_and_training_every_class() -> None:
+    for seed in range(20):
+        assert all(blocked("group:", ["a", "b", "c"], seed=seed).sizes().values())
+        rare = Strata(np.array([0] * 40 + [1] * 2), ("a", "b"))
+        parts = blocked("group:", [row // 2 for row in range(42)], rare, seed)
+        assert {40, 41} <= set(parts.train.tolist())
+
+
+def test_too_few_groups() -> None:
+    with pytest.raises(InputError, match=r"'key': 2 group\(s\) are too few: each of train, validation, test"):
+        blocked("group:", ["a", "b", "b", "a"])
+    with pytest.raises(InputError, match="3 groups are too few: training needs rows of every class") as caught:
+        blocked("group:", ["a", "b", "c"], strata(1, 1, 1))
+    assert "no group is left for validation and test" in caught.value.message
+
+
+def test_rows_without_a_group() -> None:
+    with pytest.raises(InputError, match=r"'key': 12 of 14 rows have no group") as caught:
+        blocked("group:", ["a", "b", None, *["NA"] * 11])
+    assert caught.value.details[:2] == ("row 3: None", "row 4: 'NA'")
+    assert caught.value.details[-1] == "and 2 more"
+    with pytest.raises(InputError, match="groups are told by text, numbers or dates"):
+        blocked("group:", [[1], [2], [3]])
+
+
+def test_the_latest_rows_test() -> None:
+    values = np.random.default_rng(0).permutation(100)
+    parts = blocked("time:", values.tolist())
+    assert sorted(values[parts.train]) == list(range(70))
+    assert sorted(values[parts.validation]) == list(range(70, 85))
+    assert sorted(values[parts.test]) == list(range(85, 100))
+
+
+def test_equal_times_are_not_divided() -> None:
+    parts = blocked("time:", [1] * 50 + [2] * 30 + [3] * 20)
+    assert parts.sizes() == {"train": 50, "validation": 30, "test": 20}
+    parts = blocked("time:", [1] * 2 + [2] * 2 + [3] * 96)
+    assert parts.sizes() == {"train": 2, "validation": 2, "test": 96}
+
+
+def test_times_are_read_as_inputs_are() -> None:
+    days = [f"{day:02}.03.2024" for day in (4, 2, 3, 1)]
+    assert blocked("time:", days).test.tolist() == [0]
+    assert blocked("time:", ["01-02-24", "02-01-24", "03-01-23"], date_formats={"key": "%d-%m-%y"}).test.tolist() == [0]
+    assert blocked("time:", ["0900", "1000", "0800"], kinds={"key": "numeric"}).test.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("values", "message", "details"),
+    [
+        (
+            ["1", "2", "3", "x", None, *"456789"],
+            "a number in every row .* none in 2 of 11",
+            ("row 4: 'x'", "row 5: None"),
+        ),
+        ([1.0, 2.0, float("inf"), 3.0], "none in 1 of 4 rows", ("row 3: inf",)),
+        (
+            ["2024-01-01", "NA", *[f"2024-02-{day}" for day in range(10, 20)], "soon"],
+            r"a date-time \(ISO 8601\)",
+            ("row 2: 'NA'", "row 13: 'soon'"),
+        ),
+        (["a", "b", "c"], "found a column that is categorical: row 1 'a', row 2 'b'", ()),
+        ([2, 2, 1], r"2 time\(s\) are too few", ()),
+    ],
+)
+def test_what_is_no_time(values: list[Any], message: str, details: tuple[str, ...]) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        blocked("time:", values)
+    assert caught.value.details == details
+
+
+def test_a_class_that_comes_late() -> None:
+    with pytest.raises(InputError, match="without a row in the training part"):
+        blocked("time:", list(range(20)), strata(18, 2))
+
+
+def test_rows_without_a_target_need_no_block() -> None:
+    table = pa.table({"key": [3, None, 2, 1]})
+    known = np.array([True, False, True, True])
+    found = blocks.read(table, "time:key", "y", known, DataConfig(), NA_VALUES)
+    assert found is not None
+    assert found.first.tolist() == [2, -1, 1, 0]
+    parts = split.make(table, np.flatnonzero(known), "time:key", CONFIG, 0, None, found)
+    assert (parts.train.tolist(), parts.validation.tolist(), parts.test.tolist()) == ([3], [2], [0])
+
+
+def test_the_target_is_no_block() -> None:
+    with pytest.raises(InputError, match="'key' is the target"):
+        blocks.read(pa.table({"key": [1]}), "time:key", "key", np.array([True]), DataConfig(), NA_VALUES)
+
+
 def test_rows_without_a_target_are_in_no_part() -> None:
     rows = np.array([1, 3, 4, 8])
     parts = split.make(pa.table({"a": range(9)}), rows, "random", CONFIG, 0, None)
@@ -138,12 +267,20 @@ def test_a_split_column_is_no_feature() -> None:
     assert list(split.apart(GIVEN, CONFIG)) == ["split"]
     assert list(split.apart(GIVEN, SplitConfig(by="random"))) == ["split"]
     assert list(split.apart(GIVEN, SplitConfig(by="column:a"))) == ["a", "split"]
+    grouped = {"a": "says which rows belong together in the split", "split": "says which rows train, validate and test"}
+    assert split.apart(GIVEN, SplitConfig(by="group:a")) == grouped
+    assert split.apart(GIVEN, SplitConfig(by="time:a"))["a"] == "says in which order rows are split"
     assert not split.apart(pa.table({"split": [1, 2]}), CONFIG)
 
 
 @pytest.mark.parametrize(
     ("by", "message"),
-    [("column:splt", "no column 'splt' \\(did you mean 'split'\\?\\)"), ("stratified", "split.by=random")],
+    [
+        ("column:splt", "no column 'splt' \\(did you mean 'split'\\?\\)"),
+        ("group:splt", "no column 'splt' \\(did you mean 'split'\\?\\)"),
+        ("time:when", "no column 'when'"),
+        ("stratified", "split.by=random"),
+    ],
 )
 def test_no_choice(by: str, message: str) -> None:
     with pytest.raises(InputError, match=message):

@@ -60,6 +60,8 @@ def test_one_step_ahead() -> None:
     assert made.table.column("load").to_pylist() == list(range(10, 30))
     assert made.table.column("split").to_pylist() == ["train"] * 14 + ["validation"] * 3 + ["test"] * 3
     assert made.notes == ("20 windows of 10 steps, split by t at 24 and 27: 14 train, 3 validation, 3 test",)
+    assert made.blocks.in_time
+    assert made.blocks.first.tolist() == made.blocks.last.tolist() == list(range(20))
 
 
 def test_several_steps_ahead() -> None:
@@ -68,6 +70,8 @@ def test_several_steps_ahead() -> None:
     targets = ahead(made.table)
     assert targets.dtype == np.float64
     assert targets[:, 0].tolist() == [*range(10, 22), 24, 27]
+    assert (made.blocks.first + 10).tolist() == targets[:, 0].tolist()
+    assert (made.blocks.last + 10).tolist() == targets[:, 2].tolist()
     assert (targets[:, 1:] == targets[:, :1] + [1, 2]).all()
     assert (seen(made.table)[:, -1, 0] == targets[:, 0] - 1).all()
     assert made.table.column("split").to_pylist() == ["train"] * 12 + ["validation", "test"]

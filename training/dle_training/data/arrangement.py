@@ -11,9 +11,11 @@ from msgspec.structs import replace
 from dle_bundle import columns, long_tables
 from dle_bundle.arrays import SEQUENCE
 from dle_bundle.errors import InputError
+from dle_bundle.long_tables import Ordered
 from dle_bundle.schema import Layout, Schema
 from dle_training.config import DataConfig, RunConfig
-from dle_training.data import windows
+from dle_training.data import split, windows
+from dle_training.data.blocks import Blocks
 
 _SLIPS = 0.1
 """Of a column in which fewer values are no numbers, these are told as faults; else it is none of numbers."""
@@ -21,12 +23,16 @@ _SLIPS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Arranged:
-    """`table` with a row for each example; how it came of a long table; columns that are left out, and why."""
+    """`table` with a row for each example; how it came of a long table; columns that are left out, and why.
+
+    `blocks`: the times that a forecast's examples are of.
+    """
 
     table: pa.Table
     layout: Layout | None = None
     dropped: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    blocks: Blocks | None = None
 
     def forecasting(self, config: RunConfig) -> RunConfig:
         """The configuration for what was made: what is forecast is a number, however few it has been."""
@@ -39,7 +45,7 @@ def arrange(table: pa.Table, config: RunConfig, target: str, na_values: tuple[st
     """The table that `data.sequence_id`, `data.time` and `data.window` make of a long one.
 
     Raises InputError: columns that are absent, rows that make no series, a window without a time, a horizon without a
-    window.
+    window, a split by a column that series have no one value of.
     """
     data = config.data
     if data.window is None and data.horizon != 1:
@@ -79,15 +85,32 @@ def arrange(table: pa.Table, config: RunConfig, target: str, na_values: tuple[st
     layout = Layout(channels=tuple(channels), sequence_id=data.sequence_id, time=data.time, window=data.window)
     if data.window is not None:
         made = windows.make(table, layout, target, data.horizon, config.split, na_values)
-        return Arranged(made.table, layout, dropped, made.notes)
+        return Arranged(made.table, layout, dropped, made.notes, made.blocks)
     if not long_tables.constant(ordered, target):
         raise InputError(
             f"{target!r}: the target must be the same in all rows of a series; or set data.window to forecast it"
         )
+    _check_split(config.split.by, ordered, data)
     gathered = long_tables.gather(table.drop_columns(list(dropped)), layout, na_values)
     # they told series apart and put them in order, and are none of their features
     plain = gathered.drop_columns([name for name in (data.sequence_id, data.time) if name and name != SEQUENCE])
     return Arranged(plain, layout, dropped, (f"{len(plain):,} series of {len(table):,} rows",))
+
+
+def _check_split(by: str | None, ordered: Ordered, data: DataConfig) -> None:
+    """A column that splits series has to have one value for each; that of another name is told later."""
+    name = split.column_name(by or "")
+    if name is None or name not in ordered.table.column_names:
+        return
+    if name == data.sequence_id:
+        raise InputError(
+            f"split.by={by}: the rows of each {name!r} are one example, which no split divides; leave it out"
+        )
+    if name == data.time or not long_tables.constant(ordered, name):
+        raise InputError(
+            f"split.by={by}: {name!r} orders the rows of a series or varies within it, and series are split; name a "
+            "column that is the same in all rows of each"
+        )
 
 
 def _check_kinds(data: DataConfig, channels: list[str]) -> None:

@@ -6,7 +6,7 @@ be readable. The same reading, by the schema of a run, labels another table for 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -19,7 +19,19 @@ from dle_bundle.errors import InputError, RowFaults
 from dle_bundle.groups import Groups
 from dle_bundle.schema import Schema
 from dle_training.config import RunConfig
-from dle_training.data import arrangement, inference, observed, pictures, series, sources, split, target, windows
+from dle_training.data import (
+    arrangement,
+    blocks,
+    inference,
+    observed,
+    pictures,
+    series,
+    sources,
+    split,
+    target,
+    windows,
+)
+from dle_training.data.blocks import Blocks
 from dle_training.data.inference import Inputs
 from dle_training.data.pictures import Pictures
 from dle_training.data.split import Split, Strata
@@ -43,8 +55,8 @@ class Dataset:
 
     `groups` and `target` hold all N rows of the source, so that a row has one number everywhere; a row without a target
     (label None, value NaN) is in no part of `split`. `source` can be opened from any folder, `digest` is the SHA-256 of
-    its content. `split_by` is how the rows were split, `dropped` gives the reason for each column that is no input,
-    `notes` are further lines to say.
+    its content. `split_by` is how the rows were split, `blocks` are the rows that no split may divide (None: each row
+    is free), `dropped` gives the reason for each column that is no input, `notes` are further lines to say.
     """
 
     source: str
@@ -56,11 +68,20 @@ class Dataset:
     split_by: str
     dropped: dict[str, str]
     notes: tuple[str, ...]
+    blocks: Blocks | None = None
 
     def part(self, name: Part) -> tuple[Groups, Values]:
         """Inputs and target of the rows of one part."""
         rows = getattr(self.split, name)
         return self.groups.take(rows), self.target[rows]
+
+    def with_split(self, split: Split) -> "Dataset":
+        """The same rows in other parts, such as a fold of cross-validation.
+
+        The schema stays, with the ranges and categories that the training part of `self` showed; targets are none of
+        them.
+        """
+        return replace(self, split=split)
 
 
 def load(config: RunConfig) -> Dataset:
@@ -75,7 +96,9 @@ def load(config: RunConfig) -> Dataset:
     name, chosen = target.choose(source.table.column_names, config.data.target, source.target)
     arranged = arrangement.arrange(source.table, config, name, na_values)
     table = arranged.table
-    goal, by, inputs = _understand(table, source.table.column_names, name, na_values, arranged.forecasting(config))
+    goal, by, found, inputs = _understand(
+        table, source.table.column_names, name, na_values, arranged.forecasting(config)
+    )
 
     fields = pictures.shaped(inputs.fields, table, source.folder, config.preprocessing.image_size, na_values)
     fields = series.shaped(fields, table, arranged.layout)
@@ -84,7 +107,7 @@ def load(config: RunConfig) -> Dataset:
     strata = None
     if goal.outputs.classes is not None:
         strata = Strata(target.class_index(goal.values[known], goal.outputs.classes), goal.outputs.classes)
-    parts = split.make(table, np.flatnonzero(known), by.name, config.split, config.seed, strata)
+    parts = split.make(table, np.flatnonzero(known), by.name, config.split, config.seed, strata, found)
 
     draft = Schema(
         inputs=fields,
@@ -100,7 +123,16 @@ def load(config: RunConfig) -> Dataset:
     dropped = {name: why for name, why in (arranged.dropped | inputs.dropped | empty).items() if name not in made}
     if not schema.inputs:
         raise inference.no_inputs(dropped)
-    said = (chosen, *arranged.notes, *goal.notes, *skipped, None if made else by.note, *inputs.notes, *rare)
+    said = (
+        chosen,
+        *arranged.notes,
+        *goal.notes,
+        *skipped,
+        None if made else by.note,
+        found and found.note,
+        *inputs.notes,
+        *rare,
+    )
     return Dataset(
         source=source.place,
         digest=pictures.digest(source.digest, fields, table, source.folder, na_values),
@@ -111,6 +143,7 @@ def load(config: RunConfig) -> Dataset:
         split_by=by.name,
         dropped=dropped,
         notes=tuple(note for note in said if note),
+        blocks=arranged.blocks or found,
     )
 
 
@@ -138,18 +171,19 @@ def read_labelled(source: str, schema: Schema, config: RunConfig) -> Labelled:
 
 def _understand(
     table: pa.Table, columns_of_source: list[str], name: str, na_values: tuple[str, ...], config: RunConfig
-) -> tuple[Target, split.Choice, Inputs]:
-    """Target, way of splitting and inputs; or one InputError with all that is wrong with them."""
+) -> tuple[Target, split.Choice, Blocks | None, Inputs]:
+    """Target, way of splitting, blocks to be split and inputs; or one InputError with all that is wrong with them."""
     errors: list[InputError] = []
-    goal, inputs, by = None, None, None
+    goal, inputs, by, found = None, None, None, None
     with _collected(errors):
         inference.check_names(config.data, columns_of_source, name)
     with _collected(errors):
         goal = target.infer(name, table.column(name), na_values, config.objective.task)
+    known = goal.known if goal is not None else np.ones(len(table), dtype=bool)
     with _collected(errors):
         by = split.choose(table, config.split, goal is None or goal.outputs.classes is not None)
+        found = blocks.read(table, by.name, name, known, config.data, na_values)
     with _collected(errors):
-        known = goal.known if goal is not None else np.ones(len(table), dtype=bool)
         apart = {name: ""} | split.apart(table, config.split)
         inputs = inference.infer(table.filter(pa.array(known)), config.data, na_values, np.flatnonzero(known), apart)
     if len(errors) > 1:
@@ -160,7 +194,7 @@ def _understand(
     assert goal is not None
     assert by is not None
     assert inputs is not None
-    return goal, by, inputs
+    return goal, by, found, inputs
 
 
 @contextmanager

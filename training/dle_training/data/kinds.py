@@ -33,6 +33,7 @@ _TRIED = 50
 _NEARLY_ALL = 0.9
 _FEW_SPELLINGS = 10
 _ROWS_SHOWN = 5
+_ROWS_LISTED = 10
 _PLURAL = {"numeric": "numbers", "boolean": "truth values", "datetime": "date-times"}
 
 
@@ -101,6 +102,42 @@ def read(
     return reading
 
 
+def times(
+    name: str,
+    column: Column,
+    na_values: tuple[str, ...],
+    rows: npt.NDArray[np.int64],
+    kind: Kind | None = None,
+    date_format: str | None = None,
+) -> Reading:
+    """Read `column` as what puts its rows in order: numbers, or date-times as epoch seconds; as `read` reads them.
+
+    Raises InputError: a column of another kind, rows without such a value.
+    """
+    choice = _given(column, na_values, kind, date_format) or _infer(name, column, na_values)
+    values: npt.NDArray[Any]
+    if choice.kind == "datetime":
+        values, unreadable = columns.moments(column, na_values, choice.date_format)
+        missing = values == MISSING_TIME
+    elif choice.kind == "numeric":
+        values, unreadable = columns.numbers(column, na_values)
+        missing = ~np.isfinite(values)
+    else:
+        raise InputError(
+            f"{name!r}: expected date-times or numbers to order the rows by, found a column that is {choice.kind}: "
+            f"{shown(column, np.ones(len(column), dtype=bool), rows)}; set data.kinds.{name} "
+            "to datetime or numeric, or data.date_formats"
+        )
+    wrong = unreadable | missing
+    if wrong.any():
+        what = "number" if choice.kind == "numeric" else f"date-time ({choice.date_format or 'ISO 8601'})"
+        raise InputError(
+            f"{name!r}: expected a {what} in every row to order the rows by, found none in {_count(wrong)}",
+            listed(column, wrong, rows),
+        )
+    return Reading(choice.kind, values, missing, date_format=choice.date_format, note=choice.note)
+
+
 def shown(column: Column, mask: npt.NDArray[np.bool_], rows: npt.NDArray[np.int64]) -> str:
     """The first rows of `mask` with their values; rows count from 1, without the header."""
     places = np.flatnonzero(mask)
@@ -108,6 +145,13 @@ def shown(column: Column, mask: npt.NDArray[np.bool_], rows: npt.NDArray[np.int6
         f"row {rows[place] + 1:,} {column[place].as_py()!r:.40}" for place in places[:_ROWS_SHOWN].tolist()
     )
     return f"{listed}, …" if len(places) > _ROWS_SHOWN else listed
+
+
+def listed(column: Column, mask: npt.NDArray[np.bool_], rows: npt.NDArray[np.int64]) -> list[str]:
+    """As `shown`, a line for each of the first rows."""
+    places = np.flatnonzero(mask)
+    lines = [f"row {rows[place] + 1:,}: {column[place].as_py()!r:.40}" for place in places[:_ROWS_LISTED].tolist()]
+    return [*lines, *([f"and {len(places) - _ROWS_LISTED:,} more"] if len(places) > _ROWS_LISTED else [])]
 
 
 def _given(column: Column, na_values: tuple[str, ...], kind: Kind | None, date_format: str | None) -> _Choice | None:

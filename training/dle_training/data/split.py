@@ -1,7 +1,8 @@
 """Which rows train, validate and test.
 
 The parts are disjoint and together hold every row that has a target. A class, however rare, is in every part that is
-cut from it: rounding 15 % of three rows to none would leave nothing to measure it by.
+cut from it: rounding 15 % of three rows to none would leave nothing to measure it by. Where rows are not independent,
+they are split in blocks instead: by group, or by time.
 """
 
 from collections import Counter
@@ -18,10 +19,15 @@ from dle_bundle.errors import InputError, nearest
 from dle_bundle.folders import PARTS as PARTS
 from dle_bundle.schema import Label
 from dle_training.config import SplitConfig
-
-Rows = npt.NDArray[np.int64]
+from dle_training.data import blocks as blocking
+from dle_training.data.blocks import GROUP, TIME, Blocks, Rows
 
 COLUMN = "column:"
+_APART = {
+    COLUMN: "says which rows train, validate and test",
+    GROUP: "says which rows belong together in the split",
+    TIME: "says in which order rows are split",
+}
 _OWN_COLUMN = "split"
 _LISTED = 10
 
@@ -50,7 +56,10 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """How rows are split: `random`, `stratified` or `column:NAME`; with a note when the data decided that."""
+    """How rows are split: `random`, `stratified`, or `column:`, `group:` or `time:` before a name.
+
+    With a note when the data decided that.
+    """
 
     name: str
     note: str | None = None
@@ -87,12 +96,12 @@ def choose(table: pa.Table, config: SplitConfig, classification: bool) -> Choice
         raise InputError(f"split.by: no column {name!r}{nearest(name, table.column_names)}")
     if config.by == "stratified" and not classification:
         raise InputError("split.by=stratified needs classes, and this is a regression; set split.by=random")
-    return Choice(config.by, None if name is None else _standing_in(table, name))
+    return Choice(config.by, _standing_in(table, name) if name and config.by.startswith(COLUMN) else None)
 
 
 def column_name(by: str) -> str | None:
-    """The column that `column:NAME` names."""
-    return by.removeprefix(COLUMN) if by.startswith(COLUMN) else None
+    """The column that `column:NAME`, `group:NAME` or `time:NAME` names."""
+    return by.partition(":")[2] or None
 
 
 def is_given(table: pa.Table, name: str) -> bool:
@@ -104,9 +113,9 @@ def is_given(table: pa.Table, name: str) -> bool:
 
 def apart(table: pa.Table, config: SplitConfig) -> dict[str, str]:
     """Columns that say how to split, whether they are used or not, and so are no features; with the reason."""
-    asked = column_name(config.by or "")
-    found = [name for name in (asked, _OWN_COLUMN) if name and (name == asked or is_given(table, name))]
-    return dict.fromkeys(found, "says which rows train, validate and test")
+    given = {_OWN_COLUMN: _APART[COLUMN]} if is_given(table, _OWN_COLUMN) else {}
+    way, colon, asked = (config.by or "").partition(":")
+    return {asked: _APART[way + colon], **given} if asked else given
 
 
 def _given_parts(table: pa.Table) -> str:
@@ -123,19 +132,35 @@ def _standing_in(table: pa.Table, name: str) -> str | None:
     return "no test part is given: the validation part is taken for it, and validation rows are cut from the train part"
 
 
-def make(table: pa.Table, rows: Rows, by: str, config: SplitConfig, seed: int, strata: Strata | None) -> Split:
-    """Split the `rows` (N,) of `table`. `strata` are their classes, in classification.
+def make(
+    table: pa.Table,
+    rows: Rows,
+    by: str,
+    config: SplitConfig,
+    seed: int,
+    strata: Strata | None,
+    blocks: Blocks | None = None,
+) -> Split:
+    """Split the `rows` (N,) of `table`. `strata` are their classes, in classification, `blocks` those of the table.
 
     By a column, validation rows are cut from the train part where none are given; where no test rows are given, the
-    validation rows are the test part.
+    validation rows are the test part. By group or time, no block is divided: groups are drawn so that every part gets
+    about its share of the rows and of each class; the latest rows test, and those before them validate.
 
-    Raises InputError: too few rows (of a class), values of the split column other than the parts, a part without rows,
-    a class without training rows.
+    Raises InputError: too few rows (of a class) or blocks, values of the split column other than the parts, a part
+    without rows, a class without training rows.
     """
     places = strata.places if strata is not None else np.zeros(len(rows), dtype=np.int64)
     rng = np.random.default_rng(seed)
     name = column_name(by)
-    if name is not None:
+    if name is not None and not by.startswith(COLUMN):
+        assert blocks is not None
+        numbers = np.unique(blocks.first[rows], return_inverse=True)[1]
+        _check_blocks(name, numbers, blocks.in_time)
+        fractions = (1 - config.validation - config.test, config.validation, config.test)
+        part = _cut_in_time(numbers, fractions) if blocks.in_time else _allot(numbers, places, fractions, rng)
+        _check_filled(name, numbers, part)
+    elif name is not None:
         part = _given(table.take(pa.array(rows)), name, standing_in=_standing_in(table, name) is not None)
         train = np.flatnonzero(part == 0)
         if not (part == 1).any():
@@ -148,6 +173,46 @@ def make(table: pa.Table, rows: Rows, by: str, config: SplitConfig, seed: int, s
     split = Split(*(rows[part == index] for index in range(len(PARTS))))
     _check_parts(split, part, strata)
     return split
+
+
+def _cut_in_time(ranks: Rows, fractions: tuple[float, ...]) -> npt.NDArray[np.int8]:
+    """Part of each row (N,), later ones in later parts, by the ranks (N,) of their times: one at least for each."""
+    begins = blocking.cuts(np.bincount(ranks), (len(ranks) * np.cumsum(fractions[:-1])).tolist())
+    return np.searchsorted(begins, ranks, side="right").astype(np.int8)
+
+
+def _allot(groups: Rows, places: Rows, fractions: tuple[float, ...], rng: np.random.Generator) -> npt.NDArray[np.int8]:
+    """Part of each row (N,), the same in all rows of a group, of which there are as many as parts at least.
+
+    The largest groups come first, so that the small ones even out the rest. A group is drawn into one of the parts that
+    have room for it, with a chance in proportion to what they lack of its classes: were it the part that lacks most,
+    the training part would take all large groups. What must be comes before chance: a class has training rows, and a
+    part has a group.
+    """
+    sizes, classes = np.bincount(groups), np.bincount(places)
+    members = np.split(np.argsort(groups, kind="stable"), np.cumsum(sizes)[:-1])
+    part = np.zeros(len(groups), dtype=np.int8)
+    lacking = np.outer(fractions, classes)  # (parts, classes), in rows
+    to_come, trained, empty = classes.copy(), np.zeros(len(classes), dtype=bool), np.ones(len(fractions), dtype=bool)
+    shuffled = rng.permutation(len(sizes))
+    for place, group in enumerate(shuffled[np.argsort(-sizes[shuffled], kind="stable")].tolist()):
+        own = np.bincount(places[members[group]], minlength=len(classes))
+        to_come -= own
+        room = lacking.sum(axis=1)
+        allowed = empty if len(sizes) - place <= empty.sum() else np.ones(len(fractions), dtype=bool)
+        chance = np.maximum(lacking @ (own / np.maximum(classes, 1)), 0) * (allowed & (room > sizes[group] - 0.5))
+        if ((own > 0) & (to_come == 0) & ~trained).any():
+            chosen = 0
+        elif chance.any():
+            chosen = int(rng.choice(len(fractions), p=chance / chance.sum()))
+        else:
+            chosen = int(np.argmax(np.where(allowed, room, -np.inf)))
+        part[members[group]] = chosen
+        lacking[chosen] -= own
+        empty[chosen] = False
+        if chosen == 0:
+            trained |= own > 0
+    return part
 
 
 def _cut(strata: Rows, fractions: tuple[float, ...], rng: np.random.Generator) -> npt.NDArray[np.int8]:
@@ -201,6 +266,22 @@ def _check_sizes(places: Rows, strata: Strata | None) -> None:
             f"classes with fewer rows than the {len(PARTS)} parts of a stratified split; "
             "add rows, merge or remove these classes, or give the parts in a column (split.by=column:NAME)",
             [*small[:_LISTED], *([f"and {len(small) - _LISTED:,} more"] if len(small) > _LISTED else [])],
+        )
+
+
+def _check_blocks(name: str, numbers: Rows, in_time: bool) -> None:
+    count = len(np.unique(numbers))
+    if count < len(PARTS):
+        what = "time(s)" if in_time else "group(s)"
+        raise InputError(f"{name!r}: {count} {what} are too few: each of {', '.join(PARTS)} needs one of its own")
+
+
+def _check_filled(name: str, numbers: Rows, part: npt.NDArray[np.int8]) -> None:
+    absent = [PARTS[index] for index in range(len(PARTS)) if index not in part]
+    if absent:
+        raise InputError(
+            f"{name!r}: {len(np.unique(numbers)):,} groups are too few: training needs rows of every class, and no "
+            f"group is left for {' and '.join(absent)}"
         )
 
 

@@ -17,6 +17,7 @@ from dle_bundle.errors import InputError
 from dle_bundle.long_tables import Ordered
 from dle_bundle.schema import Layout
 from dle_training.config import SplitConfig
+from dle_training.data.blocks import Blocks
 from dle_training.data.split import PARTS
 
 MOST_WINDOWS = 200_000
@@ -30,9 +31,13 @@ _Places = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """A row for each window: `sequence`, the target (a number, or a tensor of `horizon` numbers) and `split`."""
+    """A row for each window: `sequence`, the target (a number, or a tensor of `horizon` numbers) and `split`.
+
+    `blocks` tell the times of each window's targets.
+    """
 
     table: pa.Table
+    blocks: Blocks
     notes: tuple[str, ...]
 
 
@@ -66,7 +71,9 @@ def make(
     if gaps := int((~known).sum()):
         notes.append(f"{gaps:,} windows were left out for a missing value of {target} among those to predict")
     names = pa.DictionaryArray.from_arrays(part, list(PARTS)).cast(pa.large_string())
-    return Windows(_table(ordered, layout, used, target, horizon).append_column(SPLIT, names), tuple(notes))
+    first, last = (np.searchsorted(moments, ordered.times[used + ahead]) for ahead in (1, horizon))
+    made = _table(ordered, layout, used, target, horizon).append_column(SPLIT, names)
+    return Windows(made, Blocks(first, last, in_time=True), tuple(notes))
 
 
 def all_of(table: pa.Table, layout: Layout, target: str, horizon: int, na_values: tuple[str, ...]) -> pa.Table:

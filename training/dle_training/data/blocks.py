@@ -1,0 +1,90 @@
+"""Rows that no split may divide: those of one group, and those of one time.
+
+Rows of one patient, machine or customer resemble each other, and a model that has seen one knows half of the next.
+What is to come is predicted from what has been, and a model that has seen the day after knows more than it will.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dle_bundle import columns
+from dle_bundle.errors import InputError
+from dle_training.config import DataConfig
+from dle_training.data import kinds
+
+Rows = npt.NDArray[np.int64]
+
+GROUP = "group:"
+TIME = "time:"
+_NONE = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """The block of each of the N rows of a table.
+
+    `first` (N,) is the number of its group or, where blocks are `in_time`, the rank of its time; -1 for rows without a
+    target. `last` (N,) is the same, but for windows of a forecast: their targets have times from `first` to `last`.
+    `note`: what a person should know of how the times were read.
+    """
+
+    first: Rows
+    last: Rows
+    in_time: bool
+    note: str | None = None
+
+
+def read(
+    table: pa.Table, by: str, target: str, known: npt.NDArray[np.bool_], config: DataConfig, na_values: tuple[str, ...]
+) -> Blocks | None:
+    """The blocks of a split by `group:NAME` or `time:NAME`, of the rows that have a target, `known` (N,); else None.
+
+    Raises InputError: a column that is the target or holds neither, rows without a group or a time.
+    """
+    if not by.startswith((GROUP, TIME)):
+        return None
+    name = by.partition(":")[2]
+    if name == target:
+        raise InputError(f"split.by={by}: {name!r} is the target, which cannot tell how to split")
+    rows = np.flatnonzero(known)
+    column, note = table.column(name).take(pa.array(rows)), None
+    if by.startswith(GROUP):
+        values = _groups(name, column, na_values, rows)
+    else:
+        reading = kinds.times(name, column, na_values, rows, config.kinds.get(name), config.date_formats.get(name))
+        values, note = reading.values, reading.note and f"{name}: {reading.note}"
+    numbers = np.full(len(table), _NONE)
+    numbers[rows] = np.unique(values, return_inverse=True)[1]
+    return Blocks(numbers, numbers, by.startswith(TIME), note)
+
+
+def cuts(sizes: Rows, wanted: Sequence[float]) -> list[int]:
+    """Where, among blocks of `sizes` (B,) rows in order, further parts begin: each has a block at least.
+
+    `wanted` are the rows before each, ascending; B must be more than there are of them.
+    """
+    before = np.cumsum(sizes)
+    begins: list[int] = []
+    for later, rows in zip(range(len(wanted) - 1, -1, -1), wanted, strict=True):
+        least = begins[-1] + 1 if begins else 1
+        within = before[least - 1 : len(sizes) - later - 1]
+        begins.append(least + int(np.argmin(np.abs(within - rows))))
+    return begins
+
+
+def _groups(name: str, column: columns.Column, na_values: tuple[str, ...], rows: Rows) -> npt.NDArray[np.object_]:
+    if not (columns.is_text(column) or columns.is_number(column) or columns.is_date(column)):
+        raise InputError(f"{name!r}: holds {column.type}, and groups are told by text, numbers or dates")
+    texts = columns.categories(column, na_values)
+    missing = texts == ""
+    if missing.any():
+        raise InputError(
+            f"{name!r}: {int(missing.sum()):,} of {len(texts):,} rows have no group; name theirs, or take these rows "
+            "out of the table",
+            kinds.listed(column, missing, rows),
+        )
+    return texts

@@ -1,0 +1,108 @@
+"""k-fold cross-validation: every row that is not test validates once, so that settings are compared on all of them.
+
+In time it is only the rows after the first block, since what trains is always earlier than what validates.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from dle_bundle.errors import InputError
+from dle_training.data import blocks as blocking
+from dle_training.data import target
+from dle_training.data.blocks import Blocks, Rows
+from dle_training.data.dataset import Dataset
+from dle_training.data.split import Split, Strata
+
+_LISTED = 10
+_Fold = tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]
+
+
+def make(dataset: Dataset, count: int, seed: int) -> tuple[Split, ...]:
+    """`count` splits of the rows of training and validation part; each has the test part of `dataset`.
+
+    Classes have about even shares in all folds. The rows of a group are in one fold. In time there is a block of rows
+    more than folds: the first only trains, each other is validated by what all before it trained, and windows of a
+    forecast whose targets reach into the next block are left out.
+
+    Raises InputError: fewer than two folds, or more than there are rows, groups or times for (of each class).
+    """
+    if count < 2:
+        raise InputError(f"cross-validation needs at least 2 folds, found {count}")
+    rows = np.sort(np.concatenate([dataset.split.train, dataset.split.validation]))
+    classes = dataset.schema.outputs.classes
+    strata = None
+    if classes is not None:
+        strata = Strata(target.class_index(dataset.target[rows], classes), classes)
+    folds, faults = _plan(rows, dataset.blocks, strata, count, seed)
+    if faults:
+        fewer = (most for most in range(count - 1, 1, -1) if not _plan(rows, dataset.blocks, strata, most, seed)[1])
+        most = next(fewer, None)
+        possible = "cross-validation is not possible" if most is None else f"at most {most} are possible"
+        more = [f"and {len(faults) - _LISTED:,} more"] if len(faults) > _LISTED else []
+        raise InputError(f"too little data for {count} folds; {possible}", [*faults[:_LISTED], *more])
+    return tuple(Split(rows[trains], rows[validates], dataset.split.test) for trains, validates in folds)
+
+
+def _plan(
+    rows: Rows, blocks: Blocks | None, strata: Strata | None, count: int, seed: int
+) -> tuple[list[_Fold], list[str]]:
+    """Masks of the `rows` (N,) that train and validate in each fold, or what stands against so many."""
+    if blocks is not None and blocks.in_time:
+        first, last = blocks.first[rows], blocks.last[rows]
+        times = len(np.unique(first))
+        if times <= count:
+            return [], [f"{times:,} different times, and {count + 1:,} blocks of rows to be made"]
+        folds = list(_in_time(first, last, count))
+    else:
+        groups = None if blocks is None else blocks.first[rows]
+        if faults := _small(rows, groups, strata, count):
+            return [], faults
+        folds = list(_shuffled(groups, strata, len(rows), count, seed))
+    return folds, _unfit(folds, strata)
+
+
+def _in_time(first: Rows, last: Rows, count: int) -> Iterator[_Fold]:
+    """Blocks of about as many rows each, by the times (N,) of their targets."""
+    times, sizes = np.unique(first, return_counts=True)
+    wanted = [len(first) * place / (count + 1) for place in range(1, count + 1)]
+    begins = [*times[blocking.cuts(sizes, wanted)], last.max() + 1]
+    for begin, end in pairwise(begins):
+        yield last < begin, (first >= begin) & (last < end)
+
+
+def _shuffled(groups: Rows | None, strata: Strata | None, size: int, count: int, seed: int) -> Iterator[_Fold]:
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    # the rows of a regression are of one class
+    places = np.zeros(size, dtype=np.int64) if strata is None else strata.places
+    splitter = (StratifiedKFold if groups is None else StratifiedGroupKFold)(count, shuffle=True, random_state=seed)
+    for _, held_out in splitter.split(places, places, groups):
+        validates = np.zeros(size, dtype=bool)
+        validates[held_out] = True
+        yield ~validates, validates
+
+
+def _small(rows: Rows, groups: Rows | None, strata: Strata | None, count: int) -> list[str]:
+    """The classes (in regression: the whole) that have fewer rows, or groups, than there are folds."""
+    what, units = ("row(s)", rows) if groups is None else ("group(s)", groups)
+    if strata is None:
+        found = len(np.unique(units))
+        return [f"{found:,} {what}"] if found < count else []
+    pairs = np.unique(np.stack([strata.places, units]), axis=1)
+    counts = np.bincount(pairs[0], minlength=len(strata.names))
+    return [f"{strata.names[index]!r}: {counts[index]:,} {what}" for index in np.flatnonzero(counts < count)]
+
+
+def _unfit(folds: list[_Fold], strata: Strata | None) -> list[str]:
+    """The folds that have nothing to train on or to validate, or lack a class to train on."""
+    faults = []
+    for number, (trains, validates) in enumerate(folds, start=1):
+        if not trains.any() or not validates.any():
+            faults.append(f"fold {number}: {int(trains.sum()):,} training row(s), {int(validates.sum()):,} to validate")
+        elif strata is not None:
+            absent = set(range(len(strata.names))) - set(strata.places[trains].tolist())
+            faults += [f"fold {number}: no training row of {strata.names[index]!r}" for index in sorted(absent)]
+    return faults
