@@ -1,4 +1,7 @@
-"""Those who watch the loop: a progress display, TensorBoard, the history file. They see, and change nothing."""
+"""Those who watch the loop: a progress display, TensorBoard, the history file. They see, and change nothing.
+
+All that they may do is give a training up, by raising `Stopped` after an epoch.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,6 +39,10 @@ class Plan:
     rows: int
     metric: Metric
     history: Sequence[EpochRecord]
+
+
+class Stopped(Exception):  # noqa: N818 - nothing went wrong
+    """Raised by a listener after an epoch: this training is not worth going on with."""
 
 
 class Listener:
