@@ -28,7 +28,7 @@ class Recipe:
 
 RECIPES = {
     # mirrored letters and digits are other letters, or none: flipping is for the data to allow
-    "cnn": Recipe(3e-3, 12, 600, 256, replace(NONE, shift=0.08)),
+    "cnn": Recipe(3e-3, 10, 1_200, 128, replace(NONE, shift=0.08)),
     "timm": Recipe(1e-3, 8, 300, 64, replace(NONE, shift=0.08)),
     "tcn": Recipe(2e-3, 20, 300, 64),
     "rnn": Recipe(3e-3, 12, 600, 128),
