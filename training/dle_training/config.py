@@ -91,6 +91,10 @@ class SplitConfig(_Settings, frozen=True):
         Meta(description="Fraction of rows that choose the best epoch and the temperature."),
     ] = 0.15
     test: Annotated[Fraction, Meta(description="Fraction of rows that nothing but the evaluation reads.")] = 0.15
+    folds: Annotated[
+        Annotated[int, Meta(ge=2)] | None,
+        Meta(description="Folds of training and validation rows for cross-validation, made as `by` says; null: none."),
+    ] = None
 
     def __post_init__(self) -> None:
         if self.validation + self.test >= 1:
@@ -348,6 +352,13 @@ class TrainingConfig(_Settings, frozen=True):
             "epochs where that is more."
         ),
     ] = None
+    refit: Annotated[
+        bool,
+        Meta(
+            description="Once the best epoch is known, train anew for as many epochs on training and validation rows "
+            "together; validation scores and temperature stay those of the first training."
+        ),
+    ] = False
     checkpoint_seconds: Annotated[
         float, Meta(ge=0, description="Seconds between checkpoints, also within an epoch.")
     ] = 30.0

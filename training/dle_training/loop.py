@@ -53,8 +53,11 @@ def fit(
     resume: bool = False,
     listeners: Sequence[Listener] = (),
     augment: Augmentation | None = None,
+    until: int | None = None,
 ) -> Fit:
     """Train `network` in place until the epochs are over or `patience` is, and give it the best epoch's weights.
+
+    With `until`, training stops after that epoch, whatever validation says, and the weights are the last ones.
 
     `network` and `objective` move to the configured device. The state goes to `checkpoints`/last.safetensors every
     `checkpoint_seconds`, at the end, and on Ctrl-C or SIGTERM; with `resume` the loop starts from it and reaches, on
@@ -121,9 +124,10 @@ def fit(
                 seconds=time.perf_counter() - begun,
                 rows_per_second=len(train) / trained,
             )
-            state.next_epoch(record, progress.best_score is None or metric.better(score, progress.best_score))
+            improved = progress.best_score is None or metric.better(score, progress.best_score)
+            state.next_epoch(record, improved or until is not None)
             patience_ends = progress.best_epoch + (patience(config, epochs) or epochs)
-            progress.finished = progress.epoch >= min(epochs, patience_ends)
+            progress.finished = progress.epoch >= (until or min(epochs, patience_ends))
             for listener in listeners:
                 listener.on_epoch(progress.history, progress.best_epoch)
 

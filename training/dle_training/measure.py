@@ -2,6 +2,10 @@
 
 from datetime import UTC, datetime
 
+import msgspec
+
+from dle_bundle import schema as schemas
+from dle_bundle.errors import InputError
 from dle_bundle.groups import Groups
 from dle_training import config as configuration
 from dle_training import evaluation
@@ -51,6 +55,18 @@ def measure(run: RunFolder, source: str | None = None) -> Evaluation:
     )
     page.write(run.path, content)
     return test
+
+
+def measured(run: RunFolder) -> Evaluation:
+    """What `measure` found on the test part. Raises InputError where it was not measured yet."""
+    known = read_metrics(run)
+    if "test" not in known:
+        raise InputError(f"{run.path}: not evaluated yet: dle-evaluate {run.path}")
+    task = schemas.load(run.schema).outputs.task
+    found = {name: known.get(name) for name in ("test", "per_class", "confusion_matrix")}
+    return msgspec.convert(
+        {"run": str(run.path), "task": task, "rows": read_facts(run).rows["test"], **found}, Evaluation
+    )
 
 
 def judge(run: RunFolder, model: TrainedModel, groups: Groups, target: Values) -> Evaluation:

@@ -131,6 +131,27 @@ def make(
     return Part(inputs, targets, stream, streamed, spans(inputs))
 
 
+def together(one: Part, other: Part) -> Part:
+    """The rows of both, those of `one` first."""
+    inputs = {name: _joined(tensor, other.inputs[name]) for name, tensor in one.inputs.items()}
+    places = None
+    if one.places is not None:
+        assert other.places is not None
+        places = torch.cat([one.places, other.places])
+    return Part(inputs, torch.cat([one.targets, other.targets]), one.stream, places, spans(inputs))
+
+
+def _joined(one: Tensor, other: Tensor) -> Tensor:
+    """Rows below each other; tokens and steps are padded to the longer of both."""
+    if one.dim() < 2 or one.shape[1:] == other.shape[1:]:
+        return torch.cat([one, other])
+    width = max(one.shape[1], other.shape[1])
+    padded = [torch.zeros(len(rows), width, *rows.shape[2:], dtype=rows.dtype) for rows in (one, other)]
+    for wide, rows in zip(padded, (one, other), strict=True):
+        wide[:, : rows.shape[1]] = rows
+    return torch.cat(padded)
+
+
 def spans(inputs: Inputs) -> Tensor | None:
     """How many steps or tokens each row has (N,); None where all have as many as the tensors are wide."""
     counted = [inputs["lengths"]] if "lengths" in inputs else []

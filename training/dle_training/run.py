@@ -28,6 +28,7 @@ from dle_training import (
     loop,
     metrics,
     objectives,
+    parts,
     recipes,
     schedules,
     training_data,
@@ -105,6 +106,10 @@ class RunFolder:
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
+
+    @property
+    def refitted(self) -> Path:
+        return self.path / "checkpoints" / "refit"
 
     @property
     def tensorboard(self) -> Path:
@@ -273,12 +278,32 @@ def fit(
     actual = objective.actual(data.validation.targets)
     objective = _calibrated(objective, logits, data.validation.targets)
     write_atomic(run.objective, documents.encode(objective.state()))
+    if config.training.refit:
+        _refit(run, config, data, fitted.best_epoch)
     model = TrainedModel(schema, data.preprocessing, network, objective, fitted.best_epoch)
     predicted = objective.link(logits).numpy()
     scores = defined(metrics.all_scores(schema.outputs.task, predicted, actual))
     # written last, since a run with metrics is a finished one
     write_metrics(run, validation=scores)
     return Finished(fitted.history, fitted.best_epoch, scores, predicted, model.parameters)
+
+
+def _refit(run: RunFolder, config: RunConfig, data: TrainingData, until: int) -> None:
+    """Train anew on the rows of both parts, along the same learning rates as far as the best epoch."""
+    objective = objectives.restore(data.objective)
+    shape = data.preprocessing.shape(frequencies=True)
+    torch.manual_seed(config.seed)
+    loop.fit(
+        registry.build(config.model, shape, objective.outputs),
+        objective,
+        parts.together(data.train, data.validation),
+        data.validation,
+        config,
+        checkpoints=run.refitted,
+        resume=(run.refitted / loop.LAST).exists(),
+        augment=augmentation.build(config.augmentation, shape),
+        until=until,
+    )
 
 
 def _calibrated(objective: Objective, logits: Tensor, targets: Tensor) -> Objective:
@@ -294,11 +319,15 @@ def open_model(run: RunFolder) -> TrainedModel:
     config = run.read_config()
     if not run.metrics.is_file():
         raise InputError(f"{run.path}: training has not finished: dle-train --resume --out {run.path}")
-    schema = schemas.load(run.schema)
+    return open_fitted(run, config, schemas.load(run.schema))
+
+
+def open_fitted(run: RunFolder, config: RunConfig, schema: Schema) -> TrainedModel:
+    """What `fit` left in `run`, for the configuration and the schema that it was given."""
     preprocessing = pipeline.load(run.preprocessing, schema, run.tokenizer)
     objective = objectives.restore(documents.read(run.objective, ObjectiveState))
     network = registry.build(config.model, preprocessing.shape(frequencies=False), objective.outputs, fresh=False)
-    best = loop.load_best(network, run.checkpoints)
+    best = loop.load_best(network, run.refitted if config.training.refit else run.checkpoints)
     return TrainedModel(schema, preprocessing, network.eval(), objective, best.epoch)
 
 

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from dle_bundle import bundle as bundles
 from dle_bundle import documents, integrity
@@ -54,7 +53,7 @@ def export_run(run: RunFolder, target: Path, version: int = 1) -> Exported:
     dataset = reopen(run).dataset
     training, _ = dataset.part("train")
     validation, _ = dataset.part("validation")
-    example = model.tensors(_longest(training))
+    example = model.tensors(graph.longest(training))
     proto = graph.build(model.answer(tuple(example)), model.schema, example)
     content = proto.SerializeToString()
     proof = parity.check(
@@ -106,19 +105,6 @@ def _watched(model: TrainedModel, training: Groups) -> list[Feature]:
         training = training.take(slice(None, None, -(-len(training) // _SAMPLED)))
     prepared = model.preprocessing.tokenise(training)
     return measured(prepared, model.schema, model.preprocessing.tokenizer)
-
-
-def _longest(rows: Groups) -> Groups:
-    """The two rows of the most steps or characters, as an example for the exporter.
-
-    A short one can become a single step or n-gram within an encoder, and the exporter takes a 1 for a constant.
-    """
-    lengths = np.zeros(len(rows), dtype=np.int64)
-    if rows.lengths is not None:
-        lengths += rows.lengths
-    elif rows.text is not None:
-        lengths += [sum(map(len, texts)) for texts in rows.text]
-    return rows.take(np.argsort(-lengths, kind="stable")[:2])
 
 
 def _model_name(target: Path) -> str:

@@ -62,7 +62,7 @@ def check(
     `scale` is the target's standard deviation (regression; unused otherwise).
     """
     rows = probes(training, schema, np.random.default_rng(seed))
-    session = _session(model)
+    session = open_session(model)
     expected = predict(rows)
     labels = None if schema.outputs.classes is None else np.array(schema.outputs.classes, dtype=object)
     faults: list[str] = []
@@ -196,7 +196,8 @@ def _slices(count: int, size: int) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, count, size))
 
 
-def _session(model: bytes) -> Any:
+def open_session(model: bytes) -> Any:
+    """The graph in ONNX Runtime, on one thread of the CPU."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

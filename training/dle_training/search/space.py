@@ -21,7 +21,10 @@ CONSTANT = {
     "seed": "trials are compared with the same split and the same chance",
     "device": "where a trial runs is not what it learns",
     "objective.task": "trials of one study have one task",
+    "preprocessing.image_size": "the images are decoded once for all trials",
+    "preprocessing.max_categories": "the columns are read once for all trials",
     "training.metric": "trials are compared by one metric",
+    "training.refit": "it belongs to the selected model: study.refit",
     "training.checkpoint_seconds": "how often a trial is saved is not what it learns",
 }
 """Sections and settings that are no dimensions, and why."""

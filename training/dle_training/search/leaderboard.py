@@ -1,0 +1,139 @@
+"""All trials of a study side by side: score, spread, size, cost, and how long the exported model takes for a row."""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from optuna.trial import FrozenTrial, TrialState
+
+from dle_bundle import documents
+from dle_bundle.files import write_atomic
+from dle_training import cross_validation
+from dle_training import run as runs
+from dle_training.config import RunConfig
+from dle_training.data.dataset import Dataset
+from dle_training.export import latency
+from dle_training.run import RunFolder
+from dle_training.search import points, selection, storage, study
+from dle_training.search.study import Study
+
+LATENCIES, TABLE = "latencies.json", "leaderboard.csv"
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """A trial. `latency` is in milliseconds, of a single row; `seconds` are those of training.
+
+    `on_front`: no other trial has a better score and a lower latency. What a trial did not come to is None.
+    """
+
+    number: int
+    state: str
+    point: points.Point
+    score: float | None = None
+    sd: float | None = None
+    parameters: int | None = None
+    seconds: float | None = None
+    latency: float | None = None
+    on_front: bool = False
+    error: str | None = None
+
+
+def make(study: Study, latencies: dict[str, float]) -> list[Row]:
+    """The trials that came to their end, best first, then the others by number."""
+    with storage.told("read"):
+        trials = study.trials.all()
+    rows = [_row(study, each, latencies) for each in trials if each.params]
+    ended = sorted((row for row in rows if row.state == "complete"), key=lambda row: _order(study, row))
+    front = pareto(ended, higher_is_better=study.metric.higher_is_better)
+    ended = [msgspec.structs.replace(row, on_front=row.number in front) for row in ended]
+    return ended + [row for row in rows if row.state != "complete"]
+
+
+def _order(study: Study, row: Row) -> float:
+    assert row.score is not None
+    return -row.score if study.metric.higher_is_better else row.score
+
+
+def _row(study: Study, each: FrozenTrial, latencies: dict[str, float]) -> Row:
+    state = each.state.name.lower()
+    point = points.from_storable(study.request.space, each.params)
+    if each.state != TrialState.COMPLETE:
+        return Row(number=each.number, state=state, point=point, error=storage.error_of(each))
+    result = selection.result_of(each)
+    return Row(
+        number=each.number, state=state, point=point, score=each.value, sd=result.sd, parameters=result.parameters,
+        seconds=result.seconds, latency=latencies.get(architecture(study.config(point))),
+    )  # fmt: skip
+
+
+def pareto(rows: Sequence[Row], *, higher_is_better: bool) -> set[int]:
+    """Numbers of the rows than which none is better in score and as fast, or faster and as good."""
+    known = [row for row in rows if row.score is not None and row.latency is not None]
+    known.sort(key=lambda row: (row.latency, -_signed(row, higher_is_better)))
+    front: set[int] = set()
+    best = float("-inf")
+    for row in known:
+        if _signed(row, higher_is_better) > best:
+            best = _signed(row, higher_is_better)
+            front.add(row.number)
+    return front
+
+
+def _signed(row: Row, higher_is_better: bool) -> float:
+    assert row.score is not None
+    return row.score if higher_is_better else -row.score
+
+
+def architecture(config: RunConfig) -> str:
+    """A name for what decides the latency: equal for trials whose exported graphs are alike but for their numbers."""
+    model = msgspec.structs.replace(config.model, dropout=None)
+    return study.key(model, config.preprocessing)
+
+
+def measure_latencies(
+    study: Study, dataset: Callable[[], Dataset], progress: Callable[[int, int], None]
+) -> dict[str, float]:
+    """Milliseconds of a single row by architecture, for every trial that came to its end; kept in the study.
+
+    `progress` is told how many architectures of how many are measured.
+    """
+    path = study.folder.path / LATENCIES
+    known = documents.read(path, dict[str, float]) if path.exists() else {}
+    with storage.told("read"):
+        trials = [each for each in study.trials.all() if each.state == TrialState.COMPLETE]
+    configs = [(each, study.config(points.from_storable(study.request.space, each.params))) for each in trials]
+    missing = {architecture(config): (each, config) for each, config in configs if architecture(config) not in known}
+    if not missing:
+        return known
+    rows, _ = dataset().part("train")
+    for done, (name, (each, config)) in enumerate(missing.items()):
+        progress(done, len(missing))
+        trained = study.folder.trial(each.number)
+        fitted = trained if study.folds == 1 else RunFolder(trained.path / cross_validation.FOLDS / "1")
+        known[name] = latency.single_row(runs.open_fitted(fitted, config, study.schema), rows)
+        write_atomic(path, documents.encode(known))
+    progress(len(missing), len(missing))
+    return known
+
+
+def write_csv(rows: Sequence[Row], path: Path) -> None:
+    """A line for each trial, a column for each varied setting."""
+    keys = list(dict.fromkeys(key for row in rows for key in row.point))
+    named = ("number", "state", "score", "sd", "parameters", "seconds", "latency", "on_front", "error")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    heads = {"latency": "latency_ms", "on_front": "pareto_front"}
+    writer.writerow([*(heads.get(name, name) for name in named), *keys])
+    for row in rows:
+        own: list[Any] = [getattr(row, name) for name in named]
+        writer.writerow([_cell(value) for value in (*own, *(row.point.get(key) for key in keys))])
+    write_atomic(path, text.getvalue())
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

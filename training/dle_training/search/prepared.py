@@ -1,0 +1,72 @@
+"""The data of all trials, prepared once for each split and each setting that it depends on, and shared by processes.
+
+Who needs it first makes it and keeps it in the study; everyone else maps it. Only images that are decoded as they are
+needed cannot be kept, so each process opens the files by itself.
+"""
+
+import shutil
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from dle_bundle.files import alone_in, atomic_folder
+from dle_bundle.images import ImageFiles
+from dle_training import training_data
+from dle_training.config import RunConfig
+from dle_training.data import image_files
+from dle_training.data import split as splits
+from dle_training.data.dataset import Dataset
+from dle_training.search import study
+from dle_training.search.study import Study
+from dle_training.training_data import TrainingData
+
+
+class PreparedData:
+    """What the trials of `study` train on, in this process. To be closed, by leaving it.
+
+    `dataset` reads the source, which happens only when data is not there that is asked for.
+    """
+
+    def __init__(self, study: Study, dataset: Callable[[], Dataset]) -> None:
+        self._study = study
+        self._read = dataset
+        self._dataset: Dataset | None = None
+        self._known: dict[str, TrainingData] = {}
+        self._ending = ExitStack()
+
+    def __enter__(self) -> "PreparedData":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.close()
+
+    def of(self, config: RunConfig, fold: int) -> TrainingData:
+        """The data of a trial with this configuration, for a fold (from 0; the hold-out split where there are none)."""
+        index = 0 if self._study.folds == 1 else fold + 1
+        name = study.key(index, config.preprocessing, config.objective.class_weights)
+        if name not in self._known:
+            self._known[name] = self._found(config, index, self._study.folder.prepared / name)
+        return self._known[name]
+
+    def _found(self, config: RunConfig, index: int, folder: Path) -> TrainingData:
+        folder.parent.mkdir(exist_ok=True)
+        with alone_in(folder.parent):
+            if not folder.is_dir():
+                dataset = self.dataset().with_split(splits.load(self._study.folder.split(index)))
+                if isinstance(dataset.groups.image, ImageFiles):
+                    stream = self._ending.enter_context(image_files.Stream(dataset.groups.image))
+                    return training_data.make(dataset, config, stream)
+                with atomic_folder(folder) as temporary:
+                    training_data.save(training_data.make(dataset, config), temporary)
+        return training_data.load(folder, self._study.schema)
+
+    def dataset(self) -> Dataset:
+        """The source, read once."""
+        if self._dataset is None:
+            self._dataset = self._read()
+        return self._dataset
+
+
+def discard(study: Study) -> None:
+    """Remove what can be made again, once the study is over."""
+    shutil.rmtree(study.folder.prepared, ignore_errors=True)

@@ -1,0 +1,211 @@
+"""Which trial becomes the model: finalists with further seeds, the rule, the final training, and the one look at test.
+
+Everything is chosen by validation. The test part is read when all is decided.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import msgspec
+from optuna.trial import FrozenTrial, TrialState
+
+from dle_bundle import documents
+from dle_bundle.errors import WorkError
+from dle_bundle.files import atomic_folder, write_atomic
+from dle_training import cross_validation, measure
+from dle_training import run as runs
+from dle_training.config import RunConfig
+from dle_training.data.dataset import Dataset
+from dle_training.evaluation import Evaluation
+from dle_training.listeners import Listener
+from dle_training.run import Prepared, RunFolder
+from dle_training.search import points, storage, trial
+from dle_training.search.points import Point
+from dle_training.search.prepared import PreparedData
+from dle_training.search.study import Study
+from dle_training.search.trial import Result
+
+SELECTION = "selection.json"
+_ERRORS_SHOWN = 3
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A trial that came to its end.
+
+    `scores` of the folds or of the seeds, one alone where there is one of either; `score` is their mean, `sd` their
+    standard deviation and `error` the standard error of the mean, None for a single one.
+    """
+
+    number: int
+    score: float
+    scores: tuple[float, ...]
+    parameters: int
+    seconds: float
+    sd: float | None = None
+    error: float | None = None
+
+
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
+    """`selection.json`: the chosen trial, by which rule and among which finalists, best first."""
+
+    number: int
+    rule: str
+    finalists: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """What the study ends in: the choice, its point, and the scores of `selected/` on the test part."""
+
+    selection: Selection
+    point: Point
+    test: Evaluation
+
+
+def select(study: Study, dataset: Callable[[], Dataset], listeners: Callable[[str], Sequence[Listener]]) -> Selected:
+    """Choose, train what has to be trained, and evaluate on the test part; what is there already is not done again.
+
+    `listeners(what)` are told of a training called `what`. Raises WorkError where no trial came to its end, Interrupted
+    after Ctrl-C with every state saved.
+    """
+    with PreparedData(study, dataset) as data:
+        selection = _decided(study, data, listeners)
+        with storage.told("read"):
+            chosen = study.trials.all()[selection.number]
+        point = points.from_storable(study.request.space, chosen.params)
+        run = study.folder.selected
+        if not run.metrics.is_file():
+            _train_selected(study, selection.number, study.config(point), data, listeners)
+    if "test" in runs.read_metrics(run):
+        return Selected(selection, point, measure.measured(run))
+    return Selected(selection, point, measure.measure(run))
+
+
+def _decided(study: Study, data: PreparedData, listeners: Callable[[str], Sequence[Listener]]) -> Selection:
+    path = study.folder.path / SELECTION
+    if path.exists():
+        return documents.read(path, Selection)
+    settings, metric = study.request.settings, study.metric
+    ranked = ranking(study)[: settings.finalists]
+    if settings.seeds > 1:
+        ranked = [_with_seeds(study, candidate, data, listeners) for candidate in ranked]
+        ranked.sort(key=lambda candidate: candidate.score, reverse=metric.higher_is_better)
+    chosen = ranked[0]
+    if settings.rule == "one_standard_error":
+        # the finalists are those with seeds; without them every trial has its folds
+        pool = ranked if settings.seeds > 1 else ranking(study)
+        chosen = simplest(pool, higher_is_better=metric.higher_is_better)
+    selection = Selection(number=chosen.number, rule=settings.rule, finalists=tuple(ranked))
+    write_atomic(path, documents.encode(selection))
+    return selection
+
+
+def ranking(study: Study) -> list[Candidate]:
+    """All trials that came to their end, best first. Raises WorkError with the first errors where there is none."""
+    with storage.told("read"):
+        trials = study.trials.all()
+    complete = [each for each in trials if each.state == TrialState.COMPLETE]
+    if not complete:
+        raise WorkError(f"none of {len(trials)} trials came to its end", _first_errors(trials))
+    candidates = [_candidate(study, each) for each in complete]
+    return sorted(candidates, key=lambda candidate: candidate.score, reverse=study.metric.higher_is_better)
+
+
+def simplest(candidates: Sequence[Candidate], *, higher_is_better: bool) -> Candidate:
+    """The candidate of the fewest parameters within one standard error of the best one (Breiman et al., 1984)."""
+    best = max(candidates, key=lambda each: each.score if higher_is_better else -each.score)
+    within = [each for each in candidates if abs(each.score - best.score) <= (best.error or 0.0)]
+    return min(within, key=lambda each: (each.parameters, abs(each.score - best.score)))
+
+
+def result_of(ended: FrozenTrial) -> Result:
+    """What the study keeps of a trial that came to its end."""
+    return msgspec.convert(ended.user_attrs[trial.RESULT], Result)
+
+
+def _candidate(study: Study, ended: FrozenTrial) -> Candidate:
+    assert ended.value is not None
+    result = result_of(ended)
+    error = None if result.sd is None else result.sd / sqrt(study.folds)
+    return Candidate(
+        number=ended.number, score=ended.value, scores=(ended.value,), parameters=result.parameters,
+        seconds=result.seconds, sd=result.sd, error=error,
+    )  # fmt: skip
+
+
+def _with_seeds(
+    study: Study, candidate: Candidate, data: PreparedData, listeners: Callable[[str], Sequence[Listener]]
+) -> Candidate:
+    """The finalist trained with each further seed, on the same rows: its mean and spread over the seeds."""
+    with storage.told("read"):
+        params = study.trials.all()[candidate.number].params
+    config = study.config(points.from_storable(study.request.space, params))
+    scores = [candidate.score]
+    for further in range(1, study.request.settings.seeds):
+        own = msgspec.structs.replace(config, seed=(config.seed + further) % 2**32)
+        folder = study.folder.path / "finalists" / f"{candidate.number:03}-seed{own.seed}"
+        scores.append(_score(study, folder, own, data, listeners(f"trial {candidate.number}, seed {own.seed}")))
+    sd = stdev(scores)
+    return msgspec.structs.replace(
+        candidate, score=mean(scores), scores=tuple(scores), sd=sd, error=sd / sqrt(len(scores))
+    )
+
+
+def _score(study: Study, folder: Path, config: RunConfig, data: PreparedData, listeners: Sequence[Listener]) -> float:
+    folder.mkdir(parents=True, exist_ok=True)
+    if study.folds > 1:
+        finished = cross_validation.train(
+            folder, config, study.schema, lambda fold: data.of(config, fold), study.folds, lambda fold: listeners
+        )
+    else:
+        finished = [runs.fit(RunFolder(folder), config, study.schema, data.of(config, 0), listeners)]
+    return mean(trial.score(each) for each in finished)
+
+
+def _train_selected(
+    study: Study,
+    number: int,
+    config: RunConfig,
+    data: PreparedData,
+    listeners: Callable[[str], Sequence[Listener]],
+) -> None:
+    """Make `selected/` a run of this configuration: the trial's own, unless it has none or is to be refitted."""
+    run, refit = study.folder.selected, study.request.settings.refit
+    if study.folds == 1 and not refit:
+        with atomic_folder(run.path) as temporary:
+            _copy(study.folder.trial(number).path, temporary)
+        return
+    config = msgspec.structs.replace(
+        config,
+        training=msgspec.structs.replace(config.training, refit=refit),
+        split=msgspec.structs.replace(config.split, folds=None),
+    )
+    prepared = Prepared(config, data.dataset())
+    if not run.config.is_file():
+        runs.create(run.path, prepared)
+    runs.train(run, prepared, listeners("the selected model"))
+
+
+def _copy(source: Path, target: Path) -> None:
+    """All files of a trial but its lock, as further names of the same files, which are never changed in place."""
+    for path in sorted(source.rglob("*")):
+        own = target / path.relative_to(source)
+        if path.is_dir():
+            own.mkdir(exist_ok=True)
+        elif path.name != storage.LOCK:
+            own.hardlink_to(path)
+
+
+def _first_errors(trials: Sequence[FrozenTrial]) -> list[str]:
+    errors: list[Any] = [(each.number, storage.error_of(each)) for each in trials if storage.error_of(each)]
+    lines = [f"trial {number}: {error}" for number, error in errors[:_ERRORS_SHOWN]]
+    pruned = sum(each.state == TrialState.PRUNED for each in trials)
+    if pruned:
+        lines.append(f"{pruned} were stopped early by the pruner")
+    if len(errors) > _ERRORS_SHOWN:
+        lines.append(f"and {len(errors) - _ERRORS_SHOWN} more failed")
+    return lines

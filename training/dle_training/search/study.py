@@ -1,0 +1,332 @@
+"""A study as a folder: what is searched, on which data, and the trials so far.
+
+`study.yaml` says how (settings, space, fixed settings), `data.json`, `schema.json` and `splits/` on what, so that it
+can be continued by any process that reaches the folder; `trials/` has a folder for each trial.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from dle_bundle import documents
+from dle_bundle import schema as schemas
+from dle_bundle.errors import InputError
+from dle_bundle.files import atomic_folder, write_atomic
+from dle_bundle.schema import Schema
+from dle_training import config_text, metrics
+from dle_training import run as runs
+from dle_training.config import RunConfig
+from dle_training.config_text import Tree
+from dle_training.data import folds
+from dle_training.data import split as splits
+from dle_training.data.dataset import Dataset
+from dle_training.data.image_files import Progress
+from dle_training.data.split import Split
+from dle_training.dimensions import Space
+from dle_training.export import trial as export_trial
+from dle_training.metrics import Metric
+from dle_training.models import registry
+from dle_training.run import DataFacts, Prepared, RunFolder
+from dle_training.search import defaults, points, settings, space, storage
+from dle_training.search.settings import StudyConfig
+from dle_training.search.storage import Trials
+
+
+@dataclass(frozen=True, slots=True)
+class StudyFolder:
+    """The files of a study, by what they are."""
+
+    path: Path
+
+    @property
+    def study(self) -> Path:
+        return self.path / "study.yaml"
+
+    @property
+    def data(self) -> Path:
+        return self.path / "data.json"
+
+    @property
+    def schema(self) -> Path:
+        return self.path / "schema.json"
+
+    @property
+    def prepared(self) -> Path:
+        """Training data, prepared and mapped by all processes."""
+        return self.path / "prepared"
+
+    @property
+    def journal(self) -> Path:
+        return self.path / "journal.log"
+
+    @property
+    def selected(self) -> RunFolder:
+        return RunFolder(self.path / "selected")
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    def split(self, index: int) -> Path:
+        """The hold-out split (0), or that of a fold (from 1)."""
+        return self.path / "splits" / f"{index}.npz"
+
+    def trial(self, number: int) -> RunFolder:
+        return RunFolder(self.path / "trials" / f"{number:03}")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a user asks for: fixed settings as the tree of a run configuration, a space, settings of the study."""
+
+    settings: StudyConfig
+    fixed: Tree
+    space: Space
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A study before its first trial: the data, and the points of a grid in their order (None for other searches)."""
+
+    request: Request
+    prepared: Prepared
+    splits: tuple[Split, ...]
+    grid: tuple[points.Point, ...] | None
+
+    @property
+    def trials(self) -> int:
+        """How many trials there will be."""
+        return settings.trials(self.request.settings, None if self.grid is None else len(self.grid))
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """An open study. `rows` are those to train on, of the first fold where there are folds."""
+
+    folder: StudyFolder
+    request: Request
+    schema: Schema
+    rows: int
+    count: int
+    trials: Trials
+
+    @property
+    def folds(self) -> int:
+        """How many networks a trial trains."""
+        return self.request.fixed["split"].get("folds") or 1
+
+    @property
+    def metric(self) -> Metric:
+        return metrics.METRICS[self.request.fixed["training"]["metric"]]
+
+    def config(self, point: points.Point) -> RunConfig:
+        """The whole configuration of a trial. Raises InputError where its settings exclude each other."""
+        return runs.resolve(points.apply(self.request.fixed, point), self.schema, self.rows)
+
+
+def request(
+    tree: Tree,
+    assignments: Sequence[str],
+    flags: dict[str, Any],
+    spaces: Sequence[str] = (),
+    grids: Sequence[str] = (),
+) -> Request:
+    """What a YAML tree, `--set`, flags ({dotted key: value}), `--space` and `--grid` ask for, not yet checked by data.
+
+    Raises InputError with every fault of all of them.
+    """
+    fixed, asked, faults = space.read({name: value for name, value in tree.items() if name != "study"}, spaces, grids)
+    if "study" in tree:
+        fixed["study"] = tree["study"]
+    faults += config_text.settings(list(assignments), fixed)
+    for key, value in flags.items():
+        config_text.assign(fixed, key, value)
+    own = fixed.pop("study", {})
+    if not isinstance(own, dict):
+        faults.append(f"study: expected a mapping, found {config_text.found(own)}")
+        own = {}
+    faults += [f"study.{fault}" for fault in config_text.misfits(own, StudyConfig)]
+    repeated = fixed.get("split", {}).get("folds") or own.get("seeds", 1) != 1
+    if own.get("rule") == "one_standard_error" and not repeated:
+        faults.append("study.rule: one_standard_error needs more than one score of each trial: --folds or study.seeds")
+    if faults or asked.dimensions:
+        space.check(asked, fixed, faults)
+    return Request(config_text.to_struct(own, StudyConfig, "The study"), fixed, asked)
+
+
+def plan(asked: Request, progress: Progress | None = None) -> Plan:
+    """Read the data, choose what is left open, split. Raises InputError for whatever is wrong with it."""
+    first = next(iter(points.some(asked.space, 1_000)), {}) if asked.space.dimensions else {}
+    prepared = runs.prepare(_valid(asked, first), progress)
+    config, dataset = prepared.config, prepared.dataset
+    known: dict[str, Any] = {
+        "data.source": dataset.source,
+        "data.target": config.data.target,
+        "split.by": config.split.by,
+        "objective.task": config.objective.task,
+        "training.metric": config.training.metric,
+    }
+    fixed = msgspec.to_builtins(asked.fixed)
+    for key, value in known.items():
+        config_text.assign(fixed, key, value)
+    kinds = registry.inputs(dataset.schema)
+    names = asked.space.dimensions.get("model.name")
+    for name in getattr(names, "values", (config.model.name,)):
+        chosen = registry.choose(name, kinds)
+        export_trial.check(
+            msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, name=registry.joined(chosen))),
+            dataset.schema,
+        )
+    searched = asked.space
+    if not searched.dimensions:
+        searched = defaults.space(registry.choose(config.model.name, kinds), asked.fixed)
+        space.check(searched, asked.fixed)
+    request = Request(asked.settings, fixed, searched)
+    grid = points.grid(searched, fixed) if asked.settings.search == "grid" else None
+    count = config.split.folds
+    own = (dataset.split,) if count is None else folds.make(dataset, count, config.seed)
+    return Plan(request, prepared, own, grid)
+
+
+def _valid(asked: Request, first: points.Point) -> RunConfig:
+    """A configuration of the space, for what the data is read by; which one makes no difference."""
+    for point in (first, *points.some(asked.space, 1_000)) if asked.space.dimensions else (first,):
+        try:
+            return points.apply(asked.fixed, point)
+        except InputError as error:
+            fault = error
+    raise fault
+
+
+def create(folder: StudyFolder, planned: Plan) -> Study:
+    """Make the folder of a new study; refuses an existing one."""
+    dataset = planned.prepared.dataset
+    facts = DataFacts(digest=dataset.digest, rows=dataset.split.sizes(), dropped=dataset.dropped, notes=dataset.notes)
+    asked = planned.request
+    tree = {
+        "study": msgspec.to_builtins(asked.settings),
+        "space": space.to_tree(asked.space),
+        "run": asked.fixed,
+    }
+    with atomic_folder(folder.path) as temporary:
+        made = StudyFolder(temporary)
+        write_atomic(made.study, config_text.write(tree))
+        write_atomic(made.data, documents.encode(facts))
+        write_atomic(made.schema, documents.encode(dataset.schema))
+        dataset.split.save(made.split(0))
+        if len(planned.splits) > 1:
+            for index, split in enumerate(planned.splits, start=1):
+                split.save(made.split(index))
+        trials = storage.create(
+            asked.settings.storage, made.journal, name_of(folder), higher_is_better=_metric(asked).higher_is_better
+        )
+        # a database has no part in the folder's appearing at once, so that `open_study` enqueues what is not there yet
+        del trials
+    return open_study(folder)
+
+
+def open_study(folder: StudyFolder) -> Study:
+    """The study in `folder`, with all points of a grid enqueued. Raises InputError where there is none."""
+    asked = read_request(folder)
+    schema = schemas.load(folder.schema)
+    folded = asked.fixed["split"].get("folds") is not None
+    rows = len(splits.load(folder.split(1 if folded else 0)).train)
+    grid = points.grid(asked.space, asked.fixed) if asked.settings.search == "grid" else None
+    count = settings.trials(asked.settings, None if grid is None else len(grid))
+    # what a whole trial costs, for the rungs of the pruner: by the first point, as good as any
+    resource = _epochs(asked, schema, rows) * (asked.fixed["split"].get("folds") or 1)
+    opened = storage.open_study(
+        asked.settings.storage, folder.journal, name_of(folder), storage.pruner(asked.settings, resource)
+    )
+    return Study(folder, asked, schema, rows, count, opened)
+
+
+def read_request(folder: StudyFolder) -> Request:
+    """What `study.yaml` says. Raises InputError where there is no study."""
+    try:
+        text = folder.study.read_text(encoding="utf-8")
+    except OSError:
+        raise InputError(f"{folder.path}: no study is there (expected a folder with a study.yaml)") from None
+    tree = config_text.read(str(folder.study), text)
+    unknown = [name for name in ("study", "space", "run") if not isinstance(tree.get(name), dict)]
+    if unknown:
+        raise InputError(f"{folder.study}: expected the mappings study, space and run", [f"no {x}" for x in unknown])
+    return Request(
+        config_text.to_struct(tree["study"], StudyConfig, str(folder.study)),
+        tree["run"],
+        space.from_tree(tree["space"]),
+    )
+
+
+def refuse_differences(folder: StudyFolder, dataset: Dataset) -> None:
+    """Raise InputError where the study was made with other data or another target than `dataset`."""
+    facts = documents.read(folder.data, DataFacts)
+    schema = schemas.load(folder.schema)
+    found, known = dataset.schema, schema
+    faults = []
+    if found.outputs.target != known.outputs.target:
+        faults.append(f"target: the study's is {known.outputs.target!r}, found {found.outputs.target!r}")
+    names, other = ([field.name for field in each.inputs] for each in (known, found))
+    if names != other:
+        gone, new = [name for name in names if name not in other], [name for name in other if name not in names]
+        faults += [f"input {name!r} is no longer there" for name in gone] + [f"input {name!r} is new" for name in new]
+    if facts.digest != dataset.digest:
+        sizes = {part: len(getattr(dataset.split, part)) for part in facts.rows}
+        rows = "" if sizes == facts.rows else f" ({sum(facts.rows.values()):,} rows then, {sum(sizes.values()):,} now)"
+        faults.append(f"the content of {dataset.source} has changed{rows}")
+    elif found != known and not faults:
+        faults.append("the columns are read otherwise than then: see schema.json")
+    if not splits.load(folder.split(0)).equals(dataset.split) and not faults:
+        faults.append("the rows are split otherwise than then")
+    if faults:
+        raise InputError(f"{folder.path} is a study of other data: choose another folder with --out", faults)
+
+
+def name_of(folder: StudyFolder) -> str:
+    """The study's name in its storage."""
+    return folder.path.resolve().name
+
+
+def key(*parts: object) -> str:
+    """A short name for what is equal where all `parts` are."""
+    return hashlib.blake2b(msgspec.json.encode(parts), digest_size=8).hexdigest()
+
+
+def _metric(asked: Request) -> Metric:
+    return metrics.METRICS[asked.fixed["training"]["metric"]]
+
+
+def first_point(study: Study) -> points.Point:
+    """A valid point, to learn from what all have in common."""
+    return _first(study.request, study.schema, study.rows)
+
+
+def read_again(study: Study, progress: Progress | None = None) -> Dataset:
+    """The data of the study, read by another process or at another time. Raises InputError where it has changed."""
+    config = points.apply(study.request.fixed, first_point(study))
+    dataset = runs.prepare(config, progress).dataset
+    refuse_differences(study.folder, dataset)
+    return dataset
+
+
+def _first(asked: Request, schema: Schema, rows: int) -> points.Point:
+    for point in points.some(asked.space, 1_000):
+        try:
+            runs.resolve(points.apply(asked.fixed, point), schema, rows)
+        except InputError as error:
+            fault = error
+        else:
+            return point
+    raise fault
+
+
+def _epochs(asked: Request, schema: Schema, rows: int) -> int:
+    fixed = asked.fixed.get("training", {}).get("epochs")
+    if fixed is not None:
+        return int(fixed)
+    point = _first(asked, schema, rows)
+    return int(runs.resolve(points.apply(asked.fixed, point), schema, rows).training.epochs or 1)

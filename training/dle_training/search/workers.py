@@ -1,0 +1,179 @@
+"""Processes that work on the trials of a study, and their keeper.
+
+A single worker is this very process. Several are processes of their own, started once for all trials, which share the
+machine's threads; what they see comes back through a pipe. One that dies is replaced, and the next to look for work
+goes on with its trial.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dle_bundle.errors import DleError, InputError, Interrupted, WorkError
+from dle_training.data.dataset import Dataset
+from dle_training.data.image_files import cores
+from dle_training.interruption import Interruption
+from dle_training.search import study as studies
+from dle_training.search import trial
+from dle_training.search.points import Point
+from dle_training.search.prepared import PreparedData
+from dle_training.search.study import Study, StudyFolder
+from dle_training.search.trial import Watcher
+
+_MOST_DEATHS = 5
+"""Of workers without a trial that ended in between, before the study gives up."""
+_Message = tuple[str, tuple[Any, ...]]
+
+
+def run(study: Study, jobs: int, dataset: Callable[[], Dataset], watcher: Watcher, seconds: float | None) -> None:
+    """Work on the study until no trial is left, in `jobs` processes. `dataset` reads the source.
+
+    No trial begins after so many `seconds`. Raises Interrupted after Ctrl-C or SIGTERM, with every state saved.
+    """
+    if jobs == 1:
+        with PreparedData(study, dataset) as data:
+            trial.work(study, data, watcher, trial.Deadline(seconds))
+        return
+    with PreparedData(study, dataset) as data:
+        # made before there are workers, for else each of them would read the source to find the others at it
+        for fold in range(study.folds):
+            data.of(study.config(studies.first_point(study)), fold)
+    _Keeper(study, jobs, watcher, seconds).run()
+
+
+class _Keeper:
+    """Starts workers, hands on what they say, and replaces those that die."""
+
+    def __init__(self, study: Study, jobs: int, watcher: Watcher, seconds: float | None) -> None:
+        self._study = study
+        self._jobs = jobs
+        self._watcher = watcher
+        self._deadline = trial.Deadline(seconds)
+        self._context = multiprocessing.get_context("spawn")
+        self._workers: dict[Connection, BaseProcess] = {}
+        self._deaths = 0
+        self._errors: list[DleError] = []
+
+    def run(self) -> None:
+        with Interruption() as interruption:
+            for _ in range(self._jobs):
+                self._start()
+            asked = False
+            try:
+                while self._workers:
+                    if interruption.requested and not asked:
+                        asked = True
+                        self._interrupt()
+                    for pipe in wait(list(self._workers), timeout=0.2):
+                        assert isinstance(pipe, Connection)
+                        self._hear(pipe, stopping=asked)
+            finally:
+                self._interrupt()
+                for worker in self._workers.values():
+                    worker.join()
+        if interruption.requested:
+            raise Interrupted("Interrupted; the state of every trial is saved")
+        if self._errors:
+            raise self._errors[0]
+
+    def _start(self) -> None:
+        ours, theirs = self._context.Pipe(duplex=False)
+        threads = max(1, cores() // self._jobs)
+        worker = self._context.Process(
+            target=_work, args=(self._study.folder.path, threads, self._deadline.left(), theirs), daemon=False
+        )
+        worker.start()
+        theirs.close()
+        self._workers[ours] = worker
+
+    def _hear(self, pipe: Connection, *, stopping: bool) -> None:
+        try:
+            kind, arguments = pipe.recv()
+        except EOFError:
+            self._ended(pipe, stopping=stopping)
+            return
+        if kind == "on_error":
+            wrong_input, message, details = arguments
+            self._errors.append((InputError if wrong_input else WorkError)(message, details))
+            self._interrupt()
+        else:
+            if kind == "on_end":
+                self._deaths = 0
+            getattr(self._watcher, kind)(*arguments)
+
+    def _ended(self, pipe: Connection, *, stopping: bool) -> None:
+        worker = self._workers.pop(pipe)
+        worker.join()
+        pipe.close()
+        if worker.exitcode == 0 or stopping or self._errors:
+            return
+        self._deaths += 1
+        if self._deaths > _MOST_DEATHS:
+            self._errors.append(
+                WorkError(
+                    f"{self._deaths} worker processes died in a row", ["they may have been killed for want of memory"]
+                )
+            )
+            self._interrupt()
+        else:
+            self._start()
+
+    def _interrupt(self) -> None:
+        for worker in self._workers.values():
+            if worker.is_alive() and worker.pid is not None:
+                os.kill(worker.pid, signal.SIGTERM)
+
+
+class _Teller(Watcher):
+    """Hands everything on to the keeper."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+
+    def on_begin(self, number: int, point: Point, epochs: int) -> None:
+        self._pipe.send(("on_begin", (number, point, epochs)))
+
+    def on_epoch(self, number: int, epoch: int, score: float) -> None:
+        self._pipe.send(("on_epoch", (number, epoch, score)))
+
+    def on_end(self, number: int, state: str, score: float | None, error: str | None) -> None:
+        self._pipe.send(("on_end", (number, state, score, error)))
+
+
+def _work(folder: Path, threads: int, seconds: float | None, pipe: Connection) -> None:
+    """The life of a worker. Ctrl-C reaches it as its keeper's SIGTERM, and only once."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow_keeper, daemon=True).start()
+    torch.set_num_threads(threads)
+    try:
+        study = studies.open_study(StudyFolder(folder))
+        with PreparedData(study, lambda: studies.read_again(study)) as data:
+            trial.work(study, data, _Teller(pipe), trial.Deadline(seconds))
+    except Interrupted:
+        pass
+    except DleError as error:
+        pipe.send(("on_error", (isinstance(error, InputError), error.message, error.details)))
+    except OSError as error:  # no room on the disk
+        pipe.send(("on_error", (False, str(error), ())))
+    except BaseException:
+        traceback.print_exc()
+        raise
+    finally:
+        pipe.close()
+
+
+def _follow_keeper() -> None:
+    """Without a keeper there is nobody to work for: the state is saved as after Ctrl-C."""
+    keeper = multiprocessing.parent_process()
+    assert keeper is not None
+    keeper.join()
+    os.kill(os.getpid(), signal.SIGTERM)
