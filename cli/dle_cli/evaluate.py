@@ -24,10 +24,10 @@ def evaluate(
 ) -> None:
     """Measure a run on its test part, and write metrics.json, report.html and figures into it."""
     from dle_training.measure import measure
-    from dle_training.run import RunFolder
+    from dle_training.run import found
 
     speaker = Console(as_json, quiet)
-    folder = RunFolder(run)
+    folder = found(run)
     evaluation = measure(folder, data)
     speaker.document(msgspec.to_builtins(evaluation))
     speaker.table(

@@ -21,10 +21,10 @@ def export(
 ) -> None:
     """Export a run as one ONNX graph with its preprocessing inside, proven equal to PyTorch."""
     from dle_training.export.bundle import export_run
-    from dle_training.run import RunFolder
+    from dle_training.run import found
 
     speaker = Console(as_json, quiet)
-    exported = export_run(RunFolder(run), to, version)
+    exported = export_run(found(run), to, version)
     manifest, parity = exported.manifest, exported.parity
     speaker.table(
         "Exported",

@@ -67,13 +67,20 @@ class ReadingProgress:
 
 
 class TrainingProgress(Listener):
-    """A bar on a terminal; elsewhere a line after the first epoch and then every ten seconds."""
+    """A bar on a terminal; elsewhere a line after the first epoch and then every ten seconds.
 
-    def __init__(self) -> None:
+    `what` is trained, where that is not the one model of a run.
+    """
+
+    def __init__(self, what: str = "") -> None:
+        self._what = f"{what}: " if what else ""
         self._terminal = Terminal(stderr=True)
         self._bar = Progress(
             # only the bar may wrap, so that it is the first to yield on a narrow terminal
-            TextColumn("[bold]epoch {task.fields[epoch]}/{task.fields[epochs]}", table_column=Column(no_wrap=True)),
+            TextColumn(
+                "[bold]{task.description}epoch {task.fields[epoch]}/{task.fields[epochs]}",
+                table_column=Column(no_wrap=True),
+            ),
             BarColumn(bar_width=24),
             TaskProgressColumn(table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[scores]}", table_column=Column(no_wrap=True)),
@@ -91,7 +98,7 @@ class TrainingProgress(Listener):
         self._begun = time.monotonic()
         self._before = len(plan.history) * plan.steps
         self._task = self._bar.add_task(
-            "", total=plan.epochs * plan.steps, completed=self._before, epoch=len(plan.history) + 1,
+            self._what, total=plan.epochs * plan.steps, completed=self._before, epoch=len(plan.history) + 1,
             epochs=plan.epochs, scores="", rate="", left="",
         )  # fmt: skip
         self._bar.start()
@@ -109,7 +116,9 @@ class TrainingProgress(Listener):
             self._bar.update(self._task, scores=scores, rate=rate, left=left)
         elif time.monotonic() - self._said >= PLAIN_SECONDS:
             self._said = time.monotonic()
-            self._terminal.print(f"epoch {record.epoch}/{self._plan.epochs}: {scores}, {rate}, {left}", soft_wrap=True)
+            self._terminal.print(
+                f"{self._what}epoch {record.epoch}/{self._plan.epochs}: {scores}, {rate}, {left}", soft_wrap=True
+            )
 
     def on_end(self) -> None:
         self._bar.stop()

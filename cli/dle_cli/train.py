@@ -1,17 +1,15 @@
 """`dle-train`: from a source to a run directory."""
 
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dle_bundle.errors import DleError, InputError, Interrupted, nearest
-from dle_cli import console
+from dle_cli import console, shown
 from dle_cli.console import Console
 
 if TYPE_CHECKING:
-    from dle_cli.progress import ReadingProgress
     from dle_training.config import RunConfig
     from dle_training.run import Finished, Prepared, RunFolder
 
@@ -83,7 +81,7 @@ def train(
             run, prepared = _begun(speaker, configuration.load(config, assignments, given), out)
     except KeyboardInterrupt:
         raise Interrupted("Interrupted while the data was read; nothing was trained") from None
-    _show_data(speaker, prepared)
+    shown.show_data(speaker, prepared)
     _show_result(speaker, run, prepared, _trained(speaker, run, prepared))
 
 
@@ -120,7 +118,7 @@ def _begun(speaker: Console, config: "RunConfig", out: Path | None) -> "tuple[Ru
 
     folder = out or _default_out(config.data.source)
     runs.refuse_existing(folder)
-    with _reading(speaker) as progress:
+    with shown.reading(speaker) as progress:
         prepared = runs.prepare(config, progress)
     trial.check(prepared.config, prepared.dataset.schema)
     return runs.create(folder, prepared), prepared
@@ -130,17 +128,11 @@ def _reopened(speaker: Console, folder: Path, source: str | None) -> "tuple[RunF
     from dle_training.run import RunFolder, reopen
 
     run = RunFolder(folder)
-    with _reading(speaker) as progress:
+    with shown.reading(speaker) as progress:
         prepared = reopen(run, progress)
     if source is not None and Path(source).name != Path(prepared.dataset.source).name:
         raise InputError(f"{folder} is a run of {prepared.dataset.source}, not of {source}: leave SOURCE out")
     return run, prepared
-
-
-def _reading(speaker: Console) -> "AbstractContextManager[ReadingProgress | None]":
-    from dle_cli.progress import ReadingProgress
-
-    return nullcontext() if speaker.silent else ReadingProgress()
 
 
 def _trained(speaker: Console, run: "RunFolder", prepared: "Prepared") -> "Finished":
@@ -157,38 +149,6 @@ def _trained(speaker: Console, run: "RunFolder", prepared: "Prepared") -> "Finis
     except DleError:
         runs.discard_untrained(run)
         raise
-
-
-def _show_data(speaker: Console, prepared: "Prepared") -> None:
-    dataset = prepared.dataset
-    rows: list[tuple[str, str, str, str]] = []
-    for field in dataset.schema.inputs:
-        seen = field.form
-        if field.observed_range:
-            seen = " … ".join(f"{end:.7g}" if isinstance(end, float) else str(end) for end in field.observed_range)
-        elif field.categories:
-            shown = ", ".join(field.categories[:4])
-            seen = f"{len(field.categories)}: {shown}{', …' if len(field.categories) > 4 else ''}"
-        rows.append((field.name, field.kind, "yes" if field.required else "no", seen))
-    rows += [(name, "dropped", "", reason) for name, reason in dataset.dropped.items()]
-    speaker.table("Columns", rows, ("input", "kind", "required", "seen in training"))
-    outputs = dataset.schema.outputs
-    classes = f" with {len(outputs.classes)} classes" if outputs.classes else ""
-    speaker.say(f"Target: {outputs.target}, {outputs.task}{classes}")
-    for note in dataset.notes:
-        speaker.say(f"Note: {note}")
-    sizes = ", ".join(f"{count:,} {part}" for part, count in dataset.split.sizes().items())
-    layout = dataset.schema.layout
-    forecast = layout is not None and layout.window is not None
-    by = "by time" if forecast else _split_by(prepared.config.split.by or "")
-    speaker.say(f"Rows: {sizes} (split {by})")
-
-
-def _split_by(by: str) -> str:
-    """As people say it: "by the groups of patient"."""
-    said = {"column": "by the column", "group": "by the groups of", "time": "by the time of"}
-    way, _, name = by.partition(":")
-    return f"{said[way]} {name}" if name else way
 
 
 def _show_result(speaker: Console, run: "RunFolder", prepared: "Prepared", finished: "Finished") -> None:

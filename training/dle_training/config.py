@@ -397,17 +397,20 @@ def load(
 
     Raises InputError with every fault of all three.
     """
-    tree: config_text.Tree = {}
-    if path is not None:
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: no readable configuration: {error}") from None
-        tree = config_text.read(str(path), text)
+    tree = {} if path is None else read_tree(path)
     faults = config_text.settings(assignments or [], tree)
     for key, value in (flags or {}).items():
         config_text.assign(tree, key, value)
     return config_text.to_struct(tree, RunConfig, "The configuration", faults)
+
+
+def read_tree(path: Path) -> config_text.Tree:
+    """The mapping in a YAML file, not yet checked. Raises InputError where it is not readable."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: no readable configuration: {error}") from None
+    return config_text.read(str(path), text)
 
 
 def dump(config: RunConfig) -> str:

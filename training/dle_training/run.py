@@ -130,6 +130,11 @@ class RunFolder:
         return configuration.load(self.config)
 
 
+def found(path: Path) -> RunFolder:
+    """The run at `path`; of a study, which is a folder with a study.yaml, the selected one."""
+    return RunFolder(path / "selected" if (path / "study.yaml").is_file() else path)
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """Data ready to be trained on, and the configuration with every choice that the data decided written out."""

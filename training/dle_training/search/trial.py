@@ -59,6 +59,9 @@ class Watcher:
     def on_end(self, number: int, state: str, score: float | None, error: str | None) -> None:
         """After a trial: `complete`, `pruned` or `fail`."""
 
+    def close(self) -> None:
+        """After all of it, also after an error."""
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:

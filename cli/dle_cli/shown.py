@@ -1,0 +1,93 @@
+"""What several commands show alike: how the data was read, progress, a table of trials.
+
+Commands call this where they work; it imports what is heavy inside its functions.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
+from dle_cli.console import Console
+
+if TYPE_CHECKING:
+    from dle_cli.progress import ReadingProgress
+    from dle_training.listeners import Listener
+    from dle_training.run import Prepared
+    from dle_training.search.leaderboard import Row
+    from dle_training.search.study import Study
+
+
+def reading(speaker: Console) -> "AbstractContextManager[ReadingProgress | None]":
+    """Progress of images that are read."""
+    from dle_cli.progress import ReadingProgress
+
+    return nullcontext() if speaker.silent else ReadingProgress()
+
+
+def training(speaker: Console) -> "Callable[[str], Sequence[Listener]]":
+    """Progress of a training, by what it is called."""
+    from dle_cli.progress import TrainingProgress
+
+    return lambda what: [] if speaker.silent else [TrainingProgress(what)]
+
+
+def show_data(speaker: Console, prepared: "Prepared") -> None:
+    """Columns, target, notes and rows."""
+    dataset = prepared.dataset
+    rows: list[tuple[str, str, str, str]] = []
+    for field in dataset.schema.inputs:
+        seen = field.form
+        if field.observed_range:
+            seen = " … ".join(f"{end:.7g}" if isinstance(end, float) else str(end) for end in field.observed_range)
+        elif field.categories:
+            shown = ", ".join(field.categories[:4])
+            seen = f"{len(field.categories)}: {shown}{', …' if len(field.categories) > 4 else ''}"
+        rows.append((field.name, field.kind, "yes" if field.required else "no", seen))
+    rows += [(name, "dropped", "", reason) for name, reason in dataset.dropped.items()]
+    speaker.table("Columns", rows, ("input", "kind", "required", "seen in training"))
+    outputs = dataset.schema.outputs
+    classes = f" with {len(outputs.classes)} classes" if outputs.classes else ""
+    speaker.say(f"Target: {outputs.target}, {outputs.task}{classes}")
+    for note in dataset.notes:
+        speaker.say(f"Note: {note}")
+    sizes = ", ".join(f"{count:,} {part}" for part, count in dataset.split.sizes().items())
+    layout = dataset.schema.layout
+    forecast = layout is not None and layout.window is not None
+    by = "by time" if forecast else _split_by(prepared.config.split.by or "")
+    speaker.say(f"Rows: {sizes} (split {by})")
+
+
+def _split_by(by: str) -> str:
+    """As people say it: "by the groups of patient"."""
+    said = {"column": "by the column", "group": "by the groups of", "time": "by the time of"}
+    way, _, name = by.partition(":")
+    return f"{said[way]} {name}" if name else way
+
+
+def leaderboard(speaker: Console, title: str, study: "Study", rows: "Sequence[Row]") -> None:
+    """Trials with what they came to and the settings that vary."""
+    keys = list(dict.fromkeys(key for row in rows for key in row.point))
+    spread = any(row.sd is not None for row in rows)
+    body = []
+    for row in rows:
+        score = "–" if row.score is None else f"{row.score:.4g}"
+        if spread and row.sd is not None:
+            score += f" ± {row.sd:.2g}"
+        body.append(
+            (
+                f"{row.number}{' *' if row.on_front else ''}",
+                score if row.score is not None else row.state,
+                "" if row.parameters is None else f"{row.parameters:,}",
+                "" if row.seconds is None else f"{row.seconds:.1f}",
+                "" if row.latency is None else f"{row.latency:.3g}",
+                *(_short(row.point.get(key)) for key in keys),
+            )
+        )
+    heads = ("trial", study.metric.name, "parameters", "seconds", "ms a row", *(key.rpartition(".")[2] for key in keys))
+    speaker.table(title, body, heads)
+    if any(row.on_front for row in rows):
+        speaker.say("* no other trial is both better and faster")
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,229 @@
+"""`dle-tune`: from a source to a study, and to the model that it selects."""
+
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dle_bundle.errors import InputError, Interrupted
+from dle_cli import console, shown
+from dle_cli.console import Console
+
+if TYPE_CHECKING:
+    from dle_training.data.dataset import Dataset
+    from dle_training.search.leaderboard import Row
+    from dle_training.search.selection import Selected
+    from dle_training.search.study import Plan, Study
+
+app = console.application("Tune the settings of a model.")
+
+_LISTED = 10
+
+
+@app.command()
+def tune(
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A table (.csv[.gz], .tsv, .txt, .parquet, .npy, .npz), a folder of images, or sklearn:NAME.",
+        ),
+    ] = None,
+    target: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column to predict.")] = None,
+    search: Annotated[str | None, typer.Option(metavar="HOW", help="grid, random or tpe.  [default: random]")] = None,
+    trials: Annotated[
+        int | None, typer.Option(metavar="N", help="Trials in all.  [default: 20; a grid: all combinations]")
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(metavar="K", help="Cross-validate each trial on K folds, not on a hold-out.")
+    ] = None,
+    spaces: Annotated[
+        list[str] | None,
+        typer.Option("--space", metavar="KEY=SPACE", help='As in "optimizer.lr={log: [1e-4, 1e-2]}"; repeatable.'),
+    ] = None,
+    grids: Annotated[
+        list[str] | None,
+        typer.Option("--grid", metavar="KEY=A,B", help='As in "optimizer.lr=1e-3,3e-3"; repeatable.'),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(metavar="N", help="Worker processes, which share the cores.  [default: 1]")
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="After so long no further trial begins.")
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="BY", help="stratified, random, column:NAME, group:COLUMN or time:COLUMN."),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="YAML file of settings and spaces.")] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting, such as study.pruner=hyperband; repeatable."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="STUDY", help="Study directory.  [default: runs/<name of the source>-study]")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Seed of search, split and trials.  [default: 0]")
+    ] = None,
+    device: Annotated[str | None, typer.Option(metavar="DEVICE", help="auto, cpu or cuda.  [default: auto]")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the study, or join those who work on it.")] = False,
+    as_json: console.Json = False,
+    quiet: console.Quiet = False,
+) -> None:
+    """Search for better settings, keep every trial in a folder, and end in a selected model.
+
+    The space is that of --config, --space and --grid; without any it is what suits the model.
+    """
+    speaker = Console(as_json, quiet)
+    flags = {
+        "data.target": target, "split.by": split, "split.folds": folds, "seed": seed, "device": device,
+        "study.search": search, "study.trials": trials, "study.jobs": jobs, "study.timeout": timeout,
+    }  # fmt: skip
+    given = {key: value for key, value in flags.items() if value is not None}
+    try:
+        if resume:
+            changes = given.keys() - {"study.jobs", "study.timeout"}
+            if changes or config or assignments or spaces or grids:
+                raise InputError(
+                    "--resume continues with the study's own study.yaml: leave out all options but --out, --jobs and "
+                    "--timeout, or begin a new study"
+                )
+            study, dataset = _reopened(speaker, out or _default_out(source))
+        else:
+            study, dataset = _begun(speaker, source, given, config, assignments or [], spaces or [], grids or [], out)
+    except KeyboardInterrupt:
+        raise Interrupted("Interrupted while the data was read; no trial has begun") from None
+    asked = study.request.settings
+    selected, rows = _worked(speaker, study, dataset, jobs or asked.jobs, asked.timeout if timeout is None else timeout)
+    _show_result(speaker, study, selected, rows)
+
+
+def _default_out(source: str | None) -> Path:
+    if source is None:
+        raise InputError(
+            "no SOURCE: expected a table file, a folder of images or sklearn:NAME (with --resume: or --out STUDY)"
+        )
+    from dle_training.data.sources import default_name
+
+    return Path("runs") / f"{default_name(source)}-study"
+
+
+def _begun(
+    speaker: Console,
+    source: str | None,
+    given: dict[str, Any],
+    config: Path | None,
+    assignments: list[str],
+    spaces: list[str],
+    grids: list[str],
+    out: Path | None,
+) -> "tuple[Study, Dataset]":
+    from dle_training import config as configuration
+    from dle_training import run as runs
+    from dle_training.search import study as studies
+    from dle_training.search.study import StudyFolder
+
+    tree = {} if config is None else configuration.read_tree(config)
+    if source is not None:
+        given = {"data.source": source, **given}
+    request = studies.request(tree, assignments, given, spaces, grids)
+    folder = StudyFolder(out or _default_out(request.fixed.get("data", {}).get("source")))
+    runs.refuse_existing(folder.path)
+    with shown.reading(speaker) as progress:
+        plan = studies.plan(request, progress)
+    shown.show_data(speaker, plan.prepared)
+    _show_plan(speaker, plan)
+    return studies.create(folder, plan), plan.prepared.dataset
+
+
+def _reopened(speaker: Console, path: Path) -> "tuple[Study, Dataset]":
+    from dle_training.search import study as studies
+    from dle_training.search.study import StudyFolder
+
+    study = studies.open_study(StudyFolder(path))
+    with shown.reading(speaker) as progress:
+        dataset = studies.read_again(study, progress)
+    return study, dataset
+
+
+def _show_plan(speaker: Console, plan: "Plan") -> None:
+    from dle_training import config_text
+    from dle_training.search import points, space
+
+    asked, config = plan.request, plan.prepared.config
+    speaker.table("Space", [(key, config_text.write(tree).strip()) for key, tree in space.to_tree(asked.space).items()])
+    networks = len(plan.splits)
+    rows = len(plan.splits[0].train)
+    folds = f" × {networks} folds" if networks > 1 else ""
+    if plan.grid is not None:
+        left_out = points.size(asked.space) - len(plan.grid)
+        without = f", {left_out:,} impossible ones left out" if left_out else ""
+        speaker.say(f"Grid: {console.counted(len(plan.grid), 'combination')}{without}")
+    speaker.say(
+        f"Search: {asked.settings.search}, {console.counted(plan.trials, 'trial')}{folds} of at most "
+        f"{config.training.epochs} epochs over {rows:,} rows, chosen by {config.training.metric}"
+    )
+
+
+def _worked(
+    speaker: Console, study: "Study", dataset: "Dataset", jobs: int, seconds: float | None
+) -> "tuple[Selected, list[Row]]":
+    from dle_cli.tuning_progress import LatencyProgress, TuningProgress
+    from dle_training.search import leaderboard, selection, workers
+    from dle_training.search.trial import Watcher
+
+    further = f"Continue with: dle-tune --resume --out {study.folder.path}"
+    try:
+        with closing(Watcher() if speaker.silent else TuningProgress(study)) as watcher:
+            workers.run(study, jobs, lambda: dataset, watcher, seconds)
+        listeners = shown.training(speaker)
+        selected = selection.select(study, lambda: dataset, listeners)
+        with LatencyProgress(silent=speaker.silent) as progress:
+            latencies = leaderboard.measure_latencies(study, lambda: dataset, progress)
+    except Interrupted as interrupted:
+        raise Interrupted(f"{interrupted}\n{further}") from None
+    except KeyboardInterrupt:
+        raise Interrupted(f"Interrupted; what was done is in {study.folder.path}\n{further}") from None
+    rows = leaderboard.make(study, latencies)
+    leaderboard.write_csv(rows, study.folder.path / leaderboard.TABLE)
+    return selected, rows
+
+
+def _show_result(speaker: Console, study: "Study", selected: "Selected", rows: "list[Row]") -> None:
+    counts = {state: sum(row.state == state for row in rows) for state in ("complete", "pruned", "fail")}
+    said = ", ".join(f"{count:,} {state if state != 'fail' else 'failed'}" for state, count in counts.items() if count)
+    shown.leaderboard(speaker, f"Best of {len(rows):,} trials ({said})", study, rows[:_LISTED])
+    for row in [row for row in rows if row.error][:3]:
+        speaker.say(f"Trial {row.number} failed: {row.error}")
+    speaker.table(
+        f"Selected: trial {selected.selection.number}",
+        [
+            *((key, str(value)) for key, value in selected.point.items()),
+            *((f"test {name}", f"{score:.4g}") for name, score in selected.test.test.items() if score is not None),
+        ],
+    )
+    speaker.document(
+        {
+            "study": str(study.folder.path),
+            "metric": study.metric.name,
+            "best": {
+                "number": selected.selection.number,
+                "value": next(row.score for row in rows if row.number == selected.selection.number),
+                "params": selected.point,
+                "test": selected.test.test,
+            },
+            "trials": [
+                {"number": row.number, "state": row.state, "value": row.score, "params": row.point}
+                for row in sorted(rows, key=lambda row: row.number)
+            ],
+        }
+    )
+    path = study.folder.path
+    speaker.next(f"dle-export {path} --to bundles/{path.resolve().name}")
+
+
+def main() -> None:
+    """Entry point of `dle-tune`."""
+    console.run(app)

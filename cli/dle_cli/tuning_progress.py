@@ -1,0 +1,116 @@
+"""How a study goes on, on the terminal: trials that ended, the best so far, those that run, time left.
+
+Commands import this module where they work, never at the top: it knows the study.
+"""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console as Terminal
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Column
+
+from dle_cli.progress import PLAIN_SECONDS, duration_text
+from dle_training.search import storage  # noqa: TID253 (see above)
+from dle_training.search.points import Point  # noqa: TID253
+from dle_training.search.study import Study  # noqa: TID253
+from dle_training.search.trial import Watcher  # noqa: TID253
+
+
+class TuningProgress(Watcher):
+    """A bar for the study and one for each running trial; where there is no terminal, a line every ten seconds."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._terminal = Terminal(stderr=True)
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}", table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[far]}", table_column=Column(no_wrap=True)),
+            console=self._terminal,
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+        trials = study.trials.all()
+        self._ended = self._before = sum(trial.state in storage.ENDED for trial in trials)
+        self._best: tuple[float, int] | None = None
+        for trial in trials:
+            if trial.state.name == "COMPLETE" and trial.value is not None:
+                self._note(trial.number, trial.value)
+        self._begun = self._said = time.monotonic()
+        self._whole = self._bar.add_task("trials", total=study.count, completed=self._ended, far=self._far())
+        self._running: dict[int, TaskID] = {}
+        self._bar.start()
+
+    def on_begin(self, number: int, point: Point, epochs: int) -> None:
+        self._running[number] = self._bar.add_task(f"trial {number}", total=epochs, far="")
+
+    def on_epoch(self, number: int, epoch: int, score: float) -> None:
+        far = f"epoch {epoch} · {self._study.metric.name} {score:.4g}"
+        self._bar.update(self._running[number], completed=epoch, far=far)
+        self._say()
+
+    def on_end(self, number: int, state: str, score: float | None, error: str | None) -> None:
+        self._ended += 1
+        if score is not None:
+            self._note(number, score)
+        self._bar.remove_task(self._running.pop(number))
+        self._bar.update(self._whole, completed=self._ended, far=self._far())
+        if error is not None:
+            self._terminal.print(f"trial {number} failed: {error}", soft_wrap=True, markup=False, highlight=False)
+        self._say()
+
+    def close(self) -> None:
+        self._bar.stop()
+
+    def _note(self, number: int, score: float) -> None:
+        if self._best is None or self._study.metric.better(score, self._best[0]):
+            self._best = (score, number)
+
+    def _far(self) -> str:
+        far = f"{self._ended:,} of {self._study.count:,}"
+        if self._best is not None:
+            far += f" · best {self._study.metric.name} {self._best[0]:.4g} (trial {self._best[1]})"
+        done = self._ended - self._before
+        if done:
+            each = (time.monotonic() - self._begun) / done
+            rate = f"{each:.1f} s a trial" if each >= 1 else f"{1 / each:.1f} trials/s"
+            far += f" · {rate} · left {duration_text(each * (self._study.count - self._ended))}"
+        return far
+
+    def _say(self) -> None:
+        if self._bar.disable and time.monotonic() - self._said >= PLAIN_SECONDS:
+            self._said = time.monotonic()
+            self._terminal.print(f"trials: {self._far()}", soft_wrap=True, markup=False, highlight=False)
+
+
+class LatencyProgress:
+    """Architectures that are exported and timed: while entered and called, a bar on a terminal."""
+
+    def __init__(self, *, silent: bool) -> None:
+        self._bar = Progress(
+            TextColumn("[bold]timing the exported models"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed} of {task.total}"),
+            console=Terminal(stderr=True),
+            transient=True,
+            disable=silent or not sys.stderr.isatty(),
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def __call__(self, done: int, total: int) -> None:
+        """`done` of `total` architectures are timed."""
+        if self._task is None:
+            self._task = self._bar.add_task("", total=total)
+            self._bar.start()
+        self._bar.update(self._task, completed=done)
