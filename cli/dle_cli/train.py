@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
 from dle_bundle.errors import DleError, InputError, Interrupted, nearest
@@ -11,6 +12,7 @@ from dle_cli.console import Console
 
 if TYPE_CHECKING:
     from dle_training.config import RunConfig
+    from dle_training.cross_validation import CrossValidation
     from dle_training.run import Finished, Prepared, RunFolder
 
 app = console.application("Train a model.")
@@ -33,6 +35,9 @@ def train(
             help="stratified, random, column:NAME with the values train, validation, test, group:NAME (equal values "
             "together) or time:NAME (the latest test).",
         ),
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(metavar="K", help="Also cross-validate on K folds of training and validation rows.")
     ] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="YAML file of settings.")] = None,
     assignments: Annotated[
@@ -64,12 +69,12 @@ def train(
     if listed is not None:
         _list(speaker, listed)
         return
-    flags = {"data.target": target, "split.by": split, "seed": seed, "device": device}
+    flags = {"data.target": target, "split.by": split, "split.folds": folds, "seed": seed, "device": device}
     changed = [flag for flag in flags.values() if flag is not None]
     if resume and (changed or config or assignments):
         raise InputError(
-            "--resume continues with the run's own config.yaml: leave out --target, --split, --config, --set, --seed "
-            "and --device, or train a new run"
+            "--resume continues with the run's own config.yaml: leave out --target, --split, --folds, --config, --set, "
+            "--seed and --device, or train a new run"
         )
     try:
         if resume:
@@ -82,7 +87,8 @@ def train(
     except KeyboardInterrupt:
         raise Interrupted("Interrupted while the data was read; nothing was trained") from None
     shown.show_data(speaker, prepared)
-    _show_result(speaker, run, prepared, _trained(speaker, run, prepared))
+    finished, validated = _trained(speaker, run, prepared)
+    _show_result(speaker, run, prepared, finished, validated)
 
 
 def _list(speaker: Console, kind: str) -> None:
@@ -135,13 +141,16 @@ def _reopened(speaker: Console, folder: Path, source: str | None) -> "tuple[RunF
     return run, prepared
 
 
-def _trained(speaker: Console, run: "RunFolder", prepared: "Prepared") -> "Finished":
-    from dle_cli.progress import TrainingProgress
+def _trained(speaker: Console, run: "RunFolder", prepared: "Prepared") -> "tuple[Finished, CrossValidation | None]":
+    from dle_training import cross_validation
     from dle_training import run as runs
 
     further = f"Continue with: dle-train --resume --out {run.path}"
     try:
-        return runs.train(run, prepared, [] if speaker.silent else [TrainingProgress()])
+        finished = runs.train(run, prepared, shown.training(speaker)(""))
+        if prepared.config.split.folds is None:
+            return finished, None
+        return finished, cross_validation.validate(run, prepared, shown.training(speaker))
     except Interrupted as interrupted:
         raise Interrupted(f"{interrupted}\n{further}") from None
     except KeyboardInterrupt:  # before the first step or after the last
@@ -151,7 +160,13 @@ def _trained(speaker: Console, run: "RunFolder", prepared: "Prepared") -> "Finis
         raise
 
 
-def _show_result(speaker: Console, run: "RunFolder", prepared: "Prepared", finished: "Finished") -> None:
+def _show_result(
+    speaker: Console,
+    run: "RunFolder",
+    prepared: "Prepared",
+    finished: "Finished",
+    validated: "CrossValidation | None",
+) -> None:
     from dle_bundle import documents
     from dle_training.preprocessing.pipeline import Fitted
 
@@ -170,6 +185,16 @@ def _show_result(speaker: Console, run: "RunFolder", prepared: "Prepared", finis
             *((f"validation {name}", f"{score:.4g}") for name, score in scores.items()),
         ],
     )
+    if validated is not None:
+        speaker.table(
+            f"Cross-validation: {validated.folds} folds",
+            [
+                (name, f"{mean:.4g}", "–" if (sd := validated.sd[name]) is None else f"{sd:.2g}")
+                for name, mean in validated.mean.items()
+                if mean is not None
+            ],
+            ("metric", "mean", "standard deviation"),
+        )
     speaker.document(
         {
             "run": str(run.path),
@@ -181,6 +206,7 @@ def _show_result(speaker: Console, run: "RunFolder", prepared: "Prepared", finis
             "parameters": finished.parameters,
             "seconds": seconds,
             "validation": finished.validation,
+            **({} if validated is None else {"cross_validation": msgspec.to_builtins(validated)}),
             **({} if texts is None else {"truncated_texts": texts.truncated}),
         }
     )

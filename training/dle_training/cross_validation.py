@@ -6,20 +6,24 @@ for each row by the network that did not train on it.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dle_bundle.files import atomic_path
 from dle_bundle.schema import Schema
 from dle_training import run as runs
+from dle_training import training_data
 from dle_training.config import RunConfig
+from dle_training.data import folds
 from dle_training.data.split import Split
 from dle_training.data.target import Values
 from dle_training.listeners import Listener
-from dle_training.run import Finished, RunFolder, Scores
+from dle_training.run import Finished, Prepared, RunFolder
 from dle_training.training_data import TrainingData
 
 FOLDS, OUT_OF_FOLD = "folds", "out_of_fold.parquet"
@@ -37,12 +41,35 @@ class CrossValidation(msgspec.Struct, frozen=True, kw_only=True):
     scores: tuple[dict[str, float | None], ...]
 
 
+def validate(run: RunFolder, prepared: Prepared, listeners: Callable[[str], Sequence[Listener]]) -> CrossValidation:
+    """Cross-validate the settings of `run` beside its own training, or continue where that stopped.
+
+    `listeners(what)` are told of the training called `what`. Adds `cross_validation` to metrics.json.
+    """
+    config, dataset = prepared.config, prepared.dataset
+    assert config.split.folds is not None
+    splits = folds.make(dataset, config.split.folds, config.seed)
+    with runs.streamed(dataset) as stream:
+        finished = train(
+            run.path,
+            config,
+            dataset.schema,
+            lambda fold: training_data.make(dataset.with_split(splits[fold]), config, stream),
+            len(splits),
+            lambda fold: listeners(f"fold {fold + 1} of {len(splits)}"),
+        )
+    write_out_of_fold(run.path, dataset.schema, splits, finished, dataset.target)
+    summary = summarise(finished)
+    runs.write_metrics(run, cross_validation=summary)
+    return summary
+
+
 def train(
     folder: Path,
     config: RunConfig,
     schema: Schema,
     data: Callable[[int], TrainingData],
-    folds: int,
+    count: int,
     listeners: Callable[[int], Sequence[Listener]],
 ) -> list[Finished]:
     """Train the networks of all folds, or continue where they stopped: `data(k)` and `listeners(k)` are of fold k.
@@ -50,7 +77,7 @@ def train(
     Raises what `run.fit` does.
     """
     finished = []
-    for fold in range(folds):
+    for fold in range(count):
         run = RunFolder(folder / FOLDS / str(fold + 1))
         run.path.mkdir(parents=True, exist_ok=True)
         own = data(fold)
@@ -100,16 +127,7 @@ def write_out_of_fold(
         pq.write_table(table, temporary)
 
 
-def scores_of(mean: Scores, sd: Scores) -> dict[str, str]:
-    """`0.853 ± 0.004` of each metric that has a meaning."""
-    return {
-        name: f"{value:.4g} ± {spread:.2g}"
-        for name, value in mean.items()
-        if value is not None and (spread := sd[name]) is not None
-    }
-
-
-def _over(values: Sequence[float | None], summary: Callable[[np.ndarray], np.floating]) -> float | None:
+def _over(values: Sequence[float | None], summary: Callable[[npt.NDArray[np.float64]], Any]) -> float | None:
     known = [value for value in values if value is not None]
     return float(summary(np.array(known))) if len(known) == len(values) else None
 

@@ -5,8 +5,8 @@ validation). Neither looks at the test part's targets, which only `evaluation` d
 """
 
 import shutil
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -44,6 +44,7 @@ from dle_training.listeners import EpochRecord, HistoryFile, Listener
 from dle_training.metrics import Predictions
 from dle_training.models import registry
 from dle_training.objectives import Objective, ObjectiveState
+from dle_training.parts import ImageStream
 from dle_training.preprocessing import piecewise, pipeline
 from dle_training.tensorboard import TensorBoard
 from dle_training.trained import TrainedModel
@@ -249,13 +250,20 @@ def read_facts(run: RunFolder) -> DataFacts:
 def train(run: RunFolder, prepared: Prepared, listeners: Sequence[Listener] = ()) -> Finished:
     """Train, or continue where a checkpoint is; raises Interrupted after Ctrl-C with the state saved."""
     dataset = prepared.dataset
-    with ExitStack() as stack:
-        stream = None
-        if isinstance(dataset.groups.image, ImageFiles):
-            stream = stack.enter_context(image_files.Stream(dataset.groups.image))
+    with streamed(dataset) as stream:
         data = training_data.make(dataset, prepared.config, stream)
         data.write_fitted(run.path)
         return fit(run, prepared.config, dataset.schema, data, [TensorBoard(run.tensorboard), *listeners])
+
+
+@contextmanager
+def streamed(dataset: Dataset) -> Iterator[ImageStream | None]:
+    """Decodes the images that are not in memory; None where all are."""
+    if not isinstance(dataset.groups.image, ImageFiles):
+        yield None
+        return
+    with image_files.Stream(dataset.groups.image) as stream:
+        yield stream
 
 
 def fit(

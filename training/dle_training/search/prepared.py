@@ -10,10 +10,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from dle_bundle.files import alone_in, atomic_folder
-from dle_bundle.images import ImageFiles
+from dle_training import run as runs
 from dle_training import training_data
 from dle_training.config import RunConfig
-from dle_training.data import image_files
 from dle_training.data import split as splits
 from dle_training.data.dataset import Dataset
 from dle_training.search import study
@@ -53,8 +52,8 @@ class PreparedData:
         with alone_in(folder.parent):
             if not folder.is_dir():
                 dataset = self.dataset().with_split(splits.load(self._study.folder.split(index)))
-                if isinstance(dataset.groups.image, ImageFiles):
-                    stream = self._ending.enter_context(image_files.Stream(dataset.groups.image))
+                stream = self._ending.enter_context(runs.streamed(dataset))
+                if stream is not None:
                     return training_data.make(dataset, config, stream)
                 with atomic_folder(folder) as temporary:
                     training_data.save(training_data.make(dataset, config), temporary)
