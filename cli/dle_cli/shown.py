@@ -66,25 +66,22 @@ def _split_by(by: str) -> str:
 
 def leaderboard(speaker: Console, title: str, study: "Study", rows: "Sequence[Row]") -> None:
     """Trials with what they came to and the settings that vary."""
-    keys = list(dict.fromkeys(key for row in rows for key in row.point))
-    spread = any(row.sd is not None for row in rows)
     body = []
     for row in rows:
-        score = "–" if row.score is None else f"{row.score:.4g}"
-        if spread and row.sd is not None:
+        score = row.state if row.score is None else f"{row.score:.4g}"
+        if row.sd is not None:
             score += f" ± {row.sd:.2g}"
         body.append(
             (
                 f"{row.number}{' *' if row.on_front else ''}",
-                score if row.score is not None else row.state,
+                score,
                 "" if row.parameters is None else f"{row.parameters:,}",
                 "" if row.seconds is None else f"{row.seconds:.1f}",
                 "" if row.latency is None else f"{row.latency:.3g}",
-                *(_short(row.point.get(key)) for key in keys),
+                ", ".join(f"{key.rpartition('.')[2]} {_short(value)}" for key, value in row.point.items()),
             )
         )
-    heads = ("trial", study.metric.name, "parameters", "seconds", "ms a row", *(key.rpartition(".")[2] for key in keys))
-    speaker.table(title, body, heads)
+    speaker.table(title, body, ("trial", study.metric.name, "parameters", "seconds", "ms a row", "settings"))
     if any(row.on_front for row in rows):
         speaker.say("* no other trial is both better and faster")
 

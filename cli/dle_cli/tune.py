@@ -153,7 +153,7 @@ def _show_plan(speaker: Console, plan: "Plan") -> None:
     from dle_training.search import points, space
 
     asked, config = plan.request, plan.prepared.config
-    speaker.table("Space", [(key, config_text.write(tree).strip()) for key, tree in space.to_tree(asked.space).items()])
+    speaker.table("Space", [(key, config_text.inline(tree)) for key, tree in space.to_tree(asked.space).items()])
     networks = len(plan.splits)
     rows = len(plan.splits[0].train)
     folds = f" × {networks} folds" if networks > 1 else ""

@@ -68,6 +68,12 @@ def write(tree: Tree) -> str:
     return yaml.dump(tree, Dumper=_Writer, sort_keys=False, allow_unicode=True, width=110)
 
 
+def inline(value: object) -> str:
+    """YAML text of a value in one line: `{log: [0.0001, 0.01]}`."""
+    text = yaml.dump(value, Dumper=_Writer, sort_keys=False, allow_unicode=True, width=10**9, default_flow_style=True)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
 def settings(assignments: list[str], into: Tree) -> list[str]:
     """Apply `a.b=VALUE` assignments (VALUE in YAML) to the tree `into`; returns the faults."""
     faults = []

@@ -19,10 +19,11 @@ from dle_bundle.schema import Schema
 from dle_training import run as runs
 from dle_training import training_data
 from dle_training.config import RunConfig
-from dle_training.data import folds
+from dle_training.data import folds, target
+from dle_training.data.dataset import Dataset
 from dle_training.data.split import Split
-from dle_training.data.target import Values
 from dle_training.listeners import Listener
+from dle_training.metrics import Actual
 from dle_training.run import Finished, Prepared, RunFolder
 from dle_training.training_data import TrainingData
 
@@ -58,7 +59,7 @@ def validate(run: RunFolder, prepared: Prepared, listeners: Callable[[str], Sequ
             len(splits),
             lambda fold: listeners(f"fold {fold + 1} of {len(splits)}"),
         )
-    write_out_of_fold(run.path, dataset.schema, splits, finished, dataset.target)
+    write_out_of_fold(run.path, dataset.schema, splits, finished, actual(dataset))
     summary = summarise(finished)
     runs.write_metrics(run, cross_validation=summary)
     return summary
@@ -98,30 +99,42 @@ def summarise(finished: Sequence[Finished]) -> CrossValidation:
     )
 
 
+def actual(dataset: Dataset) -> Actual:
+    """The target of every row of the source: the place among the classes (N,), 0 where none is known, or values."""
+    classes = dataset.schema.outputs.classes
+    if classes is None:
+        return dataset.target
+    places = np.zeros(len(dataset.target), dtype=np.int64)
+    for rows in (dataset.split.train, dataset.split.validation, dataset.split.test):
+        places[rows] = target.class_index(dataset.target[rows], classes)
+    return places
+
+
 def write_out_of_fold(
-    folder: Path, schema: Schema, splits: Sequence[Split], finished: Sequence[Finished], target: Values
+    folder: Path, schema: Schema, splits: Sequence[Split], finished: Sequence[Finished], actual: Actual
 ) -> None:
     """Write `out_of_fold.parquet`: `row` (from 1), `fold`, `actual`, and the answer as `dle-predict` has it.
 
-    `target` (N,) or (N, horizon) is that of all rows of the source.
+    `actual` (N,) or (N, horizon) is that of all rows of the source, as the function of this name tells it.
     """
     rows = np.concatenate([split.validation for split in splits])
     numbers = np.repeat(np.arange(1, len(splits) + 1), [len(split.validation) for split in splits])
     predicted = np.concatenate([fold.predicted for fold in finished])
     columns: dict[str, pa.Array] = {"row": pa.array(rows + 1), "fold": pa.array(numbers)}
-    outputs = schema.outputs
-    if outputs.classes is None:
-        names = _steps("value", outputs.horizon)
-        actual = target[rows].reshape(len(rows), outputs.horizon)
-        columns |= {name: pa.array(actual[:, step]) for step, name in enumerate(_steps("actual", outputs.horizon))}
-        answers = predicted.reshape(len(rows), outputs.horizon)
-        columns |= {name: pa.array(answers[:, step]) for step, name in enumerate(names)}
+    classes, steps = schema.outputs.classes, schema.outputs.horizon
+    if classes is None:
+        for name, values in (("actual", actual[rows]), ("value", predicted)):
+            each = values.reshape(len(rows), steps)
+            names = [name] if steps == 1 else [f"{name}_{step}" for step in range(1, steps + 1)]
+            columns |= {column: pa.array(each[:, step]) for step, column in enumerate(names)}
     else:
         best = predicted.argmax(axis=1)
-        columns["actual"] = pa.array(target[rows].tolist())
-        columns["label"] = pa.array([outputs.classes[index] for index in best])
+        columns["actual"] = pa.array([classes[place] for place in actual[rows]])
+        columns["label"] = pa.array([classes[place] for place in best])
         columns["probability"] = pa.array(predicted[np.arange(len(rows)), best])
-        columns |= {f"probability_{name}": pa.array(predicted[:, k]) for k, name in enumerate(outputs.class_names)}
+        columns |= {
+            f"probability_{name}": pa.array(predicted[:, k]) for k, name in enumerate(schema.outputs.class_names)
+        }
     table = pa.table(columns).take(pa.array(np.argsort(rows, kind="stable")))
     with atomic_path(folder / OUT_OF_FOLD) as temporary:
         pq.write_table(table, temporary)
@@ -130,7 +143,3 @@ def write_out_of_fold(
 def _over(values: Sequence[float | None], summary: Callable[[npt.NDArray[np.float64]], Any]) -> float | None:
     known = [value for value in values if value is not None]
     return float(summary(np.array(known))) if len(known) == len(values) else None
-
-
-def _steps(name: str, horizon: int) -> list[str]:
-    return [name] if horizon == 1 else [f"{name}_{step}" for step in range(1, horizon + 1)]

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from dle_bundle import documents
 from dle_bundle import schema as schemas
 from dle_bundle.errors import InputError
 from dle_bundle.files import atomic_folder, write_atomic
 from dle_bundle.schema import Schema
-from dle_training import config_text, metrics
+from dle_training import config_text, cross_validation, metrics
 from dle_training import run as runs
 from dle_training.config import RunConfig
 from dle_training.config_text import Tree
@@ -70,6 +71,11 @@ class StudyFolder:
     @property
     def report(self) -> Path:
         return self.path / "report.html"
+
+    @property
+    def actual(self) -> Path:
+        """The target of every row of the source, for what is kept of the folds."""
+        return self.path / "splits" / "actual.npy"
 
     def split(self, index: int) -> Path:
         """The hold-out split (0), or that of a fold (from 1)."""
@@ -221,6 +227,7 @@ def create(folder: StudyFolder, planned: Plan) -> Study:
         if len(planned.splits) > 1:
             for index, split in enumerate(planned.splits, start=1):
                 split.save(made.split(index))
+            np.save(made.actual, cross_validation.actual(dataset), allow_pickle=False)
         trials = storage.create(
             asked.settings.storage, made.journal, name_of(folder), higher_is_better=_metric(asked).higher_is_better
         )

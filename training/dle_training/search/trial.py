@@ -12,6 +12,7 @@ from statistics import mean
 from typing import Any
 
 import msgspec
+import numpy as np
 from optuna.trial import Trial, TrialState
 
 from dle_bundle.errors import DleError, InputError, Interrupted, WorkError
@@ -20,6 +21,7 @@ from dle_training import config as configuration
 from dle_training import cross_validation, loop
 from dle_training import run as runs
 from dle_training.config import RunConfig
+from dle_training.data.split import load as load_split
 from dle_training.listeners import EpochRecord, Listener, Plan, Stopped
 from dle_training.run import Finished, RunFolder
 from dle_training.search import points, storage
@@ -182,6 +184,9 @@ def _trained(
         finished = cross_validation.train(
             folder.path, config, study.schema, lambda fold: data.of(config, fold), study.folds, lambda fold: [reports]
         )
+        splits = [load_split(study.folder.split(fold + 1)) for fold in range(study.folds)]
+        actual = np.load(study.folder.actual, allow_pickle=False)
+        cross_validation.write_out_of_fold(folder.path, study.schema, splits, finished, actual)
     else:
         for shared, own in ((study.folder.data, folder.data), (study.folder.schema, folder.schema)):
             link(shared, own)
@@ -218,7 +223,7 @@ class Reports(Listener):
         self._watcher = watcher
         self._before: list[float] = []
         self._best: float | None = None
-        self._epochs = 0
+        self._epochs = self._planned = 0
         self._prunes = study.request.settings.pruner != "none"
         # what an interrupted process told already is not told again
         self._told = set(study.trials.all()[trial.number].intermediate_values)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dle_cli import train
+from dle_cli import shown
 
 
 @pytest.mark.parametrize(
@@ -15,4 +15,4 @@ from dle_cli import train
     ],
 )
 def test_a_split_is_told(by: str, said: str) -> None:
-    assert train._split_by(by) == said
+    assert shown._split_by(by) == said
