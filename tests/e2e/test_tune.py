@@ -1,0 +1,112 @@
+"""`dle-tune` as people treat it: killed, interrupted, resumed, shared by processes, and given what cannot work."""
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+from tests import commands, people
+from tests.e2e.servers import DEADLINE, eventually
+
+pytestmark = pytest.mark.e2e
+EPOCHS = 30
+SLOW = (
+    "people.csv", "--target", "buys", "--trials", "4", "--set", f"training.epochs={EPOCHS}", "--set",
+    "training.patience=0", "--set", "training.batch_size=16", "--set", "study.pruner=none", "--set",
+    "training.checkpoint_seconds=0.01", "--space", "model.dropout={float: [0, 0.5]}", "--set", "model.hidden=[64]",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the file and one uninterrupted study of it."""
+    folder = tmp_path_factory.mktemp("tune")
+    people.write_people(folder / "people.csv", 1000)
+    commands.run("dle-tune", *SLOW, "--out", "whole", "--quiet", folder=folder)
+    return folder
+
+
+def started(folder: Path, out: str, *options: str) -> "subprocess.Popen[str]":
+    """A study in the middle of a trial after the first one."""
+    process = subprocess.Popen(
+        [commands.BIN / "dle-tune", *SLOW, "--out", out, *options],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+    def in_the_middle() -> bool:
+        assert process.poll() is None, process.communicate()
+        return any(epochs(folder / out, number) > 2 for number in (1, 2, 3))
+
+    eventually(in_the_middle)
+    return process
+
+
+def epochs(study: Path, number: int) -> int:
+    """Epochs that a trial has behind it, by its history."""
+    history = study / "trials" / f"{number:03}" / "history.jsonl"
+    return len(history.read_text().splitlines()) if history.exists() else 0
+
+
+def results(study: Path) -> dict[int, tuple[str, str]]:
+    """State and score of each trial as the leaderboard has it."""
+    lines = (study / "leaderboard.csv").read_text().splitlines()
+    rows = [dict(zip(lines[0].split(","), line.split(","), strict=False)) for line in lines[1:]]
+    return {int(row["number"]): (row["state"], row["score"]) for row in rows}
+
+
+def test_a_study_ends_in_a_model_that_exports_as_a_run_does(folder: Path) -> None:
+    assert results(folder / "whole").keys() == {0, 1, 2, 3}
+    evaluated = commands.document("dle-evaluate", "whole", folder=folder)
+    assert evaluated["rows"] == 150
+    exported = commands.document("dle-export", "whole", "--to", "bundles/whole", folder=folder)
+    assert exported["test"] == evaluated["test"]
+
+
+def test_killed_and_resumed_it_finishes_the_same_trials(folder: Path) -> None:
+    process = started(folder, "killed")
+    process.kill()
+    process.communicate(timeout=DEADLINE)
+    first = (folder / "killed/trials/000/metrics.json").stat().st_mtime_ns
+    half_way = epochs(folder / "killed", 1)
+    assert half_way < EPOCHS
+    commands.run("dle-tune", "--resume", "--out", "killed", "--quiet", folder=folder)
+    assert results(folder / "killed") == results(folder / "whole")
+    assert (folder / "killed/trials/000/metrics.json").stat().st_mtime_ns == first
+    history = (folder / "killed/trials/001/history.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in history] == list(range(1, EPOCHS + 1))
+
+
+def test_a_killed_worker_is_replaced_and_its_trial_gone_on_with(folder: Path) -> None:
+    process = started(folder, "workers", "--jobs", "2")
+    workers = [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+    assert len(workers) == 2
+    workers[0].kill()
+    _, said = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0, said
+    assert results(folder / "workers") == results(folder / "whole")
+
+
+def test_without_its_keeper_no_worker_goes_on(folder: Path) -> None:
+    process = started(folder, "orphans", "--jobs", "2")
+    workers = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.communicate(timeout=DEADLINE)
+    psutil.wait_procs(workers, timeout=DEADLINE)
+    assert not [worker for worker in workers if worker.is_running()]
+    commands.run("dle-tune", "--resume", "--out", "orphans", "--jobs", "2", "--quiet", folder=folder)
+    assert results(folder / "orphans") == results(folder / "whole")
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_ctrl_c_saves_and_says_how_to_resume(folder: Path, jobs: str) -> None:
+    out = f"stopped{jobs}"
+    process = started(folder, out, "--jobs", jobs)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert f"dle-tune --resume --out {out}" in said
+    commands.run("dle-tune", "--resume", "--out", out, "--quiet", folder=folder)
+    assert results(folder / out) == results(folder / "whole")
