@@ -84,13 +84,13 @@ def tune(
     given = {key: value for key, value in flags.items() if value is not None}
     try:
         if resume:
-            changes = given.keys() - {"study.jobs", "study.timeout"}
+            changes = given.keys() - {"data.target", "study.jobs", "study.timeout"}
             if changes or config or assignments or spaces or grids:
                 raise InputError(
-                    "--resume continues with the study's own study.yaml: leave out all options but --out, --jobs and "
-                    "--timeout, or begin a new study"
+                    "--resume continues with the study's own study.yaml: leave out all options but --out, --target, "
+                    "--jobs and --timeout, or begin a new study"
                 )
-            study, dataset = _reopened(speaker, out or _default_out(source))
+            study, dataset = _reopened(speaker, out or _default_out(source), source, target)
         else:
             study, dataset = _begun(speaker, source, given, config, assignments or [], spaces or [], grids or [], out)
     except KeyboardInterrupt:
@@ -138,13 +138,13 @@ def _begun(
     return studies.create(folder, plan), plan.prepared.dataset
 
 
-def _reopened(speaker: Console, path: Path) -> "tuple[Study, Dataset]":
+def _reopened(speaker: Console, path: Path, source: str | None, target: str | None) -> "tuple[Study, Dataset]":
     from dle_training.search import study as studies
     from dle_training.search.study import StudyFolder
 
     study = studies.open_study(StudyFolder(path))
     with shown.reading(speaker) as progress:
-        dataset = studies.read_again(study, progress)
+        dataset = studies.read_again(study, {"data.source": source, "data.target": target}, progress)
     return study, dataset
 
 
@@ -178,10 +178,10 @@ def _worked(
     try:
         with closing(Watcher() if speaker.silent else TuningProgress(study)) as watcher:
             workers.run(study, jobs, lambda: dataset, watcher, seconds)
-        listeners = shown.training(speaker)
-        selected = selection.select(study, lambda: dataset, listeners)
-        with LatencyProgress(silent=speaker.silent) as progress:
-            latencies = leaderboard.measure_latencies(study, lambda: dataset, progress)
+        with selection.concluding(study):
+            selected = selection.select(study, lambda: dataset, shown.training(speaker))
+            with LatencyProgress(silent=speaker.silent) as progress:
+                latencies = leaderboard.measure_latencies(study, lambda: dataset, progress)
     except Interrupted as interrupted:
         raise Interrupted(f"{interrupted}\n{further}") from None
     except KeyboardInterrupt:

@@ -3,7 +3,8 @@
 Everything is chosen by validation. The test part is read when all is decided.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
@@ -15,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from dle_bundle import documents
 from dle_bundle.errors import WorkError
-from dle_bundle.files import atomic_folder, write_atomic
+from dle_bundle.files import alone_in, atomic_folder, write_atomic
 from dle_training import cross_validation, measure
 from dle_training import run as runs
 from dle_training.config import RunConfig

@@ -19,11 +19,13 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study as OptunaStudy
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from dle_bundle.errors import InputError, WorkError
 from dle_training.search.settings import StudyConfig
 
 LOCK = "lock"
+_CONNECT_SECONDS = 10
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # dle_cli speaks
@@ -54,8 +56,6 @@ class Trials:
 @contextmanager
 def told(what: str) -> Iterator[None]:
     """Errors of the storage as WorkError."""
-    from sqlalchemy.exc import SQLAlchemyError
-
     try:
         yield
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
@@ -92,11 +92,20 @@ def _open(url: str | None, journal: Path) -> BaseStorage:
     if url is None:
         _mend(journal)
         return JournalStorage(JournalFileBackend(str(journal)))
+    engine: dict[str, Any] = {"pool_pre_ping": True}
+    if url.startswith("postgresql"):
+        engine["connect_args"] = {"connect_timeout": _CONNECT_SECONDS}
     with told("reached"):
         try:
-            return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
-        except (ImportError, ValueError) as error:
-            raise InputError(f"study.storage: {error}") from error
+            return RDBStorage(_with_driver(url), engine_kwargs=engine)
+        except (ImportError, ValueError, ArgumentError) as error:
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise InputError(f"study.storage: no storage can be opened at this URL: {reason[0]:.300}") from error
+
+
+def _with_driver(url: str) -> str:
+    """PostgreSQL by psycopg, the driver that the service's feedback uses too, unless the URL names another."""
+    return url.replace("postgresql://", "postgresql+psycopg://", 1)
 
 
 def _mend(journal: Path) -> None:

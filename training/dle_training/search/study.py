@@ -5,7 +5,7 @@ can be continued by any process that reaches the folder; `trials/` has a folder 
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -312,10 +312,19 @@ def first_point(study: Study) -> points.Point:
     return _first(study.request, study.schema, study.rows)
 
 
-def read_again(study: Study, progress: Progress | None = None) -> Dataset:
-    """The data of the study, read by another process or at another time. Raises InputError where it has changed."""
-    config = points.apply(study.request.fixed, first_point(study))
-    dataset = runs.prepare(config, progress).dataset
+def read_again(
+    study: Study, given: Mapping[str, str | None] | None = None, progress: Progress | None = None
+) -> Dataset:
+    """The data of the study, read by another process or at another time.
+
+    `given` are `data.source` and `data.target` where a user names them again. Raises InputError, with the differences,
+    where any of it is not what the study was made with.
+    """
+    fixed = msgspec.to_builtins(study.request.fixed)
+    for name, value in (given or {}).items():
+        if value is not None:
+            config_text.assign(fixed, name, value)
+    dataset = runs.prepare(points.apply(fixed, first_point(study)), progress).dataset
     refuse_differences(study.folder, dataset)
     return dataset
 

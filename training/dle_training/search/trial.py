@@ -102,6 +102,20 @@ def claim(study: Study) -> Claim | None:
         return Claim(new, lock)
 
 
+def running(study: Study) -> list[bool]:
+    """For each trial that has begun and not ended, whether a process works on it."""
+    with alone_in(study.folder.path), storage.told("read"):
+        found = []
+        for each in study.trials.all():
+            if each.state == TrialState.RUNNING:
+                lock = Lock(study.folder.trial(each.number).path)
+                free = lock.taken()
+                if free:
+                    lock.release()
+                found.append(not free)
+        return found
+
+
 def _is_hopeless(found: Claim) -> bool:
     """Count an attempt; whether there were too many."""
     attempts = int(found.trial.user_attrs.get(_ATTEMPTS, 0)) + 1

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
@@ -27,8 +28,10 @@ from dle_training.search import trial
 from dle_training.search.points import Point
 from dle_training.search.prepared import PreparedData
 from dle_training.search.study import Study, StudyFolder
-from dle_training.search.trial import Watcher
+from dle_training.search.trial import Deadline, Watcher
 
+_PATIENCE = 0.5
+"""Seconds between two looks at whether the trials of others have ended."""
 _MOST_DEATHS = 5
 """Of workers without a trial that ended in between, before the study gives up."""
 _Message = tuple[str, tuple[Any, ...]]
@@ -37,27 +40,36 @@ _Message = tuple[str, tuple[Any, ...]]
 def run(study: Study, jobs: int, dataset: Callable[[], Dataset], watcher: Watcher, seconds: float | None) -> None:
     """Work on the study until no trial is left, in `jobs` processes. `dataset` reads the source.
 
-    No trial begins after so many `seconds`. Raises Interrupted after Ctrl-C or SIGTERM, with every state saved.
+    No trial begins after so many `seconds`. Where other commands work on the study too, their trials are waited for,
+    and taken over should they die. Raises Interrupted after Ctrl-C or SIGTERM, with every state saved.
     """
-    if jobs == 1:
-        with PreparedData(study, dataset) as data:
-            trial.work(study, data, watcher, trial.Deadline(seconds))
-        return
+    deadline = Deadline(seconds)
     with PreparedData(study, dataset) as data:
-        # made before there are workers, for else each of them would read the source to find the others at it
-        for fold in range(study.folds):
-            data.of(study.config(studies.first_point(study)), fold)
-    _Keeper(study, jobs, watcher, seconds).run()
+        if jobs > 1:
+            # made before there are workers, for else each of them would read the source to find the others at it
+            for fold in range(study.folds):
+                data.of(study.config(studies.first_point(study)), fold)
+        while True:
+            if jobs == 1:
+                trial.work(study, data, watcher, deadline)
+            else:
+                _Keeper(study, jobs, watcher, deadline).run()
+            running = trial.running(study)
+            while running and all(running):
+                time.sleep(_PATIENCE)
+                running = trial.running(study)
+            if not running:
+                return
 
 
 class _Keeper:
     """Starts workers, hands on what they say, and replaces those that die."""
 
-    def __init__(self, study: Study, jobs: int, watcher: Watcher, seconds: float | None) -> None:
+    def __init__(self, study: Study, jobs: int, watcher: Watcher, deadline: Deadline) -> None:
         self._study = study
         self._jobs = jobs
         self._watcher = watcher
-        self._deadline = trial.Deadline(seconds)
+        self._deadline = deadline
         self._context = multiprocessing.get_context("spawn")
         self._workers: dict[Connection, BaseProcess] = {}
         self._deaths = 0
@@ -157,7 +169,7 @@ def _work(folder: Path, threads: int, seconds: float | None, pipe: Connection) -
     try:
         study = studies.open_study(StudyFolder(folder))
         with PreparedData(study, lambda: studies.read_again(study)) as data:
-            trial.work(study, data, _Teller(pipe), trial.Deadline(seconds))
+            trial.work(study, data, _Teller(pipe), Deadline(seconds))
     except Interrupted:
         pass
     except DleError as error:

@@ -1,0 +1,129 @@
+"""`dle-tune` where something cannot work: each fault is told, and nothing that was done is lost."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests import commands, people, postgres
+from tests.postgres import Postgres
+
+pytestmark = pytest.mark.e2e
+SMALL = (
+    "people.csv", "--target", "buys", "--trials", "3", "--set", "training.epochs=2", "--set", "model.hidden=[8]",
+    "--space", "optimizer.lr={log: [1e-3, 1e-2]}",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("faults")
+    people.write_people(folder / "people.csv", 300)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[Postgres]:
+    with postgres.running() as server:
+        yield server
+
+
+def test_every_fault_of_a_space_is_told_before_anything_is_read(folder: Path) -> None:
+    said = commands.refusal(
+        "dle-tune", "nowhere.csv", "--space", "optimizer.lrr={log: [1, 2]}",
+        "--space", "model.dropout={float: [0.5, 0]}", "--grid", "split.test=0.1,0.2", "--space", "optimizer.lr=3", "--set", "study.prunner=none", folder=folder,
+    )  # fmt: skip
+    for part in ("'lr'", "model.dropout", "split.test", "optimizer.lr:", "'pruner'"):
+        assert part in said, said
+
+
+def test_a_space_that_no_trial_can_satisfy(folder: Path) -> None:
+    said = commands.refusal(
+        "dle-tune", "people.csv", "--target", "buys", "--grid", "model.transformer.width=10,14",
+        "--set", "model.transformer.heads=4", folder=folder,
+    )  # fmt: skip
+    assert "none of 2 combinations is valid" in said
+
+
+def test_a_grid_says_its_size_first_and_leaves_out_what_is_impossible(folder: Path) -> None:
+    done = commands.run(
+        "dle-tune", "people.csv", "--target", "buys", "--search", "grid", "--grid", "model.batch_norm=true,false",
+        "--grid", "training.batch_size=1,64", "--set", "training.epochs=1", "--set", "study.pruner=none",
+        "--out", "grid", folder=folder,
+    )  # fmt: skip
+    assert "Grid: 3 combinations, 1 impossible ones left out" in done.stdout
+    rows = (folder / "grid" / "leaderboard.csv").read_text().splitlines()
+    assert len(rows) == 4
+
+
+def test_when_every_trial_fails_the_first_errors_are_told(folder: Path) -> None:
+    done = commands.run(
+        "dle-tune", "people.csv", "--target", "buys", "--trials", "3", "--space", "optimizer.lr={float: [1e30, 2e30]}",
+        "--out", "failing", folder=folder, code=1,
+    )  # fmt: skip
+    assert "none of 3 trials came to its end" in done.stderr
+    assert "trial 0: The loss is not finite" in done.stderr
+
+
+def test_a_study_of_other_data_or_another_target_is_refused_with_the_difference(folder: Path, tmp_path: Path) -> None:
+    people.write_people(tmp_path / "people.csv", 300)
+    commands.run("dle-tune", *SMALL, "--out", "study", "--quiet", folder=tmp_path)
+    said = commands.refusal("dle-tune", "--resume", "--out", "study", "--target", "member", folder=tmp_path)
+    assert "target: the study's is 'buys', found 'member'" in said
+    people.write_people(tmp_path / "people.csv", 301)
+    said = commands.refusal("dle-tune", "--resume", "--out", "study", folder=tmp_path)
+    assert "the content of" in said
+    assert "300 rows then, 301 now" in said
+
+
+def test_an_existing_study_and_an_absent_one(folder: Path, tmp_path: Path) -> None:
+    assert "no study is there" in commands.refusal("dle-tune", "--resume", "--out", "nothing", folder=tmp_path)
+    (tmp_path / "there").mkdir()
+    shutil.copy(folder / "people.csv", tmp_path)
+    assert "exists already" in commands.refusal("dle-tune", *SMALL, "--out", "there", folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "part"),
+    [("postgresql://127.0.0.1:1/none", 1, "cannot be reached"), ("no such storage", 2, "study.storage")],
+)
+def test_a_storage_that_cannot_be_reached(folder: Path, url: str, code: int, part: str) -> None:
+    done = commands.run(
+        "dle-tune", *SMALL, "--set", f"study.storage={url}", "--out", "unreachable", folder=folder, code=code
+    )
+    assert part in done.stderr
+    assert not (folder / "unreachable").exists()
+
+
+def test_several_commands_share_a_study_in_postgresql(folder: Path, database: Postgres) -> None:
+    url = database.create()
+    options = ("--set", f"study.storage={url}", "--out", "shared", "--trials", "8")
+    first = subprocess.Popen(
+        [commands.BIN / "dle-tune", *SMALL[:3], *SMALL[5:], *options],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while not (folder / "shared" / "study.yaml").exists():
+        assert first.poll() is None, first.communicate()
+    second = commands.document("dle-tune", "--resume", "--out", "shared", folder=folder)
+    _, said = first.communicate(timeout=120)
+    assert first.returncode == 0, said
+    assert [trial["number"] for trial in second["trials"]] == list(range(8))
+    trained = sorted(path.parent.name for path in (folder / "shared" / "trials").glob("*/config.yaml"))
+    assert trained == [f"{number:03}" for number in range(8)]
+
+
+def test_a_full_disk_ends_the_study_and_loses_nothing(folder: Path, tmp_path: Path) -> None:
+    """Files may be no larger than the limit, as on a disk without room; without it, the study goes on."""
+    shutil.copy(folder / "people.csv", tmp_path)
+    command = " ".join(["ulimit -f 8; exec", str(commands.BIN / "dle-tune"), *(f"'{each}'" for each in SMALL)])
+    done = subprocess.run(
+        ["bash", "-c", f"{command} --out full --quiet"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    assert "File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    if (tmp_path / "full").exists():
+        commands.run("dle-tune", "--resume", "--out", "full", "--quiet", folder=tmp_path)
+        assert json.loads((tmp_path / "full" / "selected" / "metrics.json").read_text())["test"]
