@@ -33,7 +33,8 @@ def database() -> Iterator[Postgres]:
 def test_every_fault_of_a_space_is_told_before_anything_is_read(folder: Path) -> None:
     said = commands.refusal(
         "dle-tune", "nowhere.csv", "--space", "optimizer.lrr={log: [1, 2]}",
-        "--space", "model.dropout={float: [0.5, 0]}", "--grid", "split.test=0.1,0.2", "--space", "optimizer.lr=3", "--set", "study.prunner=none", folder=folder,
+        "--space", "model.dropout={float: [0.5, 0]}", "--grid", "split.test=0.1,0.2",
+        "--space", "optimizer.lr=3", "--set", "study.prunner=none", folder=folder,
     )  # fmt: skip
     for part in ("'lr'", "model.dropout", "split.test", "optimizer.lr:", "'pruner'"):
         assert part in said, said

@@ -67,6 +67,15 @@ class Selected:
     test: Evaluation
 
 
+@contextmanager
+def concluding(study: Study) -> Iterator[None]:
+    """No other process selects and measures meanwhile; the second to come finds all done."""
+    trials = study.folder.path / "trials"
+    trials.mkdir(exist_ok=True)
+    with alone_in(trials):
+        yield
+
+
 def select(study: Study, dataset: Callable[[], Dataset], listeners: Callable[[str], Sequence[Listener]]) -> Selected:
     """Choose, train what has to be trained, and evaluate on the test part; what is there already is not done again.
 
