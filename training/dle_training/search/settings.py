@@ -23,6 +23,10 @@ class StudyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         Meta(description="Seconds after which no further trial begins; those that run come to their end."),
     ] = None
     jobs: Annotated[Count, Meta(description="Worker processes, which share the threads of the machine.")] = 1
+    packing: Annotated[
+        Literal["auto", "never"],
+        Meta(description="Whether trials of one architecture are trained at once where that measures faster."),
+    ] = "auto"
     pruner: Annotated[
         Literal["none", "halving", "hyperband"],
         Meta(

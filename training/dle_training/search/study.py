@@ -129,6 +129,11 @@ class Study:
     def metric(self) -> Metric:
         return metrics.METRICS[self.request.fixed["training"]["metric"]]
 
+    @property
+    def can_pack(self) -> bool:
+        """Whether several of its trials could be trained at once, which networks over columns alone can."""
+        return not (self.schema.image or self.schema.sequence or self.schema.text)
+
     def config(self, point: points.Point) -> RunConfig:
         """The whole configuration of a trial. Raises InputError where its settings exclude each other."""
         return runs.resolve(points.apply(self.request.fixed, point), self.schema, self.rows)

@@ -1,38 +1,32 @@
-"""One trial: claimed by a process, trained as a run (or one for each fold), watched by the pruner, told to the study.
-
-Whatever stops a process, the trial it worked on stays claimed by nobody, and the next who looks for work goes on with
-it where its last checkpoint is.
-"""
+"""One trial: trained as a run (or one for each fold), watched by the pruner, told to the study."""
 
 import os
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from statistics import mean
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import mean, stdev
 
 import msgspec
 import numpy as np
 from optuna.trial import Trial, TrialState
 
 from dle_bundle.errors import DleError, InputError, Interrupted, WorkError
-from dle_bundle.files import alone_in, write_atomic
+from dle_bundle.files import write_atomic
 from dle_training import config as configuration
 from dle_training import cross_validation, loop
 from dle_training import run as runs
 from dle_training.config import RunConfig
 from dle_training.data.split import load as load_split
-from dle_training.listeners import EpochRecord, Listener, Plan, Stopped
+from dle_training.listeners import EpochRecord, HistoryFile, Listener, Plan, Stopped
+from dle_training.packed import Failure, Fitted, Member
 from dle_training.run import Finished, RunFolder
-from dle_training.search import points, storage
+from dle_training.search import storage
+from dle_training.search.claims import Claim
 from dle_training.search.points import Point
 from dle_training.search.prepared import PreparedData
-from dle_training.search.storage import Lock
 from dle_training.search.study import Study
 
-MOST_ATTEMPTS = 3
-"""Processes that may die over a trial before it counts as failed."""
-_ATTEMPTS, _ERROR, RESULT = "attempts", "error", "result"
+RESULT = "result"
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,159 +59,111 @@ class Watcher:
         """After all of it, also after an error."""
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A trial that this process alone works on, until it is released."""
+class Attempt:
+    """A claimed trial that is being trained, fold by fold (a single one for the hold-out).
 
-    trial: Trial
-    lock: Lock
+    It is over when its result, the pruner's verdict or its error has been told to the study.
+    """
 
-    @property
-    def number(self) -> int:
-        return self.trial.number
+    def __init__(
+        self, study: Study, data: PreparedData, found: Claim, point: Point, config: RunConfig, watcher: Watcher
+    ) -> None:
+        self.claim = found
+        self.over = False
+        self._study = study
+        self._data = data
+        self._watcher = watcher
+        self._folder = study.folder.trial(found.number)
+        self._finished: list[Finished] = []
+        self.config = config
+        self._reports = Reports(study, found.trial, watcher)
+        watcher.on_begin(found.number, point, (self.config.training.epochs or 1) * study.folds)
+        write_atomic(self._folder.config, configuration.dump(self.config))
 
+    def member(self, fold: int) -> Member:
+        """The training of a fold, to be done alone or packed; its folder has all but what training adds."""
+        run, data = self._run(fold), self._data.of(self.config, fold)
+        run.path.mkdir(parents=True, exist_ok=True)
+        if self._study.folds == 1:
+            shared = self._study.folder
+            for common, own in ((shared.data, run.data), (shared.schema, run.schema), (shared.split(0), run.split)):
+                _link(common, own)
+        data.write_fitted(run.path)
+        return Member(self.config, data, run.checkpoints, [HistoryFile(run.history), self._reports])
 
-def claim(study: Study) -> Claim | None:
-    """A trial to work on: one that was abandoned, else a new one; None where all have ended or have somebody."""
-    with alone_in(study.folder.path), storage.told("reached"):
-        trials = study.trials.all()
-        for trial in trials:
-            if trial.state == TrialState.RUNNING:
-                lock = Lock(study.folder.trial(trial.number).path)
-                if lock.taken():
-                    found = Claim(study.trials.reopen(trial.number), lock)
-                    if _is_hopeless(found):
-                        _fail(study, found, f"the process that worked on it died {MOST_ATTEMPTS} times")
-                        lock.release()
-                        continue
-                    return found
-        begun = sum(trial.state != TrialState.WAITING for trial in trials)
-        if begun >= study.count:
-            return None
-        asked = study.request
-        new = study.trials.ask(storage.sampler(asked.settings, asked.fixed.get("seed", 0), begun))
-        lock = Lock(study.folder.trial(new.number).path)
-        taken = lock.taken()
-        assert taken
-        return Claim(new, lock)
+    def alone(self, fold: int) -> None:
+        """Train a fold by itself."""
+        member = self.member(fold)
+        with self.told():
+            run, schema = self._run(fold), self._study.schema
+            self._finished.append(runs.fit(run, self.config, schema, member.data, [self._reports]))
 
+    def take(self, fold: int, member: Member, outcome: Fitted | Failure) -> None:
+        """What came of a fold that was trained in a pack."""
+        with self.told():
+            if isinstance(outcome, Failure):
+                raise outcome.error
+            done = runs.finish(self._run(fold), self._study.schema, member.data, outcome.network, outcome.fit)
+            self._finished.append(done)
 
-def running(study: Study) -> list[bool]:
-    """For each trial that has begun and not ended, whether a process works on it."""
-    with alone_in(study.folder.path), storage.told("read"):
-        found = []
-        for each in study.trials.all():
-            if each.state == TrialState.RUNNING:
-                lock = Lock(study.folder.trial(each.number).path)
-                free = lock.taken()
-                if free:
-                    lock.release()
-                found.append(not free)
-        return found
-
-
-def _is_hopeless(found: Claim) -> bool:
-    """Count an attempt; whether there were too many."""
-    attempts = int(found.trial.user_attrs.get(_ATTEMPTS, 0)) + 1
-    found.trial.set_user_attr(_ATTEMPTS, attempts)
-    return attempts >= MOST_ATTEMPTS
-
-
-def forgive(study: Study, found: Claim) -> None:
-    """A trial that is left on purpose, by Ctrl-C, was not the death of its process."""
-    attempts = int(found.trial.user_attrs.get(_ATTEMPTS, 0))
-    found.trial.set_user_attr(_ATTEMPTS, attempts - 1)
-
-
-class Deadline:
-    """The moment after which no trial begins; never, without `seconds`."""
-
-    def __init__(self, seconds: float | None) -> None:
-        self._end = None if seconds is None else time.monotonic() + seconds
-
-    def left(self) -> float | None:
-        """Seconds until then."""
-        return None if self._end is None else self._end - time.monotonic()
-
-    @property
-    def is_over(self) -> bool:
-        return self._end is not None and time.monotonic() >= self._end
-
-
-def work(study: Study, data: PreparedData, watcher: Watcher, deadline: Deadline) -> None:
-    """Work on trials until none is left for this process. Raises Interrupted after Ctrl-C or SIGTERM."""
-    while not deadline.is_over and (found := claim(study)) is not None:
-        try:
-            run(study, data, found, watcher)
-        except Interrupted:
+    def complete(self) -> None:
+        """Tell the study the result of all folds."""
+        with self.told():
+            result, mean_score = self._result()
             with storage.told("written"):
-                forgive(study, found)
+                self.claim.trial.set_user_attr(RESULT, msgspec.to_builtins(result))
+                self._study.trials.study.tell(self.claim.trial, mean_score)
+            self._end("complete", mean_score)
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """What a trial may fail by, and the pruner's verdict, end it and are told to the study."""
+        try:
+            yield
+        except Stopped:
+            with storage.told("written"):
+                self._study.trials.study.tell(self.claim.trial, state=TrialState.PRUNED)
+            self._end("pruned")
+        except Interrupted:
             raise
-        finally:
-            found.lock.release()
+        except (DleError, RuntimeError, MemoryError) as error:  # of torch too: no memory, no such kernel
+            reason = _reason(error)
+            with storage.told("written"):
+                self.claim.fail(self._study, reason)
+            self._end("fail", error=reason)
 
+    def _run(self, fold: int) -> RunFolder:
+        if self._study.folds == 1:
+            return self._folder
+        return RunFolder(self._folder.path / cross_validation.FOLDS / str(fold + 1))
 
-def run(study: Study, data: PreparedData, found: Claim, watcher: Watcher) -> None:
-    """Train the trial, or go on where it stopped, and tell the study what came of it."""
-    trial, number = found.trial, found.number
-    with storage.told("written"):
-        point = points.suggest(study.request.space, trial)
-    try:
-        config = study.config(point)
-        watcher.on_begin(number, point, (config.training.epochs or 1) * study.folds)
-        result, score = _trained(study, data, found, config, watcher)
-    except Stopped:
-        with storage.told("written"):
-            study.trials.study.tell(trial, state=TrialState.PRUNED)
-        _discard(study.folder.trial(number), study.folds)
-        watcher.on_end(number, "pruned", None, None)
-    except Interrupted:
-        raise
-    except (DleError, RuntimeError, MemoryError) as error:  # of torch too: no memory, no such kernel
-        reason = _reason(error)
-        with storage.told("written"):
-            _fail(study, found, reason)
-        _discard(study.folder.trial(number), study.folds)
-        watcher.on_end(number, "fail", None, reason)
-    else:
-        with storage.told("written"):
-            trial.set_user_attr(RESULT, msgspec.to_builtins(result))
-            study.trials.study.tell(trial, score)
-        _discard(study.folder.trial(number), study.folds)
-        watcher.on_end(number, "complete", score, None)
-
-
-def _trained(
-    study: Study, data: PreparedData, found: Claim, config: RunConfig, watcher: Watcher
-) -> tuple[Result, float]:
-    """What came of training, and the score: that of the hold-out, or the mean over the folds."""
-    folder, metric = study.folder.trial(found.number), study.metric.name
-    reports = Reports(study, found.trial, watcher)
-    write_atomic(folder.config, configuration.dump(config))
-    if study.folds > 1:
-        finished = cross_validation.train(
-            folder.path, config, study.schema, lambda fold: data.of(config, fold), study.folds, lambda fold: [reports]
+    def _result(self) -> tuple[Result, float]:
+        """What the study keeps, and the score: that of the hold-out, or the mean over the folds."""
+        study, finished = self._study, self._finished
+        spread = None
+        if study.folds > 1:
+            splits = [load_split(study.folder.split(fold + 1)) for fold in range(study.folds)]
+            actual = np.load(study.folder.actual, allow_pickle=False)
+            cross_validation.write_out_of_fold(self._folder.path, study.schema, splits, finished, actual)
+            summary = cross_validation.summarise(finished)
+            runs.write_metrics(self._folder, cross_validation=summary)
+            spread = stdev(score(each) for each in finished)
+        result = Result(
+            parameters=finished[0].parameters,
+            seconds=sum(record.seconds for each in finished for record in each.history),
+            epochs=sum(len(each.history) for each in finished),
+            best_epoch=round(mean(each.best_epoch for each in finished)),
+            sd=spread,
         )
-        splits = [load_split(study.folder.split(fold + 1)) for fold in range(study.folds)]
-        actual = np.load(study.folder.actual, allow_pickle=False)
-        cross_validation.write_out_of_fold(folder.path, study.schema, splits, finished, actual)
-    else:
-        for shared, own in ((study.folder.data, folder.data), (study.folder.schema, folder.schema)):
-            link(shared, own)
-        link(study.folder.split(0), folder.split)
-        own_data = data.of(config, 0)
-        own_data.write_fitted(folder.path)
-        finished = [runs.fit(folder, config, study.schema, own_data, [reports])]
-    scores = [score(each) for each in finished]
-    spread = cross_validation.summarise(finished).sd[metric] if len(finished) > 1 else None
-    result = Result(
-        parameters=finished[0].parameters,
-        seconds=sum(record.seconds for each in finished for record in each.history),
-        epochs=sum(len(each.history) for each in finished),
-        best_epoch=round(mean(each.best_epoch for each in finished)),
-        sd=spread,
-    )
-    return result, mean(scores)
+        return result, mean(score(each) for each in finished)
+
+    def _end(self, state: str, mean_score: float | None = None, error: str | None = None) -> None:
+        """Remove what only a resumption needs; the best weights stay."""
+        self.over = True
+        for fold in range(self._study.folds):
+            for suffix in (".safetensors", ".json"):
+                (self._run(fold).checkpoints / loop.LAST).with_suffix(suffix).unlink(missing_ok=True)
+        self._watcher.on_end(self.claim.number, state, mean_score, error)
 
 
 def score(finished: Finished) -> float:
@@ -246,7 +192,9 @@ class Reports(Listener):
         if self._best is not None:
             self._before.append(self._best)
             self._epochs += self._planned
-        self._planned, self._best = plan.epochs, None
+        scores = [record.metric for record in plan.history]  # of a fold that is gone on with
+        best = max if plan.metric.higher_is_better else min
+        self._planned, self._best = plan.epochs, best(scores, default=None)
 
     def on_epoch(self, history: Sequence[EpochRecord], best_epoch: int) -> None:
         record = history[-1]
@@ -264,15 +212,10 @@ class Reports(Listener):
             raise Stopped
 
 
-def link(shared: Any, own: Any) -> None:
+def _link(shared: Path, own: Path) -> None:
     """`own` becomes another name of the file `shared`, which nobody changes in place; kept where it is there."""
     if not own.exists():
         os.link(shared, own)
-
-
-def _fail(study: Study, found: Claim, reason: str) -> None:
-    found.trial.set_user_attr(_ERROR, reason)
-    study.trials.study.tell(found.trial, state=TrialState.FAIL)
 
 
 def _reason(error: Exception) -> str:
@@ -280,11 +223,3 @@ def _reason(error: Exception) -> str:
         return "; ".join((error.message, *error.details))
     first = (str(error).strip().splitlines() or [""])[0]
     return f"{type(error).__name__}: {first:.300}" if first else type(error).__name__
-
-
-def _discard(folder: RunFolder, folds: int) -> None:
-    """Remove what only a resumption needs; the best weights stay."""
-    places = [folder.path / cross_validation.FOLDS / str(fold + 1) for fold in range(folds)] if folds > 1 else []
-    for run in [folder, *map(RunFolder, places)]:
-        for suffix in (".safetensors", ".json"):
-            (run.checkpoints / loop.LAST).with_suffix(suffix).unlink(missing_ok=True)

@@ -23,12 +23,13 @@ from dle_bundle.errors import DleError, InputError, Interrupted, WorkError
 from dle_training.data.dataset import Dataset
 from dle_training.data.image_files import cores
 from dle_training.interruption import Interruption
+from dle_training.search import claims, work
 from dle_training.search import study as studies
-from dle_training.search import trial
 from dle_training.search.points import Point
 from dle_training.search.prepared import PreparedData
 from dle_training.search.study import Study, StudyFolder
-from dle_training.search.trial import Deadline, Watcher
+from dle_training.search.trial import Watcher
+from dle_training.search.work import Deadline
 
 _PATIENCE = 0.5
 """Seconds between two looks at whether the trials of others have ended."""
@@ -51,13 +52,13 @@ def run(study: Study, jobs: int, dataset: Callable[[], Dataset], watcher: Watche
                 data.of(study.config(studies.first_point(study)), fold)
         while True:
             if jobs == 1:
-                trial.work(study, data, watcher, deadline)
+                work.work(study, data, watcher, deadline, jobs)
             else:
                 _Keeper(study, jobs, watcher, deadline).run()
-            running = trial.running(study)
+            running = claims.running(study)
             while running and all(running):
                 time.sleep(_PATIENCE)
-                running = trial.running(study)
+                running = claims.running(study)
             if not running:
                 return
 
@@ -99,9 +100,8 @@ class _Keeper:
 
     def _start(self) -> None:
         ours, theirs = self._context.Pipe(duplex=False)
-        threads = max(1, cores() // self._jobs)
         worker = self._context.Process(
-            target=_work, args=(self._study.folder.path, threads, self._deadline.left(), theirs), daemon=False
+            target=_work, args=(self._study.folder.path, self._jobs, self._deadline.left(), theirs), daemon=False
         )
         worker.start()
         theirs.close()
@@ -161,15 +161,15 @@ class _Teller(Watcher):
         self._pipe.send(("on_end", (number, state, score, error)))
 
 
-def _work(folder: Path, threads: int, seconds: float | None, pipe: Connection) -> None:
+def _work(folder: Path, jobs: int, seconds: float | None, pipe: Connection) -> None:
     """The life of a worker. Ctrl-C reaches it as its keeper's SIGTERM, and only once."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow_keeper, daemon=True).start()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(max(1, cores() // jobs))
     try:
         study = studies.open_study(StudyFolder(folder))
         with PreparedData(study, lambda: studies.read_again(study)) as data:
-            trial.work(study, data, _Teller(pipe), Deadline(seconds))
+            work.work(study, data, _Teller(pipe), Deadline(seconds), jobs)
     except Interrupted:
         pass
     except DleError as error:

@@ -1,0 +1,93 @@
+"""Who works on which trial: each is claimed by one process, which holds a lock on its folder until it ends.
+
+Whatever stops a process, the trials it worked on are then claimed by nobody, and the next who looks for work goes on
+with them where their last checkpoint is.
+"""
+
+from dataclasses import dataclass
+
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from dle_bundle.files import alone_in
+from dle_training.search import storage
+from dle_training.search.storage import Lock
+from dle_training.search.study import Study
+
+MOST_ATTEMPTS = 3
+"""Processes that may die over a trial before it counts as failed."""
+_ATTEMPTS, _ERROR = "attempts", "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A trial that this process alone works on, until it is released."""
+
+    trial: Trial
+    lock: Lock
+
+    @property
+    def number(self) -> int:
+        return self.trial.number
+
+    def fail(self, study: Study, reason: str) -> None:
+        """Tell the study that the trial failed."""
+        self.trial.set_user_attr(_ERROR, reason)
+        study.trials.study.tell(self.trial, state=TrialState.FAIL)
+
+    def forgive(self) -> None:
+        """A trial that is left on purpose, by Ctrl-C, was not the death of its process."""
+        self.trial.set_user_attr(_ATTEMPTS, int(self.trial.user_attrs.get(_ATTEMPTS, 0)) - 1)
+
+
+def claim(study: Study, most: int) -> list[Claim]:
+    """Up to `most` trials to work on: those that were abandoned, then new ones; none where all are taken or ended."""
+    with alone_in(study.folder.path), storage.told("reached"):
+        trials = study.trials.all()
+        found = _abandoned(study, trials, most)
+        begun = sum(trial.state != TrialState.WAITING for trial in trials)
+        for number in range(begun, min(begun + most - len(found), study.count)):
+            asked = study.request
+            new = study.trials.ask(storage.sampler(asked.settings, asked.fixed.get("seed", 0), number))
+            found.append(Claim(new, _taken(study, new.number)))
+        return found
+
+
+def running(study: Study) -> list[bool]:
+    """For each trial that has begun and not ended, whether a process works on it."""
+    with alone_in(study.folder.path), storage.told("read"):
+        locks = [Lock(study.folder.trial(each.number).path) for each in study.trials.all() if _runs(each)]
+        free = [lock.taken() for lock in locks]
+        for lock, is_free in zip(locks, free, strict=True):
+            if is_free:
+                lock.release()
+        return [not is_free for is_free in free]
+
+
+def _abandoned(study: Study, trials: list[FrozenTrial], most: int) -> list[Claim]:
+    found: list[Claim] = []
+    for trial in trials:
+        if len(found) == most or not _runs(trial):
+            continue
+        lock = Lock(study.folder.trial(trial.number).path)
+        if not lock.taken():
+            continue
+        again = Claim(study.trials.reopen(trial.number), lock)
+        attempts = int(trial.user_attrs.get(_ATTEMPTS, 0)) + 1
+        again.trial.set_user_attr(_ATTEMPTS, attempts)
+        if attempts < MOST_ATTEMPTS:
+            found.append(again)
+        else:
+            again.fail(study, f"the process that worked on it died {attempts} times")
+            lock.release()
+    return found
+
+
+def _runs(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.RUNNING
+
+
+def _taken(study: Study, number: int) -> Lock:
+    lock = Lock(study.folder.trial(number).path)
+    taken = lock.taken()
+    assert taken
+    return lock
