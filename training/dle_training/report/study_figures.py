@@ -12,7 +12,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.ticker import Locator, LogLocator, MaxNLocator
 
 from dle_training import config_text
 from dle_training.dimensions import Choice, Dimension, Space
@@ -277,7 +277,10 @@ def _ticks(dimension: Dimension) -> list[tuple[Any, str]]:
         step = -(-len(dimension.values) // _CHOICES_NAMED)
         return [(value, short(setting(value), 14)) for value in dimension.values[::step]]
     low, high = dimension.low, dimension.high
-    locator = LogLocator(numticks=6) if dimension.log else MaxNLocator(5, integer=isinstance(low, int))
+    if dimension.log:
+        locator: Locator = LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,), numticks=6)
+    else:
+        locator = MaxNLocator(5, integer=isinstance(low, int))
     inner = [tick for tick in locator.tick_values(low, high) if low < tick < high]
     far = [tick for tick in inner if 0.07 < _place(dimension, tick) < 0.93]
     return [(tick, f"{tick:.4g}") for tick in (low, *far, high)]
