@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
+from optuna.samplers import RandomSampler
 
 from dle_bundle.schema import Field, Outputs, Schema
 from dle_training import metrics
@@ -20,6 +22,7 @@ from dle_training.pareto import front
 from dle_training.report import study_figures, study_page
 from dle_training.report.study_page import StudyContent
 from dle_training.report.trials import Finalist, Row
+from dle_training.search import points, report, storage
 
 SCRIPT = "<script>alert('$x$')</script>"
 SPACE = Space(
@@ -229,3 +232,36 @@ def test_a_front_has_who_is_beaten_by_none() -> None:
     costs = {"good": (0.1, 9.0), "fast": (0.9, 1.0), "both": (0.2, 2.0), "worse": (0.3, 3.0), "same": (0.2, 2.0)}
     assert front(costs) == {"good", "fast", "both"}
     assert front({}) == set()
+
+
+@pytest.mark.parametrize(
+    ("score", "count", "told"),
+    [
+        pytest.param(lambda trial: trial.params["a"], 20, True, id="it matters"),
+        pytest.param(lambda trial: trial.number or math.inf, 8, True, id="infinite"),
+        pytest.param(lambda trial: 1.0, 8, False, id="constant"),
+        pytest.param(lambda trial: trial.number, 3, False, id="few"),
+    ],
+)
+def test_importance_is_told_where_it_can_be(
+    score: Callable[[optuna.Trial], float], count: int, told: bool, tmp_path: Path
+) -> None:
+    space = Space({"a": Float(1e-4, 1.0, log=True), "b": Choice(([16], [32], None)), "c": Choice(("x",))})
+    trials = storage.create(None, tmp_path / "journal.log", "study", higher_is_better=False)
+    for _ in range(count):
+        trial = trials.ask(RandomSampler(seed=len(trials.all())))
+        points.suggest(space, trial)
+        trials.study.tell(trial, score(trial))
+    found = report.importances(trials, space)
+    assert found == report.importances(trials, space)
+    assert found.keys() == ({"a", "b", "c"} if told else set())
+    if told:
+        assert math.isclose(sum(found.values()), 1)
+    assert report.importances(trials, Space({"a": space.dimensions["a"], "c": space.dimensions["c"]})) == {}
+
+
+def test_a_report_tells_no_password() -> None:
+    hidden = report._without_password("storage: postgresql://me:s3cret@host:5432/db\nsource: a@b:c\n")
+    assert hidden == "storage: postgresql://me:***@host:5432/db\nsource: a@b:c\n"
+    plain = "storage: sqlite:///study.db\nrun: {}\n"
+    assert report._without_password(plain) == plain

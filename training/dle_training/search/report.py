@@ -11,12 +11,14 @@ from optuna.trial import TrialState
 
 from dle_bundle import documents
 from dle_training import cross_validation
+from dle_training.dimensions import Space
 from dle_training.listeners import read_history
-from dle_training.report import study_page
+from dle_training.report import study_figures, study_page
 from dle_training.report.trials import Finalist, Row
 from dle_training.run import DataFacts, RunFolder
 from dle_training.search import storage
 from dle_training.search.selection import Selected
+from dle_training.search.storage import Trials
 from dle_training.search.study import Study
 
 _LEAST_TRIALS = 4
@@ -39,33 +41,36 @@ def write(study: Study, selected: Selected, rows: Sequence[Row]) -> Path:
         space=study.request.space,
         trials=rows,
         curves={row.number: curve for row in rows if (curve := _curve(study, row.number))},
-        importances=importances(study),
+        importances=importances(study.trials, study.request.space),
         selected=selected.selection.number,
         rule=selected.selection.rule,
         refit=settings.refit,
         finalists=[Finalist(each.number, each.scores, each.score, each.sd) for each in selected.selection.finalists],
         test=selected.test.test,
-        # a report is handed on, so that it tells no password of the storage
-        config=re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", study.folder.study.read_text(encoding="utf-8")),
+        config=_without_password(study.folder.study.read_text(encoding="utf-8")),
     )
     return study_page.write(study.folder.path, content)
 
 
-def importances(study: Study) -> dict[str, float]:
+def importances(trials: Trials, space: Space) -> dict[str, float]:
     """The share of the scores' variance that each setting explains, by functional ANOVA (Hutter et al., 2014).
 
     Empty where there is nothing to explain: fewer than two settings, few complete trials, equal scores.
     """
     with storage.told("read"):
-        trials = study.trials.all()
-    scores = [each.value for each in trials if each.state == TrialState.COMPLETE and each.value is not None]
-    finite = [score for score in scores if np.isfinite(score)]
-    if len(study.request.space.dimensions) < 2 or len(finite) < _LEAST_TRIALS or len(set(finite)) == 1:
-        return {}
-    try:
-        return get_param_importances(study.trials.study, evaluator=FanovaImportanceEvaluator(seed=0))
-    except RuntimeError:  # no tree of the forest found a difference
-        return {}
+        scores = [each.value for each in trials.all() if each.state == TrialState.COMPLETE]
+        finite = [score for score in scores if score is not None and np.isfinite(score)]
+        if len(study_figures.varied(space)) < 2 or len(finite) < _LEAST_TRIALS or len(set(finite)) == 1:
+            return {}
+        try:
+            return get_param_importances(trials.study, evaluator=FanovaImportanceEvaluator(seed=0))
+        except RuntimeError:  # no tree of the forest found a difference
+            return {}
+
+
+def _without_password(text: str) -> str:
+    """The same without the password of the storage, for a report is handed on."""
+    return re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", text)
 
 
 def _curve(study: Study, number: int) -> list[float]:
