@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import typer
 
-from dle_cli import evaluate, export, predict, serve, train
+from dle_cli import compare, evaluate, export, predict, serve, train, tune
 from dle_cli import key as api_key
 from dle_serving.settings import VARIABLES, Settings
 from dle_training import config
@@ -19,7 +19,9 @@ from dle_training import config
 FOLDER = Path(__file__).parent
 COMMANDS = {
     "dle-train": train.app,
+    "dle-tune": tune.app,
     "dle-evaluate": evaluate.app,
+    "dle-compare": compare.app,
     "dle-export": export.app,
     "dle-predict": predict.app,
     "dle-serve": serve.app,

@@ -171,7 +171,7 @@ def _worked(
     speaker: Console, study: "Study", dataset: "Dataset", jobs: int, seconds: float | None
 ) -> "tuple[Selected, list[Row]]":
     from dle_cli.tuning_progress import LatencyProgress, TuningProgress
-    from dle_training.search import leaderboard, selection, workers
+    from dle_training.search import leaderboard, report, selection, workers
     from dle_training.search.trial import Watcher
 
     further = f"Continue with: dle-tune --resume --out {study.folder.path}"
@@ -182,12 +182,13 @@ def _worked(
             selected = selection.select(study, lambda: dataset, shown.training(speaker))
             with LatencyProgress(silent=speaker.silent) as progress:
                 latencies = leaderboard.measure_latencies(study, lambda: dataset, progress)
+            rows = leaderboard.make(study, latencies)
+            leaderboard.write_csv(rows, study.folder.path / leaderboard.TABLE)
+            report.write(study, selected, rows)
     except Interrupted as interrupted:
         raise Interrupted(f"{interrupted}\n{further}") from None
     except KeyboardInterrupt:
         raise Interrupted(f"Interrupted; what was done is in {study.folder.path}\n{further}") from None
-    rows = leaderboard.make(study, latencies)
-    leaderboard.write_csv(rows, study.folder.path / leaderboard.TABLE)
     return selected, rows
 
 
@@ -204,6 +205,7 @@ def _show_result(speaker: Console, study: "Study", selected: "Selected", rows: "
             *((f"test {name}", f"{score:.4g}") for name, score in selected.test.test.items() if score is not None),
         ],
     )
+    speaker.say(f"Report: {study.folder.report}")
     speaker.document(
         {
             "study": str(study.folder.path),

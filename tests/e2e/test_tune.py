@@ -64,6 +64,26 @@ def test_a_study_ends_in_a_model_that_exports_as_a_run_does(folder: Path) -> Non
     assert exported["test"] == evaluated["test"]
 
 
+def test_a_study_has_a_report(folder: Path) -> None:
+    report = (folder / "whole" / "report.html").read_text()
+    assert "<h2>Trials</h2>" in report
+    figures = {path.stem for path in (folder / "whole" / "figures").iterdir()}
+    assert figures == {"history", "learning_curves", "parallel_coordinates", "pareto_front"}  # it has one setting
+    assert report.count("<img ") == len(figures)
+
+
+def test_a_study_compares_with_a_run(folder: Path) -> None:
+    options = ("--set", "training.epochs=2", "--seed", "1", "--out", "single", "--quiet")
+    commands.run("dle-train", "people.csv", "--target", "buys", *options, folder=folder)
+    (group,) = commands.document("dle-compare", "whole", "single", folder=folder)["groups"]
+    assert {run["path"]: run["study"] for run in group["runs"]} == {"whole": True, "single": False}
+    assert all(run["latency"] > 0 for run in group["runs"])
+    assert (folder / "single" / "latency.json").is_file()
+    said = commands.refusal("dle-compare", "whole", "people.csv", "nowhere", folder=folder)
+    assert "people.csv: a file, not a run" in said
+    assert "nowhere: nothing is there" in said
+
+
 def test_killed_and_resumed_it_finishes_the_same_trials(folder: Path) -> None:
     process = started(folder, "killed")
     process.kill()

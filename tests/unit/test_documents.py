@@ -13,7 +13,7 @@ from tests.documents import PAGES, ROOT
 from tests.inprocess import InProcess
 
 from dle_bundle import bundle
-from dle_cli import evaluate, export, predict, serve, train
+from dle_cli import compare, evaluate, export, predict, serve, train, tune
 from dle_cli import key as api_key
 from dle_serving import errors
 from dle_serving.monitoring.metrics import FAULT_CODES
@@ -24,7 +24,9 @@ from dle_training.run import RunFolder
 PACKAGES = ("cli/dle_cli", "training/dle_training", "serving/dle_serving", "bundle/dle_bundle")
 COMMANDS = {
     "dle-train": train.app,
+    "dle-tune": tune.app,
     "dle-evaluate": evaluate.app,
+    "dle-compare": compare.app,
     "dle-export": export.app,
     "dle-predict": predict.app,
     "dle-serve": serve.app,

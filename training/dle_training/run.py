@@ -121,6 +121,10 @@ class RunFolder:
         return self.path / "metrics.json"
 
     @property
+    def latency(self) -> Path:
+        return self.path / "latency.json"
+
+    @property
     def report(self) -> Path:
         return self.path / "report.html"
 

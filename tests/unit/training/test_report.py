@@ -17,7 +17,8 @@ from dle_training.evaluation import evaluate
 from dle_training.listeners import EpochRecord
 from dle_training.report import class_figures, figures, page, sample_figures
 from dle_training.report.judged import Answer, Forecasts, Judged, JudgedImages
-from dle_training.report.page import ReportContent, duration, excerpt, number, observed, share
+from dle_training.report.markup import duration, excerpt, number, share
+from dle_training.report.page import ReportContent, observed
 from dle_training.report.sample_figures import Row
 from dle_training.report.samples import IMAGES, VERSIONS, Samples, TextLengths, TrainingImages, TrainingSeries
 

@@ -31,7 +31,7 @@ COLOURS: tuple[str, ...] = (
     *sns.color_palette("colorblind", 5).as_hex(), "#ca9161", "#56b4e9", "#949494", "#9a8c00", "#5b3a8c",
 )  # fmt: skip
 """Ten colours that people with any colour vision tell apart and that are dark enough for a line on white."""
-BLUE, ORANGE = COLOURS[0], COLOURS[1]
+BLUE, ORANGE, RED = COLOURS[0], COLOURS[1], COLOURS[3]
 GUIDE: dict[str, Any] = {"color": MUTED, "linestyle": (0, (4, 2)), "linewidth": 1.2, "zorder": 1.5}
 """The line that a perfect or a guessing model would draw."""
 SHADES = sns.light_palette("#0a4f80", as_cmap=True)

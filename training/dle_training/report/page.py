@@ -1,11 +1,5 @@
-"""`report.html`: what a run learnt and how good it is, as one file that needs nothing else.
+"""`report.html` of a run: what it learnt and how good it is."""
 
-Figures are inside as data URIs, there is no script, and the page's own content policy lets nothing be loaded: names and
-labels come from the data, so what looks like markup in them is shown, never obeyed.
-"""
-
-import base64
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,26 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from dle_bundle.files import write_atomic
 from dle_bundle.schema import Field, Schema
 from dle_training import metrics
 from dle_training.evaluation import Evaluation, Scores
 from dle_training.listeners import EpochRecord
 from dle_training.metrics import Actual, Predictions
-from dle_training.report import class_figures, figures, sample_figures
+from dle_training.report import class_figures, figures, markup, sample_figures
 from dle_training.report.canvas import short
 from dle_training.report.judged import Answer, Judged, JudgedImages
+from dle_training.report.markup import Figure, number, score, share
 from dle_training.report.sample_figures import Row
 from dle_training.report.samples import IMAGES, Samples, Shown, TrainingImages, TrainingSeries
 
-PAGE = "report.html"
-FIGURES = "figures"
 _HEADLINES = ("accuracy", "roc_auc", "f1_macro", "log_loss", "rmse", "mae", "r2")
 _CATEGORIES_SHOWN = 6
 _LONGEST_EXAMPLE = 60
-_LONGEST_TEXT = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,30 +52,6 @@ class ReportContent:
     notes: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A figure under its file name, with the sentence that says how to read it.
-
-    `pictures`: it shows images, whose colours must stay as they are on dark paper too.
-    """
-
-    name: str
-    png: bytes
-    caption: str
-    wide: bool = False
-    pictures: bool = False
-
-    @property
-    def uri(self) -> str:
-        """The figure as a data URI."""
-        return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height in CSS pixels, from the PNG's header; there are two pixels to one."""
-        return int.from_bytes(self.png[16:20]) // 2, int.from_bytes(self.png[20:24]) // 2
-
-
 def write(folder: Path, content: ReportContent) -> Path:
     """Write `report.html` and its figures (`figures/*.png`) into `folder`; returns the page's path."""
     training = Figure(
@@ -95,19 +61,11 @@ def write(folder: Path, content: ReportContent) -> Path:
         "weights still move, so it may lie above validation loss.",
     )
     examples, test = _sample_figures(content.samples), _test_figures(content)
-    for figure in (training, *examples, *test):
-        write_atomic(folder / FIGURES / f"{figure.name}.png", figure.png)
-    environment = Environment(
-        loader=PackageLoader("dle_training", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        one.__name__: one for one in (number, score, duration, observed, example, told, excerpt, share)
-    }
-    page = environment.get_template("page.html.jinja").render(
+    return markup.write(
+        folder,
+        "page.html.jinja",
+        (training, *examples, *test),
+        (observed, example, told),
         content=content,
         outputs=content.schema.outputs,
         names=tuple(content.test.per_class or ()),
@@ -121,33 +79,6 @@ def write(folder: Path, content: ReportContent) -> Path:
         speed=round(np.median([record.rows_per_second for record in content.history])),
         best=content.history[content.best_epoch - 1],
     )
-    path = folder / PAGE
-    write_atomic(path, page)
-    return path
-
-
-def number(value: float | None) -> str:
-    """A number as a person reads it: four digits that matter, `–` for none."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    if value == 0 or isinstance(value, int) or 1e4 <= abs(value) < 1e12:
-        return f"{value:,.0f}"
-    if not 1e-3 <= abs(value) < 1e4:
-        return f"{value:.2e}"
-    return f"{value:.4f}" if abs(value) < 1 else f"{value:.4g}"
-
-
-def score(value: float | None) -> str:
-    """A metric: with the four decimals that make a column of them line up, where these hold enough of it."""
-    return f"{value:.4f}" if value is not None and 1e-3 <= abs(value) < 10 else number(value)
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words: `42 s`, `3 min 5 s`, `2 h 4 min`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def observed(field: Field) -> str:
@@ -171,22 +102,9 @@ def example(value: bool | int | float | str | list[Any] | None) -> str:
     return text if len(text) <= _LONGEST_EXAMPLE else f"{text[:_LONGEST_EXAMPLE]}…"
 
 
-def share(value: float) -> str:
-    """A fraction in percent, one decimal; what is neither none nor all does not look so."""
-    if 0 < value < 0.0005:
-        return "less than 0.1%"
-    return f"{value:.1%}" if value in (0, 1) or value < 0.9995 else "more than 99.9%"
-
-
 def told(value: Shown) -> str:
     """The name of a class, or a value."""
     return value if isinstance(value, str) else number(value)
-
-
-def excerpt(text: str) -> str:
-    """A text in one line; of a long one its beginning."""
-    line = " ".join(text.split())
-    return line if len(line) <= _LONGEST_TEXT else f"{line[:_LONGEST_TEXT]}…"
 
 
 def _baseline(content: ReportContent) -> str:

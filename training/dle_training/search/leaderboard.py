@@ -16,29 +16,13 @@ from dle_training import run as runs
 from dle_training.config import RunConfig
 from dle_training.data.dataset import Dataset
 from dle_training.export import latency
+from dle_training.pareto import front
+from dle_training.report.trials import Row as Row
 from dle_training.run import RunFolder
 from dle_training.search import points, selection, storage, study
 from dle_training.search.study import Study
 
 LATENCIES, TABLE = "latencies.json", "leaderboard.csv"
-
-
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """A trial. `latency` is in milliseconds, of a single row; `seconds` are those of training.
-
-    `on_front`: no other trial has a better score and a lower latency. What a trial did not come to is None.
-    """
-
-    number: int
-    state: str
-    point: points.Point
-    score: float | None = None
-    sd: float | None = None
-    parameters: int | None = None
-    seconds: float | None = None
-    latency: float | None = None
-    on_front: bool = False
-    error: str | None = None
 
 
 def make(study: Study, latencies: dict[str, float]) -> list[Row]:
@@ -71,20 +55,11 @@ def _row(study: Study, each: FrozenTrial, latencies: dict[str, float]) -> Row:
 
 def pareto(rows: Sequence[Row], *, higher_is_better: bool) -> set[int]:
     """Numbers of the rows than which none is better in score and as fast, or faster and as good."""
-    known = [row for row in rows if row.score is not None and row.latency is not None]
-    known.sort(key=lambda row: (row.latency, -_signed(row, higher_is_better)))
-    front: set[int] = set()
-    best = float("-inf")
-    for row in known:
-        if _signed(row, higher_is_better) > best:
-            best = _signed(row, higher_is_better)
-            front.add(row.number)
-    return front
-
-
-def _signed(row: Row, higher_is_better: bool) -> float:
-    assert row.score is not None
-    return row.score if higher_is_better else -row.score
+    sign = -1 if higher_is_better else 1
+    known = [(row.number, row.score, row.latency) for row in rows]
+    return front(
+        {number: (sign * score, time) for number, score, time in known if score is not None and time is not None}
+    )
 
 
 def architecture(config: RunConfig) -> str:

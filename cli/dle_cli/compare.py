@@ -1,0 +1,96 @@
+"""`dle-compare`: runs and studies side by side, the best first."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+
+from dle_cli import console
+from dle_cli.console import Console
+
+if TYPE_CHECKING:
+    from dle_training.compare import Entry, Group
+
+app = console.application("Compare trained models.")
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run or study directories.")],
+    as_json: console.Json = False,
+    quiet: console.Quiet = False,
+) -> None:
+    """Rank runs by validation score, beside test scores, size, training time and latency.
+
+    Runs of other data, another target or another task get a table of their own. A study counts as the run that it
+    selected. Test scores are those that dle-evaluate left.
+    """
+    from dle_cli.tuning_progress import LatencyProgress
+    from dle_training.compare import compare as compared
+
+    speaker = Console(as_json, quiet)
+    with LatencyProgress(silent=speaker.silent) as progress:
+        groups = compared(runs, progress)
+    if len(groups) > 1:
+        speaker.say(f"These runs differ in data, target or task: {len(groups)} tables, which cannot be ranked together")
+        speaker.say()
+    for group in groups:
+        _show(speaker, group)
+    speaker.document({"groups": msgspec.to_builtins(groups)})
+    best = [Path(group.runs[0].path) for group in groups if group.runs[0].finished]
+    speaker.next(*(f"dle-export {path} --to bundles/{_name(path)}" for path in best))
+
+
+def _show(speaker: Console, group: "Group") -> None:
+    from dle_training.metrics import METRICS
+
+    folds = any(entry.cross_validation is not None for entry in group.runs)
+    better = "higher" if METRICS[group.metric].higher_is_better else "lower"
+    speaker.table(
+        f"{group.source}: {group.target}, by validation {group.metric}, {better} is better",
+        [_row(entry, group.metric, folds) for entry in group.runs],
+        (
+            "run", "model", "validation", *(["over folds"] if folds else []), "test", "rows", "parameters", "seconds",
+            "ms a row",
+        ),
+    )  # fmt: skip
+    if any(entry.on_front for entry in group.runs):
+        speaker.say("* no other run of the table is both better and faster")
+    if not group.same_rows:
+        speaker.say("Not all of them were validated on the same rows: that alone makes scores differ")
+    for entry in group.runs:
+        if entry.note:
+            speaker.say(f"{entry.path}: {entry.note}")
+    speaker.say()
+
+
+def _row(entry: "Entry", metric: str, folds: bool) -> tuple[str, ...]:
+    crossed = entry.cross_validation
+    spread = "" if crossed is None else f"{_number(crossed.mean[metric])} ± {_number(crossed.sd[metric], '.2g')}"
+    return (
+        f"{entry.path}{' (study)' if entry.study else ''}{' *' if entry.on_front else ''}",
+        entry.model or "",
+        _number(entry.validation[metric]) if entry.validation is not None else "unfinished",
+        *([spread] if folds else []),
+        _number(entry.test[metric]) if entry.test is not None else "",
+        f"{entry.rows['train']:,}",
+        _number(entry.parameters, ","),
+        _number(entry.seconds, ".1f"),
+        _number(entry.latency, ".3g"),
+    )
+
+
+def _number(value: Any, form: str = ".4g") -> str:
+    return "–" if value is None else format(value, form)
+
+
+def _name(run: Path) -> str:
+    """What a bundle of the run is called: a study's selected run by the study."""
+    path = run.resolve()
+    return path.parent.name if (path.parent / "study.yaml").is_file() else path.name
+
+
+def main() -> None:
+    """Entry point of `dle-compare`."""
+    console.run(app)

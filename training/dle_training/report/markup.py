@@ -1,0 +1,110 @@
+"""What the pages share: figures inside them, templates, and numbers as a person reads them.
+
+A page is one file that needs nothing else. Figures are inside as data URIs, there is no script, and the page's own
+content policy lets nothing be loaded: names and labels come from the data, so what looks like markup in them is shown,
+never obeyed.
+"""
+
+import base64
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from dle_bundle.files import write_atomic
+
+PAGE = "report.html"
+FIGURES = "figures"
+_LONGEST_TEXT = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure under its file name, with the sentence that says how to read it.
+
+    `pictures`: it shows images, whose colours must stay as they are on dark paper too.
+    """
+
+    name: str
+    png: bytes
+    caption: str
+    wide: bool = False
+    pictures: bool = False
+
+    @property
+    def uri(self) -> str:
+        """The figure as a data URI."""
+        return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in CSS pixels, from the PNG's header; there are two pixels to one."""
+        return int.from_bytes(self.png[16:20]) // 2, int.from_bytes(self.png[20:24]) // 2
+
+
+def write(
+    folder: Path,
+    template: str,
+    figures: Iterable[Figure],
+    filters: Iterable[Callable[..., str]],
+    /,
+    **context: Any,
+) -> Path:
+    """Write `report.html`, by `template` of this package, and `figures/*.png` into `folder`; returns the page's path.
+
+    `filters` are known in the template by their names, as those of this module are.
+    """
+    for figure in figures:
+        write_atomic(folder / FIGURES / f"{figure.name}.png", figure.png)
+    environment = Environment(
+        loader=PackageLoader("dle_training", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    known = (number, score, duration, share, excerpt, *filters)
+    environment.filters |= {one.__name__: one for one in known}
+    path = folder / PAGE
+    write_atomic(path, environment.get_template(template).render(**context))
+    return path
+
+
+def number(value: float | None) -> str:
+    """A number as a person reads it: four digits that matter, `–` for none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value == 0 or isinstance(value, int) or 1e4 <= abs(value) < 1e12:
+        return f"{value:,.0f}"
+    if not 1e-3 <= abs(value) < 1e4:
+        return f"{value:.2e}"
+    return f"{value:.4f}" if abs(value) < 1 else f"{value:.4g}"
+
+
+def score(value: float | None) -> str:
+    """A metric: with the four decimals that make a column of them line up, where these hold enough of it."""
+    return f"{value:.4f}" if value is not None and 1e-3 <= abs(value) < 10 else number(value)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: `42 s`, `3 min 5 s`, `2 h 4 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def share(value: float) -> str:
+    """A fraction in percent, one decimal; what is neither none nor all does not look so."""
+    if 0 < value < 0.0005:
+        return "less than 0.1%"
+    return f"{value:.1%}" if value in (0, 1) or value < 0.9995 else "more than 99.9%"
+
+
+def excerpt(text: str) -> str:
+    """A text in one line; of a long one its beginning."""
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST_TEXT else f"{line[:_LONGEST_TEXT]}…"

@@ -1,0 +1,131 @@
+"""`report.html` of a study: what was searched, how its trials went, and which one became the model."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from dle_bundle.schema import Schema
+from dle_training import metrics
+from dle_training.dimensions import Space
+from dle_training.evaluation import Scores
+from dle_training.metrics import Metric
+from dle_training.report import markup, study_figures
+from dle_training.report.markup import Figure
+from dle_training.report.study_figures import setting
+from dle_training.report.trials import Finalist, Row
+
+MOST_ROWS = 200
+"""Trials that the table has; all are in leaderboard.csv."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudyContent:
+    """All that the report says.
+
+    `rows` of each part; `folds` is 1 for a hold-out; `trials` in the order of the leaderboard; `curves` are the metric
+    by epoch of each trial (of its first fold), by number; `importances` the shares of the settings, empty where they
+    cannot be told; `finalists` best first; `test` are the scores of the selected model; `config` is study.yaml.
+    """
+
+    study: str
+    created: datetime
+    schema: Schema
+    rows: Mapping[str, int]
+    metric: Metric
+    folds: int
+    search: str
+    pruner: str
+    space: Space
+    trials: Sequence[Row]
+    curves: Mapping[int, Sequence[float]]
+    importances: Mapping[str, float]
+    selected: int
+    rule: str
+    refit: bool
+    finalists: Sequence[Finalist]
+    test: Scores
+    config: str
+
+    @property
+    def chosen(self) -> Row:
+        """The trial that became the model."""
+        return next(row for row in self.trials if row.number == self.selected)
+
+
+def write(folder: Path, content: StudyContent) -> Path:
+    """Write `report.html` and its figures (`figures/*.png`) into `folder`; returns the page's path."""
+    figures = list(_figures(content))
+    states = [row.state for row in content.trials]
+    return markup.write(
+        folder,
+        "study_page.html.jinja",
+        figures,
+        (setting,),
+        content=content,
+        chosen=content.chosen,
+        finalist=next((each for each in content.finalists if each.number == content.selected), None),
+        outputs=content.schema.outputs,
+        figures=figures,
+        metrics=metrics.METRICS,
+        states={_STATES.get(state, state): states.count(state) for state in dict.fromkeys(states)},
+        said=_STATES,
+        settings=_headers(content.space),
+        shown=content.trials[:MOST_ROWS],
+        seconds=sum(row.seconds or 0.0 for row in content.trials),
+    )
+
+
+_STATES = {"fail": "failed"}
+
+
+def _headers(space: Space) -> dict[str, str]:
+    """The last part of each key where that tells it from the others, else the whole key."""
+    lasts = [key.rpartition(".")[2] for key in space.dimensions]
+    return {key: last if lasts.count(last) == 1 else key for key, last in zip(space.dimensions, lasts, strict=True)}
+
+
+def _figures(content: StudyContent) -> Iterator[Figure]:
+    rows, metric, selected = content.trials, content.metric, content.selected
+    of = f", the mean over {content.folds} folds" if content.folds > 1 else ""
+    yield Figure(
+        "history",
+        study_figures.history(rows, content.curves, metric, selected),
+        f"The validation {metric.name} of each trial{of}; {_better(metric)} is better. A pruned trial stands at the "
+        "score with which it was stopped, a failed one at the edge.",
+    )
+    if content.curves:
+        fold = " Of cross-validated trials it is the first fold." if content.folds > 1 else ""
+        yield Figure(
+            "learning_curves",
+            study_figures.learning_curves(rows, content.curves, metric, selected),
+            f"How the trials learnt, by their validation {metric.name}.{fold}",
+        )
+    settings = len(study_figures.varied(content.space))
+    only = f" The first {study_figures.MOST_SETTINGS} of {settings} settings are drawn."
+    yield Figure(
+        "parallel_coordinates",
+        study_figures.parallel_coordinates(rows, content.space, metric, selected),
+        "Each line is a complete trial, through its settings to its score at the right: the better, the higher and the "
+        f"darker. The orange one was selected. Lines that meet at a setting show a value that good trials share."
+        f"{only if settings > study_figures.MOST_SETTINGS else ''}",
+        wide=True,
+    )
+    if content.importances:
+        yield Figure(
+            "importance",
+            study_figures.importance(content.importances),
+            "How much of the difference between scores each setting explains in this space (functional ANOVA). Of a "
+            "few trials it is a hint, no more.",
+        )
+    if any(row.latency is not None for row in study_figures.complete(rows)):
+        yield Figure(
+            "pareto_front",
+            study_figures.pareto_front(rows, metric, selected),
+            "Median time of the exported model for one row, on one thread of this machine. No trial is both better and "
+            "faster than one on the front.",
+        )
+
+
+def _better(metric: Metric) -> str:
+    return "higher" if metric.higher_is_better else "lower"

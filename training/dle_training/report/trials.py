@@ -1,0 +1,39 @@
+"""The trials of a study as its leaderboard and its report have them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """A trial: `point` has its settings that vary, by dotted key.
+
+    `latency` is in milliseconds, of a single row; `seconds` are those of training. `on_front`: no other trial has a
+    better score and a lower latency. What a trial did not come to is None.
+    """
+
+    number: int
+    state: str
+    point: Mapping[str, Any]
+    score: float | None = None
+    sd: float | None = None
+    parameters: int | None = None
+    seconds: float | None = None
+    latency: float | None = None
+    on_front: bool = False
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finalist:
+    """A trial that was trained with each of several seeds: its scores, their mean and their standard deviation.
+
+    `sd` is None for a single score.
+    """
+
+    number: int
+    scores: Sequence[float]
+    mean: float
+    sd: float | None

@@ -1,0 +1,80 @@
+"""`report.html` of a study, from what is in its folder."""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+from optuna.trial import TrialState
+
+from dle_bundle import documents
+from dle_training import cross_validation
+from dle_training.dimensions import Space
+from dle_training.listeners import read_history
+from dle_training.report import study_figures, study_page
+from dle_training.report.trials import Finalist, Row
+from dle_training.run import DataFacts, RunFolder
+from dle_training.search import storage
+from dle_training.search.selection import Selected
+from dle_training.search.storage import Trials
+from dle_training.search.study import Study
+
+_LEAST_TRIALS = 4
+"""Complete trials before anything can be said of the importance of settings."""
+
+
+def write(study: Study, selected: Selected, rows: Sequence[Row]) -> Path:
+    """Write the report of a study with this leaderboard; returns the page's path."""
+    facts = documents.read(study.folder.data, DataFacts)
+    settings = study.request.settings
+    content = study_page.StudyContent(
+        study=study.folder.path.resolve().name,
+        created=datetime.now(UTC),
+        schema=study.schema,
+        rows=facts.rows,
+        metric=study.metric,
+        folds=study.folds,
+        search=settings.search,
+        pruner=settings.pruner,
+        space=study.request.space,
+        trials=rows,
+        curves={row.number: curve for row in rows if (curve := _curve(study, row.number))},
+        importances=importances(study.trials, study.request.space),
+        selected=selected.selection.number,
+        rule=selected.selection.rule,
+        refit=settings.refit,
+        finalists=[Finalist(each.number, each.scores, each.score, each.sd) for each in selected.selection.finalists],
+        test=selected.test.test,
+        config=_without_password(study.folder.study.read_text(encoding="utf-8")),
+    )
+    return study_page.write(study.folder.path, content)
+
+
+def importances(trials: Trials, space: Space) -> dict[str, float]:
+    """The share of the scores' variance that each setting explains, by functional ANOVA (Hutter et al., 2014).
+
+    Empty where there is nothing to explain: fewer than two settings, few complete trials, equal scores.
+    """
+    with storage.told("read"):
+        scores = [each.value for each in trials.all() if each.state == TrialState.COMPLETE]
+        finite = [score for score in scores if score is not None and np.isfinite(score)]
+        if len(study_figures.varied(space)) < 2 or len(finite) < _LEAST_TRIALS or len(set(finite)) == 1:
+            return {}
+        try:
+            return get_param_importances(trials.study, evaluator=FanovaImportanceEvaluator(seed=0))
+        except RuntimeError:  # no tree of the forest found a difference
+            return {}
+
+
+def _without_password(text: str) -> str:
+    """The same without the password of the storage, for a report is handed on."""
+    return re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", text)
+
+
+def _curve(study: Study, number: int) -> list[float]:
+    """The metric by epoch, of the first fold where there are folds; empty where no epoch ended."""
+    folder = study.folder.trial(number)
+    run = folder if study.folds == 1 else RunFolder(folder.path / cross_validation.FOLDS / "1")
+    return [record.metric for record in read_history(run.history)] if run.history.is_file() else []
