@@ -218,7 +218,9 @@ def create(folder: StudyFolder, planned: Plan) -> Study:
     dataset = planned.prepared.dataset
     facts = DataFacts(digest=dataset.digest, rows=dataset.split.sizes(), dropped=dataset.dropped, notes=dataset.notes)
     asked = planned.request
+    name = folder.path.resolve().name
     tree = {
+        "name": name,
         "study": msgspec.to_builtins(asked.settings),
         "space": space.to_tree(asked.space),
         "run": asked.fixed,
@@ -234,7 +236,7 @@ def create(folder: StudyFolder, planned: Plan) -> Study:
                 split.save(made.split(index))
             np.save(made.actual, cross_validation.actual(dataset), allow_pickle=False)
         trials = storage.create(
-            asked.settings.storage, made.journal, name_of(folder), higher_is_better=_metric(asked).higher_is_better
+            asked.settings.storage, made.journal, name, higher_is_better=_metric(asked).higher_is_better
         )
         # a database has no part in the folder's appearing at once, so that `open_study` enqueues what is not there yet
         del trials
@@ -243,7 +245,7 @@ def create(folder: StudyFolder, planned: Plan) -> Study:
 
 def open_study(folder: StudyFolder) -> Study:
     """The study in `folder`, with all points of a grid enqueued. Raises InputError where there is none."""
-    asked = read_request(folder)
+    name, asked = _read(folder)
     schema = schemas.load(folder.schema)
     folded = asked.fixed["split"].get("folds") is not None
     rows = len(splits.load(folder.split(1 if folded else 0)).train)
@@ -251,27 +253,23 @@ def open_study(folder: StudyFolder) -> Study:
     count = settings.trials(asked.settings, None if grid is None else len(grid))
     # what a whole trial costs, for the rungs of the pruner: by the first point, as good as any
     resource = _epochs(asked, schema, rows) * (asked.fixed["split"].get("folds") or 1)
-    opened = storage.open_study(
-        asked.settings.storage, folder.journal, name_of(folder), storage.pruner(asked.settings, resource)
-    )
+    opened = storage.open_study(asked.settings.storage, folder.journal, name, storage.pruner(asked.settings, resource))
     return Study(folder, asked, schema, rows, count, opened)
 
 
-def read_request(folder: StudyFolder) -> Request:
-    """What `study.yaml` says. Raises InputError where there is no study."""
+def _read(folder: StudyFolder) -> tuple[str, Request]:
+    """The study's name in its storage, and what was asked for. Raises InputError where there is no study."""
     try:
         text = folder.study.read_text(encoding="utf-8")
     except OSError:
         raise InputError(f"{folder.path}: no study is there (expected a folder with a study.yaml)") from None
     tree = config_text.read(str(folder.study), text)
-    unknown = [name for name in ("study", "space", "run") if not isinstance(tree.get(name), dict)]
-    if unknown:
-        raise InputError(f"{folder.study}: expected the mappings study, space and run", [f"no {x}" for x in unknown])
-    return Request(
-        config_text.to_struct(tree["study"], StudyConfig, str(folder.study)),
-        tree["run"],
-        space.from_tree(tree["space"]),
-    )
+    expected: dict[str, type] = {"name": str, "study": dict, "space": dict, "run": dict}
+    faults = [f"no {name}" for name, kind in expected.items() if not isinstance(tree.get(name), kind)]
+    if faults:
+        raise InputError(f"{folder.study}: expected a name, and the mappings study, space and run", faults)
+    own = config_text.to_struct(tree["study"], StudyConfig, str(folder.study))
+    return tree["name"], Request(own, tree["run"], space.from_tree(tree["space"]))
 
 
 def refuse_differences(folder: StudyFolder, dataset: Dataset) -> None:
@@ -296,11 +294,6 @@ def refuse_differences(folder: StudyFolder, dataset: Dataset) -> None:
         faults.append("the rows are split otherwise than then")
     if faults:
         raise InputError(f"{folder.path} is a study of other data: choose another folder with --out", faults)
-
-
-def name_of(folder: StudyFolder) -> str:
-    """The study's name in its storage."""
-    return folder.path.resolve().name
 
 
 def key(*parts: object) -> str:
