@@ -144,7 +144,7 @@ def _read(path: Path) -> _Found:
     run, own = runs.found(path), StudyFolder(path)
     is_study = own.study.is_file()
     if is_study and not run.config.is_file():
-        fixed = study.read_request(own).fixed
+        fixed = study.read(own)[1].fixed
         return _Found(
             path=path, run=run, is_study=True, source=fixed["data"]["source"],
             model=fixed.get("model", {}).get("name"), metric=fixed["training"]["metric"],

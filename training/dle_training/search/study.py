@@ -245,7 +245,7 @@ def create(folder: StudyFolder, planned: Plan) -> Study:
 
 def open_study(folder: StudyFolder) -> Study:
     """The study in `folder`, with all points of a grid enqueued. Raises InputError where there is none."""
-    name, asked = _read(folder)
+    name, asked = read(folder)
     schema = schemas.load(folder.schema)
     folded = asked.fixed["split"].get("folds") is not None
     rows = len(splits.load(folder.split(1 if folded else 0)).train)
@@ -257,7 +257,7 @@ def open_study(folder: StudyFolder) -> Study:
     return Study(folder, asked, schema, rows, count, opened)
 
 
-def _read(folder: StudyFolder) -> tuple[str, Request]:
+def read(folder: StudyFolder) -> tuple[str, Request]:
     """The study's name in its storage, and what was asked for. Raises InputError where there is no study."""
     try:
         text = folder.study.read_text(encoding="utf-8")
