@@ -41,7 +41,7 @@ class Plan:
     history: Sequence[EpochRecord]
 
 
-class Stopped(Exception):  # noqa: N818 - nothing went wrong
+class Stopped(Exception):
     """Raised by a listener after an epoch: this training is not worth going on with."""
 
 

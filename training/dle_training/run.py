@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-import torch
 from torch import Tensor
 
 from dle_bundle import documents
@@ -42,6 +41,7 @@ from dle_training.evaluation import defined
 from dle_training.listeners import EpochRecord, HistoryFile, Listener
 from dle_training.metrics import Predictions
 from dle_training.models import registry
+from dle_training.models._base import Network
 from dle_training.objectives import Objective, ObjectiveState
 from dle_training.preprocessing import piecewise, pipeline
 from dle_training.tensorboard import TensorBoard
@@ -252,23 +252,25 @@ def fit(
     run: RunFolder, config: RunConfig, schema: Schema, data: TrainingData, listeners: Sequence[Listener] = ()
 ) -> Finished:
     """Fit a network on `data`, calibrate it, measure it on validation; or continue where a checkpoint is."""
-    objective = objectives.restore(data.objective)
-    shape = data.preprocessing.shape(frequencies=True)
-    torch.manual_seed(config.seed)
-    network = registry.build(config.model, shape, objective.outputs)
+    network = data.network(config)
     fitted = loop.fit(
         network,
-        objective,
+        objectives.restore(data.objective),
         data.train,
         data.validation,
         config,
         checkpoints=run.checkpoints,
         resume=(run.checkpoints / loop.LAST).exists(),
         listeners=[HistoryFile(run.history), *listeners],
-        augment=augmentation.build(config.augmentation, shape),
+        augment=augmentation.build(config.augmentation, data.preprocessing.shape(frequencies=False)),
     )
+    return finish(run, schema, data, network, fitted)
+
+
+def finish(run: RunFolder, schema: Schema, data: TrainingData, network: Network, fitted: loop.Fit) -> Finished:
+    """Calibrate a network that was fitted on `data`, and measure it on validation; it moves to the CPU."""
     network.cpu()
-    objective = objective.cpu()
+    objective = objectives.restore(data.objective)
     logits = loop.predict(network, data.validation)
     actual = objective.actual(data.validation.targets)
     objective = _calibrated(objective, logits, data.validation.targets)
