@@ -83,18 +83,18 @@ class PackedNetwork:
         features = [inputs["dense"]] if self._dense else []
         if self._embeddings is not None:
             features.append(_embedded(inputs["codes"] + self._embeddings.offsets, next(weights)))
-        units = features[0] if len(features) == 1 else torch.cat(features, dim=2)
         for layer in self._layers:
             match layer:
                 case nn.Linear():
-                    units = _linear(units, next(weights), next(weights))
+                    units = _linear(features, next(weights), next(weights))
                 case nn.ReLU():
                     units = units.relu()
                 case _BatchNorm():
                     units = layer(units, next(weights), next(weights), rows)
                 case _Dropout():
                     units = layer(units, rows)
-        return _linear(units, next(weights), next(weights))
+            features = [units]
+        return _linear(features, next(weights), next(weights))
 
 
 def release(network: Network) -> None:
@@ -163,9 +163,15 @@ def _packed(layers: Sequence[nn.Module], generators: Sequence[torch.Generator]) 
             return layer
 
 
-def _linear(units: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """(M, B, in), (M, in, out), (M, out) → (M, B, out)."""
-    return torch.baddbmm(bias.unsqueeze(1), units, weight)
+def _linear(features: Sequence[Tensor], weight: Tensor, bias: Tensor) -> Tensor:
+    """Features (M, B, in), of which `in` is the sum, (M, in, out), (M, out) → (M, B, out).
+
+    Each by itself, for there is no gradient to compute of dense inputs, which are most of them.
+    """
+    units = bias.unsqueeze(1)
+    for each, own in zip(features, weight.split([each.shape[2] for each in features], dim=1), strict=True):
+        units = torch.baddbmm(units, each, own)
+    return units
 
 
 def _embedded(indices: Tensor, tables: Tensor) -> Tensor:

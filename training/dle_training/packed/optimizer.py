@@ -49,6 +49,9 @@ class _Sgd(PackedOptimizer):
     def __init__(self, members: Sequence[optim.Optimizer], layout: Layout) -> None:
         self._decay, self._momentum = (_column(members, name) for name in ("weight_decay", "momentum"))
         self._velocity = _matrix(members, layout, "momentum_buffer")
+        for member in members:
+            if not member.param_groups[0]["momentum"]:  # PyTorch keeps none then
+                member.state.clear()
 
     def step(self, weights: Tensor, gradients: Tensor, rates: Tensor) -> None:
         self._velocity.mul_(self._momentum).add_(gradients).addcmul_(weights, self._decay)
