@@ -108,9 +108,7 @@ def assert_alike(one: Member, other: Member, tolerance: float = 1e-4) -> None:
         if name.startswith("generator"):
             assert torch.equal(tensor, right[name]), name
         elif not noisy or not name.endswith(("bias", "running_mean", "exp_avg", "exp_avg_sq")):
-            torch.testing.assert_close(
-                tensor, right[name], atol=tolerance, rtol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
-            )
+            assert torch.allclose(tensor, right[name], atol=tolerance, rtol=tolerance), name
     assert (progress.epoch, progress.step, progress.finished) == (again.epoch, again.step, again.finished)
     for record, twin in zip(progress.history, again.history, strict=True):
         assert record.epoch == twin.epoch

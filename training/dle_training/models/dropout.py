@@ -73,4 +73,5 @@ def multipliers(words: Tensor, shape: Sequence[int], least: int | Tensor, scale:
     """
     units = math.prod(shape[words.dim() - 1 :])
     levels = words.view(torch.int16)[..., :units].view(shape)
-    return (levels >= least).to(torch.float32).mul_(scale)
+    kept = torch.ge(levels, least, out=torch.empty(shape, device=words.device))
+    return kept.mul_(scale)

@@ -1,7 +1,6 @@
 """Whether packing pays, measured: it depends on the machine, its threads, the widths and the rows of a batch."""
 
 import math
-import statistics
 import tempfile
 import time
 from collections.abc import Sequence
@@ -34,8 +33,8 @@ class _Watch(Listener):
             raise Stopped
 
     def seconds(self) -> float:
-        """Those of a step: the median."""
-        return statistics.median(later - earlier for earlier, later in pairwise(self.times[_WARM:]))
+        """Those of a step, at best: what else the machine does is no part of it."""
+        return min(later - earlier for earlier, later in pairwise(self.times[_WARM:]))
 
 
 def faster(members: Sequence[Member]) -> bool:
