@@ -93,6 +93,7 @@ def fit(members: Sequence[Member]) -> list[Fitted | Failure]:
             place.training.start(endings[place])
             if place.training.progress.finished:
                 outcomes[place] = _end(place.training)
+                endings[place].close()
         while running := [place for place in places if place not in outcomes]:
             pack = Pack(running, rows)
             while outcomes.keys().isdisjoint(running):
