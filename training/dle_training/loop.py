@@ -6,7 +6,7 @@ Nothing waits for the device within an epoch: losses are summed where they are a
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from dle_training.listeners import EpochRecord, Listener, Plan
 from dle_training.models._base import Inputs, Network
 from dle_training.objectives import Objective
 from dle_training.parts import Part
-from dle_training.state import TrainingState, digest
+from dle_training.state import Progress, TrainingState, digest, global_generators
 
 TABLE_EPOCHS, LEAST_PATIENCE = 30, 10
 _BATCH_SIZES = ((2_800, 32), (4_500, 64), (6_400, 128), (32_000, 256), (108_000, 512))
@@ -40,6 +40,90 @@ class Fit:
     best_epoch: int
     best_score: float
     metric: metrics.Metric
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What a loop works on: see `begin`.
+
+    `epochs` are the most there will be, `batches` the slices of an epoch; `until` is the epoch after which it ends
+    whatever validation says.
+    """
+
+    network: Network
+    objective: Objective
+    train: Part
+    validation: Part
+    config: RunConfig
+    checkpoints: Path
+    listeners: Sequence[Listener]
+    metric: metrics.Metric
+    epochs: int
+    size: int
+    batches: Sequence[slice]
+    state: TrainingState
+    until: int | None = None
+
+    @property
+    def progress(self) -> Progress:
+        return self.state.progress
+
+    def start(self, ending: ExitStack) -> None:
+        """Tell the listeners what is about to be trained, and when `ending` closes that it has ended."""
+        for listener in self.listeners:
+            ending.callback(listener.on_end)
+            plan = Plan(self.epochs, len(self.batches), len(self.train), self.metric, self.progress.history)
+            listener.on_start(plan)
+
+    def draw_order(self) -> Tensor:
+        """The order (N,) of the training rows in the current epoch."""
+        return self.state.draw_order(lambda generator: self.train.draw_order(generator, self.size))
+
+    def learning_rate(self, step: int) -> float:
+        """That of a step, counted from 0, of the current epoch."""
+        return learning_rate(self.config, self.progress.epoch + step / len(self.batches))
+
+    def save(self) -> Path:
+        """Write the state and say so; where it is."""
+        last = self.checkpoints / LAST
+        self.state.save(last)
+        for listener in self.listeners:
+            listener.on_checkpoint(last)
+        return last
+
+    def end_epoch(self) -> None:
+        """Validate the weights and close the epoch, on whose steps `progress.seconds` were spent.
+
+        Raises WorkError when a loss is no longer finite, and what the listeners raise.
+        """
+        state, progress, begun = self.state, self.progress, time.perf_counter()
+        train_loss = state.loss_sum.item() / len(self.train)
+        validation_loss, score = _validate(self.network, self.objective, self.validation, self.metric)
+        _check_finite(progress.epoch + 1, train_loss, validation_loss, self.config)
+        record = EpochRecord(
+            epoch=progress.epoch + 1,
+            train_loss=train_loss,
+            validation_loss=validation_loss,
+            metric=score,
+            lr=self.learning_rate(len(self.batches) - 1),
+            seconds=progress.seconds + time.perf_counter() - begun,
+            rows_per_second=len(self.train) / progress.seconds,
+        )
+        improved = progress.best_score is None or self.metric.better(score, progress.best_score)
+        state.next_epoch(record, improved or self.until is not None)
+        patience_ends = progress.best_epoch + (patience(self.config, self.epochs) or self.epochs)
+        progress.finished = progress.epoch >= (self.until or min(self.epochs, patience_ends))
+        for listener in self.listeners:
+            listener.on_epoch(progress.history, progress.best_epoch)
+
+    def end(self) -> Fit:
+        """Give the network the best epoch's weights, and keep them and the last state."""
+        progress = self.progress
+        self.network.load_state_dict(self.state.best_weights)
+        self.state.save(self.checkpoints / LAST)
+        best = progress.history[progress.best_epoch - 1]
+        checkpoint.write(self.checkpoints / BEST, self.network.state_dict(), best)
+        return Fit(tuple(progress.history), progress.best_epoch, best.metric, self.metric)
 
 
 def fit(
@@ -67,77 +151,98 @@ def fit(
     Raises Interrupted after Ctrl-C or SIGTERM, WorkError when the loss is no longer finite, InputError for a metric
     that does not suit the task or the validation part, or a checkpoint of something else.
     """
+    generators = global_generators(devices.choose(config.device))
+    training = begin(
+        network,
+        objective,
+        train,
+        validation,
+        config,
+        checkpoints=checkpoints,
+        resume=resume,
+        listeners=listeners,
+        generators=generators,
+        until=until,
+    )
+    state, progress, batches = training.state, training.progress, training.batches
+    saved = time.monotonic()
+    with Interruption() as interruption, ExitStack() as ending:
+        training.start(ending)
+        while not progress.finished:
+            begun = time.perf_counter() - progress.seconds
+            order = training.draw_order()
+            network.train()
+            for batch in training.train.batches(batches[progress.step :], order):
+                for group in state.optimizer.param_groups:
+                    group["lr"] = training.learning_rate(progress.step)
+                inputs = batch.inputs if augment is None else augment(batch.inputs)
+                loss = training.objective.loss(network(inputs), batch.targets)
+                state.optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                state.optimizer.step()
+                state.loss_sum.add_(loss.detach(), alpha=len(batch))
+                progress.step += 1
+                for listener in listeners:
+                    listener.on_step(progress.epoch + 1, progress.step)
+                if interruption.requested or time.monotonic() - saved >= config.training.checkpoint_seconds:
+                    progress.seconds = time.perf_counter() - begun
+                    last = training.save()
+                    saved = time.monotonic()
+                if interruption.requested:
+                    raise Interrupted(f"Interrupted in epoch {progress.epoch + 1}; the state is in {last}")
+            state.loss_sum.item()  # waits for the device, whose time this is
+            progress.seconds = time.perf_counter() - begun
+            training.end_epoch()
+        fitted = training.end()
+        if interruption.requested:
+            raise Interrupted(f"Interrupted after the last epoch; the state is in {checkpoints / LAST}")
+    return fitted
+
+
+def begin(
+    network: Network,
+    objective: Objective,
+    train: Part,
+    validation: Part,
+    config: RunConfig,
+    *,
+    checkpoints: Path,
+    resume: bool,
+    listeners: Sequence[Listener],
+    generators: Mapping[str, torch.Generator],
+    until: int | None = None,
+) -> Training:
+    """A training at its first step, or where its checkpoint is, on the configured device; InputError as `fit`.
+
+    `generators`, by type of device, draw what is drawn beside the order of the rows; see `state`. `until` as in `fit`.
+    """
     settings = config.training
     metric = metrics.choose(settings.metric, objective.task)
     check_meaning(metric.name, objective.actual(validation.targets), len(objective.classes))
     device = devices.choose(config.device)
     network, objective = network.to(device), objective.to(device)
     train, validation = train.to(device), validation.to(device)
-    epochs, size = settings.epochs or TABLE_EPOCHS, batch_size(config, len(train))
-    batches = split_batches(len(train), size)
+    size = batch_size(config, len(train))
     optimizer = optimizers.build(config.optimizer, [weight for weight in network.parameters() if weight.requires_grad])
-    state = TrainingState(network, optimizer, config.seed, digest(train.targets, validation.targets))
-    last = checkpoints / LAST
+    data = digest(train.targets, validation.targets)
+    state = TrainingState(network, optimizer, generators, config.seed, data)
     if resume:
-        state.restore(last)
-    progress = state.progress
-    saved = time.monotonic()
-    with Interruption() as interruption, ExitStack() as ending:
-        for listener in listeners:
-            ending.callback(listener.on_end)
-            listener.on_start(Plan(epochs, len(batches), len(train), metric, progress.history))
-        while not progress.finished:
-            begun = time.perf_counter() - progress.seconds
-            order = state.draw_order(lambda generator: train.draw_order(generator, size))
-            network.train()
-            for batch in train.batches(batches[progress.step :], order):
-                for group in optimizer.param_groups:
-                    group["lr"] = learning_rate(config, progress.epoch + progress.step / len(batches))
-                inputs = batch.inputs if augment is None else augment(batch.inputs)
-                loss = objective.loss(network(inputs), batch.targets)
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                state.loss_sum.add_(loss.detach(), alpha=len(batch))
-                progress.step += 1
-                for listener in listeners:
-                    listener.on_step(progress.epoch + 1, progress.step)
-                if interruption.requested or time.monotonic() - saved >= settings.checkpoint_seconds:
-                    progress.seconds = time.perf_counter() - begun
-                    state.save(last)
-                    for listener in listeners:
-                        listener.on_checkpoint(last)
-                    saved = time.monotonic()
-                if interruption.requested:
-                    raise Interrupted(f"Interrupted in epoch {progress.epoch + 1}; the state is in {last}")
-            train_loss = state.loss_sum.item() / len(train)
-            trained = time.perf_counter() - begun
-
-            validation_loss, score = _validate(network, objective, validation, metric)
-            _check_finite(progress.epoch + 1, train_loss, validation_loss, config)
-            record = EpochRecord(
-                epoch=progress.epoch + 1,
-                train_loss=train_loss,
-                validation_loss=validation_loss,
-                metric=score,
-                lr=learning_rate(config, progress.epoch + 1 - 1 / len(batches)),
-                seconds=time.perf_counter() - begun,
-                rows_per_second=len(train) / trained,
-            )
-            improved = progress.best_score is None or metric.better(score, progress.best_score)
-            state.next_epoch(record, improved or until is not None)
-            patience_ends = progress.best_epoch + (patience(config, epochs) or epochs)
-            progress.finished = progress.epoch >= (until or min(epochs, patience_ends))
-            for listener in listeners:
-                listener.on_epoch(progress.history, progress.best_epoch)
-
-        network.load_state_dict(state.best_weights)
-        state.save(last)
-        best = progress.history[progress.best_epoch - 1]
-        checkpoint.write(checkpoints / BEST, network.state_dict(), best)
-        if interruption.requested:
-            raise Interrupted(f"Interrupted after the last epoch; the state is in {last}")
-    return Fit(tuple(progress.history), progress.best_epoch, best.metric, metric)
+        state.restore(checkpoints / LAST)
+    return Training(
+        network,
+        objective,
+        train,
+        validation,
+        config,
+        checkpoints,
+        listeners,
+        metric,
+        epochs=settings.epochs or TABLE_EPOCHS,
+        size=size,
+        batches=split_batches(len(train), size),
+        state=state,
+        until=until,
+    )
 
 
 def load_best(network: Network, checkpoints: Path) -> EpochRecord:

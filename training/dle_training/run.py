@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-import torch
 from torch import Tensor
 
 from dle_bundle import documents
@@ -43,6 +42,7 @@ from dle_training.evaluation import defined
 from dle_training.listeners import EpochRecord, HistoryFile, Listener
 from dle_training.metrics import Predictions
 from dle_training.models import registry
+from dle_training.models._base import Network
 from dle_training.objectives import Objective, ObjectiveState
 from dle_training.parts import ImageStream
 from dle_training.preprocessing import piecewise, pipeline
@@ -274,29 +274,31 @@ def fit(
     run: RunFolder, config: RunConfig, schema: Schema, data: TrainingData, listeners: Sequence[Listener] = ()
 ) -> Finished:
     """Fit a network on `data`, calibrate it, measure it on validation; or continue where a checkpoint is."""
-    objective = objectives.restore(data.objective)
-    shape = data.preprocessing.shape(frequencies=True)
-    torch.manual_seed(config.seed)
-    network = registry.build(config.model, shape, objective.outputs)
+    network = data.network(config)
     fitted = loop.fit(
         network,
-        objective,
+        objectives.restore(data.objective),
         data.train,
         data.validation,
         config,
         checkpoints=run.checkpoints,
         resume=(run.checkpoints / loop.LAST).exists(),
         listeners=[HistoryFile(run.history), *listeners],
-        augment=augmentation.build(config.augmentation, shape),
+        augment=augmentation.build(config.augmentation, data.preprocessing.shape(frequencies=False)),
     )
+    if config.training.refit:
+        _refit(run, config, data, fitted.best_epoch)
+    return finish(run, schema, data, network, fitted)
+
+
+def finish(run: RunFolder, schema: Schema, data: TrainingData, network: Network, fitted: loop.Fit) -> Finished:
+    """Calibrate a network that was fitted on `data`, and measure it on validation; it moves to the CPU."""
     network.cpu()
-    objective = objective.cpu()
+    objective = objectives.restore(data.objective)
     logits = loop.predict(network, data.validation)
     actual = objective.actual(data.validation.targets)
     objective = _calibrated(objective, logits, data.validation.targets)
     write_atomic(run.objective, documents.encode(objective.state()))
-    if config.training.refit:
-        _refit(run, config, data, fitted.best_epoch)
     model = TrainedModel(schema, data.preprocessing, network, objective, fitted.best_epoch)
     predicted = objective.link(logits).numpy()
     scores = defined(metrics.all_scores(schema.outputs.task, predicted, actual))
@@ -307,18 +309,15 @@ def fit(
 
 def _refit(run: RunFolder, config: RunConfig, data: TrainingData, until: int) -> None:
     """Train anew on the rows of both parts, along the same learning rates as far as the best epoch."""
-    objective = objectives.restore(data.objective)
-    shape = data.preprocessing.shape(frequencies=True)
-    torch.manual_seed(config.seed)
     loop.fit(
-        registry.build(config.model, shape, objective.outputs),
-        objective,
+        data.network(config),
+        objectives.restore(data.objective),
         parts.together(data.train, data.validation),
         data.validation,
         config,
         checkpoints=run.refitted,
         resume=(run.refitted / loop.LAST).exists(),
-        augment=augmentation.build(config.augmentation, shape),
+        augment=augmentation.build(config.augmentation, data.preprocessing.shape(frequencies=False)),
         until=until,
     )
 

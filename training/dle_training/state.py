@@ -1,7 +1,7 @@
 """Everything that a run of the loop needs to continue as if it had never stopped, as one object."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -35,15 +35,25 @@ class TrainingState:
     """Weights, optimizer, random generators, the running loss, the best weights so far, and the progress.
 
     `shuffle` draws the order of the rows and nothing else; `epoch_start` is its state before the current epoch's
-    order, so that the order is drawn again rather than stored. Saving copies and draws nothing, so the arithmetic is
-    the same whenever and however often it happens.
+    order, so that the order is drawn again rather than stored. `generators`, by type of device, draw what else there is
+    to draw: dropout. Saving copies and draws nothing, so the arithmetic is the same whenever and however often it
+    happens.
     """
 
-    def __init__(self, network: Network, optimizer: optim.Optimizer, seed: int, data: str) -> None:
+    def __init__(
+        self,
+        network: Network,
+        optimizer: optim.Optimizer,
+        generators: Mapping[str, torch.Generator],
+        seed: int,
+        data: str,
+    ) -> None:
         self.network = network
         self.optimizer = optimizer
+        self.generators = generators
         self.device = next(network.parameters()).device
-        torch.manual_seed(seed)  # dropout
+        for generator in generators.values():
+            generator.manual_seed(seed)
         self.shuffle = torch.Generator().manual_seed(seed)
         self.epoch_start = self.shuffle.get_state()
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
@@ -70,7 +80,7 @@ class TrainingState:
         """Write the state; see `checkpoint` for what a crash leaves."""
         tensors = {
             "generator.shuffle": self.epoch_start,
-            "generator.cpu": torch.get_rng_state(),
+            **{f"generator.{device}": generator.get_state() for device, generator in self.generators.items()},
             "loss_sum": self.loss_sum,
             **{f"network.{name}": tensor for name, tensor in self.network.state_dict().items()},
             **{f"best.{name}": tensor for name, tensor in self.best_weights.items()},
@@ -81,8 +91,6 @@ class TrainingState:
                 if isinstance(value, Tensor)
             },
         }
-        if self.device.type == "cuda":
-            tensors["generator.cuda"] = torch.cuda.get_rng_state(self.device)
         checkpoint.write(path, tensors, self.progress)
 
     def restore(self, path: Path) -> None:
@@ -106,13 +114,26 @@ class TrainingState:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         self.loss_sum.copy_(tensors["loss_sum"])
         self.epoch_start = parts["generator"]["shuffle"]
-        torch.set_rng_state(parts["generator"]["cpu"])
-        if self.device.type == "cuda" and "cuda" in parts["generator"]:
-            torch.cuda.set_rng_state(parts["generator"]["cuda"], self.device)
+        for device, generator in self.generators.items():
+            if device in parts["generator"]:  # a training may go on elsewhere
+                generator.set_state(parts["generator"][device])
         self.progress = progress
 
     def _weights(self) -> dict[str, Tensor]:
         return {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
+
+
+def global_generators(device: torch.device) -> dict[str, torch.Generator]:
+    """Those that PyTorch draws from where it is given none, for a training on `device`."""
+    generators = {"cpu": torch.default_generator}
+    if device.type == "cuda":
+        generators["cuda"] = torch.cuda.default_generators[torch.cuda.current_device()]
+    return generators
+
+
+def own_generators(device: torch.device) -> dict[str, torch.Generator]:
+    """Generators of its own for a training on `device`; on a CPU they draw what the global ones would."""
+    return {kind: torch.Generator(kind) for kind in dict.fromkeys(("cpu", device.type))}
 
 
 def digest(*targets: Tensor) -> str:

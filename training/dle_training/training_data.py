@@ -20,6 +20,8 @@ from dle_training.config import RunConfig
 from dle_training.data.dataset import Dataset
 from dle_training.data.dataset import Part as PartName
 from dle_training.data.target import Values
+from dle_training.models import registry
+from dle_training.models._base import Network
 from dle_training.objectives import ObjectiveState
 from dle_training.parts import ImageStream, Part
 from dle_training.preprocessing import pipeline
@@ -37,6 +39,12 @@ class TrainingData:
     objective: ObjectiveState
     train: Part
     validation: Part
+
+    def network(self, config: RunConfig) -> Network:
+        """A network for these inputs and targets, with the weights that `config.seed` draws."""
+        outputs = objectives.restore(self.objective).outputs
+        torch.manual_seed(config.seed)
+        return registry.build(config.model, self.preprocessing.shape(frequencies=True), outputs)
 
     def write_fitted(self, folder: Path) -> None:
         """Write what a trained network needs beside its weights: `preprocessing.json`, for text `tokenizer.json`."""

@@ -5,11 +5,15 @@ product of the layer. Random words cut into 16-bit numbers and compared with a t
 is so rounded to a multiple of 2⁻¹⁶, and the scale follows the rounded one, so that the expectation is exact.
 """
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 _LEVELS = 1 << 16
+_WORD = 4  # levels in an int64
 
 
 class Dropout(nn.Module):
@@ -28,15 +32,46 @@ class Dropout(nn.Module):
         self.p = p = p or 0.0
         self.dropped = round(p * _LEVELS)
 
+    @property
+    def least(self) -> int:
+        """The lowest level, an int16, that keeps a unit."""
+        return self.dropped - _LEVELS // 2
+
+    @property
+    def scale(self) -> float:
+        """What kept units are multiplied by."""
+        return _LEVELS / (_LEVELS - self.dropped)
+
     def forward(self, units: Tensor) -> Tensor:
         if not self.training or self.dropped == 0:
             return units
         if units.device.type != "cpu":
             return F.dropout(units, self.p)
-        words = torch.empty((units.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-        levels = words.view(torch.int16)[: units.numel()].view(units.shape)
-        kept = (levels >= self.dropped - _LEVELS // 2).to(units.dtype)
-        return units * kept.mul_(_LEVELS / (_LEVELS - self.dropped))
+        words = draw(torch.empty(words_for(units.numel()), dtype=torch.int64))
+        return units * multipliers(words, units.shape, self.least, self.scale)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
+
+
+def words_for(units: int) -> int:
+    """How many random words decide about so many units."""
+    return -(-units // _WORD)
+
+
+def draw(words: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Fill int64 `words` with random bits, of torch's global generator by default, and return them."""
+    return words.random_(-(2**63), None, generator=generator)
+
+
+def multipliers(words: Tensor, shape: Sequence[int], least: int | Tensor, scale: float | Tensor) -> Tensor:
+    """float32 of `shape`: `scale` for the units that are kept, 0 for the others.
+
+    `words` (…, W) int64 are random; their leading dimensions are the first ones of `shape`, and the words of one index
+    there decide about its units. `least` and `scale` are as in `Dropout`, or tensors (int16 and float32) of them that
+    broadcast to `shape`.
+    """
+    units = math.prod(shape[words.dim() - 1 :])
+    levels = words.view(torch.int16)[..., :units].view(shape)
+    kept = torch.ge(levels, least, out=torch.empty(shape, device=words.device))
+    return kept.mul_(scale)

@@ -8,19 +8,19 @@ the first steps are averaged, until a tenth is more than a step's share.
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-_SHARE = 0.1
+SHARE = 0.1
 
 
 class _Averaging(_BatchNorm):
-    """`momentum` is 1, 1/2, 1/3, … in the first steps, and `_SHARE` from the tenth on."""
+    """`momentum` is 1, 1/2, 1/3, … in the first steps, and `SHARE` from the tenth on."""
 
     _few = True  # steps so far, as far as this process knows
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - PyTorch's name
         if self.training and self._few and self.num_batches_tracked is not None:
             seen = int(self.num_batches_tracked)  # waits for the device, so only as long as it matters
-            self.momentum = max(_SHARE, 1 / (seen + 1))
-            self._few = self.momentum > _SHARE
+            self.momentum = max(SHARE, 1 / (seen + 1))
+            self._few = self.momentum > SHARE
         return super().forward(input)
 
 

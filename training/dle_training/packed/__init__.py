@@ -1,0 +1,8 @@
+"""Several trainings of one architecture at once: trials of a search, folds of a cross-validation."""
+
+from dle_training.packed.loop import Failure as Failure
+from dle_training.packed.loop import Fitted as Fitted
+from dle_training.packed.loop import Member as Member
+from dle_training.packed.loop import fit as fit
+from dle_training.packed.loop import signature as signature
+from dle_training.packed.timing import faster as faster

@@ -1,0 +1,184 @@
+"""The training loop of many: the story of `dle_training.loop`, told of several trainings at once.
+
+A small network leaves most of a step to overhead. M of them, with their weights in one matrix, share it. Each member
+draws, learns, validates, stops and is saved as if it were alone, up to the rounding of sums.
+"""
+
+import time
+from collections.abc import Hashable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+import torch
+
+from dle_bundle.errors import Interrupted, WorkError
+from dle_training import devices, loop, metrics, objectives
+from dle_training.config import RunConfig
+from dle_training.interruption import Interruption
+from dle_training.listeners import Listener, Stopped
+from dle_training.loop import Training
+from dle_training.models import mlp, registry
+from dle_training.models._base import Network
+from dle_training.packed.network import release
+from dle_training.packed.pack import Pack, Place
+from dle_training.parts import Part
+from dle_training.state import own_generators
+from dle_training.training_data import TrainingData
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A training to be packed: what `loop.fit` would be given. It goes on where `checkpoints` has a state."""
+
+    config: RunConfig
+    data: TrainingData
+    checkpoints: Path
+    listeners: Sequence[Listener] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A member that came to its end; the network holds the weights of the best epoch."""
+
+    network: Network
+    fit: loop.Fit
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A member that ended before: a listener gave it up, or its loss was no longer finite."""
+
+    error: Stopped | WorkError
+
+
+def signature(config: RunConfig, data: TrainingData) -> Hashable | None:
+    """Members of equal signatures can be in one pack; None: only a table's `mlp` can be packed, and this is none.
+
+    Free to differ are learning rate, momentum, weight decay, dropout, seed, schedule, epochs and patience; and the
+    rows, as long as an epoch has as many steps.
+    """
+    shape = data.preprocessing.shape(frequencies=False)
+    if shape.image or shape.sequence or shape.tokens or registry.choose(config.model.name, ["table"])["table"] != "mlp":
+        return None
+    size = loop.batch_size(config, len(data.train))
+    batches = loop.split_batches(len(data.train), size)
+    model, objective, training = config.model, data.objective, config.training
+    return (
+        (shape.dense, shape.cardinalities, model.embedding_dim if shape.cardinalities else 0),
+        (mlp.hidden_layers(model, alone=True), model.batch_norm),
+        (objective.task, objective.classes, objective.horizon, objective.class_weights is None),
+        (metrics.choose(training.metric, objective.task).name, config.optimizer.name),
+        (size, len(batches), training.checkpoint_seconds),
+        devices.choose(config.device),
+    )
+
+
+def fit(members: Sequence[Member]) -> list[Fitted | Failure]:
+    """Train members of one `signature`, each as `TrainingData.network` and `loop.fit` do; the outcomes in their order.
+
+    A member that ends leaves the others as they are. States are saved as `loop.fit` saves them: each can go on with a
+    training of the other. The seconds in a member's records are its share of the time that all of them took.
+
+    Raises Interrupted after Ctrl-C or SIGTERM, with all states saved, and before the first step InputError as
+    `loop.fit` does.
+    """
+    places, rows = _begin(members)
+    outcomes: dict[Place, Fitted | Failure] = {}
+    between, saved = members[0].config.training.checkpoint_seconds, time.monotonic()
+    with Interruption() as interruption, ExitStack() as ending:
+        endings = {place: ending.enter_context(ExitStack()) for place in places}
+        for place in places:
+            place.training.start(endings[place])
+            if place.training.progress.finished:
+                outcomes[place] = _end(place.training)
+                endings[place].close()
+        while running := [place for place in places if place not in outcomes]:
+            pack = Pack(running, rows)
+            while outcomes.keys().isdisjoint(running):
+                begun = time.perf_counter()
+                for _ in pack.steps():
+                    for place in running:
+                        _count_step(place.training)
+                    if interruption.requested or time.monotonic() - saved >= between:
+                        begun = _share(running, begun)
+                        for place in running:
+                            place.training.save()
+                        saved = time.monotonic()
+                    if interruption.requested:
+                        raise Interrupted(f"Interrupted; the states of {len(running)} trainings are saved")
+                running[0].training.state.loss_sum.item()  # waits for the device, whose time this is
+                _share(running, begun)
+                for place in running:
+                    if place.step == len(place.counts) and (outcome := _end_epoch(place.training)) is not None:
+                        outcomes[place] = outcome
+                        endings[place].close()
+        if interruption.requested:
+            raise Interrupted("Interrupted after the last epoch; the states are saved")
+    return [outcomes[place] for place in places]
+
+
+def _begin(members: Sequence[Member]) -> tuple[list[Place], Part]:
+    """All trainings, and the table of their training rows on the device, in which members of the same data share."""
+    device = devices.choose(members[0].config.device)
+    data = {id(member.data): member.data for member in members}
+    firsts = dict(zip(data, accumulate((len(each.train) for each in data.values()), initial=0), strict=False))
+    rows = _joined([each.train for each in data.values()]).to(device)
+    validation = {key: each.validation.to(device) for key, each in data.items()}
+    trainings = [
+        loop.begin(
+            member.data.network(member.config),
+            objectives.restore(member.data.objective),
+            rows.slice(slice(firsts[id(member.data)], firsts[id(member.data)] + len(member.data.train))),
+            validation[id(member.data)],
+            member.config,
+            checkpoints=member.checkpoints,
+            resume=(member.checkpoints / loop.LAST).exists(),
+            listeners=member.listeners,
+            generators=own_generators(device),
+        )
+        for member in members
+    ]
+    width = max(batch.stop - batch.start for training in trainings for batch in training.batches)
+    places = [
+        Place(training, firsts[id(member.data)], width) for training, member in zip(trainings, members, strict=True)
+    ]
+    return places, rows
+
+
+def _joined(parts: Sequence[Part]) -> Part:
+    """The rows of all parts, one after another."""
+    if len(parts) == 1:
+        return parts[0]
+    inputs = {name: torch.cat([part.inputs[name] for part in parts]) for name in parts[0].inputs}
+    return Part(inputs, torch.cat([part.targets for part in parts]))
+
+
+def _count_step(training: Training) -> None:
+    training.progress.step += 1
+    for listener in training.listeners:
+        listener.on_step(training.progress.epoch + 1, training.progress.step)
+
+
+def _share(running: Sequence[Place], begun: float) -> float:
+    """Add to the seconds of each its share of those since `begun`; the time it is now."""
+    now = time.perf_counter()
+    for place in running:
+        place.training.progress.seconds += (now - begun) / len(running)
+    return now
+
+
+def _end_epoch(training: Training) -> Fitted | Failure | None:
+    """Close the epoch; the outcome if it was the last."""
+    try:
+        training.end_epoch()
+    except (Stopped, WorkError) as error:
+        return Failure(error)
+    return _end(training) if training.progress.finished else None
+
+
+def _end(training: Training) -> Fitted:
+    fitted = training.end()
+    release(training.network)
+    return Fitted(training.network, fitted)

@@ -1,0 +1,83 @@
+"""Whether packing pays, measured: it depends on the machine, its threads, the widths and the rows of a batch."""
+
+import math
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
+import torch
+
+from dle_training import loop, objectives
+from dle_training.config import RunConfig
+from dle_training.listeners import Listener, Stopped
+from dle_training.packed.loop import Member, fit
+
+_STEPS, _WARM = 12, 3
+"""Steps that are done, and those of them that do not count, for the first ones are slower."""
+
+
+class _Watch(Listener):
+    """Looks at the clock after each step, and ends the training after `_STEPS`."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def on_step(self, epoch: int, step: int) -> None:
+        self.times.append(time.perf_counter())
+        if len(self.times) == _STEPS:
+            raise Stopped
+
+    def seconds(self) -> float:
+        """Those of a step, at best: what else the machine does is no part of it."""
+        return min(later - earlier for earlier, later in pairwise(self.times[_WARM:]))
+
+
+def faster(members: Sequence[Member]) -> bool:
+    """Whether a step of all members at once takes less time than their steps one after another.
+
+    Networks like theirs do a few steps on their rows. Nothing is written, and PyTorch's generators stay as they are.
+    """
+    together, alone = _Watch(), _Watch()
+    with torch.random.fork_rng(), tempfile.TemporaryDirectory() as empty:
+        briefs = _briefs(members, Path(empty))
+        with suppress(Stopped):
+            fit([replace(briefs[0], listeners=[together]), *briefs[1:]])
+        config, data = briefs[0].config, briefs[0].data
+        with suppress(Stopped):
+            loop.fit(
+                data.network(config),
+                objectives.restore(data.objective),
+                data.train,
+                data.validation,
+                config,
+                checkpoints=Path(empty),
+                listeners=[alone],
+            )
+    return together.seconds() < len(members) * alone.seconds()
+
+
+def _briefs(members: Sequence[Member], folder: Path) -> list[Member]:
+    """The members with the rows of a few steps, which go on long enough and neither diverge nor save their state."""
+    data = {
+        id(each): replace(each, train=each.train.slice(slice(_STEPS * loop.batch_size(config, len(each.train)))))
+        for config, each in ((member.config, member.data) for member in members)
+    }
+    return [Member(_brief(member.config, len(member.data.train)), data[id(member.data)], folder) for member in members]
+
+
+def _brief(config: RunConfig, rows: int) -> RunConfig:
+    change = msgspec.structs.replace
+    training = change(
+        config.training,
+        epochs=_STEPS,
+        patience=0,
+        batch_size=loop.batch_size(config, rows),
+        metric=None,
+        checkpoint_seconds=math.inf,
+    )
+    return change(config, training=training, optimizer=change(config.optimizer, lr=1e-6))
