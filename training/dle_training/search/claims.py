@@ -6,10 +6,12 @@ with them where their last checkpoint is.
 
 from dataclasses import dataclass
 
+from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from dle_bundle.files import alone_in
-from dle_training.search import storage
+from dle_training.search import points, storage
+from dle_training.search.points import Point
 from dle_training.search.storage import Lock
 from dle_training.search.study import Study
 
@@ -20,10 +22,11 @@ _ATTEMPTS, _ERROR = "attempts", "error"
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A trial that this process alone works on, until it is released."""
+    """A trial that this process alone works on, until the lock is released, and its point of the space."""
 
     trial: Trial
     lock: Lock
+    point: Point
 
     @property
     def number(self) -> int:
@@ -46,9 +49,9 @@ def claim(study: Study, most: int) -> list[Claim]:
         found = _abandoned(study, trials, most)
         begun = sum(trial.state != TrialState.WAITING for trial in trials)
         for number in range(begun, min(begun + most - len(found), study.count)):
-            asked = study.request
-            new = study.trials.ask(storage.sampler(asked.settings, asked.fixed.get("seed", 0), number))
-            found.append(Claim(new, _taken(study, new.number)))
+            study.trials.study.sampler = _sampler(study, number)
+            new = study.trials.study.ask()
+            found.append(Claim(new, _taken(study, new.number), points.suggest(study.request.space, new)))
         return found
 
 
@@ -71,7 +74,9 @@ def _abandoned(study: Study, trials: list[FrozenTrial], most: int) -> list[Claim
         lock = Lock(study.folder.trial(trial.number).path)
         if not lock.taken():
             continue
-        again = Claim(study.trials.reopen(trial.number), lock)
+        study.trials.study.sampler = _sampler(study, trial.number)  # in case its process died before it had a point
+        reopened = study.trials.reopen(trial.number)
+        again = Claim(reopened, lock, points.suggest(study.request.space, reopened))
         attempts = int(trial.user_attrs.get(_ATTEMPTS, 0)) + 1
         again.trial.set_user_attr(_ATTEMPTS, attempts)
         if attempts < MOST_ATTEMPTS:
@@ -80,6 +85,10 @@ def _abandoned(study: Study, trials: list[FrozenTrial], most: int) -> list[Claim
             again.fail(study, f"the process that worked on it died {attempts} times")
             lock.release()
     return found
+
+
+def _sampler(study: Study, number: int) -> BaseSampler:
+    return storage.sampler(study.request.settings, study.request.fixed.get("seed", 0), number)
 
 
 def _runs(trial: FrozenTrial) -> bool:

@@ -47,11 +47,6 @@ class Trials:
         study_id = self.storage.get_study_id_from_name(self.study.study_name)
         return Trial(self.study, self.storage.get_trial_id_from_study_id_trial_number(study_id, number))
 
-    def ask(self, sampler: BaseSampler) -> Trial:
-        """A new trial, or the next one that is enqueued."""
-        self.study.sampler = sampler
-        return self.study.ask()
-
 
 @contextmanager
 def told(what: str) -> Iterator[None]:

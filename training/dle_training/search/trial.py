@@ -65,9 +65,7 @@ class Attempt:
     It is over when its result, the pruner's verdict or its error has been told to the study.
     """
 
-    def __init__(
-        self, study: Study, data: PreparedData, found: Claim, point: Point, config: RunConfig, watcher: Watcher
-    ) -> None:
+    def __init__(self, study: Study, data: PreparedData, found: Claim, config: RunConfig, watcher: Watcher) -> None:
         self.claim = found
         self.over = False
         self._study = study
@@ -77,7 +75,7 @@ class Attempt:
         self._finished: list[Finished] = []
         self.config = config
         self._reports = Reports(study, found.trial, watcher)
-        watcher.on_begin(found.number, point, (self.config.training.epochs or 1) * study.folds)
+        watcher.on_begin(found.number, found.point, (self.config.training.epochs or 1) * study.folds)
         write_atomic(self._folder.config, configuration.dump(self.config))
 
     def member(self, fold: int) -> Member:

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 
 from dle_bundle.errors import InputError, Interrupted
 from dle_training import packed
-from dle_training.search import claims, points, storage
+from dle_training.search import claims, storage
 from dle_training.search.claims import Claim
 from dle_training.search.prepared import PreparedData
 from dle_training.search.study import Study
@@ -86,13 +86,11 @@ def _train(
 
 def _begun(study: Study, data: PreparedData, found: Claim, watcher: Watcher) -> Attempt | None:
     """The attempt at a claimed trial; None where its settings exclude each other, which the study is told."""
-    with storage.told("written"):
-        point = points.suggest(study.request.space, found.trial)
     try:
-        config = study.config(point)
+        config = study.config(found.point)
     except InputError as error:
         with storage.told("written"):
             found.fail(study, "; ".join((error.message, *error.details)))
         watcher.on_end(found.number, "fail", None, str(error))
         return None
-    return Attempt(study, data, found, point, config, watcher)
+    return Attempt(study, data, found, config, watcher)
