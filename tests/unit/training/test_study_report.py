@@ -249,7 +249,8 @@ def test_importance_is_told_where_it_can_be(
     space = Space({"a": Float(1e-4, 1.0, log=True), "b": Choice(([16], [32], None)), "c": Choice(("x",))})
     trials = storage.create(None, tmp_path / "journal.log", "study", higher_is_better=False)
     for _ in range(count):
-        trial = trials.ask(RandomSampler(seed=len(trials.all())))
+        trials.study.sampler = RandomSampler(seed=len(trials.all()))
+        trial = trials.study.ask()
         points.suggest(space, trial)
         trials.study.tell(trial, score(trial))
     found = report.importances(trials, space)
