@@ -13,9 +13,10 @@ from tests.e2e.servers import DEADLINE, eventually
 pytestmark = pytest.mark.e2e
 EPOCHS = 30
 SLOW = (
-    "people.csv", "--target", "buys", "--trials", "4", "--set", f"training.epochs={EPOCHS}", "--set",
-    "training.patience=0", "--set", "training.batch_size=16", "--set", "study.pruner=none", "--set",
-    "training.checkpoint_seconds=0.01", "--space", "model.dropout={float: [0, 0.5]}", "--set", "model.hidden=[64]",
+    "people.csv", "--target", "buys", "--trials", "4", "--set", f"training.epochs={EPOCHS}",
+    "--set", "training.patience=0", "--set", "training.batch_size=16", "--set", "training.checkpoint_seconds=0.01",
+    "--set", "study.pruner=none", "--set", "study.packing=never", "--set", "model.hidden=[64]",
+    "--space", "model.dropout={float: [0, 0.5]}",
 )  # fmt: skip
 
 
@@ -96,6 +97,21 @@ def test_killed_and_resumed_it_finishes_the_same_trials(folder: Path) -> None:
     assert (folder / "killed/trials/000/metrics.json").stat().st_mtime_ns == first
     history = (folder / "killed/trials/001/history.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in history] == list(range(1, EPOCHS + 1))
+
+
+def test_trials_that_are_trained_at_once_are_killed_and_gone_on_with(folder: Path) -> None:
+    process = started(folder, "packed", "--set", "study.packing=auto")
+    process.kill()
+    process.communicate(timeout=DEADLINE)
+    assert not (folder / "packed" / "trials" / "000" / "metrics.json").exists(), "they were not trained at once"
+    assert all(epochs(folder / "packed", number) for number in range(4))
+    commands.run("dle-tune", "--resume", "--out", "packed", "--quiet", folder=folder)
+    found, expected = results(folder / "packed"), results(folder / "whole")
+    for number, (state, score) in expected.items():
+        assert found[number][0] == state
+        assert float(found[number][1]) == pytest.approx(float(score), rel=0.02)
+    for number in range(4):
+        assert epochs(folder / "packed", number) == EPOCHS
 
 
 def test_a_killed_worker_is_replaced_and_its_trial_gone_on_with(folder: Path) -> None:
