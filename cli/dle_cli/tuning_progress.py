@@ -56,7 +56,8 @@ class TuningProgress(Watcher):
         self._ended += 1
         if score is not None:
             self._note(number, score)
-        self._bar.remove_task(self._running.pop(number))
+        if number in self._running:  # it may have failed before its first epoch
+            self._bar.remove_task(self._running.pop(number))
         self._bar.update(self._whole, completed=self._ended, far=self._far())
         if error is not None:
             self._terminal.print(f"trial {number} failed: {error}", soft_wrap=True, markup=False, highlight=False)

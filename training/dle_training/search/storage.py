@@ -119,7 +119,7 @@ def _mend(journal: Path) -> None:
 def sampler(config: StudyConfig, seed: int, number: int) -> BaseSampler:
     """Who chooses the point of the trial `number`: by the seed, whichever process asks and after whatever resumption.
 
-    The points of a grid are enqueued, and left to nobody.
+    The points of a grid are given, and nothing is left to choose.
     """
     mixed = (seed * 1_000_003 + number) % 2**32
     if config.search == "tpe":

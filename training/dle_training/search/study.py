@@ -111,13 +111,18 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """An open study. `rows` are those to train on, of the first fold where there are folds."""
+    """An open study of `count` trials.
+
+    `rows` are those to train on, of the first fold where there are folds. `grid` are the points of a grid in their
+    order, None for other searches.
+    """
 
     folder: StudyFolder
     request: Request
     schema: Schema
     rows: int
     count: int
+    grid: tuple[points.Point, ...] | None
     trials: Trials
 
     @property
@@ -235,16 +240,12 @@ def create(folder: StudyFolder, planned: Plan) -> Study:
             for index, split in enumerate(planned.splits, start=1):
                 split.save(made.split(index))
             np.save(made.actual, cross_validation.actual(dataset), allow_pickle=False)
-        trials = storage.create(
-            asked.settings.storage, made.journal, name, higher_is_better=_metric(asked).higher_is_better
-        )
-        # a database has no part in the folder's appearing at once, so that `open_study` enqueues what is not there yet
-        del trials
+        storage.create(asked.settings.storage, made.journal, name, higher_is_better=_metric(asked).higher_is_better)
     return open_study(folder)
 
 
 def open_study(folder: StudyFolder) -> Study:
-    """The study in `folder`, with all points of a grid enqueued. Raises InputError where there is none."""
+    """The study in `folder`. Raises InputError where there is none."""
     name, asked = read(folder)
     schema = schemas.load(folder.schema)
     folded = asked.fixed["split"].get("folds") is not None
@@ -254,7 +255,7 @@ def open_study(folder: StudyFolder) -> Study:
     # what a whole trial costs, for the rungs of the pruner: by the first point, as good as any
     resource = _epochs(asked, schema, rows) * (asked.fixed["split"].get("folds") or 1)
     opened = storage.open_study(asked.settings.storage, folder.journal, name, storage.pruner(asked.settings, resource))
-    return Study(folder, asked, schema, rows, count, opened)
+    return Study(folder, asked, schema, rows, count, grid, opened)
 
 
 def read(folder: StudyFolder) -> tuple[str, Request]:
