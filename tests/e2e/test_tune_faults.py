@@ -128,8 +128,7 @@ def test_a_full_disk_ends_the_study_and_loses_nothing(folder: Path, tmp_path: Pa
         ["bash", "-c", f"{command} --out full --quiet"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1, done.stderr
-    assert "File too large" in done.stderr
+    assert "for want of room on the disk" in done.stderr
     assert "Traceback" not in done.stderr
-    if (tmp_path / "full").exists():
-        commands.run("dle-tune", "--resume", "--out", "full", "--quiet", folder=tmp_path)
-        assert json.loads((tmp_path / "full" / "selected" / "metrics.json").read_text())["test"]
+    commands.run("dle-tune", "--resume", "--out", "full", "--quiet", folder=tmp_path)
+    assert json.loads((tmp_path / "full" / "selected" / "metrics.json").read_text())["test"]

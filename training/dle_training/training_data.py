@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dle_bundle import documents
+from dle_bundle.errors import WorkError
 from dle_bundle.files import write_atomic
 from dle_bundle.groups import Groups
 from dle_bundle.schema import Schema
@@ -72,14 +73,21 @@ def make(dataset: Dataset, config: RunConfig, stream: ImageStream | None = None)
 
 
 def save(data: TrainingData, folder: Path) -> None:
-    """Write all of it into `folder`, an array a file. Images that come from a stream cannot be kept."""
+    """Write all of it into `folder`, an array a file; WorkError where it has no room.
+
+    Images that come from a stream cannot be kept.
+    """
     data.write_fitted(folder)
     write_atomic(folder / OBJECTIVE, documents.encode(data.objective))
     for name in ("train", "validation"):
         part: Part = getattr(data, name)
         assert part.stream is None
         for array, tensor in {_TARGETS: part.targets, **{_INPUT + key: x for key, x in part.inputs.items()}}.items():
-            np.save(folder / f"{name}.{array}.npy", tensor.numpy(), allow_pickle=False)
+            path = folder / f"{name}.{array}.npy"
+            try:
+                np.save(path, tensor.numpy(), allow_pickle=False)
+            except OSError as error:  # of which NumPy says neither where nor why
+                raise WorkError(f"{path} cannot be written, for want of room on the disk perhaps: {error}") from error
 
 
 def load(folder: Path, schema: Schema) -> TrainingData:
