@@ -15,6 +15,7 @@ from dle_cli import compare, evaluate, export, predict, serve, train, tune
 from dle_cli import key as api_key
 from dle_serving.settings import VARIABLES, Settings
 from dle_training import config
+from dle_training.search.settings import StudyConfig
 
 FOLDER = Path(__file__).parent
 COMMANDS = {
@@ -37,6 +38,9 @@ Each key can stand in a YAML file (`dle-train … --config FILE`) or in `--set K
 options `--target`, `--split`, `--seed` and `--device` win over both. Values are YAML: `--set model.hidden=[64,64]`,
 `--set 'data.kinds={zip: categorical}'`. All wrong keys and values are told at once. What the data decided is written
 out in the run's `config.yaml`, so that `dle-train --config runs/NAME/config.yaml --out runs/AGAIN` repeats the run."""
+STUDY_SAYS = """\
+`dle-tune` takes all of these but the section below as fixed settings or as spaces (see [tuning](tuning.md)), and has a
+section of its own: how it searches, validates and selects. Its options set them too."""
 SERVICE_SAYS = """\
 `dle-serve` sets what its options say; all else comes from environment variables, for `dle-serve` and for plain
 `bentoml serve dle_serving.service:Service` alike. A variable set to nothing counts as not set. Wrong values are all
@@ -75,6 +79,8 @@ def configuration() -> str:
         if "$ref" in value:
             found = definitions[value["$ref"].rpartition("/")[2]]
             parts += [f"### {section}", found["description"], *_section(f"{section}.", found, definitions)]
+    study = msgspec.json.schema(StudyConfig)["$defs"]["StudyConfig"]
+    parts += ["## A study", STUDY_SAYS, *_section("study.", study, {})]
     parts += [
         "## The service",
         SERVICE_SAYS,
