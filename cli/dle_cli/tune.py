@@ -1,5 +1,6 @@
 """`dle-tune`: from a source to a study, and to the model that it selects."""
 
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from dle_training.search.leaderboard import Row
     from dle_training.search.selection import Selected
     from dle_training.search.study import Plan, Study
+    from dle_training.search.trial import Watcher
 
 app = console.application("Tune the settings of a model.")
 
@@ -47,7 +49,12 @@ def tune(
         typer.Option("--grid", metavar="KEY=A,B", help='As in "optimizer.lr=1e-3,3e-3"; repeatable.'),
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(metavar="N", help="Worker processes, which share the cores.  [default: 1]")
+        int | None,
+        typer.Option(metavar="N", help="Trials at a time.  [default: 1; with Ray: as the cluster has room for]"),
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(metavar="WHERE", help="local, or ray: the cluster that RAY_ADDRESS names.  [default: local]"),
     ] = None,
     timeout: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="After so long no further trial begins.")
@@ -79,24 +86,24 @@ def tune(
     speaker = Console(as_json, quiet)
     flags = {
         "data.target": target, "split.by": split, "split.folds": folds, "seed": seed, "device": device,
-        "study.search": search, "study.trials": trials, "study.jobs": jobs, "study.timeout": timeout,
+        "study.search": search, "study.trials": trials, "study.jobs": jobs, "study.engine": engine,
+        "study.timeout": timeout,
     }  # fmt: skip
     given = {key: value for key, value in flags.items() if value is not None}
     try:
         if resume:
-            changes = given.keys() - {"data.target", "study.jobs", "study.timeout"}
+            changes = given.keys() - {"data.target", "study.jobs", "study.engine", "study.timeout"}
             if changes or config or assignments or spaces or grids:
                 raise InputError(
                     "--resume continues with the study's own study.yaml: leave out all options but --out, --target, "
-                    "--jobs and --timeout, or begin a new study"
+                    "--jobs, --engine and --timeout, or begin a new study"
                 )
             study, dataset = _reopened(speaker, out or _default_out(source), source, target)
         else:
             study, dataset = _begun(speaker, source, given, config, assignments or [], spaces or [], grids or [], out)
     except KeyboardInterrupt:
         raise Interrupted("Interrupted while the data was read; no trial has begun") from None
-    asked = study.request.settings
-    selected, rows = _worked(speaker, study, dataset, jobs or asked.jobs, asked.timeout if timeout is None else timeout)
+    selected, rows = _worked(speaker, study, dataset, {"engine": engine, "jobs": jobs, "timeout": timeout})
     _show_result(speaker, study, selected, rows)
 
 
@@ -129,6 +136,7 @@ def _begun(
     if source is not None:
         given = {"data.source": source, **given}
     request = studies.request(tree, assignments, given, spaces, grids)
+    _engine(request.settings.engine)  # it may be missing, which is said before anything is read
     folder = StudyFolder(out or _default_out(request.fixed.get("data", {}).get("source")))
     runs.refuse_existing(folder.path)
     with shown.reading(speaker) as progress:
@@ -167,17 +175,30 @@ def _show_plan(speaker: Console, plan: "Plan") -> None:
     )
 
 
+def _engine(name: str) -> "Callable[[Study, int | None, Callable[[], Dataset], Watcher, float | None], None]":
+    """Who runs the trials. Raises InputError where what it needs is not installed."""
+    if name == "ray":
+        from dle_training.search import ray_engine
+
+        return ray_engine.run
+    from dle_training.search import workers
+
+    return workers.run
+
+
 def _worked(
-    speaker: Console, study: "Study", dataset: "Dataset", jobs: int, seconds: float | None
+    speaker: Console, study: "Study", dataset: "Dataset", changes: dict[str, Any]
 ) -> "tuple[Selected, list[Row]]":
     from dle_cli.tuning_progress import LatencyProgress, TuningProgress
-    from dle_training.search import leaderboard, report, selection, workers
+    from dle_training.search import leaderboard, report, selection, settings
     from dle_training.search.trial import Watcher
 
+    asked = settings.changed(study.request.settings, changes)
+    run = _engine(asked.engine)
     further = f"Continue with: dle-tune --resume --out {study.folder.path}"
     try:
         with closing(Watcher() if speaker.silent else TuningProgress(study)) as watcher:
-            workers.run(study, jobs, lambda: dataset, watcher, seconds)
+            run(study, asked.jobs, lambda: dataset, watcher, asked.timeout)
         with selection.concluding(study):
             selected = selection.select(study, lambda: dataset, shown.training(speaker))
             with LatencyProgress(silent=speaker.silent) as progress:

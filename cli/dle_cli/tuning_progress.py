@@ -45,7 +45,8 @@ class TuningProgress(Watcher):
         self._bar.start()
 
     def on_begin(self, number: int, point: Point, epochs: int) -> None:
-        self._running[number] = self._bar.add_task(f"trial {number}", total=epochs, far="")
+        if number not in self._running:  # it may be gone on with, after the death of the process that had it
+            self._running[number] = self._bar.add_task(f"trial {number}", total=epochs, far="")
 
     def on_epoch(self, number: int, epoch: int, score: float) -> None:
         far = f"epoch {epoch} · {self._study.metric.name} {score:.4g}"

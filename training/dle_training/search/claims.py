@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from dle_bundle.files import alone_in
+from dle_training import cross_validation
+from dle_training.listeners import read_history
+from dle_training.run import RunFolder
 from dle_training.search import points, storage
 from dle_training.search.points import Point
 from dle_training.search.storage import Lock
 from dle_training.search.study import Study
 
 MOST_ATTEMPTS = 3
-"""Processes that may die over a trial before it counts as failed."""
-_ATTEMPTS, _ERROR = "attempts", "error"
+"""Processes that may die over a trial, none of which got further than those before, until it counts as failed."""
+_ATTEMPTS, _REACHED, _ERROR = "attempts", "reached", "error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Claim:
 
 def claim(study: Study, most: int) -> list[Claim]:
     """Up to `most` trials to work on: those that were abandoned, then new ones; none where all are taken or ended."""
-    with alone_in(study.folder.path), storage.told("reached"):
+    with storage.alone_in(study.folder.path), storage.told("reached"):
         trials = study.trials.all()
         found = _abandoned(study, trials, most)
         begun = sum(trial.state != TrialState.WAITING for trial in trials)
@@ -60,7 +62,7 @@ def claim(study: Study, most: int) -> list[Claim]:
 
 def running(study: Study) -> list[bool]:
     """For each trial that has begun and not ended, whether a process works on it."""
-    with alone_in(study.folder.path), storage.told("read"):
+    with storage.alone_in(study.folder.path), storage.told("read"):
         locks = [Lock(study.folder.trial(each.number).path) for each in study.trials.all() if _runs(each)]
         free = [lock.taken() for lock in locks]
         for lock, is_free in zip(locks, free, strict=True):
@@ -80,14 +82,32 @@ def _abandoned(study: Study, trials: list[FrozenTrial], most: int) -> list[Claim
         study.trials.study.sampler = _sampler(study, trial.number)  # in case its process died before it had a point
         reopened = study.trials.reopen(trial.number)
         again = Claim(reopened, lock, points.suggest(study.request.space, reopened))
-        attempts = int(trial.user_attrs.get(_ATTEMPTS, 0)) + 1
-        again.trial.set_user_attr(_ATTEMPTS, attempts)
-        if attempts < MOST_ATTEMPTS:
+        if _attempts(study, again) < MOST_ATTEMPTS:
             found.append(again)
         else:
-            again.fail(study, f"the process that worked on it died {attempts} times")
+            again.fail(study, f"the process that worked on it died {MOST_ATTEMPTS} times without getting further")
             lock.release()
     return found
+
+
+def _attempts(study: Study, again: Claim) -> int:
+    """Processes that died over the trial since it got further than ever, with the one that was found dead now.
+
+    So a trial that kills its processes ends soon, and machines that come and go never end one.
+    """
+    known = again.trial.user_attrs
+    attempts, reached = int(known.get(_ATTEMPTS, 0)), _epochs(study.folder.trial(again.number))
+    if reached > int(known.get(_REACHED, 0)):
+        attempts = min(attempts, 0)
+        again.trial.set_user_attr(_REACHED, reached)
+    again.trial.set_user_attr(_ATTEMPTS, attempts + 1)
+    return attempts + 1
+
+
+def _epochs(folder: RunFolder) -> int:
+    """Epochs that are behind a trial, of all its folds."""
+    histories = [folder.history, *folder.path.glob(f"{cross_validation.FOLDS}/*/{folder.history.name}")]
+    return sum(len(read_history(path)) for path in histories if path.exists())
 
 
 def _sampler(study: Study, number: int) -> BaseSampler:

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from dle_bundle.files import alone_in, atomic_folder
+from dle_bundle.files import atomic_folder
 from dle_training import run as runs
 from dle_training import training_data
 from dle_training.config import RunConfig
 from dle_training.data import split as splits
 from dle_training.data.dataset import Dataset
-from dle_training.search import study
+from dle_training.search import storage, study
 from dle_training.search.study import Study
 from dle_training.training_data import TrainingData
 
@@ -49,7 +49,7 @@ class PreparedData:
 
     def _found(self, config: RunConfig, index: int, folder: Path) -> TrainingData:
         folder.parent.mkdir(exist_ok=True)
-        with alone_in(folder.parent):
+        with storage.alone_in(folder.parent):
             if not folder.is_dir():
                 dataset = self.dataset().with_split(splits.load(self._study.folder.split(index)))
                 stream = self._ending.enter_context(runs.streamed(dataset))
@@ -58,6 +58,11 @@ class PreparedData:
                 with atomic_folder(folder) as temporary:
                     training_data.save(training_data.make(dataset, config), temporary)
         return training_data.load(folder, self._study.schema)
+
+    def make_first(self) -> None:
+        """Make what most trials share before several processes ask for it, of whom each would read the source."""
+        for fold in range(self._study.folds):
+            self.of(self._study.config(study.first_point(self._study)), fold)
 
     def dataset(self) -> Dataset:
         """The source, read once."""

@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from dle_bundle import documents
 from dle_bundle.errors import WorkError
-from dle_bundle.files import alone_in, atomic_folder, write_atomic
+from dle_bundle.files import atomic_folder, write_atomic
 from dle_training import cross_validation, measure
 from dle_training import run as runs
 from dle_training.config import RunConfig
@@ -72,7 +72,7 @@ def concluding(study: Study) -> Iterator[None]:
     """No other process selects and measures meanwhile; the second to come finds all done."""
     trials = study.folder.path / "trials"
     trials.mkdir(exist_ok=True)
-    with alone_in(trials):
+    with storage.alone_in(trials):
         yield
 
 

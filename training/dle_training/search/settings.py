@@ -1,9 +1,12 @@
 """Everything that decides a study beside the run configuration: the section `study` of its YAML."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
+
+from dle_training import config_text
 
 Count = Annotated[int, Meta(ge=1)]
 
@@ -22,7 +25,17 @@ class StudyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         Annotated[float, Meta(gt=0)] | None,
         Meta(description="Seconds after which no further trial begins; those that run come to their end."),
     ] = None
-    jobs: Annotated[Count, Meta(description="Worker processes, which share the threads of the machine.")] = 1
+    engine: Annotated[
+        Literal["local", "ray"],
+        Meta(description="Who runs the trials: this machine, or the Ray cluster that RAY_ADDRESS names."),
+    ] = "local"
+    jobs: Annotated[
+        Count | None,
+        Meta(
+            description="Trials that run at a time, which share the threads of the machine, or the CPUs and GPUs of "
+            "the cluster; null: one, and with Ray as many as the cluster has CPUs for (GPUs, if it has any)."
+        ),
+    ] = None
     packing: Annotated[
         Literal["auto", "never"],
         Meta(description="Whether trials of one architecture are trained at once where that measures faster."),
@@ -56,6 +69,12 @@ class StudyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def __post_init__(self) -> None:
         if self.seeds == 1 and self.finalists > 1:
             raise ValueError("study.finalists: expected 1 with a single seed, found more: set study.seeds as well")
+
+
+def changed(config: StudyConfig, changes: Mapping[str, Any]) -> StudyConfig:
+    """The settings with `changes`, but those that are None. Raises InputError where one cannot be."""
+    given = {key: value for key, value in changes.items() if value is not None}
+    return config_text.to_struct({**msgspec.to_builtins(config), **given}, StudyConfig, "The study")
 
 
 def trials(config: StudyConfig, combinations: int | None) -> int:

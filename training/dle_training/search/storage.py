@@ -16,7 +16,7 @@ import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.study import Study as OptunaStudy
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -105,15 +105,19 @@ def _with_driver(url: str) -> str:
 
 def _mend(journal: Path) -> None:
     """Cut off a last line that a full disk or a power failure left unfinished; what it said is done over."""
+    if not journal.exists():
+        return
+    # the lock of those who write, for theirs is a last line that is only not finished yet
+    lock = JournalFileSymlinkLock(str(journal))
+    lock.acquire()
     try:
         with journal.open("r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
             content = file.read()
             whole = content.rfind(b"\n") + 1
             if whole < len(content):
                 file.truncate(whole)
-    except FileNotFoundError:
-        return
+    finally:
+        lock.release()
 
 
 def sampler(config: StudyConfig, seed: int, number: int) -> BaseSampler:
@@ -135,6 +139,20 @@ def pruner(config: StudyConfig, resource: int) -> BasePruner:
     if config.pruner == "hyperband":
         return HyperbandPruner(min_resource=least, max_resource=resource, reduction_factor=config.reduction)
     return NopPruner()
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """No other such block of any process on any machine runs in `folder` meanwhile; OSError when it is not there.
+
+    By a lock on a file in it that is open for writing: network file systems know no exclusive lock on a folder.
+    """
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 class Lock:

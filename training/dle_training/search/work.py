@@ -15,6 +15,11 @@ from dle_training.search.trial import Attempt, Watcher
 MOST_PACKED = {"random": 32, "grid": 32, "tpe": 8}
 """Trials that are begun at once. Those of tpe learn nothing from each other then, so that they are few."""
 
+Faster = dict[Hashable, bool]
+"""Whether packing is faster, by the signature of what is packed: measured once in a process."""
+_PATIENCE = 0.5
+"""Seconds between two looks at whether the trials of others have ended."""
+
 
 class Deadline:
     """The moment after which no trial begins; never, without `seconds`."""
@@ -36,18 +41,39 @@ def work(study: Study, data: PreparedData, watcher: Watcher, deadline: Deadline,
 
     Raises Interrupted after Ctrl-C or SIGTERM, with the state of every trial saved.
     """
-    faster: dict[Hashable, bool] = {}
-    while not deadline.is_over and (found := claims.claim(study, _most(study, jobs))):
-        try:
-            _train(study, data, found, watcher, faster)
-        except Interrupted:
-            with storage.told("written"):
-                for each in found:
-                    each.forgive()
-            raise
-        finally:
+    faster: Faster = {}
+    while not deadline.is_over and work_once(study, data, watcher, jobs, faster):
+        pass
+
+
+def work_once(study: Study, data: PreparedData, watcher: Watcher, jobs: int, faster: Faster) -> bool:
+    """Work on a trial, or on those that can be packed; whether there was any. Raises as `work`.
+
+    What is learnt about packing goes to `faster`, for the next time.
+    """
+    found = claims.claim(study, _most(study, jobs))
+    try:
+        _train(study, data, found, watcher, faster)
+    except Interrupted:
+        with storage.told("written"):
             for each in found:
-                each.lock.release()
+                each.forgive()
+        raise
+    finally:
+        for each in found:
+            each.lock.release()
+    return bool(found)
+
+
+def wait_for_others(study: Study, deadline: Deadline) -> bool:
+    """Wait until nobody works on a trial, or one was left behind that may still be gone on with: whether that is so."""
+    while working := claims.running(study):
+        if not all(working) and not deadline.is_over:
+            return True
+        if not any(working):
+            return False
+        time.sleep(_PATIENCE)
+    return False
 
 
 def _most(study: Study, jobs: int) -> int:
@@ -59,7 +85,7 @@ def _most(study: Study, jobs: int) -> int:
 
 
 def _train(
-    study: Study, data: PreparedData, found: Sequence[Claim], watcher: Watcher, faster: dict[Hashable, bool]
+    study: Study, data: PreparedData, found: Sequence[Claim], watcher: Watcher, faster: Faster
 ) -> None:
     """Train these trials, fold by fold, so that those that the pruner stops in one are not in the next."""
     attempts = [attempt for each in found if (attempt := _begun(study, data, each, watcher)) is not None]

@@ -9,7 +9,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
@@ -23,7 +22,7 @@ from dle_bundle.errors import DleError, InputError, Interrupted, WorkError
 from dle_training.data.dataset import Dataset
 from dle_training.data.image_files import cores
 from dle_training.interruption import Interruption
-from dle_training.search import claims, work
+from dle_training.search import work
 from dle_training.search import study as studies
 from dle_training.search.points import Point
 from dle_training.search.prepared import PreparedData
@@ -31,36 +30,29 @@ from dle_training.search.study import Study, StudyFolder
 from dle_training.search.trial import Watcher
 from dle_training.search.work import Deadline
 
-_PATIENCE = 0.5
-"""Seconds between two looks at whether the trials of others have ended."""
 _MOST_DEATHS = 5
 """Of workers without a trial that ended in between, before the study gives up."""
 _Message = tuple[str, tuple[Any, ...]]
 
 
-def run(study: Study, jobs: int, dataset: Callable[[], Dataset], watcher: Watcher, seconds: float | None) -> None:
-    """Work on the study until no trial is left, in `jobs` processes. `dataset` reads the source.
+def run(
+    study: Study, jobs: int | None, dataset: Callable[[], Dataset], watcher: Watcher, seconds: float | None
+) -> None:
+    """Work on the study until no trial is left, in `jobs` processes (None: one). `dataset` reads the source.
 
     No trial begins after so many `seconds`. Where other commands work on the study too, their trials are waited for,
     and taken over should they die. Raises Interrupted after Ctrl-C or SIGTERM, with every state saved.
     """
-    deadline = Deadline(seconds)
+    jobs, deadline, left = jobs or 1, Deadline(seconds), True
     with PreparedData(study, dataset) as data:
         if jobs > 1:
-            # made before there are workers, for else each of them would read the source to find the others at it
-            for fold in range(study.folds):
-                data.of(study.config(studies.first_point(study)), fold)
-        while True:
+            data.make_first()
+        while left:
             if jobs == 1:
                 work.work(study, data, watcher, deadline, jobs)
             else:
                 _Keeper(study, jobs, watcher, deadline).run()
-            running = claims.running(study)
-            while running and all(running):
-                time.sleep(_PATIENCE)
-                running = claims.running(study)
-            if not running:
-                return
+            left = work.wait_for_others(study, deadline)
 
 
 class _Keeper:

@@ -1,0 +1,286 @@
+"""The trials of a study as tasks of Ray: on all CPUs of a machine, or on a cluster of machines.
+
+The study stays a folder, which every machine of the cluster reaches by the same path, and a task is a process of Ray
+that claims one trial in it, as any process does that works on a study. Who holds a trial, what is done and where to go
+on is thus known by the folder alone: Ray decides where and when a task runs, and a task whose machine or process is
+lost is followed by another one, which finds the trial that was left behind.
+
+The only module that imports Ray. Raises InputError on import where it is not installed.
+"""
+
+import functools
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import torch
+from optuna.trial import FrozenTrial
+
+from dle_bundle.errors import DleError, InputError, Interrupted, WorkError
+from dle_training.data.dataset import Dataset
+from dle_training.interruption import Interruption
+from dle_training.search import points, storage, work
+from dle_training.search import study as studies
+from dle_training.search.prepared import PreparedData
+from dle_training.search.study import Study, StudyFolder
+from dle_training.search.trial import Watcher
+from dle_training.search.work import Deadline, Faster
+
+try:
+    import ray
+    from ray.exceptions import RayError, RayTaskError
+except ModuleNotFoundError as error:
+    if error.name != "ray":
+        raise
+    raise InputError(
+        "Ray is not installed, and the engine is ray: pip install 'deep-learning-essentials[ray]', on every machine"
+    ) from None
+
+ADDRESS = "RAY_ADDRESS"
+_CONNECT_SECONDS = 10
+_LOOK_SECONDS = 0.5
+"""Between two looks at what the tasks have done."""
+_MOST_LOSSES = 10
+"""Of tasks, with their process or machine, without a trial that ended in between, before the study gives up."""
+
+
+def run(
+    study: Study, jobs: int | None, dataset: Callable[[], Dataset], watcher: Watcher, seconds: float | None
+) -> None:
+    """Work on the study until no trial is left, in `jobs` tasks at a time (None: as many as Ray finds room for).
+
+    As `workers.run` otherwise. Raises WorkError where the cluster cannot be reached.
+    """
+    deadline, left = Deadline(seconds), True
+    with PreparedData(study, dataset) as data:
+        data.make_first()
+    with _connected():
+        device = study.request.fixed.get("device", "auto")
+        share = share_of([node["Resources"] for node in ray.nodes() if node["Alive"]], jobs, device)
+        driver = _Driver(study, jobs, share, watcher, deadline)
+        while left:
+            driver.run()
+            left = work.wait_for_others(study, deadline)
+
+
+@contextmanager
+def _connected() -> Iterator[None]:
+    """A connection to the cluster that `RAY_ADDRESS` names; without it, Ray on this machine alone, until it is left."""
+    address = os.environ.get(ADDRESS)
+    given: dict[str, Any] = {"address": address}
+    if address:
+        _refuse_unreachable(address)
+    else:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the machine
+        given = {"address": "local", "include_dashboard": False}
+    try:
+        # tasks speak by what they write in the study
+        ray.init(**given, log_to_driver=False, logging_level=logging.ERROR)
+    except (RayError, OSError, RuntimeError, ValueError) as error:
+        where = f"the Ray cluster at {address} ({ADDRESS}) cannot be reached" if address else "Ray does not start"
+        raise WorkError(f"{where}: {_first_line(error)}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _refuse_unreachable(address: str) -> None:
+    """Raise WorkError where nobody listens, which Ray would try again and again before it ends the process."""
+    try:
+        parts = urlsplit(address if "://" in address else f"//{address}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if host is None or port is None:
+        if address == "auto":
+            return
+        raise InputError(f"{ADDRESS}: expected HOST:PORT (or auto: the cluster of this machine), found {address!r}")
+    try:
+        socket.create_connection((host, port), timeout=_CONNECT_SECONDS).close()
+    except OSError as error:
+        raise WorkError(f"the Ray cluster at {address} ({ADDRESS}) cannot be reached: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a task takes of the machine that it runs on."""
+
+    cpus: int
+    gpus: float
+
+
+def share_of(nodes: Sequence[Mapping[str, float]], jobs: int | None, device: str) -> Share:
+    """The largest share that lets `jobs` tasks run at a time; for None, a CPU, or a GPU and its part of the CPUs.
+
+    `nodes` are the resources of each machine, as Ray counts them. A task has a GPU where the cluster has any, unless
+    `device` is `cpu`; tasks share one where there are more tasks than GPUs. Raises InputError where `device` is `cuda`
+    and there is none.
+    """
+    gpus = 0 if device == "cpu" else round(sum(node.get("GPU", 0) for node in nodes))
+    if device == "cuda" and not gpus:
+        raise InputError("device: expected cpu or auto, found cuda: the cluster has no GPU")
+    jobs = jobs or gpus or None
+    room = [int(node.get("CPU", 0)) for node in nodes if not gpus or node.get("GPU", 0)]
+    fitting = (cpus for cpus in range(max(room, default=0), 1, -1) if sum(each // cpus for each in room) >= (jobs or 0))
+    return Share(cpus=next(fitting, 1) if jobs else 1, gpus=1 / ceil(jobs / gpus) if jobs and gpus else 0)
+
+
+class _Driver:
+    """Keeps as many tasks at work as there are trials left, and tells the watcher what becomes of them."""
+
+    def __init__(self, study: Study, jobs: int | None, share: Share, watcher: Watcher, deadline: Deadline) -> None:
+        left = deadline.left()
+        self._study = study
+        self._jobs = study.count if jobs is None else jobs
+        self._deadline = deadline
+        self._observer = _Observer(study, watcher)
+        self._task = functools.partial(
+            ray.remote(_work_on_one)
+            # another task, not this one again, goes on with a trial that is lost
+            .options(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=0, scheduling_strategy="SPREAD")
+            .remote,
+            study.folder.path.absolute(),
+            Path.cwd(),
+            None if left is None else time.time() + left,
+            share.cpus,
+        )
+        self._running: list[Any] = []
+        self._losses = 0
+        self._all_taken = False
+        """Whether a task found no trial without a process, and none has lost its own since."""
+
+    def run(self) -> None:
+        """Until there is no trial that has nobody. Raises Interrupted after Ctrl-C, with every state saved."""
+        self._all_taken = False
+        with Interruption() as interruption:
+            try:
+                while not interruption.requested and self._start():
+                    done, self._running = ray.wait(self._running, timeout=_LOOK_SECONDS)
+                    for each in done:
+                        self._hear(each)
+            finally:
+                self._cancel()
+        if interruption.requested:
+            raise Interrupted("Interrupted; the state of every trial is saved")
+
+    def _start(self) -> bool:
+        """Start what is missing; whether any task runs."""
+        self._observer.look()
+        if not self._all_taken and not self._deadline.is_over:
+            wanted = min(self._jobs, self._observer.left)
+            self._running += [self._task() for _ in range(wanted - len(self._running))]
+        return bool(self._running)
+
+    def _hear(self, task: Any) -> None:
+        """What became of a task. Raises the errors that would be those of all."""
+        try:
+            found = ray.get(task)
+        except RayTaskError as error:
+            cause = error.cause
+            if not isinstance(cause, Interrupted):  # that is one whose machine is shut down
+                raise cause if isinstance(cause, DleError) else error from None
+            self._all_taken = False
+        except RayError as error:
+            self._losses += 1
+            if self._losses > _MOST_LOSSES:
+                raise WorkError(f"Ray lost {self._losses} tasks in a row", [_first_line(error)]) from error
+            self._all_taken = False
+        else:
+            self._losses = 0 if found else self._losses
+            self._all_taken = self._all_taken or not found
+
+    def _cancel(self) -> None:
+        """Ctrl-C for all that run, which save their state; those that wait never begin."""
+        for each in self._running:
+            ray.cancel(each)
+        if self._running:
+            ray.wait(self._running, num_returns=len(self._running))
+        self._running = []
+
+
+class _Observer:
+    """Tells a watcher what the study says of its trials, whoever works on them.
+
+    The epochs of a trial are those that the pruner was told.
+    """
+
+    def __init__(self, study: Study, watcher: Watcher) -> None:
+        self._study = study
+        self._watcher = watcher
+        self._epochs: dict[int, int] = {}
+        self._ended = {each.number for each in self._trials() if each.state in storage.ENDED}
+
+    @property
+    def left(self) -> int:
+        """Trials that have not ended."""
+        return self._study.count - len(self._ended)
+
+    def look(self) -> None:
+        """Tell what is new."""
+        for each in self._trials():
+            if each.number not in self._ended and self._has_begun(each):
+                self._tell_epochs(each)
+            if each.number not in self._ended and each.state in storage.ENDED:
+                self._ended.add(each.number)
+                self._watcher.on_end(each.number, each.state.name.lower(), each.value, storage.error_of(each))
+
+    def _trials(self) -> list[FrozenTrial]:
+        with storage.told("read"):
+            return self._study.trials.all()
+
+    def _has_begun(self, each: FrozenTrial) -> bool:
+        if each.number not in self._epochs and each.params.keys() >= self._study.request.space.dimensions.keys():
+            point = points.from_storable(self._study.request.space, each.params)
+            try:
+                config = self._study.config(point)
+            except InputError:  # the trial fails of it
+                return False
+            self._epochs[each.number] = 0
+            self._watcher.on_begin(each.number, point, (config.training.epochs or 1) * self._study.folds)
+        return each.number in self._epochs
+
+    def _tell_epochs(self, each: FrozenTrial) -> None:
+        last = max(each.intermediate_values, default=0)
+        if last > self._epochs[each.number]:
+            self._epochs[each.number] = last
+            self._watcher.on_epoch(each.number, last, each.intermediate_values[last])
+
+
+def _work_on_one(folder: Path, directory: Path, end: float | None, threads: int) -> bool:
+    """In a process of Ray on any machine: work on a trial, unless it is past `end` (Unix time); whether there was one.
+
+    `directory` is the one in which the command was given, from which the paths of the data may count.
+    """
+    torch.set_num_threads(threads)
+    deadline = Deadline(None if end is None else end - time.time())
+    try:
+        study, data = _opened(folder, directory)
+        return not deadline.is_over and trial.work_on_one(study, data, Watcher())
+    except OSError as error:  # no room on the disk
+        raise WorkError(f"{socket.gethostname()}: {error}") from error
+
+
+@functools.cache
+def _opened(folder: Path, directory: Path) -> tuple[Study, PreparedData]:
+    """The study and its data, once for all tasks of this process, which Ray ends with the command that it works for."""
+    if not StudyFolder(folder).study.exists() or not directory.is_dir():
+        raise InputError(
+            f"{folder} or {directory} is not there on the machine {socket.gethostname()} of the cluster: expected a "
+            "file system that all machines reach by the same path"
+        )
+    os.chdir(directory)
+    study = studies.open_study(StudyFolder(folder))
+    return study, PreparedData(study, lambda: studies.read_again(study))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
