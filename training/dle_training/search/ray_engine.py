@@ -1,9 +1,9 @@
 """The trials of a study as tasks of Ray: on all CPUs of a machine, or on a cluster of machines.
 
 The study stays a folder, which every machine of the cluster reaches by the same path, and a task is a process of Ray
-that claims one trial in it, as any process does that works on a study. Who holds a trial, what is done and where to go
-on is thus known by the folder alone: Ray decides where and when a task runs, and a task whose machine or process is
-lost is followed by another one, which finds the trial that was left behind.
+that claims a trial in it (or a pack of trials), as any process does that works on a study. Who holds a trial, what is
+done and where to go on is thus known by the folder alone: Ray decides where and when a task runs, and a task whose
+machine or process is lost is followed by another one, which finds the trial that was left behind.
 
 The only module that imports Ray. Raises InputError on import where it is not installed.
 """
@@ -112,26 +112,27 @@ def _refuse_unreachable(address: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What a task takes of the machine that it runs on."""
+    """How many tasks run at a time, and what each takes of the machine that it runs on."""
 
+    tasks: int
     cpus: int
     gpus: float
 
 
 def share_of(nodes: Sequence[Mapping[str, float]], jobs: int | None, device: str) -> Share:
-    """The largest share that lets `jobs` tasks run at a time; for None, a CPU, or a GPU and its part of the CPUs.
+    """The largest share that lets `jobs` tasks run at a time; for None, one for each GPU, or for each CPU.
 
     `nodes` are the resources of each machine, as Ray counts them. A task has a GPU where the cluster has any, unless
     `device` is `cpu`; tasks share one where there are more tasks than GPUs. Raises InputError where `device` is `cuda`
     and there is none.
     """
-    gpus = 0 if device == "cpu" else round(sum(node.get("GPU", 0) for node in nodes))
+    gpus = 0 if device == "cpu" else int(sum(node.get("GPU", 0) for node in nodes))
     if device == "cuda" and not gpus:
-        raise InputError("device: expected cpu or auto, found cuda: the cluster has no GPU")
-    jobs = jobs or gpus or None
+        raise InputError("device: expected cpu or auto, found cuda: the Ray cluster has no GPU")
     room = [int(node.get("CPU", 0)) for node in nodes if not gpus or node.get("GPU", 0)]
-    fitting = (cpus for cpus in range(max(room, default=0), 1, -1) if sum(each // cpus for each in room) >= (jobs or 0))
-    return Share(cpus=next(fitting, 1) if jobs else 1, gpus=1 / ceil(jobs / gpus) if jobs and gpus else 0)
+    tasks = jobs or gpus or sum(room) or 1
+    fitting = (cpus for cpus in range(max(room, default=0), 0, -1) if sum(each // cpus for each in room) >= tasks)
+    return Share(tasks=tasks, cpus=next(fitting, 1), gpus=1 / ceil(tasks / gpus) if gpus else 0)
 
 
 class _Driver:
@@ -144,14 +145,14 @@ class _Driver:
         self._deadline = deadline
         self._observer = _Observer(study, watcher)
         self._task = functools.partial(
-            ray.remote(_work_on_one)
+            ray.remote(_work_once)
             # another task, not this one again, goes on with a trial that is lost
             .options(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=0, scheduling_strategy="SPREAD")
             .remote,
             study.folder.path.absolute(),
             Path.cwd(),
             None if left is None else time.time() + left,
-            share.cpus,
+            share,
         )
         self._running: list[Any] = []
         self._losses = 0
@@ -255,22 +256,22 @@ class _Observer:
             self._watcher.on_epoch(each.number, last, each.intermediate_values[last])
 
 
-def _work_on_one(folder: Path, directory: Path, end: float | None, threads: int) -> bool:
-    """In a process of Ray on any machine: work on a trial, unless it is past `end` (Unix time); whether there was one.
+def _work_once(folder: Path, directory: Path, end: float | None, share: Share) -> bool:
+    """In a process of Ray on any machine: work as `work.work_once` does, unless it is past `end` (Unix time).
 
     `directory` is the one in which the command was given, from which the paths of the data may count.
     """
-    torch.set_num_threads(threads)
+    torch.set_num_threads(share.cpus)
     deadline = Deadline(None if end is None else end - time.time())
     try:
-        study, data = _opened(folder, directory)
-        return not deadline.is_over and trial.work_on_one(study, data, Watcher())
+        study, data, faster = _opened(folder, directory)
+        return not deadline.is_over and work.work_once(study, data, Watcher(), share.tasks, faster)
     except OSError as error:  # no room on the disk
         raise WorkError(f"{socket.gethostname()}: {error}") from error
 
 
 @functools.cache
-def _opened(folder: Path, directory: Path) -> tuple[Study, PreparedData]:
+def _opened(folder: Path, directory: Path) -> tuple[Study, PreparedData, Faster]:
     """The study and its data, once for all tasks of this process, which Ray ends with the command that it works for."""
     if not StudyFolder(folder).study.exists() or not directory.is_dir():
         raise InputError(
@@ -279,7 +280,7 @@ def _opened(folder: Path, directory: Path) -> tuple[Study, PreparedData]:
         )
     os.chdir(directory)
     study = studies.open_study(StudyFolder(folder))
-    return study, PreparedData(study, lambda: studies.read_again(study))
+    return study, PreparedData(study, lambda: studies.read_again(study)), {}
 
 
 def _first_line(error: Exception) -> str:

@@ -84,9 +84,7 @@ def _most(study: Study, jobs: int) -> int:
     return min(MOST_PACKED[settings.search], max(1, -(-study.count // jobs)))
 
 
-def _train(
-    study: Study, data: PreparedData, found: Sequence[Claim], watcher: Watcher, faster: Faster
-) -> None:
+def _train(study: Study, data: PreparedData, found: Sequence[Claim], watcher: Watcher, faster: Faster) -> None:
     """Train these trials, fold by fold, so that those that the pruner stops in one are not in the next."""
     attempts = [attempt for each in found if (attempt := _begun(study, data, each, watcher)) is not None]
     for fold in range(study.folds):

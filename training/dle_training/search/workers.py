@@ -22,8 +22,8 @@ from dle_bundle.errors import DleError, InputError, Interrupted, WorkError
 from dle_training.data.dataset import Dataset
 from dle_training.data.image_files import cores
 from dle_training.interruption import Interruption
-from dle_training.search import work
 from dle_training.search import study as studies
+from dle_training.search import work
 from dle_training.search.points import Point
 from dle_training.search.prepared import PreparedData
 from dle_training.search.study import Study, StudyFolder

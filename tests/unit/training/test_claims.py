@@ -1,0 +1,47 @@
+"""Trials that were left behind: who goes on with them, and when nobody does any more."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from optuna.trial import TrialState
+from tests import people
+
+from dle_training.listeners import EpochRecord
+from dle_training.search import claims, work
+from dle_training.search import study as studies
+from dle_training.search.study import Study, StudyFolder
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    people.write_people(tmp_path / "people.csv", 100)
+    flags = {"data.source": str(tmp_path / "people.csv"), "data.target": "buys", "study.trials": 2}
+    asked = studies.request({}, [], flags, ["model.dropout={float: [0, 0.5]}"])
+    return studies.create(StudyFolder(tmp_path / "study"), studies.plan(asked))
+
+
+def die_over_it(study: Study, epochs: int) -> bool:
+    """A process claims the first trial, gets so far, and dies; whether there was still hope for it."""
+    first = claims.claim(study, 1)[0]
+    first.lock.release()
+    if first.number:
+        return False
+    record = EpochRecord(epoch=1, train_loss=1.0, validation_loss=1.0, metric=1.0, lr=0.1, seconds=0.1)
+    study.folder.trial(0).history.write_bytes(msgspec.json.Encoder().encode_lines([record] * epochs))
+    return True
+
+
+def test_a_trial_that_kills_its_processes_fails(study: Study) -> None:
+    assert [die_over_it(study, 5) for _ in range(5)] == [True, True, True, True, False][: 5]
+    assert study.trials.all()[0].state == TrialState.FAIL
+
+
+def test_a_trial_that_gets_further_each_time_never_does(study: Study) -> None:
+    assert all(die_over_it(study, epochs) for epochs in range(1, 10))
+
+
+def test_what_is_left_behind_is_not_waited_for_after_the_deadline(study: Study) -> None:
+    die_over_it(study, 1)
+    assert work.wait_for_others(study, work.Deadline(None))
+    assert not work.wait_for_others(study, work.Deadline(0))
