@@ -40,7 +40,8 @@ class Node:
     """A machine of the cluster, as far as Ray knows."""
 
     def __init__(self, log: Path, *options: str) -> None:
-        command = [commands.BIN / "ray", "start", *options, "--num-cpus=1", "--object-store-memory=80000000", "--block"]
+        shape = ("--num-cpus=1", "--object-store-memory=80000000")
+        command = [str(commands.BIN / "ray"), "start", *options, *shape, "--block"]
         with log.open("w") as file:
             # it starts the processes of the node, and waits for them
             self._process = subprocess.Popen(command, env=SURROUNDINGS, stdout=file, stderr=subprocess.STDOUT)

@@ -1,4 +1,4 @@
-"""Trials on Ray, as far as it takes no Ray to run: shares of a cluster, the watcher's view, and where Ray is missing."""
+"""Trials on Ray, as far as it takes no cluster: what a task gets of the machines, and what is said without Ray."""
 
 import importlib.util
 import sys
@@ -50,7 +50,9 @@ def test_a_cluster_without_a_gpu_is_none_for_cuda() -> None:
         share_of([CPUS], None, "cuda")
 
 
-def test_without_ray_the_extra_is_named_before_anything_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_ray_the_extra_is_named_before_anything_is_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "dle_training.search.ray_engine", raising=False)
     monkeypatch.delattr(dle_training.search, "ray_engine", raising=False)

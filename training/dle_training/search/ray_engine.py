@@ -86,7 +86,7 @@ def _connected() -> Iterator[None]:
         ray.init(**given, log_to_driver=False, logging_level=logging.ERROR)
     except (RayError, OSError, RuntimeError, ValueError) as error:
         where = f"the Ray cluster at {address} ({ADDRESS}) cannot be reached" if address else "Ray does not start"
-        raise WorkError(f"{where}: {_first_line(error)}") from error
+        raise WorkError(f"{where}: {_first_line(error.__cause__ or error)}") from error
     try:
         yield
     finally:
@@ -283,5 +283,5 @@ def _opened(folder: Path, directory: Path) -> tuple[Study, PreparedData, Faster]
     return study, PreparedData(study, lambda: studies.read_again(study)), {}
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
