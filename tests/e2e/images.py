@@ -161,6 +161,11 @@ class Builder:
         if certificates:
             shutil.copyfile(certificates, folder / "ca.crt")
             settings["cert"] = "/etc/xdg/pip/ca.crt"
+        if "constraint" in settings:
+            files = [Path(urlsplit(word).path) for word in settings["constraint"].split()]
+            for file in files:
+                shutil.copyfile(file, folder / file.name)
+            settings["constraint"] = " ".join(f"/etc/xdg/pip/{file.name}" for file in files)
         lines = [f"{key} = {value}" for key, value in settings.items()]
         (folder / "pip.conf").write_text("\n".join(["[global]", *lines, ""]))
         links = [Path(urlsplit(word).path) for word in settings.get("find-links", "").split()]

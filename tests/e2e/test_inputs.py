@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 from tests import commands
 from tests.e2e.servers import Server, eventually, serving
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]  # fifteen commands before the first test
 COLOURS = {"red": 0, "blue": 2}
 FEW = ("--set", "training.epochs=6", "--set", "model.tcn.width=4", "--set", "model.tcn.depth=3")
 

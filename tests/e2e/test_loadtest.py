@@ -116,7 +116,7 @@ def test_a_user_asks_the_same_again_with_the_same_seed(tmp_path: Path) -> None:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
         for seed in (1, 1, 2):
-            loadtest("--url", url, "--users", 1, "--time", 1, "--seed", seed, "--out", tmp_path)
+            loadtest("--url", url, "--users", 1, "--time", 3, "--seed", seed, "--out", tmp_path)
             asked.append(Recorder.asked[:10])
             Recorder.asked.clear()
         server.shutdown()
