@@ -99,6 +99,7 @@ def test_killed_and_resumed_it_finishes_the_same_trials(folder: Path) -> None:
     assert [json.loads(line)["epoch"] for line in history] == list(range(1, EPOCHS + 1))
 
 
+@pytest.mark.full
 def test_trials_that_are_trained_at_once_are_killed_and_gone_on_with(folder: Path) -> None:
     process = started(folder, "packed", "--set", "study.packing=auto")
     process.kill()
@@ -124,6 +125,7 @@ def test_a_killed_worker_is_replaced_and_its_trial_gone_on_with(folder: Path) ->
     assert results(folder / "workers") == results(folder / "whole")
 
 
+@pytest.mark.full
 def test_without_its_keeper_no_worker_goes_on(folder: Path) -> None:
     process = started(folder, "orphans", "--jobs", "2")
     workers = psutil.Process(process.pid).children(recursive=True)
@@ -135,6 +137,7 @@ def test_without_its_keeper_no_worker_goes_on(folder: Path) -> None:
     assert results(folder / "orphans") == results(folder / "whole")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_ctrl_c_saves_and_says_how_to_resume(folder: Path, jobs: str) -> None:
     out = f"stopped{jobs}"

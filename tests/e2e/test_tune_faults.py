@@ -48,6 +48,7 @@ def test_a_space_that_no_trial_can_satisfy(folder: Path) -> None:
     assert "none of 2 combinations tried is valid" in said
 
 
+@pytest.mark.full
 def test_a_grid_says_its_size_first_and_leaves_out_what_is_impossible(folder: Path) -> None:
     done = commands.run(
         "dle-tune", "people.csv", "--target", "buys", "--search", "grid", "--grid", "model.batch_norm=true,false",
@@ -60,6 +61,7 @@ def test_a_grid_says_its_size_first_and_leaves_out_what_is_impossible(folder: Pa
     assert sorted(rows[1:]) == [["false", "1"], ["false", "64"], ["true", "64"]]
 
 
+@pytest.mark.full
 def test_when_every_trial_fails_the_first_errors_are_told(folder: Path) -> None:
     done = commands.run(
         "dle-tune", "people.csv", "--target", "buys", "--trials", "3", "--space", "optimizer.lr={float: [1e12, 2e12]}",
@@ -69,6 +71,7 @@ def test_when_every_trial_fails_the_first_errors_are_told(folder: Path) -> None:
     assert "trial 0: The loss is not finite" in done.stderr
 
 
+@pytest.mark.full
 def test_a_study_of_other_data_or_another_target_is_refused_with_the_difference(folder: Path, tmp_path: Path) -> None:
     people.write_people(tmp_path / "people.csv", 300)
     commands.run("dle-tune", *SMALL, "--out", "study", "--quiet", folder=tmp_path)
@@ -99,6 +102,7 @@ def test_a_storage_that_cannot_be_reached(folder: Path, url: str, code: int, par
     assert not (folder / "unreachable").exists()
 
 
+@pytest.mark.full
 def test_several_commands_share_a_study_in_postgresql(folder: Path, database: Postgres) -> None:
     url = database.create()
     options = ("--set", f"study.storage={url}", "--out", "shared", "--trials", "8")
@@ -120,6 +124,7 @@ def test_several_commands_share_a_study_in_postgresql(folder: Path, database: Po
     assert trained == [f"{number:03}" for number in range(8)]
 
 
+@pytest.mark.full
 def test_a_full_disk_ends_the_study_and_loses_nothing(folder: Path, tmp_path: Path) -> None:
     """Files may be no larger than the limit, as on a disk without room; without it, the study goes on."""
     shutil.copy(folder / "people.csv", tmp_path)
