@@ -180,6 +180,7 @@ def _engine(name: str) -> "Callable[[Study, int | None, Callable[[], Dataset], W
     if name == "ray":
         from dle_training.search import ray_engine
 
+        ray_engine.check()
         return ray_engine.run
     from dle_training.search import workers
 

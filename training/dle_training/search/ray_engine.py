@@ -5,7 +5,7 @@ that claims a trial in it (or a pack of trials), as any process does that works 
 done and where to go on is thus known by the folder alone: Ray decides where and when a task runs, and a task whose
 machine or process is lost is followed by another one, which finds the trial that was left behind.
 
-The only module that imports Ray. Raises InputError on import where it is not installed.
+The only module that imports Ray, where it is installed; see `check`.
 """
 
 import functools
@@ -40,9 +40,9 @@ try:
 except ModuleNotFoundError as error:
     if error.name != "ray":
         raise
-    raise InputError(
-        "Ray is not installed, and the engine is ray: pip install 'deep-learning-essentials[ray]', on every machine"
-    ) from None
+    _INSTALLED = False
+else:
+    _INSTALLED = True
 
 ADDRESS = "RAY_ADDRESS"
 _CONNECT_SECONDS = 10
@@ -50,6 +50,14 @@ _LOOK_SECONDS = 0.5
 """Between two looks at what the tasks have done."""
 _MOST_LOSSES = 10
 """Of tasks, with their process or machine, without a trial that ended in between, before the study gives up."""
+
+
+def check() -> None:
+    """Raise InputError where Ray is not installed."""
+    if not _INSTALLED:
+        raise InputError(
+            "Ray is not installed, and the engine is ray: pip install 'deep-learning-essentials[ray]', on every machine"
+        )
 
 
 def run(
