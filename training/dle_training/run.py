@@ -207,6 +207,11 @@ def _metric(config: RunConfig, dataset: Dataset) -> str:
     return metric
 
 
+def facts(dataset: Dataset) -> DataFacts:
+    """What `data.json` says of a data set."""
+    return DataFacts(digest=dataset.digest, rows=dataset.split.sizes(), dropped=dataset.dropped, notes=dataset.notes)
+
+
 def refuse_existing(folder: Path) -> None:
     """Raise InputError when something is there already."""
     if folder.exists():
@@ -219,11 +224,10 @@ def create(folder: Path, prepared: Prepared) -> RunFolder:
     """Make the run directory, with what is known before training; refuses an existing one."""
     refuse_existing(folder)
     dataset = prepared.dataset
-    facts = DataFacts(digest=dataset.digest, rows=dataset.split.sizes(), dropped=dataset.dropped, notes=dataset.notes)
     with atomic_folder(folder) as temporary:
         run = RunFolder(temporary)
         write_atomic(run.config, configuration.dump(prepared.config))
-        write_atomic(run.data, documents.encode(facts))
+        write_atomic(run.data, documents.encode(facts(dataset)))
         write_atomic(run.schema, documents.encode(dataset.schema))
         dataset.split.save(run.split)
     return RunFolder(folder)

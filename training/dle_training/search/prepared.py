@@ -4,7 +4,6 @@ Who needs it first makes it and keeps it in the study; everyone else maps it. On
 needed cannot be kept, so each process opens the files by itself.
 """
 
-import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -69,8 +68,3 @@ class PreparedData:
         if self._dataset is None:
             self._dataset = self._read()
         return self._dataset
-
-
-def discard(study: Study) -> None:
-    """Remove what can be made again, once the study is over."""
-    shutil.rmtree(study.folder.prepared, ignore_errors=True)

@@ -175,14 +175,6 @@ class Lock:
         os.close(self._descriptor)
 
 
-def states(trials: list[FrozenTrial]) -> dict[str, int]:
-    """How many trials are in each state, by its name in small letters."""
-    counts: dict[str, int] = {}
-    for trial in trials:
-        counts[trial.state.name.lower()] = counts.get(trial.state.name.lower(), 0) + 1
-    return counts
-
-
 def error_of(trial: FrozenTrial) -> str | None:
     """Why a trial failed."""
     reason: Any = trial.user_attrs.get("error")

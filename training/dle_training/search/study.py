@@ -132,7 +132,7 @@ class Study:
 
     @property
     def metric(self) -> Metric:
-        return metrics.METRICS[self.request.fixed["training"]["metric"]]
+        return _metric(self.request)
 
     @property
     def can_pack(self) -> bool:
@@ -176,8 +176,7 @@ def request(
 
 def plan(asked: Request, progress: Progress | None = None) -> Plan:
     """Read the data, choose what is left open, split. Raises InputError for whatever is wrong with it."""
-    first = next(iter(points.some(asked.space, 1_000)), {}) if asked.space.dimensions else {}
-    prepared = runs.prepare(_valid(asked, first), progress)
+    prepared = runs.prepare(_valid(asked), progress)
     config, dataset = prepared.config, prepared.dataset
     known: dict[str, Any] = {
         "data.source": dataset.source,
@@ -208,9 +207,9 @@ def plan(asked: Request, progress: Progress | None = None) -> Plan:
     return Plan(request, prepared, own, grid)
 
 
-def _valid(asked: Request, first: points.Point) -> RunConfig:
+def _valid(asked: Request) -> RunConfig:
     """A configuration of the space, for what the data is read by; which one makes no difference."""
-    for point in (first, *points.some(asked.space, 1_000)) if asked.space.dimensions else (first,):
+    for point in points.some(asked.space, 1_000):
         try:
             return points.apply(asked.fixed, point)
         except InputError as error:
@@ -221,7 +220,6 @@ def _valid(asked: Request, first: points.Point) -> RunConfig:
 def create(folder: StudyFolder, planned: Plan) -> Study:
     """Make the folder of a new study; refuses an existing one."""
     dataset = planned.prepared.dataset
-    facts = DataFacts(digest=dataset.digest, rows=dataset.split.sizes(), dropped=dataset.dropped, notes=dataset.notes)
     asked = planned.request
     name = folder.path.resolve().name
     tree = {
@@ -233,7 +231,7 @@ def create(folder: StudyFolder, planned: Plan) -> Study:
     with atomic_folder(folder.path) as temporary:
         made = StudyFolder(temporary)
         write_atomic(made.study, config_text.write(tree))
-        write_atomic(made.data, documents.encode(facts))
+        write_atomic(made.data, documents.encode(runs.facts(dataset)))
         write_atomic(made.schema, documents.encode(dataset.schema))
         dataset.split.save(made.split(0))
         if len(planned.splits) > 1:
@@ -276,8 +274,7 @@ def read(folder: StudyFolder) -> tuple[str, Request]:
 def refuse_differences(folder: StudyFolder, dataset: Dataset) -> None:
     """Raise InputError where the study was made with other data or another target than `dataset`."""
     facts = documents.read(folder.data, DataFacts)
-    schema = schemas.load(folder.schema)
-    found, known = dataset.schema, schema
+    found, known = dataset.schema, schemas.load(folder.schema)
     faults = []
     if found.outputs.target != known.outputs.target:
         faults.append(f"target: the study's is {known.outputs.target!r}, found {found.outputs.target!r}")
