@@ -9,30 +9,31 @@ row, it decides where there is next to nothing else and vanishes in a validation
 import math
 
 import numpy as np
-import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 LOWEST, HIGHEST = 0.1, 10.0
-_POINTS, _ROUNDS = 21, 6  # each round looks ten times closer; the last one sees ln T to 5e-6
+_POINTS = 21
+_PRECISION = 1e-6
+"""Of ln T."""
 
 
-def fit_temperature(logits: npt.NDArray[np.floating], targets: npt.NDArray[np.integer]) -> float:
+def fit_temperature(logits: Tensor, targets: Tensor) -> float:
     """The temperature in [0.1, 10] for logits (N, K), K = 1 with two classes, and class indices (N,); 1 for N = 0."""
-    scores = logits.astype(np.float64)
+    from scipy.optimize import minimize_scalar
+
+    scores, actual = logits.double(), targets.long()
     if scores.shape[1] == 1:
-        scores = np.concatenate([np.zeros_like(scores), scores], axis=1)
-    scores = scores - scores[np.arange(len(scores)), targets][:, None]  # (N, K), 0 for the actual class
+        scores = torch.cat([torch.zeros_like(scores), scores], dim=1)
 
     def cost(log_temperature: float) -> float:
-        scaled = scores / math.exp(log_temperature)
-        highest = scaled.max(axis=1, initial=0.0)
-        losses = highest + np.log(np.exp(scaled - highest[:, None]).sum(axis=1))
-        return float(losses.sum()) + 0.5 * log_temperature**2
+        losses = F.cross_entropy(scores / math.exp(log_temperature), actual, reduction="sum")
+        return losses.item() + 0.5 * log_temperature**2
 
-    low, high = math.log(LOWEST), math.log(HIGHEST)
-    best = 0.0
-    for _ in range(_ROUNDS):
-        grid = np.linspace(low, high, _POINTS)
-        best = float(min(grid, key=cost))
-        step = grid[1] - grid[0]
-        low, high = max(best - step, math.log(LOWEST)), min(best + step, math.log(HIGHEST))
-    return math.exp(best)
+    # likelihood and prior may each have a minimum, so that the lowest of a grid decides between them
+    grid = np.linspace(math.log(LOWEST), math.log(HIGHEST), _POINTS)
+    nearest = int(np.argmin([cost(point) for point in grid]))
+    around = (grid[max(nearest - 1, 0)], grid[min(nearest + 1, _POINTS - 1)])
+    found = minimize_scalar(cost, bounds=around, method="bounded", options={"xatol": _PRECISION})
+    return math.exp(found.x)

@@ -330,7 +330,7 @@ def _calibrated(objective: Objective, logits: Tensor, targets: Tensor) -> Object
     """The objective with the temperature that suits these validation rows; unchanged for regression."""
     if objective.task == "regression":
         return objective
-    temperature = calibration.fit_temperature(logits.numpy(), targets.numpy())
+    temperature = calibration.fit_temperature(logits, targets)
     return objectives.restore(msgspec.structs.replace(objective.state(), temperature=temperature))
 
 

@@ -123,23 +123,24 @@ def test_temperature_is_found_again(classes: int, true: float) -> None:
     probabilities /= probabilities.sum(1, keepdims=True)
     targets = (draw.random((len(logits), 1)) > probabilities.cumsum(1)).sum(1)
     given = logits if classes > 2 else logits[:, 1:] - logits[:, :1]
-    assert calibration.fit_temperature(given, targets) == pytest.approx(true, rel=0.07)
+    assert calibration.fit_temperature(torch.tensor(given), torch.tensor(targets)) == pytest.approx(true, rel=0.07)
 
 
 def test_temperature_of_little_or_separated_data_is_moderate() -> None:
-    assert calibration.fit_temperature(np.zeros((0, 1)), np.zeros(0, int)) == pytest.approx(1)
-    assert calibration.fit_temperature(np.array([[3.0]]), np.array([1])) == pytest.approx(1, abs=0.15)
-    separated = np.array([[5.0], [-5.0]] * 50)
-    assert 0.4 < calibration.fit_temperature(separated, np.array([1, 0] * 50)) < 1.0
-    wrong = calibration.fit_temperature(separated * 1e6, np.array([0, 1] * 50))
+    assert calibration.fit_temperature(torch.zeros((0, 1)), torch.zeros(0, dtype=torch.int64)) == pytest.approx(1)
+    assert calibration.fit_temperature(torch.tensor([[3.0]]), torch.tensor([1])) == pytest.approx(1, abs=0.15)
+    separated = torch.tensor([[5.0], [-5.0]] * 50)
+    assert 0.4 < calibration.fit_temperature(separated, torch.tensor([1, 0] * 50)) < 1.0
+    wrong = calibration.fit_temperature(separated * 1e6, torch.tensor([0, 1] * 50))
     assert wrong == pytest.approx(calibration.HIGHEST)
 
 
 def test_temperature_never_costs_likelihood() -> None:
     draw = np.random.default_rng(1)
-    logits, targets = draw.normal(scale=5, size=(200, 3)), draw.integers(0, 3, 200)
+    logits = torch.tensor(draw.normal(scale=5, size=(200, 3)))
+    targets = torch.tensor(draw.integers(0, 3, 200))
 
     def loss(temperature: float) -> float:
-        return torch.nn.functional.cross_entropy(torch.tensor(logits / temperature), torch.tensor(targets)).item()
+        return torch.nn.functional.cross_entropy(logits / temperature, targets).item()
 
     assert loss(calibration.fit_temperature(logits, targets)) < loss(1.0)
