@@ -9,12 +9,11 @@ row, it decides where there is next to nothing else and vanishes in a validation
 import math
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 LOWEST, HIGHEST = 0.1, 10.0
-_POINTS = 21
+_POINTS = 11
 _PRECISION = 1e-6
 """Of ln T."""
 
@@ -23,12 +22,13 @@ def fit_temperature(logits: Tensor, targets: Tensor) -> float:
     """The temperature in [0.1, 10] for logits (N, K), K = 1 with two classes, and class indices (N,); 1 for N = 0."""
     from scipy.optimize import minimize_scalar
 
-    scores, actual = logits.double(), targets.long()
-    if scores.shape[1] == 1:
-        scores = torch.cat([torch.zeros_like(scores), scores], dim=1)
+    binary = logits.shape[1] == 1
+    scores = logits[:, 0].double() if binary else logits.double()
+    actual = targets.double() if binary else targets.long()
+    likelihood = F.binary_cross_entropy_with_logits if binary else F.cross_entropy
 
     def cost(log_temperature: float) -> float:
-        losses = F.cross_entropy(scores / math.exp(log_temperature), actual, reduction="sum")
+        losses = likelihood(scores / math.exp(log_temperature), actual, reduction="sum")
         return losses.item() + 0.5 * log_temperature**2
 
     # likelihood and prior may each have a minimum, so that the lowest of a grid decides between them

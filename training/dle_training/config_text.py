@@ -9,7 +9,7 @@ import re
 import types
 import typing
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import msgspec
 import yaml
@@ -46,8 +46,8 @@ class _Reader(yaml.SafeLoader):
         return mapping
 
 
-class _Writer(yaml.SafeDumper):
-    yaml_implicit_resolvers = {}  # noqa: RUF012 (PyYAML fills it class by class)
+class _Writer(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]  # in C where PyYAML has it
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # PyYAML fills it class by class
 
     def ignore_aliases(self, data: object) -> bool:
         return True
