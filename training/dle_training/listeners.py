@@ -3,6 +3,7 @@
 All that they may do is give a training up, by raising `Stopped` after an epoch.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,19 +69,23 @@ class Listener:
 
 
 class HistoryFile(Listener):
-    """Keeps a file with one JSON line per epoch, whole at any moment; a resumed run drops what it does over."""
+    """Keeps a file with one JSON line per epoch; a resumed run drops what it does over."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def on_start(self, plan: Plan) -> None:
-        self._write(plan.history)
+        write_atomic(self.path, _lines(plan.history))
 
     def on_epoch(self, history: Sequence[EpochRecord], best_epoch: int) -> None:
-        self._write(history)
+        with self.path.open("ab") as file:
+            file.write(_lines(history[-1:]))
+            file.flush()
+            os.fsync(file.fileno())
 
-    def _write(self, history: Sequence[EpochRecord]) -> None:
-        write_atomic(self.path, msgspec.json.Encoder().encode_lines(history))
+
+def _lines(records: Sequence[EpochRecord]) -> bytes:
+    return msgspec.json.Encoder().encode_lines(records)
 
 
 def read_history(path: Path) -> list[EpochRecord]:

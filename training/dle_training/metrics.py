@@ -150,7 +150,7 @@ def ranking(probabilities: Predictions, actual: Actual) -> dict[str, float | Non
 
     With two classes the ROC AUC is the same for both, and the average precision is the second class's.
     """
-    from sklearn.metrics import average_precision_score, roc_auc_score
+    from sklearn.metrics import average_precision_score
 
     occurring = np.unique(actual)
     if len(occurring) < 2:
@@ -158,9 +158,18 @@ def ranking(probabilities: Predictions, actual: Actual) -> dict[str, float | Non
     binary = probabilities.shape[1] == 2
     pairs = [(actual == index, probabilities[:, index]) for index in ([1] if binary else occurring)]
     return {
-        "roc_auc": float(np.mean([roc_auc_score(*pair) for pair in pairs])),
+        "roc_auc": float(np.mean([_roc_auc(*pair) for pair in pairs])),
         "average_precision": float(np.mean([average_precision_score(*pair) for pair in pairs])),
     }
+
+
+def _roc_auc(positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.floating]) -> float:
+    """From the ranks of the positive rows (Mann and Whitney, 1947), equal scores sharing theirs."""
+    from scipy.stats import rankdata
+
+    count = int(positive.sum())
+    above = float(rankdata(scores)[positive].sum()) - count * (count + 1) / 2
+    return above / (count * (len(scores) - count))
 
 
 def log_loss(probabilities: Predictions, actual: Actual) -> float:
