@@ -8,10 +8,10 @@ import sys
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console as Terminal
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
 from dle_training.listeners import EpochRecord, Listener, Plan  # noqa: TID253 (see above)
@@ -66,16 +66,12 @@ class ReadingProgress:
             self._terminal.print(f"reading images: {far}", soft_wrap=True)
 
 
-class TrainingProgress(Listener):
-    """A bar on a terminal; elsewhere a line after the first epoch and then every ten seconds.
+class TrainingBars:
+    """The trainings that go on, a bar for each on a terminal."""
 
-    `what` is trained, where that is not the one model of a run.
-    """
-
-    def __init__(self, what: str = "") -> None:
-        self._what = f"{what}: " if what else ""
-        self._terminal = Terminal(stderr=True)
-        self._bar = Progress(
+    def __init__(self) -> None:
+        self.terminal = Terminal(stderr=True)
+        self._bars = Progress(
             # only the bar may wrap, so that it is the first to yield on a narrow terminal
             TextColumn(
                 "[bold]{task.description}epoch {task.fields[epoch]}/{task.fields[epochs]}",
@@ -85,43 +81,75 @@ class TrainingProgress(Listener):
             TaskProgressColumn(table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[scores]}", table_column=Column(no_wrap=True)),
             TextColumn("[cyan]{task.fields[rate]}", table_column=Column(no_wrap=True)),
-            *([TimeElapsedColumn(table_column=Column(no_wrap=True))] if self._terminal.width >= WIDE else []),
+            *([TimeElapsedColumn(table_column=Column(no_wrap=True))] if self.terminal.width >= WIDE else []),
             TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True)),
-            console=self._terminal,
+            console=self.terminal,
             transient=True,
             disable=not sys.stderr.isatty(),
         )
+
+    @property
+    def shown(self) -> bool:
+        """Whether there is a terminal for them."""
+        return not self._bars.disable
+
+    def begin(self, what: str, plan: Plan) -> TaskID:
+        """A further bar."""
+        done = len(plan.history)
+        task = self._bars.add_task(
+            what, total=plan.epochs * plan.steps, completed=done * plan.steps, epoch=done + 1, epochs=plan.epochs,
+            scores="", rate="", left="",
+        )  # fmt: skip
+        self._bars.start()
+        return task
+
+    def update(self, task: TaskID, **fields: Any) -> None:
+        """Show what has changed."""
+        self._bars.update(task, **fields)
+
+    def end(self, task: TaskID) -> None:
+        """Take a bar away; the last one frees the terminal."""
+        if len(self._bars.tasks) == 1:
+            self._bars.stop()
+        self._bars.remove_task(task)
+
+
+class TrainingProgress(Listener):
+    """One of `bars` on a terminal; elsewhere a line after the first epoch and then every ten seconds.
+
+    `what` is trained, where that is not the one model of a run.
+    """
+
+    def __init__(self, bars: TrainingBars, what: str = "") -> None:
+        self._bars = bars
+        self._what = f"{what}: " if what else ""
         self._said = 0.0
 
     def on_start(self, plan: Plan) -> None:
         self._plan = plan
         self._begun = time.monotonic()
         self._before = len(plan.history) * plan.steps
-        self._task = self._bar.add_task(
-            self._what, total=plan.epochs * plan.steps, completed=self._before, epoch=len(plan.history) + 1,
-            epochs=plan.epochs, scores="", rate="", left="",
-        )  # fmt: skip
-        self._bar.start()
+        self._task = self._bars.begin(self._what, plan)
 
     def on_step(self, epoch: int, step: int) -> None:
-        if not self._bar.disable:
-            self._bar.update(self._task, completed=(epoch - 1) * self._plan.steps + step, epoch=epoch)
+        if self._bars.shown:
+            self._bars.update(self._task, completed=(epoch - 1) * self._plan.steps + step, epoch=epoch)
 
     def on_epoch(self, history: Sequence[EpochRecord], best_epoch: int) -> None:
         record = history[-1]
-        wide = self._bar.disable or self._terminal.width >= WIDE
+        wide = not self._bars.shown or self._bars.terminal.width >= WIDE
         scores = scores_text(history, self._plan.metric.name, best_epoch, wide=wide)
         rate, left = rate_text(record.rows_per_second), self._left(record.epoch)
-        if not self._bar.disable:
-            self._bar.update(self._task, scores=scores, rate=rate, left=left)
+        if self._bars.shown:
+            self._bars.update(self._task, scores=scores, rate=rate, left=left)
         elif time.monotonic() - self._said >= PLAIN_SECONDS:
             self._said = time.monotonic()
-            self._terminal.print(
+            self._bars.terminal.print(
                 f"{self._what}epoch {record.epoch}/{self._plan.epochs}: {scores}, {rate}, {left}", soft_wrap=True
             )
 
     def on_end(self) -> None:
-        self._bar.stop()
+        self._bars.end(self._task)
 
     def _left(self, epoch: int) -> str:
         done = epoch * self._plan.steps - self._before

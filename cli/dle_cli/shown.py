@@ -25,10 +25,11 @@ def reading(speaker: Console) -> "AbstractContextManager[ReadingProgress | None]
 
 
 def training(speaker: Console) -> "Callable[[str], Sequence[Listener]]":
-    """Progress of a training, by what it is called."""
-    from dle_cli.progress import TrainingProgress
+    """Progress of trainings, by what each is called."""
+    from dle_cli.progress import TrainingBars, TrainingProgress
 
-    return lambda what: [] if speaker.silent else [TrainingProgress(what)]
+    bars = TrainingBars()
+    return lambda what: [] if speaker.silent else [TrainingProgress(bars, what)]
 
 
 def show_data(speaker: Console, prepared: "Prepared") -> None:

@@ -16,8 +16,9 @@ from dle_bundle import schema as schemas
 from dle_bundle.errors import DleError, InputError
 from dle_bundle.files import write_atomic
 from dle_bundle.schema import Schema
-from dle_training import metrics
+from dle_training import cross_validation, metrics
 from dle_training import run as runs
+from dle_training.cross_validation import CrossValidation
 from dle_training.data import split as splits
 from dle_training.export import latency
 from dle_training.listeners import read_history
@@ -26,14 +27,6 @@ from dle_training.run import DataFacts, RunFolder, Scores
 from dle_training.search import study
 from dle_training.search.study import StudyFolder
 from dle_training.trained import TrainedModel
-
-
-class CrossValidated(msgspec.Struct, frozen=True, kw_only=True):
-    """Mean and standard deviation of every metric over the folds."""
-
-    folds: int
-    mean: Scores
-    sd: Scores
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,7 +44,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     rows: dict[str, int]
     validation: Scores | None = None
     test: Scores | None = None
-    cross_validation: CrossValidated | None = None
+    cross_validation: CrossValidation | None = None
     parameters: int | None = None
     seconds: float | None = None
     latency: float | None = None
@@ -168,7 +161,7 @@ def _entry(found: _Found) -> Entry:
         entry,
         validation=known["validation"],
         test=known.get("test"),
-        cross_validation=msgspec.convert(known.get("cross_validation"), CrossValidated | None),
+        cross_validation=cross_validation.read(found.run),
         seconds=sum(record.seconds for record in read_history(found.run.history)),
     )
     try:

@@ -28,6 +28,9 @@ class Choice:
         if twice:
             raise ValueError(f"choice: expected each value once, found {config_text.found(twice[0])} again")
 
+    def holds(self, value: object) -> bool:
+        return value in self.values
+
 
 @dataclass(frozen=True, slots=True)
 class Int:
@@ -40,6 +43,9 @@ class Int:
     def __post_init__(self) -> None:
         _check_bounds("log" if self.log else "int", [self.low, self.high])
 
+    def holds(self, value: object) -> bool:
+        return _is_number(value, "int") and self.low <= value <= self.high
+
 
 @dataclass(frozen=True, slots=True)
 class Float:
@@ -51,6 +57,9 @@ class Float:
 
     def __post_init__(self) -> None:
         _check_bounds("log" if self.log else "float", [self.low, self.high])
+
+    def holds(self, value: object) -> bool:
+        return _is_number(value, "float") and self.low <= value <= self.high
 
 
 Dimension = Choice | Int | Float

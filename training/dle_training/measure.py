@@ -8,7 +8,7 @@ from dle_bundle import schema as schemas
 from dle_bundle.errors import InputError
 from dle_bundle.groups import Groups
 from dle_training import config as configuration
-from dle_training import evaluation
+from dle_training import cross_validation, evaluation
 from dle_training.data.dataset import read_labelled
 from dle_training.data.target import Values
 from dle_training.evaluation import Evaluation
@@ -52,6 +52,7 @@ def measure(run: RunFolder, source: str | None = None) -> Evaluation:
         judged=judged.choose(model.schema, groups, actual, predicted),
         dropped=facts.dropped,
         notes=facts.notes,
+        folds=cross_validation.read(run),
     )
     page.write(run.path, content)
     return test

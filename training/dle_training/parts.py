@@ -57,6 +57,11 @@ class Part:
         wide = sum(self.inputs[name][0].numel() for name in ("image", "sequence", "tokens") if name in self.inputs)
         return wide + (0 if self.stream is None else _STREAMED_CELLS)
 
+    @property
+    def nbytes(self) -> int:
+        """Of all that is in memory."""
+        return sum(tensor.nbytes for tensor in (self.targets, *self.inputs.values()))
+
     def to(self, device: torch.device) -> "Part":
         """The same rows on `device`."""
         inputs = {name: tensor.to(device) for name, tensor in self.inputs.items()}

@@ -9,13 +9,14 @@ import pytest
 from dle_bundle.errors import InputError
 from dle_cli import compare, console
 from dle_training import compare as comparing
-from dle_training.compare import CrossValidated, Entry, Group
+from dle_training.compare import Entry, Group
+from dle_training.cross_validation import CrossValidation
 
 ENTRY: dict[str, Any] = {"study": False, "finished": True, "model": "mlp", "rows": {"train": 1_000, "test": 9}}
 BEST = Entry(
     path="runs/best-study", validation={"log_loss": 0.25}, test={"log_loss": 0.31}, parameters=12_345, seconds=7.5,
     latency=0.051, on_front=True, **{**ENTRY, "study": True},
-    cross_validation=CrossValidated(folds=3, mean={"log_loss": 0.27}, sd={"log_loss": 0.02}),
+    cross_validation=CrossValidation(folds=3, mean={"log_loss": 0.27}, sd={"log_loss": 0.02}, scores=()),
 )  # fmt: skip
 ODD = Entry(path="runs/odd", validation={"log_loss": None}, note="its latency is not known: no file", **ENTRY)
 BEGUN = Entry(path="runs/begun", note="has not finished", **{**ENTRY, "finished": False})

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console as Terminal
 
 from dle_cli import progress
-from dle_cli.progress import ReadingProgress, TrainingProgress, duration_text, rate_text, scores_text
+from dle_cli.progress import ReadingProgress, TrainingBars, TrainingProgress, duration_text, rate_text, scores_text
 from dle_training.listeners import EpochRecord, Plan
 from dle_training.metrics import METRICS
 
@@ -27,11 +27,12 @@ def test_nothing_but_the_bar_yields_on_a_narrow_terminal(
 
     monkeypatch.setattr(progress, "Terminal", terminal)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    shown = TrainingProgress()
+    bars = TrainingBars()
+    shown = TrainingProgress(bars)
     shown.on_start(Plan(epochs=300, steps=10, rows=1000, metric=METRICS[metric], history=()))
     shown.on_step(12, 10)
     shown.on_epoch([RECORD], 9)
-    shown._bar.refresh()
+    bars._bars.refresh()
     shown.on_end()
     printed = written.getvalue()
     for text in ("epoch 12/300", "4%", "loss 0.358 · val 0.302", "31k rows/s", "left ≤ "):
@@ -40,6 +41,35 @@ def test_nothing_but_the_bar_yields_on_a_narrow_terminal(
     assert ("best 9" in printed) == (metric == "log_loss" or width == 100)
     assert "log_loss" not in printed
     assert "…" not in printed
+
+
+def test_trainings_at_once_and_one_after_another_have_a_bar_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.StringIO()
+
+    def terminal(**_: Any) -> Terminal:
+        return Terminal(file=written, width=120, force_terminal=True, color_system=None)
+
+    monkeypatch.setattr(progress, "Terminal", terminal)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    bars = TrainingBars()
+    first, second, third = (TrainingProgress(bars, f"fold {number} of 3") for number in (1, 2, 3))
+    plan = Plan(epochs=300, steps=10, rows=1000, metric=METRICS["log_loss"], history=())
+    for each in (first, second):
+        each.on_start(plan)
+    second.on_epoch([RECORD], 9)
+    bars._bars.refresh()
+    together = written.getvalue()
+    assert "fold 1 of 3: epoch 1/300" in together
+    assert "fold 2 of 3: epoch 1/300" in together
+    assert "fold 3" not in together
+    for each in (first, second):
+        each.on_end()
+    written.truncate(0)
+    third.on_start(plan)
+    bars._bars.refresh()
+    third.on_end()
+    assert "fold 3 of 3" in written.getvalue()
+    assert "fold 1" not in written.getvalue()
 
 
 @pytest.mark.parametrize("width", [80, 100])

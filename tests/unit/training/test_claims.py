@@ -34,6 +34,28 @@ def die_over_it(study: Study, epochs: int) -> bool:
     return True
 
 
+def test_the_first_trial_has_the_defaults_as_far_as_the_space_holds_them(tmp_path: Path) -> None:
+    people.write_people(tmp_path / "people.csv", 100)
+    flags = {"data.source": str(tmp_path / "people.csv"), "data.target": "buys"}
+    spaces = [
+        "optimizer.lr={log: [1e-4, 1e-2]}", "optimizer.weight_decay={float: [0.5, 0.6]}",
+        "model.hidden={choice: [[8], [256, 256, 256]]}", "model.dropout={float: [0, 0.5]}",
+    ]  # fmt: skip
+    for search, first in (("random", True), ("tpe", True), ("grid", False)):
+        own = ["optimizer.lr={choice: [1e-4, 2e-3]}"] if search == "grid" else spaces
+        asked = studies.request({}, [], {**flags, "study.search": search}, own)
+        study = studies.create(StudyFolder(tmp_path / search), studies.plan(asked))
+        point = claims.claim(study, 1)[0].point
+        if first:
+            assert {**point, "optimizer.weight_decay": 0} == {
+                "optimizer.lr": 2e-3, "optimizer.weight_decay": 0, "model.hidden": [256, 256, 256], "model.dropout": 0.1
+            }  # fmt: skip
+            assert 0.5 <= point["optimizer.weight_decay"] <= 0.6
+            assert claims.claim(study, 1)[0].point["optimizer.lr"] != 2e-3
+        else:
+            assert point == {"optimizer.lr": 1e-4}
+
+
 def test_a_trial_that_kills_its_processes_fails(study: Study) -> None:
     assert [die_over_it(study, 5) for _ in range(4)] == [True, True, True, False]
     assert study.trials.all()[0].state == TrialState.FAIL

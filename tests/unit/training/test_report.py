@@ -13,6 +13,7 @@ import pytest
 
 from dle_bundle.schema import Field, Label, Outputs, Schema, Task
 from dle_training import config, metrics
+from dle_training.cross_validation import CrossValidation
 from dle_training.evaluation import evaluate
 from dle_training.listeners import EpochRecord
 from dle_training.report import class_figures, figures, page, sample_figures
@@ -72,6 +73,7 @@ def content(
         judged=judged or Judged(),
         dropped={"id": "identifier: a different value in each row"},
         notes=("2 rows without a target were left out.",),
+        folds=None,
     )
 
 
@@ -294,6 +296,22 @@ def test_an_undefined_score_is_a_dash(written: Callable[[str], Path]) -> None:
     assert "stands for a score that these rows cannot tell" in text
     assert "has no precision" in text
     assert "cannot tell" not in written("two").read_text()
+
+
+def test_folds_are_columns_beside_their_mean_and_spread(tmp_path: Path, written: Callable[[str], Path]) -> None:
+    first: dict[str, float | None] = {"accuracy": 0.75, "roc_auc": None}
+    second: dict[str, float | None] = {"accuracy": 0.25, "roc_auc": 0.5}
+    folds = CrossValidation(
+        folds=2,
+        mean={"accuracy": 0.5, "roc_auc": None},
+        sd={"accuracy": 0.354, "roc_auc": None},
+        scores=(first, second),
+    )
+    text = page.write(tmp_path, replace(CONTENTS["two"](), folds=folds)).read_text()
+    table = text.partition("<h2>Cross-validation</h2>")[2].partition("</table>")[0]
+    cells = [re.findall(r'<td class="n">(.*?)</td>', row) for row in table.splitlines() if "<td" in row]
+    assert cells == [["0.5000", "0.3540", "0.7500", "0.2500"], ["–", "–", "–", "0.5000"]]
+    assert "Cross-validation" not in written("two").read_text()
 
 
 @pytest.mark.parametrize("name", ["two", "augmented", "forecast"])

@@ -7,8 +7,9 @@ import optuna
 import pytest
 
 from dle_bundle.errors import InputError
+from dle_bundle.schema import Field, Outputs, Schema
 from dle_training import config_text
-from dle_training.config import RunConfig
+from dle_training.config import PreprocessingConfig, RunConfig
 from dle_training.config_text import Tree
 from dle_training.dimensions import Choice, Dimension, Float, Int, Space
 from dle_training.models import registry
@@ -246,7 +247,7 @@ def test_a_study_suggests_points_of_the_space() -> None:
 
 
 @pytest.mark.parametrize("chosen", COMBINATIONS, ids=registry.joined)
-def test_default_writtenare_sound(chosen: dict[Input, str]) -> None:
+def test_default_spaces_are_sound(chosen: dict[Input, str]) -> None:
     """For all models together, and for each kind of input alone."""
     for part in (chosen, *({kind: name} for kind, name in chosen.items())):
         space = defaults.space(part, {})
@@ -256,7 +257,7 @@ def test_default_writtenare_sound(chosen: dict[Input, str]) -> None:
         assert spaces.from_tree(config_text.parse(config_text.write(spaces.to_tree(space)))) == space
 
 
-def test_default_writtenhold_the_defaults() -> None:
+def test_default_spaces_hold_the_defaults() -> None:
     """So that a search starts from what a user has without one."""
     resolved = {"model.hidden": [256, 256, 256], "preprocessing.piecewise_bins": 32, "augmentation.shift": 0.08}
     for entry in MODELS.values():
@@ -287,6 +288,29 @@ def test_what_is_fixed_is_not_varied_by_default() -> None:
     space = defaults.space({"table": "mlp"}, fixed)
     assert not {"optimizer.lr", "model.hidden"} & set(space.dimensions)
     spaces.check(space, fixed)
+
+
+COLUMNS = {
+    "a": Field(name="a", kind="numeric", required=True),
+    "b": Field(name="b", kind="boolean", required=True),
+    "c": Field(name="c", kind="categorical", required=True, categories=("x", "y")),
+}
+
+
+@pytest.mark.parametrize(
+    ("columns", "limit", "gone"),
+    [
+        ("ac", 1, []),
+        ("ac", 2, ["model.embedding_dim"]),
+        ("a", 0, ["model.embedding_dim"]),
+        ("bc", 0, ["preprocessing.numeric", "preprocessing.piecewise_bins"]),
+    ],
+)
+def test_what_makes_no_difference_is_not_varied(columns: str, limit: int, gone: list[str]) -> None:
+    schema = Schema(inputs=tuple(COLUMNS[name] for name in columns), outputs=Outputs(task="regression", target="y"))
+    space = defaults.space({"table": "mlp"}, {})
+    effective = defaults.effective(space, schema, PreprocessingConfig(one_hot_limit=limit))
+    assert [key for key in space.dimensions if key not in effective.dimensions] == gone
 
 
 def test_a_space_is_read_back_from_yaml() -> None:

@@ -193,6 +193,16 @@ def space(chosen: Mapping[Input, str]) -> dict[str, Dimension]:
     return merged
 
 
+def resolve(config: ModelConfig, chosen: Mapping[Input, str]) -> ModelConfig:
+    """The configuration with the settings of a search that encoders choose by themselves; see `space` for several."""
+    dropout = next(entry.dropout for kind in INPUTS if kind in chosen and (entry := _entry(chosen[kind])))
+    return replace(
+        config,
+        hidden=mlp.hidden_layers(config, alone=set(chosen) == {"table"}),
+        dropout=dropout if config.dropout is None else config.dropout,
+    )
+
+
 def build(config: ModelConfig, shape: InputShape, outputs: int, *, fresh: bool = True) -> Network:
     """The network that `config` names, with weights from torch's global generator: (N, outputs) for N rows."""
     present: dict[Input, bool] = {

@@ -10,6 +10,7 @@ import numpy as np
 
 from dle_bundle.schema import Field, Schema
 from dle_training import metrics
+from dle_training.cross_validation import CrossValidation
 from dle_training.evaluation import Evaluation, Scores
 from dle_training.listeners import EpochRecord
 from dle_training.metrics import Actual, Predictions
@@ -31,7 +32,7 @@ class ReportContent:
 
     `rows` of each part; `validation` and `test` are scores of the best epoch's weights; `actual` and `predicted` are
     the test part's, as for `evaluation.evaluate`; `samples` and `judged` are examples of the training and the test
-    part; `dropped` columns with the reason of each; `notes` on the data.
+    part; `dropped` columns with the reason of each; `notes` on the data; `folds` where the run was cross-validated.
     """
 
     run: str
@@ -50,6 +51,7 @@ class ReportContent:
     judged: Judged
     dropped: Mapping[str, str]
     notes: Sequence[str]
+    folds: CrossValidation | None
 
 
 def write(folder: Path, content: ReportContent) -> Path:

@@ -50,11 +50,11 @@ def claim(study: Study, most: int) -> list[Claim]:
         trials = study.trials.all()
         found = _abandoned(study, trials, most)
         begun = sum(trial.state != TrialState.WAITING for trial in trials)
-        waiting = len(trials) - begun  # a grid's points, where their process died before it began with them
+        waiting = len(trials) - begun  # given points, where their process died before it began with them
         for number in range(begun, min(begun + most - len(found), study.count)):
             study.trials.study.sampler = _sampler(study, number)
-            if study.grid is not None and number >= begun + waiting:
-                study.trials.study.enqueue_trial(points.to_storable(study.grid[number]))
+            if number >= begun + waiting and (given := study.given(number)):
+                study.trials.study.enqueue_trial(points.to_storable(given))
             new = study.trials.study.ask()
             found.append(Claim(new, _taken(study, new.number), points.suggest(study.request.space, new)))
         return found

@@ -1,8 +1,10 @@
 """What a search varies where the user gives no space: what practitioners try first, with the encoders at hand."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from dle_bundle.schema import Schema
 from dle_training import config_text
+from dle_training.config import PreprocessingConfig
 from dle_training.config_text import Tree
 from dle_training.dimensions import Dimension, Float, Space
 from dle_training.models import registry
@@ -14,8 +16,30 @@ COMMON: Mapping[str, Dimension] = {
 }
 """Of every model, but where its own entry in the registry has another range."""
 
+_EFFECTIVE: Mapping[str, Callable[[Schema, PreprocessingConfig], bool]] = {
+    "model.embedding_dim": lambda schema, config: any(
+        len(field.categories or ()) > config.one_hot_limit for field in schema.categorical
+    ),
+    **dict.fromkeys(
+        ("preprocessing.numeric", "preprocessing.piecewise_bins"),
+        lambda schema, config: any(field.kind == "numeric" for field in schema.numeric),
+    ),
+}
+"""Where a setting makes a difference; the others do everywhere."""
+
 
 def space(chosen: Mapping[Input, str], fixed: Tree) -> Space:
     """The default space of encoders `chosen` by kind of input, without the settings that are `fixed`."""
     merged = {**COMMON, **registry.space(chosen)}
     return Space({key: each for key, each in merged.items() if not config_text.has(fixed, key)})
+
+
+def effective(space: Space, schema: Schema, config: PreprocessingConfig) -> Space:
+    """The space without the settings that make no difference for such columns."""
+    return Space(
+        {
+            key: each
+            for key, each in space.dimensions.items()
+            if key not in _EFFECTIVE or _EFFECTIVE[key](schema, config)
+        }
+    )

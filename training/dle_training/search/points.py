@@ -8,6 +8,7 @@ import json
 import math
 import random
 from collections.abc import Iterator, Mapping
+from functools import reduce
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,17 @@ def some(space: Space, count: int) -> Iterator[Point]:
     generator = random.Random(0)
     for _ in range(count):
         yield {key: _draw(dimension, generator) for key, dimension in space.dimensions.items()}
+
+
+def within(space: Space, config: RunConfig) -> Point:
+    """The settings of `config` that vary in the space, as far as it holds them."""
+    point: Point = {}
+    for key, dimension in space.dimensions.items():
+        value: Any = reduce(getattr, key.split("."), config)
+        value = list(value) if isinstance(value, tuple) else value
+        if dimension.holds(value):
+            point[key] = value
+    return point
 
 
 def suggest(space: Space, trial: "BaseTrial") -> Point:

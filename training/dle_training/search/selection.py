@@ -158,21 +158,30 @@ def _with_seeds(
     for further in range(1, study.request.settings.seeds):
         own = msgspec.structs.replace(config, seed=(config.seed + further) % 2**32)
         folder = study.folder.path / "finalists" / f"{candidate.number:03}-seed{own.seed}"
-        scores.append(_score(study, folder, own, data, listeners(f"trial {candidate.number}, seed {own.seed}")))
+        name = f"trial {candidate.number}, seed {own.seed}"
+        scores.append(_score(study, folder, own, data, listeners, name))
     sd = stdev(scores)
     return msgspec.structs.replace(
         candidate, score=mean(scores), scores=tuple(scores), sd=sd, error=sd / sqrt(len(scores))
     )
 
 
-def _score(study: Study, folder: Path, config: RunConfig, data: PreparedData, listeners: Sequence[Listener]) -> float:
+def _score(
+    study: Study,
+    folder: Path,
+    config: RunConfig,
+    data: PreparedData,
+    listeners: Callable[[str], Sequence[Listener]],
+    name: str,
+) -> float:
     folder.mkdir(parents=True, exist_ok=True)
     if study.folds > 1:
         finished = cross_validation.train(
-            folder, config, study.schema, lambda fold: data.of(config, fold), study.folds, lambda fold: listeners
-        )
+            folder, config, study.schema, lambda fold: data.of(config, fold), study.folds,
+            lambda what: listeners(f"{name}, {what}"),
+        )  # fmt: skip
     else:
-        finished = [runs.fit(RunFolder(folder), config, study.schema, data.of(config, 0), listeners)]
+        finished = [runs.fit(RunFolder(folder), config, study.schema, data.of(config, 0), listeners(name))]
     return mean(trial.score(each) for each in finished)
 
 

@@ -143,6 +143,19 @@ class Study:
         """The whole configuration of a trial. Raises InputError where its settings exclude each other."""
         return runs.resolve(points.apply(self.request.fixed, point), self.schema, self.rows)
 
+    def given(self, number: int) -> points.Point:
+        """What the sampler does not choose of a trial's point: a grid's is given, and the first tries the defaults."""
+        if self.grid is not None:
+            return self.grid[number]
+        if number > 0:
+            return {}
+        try:
+            config = self.config({})
+        except InputError:  # they exclude each other without what varies
+            return {}
+        model = registry.resolve(config.model, registry.choose(config.model.name, registry.inputs(self.schema)))
+        return points.within(self.request.space, msgspec.structs.replace(config, model=model))
+
 
 def request(
     tree: Tree,
@@ -198,7 +211,8 @@ def plan(asked: Request, progress: Progress | None = None) -> Plan:
         )
     searched = asked.space
     if not searched.dimensions:
-        searched = defaults.space(registry.choose(config.model.name, kinds), asked.fixed)
+        suited = defaults.space(registry.choose(config.model.name, kinds), asked.fixed)
+        searched = defaults.effective(suited, dataset.schema, config.preprocessing)
         space.check(searched, asked.fixed)
     request = Request(asked.settings, fixed, searched)
     grid = points.grid(searched, fixed) if asked.settings.search == "grid" else None
