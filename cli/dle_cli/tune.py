@@ -191,7 +191,7 @@ def _worked(
     speaker: Console, study: "Study", dataset: "Dataset", changes: dict[str, Any]
 ) -> "tuple[Selected, list[Row]]":
     from dle_cli.tuning_progress import LatencyProgress, TuningProgress
-    from dle_training.search import leaderboard, report, selection, settings
+    from dle_training.search import leaderboard, prepared, report, selection, settings
     from dle_training.search.trial import Watcher
 
     asked = settings.changed(study.request.settings, changes)
@@ -207,6 +207,7 @@ def _worked(
             rows = leaderboard.make(study, latencies)
             leaderboard.write_csv(rows, study.folder.path / leaderboard.TABLE)
             report.write(study, selected, rows)
+            prepared.discard(study)
     except Interrupted as interrupted:
         raise Interrupted(f"{interrupted}\n{further}") from None
     except KeyboardInterrupt:

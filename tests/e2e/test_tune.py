@@ -59,6 +59,7 @@ def results(study: Path) -> dict[int, tuple[str, str]]:
 
 def test_a_study_ends_in_a_model_that_exports_as_a_run_does(folder: Path) -> None:
     assert results(folder / "whole").keys() == {0, 1, 2, 3}
+    assert not (folder / "whole" / "prepared").exists(), "nobody needs it any more"
     evaluated = commands.document("dle-evaluate", "whole", folder=folder)
     assert evaluated["rows"] == 150
     exported = commands.document("dle-export", "whole", "--to", "bundles/whole", folder=folder)

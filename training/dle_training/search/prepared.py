@@ -1,9 +1,10 @@
 """The data of all trials, prepared once for each split and each setting that it depends on, and shared by processes.
 
-Who needs it first makes it and keeps it in the study; everyone else maps it. Only images that are decoded as they are
-needed cannot be kept, so each process opens the files by itself.
+Who needs it first makes it and keeps it in the study while that goes on; everyone else maps it. Only images that are
+decoded as they are needed cannot be kept, so each process opens the files by itself.
 """
 
+import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,9 +15,15 @@ from dle_training import training_data
 from dle_training.config import RunConfig
 from dle_training.data import split as splits
 from dle_training.data.dataset import Dataset
-from dle_training.search import storage, study
+from dle_training.search import claims, storage, study
 from dle_training.search.study import Study
 from dle_training.training_data import TrainingData
+
+
+def discard(study: Study) -> None:
+    """Remove what trials alone need, unless one goes on; whoever needs it again makes it again."""
+    if not claims.running(study):
+        shutil.rmtree(study.folder.prepared, ignore_errors=True)
 
 
 class PreparedData:
