@@ -9,6 +9,7 @@ import typer
 from dle_bundle.errors import DleError, InputError, Interrupted, nearest
 from dle_cli import console, shown
 from dle_cli.console import Console
+from dle_cli.options import Config, Device, Source, Split, Target
 
 if TYPE_CHECKING:
     from dle_training.config import RunConfig
@@ -20,26 +21,13 @@ app = console.application("Train a model.")
 
 @app.command()
 def train(
-    source: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="SOURCE",
-            help="A table (.csv[.gz], .tsv, .txt, .parquet, .npy, .npz), a folder of images, or sklearn:NAME.",
-        ),
-    ] = None,
-    target: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column to predict.")] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            metavar="BY",
-            help="stratified, random, column:NAME with the values train, validation, test, group:NAME (equal values "
-            "together) or time:NAME (the latest test).",
-        ),
-    ] = None,
+    source: Source = None,
+    target: Target = None,
+    split: Split = None,
     folds: Annotated[
         int | None, typer.Option(metavar="K", help="Also cross-validate on K folds of training and validation rows.")
     ] = None,
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="YAML file of settings.")] = None,
+    config: Config = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting, such as optimizer.lr=0.01; repeatable."),
@@ -50,7 +38,7 @@ def train(
     seed: Annotated[
         int | None, typer.Option(metavar="N", help="Seed of split, first weights, batches and dropout.  [default: 0]")
     ] = None,
-    device: Annotated[str | None, typer.Option(metavar="DEVICE", help="auto, cpu or cuda.  [default: auto]")] = None,
+    device: Device = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run where it stopped.")] = False,
     listed: Annotated[
         str | None,

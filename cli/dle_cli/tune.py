@@ -10,6 +10,7 @@ import typer
 from dle_bundle.errors import InputError, Interrupted
 from dle_cli import console, shown
 from dle_cli.console import Console
+from dle_cli.options import Config, Device, Source, Split, Target
 
 if TYPE_CHECKING:
     from dle_training.data.dataset import Dataset
@@ -25,14 +26,8 @@ _LISTED = 10
 
 @app.command()
 def tune(
-    source: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="SOURCE",
-            help="A table (.csv[.gz], .tsv, .txt, .parquet, .npy, .npz), a folder of images, or sklearn:NAME.",
-        ),
-    ] = None,
-    target: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column to predict.")] = None,
+    source: Source = None,
+    target: Target = None,
     search: Annotated[str | None, typer.Option(metavar="HOW", help="grid, random or tpe.  [default: random]")] = None,
     trials: Annotated[
         int | None, typer.Option(metavar="N", help="Trials in all.  [default: 20; a grid: all combinations]")
@@ -59,11 +54,8 @@ def tune(
     timeout: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="After so long no further trial begins.")
     ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(metavar="BY", help="stratified, random, column:NAME, group:COLUMN or time:COLUMN."),
-    ] = None,
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="YAML file of settings and spaces.")] = None,
+    split: Split = None,
+    config: Config = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting, such as study.pruner=hyperband; repeatable."),
@@ -74,7 +66,7 @@ def tune(
     seed: Annotated[
         int | None, typer.Option(metavar="N", help="Seed of search, split and trials.  [default: 0]")
     ] = None,
-    device: Annotated[str | None, typer.Option(metavar="DEVICE", help="auto, cpu or cuda.  [default: auto]")] = None,
+    device: Device = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the study, or join those who work on it.")] = False,
     as_json: console.Json = False,
     quiet: console.Quiet = False,
