@@ -129,7 +129,7 @@ def _begun(
         given = {"data.source": source, **given}
     request = studies.request(tree, assignments, given, spaces, grids)
     _engine(request.settings.engine)  # it may be missing, which is said before anything is read
-    folder = StudyFolder(out or _default_out(request.fixed.get("data", {}).get("source")))
+    folder = StudyFolder(out or _default_out(studies.section(request.fixed, "data").get("source")))
     runs.refuse_existing(folder.path)
     with shown.reading(speaker) as progress:
         plan = studies.plan(request, progress)

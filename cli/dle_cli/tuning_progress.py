@@ -33,7 +33,8 @@ class TuningProgress(Watcher):
             transient=True,
             disable=not sys.stderr.isatty(),
         )
-        trials = study.trials.all()
+        with storage.told("read"):
+            trials = study.trials.all()
         self._ended = self._before = sum(trial.state in storage.ENDED for trial in trials)
         self._best: tuple[float, int] | None = None
         for trial in trials:

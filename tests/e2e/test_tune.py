@@ -100,6 +100,37 @@ def test_killed_and_resumed_it_finishes_the_same_trials(folder: Path) -> None:
     assert [json.loads(line)["epoch"] for line in history] == list(range(1, EPOCHS + 1))
 
 
+def test_after_a_timeout_what_is_resumed_decides_anew(folder: Path) -> None:
+    commands.run("dle-tune", *SLOW, "--timeout", "1", "--out", "timed", "--quiet", folder=folder)
+    first = json.loads((folder / "timed" / "selection.json").read_text())
+    assert 1 <= first["ended"] < 4
+    commands.run("dle-tune", "--resume", "--out", "timed", "--quiet", folder=folder)
+    assert results(folder / "timed") == results(folder / "whole")
+    selections = [json.loads((folder / study / "selection.json").read_text()) for study in ("timed", "whole")]
+    assert selections[0]["number"] == selections[1]["number"]
+    assert selections[0]["ended"] == 4
+
+
+def test_bad_trials_are_stopped_early_and_finalists_have_further_seeds(folder: Path) -> None:
+    commands.run(
+        "dle-tune", "people.csv", "--target", "buys", "--trials", "6", "--set", "training.epochs=9",
+        "--set", "training.patience=0", "--set", "study.least_epochs=2", "--set", "study.reduction=2",
+        "--set", "model.hidden=[16]", "--space", "optimizer.lr={log: [1e-6, 1e-1]}",
+        "--set", "study.finalists=2", "--set", "study.seeds=2", "--out", "halved", "--quiet", folder=folder,
+    )  # fmt: skip
+    states = {number: state for number, (state, _) in results(folder / "halved").items()}
+    pruned = [number for number, state in states.items() if state == "pruned"]
+    assert states[0] == "complete", "the first has nothing to be compared with"
+    assert pruned
+    assert all(2 <= epochs(folder / "halved", number) < 9 for number in pruned)
+    selection = json.loads((folder / "halved" / "selection.json").read_text())
+    assert selection["number"] not in pruned
+    for finalist in selection["finalists"]:
+        assert len(finalist["scores"]) == 2
+        assert finalist["score"] == pytest.approx(sum(finalist["scores"]) / 2)
+        assert (folder / "halved" / "finalists" / f"{finalist['number']:03}-seed1" / "metrics.json").is_file()
+
+
 @pytest.mark.full
 def test_trials_that_are_trained_at_once_are_killed_and_gone_on_with(folder: Path) -> None:
     process = started(folder, "packed", "--set", "study.packing=auto")

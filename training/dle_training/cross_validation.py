@@ -84,7 +84,8 @@ def train(
     config = msgspec.structs.replace(config, training=msgspec.structs.replace(config.training, refit=False))
     places = [RunFolder(folder / FOLDS / str(fold + 1)) for fold in range(count)]
     names = [f"fold {fold + 1} of {count}" for fold in range(count)]
-    first = data(0)
+    first: TrainingData | None = data(0)
+    assert first is not None
     if packed.signature(config, first) is not None and first.train.nbytes * count <= _MOST_PACKED:
         all_data = [first, *map(data, range(1, count))]
         members = [
@@ -97,7 +98,8 @@ def train(
         data = all_data.__getitem__
     finished = []
     for fold, (run, name) in enumerate(zip(places, names, strict=True)):
-        own = data(fold)
+        own = data(fold) if first is None else first
+        first = None  # no longer kept in memory than its own training
         own.write_fitted(run.path)
         finished.append(runs.fit(run, config, schema, own, listeners(name)))
     return finished

@@ -89,5 +89,6 @@ def _lines(records: Sequence[EpochRecord]) -> bytes:
 
 
 def read_history(path: Path) -> list[EpochRecord]:
-    """The epochs of a history file."""
-    return msgspec.json.Decoder(EpochRecord).decode_lines(path.read_bytes())
+    """The epochs of a history file, less a last line that a full disk or a power failure left unfinished."""
+    content = path.read_bytes()
+    return msgspec.json.Decoder(EpochRecord).decode_lines(content[: content.rfind(b"\n") + 1])

@@ -1,5 +1,6 @@
 """Trials that were left behind: who goes on with them, and when nobody does any more."""
 
+import json
 from pathlib import Path
 
 import msgspec
@@ -24,9 +25,11 @@ def study(tmp_path: Path) -> Study:
 def die_over_it(study: Study, epochs: int) -> bool:
     """A process claims the first trial, gets so far, and dies; whether there was still hope for it."""
     first = claims.claim(study, 1)[0]
-    first.lock.release()
     if first.number:
+        first.lock.release()
         return False
+    first.begin()
+    first.lock.release()
     record = EpochRecord(
         epoch=1, train_loss=1.0, validation_loss=1.0, metric=1.0, lr=0.1, seconds=0.1, rows_per_second=1.0
     )
@@ -57,8 +60,49 @@ def test_the_first_trial_has_the_defaults_as_far_as_the_space_holds_them(tmp_pat
 
 
 def test_a_trial_that_kills_its_processes_fails(study: Study) -> None:
-    assert [die_over_it(study, 5) for _ in range(4)] == [True, True, True, False]
+    assert [die_over_it(study, 5) for _ in range(5)] == [True, True, True, True, False]
     assert study.trials.all()[0].state == TrialState.FAIL
+
+
+def test_a_trial_that_has_not_begun_is_not_blamed_for_a_death(study: Study) -> None:
+    for _ in range(2 * claims.MOST_ATTEMPTS):
+        first, second = claims.claim(study, 2)
+        assert (first.number, second.number) == (0, 1)
+        first.lock.release()
+        second.lock.release()
+
+
+def test_steps_are_progress_too(study: Study) -> None:
+    checkpoints = study.folder.trial(0).checkpoints
+    for step in range(1, 2 * claims.MOST_ATTEMPTS):
+        first = claims.claim(study, 1)[0]
+        assert first.number == 0
+        first.begin()
+        first.lock.release()
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        (checkpoints / "last.json").write_text(json.dumps({"epoch": 0, "step": step}))
+
+
+def test_a_trial_that_ends_between_two_looks_is_not_gone_on_with(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = claims.claim(study, 1)[0]
+    before = study.trials.all()
+    first.lock.release()
+    study.trials.study.tell(first.trial, 0.5)
+    monkeypatch.setattr(type(study.trials), "all", lambda _: before)
+    assert [claim.number for claim in claims.claim(study, 1)] == [1]
+    assert study.trials.study.trials[0].state == TrialState.COMPLETE
+
+
+def test_ctrl_c_after_a_trial_has_ended_forgives_the_others(study: Study) -> None:
+    first, second = claims.claim(study, 2)
+    for each in (first, second):
+        each.begin()
+    study.trials.study.tell(first.trial, state=TrialState.PRUNED)
+    for each in (first, second):
+        each.forgive()
+        each.lock.release()
+    (again,) = claims.claim(study, 2)
+    assert (again.number, again.deaths) == (1, 0)
 
 
 def test_a_trial_that_gets_further_each_time_never_does(study: Study) -> None:

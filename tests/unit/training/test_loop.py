@@ -181,6 +181,8 @@ def test_history_file(small_fit: SimpleNamespace, tmp_path: Path) -> None:
     assert read_history(path) == list(fitted.history)
     assert len(path.read_text().splitlines()) == small_fit.EPOCHS
     assert all(record.seconds > 0 and record.rows_per_second > 0 for record in fitted.history)
+    path.write_bytes(path.read_bytes()[:-5])
+    assert read_history(path) == list(fitted.history)[:-1], "a torn line is no epoch"
 
 
 def test_tensorboard_scalars_read_back(small_fit: SimpleNamespace, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ class _Watch(Listener):
 
     def seconds(self) -> float:
         """Those of a step, at best: what else the machine does is no part of it."""
-        return min(later - earlier for earlier, later in pairwise(self.times[_WARM:]))
+        return min((later - earlier for earlier, later in pairwise(self.times[_WARM:])), default=math.inf)
 
 
 def faster(members: Sequence[Member]) -> bool:

@@ -4,12 +4,16 @@ Whatever stops a process, the trials it worked on are then claimed by nobody, an
 with them where their last checkpoint is.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from dle_training import cross_validation
+from dle_bundle import documents
+from dle_training import cross_validation, loop
 from dle_training.listeners import read_history
 from dle_training.run import RunFolder
 from dle_training.search import points, storage
@@ -24,11 +28,15 @@ _ATTEMPTS, _REACHED, _ERROR = "attempts", "reached", "error"
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A trial that this process alone works on, until the lock is released, and its point of the space."""
+    """A trial that this process alone works on, until the lock is released, and its point of the space.
+
+    `deaths` are those of processes over it since it got further than ever.
+    """
 
     trial: Trial
     lock: Lock
     point: Point
+    deaths: int = 0
 
     @property
     def number(self) -> int:
@@ -39,9 +47,14 @@ class Claim:
         self.trial.set_user_attr(_ERROR, reason)
         study.trials.study.tell(self.trial, state=TrialState.FAIL)
 
+    def begin(self) -> None:
+        """From now on the end of this process is a death over the trial."""
+        self.trial.set_user_attr(_ATTEMPTS, self.deaths + 1)
+
     def forgive(self) -> None:
         """A trial that is left on purpose, by Ctrl-C, was not the death of its process."""
-        self.trial.set_user_attr(_ATTEMPTS, int(self.trial.user_attrs.get(_ATTEMPTS, 0)) - 1)
+        with suppress(UpdateFinishedTrialError):  # this one has ended
+            self.trial.set_user_attr(_ATTEMPTS, self.deaths)
 
 
 def claim(study: Study, most: int) -> list[Claim]:
@@ -79,10 +92,13 @@ def _abandoned(study: Study, trials: list[FrozenTrial], most: int) -> list[Claim
         lock = Lock(study.folder.trial(trial.number).path)
         if not lock.taken():
             continue
+        if not study.trials.runs(trial.number):  # it has ended since
+            lock.release()
+            continue
         study.trials.study.sampler = _sampler(study, trial.number)  # in case its process died before it had a point
         reopened = study.trials.reopen(trial.number)
-        again = Claim(reopened, lock, points.suggest(study.request.space, reopened))
-        if _attempts(study, again) < MOST_ATTEMPTS:
+        again = Claim(reopened, lock, points.suggest(study.request.space, reopened), _deaths(study, reopened))
+        if again.deaths < MOST_ATTEMPTS:
             found.append(again)
         else:
             again.fail(study, f"the process that worked on it died {MOST_ATTEMPTS} times without getting further")
@@ -90,24 +106,31 @@ def _abandoned(study: Study, trials: list[FrozenTrial], most: int) -> list[Claim
     return found
 
 
-def _attempts(study: Study, again: Claim) -> int:
-    """Processes that died over the trial since it got further than ever, with the one that was found dead now.
+def _deaths(study: Study, again: Trial) -> int:
+    """Processes that died over the trial since it got further than ever.
 
     So a trial that kills its processes ends soon, and machines that come and go never end one.
     """
-    known = again.trial.user_attrs
-    attempts, reached = int(known.get(_ATTEMPTS, 0)), _epochs(study.folder.trial(again.number))
-    if reached > int(known.get(_REACHED, 0)):
-        attempts = min(attempts, 0)
-        again.trial.set_user_attr(_REACHED, reached)
-    again.trial.set_user_attr(_ATTEMPTS, attempts + 1)
-    return attempts + 1
+    known, reached = again.user_attrs, _progress(study, again.number)
+    if reached > float(known.get(_REACHED, 0)):
+        again.set_user_attr(_REACHED, reached)
+        again.set_user_attr(_ATTEMPTS, 0)
+        return 0
+    return int(known.get(_ATTEMPTS, 0))
 
 
-def _epochs(folder: RunFolder) -> int:
-    """Epochs that are behind a trial, of all its folds."""
-    histories = [folder.history, *folder.path.glob(f"{cross_validation.FOLDS}/*/{folder.history.name}")]
-    return sum(len(read_history(path)) for path in histories if path.exists())
+def _progress(study: Study, number: int) -> float:
+    """Epochs that are behind a trial, of all its folds; the steps since then count as a part of one."""
+    folder = study.folder.trial(number)
+    folds = [RunFolder(path) for path in folder.path.glob(f"{cross_validation.FOLDS}/*")]
+    return sum(_epochs(run) for run in [folder, *folds])
+
+
+def _epochs(run: RunFolder) -> float:
+    saved = (run.checkpoints / loop.LAST).with_suffix(".json")
+    progress = documents.read(saved, dict[str, Any]) if saved.exists() else {"epoch": 0, "step": 0}
+    whole = len(read_history(run.history)) if run.history.exists() else 0
+    return max(whole, progress["epoch"] + progress["step"] / (progress["step"] + 1))
 
 
 def _sampler(study: Study, number: int) -> BaseSampler:

@@ -29,7 +29,9 @@ def make(study: Study, latencies: dict[str, float]) -> list[Row]:
     """The trials that came to their end, best first, then the others by number."""
     with storage.told("read"):
         trials = study.trials.all()
-    rows = [_row(study, each, latencies) for each in trials if each.params]
+    rows = [
+        _row(study, each, latencies) for each in trials if each.params.keys() == study.request.space.dimensions.keys()
+    ]
     ended = sorted((row for row in rows if row.state == "complete"), key=lambda row: _order(study, row))
     front = pareto(ended, higher_is_better=study.metric.higher_is_better)
     ended = [msgspec.structs.replace(row, on_front=row.number in front) for row in ended]

@@ -273,7 +273,7 @@ def _work_once(folder: Path, directory: Path, end: float | None, share: Share) -
     deadline = Deadline(None if end is None else end - time.time())
     try:
         study, data, faster = _opened(folder, directory)
-        return not deadline.is_over and work.work_once(study, data, Watcher(), share.tasks, faster)
+        return not deadline.is_over and work.work_once(study, data, Watcher(), deadline, share.tasks, faster)
     except OSError as error:  # no room on the disk
         raise WorkError(f"{socket.gethostname()}: {error}") from error
 

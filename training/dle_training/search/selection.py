@@ -3,6 +3,7 @@
 Everything is chosen by validation. The test part is read when all is decided.
 """
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from dle_training.run import Prepared, RunFolder
 from dle_training.search import points, storage, trial
 from dle_training.search.points import Point
 from dle_training.search.prepared import PreparedData
+from dle_training.search.storage import StorageError
 from dle_training.search.study import Study
 from dle_training.search.trial import Result
 
@@ -51,11 +53,15 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
-    """`selection.json`: the chosen trial, by which rule and among which finalists, best first."""
+    """`selection.json`: the chosen trial, by which rule and among which finalists, best first.
+
+    `ended` trials there were then: with more of them the choice is made anew.
+    """
 
     number: int
     rule: str
     finalists: tuple[Candidate, ...]
+    ended: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,21 +103,44 @@ def select(study: Study, dataset: Callable[[], Dataset], listeners: Callable[[st
 
 def _decided(study: Study, data: PreparedData, listeners: Callable[[str], Sequence[Listener]]) -> Selection:
     path = study.folder.path / SELECTION
+    with storage.told("read"):
+        ended = sum(each.state in storage.ENDED for each in study.trials.all())
     if path.exists():
-        return documents.read(path, Selection)
+        decided = documents.read(path, Selection)
+        if decided.ended == ended:
+            return decided
+        shutil.rmtree(study.folder.selected.path, ignore_errors=True)  # by fewer trials than there are now
+        path.unlink()
     settings, metric = study.request.settings, study.metric
     ranked = ranking(study)[: settings.finalists]
     if settings.seeds > 1:
-        ranked = [_with_seeds(study, candidate, data, listeners) for candidate in ranked]
+        ranked = _repeated(study, ranked, data, listeners)
         ranked.sort(key=lambda candidate: candidate.score, reverse=metric.higher_is_better)
     chosen = ranked[0]
     if settings.rule == "one_standard_error":
         # the finalists are those with seeds; without them every trial has its folds
         pool = ranked if settings.seeds > 1 else ranking(study)
         chosen = simplest(pool, higher_is_better=metric.higher_is_better)
-    selection = Selection(number=chosen.number, rule=settings.rule, finalists=tuple(ranked))
+    selection = Selection(number=chosen.number, rule=settings.rule, finalists=tuple(ranked), ended=ended)
     write_atomic(path, documents.encode(selection))
     return selection
+
+
+def _repeated(
+    study: Study, ranked: Sequence[Candidate], data: PreparedData, listeners: Callable[[str], Sequence[Listener]]
+) -> list[Candidate]:
+    """The finalists with further seeds, less those that fail with one. Raises WorkError where none is left."""
+    kept, errors = [], []
+    for candidate in ranked:
+        try:
+            kept.append(_with_seeds(study, candidate, data, listeners))
+        except StorageError:
+            raise
+        except WorkError as error:
+            errors.append(f"trial {candidate.number}: {error.message}")
+    if not kept:
+        raise WorkError(f"none of {len(ranked)} finalists can be trained with other seeds", errors)
+    return kept
 
 
 def ranking(study: Study) -> list[Candidate]:

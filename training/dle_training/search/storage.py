@@ -31,6 +31,10 @@ ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # dle_cli speaks
 
 
+class StorageError(WorkError):
+    """The storage is at fault, and no trial."""
+
+
 @dataclass(frozen=True, slots=True)
 class Trials:
     """The trials of one study, for all processes that work on it."""
@@ -44,18 +48,25 @@ class Trials:
 
     def reopen(self, number: int) -> Trial:
         """The trial of this number as one that can report and be pruned."""
+        return Trial(self.study, self._id(number))
+
+    def runs(self, number: int) -> bool:
+        """Whether the trial of this number has begun and not ended, as of now."""
+        return self.storage.get_trial(self._id(number)).state == TrialState.RUNNING
+
+    def _id(self, number: int) -> int:
         study_id = self.storage.get_study_id_from_name(self.study.study_name)
-        return Trial(self.study, self.storage.get_trial_id_from_study_id_trial_number(study_id, number))
+        return self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
 
 
 @contextmanager
 def told(what: str) -> Iterator[None]:
-    """Errors of the storage as WorkError."""
+    """Errors of the storage as StorageError."""
     try:
         yield
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise WorkError(f"The storage of the study cannot be {what}: {reason[0]:.300}") from error
+        raise StorageError(f"The storage of the study cannot be {what}: {reason[0]:.300}") from error
 
 
 def create(url: str | None, journal: Path, name: str, *, higher_is_better: bool) -> Trials:
@@ -156,23 +167,27 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 class Lock:
-    """An exclusive lock on a trial's folder that lives as long as the process, or until `release`."""
+    """An exclusive lock on a trial's folder that lives as long as the process, or until it is released."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        self._descriptor: int | None = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
 
     def taken(self) -> bool:
         """Whether it could be taken at once."""
+        assert self._descriptor is not None
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.close(self._descriptor)
+            self.release()
             return False
         return True
 
     def release(self) -> None:
-        os.close(self._descriptor)
+        """Give it back; once more does nothing."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 def error_of(trial: FrozenTrial) -> str | None:

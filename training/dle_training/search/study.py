@@ -36,6 +36,8 @@ from dle_training.search import defaults, points, settings, space, storage
 from dle_training.search.settings import StudyConfig
 from dle_training.search.storage import Trials
 
+_LARGEST_GRID = 10_000
+
 
 @dataclass(frozen=True, slots=True)
 class StudyFolder:
@@ -179,12 +181,20 @@ def request(
         faults.append(f"study: expected a mapping, found {config_text.found(own)}")
         own = {}
     faults += [f"study.{fault}" for fault in config_text.misfits(own, StudyConfig)]
-    repeated = fixed.get("split", {}).get("folds") or own.get("seeds", 1) != 1
+    repeated = section(fixed, "split").get("folds") or own.get("seeds", 1) != 1
     if own.get("rule") == "one_standard_error" and not repeated:
         faults.append("study.rule: one_standard_error needs more than one score of each trial: --folds or study.seeds")
+    if section(fixed, "training").get("refit"):
+        faults.append(f"training.refit: {space.CONSTANT['training.refit']}=true")
     if faults or asked.dimensions:
         space.check(asked, fixed, faults)
     return Request(config_text.to_struct(own, StudyConfig, "The study"), fixed, asked)
+
+
+def section(tree: Tree, name: str) -> Tree:
+    """A section of a tree that nobody has checked yet; empty where it is none."""
+    found = tree.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def plan(asked: Request, progress: Progress | None = None) -> Plan:
@@ -213,9 +223,18 @@ def plan(asked: Request, progress: Progress | None = None) -> Plan:
     if not searched.dimensions:
         suited = defaults.space(registry.choose(config.model.name, kinds), asked.fixed)
         searched = defaults.effective(suited, dataset.schema, config.preprocessing)
+        if not searched.dimensions:
+            raise InputError("nothing is left to vary: every setting of the default space is given; name a --space")
         space.check(searched, asked.fixed)
     request = Request(asked.settings, fixed, searched)
-    grid = points.grid(searched, fixed) if asked.settings.search == "grid" else None
+    grid = None
+    if asked.settings.search == "grid":
+        if (size := points.size(searched)) > _LARGEST_GRID:
+            raise InputError(
+                f"a grid of {size:,} combinations: expected at most {_LARGEST_GRID:,}; give fewer values, or take "
+                "--search random"
+            )
+        grid = points.grid(searched, fixed)
     count = config.split.folds
     own = (dataset.split,) if count is None else folds.make(dataset, count, config.seed)
     return Plan(request, prepared, own, grid)
@@ -331,9 +350,15 @@ def read_again(
     where any of it is not what the study was made with.
     """
     fixed = msgspec.to_builtins(study.request.fixed)
-    for name, value in (given or {}).items():
-        if value is not None:
-            config_text.assign(fixed, name, value)
+    changes = {name: value for name, value in (given or {}).items() if value is not None}
+    known = section(fixed, "data").get("target")
+    if changes.get("data.target", known) != known:
+        raise InputError(
+            f"{study.folder.path} is a study of another target: choose another folder with --out",
+            [f"target: the study's is {known!r}, found {changes['data.target']!r}"],
+        )
+    for name, value in changes.items():
+        config_text.assign(fixed, name, value)
     dataset = runs.prepare(points.apply(fixed, first_point(study)), progress).dataset
     refuse_differences(study.folder, dataset)
     return dataset

@@ -24,6 +24,7 @@ from dle_training.search import storage
 from dle_training.search.claims import Claim
 from dle_training.search.points import Point
 from dle_training.search.prepared import PreparedData
+from dle_training.search.storage import StorageError
 from dle_training.search.study import Study
 
 RESULT = "result"
@@ -122,7 +123,7 @@ class Attempt:
             with storage.told("written"):
                 self._study.trials.study.tell(self.claim.trial, state=TrialState.PRUNED)
             self._end("pruned")
-        except Interrupted:
+        except (Interrupted, StorageError):
             raise
         except (DleError, RuntimeError, MemoryError) as error:  # of torch too: no memory, no such kernel
             reason = _reason(error)
@@ -184,7 +185,8 @@ class Reports(Listener):
         self._epochs = self._planned = 0
         self._prunes = study.request.settings.pruner != "none"
         # what an interrupted process told already is not told again
-        self._told = set(study.trials.all()[trial.number].intermediate_values)
+        with storage.told("read"):
+            self._told = set(study.trials.all()[trial.number].intermediate_values)
 
     def on_start(self, plan: Plan) -> None:
         if self._best is not None:

@@ -3,9 +3,14 @@
 import time
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
+from pathlib import Path
 
-from dle_bundle.errors import InputError, Interrupted
+import torch
+
+from dle_bundle.errors import DleError, InputError, Interrupted
 from dle_training import packed
+from dle_training.config import RunConfig
+from dle_training.packed import Member
 from dle_training.search import claims, storage
 from dle_training.search.claims import Claim
 from dle_training.search.prepared import PreparedData
@@ -15,6 +20,7 @@ from dle_training.search.trial import Attempt, Watcher
 MOST_PACKED = {"random": 32, "grid": 32, "tpe": 8}
 """Trials that are begun at once. Those of tpe learn nothing from each other then, so that they are few."""
 
+Begun = tuple[Claim, RunConfig]
 Faster = dict[Hashable, bool]
 """Whether packing is faster, by the signature of what is packed: measured once in a process."""
 _PATIENCE = 0.5
@@ -42,19 +48,21 @@ def work(study: Study, data: PreparedData, watcher: Watcher, deadline: Deadline,
     Raises Interrupted after Ctrl-C or SIGTERM, with the state of every trial saved.
     """
     faster: Faster = {}
-    while not deadline.is_over and work_once(study, data, watcher, jobs, faster):
+    while not deadline.is_over and work_once(study, data, watcher, deadline, jobs, faster):
         pass
 
 
-def work_once(study: Study, data: PreparedData, watcher: Watcher, jobs: int, faster: Faster) -> bool:
-    """Work on a trial, or on those that can be packed; whether there was any. Raises as `work`.
+def work_once(
+    study: Study, data: PreparedData, watcher: Watcher, deadline: Deadline, jobs: int, faster: Faster
+) -> bool:
+    """Work on a trial, or on so many as might be packed; whether there was any. Raises as `work`.
 
     What is learnt about packing goes to `faster`, for the next time.
     """
     found = claims.claim(study, _most(study, jobs))
     try:
-        _train(study, data, found, watcher, faster)
-    except Interrupted:
+        _train(study, data, found, watcher, deadline, faster)
+    except (Interrupted, KeyboardInterrupt):
         with storage.told("written"):
             for each in found:
                 each.forgive()
@@ -84,37 +92,77 @@ def _most(study: Study, jobs: int) -> int:
     return min(MOST_PACKED[settings.search], max(1, -(-study.count // jobs)))
 
 
-def _train(study: Study, data: PreparedData, found: Sequence[Claim], watcher: Watcher, faster: Faster) -> None:
-    """Train these trials, fold by fold, so that those that the pruner stops in one are not in the next."""
-    attempts = [attempt for each in found if (attempt := _begun(study, data, each, watcher)) is not None]
+def _train(
+    study: Study, data: PreparedData, found: Sequence[Claim], watcher: Watcher, deadline: Deadline, faster: Faster
+) -> None:
+    """Train these trials: those of one signature at once where that is faster, the others one after another.
+
+    Those that the deadline leaves over have not begun, and are there for whoever goes on.
+    """
+    groups: dict[Hashable, list[Begun]] = defaultdict(list)
+    for each in found:
+        if (config := _config(study, each, watcher)) is not None:
+            # what a process has died over is trained alone, so that it takes no others with it again
+            signature = None if each.deaths else packed.signature(config, data.of(config, 0))
+            groups[each.number if signature is None else signature].append((each, config))
+    for signature, group in groups.items():
+        at_once = len(group) > 1 and _is_faster(signature, group, data, faster)
+        for part in [group] if at_once else [[one] for one in group]:
+            if deadline.is_over:
+                return
+            _train_at_once(study, data, [Attempt(study, data, each, config, watcher) for each, config in part])
+
+
+def _is_faster(signature: Hashable, group: Sequence[Begun], data: PreparedData, faster: Faster) -> bool:
+    if signature not in faster:
+        members = [Member(config, data.of(config, 0), Path()) for _, config in group]
+        try:
+            faster[signature] = packed.faster(members)
+        except Interrupted:
+            raise
+        except (DleError, RuntimeError, MemoryError):  # it is told where the trial is trained by itself
+            faster[signature] = False
+    return faster[signature]
+
+
+def _train_at_once(study: Study, data: PreparedData, attempts: Sequence[Attempt]) -> None:
+    """Train these trials to their end, fold by fold, so that those that the pruner stops in one are not in the next."""
+    for attempt in attempts:
+        with storage.told("written"):
+            attempt.claim.begin()
     for fold in range(study.folds):
         groups: dict[Hashable, list[Attempt]] = defaultdict(list)
-        for number, attempt in enumerate(attempts):
+        for attempt in attempts:
             if not attempt.over:
-                signature = packed.signature(attempt.config, data.of(attempt.config, fold))
-                groups[number if signature is None or len(found) == 1 else signature].append(attempt)
-        for signature, group in groups.items():
-            members = [attempt.member(fold) for attempt in group] if len(group) > 1 else []
-            if members and signature not in faster:
-                faster[signature] = packed.faster(members)
-            if members and faster[signature]:
-                for attempt, member, outcome in zip(group, members, packed.fit(members), strict=True):
-                    attempt.take(fold, member, outcome)
-            else:
+                groups[packed.signature(attempt.config, data.of(attempt.config, fold))].append(attempt)
+        for group in groups.values():
+            if len(group) == 1 or not _trained_packed(group, fold):
                 for attempt in group:
                     attempt.alone(fold)
     for attempt in attempts:
         if not attempt.over:
             attempt.complete()
+        attempt.claim.lock.release()
 
 
-def _begun(study: Study, data: PreparedData, found: Claim, watcher: Watcher) -> Attempt | None:
-    """The attempt at a claimed trial; None where its settings exclude each other, which the study is told."""
+def _trained_packed(group: Sequence[Attempt], fold: int) -> bool:
+    """Train these at once; False where that cannot be, for want of memory perhaps, and each may still be by itself."""
+    members = [attempt.member(fold) for attempt in group]
     try:
-        config = study.config(found.point)
+        outcomes = packed.fit(members)
+    except (InputError, MemoryError, torch.OutOfMemoryError):
+        return False
+    for attempt, member, outcome in zip(group, members, outcomes, strict=True):
+        attempt.take(fold, member, outcome)
+    return True
+
+
+def _config(study: Study, found: Claim, watcher: Watcher) -> RunConfig | None:
+    """The configuration of a claimed trial; None where its settings exclude each other, which the study is told."""
+    try:
+        return study.config(found.point)
     except InputError as error:
         with storage.told("written"):
             found.fail(study, "; ".join((error.message, *error.details)))
         watcher.on_end(found.number, "fail", None, str(error))
         return None
-    return Attempt(study, data, found, config, watcher)
