@@ -100,11 +100,12 @@ def test_killed_and_resumed_it_finishes_the_same_trials(folder: Path) -> None:
     assert [json.loads(line)["epoch"] for line in history] == list(range(1, EPOCHS + 1))
 
 
+@pytest.mark.full
 def test_after_a_timeout_what_is_resumed_decides_anew(folder: Path) -> None:
     commands.run("dle-tune", *SLOW, "--timeout", "1", "--out", "timed", "--quiet", folder=folder)
     first = json.loads((folder / "timed" / "selection.json").read_text())
     assert 1 <= first["ended"] < 4
-    commands.run("dle-tune", "--resume", "--out", "timed", "--quiet", folder=folder)
+    commands.run("dle-tune", "--resume", "--timeout", "1000", "--out", "timed", "--quiet", folder=folder)
     assert results(folder / "timed") == results(folder / "whole")
     selections = [json.loads((folder / study / "selection.json").read_text()) for study in ("timed", "whole")]
     assert selections[0]["number"] == selections[1]["number"]

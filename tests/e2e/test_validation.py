@@ -75,6 +75,7 @@ def test_what_is_later_validates_and_tests(folder: Path) -> None:
     assert max(days[1]) < min(days[2])
 
 
+@pytest.mark.full
 def test_ctrl_c_among_the_folds_loses_none_of_them(folder: Path) -> None:
     options = (
         *SMALL, "--folds", "3", "--set", "training.epochs=40", "--set", "training.patience=0",
@@ -103,6 +104,7 @@ def test_ctrl_c_among_the_folds_loses_none_of_them(folder: Path) -> None:
         assert resumed["cross_validation"]["mean"][name] == pytest.approx(score, abs=0.02)
 
 
+@pytest.mark.full
 def test_the_final_training_takes_the_rows_of_validation_too(folder: Path) -> None:
     plain = commands.document("dle-train", *SMALL, "--out", "plain", folder=folder)
     refitted = commands.document("dle-train", *SMALL, "--set", "training.refit=true", "--out", "refit", folder=folder)
