@@ -22,15 +22,13 @@ FOLDER holds the sets by these names. All are carried by packages of PyPI or Deb
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import commands
 import numpy as np
 import pandas as pd
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -118,23 +116,12 @@ def trained(name: str, dataset: DataSet, options: argparse.Namespace, seed: int,
     for setting in [*settings, *options.set]:
         command += ["--set", setting]
     begun = time.perf_counter()
-    fitted = _said(command)
+    fitted = commands.document(command)
     seconds = time.perf_counter() - begun
-    test = _said(["dle-evaluate", str(folder)])["test"]
+    test = commands.document(["dle-evaluate", str(folder)])["test"]
     return Result(
         name, "dle-train", seed, float(test["accuracy"]), float(test["f1_macro"]), seconds, int(fitted["parameters"])
     )
-
-
-def _said(command: list[str]) -> dict[str, Any]:
-    """The document that a command of this environment prints with --json; its errors end this script."""
-    program = Path(sys.executable).with_name(command[0])
-    print("$", *command, file=sys.stderr)
-    done = subprocess.run([str(program), *command[1:], "--json"], stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        sys.exit(done.returncode)
-    said: dict[str, Any] = json.loads(done.stdout)
-    return said
 
 
 def baselines(name: str, dataset: DataSet, data: Path, seed: int, folder: Path) -> list[Result]:

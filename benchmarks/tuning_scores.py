@@ -12,13 +12,14 @@ read when all was decided.
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import commands
 
 SETS = {
     "adult": ("income", "log_loss", "roc_auc"),
@@ -73,11 +74,11 @@ def _pair(name: str, seed: int, options: argparse.Namespace, folder: Path) -> Pa
     search = ["--search", "random", "--trials", str(options.trials)]
     changes = [word for change in options.set for word in ("--set", change)]
     begun = time.perf_counter()
-    _said(["dle-train", *data, "--out", str(plain)])
+    commands.document(["dle-train", *data, "--out", str(plain)])
     between = time.perf_counter()
-    _said(["dle-tune", *data, *search, *changes, "--out", str(study)])
+    commands.document(["dle-tune", *data, *search, *changes, "--out", str(study)])
     seconds = (between - begun, time.perf_counter() - between)
-    tests = [_said(["dle-evaluate", str(path)])["test"] for path in (plain, study)]
+    tests = [commands.document(["dle-evaluate", str(path)])["test"] for path in (plain, study)]
     validations = [
         json.loads((path / "metrics.json").read_text())["validation"] for path in (plain, study / "selected")
     ]
@@ -87,18 +88,6 @@ def _pair(name: str, seed: int, options: argparse.Namespace, folder: Path) -> Pa
         return float(scores[0][key]), float(scores[1][key])
 
     return Pair(name, seed, both(validations, metric), both(tests, metric), both(tests, other), seconds, chosen)
-
-
-def _said(command: list[str]) -> dict[str, Any]:
-    """The document that a command of this environment prints with --json; its errors end this script."""
-    program = Path(sys.executable).with_name(command[0])
-    done = subprocess.run(
-        [str(program), *command[1:], "--json", "--quiet"], stdout=subprocess.PIPE, text=True, check=False
-    )
-    if done.returncode:
-        sys.exit(done.returncode)
-    said: dict[str, Any] = json.loads(done.stdout)
-    return said
 
 
 def _table(pairs: list[Pair]) -> list[str]:

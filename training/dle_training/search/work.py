@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -20,7 +20,8 @@ from dle_training.search.trial import Attempt, Watcher
 MOST_PACKED = {"random": 32, "grid": 32, "tpe": 8}
 """Trials that are begun at once. Those of tpe learn nothing from each other then, so that they are few."""
 
-Begun = tuple[Claim, RunConfig]
+Ready = tuple[Claim, RunConfig]
+"""A claimed trial that has not begun, and its configuration."""
 Faster = dict[Hashable, bool]
 """Whether packing is faster, by the signature of what is packed: measured once in a process."""
 _PATIENCE = 0.5
@@ -99,7 +100,7 @@ def _train(
 
     Those that the deadline leaves over have not begun, and are there for whoever goes on.
     """
-    groups: dict[Hashable, list[Begun]] = defaultdict(list)
+    groups: dict[Hashable, list[Ready]] = defaultdict(list)
     for each in found:
         if (config := _config(study, each, watcher)) is not None:
             # what a process has died over is trained alone, so that it takes no others with it again
@@ -113,23 +114,31 @@ def _train(
             _train_at_once(study, data, [Attempt(study, data, each, config, watcher) for each, config in part])
 
 
-def _is_faster(signature: Hashable, group: Sequence[Begun], data: PreparedData, faster: Faster) -> bool:
+def _is_faster(signature: Hashable, group: Sequence[Ready], data: PreparedData, faster: Faster) -> bool:
     if signature not in faster:
         members = [Member(config, data.of(config, 0), Path()) for _, config in group]
+        _begin(claim for claim, _ in group)  # a process may die of this too
         try:
             faster[signature] = packed.faster(members)
         except Interrupted:
             raise
         except (DleError, RuntimeError, MemoryError):  # it is told where the trial is trained by itself
             faster[signature] = False
+        with storage.told("written"):
+            for claim, _ in group:
+                claim.forgive()
     return faster[signature]
+
+
+def _begin(found: Iterable[Claim]) -> None:
+    with storage.told("written"):
+        for each in found:
+            each.begin()
 
 
 def _train_at_once(study: Study, data: PreparedData, attempts: Sequence[Attempt]) -> None:
     """Train these trials to their end, fold by fold, so that those that the pruner stops in one are not in the next."""
-    for attempt in attempts:
-        with storage.told("written"):
-            attempt.claim.begin()
+    _begin(attempt.claim for attempt in attempts)
     for fold in range(study.folds):
         groups: dict[Hashable, list[Attempt]] = defaultdict(list)
         for attempt in attempts:
