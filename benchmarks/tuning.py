@@ -77,10 +77,10 @@ def main() -> None:
                 for name, run in contenders.items():
                     seconds[name].append(run(turn))
                     print(f"{name}: {seconds[name][-1]:.1f} s", file=sys.stderr)
-        spent = _overhead(folder / "single0", seconds[ONE_BY_ONE][0])
+        spent = [_overhead(folder / f"single{turn}", took) for turn, took in enumerate(seconds[ONE_BY_ONE])]
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     print("\n".join(_table(medians)))
-    print(f"\nOverhead of a trial beside its epochs: {1_000 * spent:.0f} ms")
+    print(f"\nOverhead of a trial beside its epochs: {1_000 * statistics.median(spent):.0f} ms")
     if options.json:
         options.json.write_text(json.dumps({"seconds": seconds, "overhead": spent}, indent=2) + "\n")
 

@@ -4,13 +4,14 @@
 with the record of another. `NAME.json` is written after it, for people; nothing reads it.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from dle_bundle import documents
 from dle_bundle.errors import InputError
@@ -39,3 +40,11 @@ def read(path: Path, kind: type[Record]) -> tuple[dict[str, Tensor], Record]:
         raise InputError(f"{path}: no checkpoint is there") from None
     except (OSError, SafetensorError, KeyError, msgspec.MsgspecError) as error:
         raise InputError(f"{path} is not a checkpoint of this version: {error}") from None
+
+
+def load(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Give `network` the weights that were read from `path`. Raises InputError where they are of another model."""
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise InputError(f"{path} holds another model: {str(error).splitlines()[-1].strip()}") from None

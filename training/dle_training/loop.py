@@ -117,12 +117,12 @@ class Training:
             listener.on_epoch(progress.history, progress.best_epoch)
 
     def end(self) -> Fit:
-        """Give the network the best epoch's weights, and keep them and the last state."""
+        """Give the network the best epoch's weights, and keep them in place of the last state."""
         progress = self.progress
         self.network.load_state_dict(self.state.best_weights)
-        self.state.save(self.checkpoints / LAST)
+        self.state.save_best(self.checkpoints / BEST)
+        discard_last(self.checkpoints)
         best = progress.history[progress.best_epoch - 1]
-        checkpoint.write(self.checkpoints / BEST, self.network.state_dict(), best)
         return Fit(tuple(progress.history), progress.best_epoch, best.metric, self.metric)
 
 
@@ -134,7 +134,6 @@ def fit(
     config: RunConfig,
     *,
     checkpoints: Path,
-    resume: bool = False,
     listeners: Sequence[Listener] = (),
     augment: Augmentation | None = None,
     until: int | None = None,
@@ -144,9 +143,10 @@ def fit(
     With `until`, training stops after that epoch, whatever validation says, and the weights are the last ones.
 
     `network` and `objective` move to the configured device. The state goes to `checkpoints`/last.safetensors every
-    `checkpoint_seconds`, at the end, and on Ctrl-C or SIGTERM; with `resume` the loop starts from it and reaches, on
-    the same CPU with as many threads, the weights that it would have reached uninterrupted, bit for bit. `augment`
-    varies the inputs of training batches, on the device.
+    `checkpoint_seconds`, and on Ctrl-C or SIGTERM; where it is there, the loop starts from it and reaches, on the same
+    CPU with as many threads, the weights that it would have reached uninterrupted, bit for bit. At the end the best
+    weights take its place, as best.safetensors; where those are there, nothing is left to train. `augment` varies the
+    inputs of training batches, on the device.
 
     Raises Interrupted after Ctrl-C or SIGTERM, WorkError when the loss is no longer finite, InputError for a metric
     that does not suit the task or the validation part, or a checkpoint of something else.
@@ -159,7 +159,6 @@ def fit(
         validation,
         config,
         checkpoints=checkpoints,
-        resume=resume,
         listeners=listeners,
         generators=generators,
         until=until,
@@ -195,7 +194,7 @@ def fit(
             training.end_epoch()
         fitted = training.end()
         if interruption.requested:
-            raise Interrupted(f"Interrupted after the last epoch; the state is in {checkpoints / LAST}")
+            raise Interrupted(f"Interrupted after the last epoch; the weights are in {checkpoints / BEST}")
     return fitted
 
 
@@ -207,7 +206,6 @@ def begin(
     config: RunConfig,
     *,
     checkpoints: Path,
-    resume: bool,
     listeners: Sequence[Listener],
     generators: Mapping[str, torch.Generator],
     until: int | None = None,
@@ -226,7 +224,9 @@ def begin(
     optimizer = optimizers.build(config.optimizer, [weight for weight in network.parameters() if weight.requires_grad])
     data = digest(train.targets, validation.targets)
     state = TrainingState(network, optimizer, generators, config.seed, data)
-    if resume:
+    if (checkpoints / BEST).exists():
+        state.restore_best(checkpoints / BEST)
+    elif (checkpoints / LAST).exists():
         state.restore(checkpoints / LAST)
     return Training(
         network,
@@ -247,12 +247,20 @@ def begin(
 
 def load_best(network: Network, checkpoints: Path) -> EpochRecord:
     """Give `network` the weights that `fit` chose, and return their epoch's record. Raises InputError."""
-    tensors, record = checkpoint.read(checkpoints / BEST, EpochRecord)
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise InputError(f"{checkpoints / BEST} holds another model: {str(error).splitlines()[-1].strip()}") from None
-    return record
+    tensors, progress = checkpoint.read(checkpoints / BEST, Progress)
+    checkpoint.load(network, tensors, checkpoints / BEST)
+    return progress.history[progress.best_epoch - 1]
+
+
+def is_begun(checkpoints: Path) -> bool:
+    """Whether `fit` would go on from what is there, or find that all is done."""
+    return any((checkpoints / name).exists() for name in (LAST, BEST))
+
+
+def discard_last(checkpoints: Path) -> None:
+    """Remove the last state, which only a resumption needs."""
+    for suffix in (".safetensors", ".json"):
+        (checkpoints / LAST).with_suffix(suffix).unlink(missing_ok=True)
 
 
 def learning_rate(config: RunConfig, epoch: float) -> float:

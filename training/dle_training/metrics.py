@@ -4,7 +4,6 @@ Small parts may lack classes, or hold one row. Rules, so that nothing crashes or
 macro averages are over the classes that occur as actual or predicted label (balanced accuracy, ROC AUC and average
 precision: as actual label); a ratio 0/0 counts as 0; and a score that has no meaning is None, as a ROC AUC with a
 single class or an R² of constant targets is.
-scikit-learn computes what costs a sort; it is imported on first use, for the loop's default metrics need none of it.
 """
 
 from collections.abc import Sequence
@@ -150,8 +149,6 @@ def ranking(probabilities: Predictions, actual: Actual) -> dict[str, float | Non
 
     With two classes the ROC AUC is the same for both, and the average precision is the second class's.
     """
-    from sklearn.metrics import average_precision_score
-
     occurring = np.unique(actual)
     if len(occurring) < 2:
         return {"roc_auc": None, "average_precision": None}
@@ -159,7 +156,7 @@ def ranking(probabilities: Predictions, actual: Actual) -> dict[str, float | Non
     pairs = [(actual == index, probabilities[:, index]) for index in ([1] if binary else occurring)]
     return {
         "roc_auc": float(np.mean([_roc_auc(*pair) for pair in pairs])),
-        "average_precision": float(np.mean([average_precision_score(*pair) for pair in pairs])),
+        "average_precision": float(np.mean([_average_precision(*pair) for pair in pairs])),
     }
 
 
@@ -170,6 +167,15 @@ def _roc_auc(positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.floating]) 
     count = int(positive.sum())
     above = float(rankdata(scores)[positive].sum()) - count * (count + 1) / 2
     return above / (count * (len(scores) - count))
+
+
+def _average_precision(positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.floating]) -> float:
+    """Mean over the positive rows of the precision at their score: the share of positive rows among all as high."""
+    order = np.argsort(-scores, kind="stable")
+    found, ranked = np.cumsum(positive[order]), scores[order]
+    last = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1)  # of each score
+    gained = np.diff(found[last], prepend=0)
+    return float((gained * found[last] / (last + 1)).sum() / found[-1])
 
 
 def log_loss(probabilities: Predictions, actual: Actual) -> float:

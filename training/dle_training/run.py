@@ -235,7 +235,7 @@ def create(folder: Path, prepared: Prepared) -> RunFolder:
 
 def discard_untrained(run: RunFolder) -> None:
     """Remove a run that failed before it had anything to continue from, so that the mended command can make it anew."""
-    if not (run.checkpoints / loop.LAST).exists():
+    if not loop.is_begun(run.checkpoints):
         shutil.rmtree(run.path)
 
 
@@ -286,7 +286,6 @@ def fit(
         data.validation,
         config,
         checkpoints=run.checkpoints,
-        resume=(run.checkpoints / loop.LAST).exists(),
         listeners=[HistoryFile(run.history), *listeners],
         augment=augmentation.build(config.augmentation, data.preprocessing.shape(frequencies=False)),
     )
@@ -320,7 +319,6 @@ def _refit(run: RunFolder, config: RunConfig, data: TrainingData, until: int) ->
         data.validation,
         config,
         checkpoints=run.refitted,
-        resume=(run.refitted / loop.LAST).exists(),
         augment=augmentation.build(config.augmentation, data.preprocessing.shape(frequencies=False)),
         until=until,
     )

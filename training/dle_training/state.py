@@ -95,17 +95,12 @@ class TrainingState:
 
     def restore(self, path: Path) -> None:
         """Continue from what `save` wrote. Raises InputError where it belongs to another model or other data."""
-        tensors, progress = checkpoint.read(path, Progress)
-        if progress.data != self.progress.data:
-            raise InputError(f"{path} was trained on other data: the targets differ; train into a new directory")
+        tensors, progress = self._read(path)
         parts: dict[str, dict[str, Tensor]] = {"network": {}, "best": {}, "optimizer": {}, "generator": {}}
         for name, tensor in tensors.items():
             part, _, rest = name.partition(".")
             parts.setdefault(part, {})[rest] = tensor
-        try:
-            self.network.load_state_dict(parts["network"])
-        except RuntimeError as error:
-            raise InputError(f"{path} holds another model: {str(error).splitlines()[-1].strip()}") from None
+        checkpoint.load(self.network, parts["network"], path)
         self.best_weights = {name: tensor.to(self.device) for name, tensor in parts["best"].items()}
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in parts["optimizer"].items():
@@ -118,6 +113,22 @@ class TrainingState:
             if device in parts["generator"]:  # a training may go on elsewhere
                 generator.set_state(parts["generator"][device])
         self.progress = progress
+
+    def save_best(self, path: Path) -> None:
+        """Write the best weights and the progress, which is all that is kept of a training that has ended."""
+        checkpoint.write(path, self.best_weights, self.progress)
+
+    def restore_best(self, path: Path) -> None:
+        """Be what `save_best` wrote: a training that has ended. Raises InputError as `restore`."""
+        tensors, progress = self._read(path)
+        checkpoint.load(self.network, tensors, path)
+        self.best_weights, self.progress = self._weights(), progress
+
+    def _read(self, path: Path) -> tuple[dict[str, Tensor], Progress]:
+        tensors, progress = checkpoint.read(path, Progress)
+        if progress.data != self.progress.data:
+            raise InputError(f"{path} was trained on other data: the targets differ; train into a new directory")
+        return tensors, progress
 
     def _weights(self) -> dict[str, Tensor]:
         return {name: tensor.clone() for name, tensor in self.network.state_dict().items()}

@@ -35,18 +35,14 @@ def problem() -> tuple[objectives.Objective, Part, Part, InputShape]:
     return objective, every.slice(slice(ROWS)), every.slice(slice(ROWS, None)), InputShape(5, (14,), (counts,))
 
 
-def run(
-    folder: Path, *assignments: str, resume: bool = False, listeners: Sequence[Listener] = ()
-) -> tuple[Network, loop.Fit]:
-    """Fit into `folder`, with `assignments` over a small configuration."""
+def run(folder: Path, *assignments: str, listeners: Sequence[Listener] = ()) -> tuple[Network, loop.Fit]:
+    """Fit into `folder`, or go on with what is there, with `assignments` over a small configuration."""
     small = ["model.hidden=[16, 16]", "model.batch_norm=true", f"training.batch_size={BATCH}", "optimizer.lr=0.01"]
     config = configuration.load(None, [*small, f"training.epochs={EPOCHS}", "device=cpu", *assignments])
     objective, train, validation, shape = problem()
     torch.manual_seed(config.seed)
     network = build(config.model, shape, objective.outputs)
-    fitted = loop.fit(
-        network, objective, train, validation, config, checkpoints=folder, resume=resume, listeners=listeners
-    )
+    fitted = loop.fit(network, objective, train, validation, config, checkpoints=folder, listeners=listeners)
     return network, fitted
 
 
@@ -68,5 +64,4 @@ class Pause(Listener):
 if __name__ == "__main__":
     torch.set_num_threads(1)  # as in conftest.py: the order of additions follows the number
     folder, seconds, epoch, step = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-    again = (folder / loop.LAST).exists()
-    run(folder, f"training.checkpoint_seconds={seconds}", resume=again, listeners=[Pause(epoch, step)])
+    run(folder, f"training.checkpoint_seconds={seconds}", listeners=[Pause(epoch, step)])

@@ -16,6 +16,7 @@ from dle_training.listeners import EpochRecord, HistoryFile, Listener, Plan, rea
 from dle_training.models._base import InputShape, Network
 from dle_training.models.registry import build
 from dle_training.parts import Part
+from dle_training.state import Progress
 from dle_training.tensorboard import TensorBoard
 
 
@@ -35,7 +36,8 @@ def test_it_learns(small_fit: SimpleNamespace, tmp_path: Path) -> None:
 
 def test_same_seed_same_weights_and_another_seed_others(small_fit: SimpleNamespace, tmp_path: Path) -> None:
     first, again, other = (
-        small_fit.run(tmp_path, "training.epochs=2", f"seed={seed}")[0].state_dict() for seed in (1, 1, 2)
+        small_fit.run(tmp_path / name, "training.epochs=2", f"seed={seed}")[0].state_dict()
+        for name, seed in (("first", 1), ("again", 1), ("other", 2))
     )
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["head.weight"], other["head.weight"])
@@ -58,9 +60,9 @@ def test_the_best_weights_are_left(small_fit: SimpleNamespace, tmp_path: Path) -
 
 def test_patience(small_fit: SimpleNamespace, tmp_path: Path) -> None:
     stop = ["optimizer.lr=0.3", "schedule.name=constant", "training.epochs=60", "training.patience=3"]
-    _, fitted = small_fit.run(tmp_path, *stop)
+    _, fitted = small_fit.run(tmp_path / "few", *stop)
     assert len(fitted.history) == fitted.best_epoch + 3 < 60
-    _, fitted = small_fit.run(tmp_path, *stop, "training.patience=0", "training.epochs=20")
+    _, fitted = small_fit.run(tmp_path / "all", *stop, "training.patience=0", "training.epochs=20")
     assert len(fitted.history) == 20
 
 
@@ -206,8 +208,9 @@ def test_tensorboard_scalars_read_back(small_fit: SimpleNamespace, tmp_path: Pat
 
 def test_best_checkpoint_holds_the_network_and_its_epoch(small_fit: SimpleNamespace, tmp_path: Path) -> None:
     network, fitted = small_fit.run(tmp_path)
-    tensors, record = checkpoint.read(tmp_path / loop.BEST, EpochRecord)
-    assert record.epoch == fitted.best_epoch
+    tensors, progress = checkpoint.read(tmp_path / loop.BEST, Progress)
+    assert progress.best_epoch == fitted.best_epoch
+    assert not (tmp_path / loop.LAST).exists()
     assert tensors.keys() == network.state_dict().keys()
 
 
@@ -235,7 +238,7 @@ def test_device() -> None:
 @pytest.mark.gpu
 def test_it_learns_on_a_gpu(small_fit: SimpleNamespace, tmp_path: Path) -> None:
     _, fitted = small_fit.run(tmp_path, "device=cuda", "training.checkpoint_seconds=0")
-    _, again = small_fit.run(tmp_path, "device=cuda", resume=True)
+    _, again = small_fit.run(tmp_path, "device=cuda")
     assert fitted.history == again.history
     assert math.isfinite(fitted.best_score)
 

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -62,14 +61,14 @@ def test_killed_again_and_again_at_any_step(small_fit: SimpleNamespace, uninterr
     # the last step of an epoch is saved, its validation is not
     left = killed(tmp_path, "paused", 0, 4, 1)
     assert (left.epoch, left.step) == (2, small_fit.STEPS)
-    network, fitted = small_fit.run(tmp_path, resume=True)
+    network, fitted = small_fit.run(tmp_path)
     assert same(network, uninterrupted)
     assert [record.epoch for record in fitted.history] == [1, 2, 3, 4]
 
 
 def test_killed_while_it_writes(small_fit: SimpleNamespace, uninterrupted: Network, tmp_path: Path) -> None:
     killed(tmp_path, "saved", 0, 0, 0)
-    assert same(small_fit.run(tmp_path, resume=True)[0], uninterrupted)
+    assert same(small_fit.run(tmp_path)[0], uninterrupted)
 
 
 def test_checkpoints_do_not_change_the_arithmetic(
@@ -93,7 +92,7 @@ def test_interruption_saves_and_says_so(
     assert signal.getsignal(number) is before
     progress = checkpoint.read(tmp_path / loop.LAST, Progress)[1]
     assert (progress.epoch, progress.step) == (1, 4)
-    assert same(small_fit.run(tmp_path, resume=True)[0], uninterrupted)
+    assert same(small_fit.run(tmp_path)[0], uninterrupted)
 
 
 def test_images_and_series_that_are_varied(tmp_path: Path) -> None:
@@ -119,12 +118,11 @@ def test_images_and_series_that_are_varied(tmp_path: Path) -> None:
     )
     objective = objectives.fit("multiclass", np.array(["a", "b", "c"] * 20), ("a", "b", "c"), None)
 
-    def run(folder: Path, *, resume: bool = False, listeners: Sequence[Listener] = ()) -> Network:
+    def run(folder: Path, *, listeners: Sequence[Listener] = ()) -> Network:
         torch.manual_seed(config.seed)
         network = registry.build(config.model, shape, objective.outputs)
         vary = augmentation.build(config.augmentation, shape)
-        kept: dict[str, Any] = {"checkpoints": folder, "resume": resume, "listeners": listeners, "augment": vary}
-        loop.fit(network, objective, part, part, config, **kept)
+        loop.fit(network, objective, part, part, config, checkpoints=folder, listeners=listeners, augment=vary)
         return network
 
     class Press(Listener):
@@ -136,7 +134,7 @@ def test_images_and_series_that_are_varied(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         run(tmp_path / "parts", listeners=[Press()])
     torch.rand(7)  # as another process would have drawn, or not
-    assert same(run(tmp_path / "parts", resume=True), whole)
+    assert same(run(tmp_path / "parts"), whole)
 
 
 def test_other_threads_leave_signals_alone(small_fit: SimpleNamespace, tmp_path: Path) -> None:
@@ -150,7 +148,7 @@ def test_other_threads_leave_signals_alone(small_fit: SimpleNamespace, tmp_path:
 
 def test_a_finished_fit_resumes_to_itself(small_fit: SimpleNamespace, uninterrupted: Network, tmp_path: Path) -> None:
     _, first = small_fit.run(tmp_path)
-    network, again = small_fit.run(tmp_path, resume=True)
+    network, again = small_fit.run(tmp_path)
     assert same(network, uninterrupted)
     assert again.history == first.history
 
@@ -158,17 +156,12 @@ def test_a_finished_fit_resumes_to_itself(small_fit: SimpleNamespace, uninterrup
 def test_other_data_or_another_model_is_refused(small_fit: SimpleNamespace, tmp_path: Path) -> None:
     small_fit.run(tmp_path, "training.epochs=1")
     with pytest.raises(InputError, match="another model"):
-        small_fit.run(tmp_path, "model.hidden=[8]", resume=True)
-    tensors, progress = checkpoint.read(tmp_path / loop.LAST, Progress)
+        small_fit.run(tmp_path, "model.hidden=[8]")
+    tensors, progress = checkpoint.read(tmp_path / loop.BEST, Progress)
     progress.data = "0"
-    checkpoint.write(tmp_path / loop.LAST, tensors, progress)
+    checkpoint.write(tmp_path / loop.BEST, tensors, progress)
     with pytest.raises(InputError, match="other data"):
-        small_fit.run(tmp_path, resume=True)
-
-
-def test_nothing_to_resume(small_fit: SimpleNamespace, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no checkpoint"):
-        small_fit.run(tmp_path, resume=True)
+        small_fit.run(tmp_path)
 
 
 def test_checkpoint_round_trip_and_faults(tmp_path: Path) -> None:

@@ -134,7 +134,6 @@ def _begin(members: Sequence[Member]) -> tuple[list[Place], Part]:
             validation[id(member.data)],
             member.config,
             checkpoints=member.checkpoints,
-            resume=(member.checkpoints / loop.LAST).exists(),
             listeners=member.listeners,
             generators=own_generators(device),
         )

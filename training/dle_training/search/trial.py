@@ -160,8 +160,7 @@ class Attempt:
         """Remove what only a resumption needs; the best weights stay."""
         self.over = True
         for fold in range(self._study.folds):
-            for suffix in (".safetensors", ".json"):
-                (self._run(fold).checkpoints / loop.LAST).with_suffix(suffix).unlink(missing_ok=True)
+            loop.discard_last(self._run(fold).checkpoints)
         self._watcher.on_end(self.claim.number, state, mean_score, error)
 
 
