@@ -44,7 +44,7 @@ class TrainingData:
     def network(self, config: RunConfig) -> Network:
         """A network for these inputs and targets, with the weights that `config.seed` draws."""
         outputs = objectives.restore(self.objective).outputs
-        torch.manual_seed(config.seed)
+        torch.default_generator.manual_seed(config.seed)  # which draws them, on the CPU
         return registry.build(config.model, self.preprocessing.shape(frequencies=True), outputs)
 
     def write_fitted(self, folder: Path) -> None:
