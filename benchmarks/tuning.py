@@ -19,6 +19,9 @@ starts, and everyone has as many threads as the machine has cores:
       python -m venv lightning && lightning/bin/pip install torch lightning optuna
       python -m venv ray && ray/bin/pip install torch 'ray[tune]'
 
+- `GPU, 32` and `GPU, 1`: where there is a GPU, `packed` on it, and a single trial, of whose time all 32 are to take
+  less than 3 times as much.
+
 The table has medians of `--repeats` runs. `overhead` is what `one by one` spends on a trial beside its epochs.
 """
 
@@ -49,8 +52,9 @@ from dle_training.training_data import TrainingData
 
 TRIALS, EPOCHS, WIDTHS, BATCH = 32, 5, (64, 64), 256
 LEARNING_RATES, DECAYS = (3e-4, 1e-2), (1e-6, 1e-2)
-DEMANDED, SKLEARN_DEMANDED, GOAL = 0.6, 1.3, 3.0
+DEMANDED, SKLEARN_DEMANDED, GPU_DEMANDED = 0.6, 1.3, 3.0
 PACKED, ONE_BY_ONE, BARE, SKLEARN, LIGHTNING, RAY = "packed", "one by one", "bare", "scikit-learn", "lightning", "ray"
+GPU_ALL, GPU_ONE = f"GPU, {TRIALS}", "GPU, 1"
 
 
 def main() -> None:
@@ -58,20 +62,27 @@ def main() -> None:
     options = _options()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        begun = _study(options, folder / "first", "auto")
+        begun = _study(options, folder / "first")
         with PreparedData(*begun) as prepared:
             data = prepared.of(begun[0].config(study.first_point(begun[0])), 0)
             arrays = folder / "arrays.npz"
             _write_arrays(data, arrays)
             contenders: dict[str, Callable[[int], float]] = {
-                PACKED: lambda turn: _searched(_study(options, folder / f"packed{turn}", "auto")),
-                ONE_BY_ONE: lambda turn: _searched(_study(options, folder / f"single{turn}", "never")),
+                PACKED: lambda turn: _searched(_study(options, folder / f"packed{turn}")),
+                ONE_BY_ONE: lambda turn: _searched(_study(options, folder / f"single{turn}", "study.packing=never")),
                 BARE: lambda turn: _bare(data),
                 SKLEARN: lambda turn: _sklearn(data),
             }
             for name, python in ((LIGHTNING, options.lightning), (RAY, options.ray)):
                 if python is not None:
                     contenders[name] = lambda turn, name=name, python=python: _rival(python, name, arrays)  # type: ignore[misc]
+            if torch.cuda.is_available():
+                for name, trials in ((GPU_ALL, TRIALS), (GPU_ONE, 1)):
+                    contenders[name] = lambda turn, trials=trials: _searched(  # type: ignore[misc]
+                        _study(options, folder / f"gpu{trials}.{turn}", "device=cuda", f"study.trials={trials}")
+                    )
+            else:
+                print(f"NOT MEASURED: {GPU_ALL} and {GPU_ONE}, for there is no GPU here", file=sys.stderr)
             seconds: dict[str, list[float]] = {name: [] for name in contenders}
             for turn in range(options.repeats):
                 for name, run in contenders.items():
@@ -96,12 +107,12 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _study(options: argparse.Namespace, folder: Path, packing: str) -> tuple[Study, Callable[[], Dataset]]:
+def _study(options: argparse.Namespace, folder: Path, *further: str) -> tuple[Study, Callable[[], Dataset]]:
     """A study with its data read, which no trial has begun."""
     fixed = [
         f"model.hidden={list(WIDTHS)}", "model.dropout=0", f"training.epochs={EPOCHS}", f"training.batch_size={BATCH}",
         "training.patience=0", "preprocessing.one_hot_limit=100", "preprocessing.piecewise_bins=0",
-        f"study.trials={TRIALS}", "study.pruner=none", f"study.packing={packing}",
+        f"study.trials={TRIALS}", "study.pruner=none", *further,
     ]  # fmt: skip
     spaces = [
         f"optimizer.lr={{log: {list(LEARNING_RATES)}}}",
@@ -219,6 +230,9 @@ def _table(medians: dict[str, float]) -> list[str]:
     lines.append(
         f"Demanded: at most {DEMANDED} of {BARE}, {1 / SKLEARN_DEMANDED:.2f} of {SKLEARN}; goal: a third of rivals."
     )
+    if GPU_ALL in medians:
+        share = medians[GPU_ALL] / medians[GPU_ONE]
+        lines.append(f"{GPU_ALL} takes {share:.2f} times as long as {GPU_ONE}; demanded: less than {GPU_DEMANDED:g}.")
     return lines
 
 
