@@ -8,17 +8,21 @@ import pytest
 from optuna.trial import TrialState
 from tests import people
 
+from dle_training import packed
 from dle_training.listeners import EpochRecord
 from dle_training.search import claims, work
 from dle_training.search import study as studies
+from dle_training.search.points import Point
+from dle_training.search.prepared import PreparedData
 from dle_training.search.study import Study, StudyFolder
+from dle_training.search.trial import Watcher
 
 
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
     people.write_people(tmp_path / "people.csv", 100)
     flags = {"data.source": str(tmp_path / "people.csv"), "data.target": "buys", "study.trials": 2}
-    asked = studies.request({}, [], flags, ["model.dropout={float: [0, 0.5]}"])
+    asked = studies.request({}, ["training.epochs=2", "study.pruner=none"], flags, ["model.dropout={float: [0, 0.5]}"])
     return studies.create(StudyFolder(tmp_path / "study"), studies.plan(asked))
 
 
@@ -103,6 +107,30 @@ def test_ctrl_c_after_a_trial_has_ended_forgives_the_others(study: Study) -> Non
         each.lock.release()
     (again,) = claims.claim(study, 2)
     assert (again.number, again.deaths) == (1, 0)
+
+
+def test_trials_whose_turn_has_not_come_are_there_for_others(study: Study) -> None:
+    """A process claims all trials, trains them one after another, and finds the second with somebody else."""
+    dataset = studies.read_again(study)
+    elsewhere: list[claims.Claim] = []
+    begun: list[int] = []
+
+    class Other(Watcher):
+        def on_begin(self, number: int, point: Point, epochs: int) -> None:
+            if not elsewhere:
+                elsewhere.extend(claims.claim(study, 2))
+            begun.append(number)
+
+    with PreparedData(study, lambda: dataset) as data:
+        config = study.config(studies.first_point(study))
+        never = {packed.signature(config, data.of(config, 0)): False}
+        assert work.work_once(study, data, Other(), work.Deadline(None), 1, never)
+        assert [claim.number for claim in elsewhere] == [1]
+        assert begun == [0]
+        elsewhere[0].lock.release()
+        assert work.work_once(study, data, Other(), work.Deadline(None), 1, never)
+    assert begun == [0, 1]
+    assert [trial.state for trial in study.trials.all()] == [TrialState.COMPLETE] * 2
 
 
 def test_a_trial_that_gets_further_each_time_never_does(study: Study) -> None:

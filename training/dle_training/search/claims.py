@@ -28,7 +28,7 @@ _ATTEMPTS, _REACHED, _ERROR = "attempts", "reached", "error"
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A trial that this process alone works on, until the lock is released, and its point of the space.
+    """A trial that this process alone works on, as long as it holds the lock, and its point of the space.
 
     `deaths` are those of processes over it since it got further than ever.
     """
@@ -50,6 +50,17 @@ class Claim:
     def begin(self) -> None:
         """From now on the end of this process is a death over the trial."""
         self.trial.set_user_attr(_ATTEMPTS, self.deaths + 1)
+
+    def regained(self, study: Study) -> bool:
+        """Whether the lock is held, again perhaps, and nobody has ended the trial in between."""
+        if self.lock.held:
+            return True
+        if not self.lock.taken():
+            return False
+        if study.trials.runs(self.number):
+            return True
+        self.lock.release()
+        return False
 
     def forgive(self) -> None:
         """A trial that is left on purpose, by Ctrl-C, was not the death of its process."""

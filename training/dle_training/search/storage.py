@@ -171,11 +171,18 @@ class Lock:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._descriptor: int | None = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        self._path = folder / LOCK
+        self._descriptor: int | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether it was taken, and not released since."""
+        return self._descriptor is not None
 
     def taken(self) -> bool:
         """Whether it could be taken at once."""
-        assert self._descriptor is not None
+        assert self._descriptor is None
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

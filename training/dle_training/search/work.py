@@ -3,6 +3,7 @@
 import time
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -66,7 +67,8 @@ def work_once(
     except (Interrupted, KeyboardInterrupt):
         with storage.told("written"):
             for each in found:
-                each.forgive()
+                if each.lock.held:
+                    each.forgive()
         raise
     finally:
         for each in found:
@@ -98,20 +100,35 @@ def _train(
 ) -> None:
     """Train these trials: those of one signature at once where that is faster, the others one after another.
 
-    Those that the deadline leaves over have not begun, and are there for whoever goes on.
+    Those whose turn has not come are there for others who look for work. Those that the deadline leaves over have not
+    begun, and are there for whoever goes on.
     """
+    first, *others = _parts(study, data, found, watcher, faster) or [[]]
+    for claim, _ in chain.from_iterable(others):
+        claim.lock.release()
+    for part in (first, *others):
+        if deadline.is_over:
+            return
+        with storage.told("read"):
+            own = [(claim, config) for claim, config in part if claim.regained(study)]
+        _train_at_once(study, data, [Attempt(study, data, claim, config, watcher) for claim, config in own])
+
+
+def _parts(
+    study: Study, data: PreparedData, found: Sequence[Claim], watcher: Watcher, faster: Faster
+) -> list[list[Ready]]:
+    """The trials that are trained at once, one part after another."""
     groups: dict[Hashable, list[Ready]] = defaultdict(list)
     for each in found:
         if (config := _config(study, each, watcher)) is not None:
             # what a process has died over is trained alone, so that it takes no others with it again
             signature = None if each.deaths else packed.signature(config, data.of(config, 0))
             groups[each.number if signature is None else signature].append((each, config))
+    parts = []
     for signature, group in groups.items():
         at_once = len(group) > 1 and _is_faster(signature, group, data, faster)
-        for part in [group] if at_once else [[one] for one in group]:
-            if deadline.is_over:
-                return
-            _train_at_once(study, data, [Attempt(study, data, each, config, watcher) for each, config in part])
+        parts += [group] if at_once else [[one] for one in group]
+    return parts
 
 
 def _is_faster(signature: Hashable, group: Sequence[Ready], data: PreparedData, faster: Faster) -> bool:
