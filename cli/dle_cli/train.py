@@ -107,6 +107,7 @@ def _default_out(source: str | None) -> Path:
 
 
 def _begun(speaker: Console, config: "RunConfig", out: Path | None) -> "tuple[RunFolder, Prepared]":
+    from dle_training import cross_validation
     from dle_training import run as runs
     from dle_training.export import trial
 
@@ -114,6 +115,7 @@ def _begun(speaker: Console, config: "RunConfig", out: Path | None) -> "tuple[Ru
     runs.refuse_existing(folder)
     with shown.reading(speaker) as progress:
         prepared = runs.prepare(config, progress)
+    cross_validation.make_folds(prepared)  # too many of them are told before anything is trained
     trial.check(prepared.config, prepared.dataset.schema)
     return runs.create(folder, prepared), prepared
 

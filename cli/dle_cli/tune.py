@@ -84,11 +84,22 @@ def tune(
     given = {key: value for key, value in flags.items() if value is not None}
     try:
         if resume:
-            changes = given.keys() - {"data.target", "study.jobs", "study.engine", "study.timeout"}
-            if changes or config or assignments or spaces or grids:
+            kept = {
+                "--config": config,
+                "--set": assignments,
+                "--space": spaces,
+                "--grid": grids,
+                "--split": split,
+                "--folds": folds,
+                "--seed": seed,
+                "--device": device,
+                "--search": search,
+                "--trials": trials,
+            }
+            if changes := [flag for flag, value in kept.items() if value is not None]:
                 raise InputError(
-                    "--resume continues with the study's own study.yaml: leave out all options but --out, --target, "
-                    "--jobs, --engine and --timeout, or begin a new study"
+                    f"--resume continues with the study's own study.yaml: leave out {', '.join(changes)}, or begin a "
+                    "new study (what may change is --jobs, --engine and --timeout)"
                 )
             study, dataset = _reopened(speaker, out or _default_out(source), source, target)
         else:
@@ -121,6 +132,7 @@ def _begun(
 ) -> "tuple[Study, Dataset]":
     from dle_training import config as configuration
     from dle_training import run as runs
+    from dle_training.search import storage
     from dle_training.search import study as studies
     from dle_training.search.study import StudyFolder
 
@@ -131,6 +143,7 @@ def _begun(
     _engine(request.settings.engine)  # it may be missing, which is said before anything is read
     folder = StudyFolder(out or _default_out(studies.section(request.fixed, "data").get("source")))
     runs.refuse_existing(folder.path)
+    storage.check(request.settings.storage)
     with shown.reading(speaker) as progress:
         plan = studies.plan(request, progress)
     shown.show_data(speaker, plan.prepared)

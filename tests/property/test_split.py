@@ -140,7 +140,9 @@ def test_folds(keys: list[int], way: str, classes: int, tested: int, count: int,
         made = folds.make(data, count, seed)
     if not made:
         units = {"rows": len(rows), "group": len(set(keys[: len(rows)])), "time": len(set(keys[: len(rows)])) - 1}
-        assert labels is not None or units[way] < count
+        # in time the first fold may have too few rows to train on, but not if the first moment alone has enough
+        first = keys[: len(rows)].count(min(keys[: len(rows)]))
+        assert labels is not None or units[way] < count or (way == "time" and first < 10)
         return
     assert len(made) == count
     moments = np.array(keys)

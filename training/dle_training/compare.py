@@ -134,8 +134,8 @@ def _found(paths: Sequence[Path]) -> list[_Found]:
 def _read(path: Path) -> _Found:
     if not path.is_dir():
         raise InputError(f"{path}: {'a file, not a run' if path.exists() else 'nothing is there'}")
-    run, own = runs.found(path), StudyFolder(path)
-    is_study = own.study.is_file()
+    own, is_study = StudyFolder(path), runs.is_study(path)
+    run = own.selected if is_study else RunFolder(path)
     if is_study and not run.config.is_file():
         fixed = study.read(own)[1].fixed
         return _Found(
@@ -144,6 +144,8 @@ def _read(path: Path) -> _Found:
             facts=documents.read(own.data, DataFacts), schema=schemas.load(own.schema),
         )  # fmt: skip
     config = run.read_config()
+    if not run.data.is_file():
+        raise InputError(f"{path}: a training of a study or of its folds, no run: its leaderboard.csv has the scores")
     return _Found(
         path=path, run=run, is_study=is_study, source=str(config.data.source), model=config.model.name,
         metric=str(config.training.metric), facts=runs.read_facts(run), schema=schemas.load(run.schema),

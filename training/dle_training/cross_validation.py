@@ -51,8 +51,7 @@ def validate(run: RunFolder, prepared: Prepared, listeners: Callable[[str], Sequ
     `listeners(what)` are told of the training called `what`. Adds `cross_validation` to metrics.json.
     """
     config, dataset = prepared.config, prepared.dataset
-    assert config.split.folds is not None
-    splits = folds.make(dataset, config.split.folds, config.seed)
+    splits = make_folds(prepared)
     with runs.streamed(dataset) as stream:
         finished = train(
             run.path,
@@ -66,6 +65,12 @@ def validate(run: RunFolder, prepared: Prepared, listeners: Callable[[str], Sequ
     summary = summarise(finished)
     runs.write_metrics(run, cross_validation=summary)
     return summary
+
+
+def make_folds(prepared: Prepared) -> tuple[Split, ...]:
+    """The folds that the configuration asks for, none where it asks for none. Raises InputError as `folds.make`."""
+    count = prepared.config.split.folds
+    return () if count is None else folds.make(prepared.dataset, count, prepared.config.seed)
 
 
 def train(

@@ -90,6 +90,8 @@ def parse(written: Mapping[str, Any], *, whole: bool) -> Dimension:
         if not isinstance(values, list):
             raise ValueError(f"choice: expected a list of values, found {config_text.found(values)}")
         return Choice(tuple(values))
+    if isinstance(values, list) and (whole or kind == "int"):  # 1e3 is a float in YAML
+        values = [int(each) if isinstance(each, float) and each.is_integer() else each for each in values]
     _check_bounds(kind, values)
     low, high = values
     if kind == "int" or (kind == "log" and whole and isinstance(low, int) and isinstance(high, int)):
@@ -110,6 +112,8 @@ def _check_bounds(kind: str, bounds: object) -> None:
     if isinstance(bounds, list) and len(bounds) == 2:
         low, high = bounds
         if _is_number(low, kind) and _is_number(high, kind) and low < high and (low > 0 or kind != "log"):
+            if max(abs(low), abs(high)) > _LARGEST:
+                raise ValueError(f"{kind}: expected numbers of at most 2**53, found {config_text.found(bounds)}")
             return
     numbers = {"int": "whole numbers", "float": "numbers", "log": "numbers above 0"}[kind]
     raise ValueError(f"{kind}: expected two {numbers}, the lower first, found {config_text.found(bounds)}")
@@ -117,4 +121,4 @@ def _check_bounds(kind: str, bounds: object) -> None:
 
 def _is_number(value: object, kind: str) -> TypeGuard[float]:
     numbers = int if kind == "int" else (int, float)
-    return isinstance(value, numbers) and not isinstance(value, bool) and abs(value) <= _LARGEST
+    return isinstance(value, numbers) and not isinstance(value, bool)

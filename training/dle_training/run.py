@@ -130,14 +130,29 @@ class RunFolder:
 
     def read_config(self) -> RunConfig:
         """The configuration of the run; InputError where there is no run."""
+        if is_study(self.path):
+            raise InputError(f"{self.path}: a study is there, no run: dle-tune --resume --out {self.path}")
         if not self.config.is_file():
             raise InputError(f"{self.path}: no run is there (expected a folder with a config.yaml)")
         return configuration.load(self.config)
 
 
 def found(path: Path) -> RunFolder:
-    """The run at `path`; of a study, which is a folder with a study.yaml, the selected one."""
-    return RunFolder(path / "selected" if (path / "study.yaml").is_file() else path)
+    """The run at `path`; of a study, which is a folder with a study.yaml, the selected one.
+
+    Raises InputError where the study has selected none.
+    """
+    if not is_study(path):
+        return RunFolder(path)
+    selected = RunFolder(path / "selected")
+    if not selected.metrics.is_file():
+        raise InputError(f"{path}: the study has not finished: dle-tune --resume --out {path}")
+    return selected
+
+
+def is_study(path: Path) -> bool:
+    """Whether a study is at `path`, and no run."""
+    return (path / "study.yaml").is_file()
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,9 +230,14 @@ def facts(dataset: Dataset) -> DataFacts:
 def refuse_existing(folder: Path) -> None:
     """Raise InputError when something is there already."""
     if folder.exists():
-        raise InputError(
-            f"{folder} exists already: continue that run with --resume, or choose another folder with --out"
-        )
+        known = {"study.yaml": ("study", "dle-tune"), "config.yaml": ("run", "dle-train")}
+        for file, (what, command) in known.items():
+            if (folder / file).is_file():
+                raise InputError(
+                    f"{folder} exists already: continue that {what} with {command} --resume --out {folder}, or choose "
+                    "another folder with --out"
+                )
+        raise InputError(f"{folder} exists already: choose another folder with --out")
 
 
 def create(folder: Path, prepared: Prepared) -> RunFolder:

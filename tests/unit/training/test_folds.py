@@ -104,10 +104,10 @@ def test_what_trains_is_earlier() -> None:
 
 
 def test_windows_do_not_reach_into_the_next_block() -> None:
-    data = dataset(np.zeros((30, 3)), times(np.arange(30), horizon=3))
+    data = dataset(np.zeros((60, 3)), times(np.arange(60), horizon=3))
     made = folds.make(data, 2, 0)
-    assert [fold.train.tolist() for fold in made] == [list(range(8)), list(range(18))]
-    assert [fold.validation.tolist() for fold in made] == [list(range(10, 18)), list(range(20, 30))]
+    assert [fold.train.tolist() for fold in made] == [list(range(18)), list(range(38))]
+    assert [fold.validation.tolist() for fold in made] == [list(range(20, 38)), list(range(40, 60))]
 
 
 def test_a_dataset_of_its_own() -> None:
@@ -144,7 +144,7 @@ def test_a_dataset_of_its_own() -> None:
             ("too little data for 3 folds; at most 2 are possible", "'b': 2 group(s)"),
         ),
         (
-            dataset(np.arange(6.0), times(np.array([0, 0, 1, 1, 2, 2]))),
+            dataset(np.arange(60.0), times(np.repeat([0, 1, 2], 20))),
             3,
             (
                 "too little data for 3 folds; at most 2 are possible",
@@ -152,9 +152,14 @@ def test_a_dataset_of_its_own() -> None:
             ),
         ),
         (
-            dataset(["a"] * 5 + ["b", "a"] * 5, times(np.arange(15))),
+            dataset(["a"] * 20 + ["b", "a"] * 20, times(np.arange(60))),
             3,
             ("too little data for 3 folds; cross-validation is not possible", "fold 1: no training row of 'b'"),
+        ),
+        (
+            dataset(np.arange(60.0), times(np.arange(60))),
+            6,
+            ("too little data for 6 folds; at most 5 are possible", "fold 1: 9 training row(s), 8 to validate"),
         ),
     ],
 )

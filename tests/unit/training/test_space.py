@@ -124,11 +124,24 @@ def test_class_weights_vary_as_a_whole() -> None:
         ("{int: [1, 2.5]}", "int: expected two whole numbers, the lower first, found the list [1,2.5]"),
         ("{int: [1, 2, 3]}", "int: expected two whole numbers, the lower first, found the list [1,2,3]"),
         ("1e-3", "expected one of choice, int, float, log, as in {log: [1e-4, 1e-2]}, found 0.001"),
-        ("{low: 1}", "expected one of choice, int, float, log, as in {log: [1e-4, 1e-2]}, found a mapping"),
+        (
+            "{logg: [1e-4, 1e-2]}",
+            "expected one of choice, int, float, log, as in {log: [1e-4, 1e-2]}, found logg (did you mean 'log'?)",
+        ),
+        ("{low: 1, high: 2}", "expected one of choice, int, float, log, as in {log: [1e-4, 1e-2]}, found a mapping"),
+        ("{log: [4, 1e16]}", "log: expected numbers of at most 2**53, found the list [4,1e16]"),
     ],
 )
 def test_what_makes_no_dimension(written: str, fault: str) -> None:
     assert faults("", [f"optimizer.lr={written}"]) == [f"optimizer.lr: {fault}"]
+    if written.startswith("{") and "low" not in written:
+        assert faults(f"optimizer: {{lr: {written}}}") == [f"optimizer.lr: {fault}"]
+
+
+def test_whole_numbers_may_be_written_as_floats() -> None:
+    _, space, found = spaces.read({}, ["model.embedding_dim={log: [4, 1e3]}", "model.rnn.width={int: [8, 6.4e1]}"])
+    assert found == []
+    assert space == Space({"model.embedding_dim": Int(4, 1000, log=True), "model.rnn.width": Int(8, 64)})
 
 
 @pytest.mark.parametrize("bound", [".inf", ".nan", "1" + "0" * 400])

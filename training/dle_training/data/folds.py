@@ -17,6 +17,8 @@ from dle_training.data.dataset import Dataset
 from dle_training.data.split import Split, Strata
 
 _LISTED = 10
+_LEAST_ROWS = 10
+"""That come before what validates, in time: nothing is learnt from fewer."""
 _Fold = tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]
 
 
@@ -56,6 +58,8 @@ def _plan(
         if times <= count:
             return [], [f"{times:,} different times, and {count + 1:,} blocks of rows to be made"]
         folds = list(_in_time(first, last, count))
+        if faults := [_sizes(number, *fold) for number, fold in enumerate(folds, 1) if fold[0].sum() < _LEAST_ROWS]:
+            return [], faults
     else:
         groups = None if blocks is None else blocks.first[rows]
         if faults := _small(rows, groups, strata, count):
@@ -101,8 +105,12 @@ def _unfit(folds: list[_Fold], strata: Strata | None) -> list[str]:
     faults = []
     for number, (trains, validates) in enumerate(folds, start=1):
         if not trains.any() or not validates.any():
-            faults.append(f"fold {number}: {int(trains.sum()):,} training row(s), {int(validates.sum()):,} to validate")
+            faults.append(_sizes(number, trains, validates))
         elif strata is not None:
             absent = set(range(len(strata.names))) - set(strata.places[trains].tolist())
             faults += [f"fold {number}: no training row of {strata.names[index]!r}" for index in sorted(absent)]
     return faults
+
+
+def _sizes(number: int, trains: npt.NDArray[np.bool_], validates: npt.NDArray[np.bool_]) -> str:
+    return f"fold {number}: {int(trains.sum()):,} training row(s), {int(validates.sum()):,} to validate"

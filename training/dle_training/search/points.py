@@ -46,6 +46,12 @@ def grid(space: Space, fixed: Tree) -> tuple[Point, ...]:
     return tuple(point for point in _product(_choices(space)) if _is_valid(fixed, point))
 
 
+def ranges(space: Space) -> list[str]:
+    """A fault for each dimension of which a grid cannot have all values."""
+    found = [key for key, dimension in space.dimensions.items() if not isinstance(dimension, Choice)]
+    return [f"{key}: expected a choice, found a range: give its values, as in --grid {key}=…" for key in found]
+
+
 def some(space: Space, count: int) -> Iterator[Point]:
     """All points where there are no more than `count`, else that many at random, the same ones in each call."""
     finite = all(isinstance(dimension, Choice) for dimension in space.dimensions.values())
@@ -109,9 +115,7 @@ def _draw(dimension: Dimension, generator: random.Random) -> Any:
 
 def _choices(space: Space) -> dict[str, tuple[Any, ...]]:
     """The values of each dimension. Raises InputError with the ranges."""
-    ranges = [key for key, dimension in space.dimensions.items() if not isinstance(dimension, Choice)]
-    if ranges:
-        faults = [f"{key}: expected a choice, found a range: give its values, as in --grid {key}=…" for key in ranges]
+    if faults := ranges(space):
         raise InputError("A grid is made of choices", faults)
     return {key: each.values for key, each in space.dimensions.items() if isinstance(each, Choice)}
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from dle_bundle.errors import InputError
+from dle_bundle.errors import InputError, nearest
 from dle_training import config_text, dimensions
 from dle_training.config import RunConfig
 from dle_training.config_text import Tree
@@ -30,7 +30,7 @@ CONSTANT = {
 """Sections and settings that are no dimensions, and why."""
 
 _ATTEMPTS = 1_000
-_SPACE_EXAMPLE, _GRID_EXAMPLE = '"optimizer.lr={log: [1e-4, 1e-2]}"', "optimizer.lr=1e-3,3e-3,1e-2"
+_SPACE_EXAMPLE, GRID_EXAMPLE = '"optimizer.lr={log: [1e-4, 1e-2]}"', "optimizer.lr=1e-3,3e-3,1e-2"
 
 
 def read(tree: Tree, spaces: Sequence[str] = (), grids: Sequence[str] = ()) -> tuple[Tree, Space, list[str]]:
@@ -42,7 +42,7 @@ def read(tree: Tree, spaces: Sequence[str] = (), grids: Sequence[str] = ()) -> t
     given: list[tuple[str, str, Any]] = []
     fixed = _without_dimensions(tree, "", given)
     faults = []
-    for flag, texts, example in (("--space", spaces, _SPACE_EXAMPLE), ("--grid", grids, _GRID_EXAMPLE)):
+    for flag, texts, example in (("--space", spaces, _SPACE_EXAMPLE), ("--grid", grids, GRID_EXAMPLE)):
         for text in texts:
             try:
                 key, value = config_text.assignment(flag, text, example, listed=flag == "--grid")
@@ -71,7 +71,14 @@ def check(space: Space, fixed: Tree, faults: Iterable[str] = ()) -> None:
     if not faults:
         faults += _exclusion(space, fixed)
     if faults:
-        raise InputError("The search space must change", faults)
+        raise InputError("The search must change", faults)
+
+
+def without_spaces(fixed: Tree) -> tuple[Tree, list[str]]:
+    """The settings less those that `--set` gave a space, and a fault for each of these."""
+    found: list[tuple[str, str, Any]] = []
+    rest = _without_dimensions(fixed, "", found)
+    return rest, [f"--set {key}: expected a value, found a space: give it with --space" for _, key, _ in found]
 
 
 def to_tree(space: Space) -> Tree:
@@ -107,7 +114,7 @@ def _without_dimensions(tree: Tree, below: str, found: list[tuple[str, str, Any]
         mapping = config_text.takes_mapping(config_text.types_at(RunConfig, key))
         # a column or a class may be called choice too, but then has no list
         listed = isinstance(value, dict) and any(isinstance(item, list) for item in value.values())
-        if dimensions.is_written(value) and (listed or not mapping):
+        if _is_meant(key, value) or (dimensions.is_written(value) and listed):
             found.append(("--config", key, value))
         elif isinstance(value, dict) and not mapping:
             kept = _without_dimensions(value, f"{key}.", found)
@@ -118,11 +125,25 @@ def _without_dimensions(tree: Tree, below: str, found: list[tuple[str, str, Any]
     return rest
 
 
+def _is_meant(key: str, value: object) -> bool:
+    """Whether a dimension is meant, well or badly written: a mapping where the setting takes none."""
+    types = config_text.types_at(RunConfig, key)
+    if not isinstance(value, dict) or config_text.takes_mapping(types):
+        return False
+    return dimensions.is_written(value) or (
+        len(value) == 1 and bool(types) and not any(config_text.is_struct(kind) for kind in types)
+    )
+
+
 def _dimension(key: str, written: object) -> Dimension:
     """The dimension as it is written for the setting `key`. Raises ValueError with what is expected and found."""
     if not isinstance(written, dict) or not dimensions.is_written(written):
         kinds = ", ".join(dimensions.KINDS)
-        raise ValueError(f"expected one of {kinds}, as in {{log: [1e-4, 1e-2]}}, found {config_text.found(written)}")
+        found = config_text.found(written)
+        if isinstance(written, dict) and len(written) == 1:
+            (kind,) = written
+            found = f"{kind}{nearest(kind, dimensions.KINDS)}"
+        raise ValueError(f"expected one of {kinds}, as in {{log: [1e-4, 1e-2]}}, found {found}")
     types = config_text.types_at(RunConfig, key)
     return dimensions.parse(written, whole=int in types and float not in types)
 

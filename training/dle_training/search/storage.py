@@ -69,18 +69,19 @@ def told(what: str) -> Iterator[None]:
         raise StorageError(f"The storage of the study cannot be {what}: {reason[0]:.300}") from error
 
 
+def check(url: str | None) -> None:
+    """Raise InputError where no storage can be opened at this URL, StorageError where it cannot be reached."""
+    if url is not None:
+        _open(url, Path())
+
+
 def create(url: str | None, journal: Path, name: str, *, higher_is_better: bool) -> Trials:
-    """A new study; InputError where the storage has one of this name, WorkError where it cannot be reached."""
+    """A new study, of a name that is new there. Raises as `check`."""
     storage = _open(url, journal)
     with told("written"):
-        try:
-            study = optuna.create_study(
-                storage=storage, study_name=name, direction="maximize" if higher_is_better else "minimize"
-            )
-        except optuna.exceptions.DuplicatedStudyError:
-            raise InputError(
-                f"{url} has a study {name!r} already: choose another folder with --out, whose name is the study's"
-            ) from None
+        study = optuna.create_study(
+            storage=storage, study_name=name, direction="maximize" if higher_is_better else "minimize"
+        )
     return Trials(storage, study)
 
 

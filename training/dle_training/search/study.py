@@ -5,6 +5,7 @@ can be continued by any process that reaches the folder; `trials/` has a folder 
 """
 
 import hashlib
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,6 +175,8 @@ def request(
     if "study" in tree:
         fixed["study"] = tree["study"]
     faults += config_text.settings(list(assignments), fixed)
+    fixed, misplaced = space.without_spaces(fixed)
+    faults += misplaced
     for key, value in flags.items():
         config_text.assign(fixed, key, value)
     own = fixed.pop("study", {})
@@ -184,6 +187,10 @@ def request(
     repeated = section(fixed, "split").get("folds") or own.get("seeds", 1) != 1
     if own.get("rule") == "one_standard_error" and not repeated:
         faults.append("study.rule: one_standard_error needs more than one score of each trial: --folds or study.seeds")
+    if own.get("search") == "grid":
+        faults += points.ranges(asked)
+        if not asked.dimensions:
+            faults.append(f"study.search: a grid is made of choices: give them, as in --grid {space.GRID_EXAMPLE}")
     if section(fixed, "training").get("refit"):
         faults.append(f"training.refit: {space.CONSTANT['training.refit']}=true")
     if faults or asked.dimensions:
@@ -254,7 +261,8 @@ def create(folder: StudyFolder, planned: Plan) -> Study:
     """Make the folder of a new study; refuses an existing one."""
     dataset = planned.prepared.dataset
     asked = planned.request
-    name = folder.path.resolve().name
+    # one of its own in a storage that others use, and where an earlier attempt has left its name behind
+    name = f"{folder.path.resolve().name}-{secrets.token_hex(4)}"
     tree = {
         "name": name,
         "study": msgspec.to_builtins(asked.settings),
@@ -294,6 +302,10 @@ def read(folder: StudyFolder) -> tuple[str, Request]:
     try:
         text = folder.study.read_text(encoding="utf-8")
     except OSError:
+        if (folder.path / "config.yaml").is_file():
+            raise InputError(
+                f"{folder.path}: a run is there, no study: dle-train --resume --out {folder.path}"
+            ) from None
         raise InputError(f"{folder.path}: no study is there (expected a folder with a study.yaml)") from None
     tree = config_text.read(str(folder.study), text)
     expected: dict[str, type] = {"name": str, "study": dict, "space": dict, "run": dict}
@@ -304,8 +316,8 @@ def read(folder: StudyFolder) -> tuple[str, Request]:
     return tree["name"], Request(own, tree["run"], space.from_tree(tree["space"]))
 
 
-def refuse_differences(folder: StudyFolder, dataset: Dataset) -> None:
-    """Raise InputError where the study was made with other data or another target than `dataset`."""
+def refuse_differences(folder: StudyFolder, dataset: Dataset, source: str) -> None:
+    """Raise InputError where the study, made of `source`, has other data or another target than `dataset`."""
     facts = documents.read(folder.data, DataFacts)
     found, known = dataset.schema, schemas.load(folder.schema)
     faults = []
@@ -318,7 +330,8 @@ def refuse_differences(folder: StudyFolder, dataset: Dataset) -> None:
     if facts.digest != dataset.digest:
         sizes = {part: len(getattr(dataset.split, part)) for part in facts.rows}
         rows = "" if sizes == facts.rows else f" ({sum(facts.rows.values()):,} rows then, {sum(sizes.values()):,} now)"
-        faults.append(f"the content of {dataset.source} has changed{rows}")
+        changed = "has changed" if dataset.source == source else f"is not that of {source}"
+        faults.append(f"the content of {dataset.source} {changed}{rows}")
     elif found != known and not faults:
         faults.append("the columns are read otherwise than then: see schema.json")
     if not splits.load(folder.split(0)).equals(dataset.split) and not faults:
@@ -359,8 +372,18 @@ def read_again(
         )
     for name, value in changes.items():
         config_text.assign(fixed, name, value)
-    dataset = runs.prepare(points.apply(fixed, first_point(study)), progress).dataset
-    refuse_differences(study.folder, dataset)
+    source = study.request.fixed["data"]["source"]
+    try:
+        dataset = runs.prepare(points.apply(fixed, first_point(study)), progress).dataset
+    except InputError as error:
+        if fixed["data"]["source"] == source:
+            raise
+        raise InputError(
+            f"{study.folder.path} is a study of {source}, and {fixed['data']['source']} cannot be read as that: leave "
+            "SOURCE out, or choose another folder with --out",
+            [error.message, *error.details],
+        ) from None
+    refuse_differences(study.folder, dataset, source)
     return dataset
 
 

@@ -1,0 +1,90 @@
+"""A study as it is asked for, made and opened again: what is refused, and in which words."""
+
+from pathlib import Path
+
+import pytest
+from tests import people
+
+from dle_bundle.errors import InputError
+from dle_training import run as runs
+from dle_training.run import RunFolder
+from dle_training.search import study as studies
+from dle_training.search.study import Study, StudyFolder
+
+SPACE = ["optimizer.lr={log: [1e-3, 1e-2]}"]
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Study:
+    people.write_people(tmp_path / "people.csv", 100)
+    flags = {"data.source": str(tmp_path / "people.csv"), "data.target": "buys", "study.trials": 2}
+    asked = studies.request({}, [], flags, SPACE)
+    return studies.create(StudyFolder(tmp_path / "study"), studies.plan(asked))
+
+
+def refusal(error: pytest.ExceptionInfo[InputError]) -> list[str]:
+    return [error.value.message, *error.value.details]
+
+
+@pytest.mark.parametrize(
+    ("assignments", "flags", "spaces", "fault"),
+    [
+        (["optimizer.lr={log: [1e-4, 1e-2]}"], {}, [], "--set optimizer.lr: expected a value, found a space: give it"),
+        ([], {"study.search": "grid"}, [], "study.search: a grid is made of choices: give them, as in --grid"),
+        ([], {"study.search": "grid"}, SPACE, "optimizer.lr: expected a choice, found a range"),
+        ([], {"study.jobs": 0}, SPACE, "study.jobs: expected int >= 1, found 0"),
+    ],
+)
+def test_what_a_request_is_refused_for(
+    assignments: list[str], flags: dict[str, object], spaces: list[str], fault: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        studies.request({}, assignments, {"data.source": "nowhere.csv", **flags}, spaces)
+    message, *details = refusal(caught)
+    assert message == "The search must change"
+    assert len(details) == 1
+    assert details[0].startswith(fault)
+
+
+def test_studies_of_one_folder_have_names_of_their_own(made: Study, tmp_path: Path) -> None:
+    """Of a command that was killed while it made its study, the storage has the study and the folder is not there."""
+    other = studies.create(StudyFolder(tmp_path / "other" / "study"), studies.plan(made.request))
+    names = {studies.read(each.folder)[0] for each in (made, other)}
+    assert len(names) == 2
+    assert all(name.startswith("study-") for name in names)
+    assert {each.trials.study.study_name for each in (made, other)} == names
+
+
+def test_another_source_is_told_from_one_that_moved(made: Study, tmp_path: Path) -> None:
+    first = tmp_path / "people.csv"
+    (tmp_path / "moved.csv").write_bytes(first.read_bytes())
+    assert len(studies.read_again(made, {"data.source": str(tmp_path / "moved.csv")}).target) == 100
+    people.write_people(tmp_path / "other.csv", 101)
+    with pytest.raises(InputError) as caught:
+        studies.read_again(made, {"data.source": str(tmp_path / "other.csv")})
+    assert f"the content of {tmp_path}/other.csv is not that of {first} (100 rows then, 101 now)" in refusal(caught)
+    (tmp_path / "without.csv").write_text("a,b\n1,2\n3,4\n")
+    with pytest.raises(InputError) as caught:
+        studies.read_again(made, {"data.source": str(tmp_path / "without.csv")})
+    message, *details = refusal(caught)
+    assert message.startswith(f"{made.folder.path} is a study of {first}, and {tmp_path}/without.csv cannot be read")
+    assert "no column 'buys' to predict" in details[0]
+
+
+def test_runs_and_studies_are_told_apart(made: Study, tmp_path: Path) -> None:
+    path = made.folder.path
+    with pytest.raises(InputError, match=f"{path}: the study has not finished: dle-tune --resume --out {path}"):
+        runs.found(path)
+    with pytest.raises(InputError, match=f"continue that study with dle-tune --resume --out {path}, or"):
+        runs.refuse_existing(path)
+    with pytest.raises(InputError, match=f"a study is there, no run: dle-tune --resume --out {path}"):
+        RunFolder(path).read_config()
+    run = tmp_path / "run"
+    run.mkdir()
+    with pytest.raises(InputError, match="exists already: choose another folder"):
+        runs.refuse_existing(run)
+    (run / "config.yaml").touch()
+    with pytest.raises(InputError, match=f"continue that run with dle-train --resume --out {run}, or"):
+        runs.refuse_existing(run)
+    with pytest.raises(InputError, match=f"{run}: a run is there, no study: dle-train --resume --out {run}"):
+        studies.read(StudyFolder(run))
