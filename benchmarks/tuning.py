@@ -135,7 +135,7 @@ def _searched(begun: tuple[Study, Callable[[], Dataset]]) -> float:
 def _overhead(folder: Path, seconds: float) -> float:
     """Seconds of a trial that are not its epochs', in the study in `folder` that took so long."""
     rows = leaderboard.make(study.open_study(StudyFolder(folder)), {})
-    return (seconds - sum(row.seconds or 0 for row in rows)) / len(rows)
+    return (seconds - sum(row.seconds for row in rows)) / len(rows)
 
 
 def _points() -> list[tuple[float, float]]:

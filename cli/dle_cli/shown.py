@@ -67,9 +67,13 @@ def _split_by(by: str) -> str:
 
 def leaderboard(speaker: Console, title: str, study: "Study", rows: "Sequence[Row]") -> None:
     """Trials with what they came to and the settings that vary."""
+    from dle_training import config_text
+
     body = []
     for row in rows:
-        score = row.state if row.score is None else f"{row.score:.4g}"
+        score = row.outcome if row.score is None else f"{row.score:.4g}"
+        if row.stopped is not None:
+            score += f" at {row.stopped:.4g}"
         if row.sd is not None:
             score += f" ± {row.sd:.2g}"
         body.append(
@@ -77,15 +81,11 @@ def leaderboard(speaker: Console, title: str, study: "Study", rows: "Sequence[Ro
                 f"{row.number}{' *' if row.on_front else ''}",
                 score,
                 "" if row.parameters is None else f"{row.parameters:,}",
-                "" if row.seconds is None else f"{row.seconds:.1f}",
+                f"{row.seconds:.1f}",
                 "" if row.latency is None else f"{row.latency:.3g}",
-                ", ".join(f"{key.rpartition('.')[2]} {_short(value)}" for key, value in row.point.items()),
+                ", ".join(f"{key.rpartition('.')[2]} {config_text.brief(value)}" for key, value in row.point.items()),
             )
         )
     speaker.table(title, body, ("trial", study.metric.name, "parameters", "seconds", "ms a row", "settings"))
     if any(row.on_front for row in rows):
         speaker.say("* no other trial is both better and faster")
-
-
-def _short(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -203,7 +203,7 @@ def _worked(
     run = _engine(asked.engine)
     further = f"Continue with: dle-tune --resume --out {study.folder.path}"
     try:
-        with closing(Watcher() if speaker.silent else TuningProgress(study)) as watcher:
+        with closing(Watcher() if speaker.silent else TuningProgress(study, asked.timeout)) as watcher:
             run(study, asked.jobs, lambda: dataset, watcher, asked.timeout)
         with selection.concluding(study):
             selected = selection.select(study, lambda: dataset, shown.training(speaker))
@@ -221,15 +221,19 @@ def _worked(
 
 
 def _show_result(speaker: Console, study: "Study", selected: "Selected", rows: "list[Row]") -> None:
-    counts = {state: sum(row.state == state for row in rows) for state in ("complete", "pruned", "fail")}
-    said = ", ".join(f"{count:,} {state if state != 'fail' else 'failed'}" for state, count in counts.items() if count)
-    shown.leaderboard(speaker, f"Best of {len(rows):,} trials ({said})", study, rows[:_LISTED])
-    for row in [row for row in rows if row.error][:3]:
-        speaker.say(f"Trial {row.number} failed: {row.error}")
+    from dle_training import config_text
+    from dle_training.search import leaderboard
+
+    outcomes = [row.outcome for row in rows]
+    said = ", ".join(f"{outcomes.count(outcome):,} {outcome}" for outcome in dict.fromkeys(outcomes))
+    shown.leaderboard(speaker, f"{console.counted(len(rows), 'trial')}: {said}", study, rows[:_LISTED])
+    if len(rows) > _LISTED:
+        speaker.say(f"{len(rows) - _LISTED:,} more are in {study.folder.path / leaderboard.TABLE}")
+    _show_finalists(speaker, study, selected)
     speaker.table(
         f"Selected: trial {selected.selection.number}",
         [
-            *((key, str(value)) for key, value in selected.point.items()),
+            *((key, config_text.brief(value)) for key, value in selected.point.items()),
             *((f"test {name}", f"{score:.4g}") for name, score in selected.test.test.items() if score is not None),
         ],
     )
@@ -252,6 +256,26 @@ def _show_result(speaker: Console, study: "Study", selected: "Selected", rows: "
     )
     path = study.folder.path
     speaker.next(f"dle-export {path} --to bundles/{path.resolve().name}")
+
+
+def _show_finalists(speaker: Console, study: "Study", selected: "Selected") -> None:
+    """Their scores by seed, where there are seeds; and that there are fewer of them than were asked for."""
+    settings, finalists = study.request.settings, selected.selection.finalists
+    if settings.seeds == 1:
+        return
+    speaker.table(
+        f"Finalists, {settings.seeds} seeds each",
+        [
+            (each.number, f"{each.score:.4g} ± {each.sd or 0:.2g}", " · ".join(f"{score:.4g}" for score in each.scores))
+            for each in finalists
+        ],
+        ("trial", f"mean {study.metric.name}", "by seed"),
+    )
+    if len(finalists) < settings.finalists:
+        speaker.say(
+            f"Of {settings.finalists} finalists asked for there are {len(finalists)}: no more trials came to their end"
+            + ("" if settings.pruner == "none" else "; study.pruner=none stops none early")
+        )
 
 
 def main() -> None:

@@ -18,12 +18,16 @@ from dle_training.search.points import Point  # noqa: TID253
 from dle_training.search.study import Study  # noqa: TID253
 from dle_training.search.trial import Watcher  # noqa: TID253
 
+_TELLING_SECONDS = 1.0
+"""After which what was done says something of what is left."""
+
 
 class TuningProgress(Watcher):
     """A bar for the study and one for each running trial; where there is no terminal, a line every ten seconds."""
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: Study, timeout: float | None = None) -> None:
         self._study = study
+        self._timeout = timeout
         self._terminal = Terminal(stderr=True)
         self._bar = Progress(
             TextColumn("[bold]{task.description}", table_column=Column(no_wrap=True)),
@@ -37,25 +41,31 @@ class TuningProgress(Watcher):
             trials = study.trials.all()
         self._ended = self._before = sum(trial.state in storage.ENDED for trial in trials)
         self._best: tuple[float, int] | None = None
+        self._running: dict[int, TaskID] = {}
+        self._epochs: dict[int, int] = {}
+        self._shares: dict[int, float] = {}  # of their epochs, that the running trials have behind them
         for trial in trials:
             if trial.state.name == "COMPLETE" and trial.value is not None:
                 self._note(trial.number, trial.value)
         self._begun = self._said = time.monotonic()
         self._whole = self._bar.add_task("trials", total=study.count, completed=self._ended, far=self._far())
-        self._running: dict[int, TaskID] = {}
         self._bar.start()
 
     def on_begin(self, number: int, point: Point, epochs: int) -> None:
+        self._epochs[number] = epochs
         if number not in self._running:  # it may be gone on with, after the death of the process that had it
             self._running[number] = self._bar.add_task(f"trial {number}", total=epochs, far="")
 
     def on_epoch(self, number: int, epoch: int, score: float) -> None:
         far = f"epoch {epoch} · {self._study.metric.name} {score:.4g}"
         self._bar.update(self._running[number], completed=epoch, far=far)
+        self._shares[number] = epoch / self._epochs[number]
+        self._bar.update(self._whole, far=self._far())
         self._say()
 
     def on_end(self, number: int, state: str, score: float | None, error: str | None) -> None:
         self._ended += 1
+        self._shares.pop(number, None)
         if score is not None:
             self._note(number, score)
         if number in self._running:  # it may have failed before its first epoch
@@ -76,11 +86,15 @@ class TuningProgress(Watcher):
         far = f"{self._ended:,} of {self._study.count:,}"
         if self._best is not None:
             far += f" · best {self._study.metric.name} {self._best[0]:.4g} (trial {self._best[1]})"
-        done = self._ended - self._before
-        if done:
-            each = (time.monotonic() - self._begun) / done
+        spent = time.monotonic() - self._begun
+        done = self._ended - self._before + sum(self._shares.values())
+        if done and spent >= _TELLING_SECONDS:
+            each = spent / done
+            left = each * (self._study.count - self._before - done)
+            if self._timeout is not None:
+                left = min(left, max(self._timeout - spent, 0))
             rate = f"{each:.1f} s a trial" if each >= 1 else f"{1 / each:.1f} trials/s"
-            far += f" · {rate} · left {duration_text(each * (self._study.count - self._ended))}"
+            far += f" · {rate} · left ≤ {duration_text(left)}"
         return far
 
     def _say(self) -> None:

@@ -74,6 +74,11 @@ def inline(value: object) -> str:
     return text.removesuffix("\n").removesuffix("\n...")
 
 
+def brief(value: object) -> str:
+    """The same in few characters, for people: numbers with four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else inline(value)
+
+
 def settings(assignments: list[str], into: Tree) -> list[str]:
     """Apply `a.b=VALUE` assignments (VALUE in YAML) to the tree `into`; returns the faults."""
     faults = []

@@ -13,6 +13,8 @@ import msgspec
 from dle_bundle.files import write_atomic
 from dle_training.metrics import Metric
 
+HISTORY = "history.jsonl"
+
 
 class EpochRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One line of history.jsonl.

@@ -252,6 +252,11 @@ def load_best(network: Network, checkpoints: Path) -> EpochRecord:
     return progress.history[progress.best_epoch - 1]
 
 
+def read_ended(checkpoints: Path) -> Progress:
+    """How a training went that has ended. Raises InputError where none has."""
+    return checkpoint.read(checkpoints / BEST, Progress)[1]
+
+
 def is_begun(checkpoints: Path) -> bool:
     """Whether `fit` would go on from what is there, or find that all is done."""
     return any((checkpoints / name).exists() for name in (LAST, BEST))

@@ -39,7 +39,7 @@ from dle_training.data import image_files
 from dle_training.data import split as splits
 from dle_training.data.dataset import Dataset
 from dle_training.evaluation import defined
-from dle_training.listeners import EpochRecord, HistoryFile, Listener
+from dle_training.listeners import HISTORY, EpochRecord, HistoryFile, Listener
 from dle_training.metrics import Predictions
 from dle_training.models import registry
 from dle_training.models._base import Network
@@ -102,7 +102,7 @@ class RunFolder:
 
     @property
     def history(self) -> Path:
-        return self.path / "history.jsonl"
+        return self.path / HISTORY
 
     @property
     def checkpoints(self) -> Path:

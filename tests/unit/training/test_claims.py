@@ -32,6 +32,9 @@ def die_over_it(study: Study, epochs: int) -> bool:
     if first.number:
         first.lock.release()
         return False
+    if first.deaths == claims.MOST_ATTEMPTS:
+        first.lock.release()
+        return False
     first.begin()
     first.lock.release()
     record = EpochRecord(
@@ -64,8 +67,19 @@ def test_the_first_trial_has_the_defaults_as_far_as_the_space_holds_them(tmp_pat
 
 
 def test_a_trial_that_kills_its_processes_fails(study: Study) -> None:
+    ended: list[tuple[int, str, str | None]] = []
+
+    class Ear(Watcher):
+        def on_end(self, number: int, state: str, score: float | None, error: str | None) -> None:
+            ended.append((number, state, error))
+
     assert [die_over_it(study, 5) for _ in range(5)] == [True, True, True, True, False]
+    dataset = studies.read_again(study)
+    with PreparedData(study, lambda: dataset) as data:
+        work.work(study, data, Ear(), work.Deadline(None), 1)
     assert study.trials.all()[0].state == TrialState.FAIL
+    assert ended[0] == (0, "fail", "the process that worked on it died 3 times without getting further")
+    assert [number for number, _, _ in ended] == [0, 1]
 
 
 def test_a_trial_that_has_not_begun_is_not_blamed_for_a_death(study: Study) -> None:

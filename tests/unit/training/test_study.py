@@ -3,13 +3,17 @@
 from pathlib import Path
 
 import pytest
+from optuna.trial import TrialState
 from tests import people
 
 from dle_bundle.errors import InputError
 from dle_training import run as runs
 from dle_training.run import RunFolder
 from dle_training.search import study as studies
+from dle_training.search import work
+from dle_training.search.prepared import PreparedData
 from dle_training.search.study import Study, StudyFolder
+from dle_training.search.trial import Watcher
 
 SPACE = ["optimizer.lr={log: [1e-3, 1e-2]}"]
 
@@ -69,6 +73,19 @@ def test_another_source_is_told_from_one_that_moved(made: Study, tmp_path: Path)
     message, *details = refusal(caught)
     assert message.startswith(f"{made.folder.path} is a study of {first}, and {tmp_path}/without.csv cannot be read")
     assert "no column 'buys' to predict" in details[0]
+
+
+def test_no_trial_is_stopped_after_its_last_epoch(tmp_path: Path) -> None:
+    """A rung at the last epoch spares nothing, and would keep one trial in three."""
+    people.write_people(tmp_path / "people.csv", 100)
+    flags = {"data.source": str(tmp_path / "people.csv"), "data.target": "buys", "study.trials": 6}
+    rung = ["training.epochs=3", "study.least_epochs=3", "study.pruner=halving", "model.hidden=[8]", "device=cpu"]
+    planned = studies.plan(studies.request({}, rung, flags, SPACE))
+    study = studies.create(StudyFolder(tmp_path / "study"), planned)
+    with PreparedData(study, lambda: planned.prepared.dataset) as data:
+        work.work(study, data, Watcher(), work.Deadline(None), 1)
+    assert [each.state for each in study.trials.all()] == [TrialState.COMPLETE] * 6
+    assert [sorted(each.intermediate_values) for each in study.trials.all()] == [[1, 2]] * 6
 
 
 def test_runs_and_studies_are_told_apart(made: Study, tmp_path: Path) -> None:

@@ -70,8 +70,9 @@ def content(
         if scores is None and number % 11 == 5:
             rows.append(Row(number=number, state="fail", point=point, error=f"no memory for {SCRIPT}"))
         elif scores is None and number % 3 == 1:
-            rows.append(Row(number=number, state="pruned", point=point))
             curves[number] = curve[: 3 + number % 5]
+            stopped = curves[number][-1]
+            rows.append(Row(number=number, state="pruned", point=point, stopped=stopped, seconds=2.5))
         else:
             rows.append(
                 Row(
@@ -109,6 +110,7 @@ def content(
         refit=False,
         finalists=finalists,
         test={"accuracy": 0.9, "log_loss": 0.3, "roc_auc": None},
+        seconds=75.0,
         config="study:\n  search: random\n",
     )
 
@@ -181,6 +183,7 @@ def test_the_page_says_what_there_is_to_say(written: Callable[[str], Path]) -> N
     text = Markup(written("twenty").read_text()).text
     for expected in (
         "12 complete", "2 failed", "6 pruned", "random search", f"failed: no memory for {SCRIPT}", "study.yaml",
+        "pruned at 0.", "All trainings together took 1 min 15 s",
         "10,00", "2026-03-04 15:30 UTC", "700 train", "[64, 64]",
     ):  # fmt: skip
         assert expected in text, expected
@@ -262,7 +265,7 @@ def test_importance_is_told_where_it_can_be(
 
 
 def test_a_report_tells_no_password() -> None:
-    hidden = report._without_password("storage: postgresql://me:s3cret@host:5432/db\nsource: a@b:c\n")
+    hidden = storage.without_password("storage: postgresql://me:s3cret@host:5432/db\nsource: a@b:c\n")
     assert hidden == "storage: postgresql://me:***@host:5432/db\nsource: a@b:c\n"
     plain = "storage: sqlite:///study.db\nrun: {}\n"
-    assert report._without_password(plain) == plain
+    assert storage.without_password(plain) == plain

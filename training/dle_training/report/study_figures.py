@@ -219,11 +219,6 @@ def varied(space: Space) -> dict[str, Dimension]:
     }
 
 
-def setting(value: Any) -> str:
-    """The value of a setting in few characters, as YAML has it."""
-    return f"{value:.4g}" if isinstance(value, float) else config_text.inline(value)
-
-
 def limits(scores: _Values, metric: Metric) -> tuple[float, float]:
     """Where an axis of scores starts and ends: at the best and the worst, unless bad ones would squeeze the others."""
     sign = -1.0 if metric.higher_is_better else 1.0
@@ -275,7 +270,7 @@ def _ticks(dimension: Dimension) -> list[tuple[Any, str]]:
     """Some values of an axis, with their texts."""
     if isinstance(dimension, Choice):
         step = -(-len(dimension.values) // _CHOICES_NAMED)
-        return [(value, short(setting(value), 14)) for value in dimension.values[::step]]
+        return [(value, short(config_text.brief(value), 14)) for value in dimension.values[::step]]
     low, high = dimension.low, dimension.high
     if dimension.log:
         locator: Locator = LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,), numticks=6)

@@ -6,13 +6,12 @@ from datetime import datetime
 from pathlib import Path
 
 from dle_bundle.schema import Schema
-from dle_training import metrics
+from dle_training import config_text, metrics
 from dle_training.dimensions import Space
 from dle_training.evaluation import Scores
 from dle_training.metrics import Metric
 from dle_training.report import markup, study_figures
 from dle_training.report.markup import Figure
-from dle_training.report.study_figures import setting
 from dle_training.report.trials import Finalist, Row
 
 MOST_ROWS = 200
@@ -25,7 +24,8 @@ class StudyContent:
 
     `rows` of each part; `folds` is 1 for a hold-out; `trials` in the order of the leaderboard; `curves` are the metric
     by epoch of each trial (of its first fold), by number; `importances` the shares of the settings, empty where they
-    cannot be told; `finalists` best first; `test` are the scores of the selected model; `config` is study.yaml.
+    cannot be told; `finalists` best first; `test` are the scores of the selected model; `seconds` are those of all
+    trainings; `config` is study.yaml.
     """
 
     study: str
@@ -45,6 +45,7 @@ class StudyContent:
     refit: bool
     finalists: Sequence[Finalist]
     test: Scores
+    seconds: float
     config: str
 
     @property
@@ -56,27 +57,22 @@ class StudyContent:
 def write(folder: Path, content: StudyContent) -> Path:
     """Write `report.html` and its figures (`figures/*.png`) into `folder`; returns the page's path."""
     figures = list(_figures(content))
-    states = [row.state for row in content.trials]
+    outcomes = [row.outcome for row in content.trials]
     return markup.write(
         folder,
         "study_page.html.jinja",
         figures,
-        (setting,),
+        (config_text.brief,),
         content=content,
         chosen=content.chosen,
         finalist=next((each for each in content.finalists if each.number == content.selected), None),
         outputs=content.schema.outputs,
         figures=figures,
         metrics=metrics.METRICS,
-        states={_STATES.get(state, state): states.count(state) for state in dict.fromkeys(states)},
-        said=_STATES,
+        states={outcome: outcomes.count(outcome) for outcome in dict.fromkeys(outcomes)},
         settings=_headers(content.space),
         shown=content.trials[:MOST_ROWS],
-        seconds=sum(row.seconds or 0.0 for row in content.trials),
     )
-
-
-_STATES = {"fail": "failed"}
 
 
 def _headers(space: Space) -> dict[str, str]:

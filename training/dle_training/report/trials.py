@@ -11,19 +11,26 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """A trial: `point` has its settings that vary, by dotted key.
 
     `latency` is in milliseconds, of a single row; `seconds` are those of training. `on_front`: no other trial has a
-    better score and a lower latency. What a trial did not come to is None.
+    better score and a lower latency. `stopped` is the score with which a pruned trial was given up, which compares
+    with no other. What a trial did not come to is None.
     """
 
     number: int
     state: str
     point: Mapping[str, Any]
     score: float | None = None
+    stopped: float | None = None
     sd: float | None = None
     parameters: int | None = None
-    seconds: float | None = None
+    seconds: float = 0.0
     latency: float | None = None
     on_front: bool = False
     error: str | None = None
+
+    @property
+    def outcome(self) -> str:
+        """The state as people read it."""
+        return "failed" if self.state == "fail" else self.state
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,12 +108,7 @@ def _abandoned(study: Study, trials: list[FrozenTrial], most: int) -> list[Claim
             continue
         study.trials.study.sampler = _sampler(study, trial.number)  # in case its process died before it had a point
         reopened = study.trials.reopen(trial.number)
-        again = Claim(reopened, lock, points.suggest(study.request.space, reopened), _deaths(study, reopened))
-        if again.deaths < MOST_ATTEMPTS:
-            found.append(again)
-        else:
-            again.fail(study, f"the process that worked on it died {MOST_ATTEMPTS} times without getting further")
-            lock.release()
+        found.append(Claim(reopened, lock, points.suggest(study.request.space, reopened), _deaths(study, reopened)))
     return found
 
 

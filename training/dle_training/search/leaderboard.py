@@ -16,6 +16,7 @@ from dle_training import run as runs
 from dle_training.config import RunConfig
 from dle_training.data.dataset import Dataset
 from dle_training.export import latency
+from dle_training.listeners import HISTORY, read_history
 from dle_training.pareto import front
 from dle_training.report.trials import Row as Row
 from dle_training.run import RunFolder
@@ -47,12 +48,23 @@ def _row(study: Study, each: FrozenTrial, latencies: dict[str, float]) -> Row:
     state = each.state.name.lower()
     point = points.from_storable(study.request.space, each.params)
     if each.state != TrialState.COMPLETE:
-        return Row(number=each.number, state=state, point=point, error=storage.error_of(each))
+        told = each.intermediate_values
+        return Row(
+            number=each.number, state=state, point=point, seconds=spent(study.folder.trial(each.number).path),
+            stopped=told[max(told)] if told and each.state == TrialState.PRUNED else None,
+            error=storage.error_of(each),
+        )  # fmt: skip
     result = selection.result_of(each)
     return Row(
         number=each.number, state=state, point=point, score=each.value, sd=result.sd, parameters=result.parameters,
         seconds=result.seconds, latency=latencies.get(architecture(study.config(point))),
     )  # fmt: skip
+
+
+def spent(folder: Path) -> float:
+    """Seconds of all trainings in `folder`, by their histories."""
+    histories = [read_history(path) for path in folder.rglob(HISTORY)]
+    return sum(record.seconds for history in histories for record in history)
 
 
 def pareto(rows: Sequence[Row], *, higher_is_better: bool) -> set[int]:
@@ -99,10 +111,10 @@ def measure_latencies(
 def write_csv(rows: Sequence[Row], path: Path) -> None:
     """A line for each trial, a column for each varied setting."""
     keys = list(dict.fromkeys(key for row in rows for key in row.point))
-    named = ("number", "state", "score", "sd", "parameters", "seconds", "latency", "on_front", "error")
+    named = ("number", "state", "score", "stopped", "sd", "parameters", "seconds", "latency", "on_front", "error")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    heads = {"latency": "latency_ms", "on_front": "pareto_front"}
+    heads = {"stopped": "score_when_stopped", "latency": "latency_ms", "on_front": "pareto_front"}
     writer.writerow([*(heads.get(name, name) for name in named), *keys])
     for row in rows:
         own: list[Any] = [getattr(row, name) for name in named]

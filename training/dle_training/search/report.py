@@ -1,6 +1,5 @@
 """`report.html` of a study, from what is in its folder."""
 
-import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,13 +9,13 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 
 from dle_bundle import documents
-from dle_training import cross_validation
+from dle_training import cross_validation, loop
 from dle_training.dimensions import Space
 from dle_training.listeners import read_history
 from dle_training.report import study_figures, study_page
 from dle_training.report.trials import Finalist, Row
 from dle_training.run import DataFacts, RunFolder
-from dle_training.search import storage
+from dle_training.search import leaderboard, selection, storage
 from dle_training.search.selection import Selected
 from dle_training.search.storage import Trials
 from dle_training.search.study import Study
@@ -47,7 +46,8 @@ def write(study: Study, selected: Selected, rows: Sequence[Row]) -> Path:
         refit=settings.refit,
         finalists=[Finalist(each.number, each.scores, each.score, each.sd) for each in selected.selection.finalists],
         test=selected.test.test,
-        config=_without_password(study.folder.study.read_text(encoding="utf-8")),
+        seconds=_seconds(study, rows),
+        config=storage.without_password(study.folder.study.read_text(encoding="utf-8")),
     )
     return study_page.write(study.folder.path, content)
 
@@ -68,9 +68,15 @@ def importances(trials: Trials, space: Space) -> dict[str, float]:
             return {}
 
 
-def _without_password(text: str) -> str:
-    """The same without the password of the storage, for a report is handed on."""
-    return re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", text)
+def _seconds(study: Study, rows: Sequence[Row]) -> float:
+    """Those of all trainings: trials, finalists with further seeds, and what is selected, where it was trained anew."""
+    selected, refit = study.folder.selected, study.request.settings.refit
+    seconds = sum(row.seconds for row in rows) + leaderboard.spent(study.folder.path / selection.FINALISTS)
+    if refit or study.folds > 1:  # else it is a copy of the trial
+        seconds += sum(record.seconds for record in read_history(selected.history))
+    if refit:
+        seconds += sum(record.seconds for record in loop.read_ended(selected.refitted).history)
+    return seconds
 
 
 def _curve(study: Study, number: int) -> list[float]:

@@ -32,7 +32,7 @@ from dle_training.search.storage import StorageError
 from dle_training.search.study import Study
 from dle_training.search.trial import Result
 
-SELECTION = "selection.json"
+SELECTION, FINALISTS = "selection.json", "finalists"
 _ERRORS_SHOWN = 3
 
 
@@ -186,7 +186,7 @@ def _with_seeds(
     scores = [candidate.score]
     for further in range(1, study.request.settings.seeds):
         own = msgspec.structs.replace(config, seed=(config.seed + further) % 2**32)
-        folder = study.folder.path / "finalists" / f"{candidate.number:03}-seed{own.seed}"
+        folder = study.folder.path / FINALISTS / f"{candidate.number:03}-seed{own.seed}"
         name = f"trial {candidate.number}, seed {own.seed}"
         scores.append(_score(study, folder, own, data, listeners, name))
     sd = stdev(scores)

@@ -6,6 +6,7 @@ folder, which the system releases with the process, so that a running trial whos
 
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,8 +66,13 @@ def told(what: str) -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise StorageError(f"The storage of the study cannot be {what}: {reason[0]:.300}") from error
+        reason = without_password((str(error).strip().splitlines() or [type(error).__name__])[0])
+        raise StorageError(f"The storage of the study cannot be {what}: {reason:.300}") from error
+
+
+def without_password(text: str) -> str:
+    """The same without the passwords of URLs, for it is handed on or printed."""
+    return re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", text)
 
 
 def check(url: str | None) -> None:
@@ -92,7 +98,7 @@ def open_study(url: str | None, journal: Path, name: str, pruner: BasePruner) ->
         try:
             return Trials(storage, optuna.load_study(storage=storage, study_name=name, pruner=pruner))
         except KeyError:
-            raise InputError(f"{url or journal}: no study {name!r} is there") from None
+            raise InputError(f"{without_password(url or str(journal))}: no study {name!r} is there") from None
 
 
 def _open(url: str | None, journal: Path) -> BaseStorage:
@@ -106,8 +112,8 @@ def _open(url: str | None, journal: Path) -> BaseStorage:
         try:
             return RDBStorage(_with_driver(url), engine_kwargs=engine)
         except (ImportError, ValueError, ArgumentError) as error:
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise InputError(f"study.storage: no storage can be opened at this URL: {reason[0]:.300}") from error
+            reason = without_password((str(error).strip().splitlines() or [type(error).__name__])[0])
+            raise InputError(f"study.storage: no storage can be opened at this URL: {reason:.300}") from error
 
 
 def _with_driver(url: str) -> str:

@@ -201,7 +201,8 @@ class Reports(Listener):
         step = self._epochs + record.epoch
         score = mean([*self._before, record.metric])
         self._watcher.on_epoch(self._trial.number, step, score)
-        if not self._prunes:
+        ends_all = len(self._before) + 1 == self._study.folds and record.epoch == self._planned
+        if not self._prunes or ends_all:  # there is nothing left to be spared
             return
         with storage.told("written"):
             if step not in self._told:
@@ -218,7 +219,9 @@ def _link(shared: Path, own: Path) -> None:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, (WorkError, InputError)):
+    if isinstance(error, WorkError):
+        return error.message  # its details advise on the settings of a run
+    if isinstance(error, InputError):
         return "; ".join((error.message, *error.details))
     first = (str(error).strip().splitlines() or [""])[0]
     return f"{type(error).__name__}: {first:.300}" if first else type(error).__name__

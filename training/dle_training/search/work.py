@@ -184,11 +184,18 @@ def _trained_packed(group: Sequence[Attempt], fold: int) -> bool:
 
 
 def _config(study: Study, found: Claim, watcher: Watcher) -> RunConfig | None:
-    """The configuration of a claimed trial; None where its settings exclude each other, which the study is told."""
-    try:
-        return study.config(found.point)
-    except InputError as error:
-        with storage.told("written"):
-            found.fail(study, "; ".join((error.message, *error.details)))
-        watcher.on_end(found.number, "fail", None, str(error))
-        return None
+    """The configuration of a claimed trial; None where it has failed, which the study and the watcher are told.
+
+    It has where its settings exclude each other, and where too many processes have died over it.
+    """
+    if found.deaths < claims.MOST_ATTEMPTS:
+        try:
+            return study.config(found.point)
+        except InputError as error:
+            reason = "; ".join((error.message, *error.details))
+    else:
+        reason = f"the process that worked on it died {found.deaths} times without getting further"
+    with storage.told("written"):
+        found.fail(study, reason)
+    watcher.on_end(found.number, "fail", None, reason)
+    return None

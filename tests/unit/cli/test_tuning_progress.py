@@ -1,0 +1,38 @@
+"""What is said while a study goes on: how far it is, and how long it takes yet."""
+
+import pytest
+from tests import people
+
+from dle_cli.tuning_progress import TuningProgress
+from dle_training.search import study as studies
+from dle_training.search.study import Study, StudyFolder
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A study of ten trials, of which none has begun."""
+    folder = tmp_path_factory.mktemp("progress")
+    people.write_people(folder / "people.csv", 100)
+    flags = {"data.source": str(folder / "people.csv"), "data.target": "buys", "study.trials": 10}
+    asked = studies.request({}, [], flags, ["optimizer.lr={log: [1e-3, 1e-2]}"])
+    return studies.create(StudyFolder(folder / "study"), studies.plan(asked))
+
+
+@pytest.mark.parametrize(("timeout", "left"), [(None, "left ≤ 38 s"), (30.0, "left ≤ 28 s")])
+def test_time_left_counts_epochs_and_the_timeout(
+    study: Study, monkeypatch: pytest.MonkeyPatch, timeout: float | None, left: str
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    progress = TuningProgress(study, timeout)
+    assert progress._far() == "0 of 10"
+    progress.on_begin(0, {}, 10)
+    now = 100.5
+    progress.on_epoch(0, 1, 0.7)
+    assert "left" not in progress._far(), "half a second says nothing"
+    now = 102.0
+    progress.on_epoch(0, 5, 0.6)
+    assert progress._far() == f"0 of 10 · 4.0 s a trial · {left}"
+    progress.on_end(0, "complete", 0.5, None)
+    assert progress._far() == "1 of 10 · best log_loss 0.5 (trial 0) · 2.0 s a trial · left ≤ 18 s"
+    progress.close()
