@@ -1,5 +1,7 @@
 """What is said while a study goes on: how far it is, and how long it takes yet."""
 
+import time
+
 import pytest
 from tests import people
 

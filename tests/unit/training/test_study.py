@@ -85,7 +85,7 @@ def test_no_trial_is_stopped_after_its_last_epoch(tmp_path: Path) -> None:
     with PreparedData(study, lambda: planned.prepared.dataset) as data:
         work.work(study, data, Watcher(), work.Deadline(None), 1)
     assert [each.state for each in study.trials.all()] == [TrialState.COMPLETE] * 6
-    assert [sorted(each.intermediate_values) for each in study.trials.all()] == [[1, 2]] * 6
+    assert [sorted(each.intermediate_values) for each in study.trials.all()] == [[1, 2, 3]] * 6
 
 
 def test_runs_and_studies_are_told_apart(made: Study, tmp_path: Path) -> None:

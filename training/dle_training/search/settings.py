@@ -48,9 +48,20 @@ class StudyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         ),
     ] = "halving"
     reduction: Annotated[
-        int, Meta(ge=2, description="Halving and Hyperband go on with one trial in so many at each rung.")
+        int,
+        Meta(
+            ge=2,
+            description="Halving and Hyperband go on with one trial in so many at each rung; none stands in the last "
+            "such part of the epochs, where little is left to be spared.",
+        ),
     ] = 3
-    least_epochs: Annotated[Count, Meta(description="Epochs before the first rung of halving and Hyperband.")] = 3
+    least_epochs: Annotated[
+        Count | None,
+        Meta(
+            description="Epochs before the first rung of halving and Hyperband, those of all folds counted; null: 3, "
+            "or more where there would be more than two rungs."
+        ),
+    ] = None
     storage: Annotated[
         str | None,
         Meta(description="Optuna storage, such as postgresql://user@host/name; null: journal.log in the study."),

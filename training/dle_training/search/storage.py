@@ -151,7 +151,7 @@ def sampler(config: StudyConfig, seed: int, number: int) -> BaseSampler:
 
 def pruner(config: StudyConfig, resource: int) -> BasePruner:
     """Who stops trials early; `resource` is how many epochs (of all folds together) a whole trial has."""
-    least = min(config.least_epochs, resource)
+    least = min(config.least_epochs or max(3, resource // config.reduction**2), resource)
     if config.pruner == "halving":
         return SuccessiveHalvingPruner(min_resource=least, reduction_factor=config.reduction)
     if config.pruner == "hyperband":

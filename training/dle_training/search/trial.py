@@ -183,6 +183,7 @@ class Reports(Listener):
         self._best: float | None = None
         self._epochs = self._planned = 0
         self._prunes = study.request.settings.pruner != "none"
+        self._asked = 1 - 1 / study.request.settings.reduction
         # what an interrupted process told already is not told again
         with storage.told("read"):
             self._told = set(study.trials.all()[trial.number].intermediate_values)
@@ -201,13 +202,13 @@ class Reports(Listener):
         step = self._epochs + record.epoch
         score = mean([*self._before, record.metric])
         self._watcher.on_epoch(self._trial.number, step, score)
-        ends_all = len(self._before) + 1 == self._study.folds and record.epoch == self._planned
-        if not self._prunes or ends_all:  # there is nothing left to be spared
+        if not self._prunes:
             return
         with storage.told("written"):
             if step not in self._told:
                 self._trial.report(score, step)
-            stop = self._trial.should_prune()
+            # later on a trial has cost what it costs, and is worth more as one that came to its end
+            stop = step <= self._planned * self._study.folds * self._asked and self._trial.should_prune()
         if stop:
             raise Stopped
 

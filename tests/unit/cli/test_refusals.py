@@ -1,0 +1,42 @@
+"""What `dle-train` and `dle-tune` refuse before they do any work."""
+
+from pathlib import Path
+
+import pytest
+from tests import people
+
+from dle_cli import console, train, tune
+
+
+def test_impossible_folds_are_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    people.write_people(tmp_path / "people.csv", 60)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["dle-train", "people.csv", "--target", "buys", "--folds", "3000", "--out", "run"])
+    with pytest.raises(SystemExit) as ended:
+        console.run(train.app)
+    assert ended.value.code == 2
+    assert "too little data for 3000 folds" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_resumption_names_the_options_that_cannot_change(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["dle-tune", "--resume", "--out", "study", "--trials", "40", "--seed", "0"])
+    with pytest.raises(SystemExit) as ended:
+        console.run(tune.app)
+    assert ended.value.code == 2
+    assert "leave out --seed, --trials, or" in capsys.readouterr().err
+
+
+def test_a_storage_is_tried_before_the_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["dle-tune", "absent.csv", "--set", "study.storage=no such storage", "--out", str(tmp_path / "study")]
+    monkeypatch.setattr("sys.argv", arguments)
+    with pytest.raises(SystemExit) as ended:
+        console.run(tune.app)
+    assert ended.value.code == 2
+    assert "study.storage: no storage can be opened" in capsys.readouterr().err
