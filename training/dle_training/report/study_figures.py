@@ -84,10 +84,11 @@ def learning_curves(rows: Sequence[Row], curves: Mapping[int, Sequence[float]], 
     states = {row.number: row.state for row in rows}
     known = {number: np.array(curve, dtype=np.float64) for number, curve in curves.items() if len(curve)}
     kinds = {
-        "complete": {"color": BLUE, "alpha": 0.35, "linewidth": 1.0, "zorder": 2.5},
-        "pruned": {"color": MUTED, "alpha": 0.3, "linewidth": 0.8, "zorder": 2},
+        "complete": {"color": BLUE, "alpha": 0.6, "linewidth": 1.0, "zorder": 2.5},
+        "pruned": {"color": MUTED, "alpha": 0.45, "linewidth": 0.8, "zorder": 2},
     }
-    low, high = limits(np.concatenate(list(known.values())), metric)
+    # where they begin, all are bad, which would squeeze how they end
+    low, high = limits(np.concatenate([values[len(values) // 2 :] for values in known.values()]), metric)
     room = 3 * (high - low)  # what is further off has no place in a picture
     with sheet() as figure:
         axes = figure.subplots()
@@ -120,7 +121,7 @@ def parallel_coordinates(rows: Sequence[Row], space: Space, metric: Metric, sele
         lines = np.stack([np.broadcast_to(at, heights.shape), heights], axis=-1)
         axes.add_collection(
             LineCollection(
-                list(lines), colors=SHADES(0.12 + 0.85 * heights[:, -1] ** 2), linewidths=1.3, alpha=0.85, zorder=2
+                list(lines), colors=SHADES(0.4 + 0.55 * heights[:, -1] ** 2), linewidths=1.3, alpha=0.85, zorder=2
             )
         )
         for line in lines[numbers == selected]:
@@ -270,7 +271,7 @@ def _ticks(dimension: Dimension) -> list[tuple[Any, str]]:
     """Some values of an axis, with their texts."""
     if isinstance(dimension, Choice):
         step = -(-len(dimension.values) // _CHOICES_NAMED)
-        return [(value, short(config_text.brief(value), 14)) for value in dimension.values[::step]]
+        return [(value, short(config_text.brief(value), 18)) for value in dimension.values[::step]]
     low, high = dimension.low, dimension.high
     if dimension.log:
         locator: Locator = LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,), numticks=6)
