@@ -23,3 +23,7 @@ Split = Annotated[
 ]
 Config = Annotated[Path | None, typer.Option(metavar="FILE", help="YAML file of settings, and of spaces for dle-tune.")]
 Device = Annotated[str | None, typer.Option(metavar="DEVICE", help="auto, cpu or cuda.  [default: auto]")]
+Engine = Annotated[
+    str | None,
+    typer.Option(metavar="WHERE", help="local, or ray: the cluster that RAY_ADDRESS names.  [default: local]"),
+]

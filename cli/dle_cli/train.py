@@ -1,5 +1,6 @@
 """`dle-train`: from a source to a run directory."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,12 +10,16 @@ import typer
 from dle_bundle.errors import DleError, InputError, Interrupted, nearest
 from dle_cli import console, shown
 from dle_cli.console import Console
-from dle_cli.options import Config, Device, Source, Split, Target
+from dle_cli.options import Config, Device, Engine, Source, Split, Target
 
 if TYPE_CHECKING:
     from dle_training.config import RunConfig
     from dle_training.cross_validation import CrossValidation
+    from dle_training.listeners import Listener
     from dle_training.run import Finished, Prepared, RunFolder
+
+    Check = Callable[[RunConfig], None]
+    Work = Callable[[RunFolder, Prepared, Sequence[Listener]], Finished]
 
 app = console.application("Train a model.")
 
@@ -39,6 +44,13 @@ def train(
         int | None, typer.Option(metavar="N", help="Seed of split, first weights, batches and dropout.  [default: 0]")
     ] = None,
     device: Device = None,
+    engine: Engine = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="With Ray: workers that share each batch.  [default: as the cluster has room for]"
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run where it stopped.")] = False,
     listed: Annotated[
         str | None,
@@ -64,19 +76,40 @@ def train(
             "--resume continues with the run's own config.yaml: leave out --target, --split, --folds, --config, --set, "
             "--seed and --device, or train a new run"
         )
+    check, work = _engine(engine, jobs)
     try:
         if resume:
-            run, prepared = _reopened(speaker, out or _default_out(source), source)
+            run, prepared = _reopened(speaker, out or _default_out(source), source, check)
         else:
             from dle_training import config as configuration
 
             given = {key: value for key, value in {"data.source": source, **flags}.items() if value is not None}
-            run, prepared = _begun(speaker, configuration.load(config, assignments, given), out)
+            asked = configuration.load(config, assignments, given)
+            check(asked)
+            run, prepared = _begun(speaker, asked, out)
     except KeyboardInterrupt:
         raise Interrupted("Interrupted while the data was read; nothing was trained") from None
     shown.show_data(speaker, prepared)
-    finished, validated = _trained(speaker, run, prepared)
+    finished, validated = _trained(speaker, run, prepared, work)
     _show_result(speaker, run, prepared, finished, validated)
+
+
+def _engine(name: str | None, jobs: int | None) -> "tuple[Check, Work]":
+    """What refuses a configuration that it cannot train, and what trains. Raises InputError where Ray is missing."""
+    if name not in (None, "local", "ray"):
+        raise InputError(f"--engine: expected local or ray, found {name!r}")
+    if name == "ray":
+        from dle_training import cluster
+
+        cluster.check()
+        from dle_training import ray_train
+
+        return ray_train.check, lambda run, prepared, listeners: ray_train.train(run, prepared, jobs, listeners)
+    if jobs is not None:
+        raise InputError("--jobs: expected with --engine ray alone, whose workers it counts")
+    from dle_training import run as runs
+
+    return lambda config: None, runs.train
 
 
 def _list(speaker: Console, kind: str) -> None:
@@ -120,10 +153,11 @@ def _begun(speaker: Console, config: "RunConfig", out: Path | None) -> "tuple[Ru
     return runs.create(folder, prepared), prepared
 
 
-def _reopened(speaker: Console, folder: Path, source: str | None) -> "tuple[RunFolder, Prepared]":
+def _reopened(speaker: Console, folder: Path, source: str | None, check: "Check") -> "tuple[RunFolder, Prepared]":
     from dle_training.run import RunFolder, reopen
 
     run = RunFolder(folder)
+    check(run.read_config())
     with shown.reading(speaker) as progress:
         prepared = reopen(run, progress)
     if source is not None and Path(source).name != Path(prepared.dataset.source).name:
@@ -131,13 +165,15 @@ def _reopened(speaker: Console, folder: Path, source: str | None) -> "tuple[RunF
     return run, prepared
 
 
-def _trained(speaker: Console, run: "RunFolder", prepared: "Prepared") -> "tuple[Finished, CrossValidation | None]":
+def _trained(
+    speaker: Console, run: "RunFolder", prepared: "Prepared", work: "Work"
+) -> "tuple[Finished, CrossValidation | None]":
     from dle_training import cross_validation
     from dle_training import run as runs
 
     further = f"Continue with: dle-train --resume --out {run.path}"
     try:
-        finished = runs.train(run, prepared, shown.training(speaker)(""))
+        finished = work(run, prepared, shown.training(speaker)(""))
         if prepared.config.split.folds is None:
             return finished, None
         return finished, cross_validation.validate(run, prepared, shown.training(speaker))

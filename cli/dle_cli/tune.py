@@ -10,7 +10,7 @@ import typer
 from dle_bundle.errors import InputError, Interrupted
 from dle_cli import console, shown
 from dle_cli.console import Console
-from dle_cli.options import Config, Device, Source, Split, Target
+from dle_cli.options import Config, Device, Engine, Source, Split, Target
 
 if TYPE_CHECKING:
     from dle_training.data.dataset import Dataset
@@ -47,10 +47,7 @@ def tune(
         int | None,
         typer.Option(metavar="N", help="Trials at a time.  [default: 1; with Ray: as the cluster has room for]"),
     ] = None,
-    engine: Annotated[
-        str | None,
-        typer.Option(metavar="WHERE", help="local, or ray: the cluster that RAY_ADDRESS names.  [default: local]"),
-    ] = None,
+    engine: Engine = None,
     timeout: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="After so long no further trial begins.")
     ] = None,
@@ -183,9 +180,11 @@ def _show_plan(speaker: Console, plan: "Plan") -> None:
 def _engine(name: str) -> "Callable[[Study, int | None, Callable[[], Dataset], Watcher, float | None], None]":
     """Who runs the trials. Raises InputError where what it needs is not installed."""
     if name == "ray":
+        from dle_training import cluster
+
+        cluster.check()
         from dle_training.search import ray_engine
 
-        ray_engine.check()
         return ray_engine.run
     from dle_training.search import workers
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from dle_bundle.errors import InputError, Interrupted, WorkError
 from dle_training import checkpoint, devices, metrics, optimizers, schedules
 from dle_training.config import RunConfig
-from dle_training.interruption import Interruption
+from dle_training.data_parallel import ALONE, Replicas
 from dle_training.listeners import EpochRecord, Listener, Plan
 from dle_training.models._base import Inputs, Network
 from dle_training.objectives import Objective
@@ -47,7 +47,7 @@ class Training:
     """What a loop works on: see `begin`.
 
     `epochs` are the most there will be, `batches` the slices of an epoch; `until` is the epoch after which it ends
-    whatever validation says.
+    whatever validation says. `replicas` are the processes that share its batches.
     """
 
     network: Network
@@ -63,6 +63,7 @@ class Training:
     batches: Sequence[slice]
     state: TrainingState
     until: int | None = None
+    replicas: Replicas = ALONE
 
     @property
     def progress(self) -> Progress:
@@ -98,7 +99,8 @@ class Training:
         """
         state, progress, begun = self.state, self.progress, time.perf_counter()
         train_loss = state.loss_sum.item() / len(self.train)
-        validation_loss, score = _validate(self.network, self.objective, self.validation, self.metric)
+        found = _validate(self.network, self.objective, self.validation, self.metric)
+        validation_loss, score = self.replicas.agree(*found)
         _check_finite(progress.epoch + 1, train_loss, validation_loss, self.config)
         record = EpochRecord(
             epoch=progress.epoch + 1,
@@ -137,6 +139,7 @@ def fit(
     listeners: Sequence[Listener] = (),
     augment: Augmentation | None = None,
     until: int | None = None,
+    replicas: Replicas = ALONE,
 ) -> Fit:
     """Train `network` in place until the epochs are over or `patience` is, and give it the best epoch's weights.
 
@@ -146,7 +149,8 @@ def fit(
     `checkpoint_seconds`, and on Ctrl-C or SIGTERM; where it is there, the loop starts from it and reaches, on the same
     CPU with as many threads, the weights that it would have reached uninterrupted, bit for bit. At the end the best
     weights take its place, as best.safetensors; where those are there, nothing is left to train. `augment` varies the
-    inputs of training batches, on the device.
+    inputs of training batches, on the device. `replicas` are the processes that share the batches; each keeps
+    `checkpoints` of its own, which say the same.
 
     Raises Interrupted after Ctrl-C or SIGTERM, WorkError when the loss is no longer finite, InputError for a metric
     that does not suit the task or the validation part, or a checkpoint of something else.
@@ -162,24 +166,29 @@ def fit(
         listeners=listeners,
         generators=generators,
         until=until,
+        replicas=replicas,
     )
+    replicas.begin(generators)
     state, progress, batches = training.state, training.progress, training.batches
     saved = time.monotonic()
-    with Interruption() as interruption, ExitStack() as ending:
+    with replicas.interruption() as interruption, ExitStack() as ending:
         training.start(ending)
         while not progress.finished:
             begun = time.perf_counter() - progress.seconds
             order = training.draw_order()
             network.train()
-            for batch in training.train.batches(batches[progress.step :], order):
+            shares = [replicas.share(rows) for rows in batches[progress.step :]]
+            for batch in training.train.batches(shares, order):
                 for group in state.optimizer.param_groups:
                     group["lr"] = training.learning_rate(progress.step)
                 inputs = batch.inputs if augment is None else augment(batch.inputs)
                 loss = training.objective.loss(network(inputs), batch.targets)
                 state.optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
+                whole = replicas.combine(network, loss.detach(), len(batch))
                 state.optimizer.step()
-                state.loss_sum.add_(loss.detach(), alpha=len(batch))
+                rows = batches[progress.step]
+                state.loss_sum.add_(whole, alpha=rows.stop - rows.start)
                 progress.step += 1
                 for listener in listeners:
                     listener.on_step(progress.epoch + 1, progress.step)
@@ -209,10 +218,12 @@ def begin(
     listeners: Sequence[Listener],
     generators: Mapping[str, torch.Generator],
     until: int | None = None,
+    replicas: Replicas = ALONE,
 ) -> Training:
     """A training at its first step, or where its checkpoint is, on the configured device; InputError as `fit`.
 
-    `generators`, by type of device, draw what is drawn beside the order of the rows; see `state`. `until` as in `fit`.
+    `generators`, by type of device, draw what is drawn beside the order of the rows; see `state`. `until` and
+    `replicas` as in `fit`.
     """
     settings = config.training
     metric = metrics.choose(settings.metric, objective.task)
@@ -242,6 +253,7 @@ def begin(
         batches=split_batches(len(train), size),
         state=state,
         until=until,
+        replicas=replicas,
     )
 
 

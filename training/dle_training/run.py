@@ -38,6 +38,7 @@ from dle_training.data import dataset as datasets
 from dle_training.data import image_files
 from dle_training.data import split as splits
 from dle_training.data.dataset import Dataset
+from dle_training.data_parallel import ALONE, Replicas
 from dle_training.evaluation import defined
 from dle_training.listeners import HISTORY, EpochRecord, HistoryFile, Listener
 from dle_training.metrics import Predictions
@@ -299,19 +300,32 @@ def fit(
 ) -> Finished:
     """Fit a network on `data`, calibrate it, measure it on validation; or continue where a checkpoint is."""
     network = data.network(config)
-    fitted = loop.fit(
+    fitted = fit_network(network, config, data, run.checkpoints, [HistoryFile(run.history), *listeners])
+    if config.training.refit:
+        _refit(run, config, data, fitted.best_epoch)
+    return finish(run, schema, data, network, fitted)
+
+
+def fit_network(
+    network: Network,
+    config: RunConfig,
+    data: TrainingData,
+    checkpoints: Path,
+    listeners: Sequence[Listener] = (),
+    replicas: Replicas = ALONE,
+) -> loop.Fit:
+    """Fit `network` on `data`, or go on from what is in `checkpoints`; see `loop.fit`."""
+    return loop.fit(
         network,
         objectives.restore(data.objective),
         data.train,
         data.validation,
         config,
-        checkpoints=run.checkpoints,
-        listeners=[HistoryFile(run.history), *listeners],
+        checkpoints=checkpoints,
+        listeners=listeners,
         augment=augmentation.build(config.augmentation, data.preprocessing.shape(frequencies=False)),
+        replicas=replicas,
     )
-    if config.training.refit:
-        _refit(run, config, data, fitted.best_epoch)
-    return finish(run, schema, data, network, fitted)
 
 
 def finish(run: RunFolder, schema: Schema, data: TrainingData, network: Network, fitted: loop.Fit) -> Finished:

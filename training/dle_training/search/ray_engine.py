@@ -5,26 +5,25 @@ that claims a trial in it (or a pack of trials), as any process does that works 
 done and where to go on is thus known by the folder alone: Ray decides where and when a task runs, and a task whose
 machine or process is lost is followed by another one, which finds the trial that was left behind.
 
-The only module that imports Ray, where it is installed; see `check`.
+Imports Ray, which may not be installed; see `cluster.check`.
 """
 
 import functools
-import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from math import ceil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+import ray
 import torch
 from optuna.trial import FrozenTrial
+from ray.exceptions import RayError, RayTaskError
 
 from dle_bundle.errors import DleError, InputError, Interrupted, WorkError
+from dle_training import cluster
+from dle_training.cluster import Share
 from dle_training.data.dataset import Dataset
 from dle_training.interruption import Interruption
 from dle_training.search import points, storage, work
@@ -34,30 +33,10 @@ from dle_training.search.study import Study, StudyFolder
 from dle_training.search.trial import Watcher
 from dle_training.search.work import Deadline, Faster
 
-try:
-    import ray
-    from ray.exceptions import RayError, RayTaskError
-except ModuleNotFoundError as error:
-    if error.name != "ray":
-        raise
-    _INSTALLED = False
-else:
-    _INSTALLED = True
-
-ADDRESS = "RAY_ADDRESS"
-_CONNECT_SECONDS = 10
 _LOOK_SECONDS = 0.5
 """Between two looks at what the tasks have done."""
 _MOST_LOSSES = 10
 """Of tasks, with their process or machine, without a trial that ended in between, before the study gives up."""
-
-
-def check() -> None:
-    """Raise InputError where Ray is not installed."""
-    if not _INSTALLED:
-        raise InputError(
-            "Ray is not installed, and the engine is ray: pip install 'deep-learning-essentials[ray]', on every machine"
-        )
 
 
 def run(
@@ -70,77 +49,13 @@ def run(
     deadline, left = Deadline(seconds), True
     with PreparedData(study, dataset) as data:
         data.make_first()
-    with _connected():
+    with cluster.connected():
         device = study.request.fixed.get("device", "auto")
-        share = share_of([node["Resources"] for node in ray.nodes() if node["Alive"]], jobs, device)
+        share = cluster.share_of(cluster.machines(), jobs, device)
         driver = _Driver(study, jobs, share, watcher, deadline)
         while left:
             driver.run()
             left = work.wait_for_others(study, deadline)
-
-
-@contextmanager
-def _connected() -> Iterator[None]:
-    """A connection to the cluster that `RAY_ADDRESS` names; without it, Ray on this machine alone, until it is left."""
-    address = os.environ.get(ADDRESS)
-    given: dict[str, Any] = {"address": address}
-    if address:
-        _refuse_unreachable(address)
-    else:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the machine
-        given = {"address": "local", "include_dashboard": False}
-    try:
-        # tasks speak by what they write in the study
-        ray.init(**given, log_to_driver=False, logging_level=logging.ERROR)
-    except (RayError, OSError, RuntimeError, ValueError) as error:
-        where = f"the Ray cluster at {address} ({ADDRESS}) cannot be reached" if address else "Ray does not start"
-        raise WorkError(f"{where}: {_first_line(error.__cause__ or error)}") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _refuse_unreachable(address: str) -> None:
-    """Raise WorkError where nobody listens, which Ray would try again and again before it ends the process."""
-    try:
-        parts = urlsplit(address if "://" in address else f"//{address}")
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host = port = None
-    if host is None or port is None:
-        if address == "auto":
-            return
-        raise InputError(f"{ADDRESS}: expected HOST:PORT (or auto: the cluster of this machine), found {address!r}")
-    try:
-        socket.create_connection((host, port), timeout=_CONNECT_SECONDS).close()
-    except OSError as error:
-        raise WorkError(f"the Ray cluster at {address} ({ADDRESS}) cannot be reached: {error}") from error
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """How many tasks run at a time, and what each takes of the machine that it runs on."""
-
-    tasks: int
-    cpus: int
-    gpus: float
-
-
-def share_of(nodes: Sequence[Mapping[str, float]], jobs: int | None, device: str) -> Share:
-    """The largest share that lets `jobs` tasks run at a time; for None, one for each GPU, or for each CPU.
-
-    `nodes` are the resources of each machine, as Ray counts them. A task has a GPU where the cluster has any, unless
-    `device` is `cpu`; tasks share one where there are more tasks than GPUs. Raises InputError where `device` is `cuda`
-    and there is none.
-    """
-    gpus = 0 if device == "cpu" else int(sum(node.get("GPU", 0) for node in nodes))
-    if device == "cuda" and not gpus:
-        raise InputError("device: expected cpu or auto, found cuda: the Ray cluster has no GPU")
-    room = [int(node.get("CPU", 0)) for node in nodes if not gpus or node.get("GPU", 0)]
-    tasks = jobs or gpus or sum(room) or 1
-    fitting = (cpus for cpus in range(max(room, default=0), 0, -1) if sum(each // cpus for each in room) >= tasks)
-    return Share(tasks=tasks, cpus=next(fitting, 1), gpus=1 / ceil(tasks / gpus) if gpus else 0)
 
 
 class _Driver:
@@ -201,7 +116,7 @@ class _Driver:
         except RayError as error:
             self._losses += 1
             if self._losses > _MOST_LOSSES:
-                raise WorkError(f"Ray lost {self._losses} tasks in a row", [_first_line(error)]) from error
+                raise WorkError(f"Ray lost {self._losses} tasks in a row", [cluster.first_line(error)]) from error
             self._all_taken = False
         else:
             self._losses = 0 if found else self._losses
@@ -289,7 +204,3 @@ def _opened(folder: Path, directory: Path) -> tuple[Study, PreparedData, Faster]
     os.chdir(directory)
     study = studies.open_study(StudyFolder(folder))
     return study, PreparedData(study, lambda: studies.read_again(study)), {}
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -1,24 +1,20 @@
-"""Trials on Ray, as far as it takes no cluster: what a task gets of the machines, and what is said without Ray."""
+"""Work on Ray, as far as it takes no cluster: what a task gets of the machines, and what is refused."""
 
 import importlib.util
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
-from tests import people
 from typer.testing import CliRunner
 
-import dle_training.search
 from dle_bundle.errors import InputError
-from dle_cli import tune
+from dle_cli import train, tune
+from dle_training.cluster import Share, share_of
 
-needs_ray = pytest.mark.skipif(
-    not importlib.util.find_spec("ray"), reason="NOT TESTED: shares of a Ray cluster, for Ray is not installed"
-)
 CPUS, GPUS = {"CPU": 16.0, "memory": 1e9}, {"CPU": 16.0, "GPU": 4.0}
 
 
-@needs_ray
 @pytest.mark.parametrize(
     ("nodes", "jobs", "device", "expected"),
     [
@@ -37,31 +33,44 @@ CPUS, GPUS = {"CPU": 16.0, "memory": 1e9}, {"CPU": 16.0, "GPU": 4.0}
 def test_the_share_of_a_task_lets_so_many_run(
     nodes: list[dict[str, float]], jobs: int | None, device: str, expected: tuple[int, int, float]
 ) -> None:
-    from dle_training.search.ray_engine import Share, share_of
-
     assert share_of(nodes, jobs, device) == Share(*expected)
 
 
-@needs_ray
 def test_a_cluster_without_a_gpu_is_none_for_cuda() -> None:
-    from dle_training.search.ray_engine import share_of
-
     with pytest.raises(InputError, match="has no GPU"):
         share_of([CPUS], None, "cuda")
 
 
+@pytest.mark.parametrize("command", [train, tune], ids=["train", "tune"])
 def test_without_ray_the_extra_is_named_before_anything_is_read(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    command: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "dle_training.search.ray_engine", raising=False)
-    monkeypatch.delattr(dle_training.search, "ray_engine", raising=False)
-    people.write_people(tmp_path / "people.csv", 100)
-    out = tmp_path / "study"
-    done = CliRunner().invoke(
-        tune.app, [str(tmp_path / "people.csv"), "--target", "buys", "--engine", "ray", "--out", str(out)]
-    )
+    done = CliRunner().invoke(command.app, ["nowhere.csv", "--engine", "ray", "--out", str(tmp_path / "out")])
     assert isinstance(done.exception, InputError)
     assert done.exception.exit_code == 2
     assert "pip install 'deep-learning-essentials[ray]'" in str(done.exception)
-    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--engine", "spark"], "--engine: expected local or ray, found 'spark'"),
+        (["--jobs", "2"], "--jobs: expected with --engine ray alone"),
+    ],
+)
+def test_where_a_training_cannot_run(options: list[str], expected: str) -> None:
+    done = CliRunner().invoke(train.app, ["nowhere.csv", *options])
+    assert isinstance(done.exception, InputError)
+    assert expected in str(done.exception)
+
+
+@pytest.mark.skipif(
+    not importlib.util.find_spec("ray"), reason="NOT TESTED: what Ray's workers refuse, for Ray is not installed"
+)
+def test_what_workers_cannot_do_is_said_before_anything_is_read() -> None:
+    asked = ["nowhere.csv", "--engine", "ray", "--folds", "3", "--set", "training.refit=true"]
+    done = CliRunner().invoke(train.app, asked)
+    assert isinstance(done.exception, InputError)
+    assert "split.folds" in str(done.exception)
+    assert "training.refit" in str(done.exception)

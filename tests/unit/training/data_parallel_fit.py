@@ -1,0 +1,41 @@
+"""The small fit as one of several processes, which find each other by a file.
+
+python data_parallel_fit.py FOLDER RANK COUNT STOP ASSIGNMENT...: leaves in FOLDER/RANK the checkpoints, the weights,
+and a number drawn after the last step; the last process asks for a stop after STOP steps (0: it does not).
+"""
+
+import itertools
+import runpy
+import sys
+from pathlib import Path
+
+import torch
+from torch import distributed
+
+from dle_bundle.errors import Interrupted
+from dle_training import config as configuration
+from dle_training import loop
+from dle_training.data_parallel import ALONE, Workers
+from dle_training.models.registry import build
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    folder, rank, count, stop = Path(sys.argv[1]), *map(int, sys.argv[2:5])
+    config = configuration.load(None, sys.argv[5:])
+    problem = runpy.run_path(str(Path(__file__).with_name("small_fit.py")))["problem"]
+    objective, train, validation, shape = problem()
+    torch.manual_seed(config.seed)
+    network = build(config.model, shape, objective.outputs)
+    replicas = ALONE
+    if count > 1:
+        distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=count)
+        steps = itertools.count(1)
+        replicas = Workers(lambda: next(steps) == stop and rank == count - 1)
+    checkpoints = folder / str(rank)
+    try:
+        loop.fit(network, objective, train, validation, config, checkpoints=checkpoints, replicas=replicas)
+    except Interrupted as interrupted:
+        print(interrupted)  # noqa: T201
+    torch.save({"weights": network.state_dict(), "drawn": torch.rand(3)}, checkpoints / "left.pt")
+    if count > 1:
+        distributed.destroy_process_group()

@@ -1,0 +1,71 @@
+"""Several processes train what one would: with batches that do not divide, and stopped together."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+
+from dle_training import checkpoint, loop
+from dle_training.state import Progress
+
+PROGRAM = Path(__file__).with_name("data_parallel_fit.py")
+SMALL = ("model.hidden=[16, 16]", "optimizer.lr=0.01", "training.epochs=3", "device=cpu")
+EXACT = (*SMALL, "model.dropout=0", "optimizer.name=sgd", "optimizer.lr=0.2")
+
+
+def trained(folder: Path, count: int, *assignments: str, stop: int = 0) -> list[dict[str, Any]]:
+    """What each of `count` processes has left."""
+    folder.mkdir()
+    processes = [
+        subprocess.Popen(
+            [sys.executable, PROGRAM, folder, str(rank), str(count), str(stop), *assignments],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for rank in range(count)
+    ]  # fmt: skip
+    said = [process.communicate(timeout=120)[0] for process in processes]
+    assert not any(process.returncode for process in processes), said
+    assert all(("Interrupted in epoch" in each) == bool(stop) for each in said), said
+    return [torch.load(folder / str(rank) / "left.pt") for rank in range(count)]
+
+
+def farthest(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    assert one.keys() == other.keys()
+    return max(float((one[name].double() - other[name].double()).abs().max()) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("count", "size"),
+    # 321 rows: a last batch of 33, and one of 3, which is too small to be shared
+    [(2, 32), (2, 53), (3, 32)],
+)
+def test_several_processes_come_to_the_weights_of_one(count: int, size: int, tmp_path: Path) -> None:
+    asked = (*EXACT, f"training.batch_size={size}")
+    alone = trained(tmp_path / "alone", 1, *asked)[0]["weights"]
+    together = [each["weights"] for each in trained(tmp_path / "together", count, *asked)]
+    assert all(farthest(each, together[0]) == 0 for each in together)
+    assert farthest(alone, together[0]) < 1e-5
+    one, other = (loop.read_ended(tmp_path / name / "0") for name in ("alone", "together"))
+    assert len(one.history) == len(other.history) == 3
+    for record, expected in zip(other.history, one.history, strict=True):
+        assert record.train_loss == pytest.approx(expected.train_loss, abs=1e-5)
+        assert record.metric == pytest.approx(expected.metric, abs=1e-5)
+
+
+def test_each_process_draws_for_itself_and_all_end_alike(tmp_path: Path) -> None:
+    left = trained(tmp_path / "two", 2, *SMALL, "model.dropout=0.3", "model.batch_norm=true", "training.batch_size=32")
+    assert farthest(left[0]["weights"], left[1]["weights"]) == 0
+    assert not torch.equal(left[0]["drawn"], left[1]["drawn"])
+
+
+def test_one_is_told_to_stop_and_all_do_after_the_same_step(tmp_path: Path) -> None:
+    trained(tmp_path / "two", 2, *EXACT, "training.batch_size=32", stop=13)
+    first, second = (checkpoint.read(tmp_path / "two" / rank / loop.LAST, Progress)[1] for rank in "01")
+    assert (first.epoch, first.step) == (1, 3)
+    assert msgspec.structs.replace(first, seconds=0, history=[]) == msgspec.structs.replace(
+        second, seconds=0, history=[]
+    )
