@@ -15,6 +15,7 @@ from dle_training.state import Progress
 PROGRAM = Path(__file__).with_name("data_parallel_fit.py")
 SMALL = ("model.hidden=[16, 16]", "optimizer.lr=0.01", "training.epochs=3", "device=cpu")
 EXACT = (*SMALL, "model.dropout=0", "optimizer.name=sgd", "optimizer.lr=0.2")
+DRAWING = (*SMALL, "model.dropout=0.3", "model.batch_norm=true", "training.batch_size=32")
 
 
 def trained(folder: Path, count: int, *assignments: str, stop: int = 0) -> list[dict[str, Any]]:
@@ -56,10 +57,15 @@ def test_several_processes_come_to_the_weights_of_one(count: int, size: int, tmp
         assert record.metric == pytest.approx(expected.metric, abs=1e-5)
 
 
-def test_each_process_draws_for_itself_and_all_end_alike(tmp_path: Path) -> None:
-    left = trained(tmp_path / "two", 2, *SMALL, "model.dropout=0.3", "model.batch_norm=true", "training.batch_size=32")
-    assert farthest(left[0]["weights"], left[1]["weights"]) == 0
+def test_each_process_draws_for_itself(tmp_path: Path) -> None:
+    """After one step, in which both draw as much."""
+    left = trained(tmp_path / "two", 2, *DRAWING, stop=1)
     assert not torch.equal(left[0]["drawn"], left[1]["drawn"])
+
+
+def test_all_end_alike_whatever_they_draw(tmp_path: Path) -> None:
+    left = trained(tmp_path / "two", 2, *DRAWING)
+    assert farthest(left[0]["weights"], left[1]["weights"]) == 0
 
 
 def test_one_is_told_to_stop_and_all_do_after_the_same_step(tmp_path: Path) -> None:
