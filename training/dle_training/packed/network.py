@@ -87,7 +87,7 @@ class PackedNetwork:
                 case nn.Linear():
                     units = _linear(features, next(weights), next(weights))
                 case nn.ReLU():
-                    units = units.relu()
+                    units = units.relu_()  # a pass over memory less, of which a step has too many
                 case _BatchNorm():
                     units = layer(units, next(weights), next(weights), rows)
                 case _Dropout():
@@ -170,7 +170,10 @@ def _linear(features: Sequence[Tensor], weight: Tensor, bias: Tensor) -> Tensor:
     units = bias.unsqueeze(1)
     widths = [each.shape[2] for each in features]
     for each, own in zip(features, torch.split(weight, widths, dim=1), strict=True):
-        units = torch.baddbmm(units, each, own)
+        if weight.shape[2] == 1:  # libraries are slow at products with a single column, backwards above all
+            units = units + (each * own.transpose(1, 2)).sum(dim=2, keepdim=True)
+        else:
+            units = torch.baddbmm(units, each, own)
     return units
 
 
