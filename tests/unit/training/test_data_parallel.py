@@ -42,7 +42,7 @@ def farthest(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> fl
 @pytest.mark.parametrize(
     ("count", "size"),
     # 321 rows: a last batch of 33, and one of 3, which is too small to be shared
-    [(2, 32), (2, 53), (3, 32)],
+    [(2, 53), pytest.param(2, 32, marks=pytest.mark.full), pytest.param(3, 32, marks=pytest.mark.full)],
 )
 def test_several_processes_come_to_the_weights_of_one(count: int, size: int, tmp_path: Path) -> None:
     asked = (*EXACT, f"training.batch_size={size}")
@@ -63,6 +63,7 @@ def test_each_process_draws_for_itself(tmp_path: Path) -> None:
     assert not torch.equal(left[0]["drawn"], left[1]["drawn"])
 
 
+@pytest.mark.full
 def test_all_end_alike_whatever_they_draw(tmp_path: Path) -> None:
     left = trained(tmp_path / "two", 2, *DRAWING)
     assert farthest(left[0]["weights"], left[1]["weights"]) == 0
