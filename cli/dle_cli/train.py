@@ -101,7 +101,7 @@ def _engine(name: str | None, jobs: int | None) -> "tuple[Check, Work]":
     if name == "ray":
         from dle_training import cluster
 
-        cluster.check()
+        cluster.check("ray.train")
         from dle_training import ray_train
 
         return ray_train.check, lambda run, prepared, listeners: ray_train.train(run, prepared, jobs, listeners)

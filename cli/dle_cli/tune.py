@@ -228,7 +228,7 @@ def _show_result(speaker: Console, study: "Study", selected: "Selected", rows: "
     shown.leaderboard(speaker, f"{console.counted(len(rows), 'trial')}: {said}", study, rows[:_LISTED])
     if len(rows) > _LISTED:
         speaker.say(f"{len(rows) - _LISTED:,} more are in {study.folder.path / leaderboard.TABLE}")
-    _show_finalists(speaker, study, selected)
+    _show_finalists(speaker, study, selected, outcomes.count("complete"))
     speaker.table(
         f"Selected: trial {selected.selection.number}",
         [
@@ -257,8 +257,8 @@ def _show_result(speaker: Console, study: "Study", selected: "Selected", rows: "
     speaker.next(f"dle-export {path} --to bundles/{path.resolve().name}")
 
 
-def _show_finalists(speaker: Console, study: "Study", selected: "Selected") -> None:
-    """Their scores by seed, where there are seeds; and that there are fewer of them than were asked for."""
+def _show_finalists(speaker: Console, study: "Study", selected: "Selected", complete: int) -> None:
+    """Their scores by seed, where there are seeds; and why there are fewer of them than were asked for."""
     settings, finalists = study.request.settings, selected.selection.finalists
     if settings.seeds == 1:
         return
@@ -271,10 +271,12 @@ def _show_finalists(speaker: Console, study: "Study", selected: "Selected") -> N
         ("trial", f"mean {study.metric.name}", "by seed"),
     )
     if len(finalists) < settings.finalists:
-        speaker.say(
-            f"Of {settings.finalists} finalists asked for there are {len(finalists)}: no more trials came to their end"
-            + ("" if settings.pruner == "none" else "; study.pruner=none stops none early")
-        )
+        few = f"Of {settings.finalists} finalists asked for there are {len(finalists)}"
+        if complete >= settings.finalists:
+            speaker.say(f"{few}: the others failed with another seed")
+        else:
+            further = "" if settings.pruner == "none" else "; study.pruner=none stops none early"
+            speaker.say(f"{few}: {complete} came to their end{further}")
 
 
 def main() -> None:

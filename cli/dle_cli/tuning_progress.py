@@ -44,6 +44,7 @@ class TuningProgress(Watcher):
         self._running: dict[int, TaskID] = {}
         self._epochs: dict[int, int] = {}
         self._shares: dict[int, float] = {}  # of their epochs, that the running trials have behind them
+        self._given = 0.0  # the shares that trials had behind them before, together
         for trial in trials:
             if trial.state.name == "COMPLETE" and trial.value is not None:
                 self._note(trial.number, trial.value)
@@ -59,6 +60,8 @@ class TuningProgress(Watcher):
     def on_epoch(self, number: int, epoch: int, score: float) -> None:
         far = f"epoch {epoch} · {self._study.metric.name} {score:.4g}"
         self._bar.update(self._running[number], completed=epoch, far=far)
+        if number not in self._shares:
+            self._given += (epoch - 1) / self._epochs[number]
         self._shares[number] = epoch / self._epochs[number]
         self._bar.update(self._whole, far=self._far())
         self._say()
@@ -87,12 +90,13 @@ class TuningProgress(Watcher):
         if self._best is not None:
             far += f" · best {self._study.metric.name} {self._best[0]:.4g} (trial {self._best[1]})"
         spent = time.monotonic() - self._begun
-        done = self._ended - self._before + sum(self._shares.values())
-        if done and spent >= _TELLING_SECONDS:
+        running = sum(self._shares.values())
+        done = self._ended - self._before + running - self._given
+        if done > 0 and spent >= _TELLING_SECONDS:
             each = spent / done
-            left = each * (self._study.count - self._before - done)
-            if self._timeout is not None:
-                left = min(left, max(self._timeout - spent, 0))
+            left = each * (self._study.count - self._ended - running)
+            if self._timeout is not None:  # after which those that run come to their end
+                left = min(left, max(self._timeout - spent, 0) + each * (len(self._shares) - running))
             rate = f"{each:.1f} s a trial" if each >= 1 else f"{1 / each:.1f} trials/s"
             far += f" · {rate} · left ≤ {duration_text(left)}"
         return far

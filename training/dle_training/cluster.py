@@ -3,7 +3,7 @@
 Ray is an extra, which may not be installed: who is about to import it asks `check` first.
 """
 
-import importlib.util
+import importlib
 import logging
 import os
 import socket
@@ -20,12 +20,15 @@ ADDRESS = "RAY_ADDRESS"
 _CONNECT_SECONDS = 10
 
 
-def check() -> None:
-    """Raise InputError where Ray is not installed."""
-    if importlib.util.find_spec("ray") is None:
+def check(module: str = "ray") -> None:
+    """Raise InputError where Ray, or what this module of it needs, is not installed."""
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
         raise InputError(
-            "Ray is not installed, and the engine is ray: pip install 'deep-learning-essentials[ray]', on every machine"
-        )
+            f"{error.name or module} is not installed, and the engine is ray: pip install "
+            "'deep-learning-essentials[ray]', on every machine"
+        ) from None
 
 
 @contextmanager

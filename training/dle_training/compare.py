@@ -145,7 +145,7 @@ def _read(path: Path) -> _Found:
         )  # fmt: skip
     config = run.read_config()
     if not run.data.is_file():
-        raise InputError(f"{path}: a training of a study or of its folds, no run: its leaderboard.csv has the scores")
+        raise InputError(f"{path}: a training of a study or of its folds, no run: see the leaderboard.csv of the study")
     return _Found(
         path=path, run=run, is_study=is_study, source=str(config.data.source), model=config.model.name,
         metric=str(config.training.metric), facts=runs.read_facts(run), schema=schemas.load(run.schema),

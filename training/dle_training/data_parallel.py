@@ -6,13 +6,15 @@ is what depends on the process: each draws its own dropout, and batch normalisat
 share.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from dle_bundle.errors import WorkError
 from dle_training.interruption import Interruption
+from dle_training.state import TrainingState
 
 _LEAST_ROWS = 2
 """Of a share: batch normalisation has no variance of one row."""
@@ -24,8 +26,11 @@ class Replicas:
     Every process calls these methods in the same order, from the thread that trains.
     """
 
-    def begin(self, generators: Mapping[str, torch.Generator]) -> None:
-        """Before the first step: have `generators`, which are alike, draw otherwise in each process."""
+    def begin(self, state: TrainingState) -> None:
+        """Before the first step: have the generators, which are alike, draw otherwise in each process.
+
+        Raises WorkError where the processes would not go on from the same step.
+        """
 
     def interruption(self) -> Interruption:
         """What is asked for after a step whether to stop; the answer is the same in all processes."""
@@ -58,10 +63,19 @@ class Workers(Replicas):
         self._rank, self._count = distributed.get_rank(), distributed.get_world_size()
         self._interruption = Interruption()
 
-    def begin(self, generators: Mapping[str, torch.Generator]) -> None:
+    def begin(self, state: TrainingState) -> None:
+        progress = state.progress
+        place = torch.tensor([progress.epoch, progress.step, progress.best_epoch], device=state.device)
+        places = [torch.empty_like(place) for _ in range(self._count)]
+        distributed.all_gather(places, place)
+        if any(not torch.equal(each, place) for each in places):  # a file system may be slow to show what was written
+            raise WorkError(
+                "the workers do not see the same checkpoint of the run",
+                ["a network file system may be late to show it: go on with dle-train --resume"],
+            )
         if self._rank == 0:
             return
-        for generator in generators.values():
+        for generator in state.generators.values():
             # of the state, not of the seed, since a resumed training has gone on from that
             drawn = torch.randint(1 << 62, (), generator=generator, device=generator.device)
             generator.manual_seed(int(drawn) + self._rank)

@@ -168,7 +168,7 @@ def fit(
         until=until,
         replicas=replicas,
     )
-    replicas.begin(generators)
+    replicas.begin(training.state)
     state, progress, batches = training.state, training.progress, training.batches
     saved = time.monotonic()
     with replicas.interruption() as interruption, ExitStack() as ending:

@@ -45,7 +45,7 @@ _LOOK_SECONDS = 0.2
 """Between two looks at what was told, and between two questions whether to stop."""
 _MOST_LOSSES = 5
 """Of workers, without a checkpoint in between, before the training gives up."""
-_WORKERS, _DATA = "workers", "data"
+_DATA = "data"
 Call = Callable[[Listener], object]
 """Something that a listener is told."""
 
@@ -86,7 +86,7 @@ def train(run: RunFolder, prepared: Prepared, jobs: int | None, listeners: Seque
 @contextmanager
 def _shared(run: RunFolder) -> Iterator[Path]:
     """A folder in the run for what only workers need, while they do."""
-    folder = run.path / _WORKERS
+    folder = run.workers
     shutil.rmtree(folder, ignore_errors=True)  # of a command that was killed
     (folder / _DATA).mkdir(parents=True)
     try:
@@ -110,7 +110,9 @@ def _until_it_ends(run: RunFolder, config: RunConfig, jobs: int | None, listener
         except (RayError, ray.train.TrainingFailedError) as error:
             losses = 1 if attempt.saved else losses + 1
             if losses > _MOST_LOSSES:
-                raise WorkError(f"Ray lost workers {losses} times in a row", [_cause(error)]) from error
+                raise WorkError(
+                    f"Ray lost workers, or could not start them, {losses} times in a row", [_cause(error)]
+                ) from error
         else:
             return
 
@@ -123,7 +125,7 @@ def _room(config: RunConfig) -> int:
 def _cause(error: Exception) -> str:
     """Why workers were lost, as far as Ray knows: the error of one of them, where it has any."""
     failures: dict[int, Exception] = getattr(error, "worker_failures", {})
-    return cluster.first_line(next(iter(failures.values()), error))
+    return cluster.first_line(next(iter(failures.values()), getattr(error, "controller_failure", error)))
 
 
 class _Attempt(Listener):
@@ -132,7 +134,7 @@ class _Attempt(Listener):
     def __init__(self, run: RunFolder, share: Share, listeners: Sequence[Listener]) -> None:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._desk = ray.remote(_Desk).options(num_cpus=0, scheduling_strategy=here).remote()
-        self._listeners = [self, *listeners]
+        self._listeners = [*listeners, self]  # the last one has begun when all have
         self._begun = False
         self.saved = False
         """Whether there was a checkpoint."""
@@ -146,7 +148,7 @@ class _Attempt(Listener):
                 resources_per_worker={"CPU": share.cpus, **({"GPU": 1} if share.gpus else {})},
             ),
             run_config=ray.train.RunConfig(
-                storage_path=str(folder / _WORKERS),
+                storage_path=str(RunFolder(folder).workers),
                 # what is lost is begun again with as many workers as there is room for then, by `_until_it_ends`
                 failure_config=ray.train.FailureConfig(max_failures=0, controller_failure_limit=0),
             ),
@@ -189,7 +191,7 @@ class _Attempt(Listener):
     def _stop(self) -> None:
         """Have the workers save the state and stop; where none has begun, there is none."""
         if not self._begun:
-            raise Interrupted("Interrupted before the first step")
+            raise Interrupted("Interrupted before the workers had begun; what was saved last is in the run")
         ray.get(self._desk.stop.remote())
 
 
@@ -277,11 +279,14 @@ def _work(given: dict[str, Any]) -> None:
     except DleError as error:
         ray.get(desk.fail.remote(error))
         raise  # the others may be waiting for this one
+    except OSError as error:  # no room on the disk
+        ray.get(desk.fail.remote(WorkError(f"{socket.gethostname()}: {error}")))
+        raise
 
 
 def _train_share(run: RunFolder, share: Share, first: bool, desk: Any) -> None:
     torch.set_num_threads(share.cpus)
-    if not (run.path / _WORKERS).is_dir():
+    if not (run.workers).is_dir():
         raise InputError(
             f"{run.path} is not there on the machine {socket.gethostname()} of the cluster: expected a file system "
             "that all machines reach by the same path"
@@ -289,7 +294,7 @@ def _train_share(run: RunFolder, share: Share, first: bool, desk: Any) -> None:
     if share.gpus:
         torch.cuda.set_device(ray.train.torch.get_device())
     config = run.read_config()
-    data = training_data.load(run.path / _WORKERS / _DATA, schemas.load(run.schema))
+    data = training_data.load(run.workers / _DATA, schemas.load(run.schema))
     asked = _Asked(desk) if first else _never
     with tempfile.TemporaryDirectory(prefix="dle-") as own:
         checkpoints = run.checkpoints if first else Path(own) / run.checkpoints.name

@@ -78,6 +78,11 @@ class RunFolder:
         return self.path / "config.yaml"
 
     @property
+    def workers(self) -> Path:
+        """What the workers of a Ray cluster need, while they train."""
+        return self.path / "workers"
+
+    @property
     def data(self) -> Path:
         return self.path / "data.json"
 
@@ -279,6 +284,7 @@ def read_facts(run: RunFolder) -> DataFacts:
 def train(run: RunFolder, prepared: Prepared, listeners: Sequence[Listener] = ()) -> Finished:
     """Train, or continue where a checkpoint is; raises Interrupted after Ctrl-C with the state saved."""
     dataset = prepared.dataset
+    shutil.rmtree(run.workers, ignore_errors=True)  # of a command that was killed, where one process goes on
     with streamed(dataset) as stream:
         data = training_data.make(dataset, prepared.config, stream)
         data.write_fitted(run.path)

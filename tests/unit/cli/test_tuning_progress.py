@@ -20,9 +20,12 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return studies.create(StudyFolder(folder / "study"), studies.plan(asked))
 
 
-@pytest.mark.parametrize(("timeout", "left"), [(None, "left ≤ 38 s"), (30.0, "left ≤ 28 s")])
+@pytest.mark.parametrize(
+    ("timeout", "left", "further"),
+    [(None, "left ≤ 38 s", "left ≤ 29 s"), (20.0, "left ≤ 20 s", "left ≤ 20 s")],
+)
 def test_time_left_counts_epochs_and_the_timeout(
-    study: Study, monkeypatch: pytest.MonkeyPatch, timeout: float | None, left: str
+    study: Study, monkeypatch: pytest.MonkeyPatch, timeout: float | None, left: str, further: str
 ) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
@@ -35,6 +38,11 @@ def test_time_left_counts_epochs_and_the_timeout(
     now = 102.0
     progress.on_epoch(0, 5, 0.6)
     assert progress._far() == f"0 of 10 · 4.0 s a trial · {left}"
+    progress.on_begin(1, {}, 10)
+    progress.on_epoch(1, 9, 0.6)  # of a trial that is gone on with: its first eight epochs took no time
+    assert progress._far() == f"0 of 10 · 3.3 s a trial · {further}"
+    now = 102.2
+    progress.on_end(1, "pruned", None, None)
     progress.on_end(0, "complete", 0.5, None)
-    assert progress._far() == "1 of 10 · best log_loss 0.5 (trial 0) · 2.0 s a trial · left ≤ 18 s"
+    assert progress._far() == "2 of 10 · best log_loss 0.5 (trial 0) · 1.8 s a trial · left ≤ 15 s"
     progress.close()

@@ -147,6 +147,24 @@ def test_trials_whose_turn_has_not_come_are_there_for_others(study: Study) -> No
     assert [trial.state for trial in study.trials.all()] == [TrialState.COMPLETE] * 2
 
 
+def test_a_claim_that_is_taken_again_knows_what_has_happened_meanwhile(study: Study) -> None:
+    _, second = claims.claim(study, 2)
+    second.lock.release()
+    for _ in range(claims.MOST_ATTEMPTS - 1):
+        (elsewhere,) = claims.claim(study, 1)
+        elsewhere.trial.report(0.5, step=1 + elsewhere.deaths)
+        elsewhere.begin()
+        elsewhere.lock.release()
+    again = claims.regain(study, second)
+    assert again is not None
+    assert (again.number, again.deaths) == (1, claims.MOST_ATTEMPTS - 1)
+    assert sorted(study.trials.all()[1].intermediate_values) == [1, 2]
+    again.begin()
+    again.lock.release()
+    assert claims.regain(study, second) is None, "it fails, by the next who claims it"
+    assert not second.lock.held
+
+
 def test_a_trial_that_gets_further_each_time_never_does(study: Study) -> None:
     assert all(die_over_it(study, epochs) for epochs in range(1, 10))
 

@@ -51,17 +51,6 @@ class Claim:
         """From now on the end of this process is a death over the trial."""
         self.trial.set_user_attr(_ATTEMPTS, self.deaths + 1)
 
-    def regained(self, study: Study) -> bool:
-        """Whether the lock is held, again perhaps, and nobody has ended the trial in between."""
-        if self.lock.held:
-            return True
-        if not self.lock.taken():
-            return False
-        if study.trials.runs(self.number):
-            return True
-        self.lock.release()
-        return False
-
     def forgive(self) -> None:
         """A trial that is left on purpose, by Ctrl-C, was not the death of its process."""
         with suppress(UpdateFinishedTrialError):  # this one has ended
@@ -82,6 +71,20 @@ def claim(study: Study, most: int) -> list[Claim]:
             new = study.trials.study.ask()
             found.append(Claim(new, _taken(study, new.number), points.suggest(study.request.space, new)))
         return found
+
+
+def regain(study: Study, known: Claim) -> Claim | None:
+    """The claim as it is now, with its lock taken again; None where others work on the trial, or have done so."""
+    if known.lock.held:
+        return known
+    if not known.lock.taken():
+        return None
+    if study.trials.runs(known.number):
+        again = _reopened(study, known.number, known.lock)
+        if again.deaths < MOST_ATTEMPTS:  # else it fails, by the next who claims it
+            return again
+    known.lock.release()
+    return None
 
 
 def running(study: Study) -> list[bool]:
@@ -106,10 +109,14 @@ def _abandoned(study: Study, trials: list[FrozenTrial], most: int) -> list[Claim
         if not study.trials.runs(trial.number):  # it has ended since
             lock.release()
             continue
-        study.trials.study.sampler = _sampler(study, trial.number)  # in case its process died before it had a point
-        reopened = study.trials.reopen(trial.number)
-        found.append(Claim(reopened, lock, points.suggest(study.request.space, reopened), _deaths(study, reopened)))
+        found.append(_reopened(study, trial.number, lock))
     return found
+
+
+def _reopened(study: Study, number: int, lock: Lock) -> Claim:
+    study.trials.study.sampler = _sampler(study, number)  # in case its process died before it had a point
+    again = study.trials.reopen(number)
+    return Claim(again, lock, points.suggest(study.request.space, again), _deaths(study, again))
 
 
 def _deaths(study: Study, again: Trial) -> int:

@@ -120,7 +120,7 @@ class _Driver:
             self._all_taken = False
         else:
             self._losses = 0 if found else self._losses
-            self._all_taken = self._all_taken or not found
+            self._all_taken = not found  # what was found may have left others their turn
 
     def _cancel(self) -> None:
         """Ctrl-C for all that run, which save their state; those that wait never begin."""

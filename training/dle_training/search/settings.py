@@ -59,7 +59,7 @@ class StudyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         Count | None,
         Meta(
             description="Epochs before the first rung of halving and Hyperband, those of all folds counted; null: 3, "
-            "or more where there would be more than two rungs."
+            "or so many that about two rungs are left."
         ),
     ] = None
     storage: Annotated[

@@ -72,12 +72,12 @@ def told(what: str) -> Iterator[None]:
 
 def without_password(text: str) -> str:
     """The same without the passwords of URLs, for it is handed on or printed."""
-    return re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", text)
+    return re.sub(r"(://[^:/@\s]*):\S*@", r"\1:***@", text)
 
 
 def check(url: str | None) -> None:
     """Raise InputError where no storage can be opened at this URL, StorageError where it cannot be reached."""
-    if url is not None:
+    if url is not None and not url.startswith("sqlite"):  # a file, which would be made
         _open(url, Path())
 
 

@@ -175,11 +175,11 @@ def request(
     if "study" in tree:
         fixed["study"] = tree["study"]
     faults += config_text.settings(list(assignments), fixed)
-    fixed, misplaced = space.without_spaces(fixed)
-    faults += misplaced
     for key, value in flags.items():
         config_text.assign(fixed, key, value)
     own = fixed.pop("study", {})
+    fixed, misplaced = space.without_spaces(fixed)
+    faults += misplaced
     if not isinstance(own, dict):
         faults.append(f"study: expected a mapping, found {config_text.found(own)}")
         own = {}
@@ -302,7 +302,7 @@ def read(folder: StudyFolder) -> tuple[str, Request]:
     try:
         text = folder.study.read_text(encoding="utf-8")
     except OSError:
-        if (folder.path / "config.yaml").is_file():
+        if RunFolder(folder.path).config.is_file():
             raise InputError(
                 f"{folder.path}: a run is there, no study: dle-train --resume --out {folder.path}"
             ) from None

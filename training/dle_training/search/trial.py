@@ -157,7 +157,7 @@ class Attempt:
         return result, mean(score(each) for each in finished)
 
     def _end(self, state: str, mean_score: float | None = None, error: str | None = None) -> None:
-        """Remove what only a resumption needs; the best weights stay."""
+        """Remove what only a resumption needs; of a trial that came to its end the best weights stay."""
         self.over = True
         for fold in range(self._study.folds):
             loop.discard_last(self._run(fold).checkpoints)
@@ -183,7 +183,7 @@ class Reports(Listener):
         self._best: float | None = None
         self._epochs = self._planned = 0
         self._prunes = study.request.settings.pruner != "none"
-        self._asked = 1 - 1 / study.request.settings.reduction
+        self._prunable = 1 - 1 / study.request.settings.reduction
         # what an interrupted process told already is not told again
         with storage.told("read"):
             self._told = set(study.trials.all()[trial.number].intermediate_values)
@@ -208,7 +208,7 @@ class Reports(Listener):
             if step not in self._told:
                 self._trial.report(score, step)
             # later on a trial has cost what it costs, and is worth more as one that came to its end
-            stop = step <= self._planned * self._study.folds * self._asked and self._trial.should_prune()
+            stop = step <= self._planned * self._study.folds * self._prunable and self._trial.should_prune()
         if stop:
             raise Stopped
 

@@ -2,7 +2,8 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 
@@ -64,12 +65,6 @@ def work_once(
     found = claims.claim(study, _most(study, jobs))
     try:
         _train(study, data, found, watcher, deadline, faster)
-    except (Interrupted, KeyboardInterrupt):
-        with storage.told("written"):
-            for each in found:
-                if each.lock.held:
-                    each.forgive()
-        raise
     finally:
         for each in found:
             each.lock.release()
@@ -110,8 +105,8 @@ def _train(
         if deadline.is_over:
             return
         with storage.told("read"):
-            own = [(claim, config) for claim, config in part if claim.regained(study)]
-        _train_at_once(study, data, [Attempt(study, data, claim, config, watcher) for claim, config in own])
+            own = [(claims.regain(study, known), config) for known, config in part]
+        _train_at_once(study, data, [Attempt(study, data, each, config, watcher) for each, config in own if each])
 
 
 def _parts(
@@ -134,41 +129,51 @@ def _parts(
 def _is_faster(signature: Hashable, group: Sequence[Ready], data: PreparedData, faster: Faster) -> bool:
     if signature not in faster:
         members = [Member(config, data.of(config, 0), Path()) for _, config in group]
-        _begin(claim for claim, _ in group)  # a process may die of this too
-        try:
-            faster[signature] = packed.faster(members)
-        except Interrupted:
-            raise
-        except (DleError, RuntimeError, MemoryError):  # it is told where the trial is trained by itself
-            faster[signature] = False
+        with _charged([claim for claim, _ in group]):  # a process may die of this too
+            try:
+                faster[signature] = packed.faster(members)
+            except Interrupted:
+                raise
+            except (DleError, RuntimeError, MemoryError):  # it is told where the trial is trained by itself
+                faster[signature] = False
         with storage.told("written"):
             for claim, _ in group:
                 claim.forgive()
     return faster[signature]
 
 
-def _begin(found: Iterable[Claim]) -> None:
+@contextmanager
+def _charged(found: Sequence[Claim]) -> Iterator[None]:
+    """The end of this process meanwhile is a death over these trials, unless it was asked to end."""
     with storage.told("written"):
         for each in found:
             each.begin()
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt):
+        with storage.told("written"):
+            for each in found:
+                if each.lock.held:  # else it has ended
+                    each.forgive()
+        raise
 
 
 def _train_at_once(study: Study, data: PreparedData, attempts: Sequence[Attempt]) -> None:
     """Train these trials to their end, fold by fold, so that those that the pruner stops in one are not in the next."""
-    _begin(attempt.claim for attempt in attempts)
-    for fold in range(study.folds):
-        groups: dict[Hashable, list[Attempt]] = defaultdict(list)
+    with _charged([attempt.claim for attempt in attempts]):
+        for fold in range(study.folds):
+            groups: dict[Hashable, list[Attempt]] = defaultdict(list)
+            for attempt in attempts:
+                if not attempt.over:
+                    groups[packed.signature(attempt.config, data.of(attempt.config, fold))].append(attempt)
+            for group in groups.values():
+                if len(group) == 1 or not _trained_packed(group, fold):
+                    for attempt in group:
+                        attempt.alone(fold)
         for attempt in attempts:
             if not attempt.over:
-                groups[packed.signature(attempt.config, data.of(attempt.config, fold))].append(attempt)
-        for group in groups.values():
-            if len(group) == 1 or not _trained_packed(group, fold):
-                for attempt in group:
-                    attempt.alone(fold)
-    for attempt in attempts:
-        if not attempt.over:
-            attempt.complete()
-        attempt.claim.lock.release()
+                attempt.complete()
+            attempt.claim.lock.release()
 
 
 def _trained_packed(group: Sequence[Attempt], fold: int) -> bool:

@@ -110,7 +110,7 @@ class _Keeper:
             self._errors.append((InputError if wrong_input else WorkError)(message, details))
             self._interrupt()
         else:
-            if kind == "on_end":
+            if kind == "on_end" and arguments[1] != "fail":  # they may fail because processes die
                 self._deaths = 0
             getattr(self._watcher, kind)(*arguments)
 
@@ -161,7 +161,10 @@ def _work(folder: Path, jobs: int, seconds: float | None, pipe: Connection) -> N
     try:
         study = studies.open_study(StudyFolder(folder))
         with PreparedData(study, lambda: studies.read_again(study)) as data:
-            work.work(study, data, _Teller(pipe), Deadline(seconds), jobs)
+            deadline = Deadline(seconds)
+            work.work(study, data, _Teller(pipe), deadline, jobs)
+            while work.wait_for_others(study, deadline):  # who may have more than they can train at a time
+                work.work(study, data, _Teller(pipe), deadline, jobs)
     except Interrupted:
         pass
     except DleError as error:
