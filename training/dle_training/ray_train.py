@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,8 @@ from dle_training.tensorboard import TensorBoard
 
 _LOOK_SECONDS = 0.2
 """Between two looks at what was told, and between two questions whether to stop."""
+_END_SECONDS = 60
+"""For workers that were told to stop, or have given up, to end."""
 _MOST_LOSSES = 5
 """Of workers, without a checkpoint in between, before the training gives up."""
 _DATA = "data"
@@ -163,15 +165,19 @@ class _Attempt(Listener):
     def work(self) -> None:
         """Raises the errors that would be those of any attempt, and errors of Ray where workers are lost."""
         with Interruption() as interruption:
+            work = _started(self._trainer.fit)
             try:
-                work = _started(self._trainer.fit)
                 while not work.done():
                     futures.wait([work], timeout=_LOOK_SECONDS)
                     self._hear()
                     if interruption.requested:
-                        self._stop()
+                        ray.get(self._desk.stop.remote())
                 self._hear()
             finally:
+                with suppress(RayError):
+                    ray.get(self._desk.stop.remote())
+                # Ray ends a process that lets go of the cluster while a thread of it still works there
+                futures.wait([work], timeout=_END_SECONDS)
                 if self._begun:
                     for listener in self._listeners:
                         listener.on_end()
@@ -187,12 +193,6 @@ class _Attempt(Listener):
                 call(listener)
         if error is not None:
             raise error
-
-    def _stop(self) -> None:
-        """Have the workers save the state and stop; where none has begun, there is none."""
-        if not self._begun:
-            raise Interrupted("Interrupted before the workers had begun; what was saved last is in the run")
-        ray.get(self._desk.stop.remote())
 
 
 def _started(work: Callable[[], object]) -> "futures.Future[object]":
