@@ -225,9 +225,13 @@ def _show_result(speaker: Console, study: "Study", selected: "Selected", rows: "
 
     outcomes = [row.outcome for row in rows]
     said = ", ".join(f"{outcomes.count(outcome):,} {outcome}" for outcome in dict.fromkeys(outcomes))
-    shown.leaderboard(speaker, f"{console.counted(len(rows), 'trial')}: {said}", study, rows[:_LISTED])
+    left = study.count - len(rows)
+    of = f"{len(rows):,} of " if left else ""
+    shown.leaderboard(speaker, f"{of}{console.counted(study.count, 'trial')}: {said}", study, rows[:_LISTED])
     if len(rows) > _LISTED:
         speaker.say(f"{len(rows) - _LISTED:,} more are in {study.folder.path / leaderboard.TABLE}")
+    if left:
+        speaker.say(f"{left:,} have not ended; go on with dle-tune --resume --out {study.folder.path}")
     _show_finalists(speaker, study, selected, outcomes.count("complete"))
     speaker.table(
         f"Selected: trial {selected.selection.number}",

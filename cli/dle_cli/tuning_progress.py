@@ -48,7 +48,8 @@ class TuningProgress(Watcher):
         for trial in trials:
             if trial.state.name == "COMPLETE" and trial.value is not None:
                 self._note(trial.number, trial.value)
-        self._begun = self._said = time.monotonic()
+        self._started = self._said = time.monotonic()
+        self._begun: float | None = None
         self._whole = self._bar.add_task("trials", total=study.count, completed=self._ended, far=self._far())
         self._bar.start()
 
@@ -60,7 +61,10 @@ class TuningProgress(Watcher):
     def on_epoch(self, number: int, epoch: int, score: float) -> None:
         far = f"epoch {epoch} · {self._study.metric.name} {score:.4g}"
         self._bar.update(self._running[number], completed=epoch, far=far)
-        if number not in self._shares:
+        if self._begun is None:  # what came before, such as the first epoch, says little of those to come
+            self._begun = time.monotonic()
+            self._given += epoch / self._epochs[number]
+        elif number not in self._shares:
             self._given += (epoch - 1) / self._epochs[number]
         self._shares[number] = epoch / self._epochs[number]
         self._bar.update(self._whole, far=self._far())
@@ -89,14 +93,15 @@ class TuningProgress(Watcher):
         far = f"{self._ended:,} of {self._study.count:,}"
         if self._best is not None:
             far += f" · best {self._study.metric.name} {self._best[0]:.4g} (trial {self._best[1]})"
-        spent = time.monotonic() - self._begun
+        spent = 0.0 if self._begun is None else time.monotonic() - self._begun
         running = sum(self._shares.values())
         done = self._ended - self._before + running - self._given
         if done > 0 and spent >= _TELLING_SECONDS:
             each = spent / done
             left = each * (self._study.count - self._ended - running)
             if self._timeout is not None:  # after which those that run come to their end
-                left = min(left, max(self._timeout - spent, 0) + each * (len(self._shares) - running))
+                rest = self._timeout - (time.monotonic() - self._started)
+                left = min(left, max(rest, 0) + each * (len(self._shares) - running))
             rate = f"{each:.1f} s a trial" if each >= 1 else f"{1 / each:.1f} trials/s"
             far += f" · {rate} · left ≤ {duration_text(left)}"
         return far

@@ -157,7 +157,8 @@ def _entry(found: _Found) -> Entry:
         path=str(found.path), study=found.is_study, finished=found.is_finished, model=found.model, rows=found.facts.rows
     )
     if not found.is_finished:
-        return msgspec.structs.replace(entry, note="has not finished")
+        further = f": dle-tune --resume --out {found.path}" if found.is_study else ""
+        return msgspec.structs.replace(entry, note=f"has not finished{further}")
     known = runs.read_metrics(found.run)
     entry = msgspec.structs.replace(
         entry,

@@ -149,7 +149,11 @@ def found(path: Path) -> RunFolder:
     Raises InputError where the study has selected none.
     """
     if not is_study(path):
-        return RunFolder(path)
+        run = RunFolder(path)
+        study = next((folder for folder in path.absolute().parents if is_study(folder)), None)
+        if study is not None and run.config.is_file() and not (run.data.is_file() and run.metrics.is_file()):
+            raise InputError(f"{path}: a trial of a study, which is no run of its own: name the study, {study}")
+        return run
     selected = RunFolder(path / "selected")
     if not selected.metrics.is_file():
         raise InputError(f"{path}: the study has not finished: dle-tune --resume --out {path}")

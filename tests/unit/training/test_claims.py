@@ -10,7 +10,7 @@ from tests import people
 
 from dle_training import packed
 from dle_training.listeners import EpochRecord
-from dle_training.search import claims, work
+from dle_training.search import claims, leaderboard, work
 from dle_training.search import study as studies
 from dle_training.search.points import Point
 from dle_training.search.prepared import PreparedData
@@ -145,6 +145,17 @@ def test_trials_whose_turn_has_not_come_are_there_for_others(study: Study) -> No
         assert work.work_once(study, data, Other(), work.Deadline(None), 1, never)
     assert begun == [0, 1]
     assert [trial.state for trial in study.trials.all()] == [TrialState.COMPLETE] * 2
+
+
+def test_when_the_time_is_over_what_was_claimed_first_is_trained_all_the_same(study: Study) -> None:
+    """However short the time, a process gets further; those that have not begun are in no table."""
+    dataset = studies.read_again(study)
+    with PreparedData(study, lambda: dataset) as data:
+        config = study.config(studies.first_point(study))
+        never = {packed.signature(config, data.of(config, 0)): False}
+        assert work.work_once(study, data, Watcher(), work.Deadline(0.0), 1, never)
+    assert [trial.state for trial in study.trials.all()] == [TrialState.COMPLETE, TrialState.RUNNING]
+    assert [row.number for row in leaderboard.make(study, {})] == [0]
 
 
 def test_a_claim_that_is_taken_again_knows_what_has_happened_meanwhile(study: Study) -> None:

@@ -119,7 +119,10 @@ def test_unfinished_runs_and_studies_come_last(folder: Path, tmp_path: Path) -> 
     (group,) = comparing.compare(paths, lambda done, total: None)
     assert names(group)[0] == "a"
     assert set(names(group)[1:]) == {"study", "begun"}
-    assert [entry.note for entry in group.runs] == [None, "has not finished", "has not finished"]
+    again = f"has not finished: dle-tune --resume --out {tmp_path / 'study'}"
+    assert {Path(entry.path).name: entry.note for entry in group.runs} == {
+        "a": None, "begun": "has not finished", "study": again
+    }  # fmt: skip
     assert [entry.study for entry in group.runs if entry.path.endswith("study")] == [True]
 
 

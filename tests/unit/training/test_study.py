@@ -88,6 +88,19 @@ def test_no_trial_is_stopped_after_its_last_epoch(tmp_path: Path) -> None:
     assert [sorted(each.intermediate_values) for each in study.trials.all()] == [[1, 2, 3]] * 6
 
 
+@pytest.mark.parametrize(
+    ("trials", "named", "pruner"), [(19, None, "none"), (20, None, "halving"), (19, "hyperband", "hyperband")]
+)
+def test_few_trials_are_not_pruned_unless_a_pruner_is_named(
+    tmp_path: Path, trials: int, named: str | None, pruner: str
+) -> None:
+    people.write_people(tmp_path / "people.csv", 100)
+    flags = {"data.source": str(tmp_path / "people.csv"), "data.target": "buys", "study.trials": trials}
+    planned = studies.plan(studies.request({}, [], {**flags, "study.pruner": named}, SPACE))
+    assert planned.request.settings.pruner == pruner
+    assert studies.read(studies.create(StudyFolder(tmp_path / "study"), planned).folder)[1].settings.pruner == pruner
+
+
 def test_runs_and_studies_are_told_apart(made: Study, tmp_path: Path) -> None:
     path = made.folder.path
     with pytest.raises(InputError, match=f"{path}: the study has not finished: dle-tune --resume --out {path}"):
@@ -96,6 +109,11 @@ def test_runs_and_studies_are_told_apart(made: Study, tmp_path: Path) -> None:
         runs.refuse_existing(path)
     with pytest.raises(InputError, match=f"a study is there, no run: dle-tune --resume --out {path}"):
         RunFolder(path).read_config()
+    fold = made.folder.trial(0).path / "folds" / "1"
+    fold.mkdir(parents=True)
+    (fold / "config.yaml").touch()
+    with pytest.raises(InputError, match=f"no run of its own: name the study, {path}"):
+        runs.found(fold)
     run = tmp_path / "run"
     run.mkdir()
     with pytest.raises(InputError, match="exists already: choose another folder"):

@@ -27,9 +27,9 @@ LATENCIES, TABLE = "latencies.json", "leaderboard.csv"
 
 
 def make(study: Study, latencies: dict[str, float]) -> list[Row]:
-    """The trials that came to their end, best first, then the others by number."""
+    """The trials that came to their end, best first, then those that were pruned or failed, by number."""
     with storage.told("read"):
-        trials = study.trials.all()
+        trials = [each for each in study.trials.all() if each.state in storage.ENDED]
     rows = [
         _row(study, each, latencies) for each in trials if each.params.keys() == study.request.space.dimensions.keys()
     ]
@@ -114,7 +114,7 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
     named = ("number", "state", "score", "stopped", "sd", "parameters", "seconds", "latency", "on_front", "error")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    heads = {"stopped": "score_when_stopped", "latency": "latency_ms", "on_front": "pareto_front"}
+    heads = {"stopped": "score_when_stopped", "latency": "latency_ms", "on_front": "pareto_front", "error": "failure"}
     writer.writerow([*(heads.get(name, name) for name in named), *keys])
     for row in rows:
         own: list[Any] = [getattr(row, name) for name in named]

@@ -36,7 +36,7 @@ def write(study: Study, selected: Selected, rows: Sequence[Row]) -> Path:
         metric=study.metric,
         folds=study.folds,
         search=settings.search,
-        pruner=settings.pruner,
+        pruner=settings.pruner or "none",
         space=study.request.space,
         trials=rows,
         curves={row.number: curve for row in rows if (curve := _curve(study, row.number))},

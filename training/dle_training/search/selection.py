@@ -149,7 +149,7 @@ def ranking(study: Study) -> list[Candidate]:
         trials = study.trials.all()
     complete = [each for each in trials if each.state == TrialState.COMPLETE]
     if not complete:
-        raise WorkError(f"none of {len(trials)} trials came to its end", _first_errors(trials))
+        raise WorkError(f"none of {len(trials)} trials came to its end", _first_errors(study, trials))
     candidates = [_candidate(study, each) for each in complete]
     return sorted(candidates, key=lambda candidate: candidate.score, reverse=study.metric.higher_is_better)
 
@@ -248,12 +248,14 @@ def _copy(source: Path, target: Path) -> None:
             own.hardlink_to(path)
 
 
-def _first_errors(trials: Sequence[FrozenTrial]) -> list[str]:
+def _first_errors(study: Study, trials: Sequence[FrozenTrial]) -> list[str]:
     errors: list[Any] = [(each.number, storage.error_of(each)) for each in trials if storage.error_of(each)]
     lines = [f"trial {number}: {error}" for number, error in errors[:_ERRORS_SHOWN]]
     pruned = sum(each.state == TrialState.PRUNED for each in trials)
     if pruned:
         lines.append(f"{pruned} were stopped early by the pruner")
+    if left := study.count - sum(each.state in storage.ENDED for each in trials):
+        lines.append(f"{left:,} have not ended: dle-tune --resume --out {study.folder.path}")
     if len(errors) > _ERRORS_SHOWN:
         lines.append(f"and {len(errors) - _ERRORS_SHOWN} more failed")
     return lines

@@ -9,6 +9,7 @@ from msgspec import Meta
 from dle_training import config_text
 
 Count = Annotated[int, Meta(ge=1)]
+_LEAST_HALVED = 20
 
 
 class StudyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,12 +42,13 @@ class StudyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         Meta(description="Whether trials of one architecture are trained at once where that measures faster."),
     ] = "auto"
     pruner: Annotated[
-        Literal["none", "halving", "hyperband"],
+        Literal["none", "halving", "hyperband"] | None,
         Meta(
             description="Who stops trials early, by their validation curve: nobody, asynchronous successive halving, "
-            "or Hyperband, which runs several halvings side by side."
+            "or Hyperband, which runs several halvings side by side; null: halving from 20 trials on, and nobody where "
+            "there are fewer to choose from."
         ),
-    ] = "halving"
+    ] = None
     reduction: Annotated[
         int,
         Meta(
@@ -86,6 +88,11 @@ def changed(config: StudyConfig, changes: Mapping[str, Any]) -> StudyConfig:
     """The settings with `changes`, but those that are None. Raises InputError where one cannot be."""
     given = {key: value for key, value in changes.items() if value is not None}
     return config_text.to_struct({**msgspec.to_builtins(config), **given}, StudyConfig, "The study")
+
+
+def with_pruner(config: StudyConfig, count: int) -> StudyConfig:
+    """The settings with the pruner that suits so many trials, unless they name one."""
+    return changed(config, {"pruner": config.pruner or ("halving" if count >= _LEAST_HALVED else "none")})
 
 
 def trials(config: StudyConfig, combinations: int | None) -> int:

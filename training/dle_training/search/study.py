@@ -195,7 +195,7 @@ def request(
         faults.append(f"training.refit: {space.CONSTANT['training.refit']}=true")
     if faults or asked.dimensions:
         space.check(asked, fixed, faults)
-    return Request(config_text.to_struct(own, StudyConfig, "The study"), fixed, asked)
+    return Request(config_text.to_struct(own, StudyConfig, "The search"), fixed, asked)
 
 
 def section(tree: Tree, name: str) -> Tree:
@@ -233,7 +233,6 @@ def plan(asked: Request, progress: Progress | None = None) -> Plan:
         if not searched.dimensions:
             raise InputError("nothing is left to vary: every setting of the default space is given; name a --space")
         space.check(searched, asked.fixed)
-    request = Request(asked.settings, fixed, searched)
     grid = None
     if asked.settings.search == "grid":
         if (size := points.size(searched)) > _LARGEST_GRID:
@@ -242,6 +241,8 @@ def plan(asked: Request, progress: Progress | None = None) -> Plan:
                 "--search random"
             )
         grid = points.grid(searched, fixed)
+    trials = settings.trials(asked.settings, None if grid is None else len(grid))
+    request = Request(settings.with_pruner(asked.settings, trials), fixed, searched)
     count = config.split.folds
     own = (dataset.split,) if count is None else folds.make(dataset, count, config.seed)
     return Plan(request, prepared, own, grid)

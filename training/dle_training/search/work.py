@@ -98,32 +98,41 @@ def _train(
     Those whose turn has not come are there for others who look for work. Those that the deadline leaves over have not
     begun, and are there for whoever goes on.
     """
-    first, *others = _parts(study, data, found, watcher, faster) or [[]]
-    for claim, _ in chain.from_iterable(others):
+    groups = _groups(study, data, found, watcher)
+    for claim, _ in chain.from_iterable([*groups.values()][1:]):
         claim.lock.release()
-    for part in (first, *others):
-        if deadline.is_over:
+    begun = False  # whatever the time, so that each process gets further
+    for signature, group in groups.items():
+        if begun and deadline.is_over:
             return
-        with storage.told("read"):
-            own = [(claims.regain(study, known), config) for known, config in part]
-        _train_at_once(study, data, [Attempt(study, data, each, config, watcher) for each, config in own if each])
+        own = _regained(study, group)
+        parts = [own] if len(own) > 1 and _is_faster(signature, own, data, faster) else [[one] for one in own]
+        for claim, _ in chain.from_iterable(parts[1:]):
+            claim.lock.release()
+        for part in parts:
+            if begun and deadline.is_over:
+                return
+            ready = _regained(study, part)
+            begun = begun or bool(ready)
+            _train_at_once(study, data, [Attempt(study, data, each, config, watcher) for each, config in ready])
 
 
-def _parts(
-    study: Study, data: PreparedData, found: Sequence[Claim], watcher: Watcher, faster: Faster
-) -> list[list[Ready]]:
-    """The trials that are trained at once, one part after another."""
+def _regained(study: Study, group: Sequence[Ready]) -> list[Ready]:
+    """Those that are still, or again, this process's."""
+    with storage.told("read"):
+        found = [(claims.regain(study, known), config) for known, config in group]
+    return [(claim, config) for claim, config in found if claim is not None]
+
+
+def _groups(study: Study, data: PreparedData, found: Sequence[Claim], watcher: Watcher) -> dict[Hashable, list[Ready]]:
+    """The trials that might be trained at once, by signature."""
     groups: dict[Hashable, list[Ready]] = defaultdict(list)
     for each in found:
         if (config := _config(study, each, watcher)) is not None:
             # what a process has died over is trained alone, so that it takes no others with it again
             signature = None if each.deaths else packed.signature(config, data.of(config, 0))
             groups[each.number if signature is None else signature].append((each, config))
-    parts = []
-    for signature, group in groups.items():
-        at_once = len(group) > 1 and _is_faster(signature, group, data, faster)
-        parts += [group] if at_once else [[one] for one in group]
-    return parts
+    return groups
 
 
 def _is_faster(signature: Hashable, group: Sequence[Ready], data: PreparedData, faster: Faster) -> bool:
