@@ -115,8 +115,8 @@ def test_after_a_timeout_what_is_resumed_decides_anew(folder: Path) -> None:
 def test_bad_trials_are_stopped_early_and_finalists_have_further_seeds(folder: Path) -> None:
     commands.run(
         "dle-tune", "people.csv", "--target", "buys", "--trials", "6", "--set", "training.epochs=9",
-        "--set", "training.patience=0", "--set", "study.pruner=halving", "--set", "study.least_epochs=2", "--set", "study.reduction=2",
-        "--set", "model.hidden=[16]", "--space", "optimizer.lr={log: [1e-6, 1e-1]}",
+        "--set", "training.patience=0", "--set", "study.pruner=halving", "--set", "study.least_epochs=2",
+        "--set", "study.reduction=2", "--set", "model.hidden=[16]", "--space", "optimizer.lr={log: [1e-6, 1e-1]}",
         "--set", "study.finalists=2", "--set", "study.seeds=2", "--out", "halved", "--quiet", folder=folder,
     )  # fmt: skip
     states = {number: state for number, (state, _) in results(folder / "halved").items()}
