@@ -3,6 +3,9 @@
 import os
 import socket
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psutil
@@ -84,3 +87,11 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
     return port
+
+
+@contextmanager
+def running() -> Iterator[Cluster]:
+    """A cluster, until it is left."""
+    # short, for the names of sockets have at most 107 characters
+    with tempfile.TemporaryDirectory(prefix="dle-ray-") as folder, closing(Cluster(Path(folder))) as made:
+        yield made

@@ -3,14 +3,13 @@
 import importlib.util
 import signal
 import subprocess
-import tempfile
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
 from tests import commands, people
+from tests.e2e import ray_cluster
 from tests.e2e.ray_cluster import SURROUNDINGS, Cluster, Node
 from tests.e2e.servers import DEADLINE, eventually
 from tests.e2e.test_tune import EPOCHS, SLOW, epochs, results
@@ -25,8 +24,7 @@ ASKED = (*SLOW, "--set", "study.packing=never")
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    # short, for the names of sockets have at most 107 characters
-    with tempfile.TemporaryDirectory(prefix="dle-ray-") as folder, closing(Cluster(Path(folder))) as made:
+    with ray_cluster.running() as made:
         yield made
 
 

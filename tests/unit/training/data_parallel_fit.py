@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch import distributed
 
 from dle_bundle.errors import Interrupted
@@ -36,6 +37,6 @@ if __name__ == "__main__":
         loop.fit(network, objective, train, validation, config, checkpoints=checkpoints, replicas=replicas)
     except Interrupted as interrupted:
         print(interrupted)  # noqa: T201
-    torch.save({"weights": network.state_dict(), "drawn": torch.rand(3)}, checkpoints / "left.pt")
+    save_file({**network.state_dict(), "drawn": torch.rand(3)}, checkpoints / "left.safetensors")
     if count > 1:
         distributed.destroy_process_group()

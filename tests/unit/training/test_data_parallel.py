@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from dle_training import checkpoint, loop
 from dle_training.state import Progress
@@ -31,7 +32,8 @@ def trained(folder: Path, count: int, *assignments: str, stop: int = 0) -> list[
     said = [process.communicate(timeout=120)[0] for process in processes]
     assert not any(process.returncode for process in processes), said
     assert all(("Interrupted in epoch" in each) == bool(stop) for each in said), said
-    return [torch.load(folder / str(rank) / "left.pt") for rank in range(count)]
+    left = [load_file(folder / str(rank) / "left.safetensors") for rank in range(count)]
+    return [{"drawn": each.pop("drawn"), "weights": each} for each in left]
 
 
 def farthest(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:

@@ -77,14 +77,11 @@ def regain(study: Study, known: Claim) -> Claim | None:
     """The claim as it is now, with its lock taken again; None where others work on the trial, or have done so."""
     if known.lock.held:
         return known
-    if not known.lock.taken():
+    again = _taken_up(study, known.number, known.lock)
+    if again is not None and again.deaths >= MOST_ATTEMPTS:  # it fails, by the next who claims it
+        known.lock.release()
         return None
-    if study.trials.runs(known.number):
-        again = _reopened(study, known.number, known.lock)
-        if again.deaths < MOST_ATTEMPTS:  # else it fails, by the next who claims it
-            return again
-    known.lock.release()
-    return None
+    return again
 
 
 def running(study: Study) -> list[bool]:
@@ -103,17 +100,19 @@ def _abandoned(study: Study, trials: list[FrozenTrial], most: int) -> list[Claim
     for trial in trials:
         if len(found) == most or not _runs(trial):
             continue
-        lock = Lock(study.folder.trial(trial.number).path)
-        if not lock.taken():
-            continue
-        if not study.trials.runs(trial.number):  # it has ended since
-            lock.release()
-            continue
-        found.append(_reopened(study, trial.number, lock))
+        again = _taken_up(study, trial.number, Lock(study.folder.trial(trial.number).path))
+        if again is not None:
+            found.append(again)
     return found
 
 
-def _reopened(study: Study, number: int, lock: Lock) -> Claim:
+def _taken_up(study: Study, number: int, lock: Lock) -> Claim | None:
+    """A trial that was begun, as it is now; None where another process works on it or has ended it."""
+    if not lock.taken():
+        return None
+    if not study.trials.runs(number):
+        lock.release()
+        return None
     study.trials.study.sampler = _sampler(study, number)  # in case its process died before it had a point
     again = study.trials.reopen(number)
     return Claim(again, lock, points.suggest(study.request.space, again), _deaths(study, again))
