@@ -12,7 +12,8 @@ from pathlib import Path
 from dle_bundle.errors import InputError
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have a file or folder survive the loss of power as it is now."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -31,12 +32,12 @@ def atomic_path(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
     try:
         yield temporary
         os.chmod(temporary, mode)
-        _sync(temporary)
+        sync(temporary)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def write_atomic(path: Path, content: bytes | str, *, mode: int = 0o644) -> None:
@@ -60,7 +61,7 @@ def create_atomic(path: Path, content: str, *, mode: int = 0o644) -> None:
         pass
     finally:
         temporary.unlink()
-    _sync(path.parent)
+    sync(path.parent)
 
 
 @contextmanager
@@ -87,12 +88,12 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     try:
         yield temporary
         for path in sorted(temporary.rglob("*")):
-            _sync(path)
+            sync(path)
         os.chmod(temporary, 0o755)
-        _sync(temporary)
+        sync(temporary)
         # rename refuses a non-empty target, so a folder that appeared meanwhile is never overwritten
         os.rename(temporary, target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    _sync(target.parent)
+    sync(target.parent)

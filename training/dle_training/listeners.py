@@ -3,14 +3,13 @@
 All that they may do is give a training up, by raising `Stopped` after an epoch.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from dle_bundle.files import write_atomic
+from dle_bundle.files import sync, write_atomic
 from dle_training.metrics import Metric
 
 HISTORY = "history.jsonl"
@@ -82,8 +81,11 @@ class HistoryFile(Listener):
     def on_epoch(self, history: Sequence[EpochRecord], best_epoch: int) -> None:
         with self.path.open("ab") as file:
             file.write(_lines(history[-1:]))
-            file.flush()
-            os.fsync(file.fileno())
+
+    def on_end(self) -> None:
+        # not line by line: a state on disk has the epochs before it, and small trainings would wait for that most
+        if self.path.exists():
+            sync(self.path)
 
 
 def _lines(records: Sequence[EpochRecord]) -> bytes:

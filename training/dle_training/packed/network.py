@@ -6,6 +6,7 @@ saved as if it were trained alone, and nothing is copied back and forth.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -75,7 +76,8 @@ class PackedNetwork:
         self.weights.requires_grad_()
         encoders = [_encoder(network) for network in networks]
         self._dense, self._embeddings = bool(encoders[0].dense), encoders[0].embeddings
-        self._layers = [_packed(layers, generators) for layers in zip(*(each.layers for each in encoders), strict=True)]
+        self._layers = _packed(encoders, generators)
+        self._head = _Linear(rectified=False)
 
     def __call__(self, inputs: Inputs, rows: Rows) -> Tensor:
         weights = iter(self._layout.stacked(self.weights))
@@ -84,22 +86,80 @@ class PackedNetwork:
             features.append(_embedded(inputs["codes"] + self._embeddings.offsets, next(weights)))
         for layer in self._layers:
             match layer:
-                case nn.Linear():
-                    units = _linear(features, next(weights), next(weights))
+                case _Linear():
+                    units = layer(features, next(weights), next(weights))
                 case nn.ReLU():
-                    units = units.relu_()  # a pass over memory less, of which a step has too many
+                    units = units.relu_()
                 case _BatchNorm():
                     units = layer(units, next(weights), next(weights), rows)
                 case _Dropout():
                     units = layer(units, rows)
             features = [units]
-        return _linear(features, next(weights), next(weights))
+        return self._head(features, next(weights), next(weights))
 
 
 def release(network: Network) -> None:
     """Give a network tensors of its own again."""
     for tensor in (*network.parameters(), *network.buffers()):
         tensor.data = tensor.detach().clone(memory_format=torch.contiguous_format)
+
+
+class _Linear:
+    """A linear layer and the ReLU that follows it, if one does."""
+
+    def __init__(self, *, rectified: bool) -> None:
+        self._rectified = rectified
+
+    def __call__(self, features: Sequence[Tensor], weight: Tensor, bias: Tensor) -> Tensor:
+        """Features (M, B, in), of which `in` is the sum, (M, in, out), (M, out) → (M, B, out)."""
+        units: Tensor = _LinearFunction.apply(self._rectified, weight, bias, *features)  # type: ignore[no-untyped-call]
+        return units
+
+
+class _LinearFunction(torch.autograd.Function):
+    """The arithmetic of `_Linear`, which goes over memory as seldom as can be: that is what a step waits for.
+
+    Features stay apart, for there is no gradient to compute of dense inputs, which are most of them.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rectified: bool, weight: Tensor, bias: Tensor, *features: Tensor) -> Tensor:
+        first, *others = zip(features, _split(weight, features), strict=True)
+        units = torch.bmm(*first)
+        for each, own in others:
+            units.baddbmm_(each, own)
+        units.add_(bias.unsqueeze(1))
+        if rectified:
+            units.relu_()
+        ctx.rectified = rectified
+        ctx.save_for_backward(units, weight, *features)
+        return units
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradient (M, B, out), which is nobody else's: written over."""
+        units, weight, *features = ctx.saved_tensors
+        if ctx.rectified:
+            torch.ops.aten.threshold_backward.grad_input(gradient, units, 0, grad_input=gradient)
+        weights = [torch.bmm(each.transpose(1, 2), gradient) for each in features]
+        wanted = ctx.needs_input_grad[3:]
+        back = [
+            _times_transposed(gradient, own) if needed else None
+            for own, needed in zip(_split(weight, features), wanted, strict=True)
+        ]
+        return None, weights[0] if len(weights) == 1 else torch.cat(weights, dim=1), gradient.sum(dim=1), *back
+
+
+def _split(weight: Tensor, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """(M, in, out) → the share of each of the features."""
+    return torch.split(weight, [each.shape[2] for each in features], dim=1)
+
+
+def _times_transposed(gradient: Tensor, weight: Tensor) -> Tensor:
+    """(M, B, out), (M, in, out) → (M, B, in)."""
+    turned = weight.transpose(1, 2)
+    # libraries are slow at products over a single column
+    return gradient * turned if weight.shape[2] == 1 else torch.bmm(gradient, turned)
 
 
 class _BatchNorm:
@@ -151,30 +211,24 @@ def _encoder(network: Network) -> TableEncoder:
     return encoder
 
 
-def _packed(layers: Sequence[nn.Module], generators: Sequence[torch.Generator]) -> nn.Module | _BatchNorm | _Dropout:
-    """What does for all members what each of `layers` does for one; their weights come from elsewhere."""
-    match layers[0]:
-        case norm.BatchNorm1d():
-            return _BatchNorm([layer for layer in layers if isinstance(layer, norm.BatchNorm1d)])
-        case Dropout():
-            return _Dropout([layer for layer in layers if isinstance(layer, Dropout)], generators)
-        case layer:
-            return layer
-
-
-def _linear(features: Sequence[Tensor], weight: Tensor, bias: Tensor) -> Tensor:
-    """Features (M, B, in), of which `in` is the sum, (M, in, out), (M, out) → (M, B, out).
-
-    Each by itself, for there is no gradient to compute of dense inputs, which are most of them.
-    """
-    units = bias.unsqueeze(1)
-    widths = [each.shape[2] for each in features]
-    for each, own in zip(features, torch.split(weight, widths, dim=1), strict=True):
-        if weight.shape[2] == 1:  # libraries are slow at products with a single column, backwards above all
-            units = units + (each * own.transpose(1, 2)).sum(dim=2, keepdim=True)
-        else:
-            units = torch.baddbmm(units, each, own)
-    return units
+def _packed(
+    encoders: Sequence[TableEncoder], generators: Sequence[torch.Generator]
+) -> list[_Linear | _BatchNorm | _Dropout | nn.ReLU]:
+    """What does for all members what each one's layers do for it; the weights come from elsewhere."""
+    packed: list[_Linear | _BatchNorm | _Dropout | nn.ReLU] = []
+    for layers in zip(*(encoder.layers for encoder in encoders), strict=True):
+        match layers[0]:
+            case nn.Linear():
+                packed.append(_Linear(rectified=False))
+            case nn.ReLU() if isinstance(packed[-1], _Linear):
+                packed[-1] = _Linear(rectified=True)
+            case nn.ReLU():
+                packed.append(layers[0])
+            case norm.BatchNorm1d():
+                packed.append(_BatchNorm([layer for layer in layers if isinstance(layer, norm.BatchNorm1d)]))
+            case Dropout():
+                packed.append(_Dropout([layer for layer in layers if isinstance(layer, Dropout)], generators))
+    return packed
 
 
 def _embedded(indices: Tensor, tables: Tensor) -> Tensor:
