@@ -30,7 +30,10 @@ def tune(
     target: Target = None,
     search: Annotated[str | None, typer.Option(metavar="HOW", help="grid, random or tpe.  [default: random]")] = None,
     trials: Annotated[
-        int | None, typer.Option(metavar="N", help="Trials in all.  [default: 20; a grid: all combinations]")
+        int | None,
+        typer.Option(
+            metavar="N", help="Trials in all; may grow with --resume.  [default: 20; a grid: all combinations]"
+        ),
     ] = None,
     folds: Annotated[
         int | None, typer.Option(metavar="K", help="Cross-validate each trial on K folds, not on a hold-out.")
@@ -91,14 +94,13 @@ def tune(
                 "--seed": seed,
                 "--device": device,
                 "--search": search,
-                "--trials": trials,
             }
             if changes := [flag for flag, value in kept.items() if value is not None]:
                 raise InputError(
                     f"--resume continues with the study's own study.yaml: leave out {', '.join(changes)}, or begin a "
-                    "new study (what may change is --jobs, --engine and --timeout)"
+                    "new study (what may change is --jobs, --engine and --timeout, and --trials may grow)"
                 )
-            study, dataset = _reopened(speaker, out or _default_out(source), source, target)
+            study, dataset = _reopened(speaker, out or _default_out(source), source, target, trials)
         else:
             study, dataset = _begun(speaker, source, given, config, assignments or [], spaces or [], grids or [], out)
     except KeyboardInterrupt:
@@ -148,11 +150,14 @@ def _begun(
     return studies.create(folder, plan), plan.prepared.dataset
 
 
-def _reopened(speaker: Console, path: Path, source: str | None, target: str | None) -> "tuple[Study, Dataset]":
+def _reopened(
+    speaker: Console, path: Path, source: str | None, target: str | None, trials: int | None
+) -> "tuple[Study, Dataset]":
     from dle_training.search import study as studies
     from dle_training.search.study import StudyFolder
 
-    study = studies.open_study(StudyFolder(path))
+    folder = StudyFolder(path)
+    study = studies.open_study(folder) if trials is None else studies.grown(folder, trials)
     with shown.reading(speaker) as progress:
         dataset = studies.read_again(study, {"data.source": source, "data.target": target}, progress)
     return study, dataset

@@ -86,14 +86,14 @@ def test_a_study_compares_with_a_run(folder: Path) -> None:
     assert "nowhere: nothing is there" in said
 
 
-def test_killed_and_resumed_it_finishes_the_same_trials(folder: Path) -> None:
-    process = started(folder, "killed")
+def test_killed_and_resumed_with_more_trials_it_finishes_the_same_ones(folder: Path) -> None:
+    process = started(folder, "killed", "--trials", "2")
     process.kill()
     process.communicate(timeout=DEADLINE)
     first = (folder / "killed/trials/000/metrics.json").stat().st_mtime_ns
     half_way = epochs(folder / "killed", 1)
     assert half_way < EPOCHS
-    commands.run("dle-tune", "--resume", "--out", "killed", "--quiet", folder=folder)
+    commands.run("dle-tune", "--resume", "--trials", "4", "--out", "killed", "--quiet", folder=folder)
     assert results(folder / "killed") == results(folder / "whole")
     assert (folder / "killed/trials/000/metrics.json").stat().st_mtime_ns == first
     history = (folder / "killed/trials/001/history.jsonl").read_text().splitlines()

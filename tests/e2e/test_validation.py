@@ -133,6 +133,9 @@ def test_a_study_of_folds_ends_in_one_model_of_all_rows(folder: Path) -> None:
     split = parts(folder / "study" / "selected")
     assert tables == [len(split["train"]) + len(split["validation"])] * 3
     assert (folder / "study/selected/checkpoints/refit/best.safetensors").is_file()
+    trial = content(folder / "study" / "trials" / f"{selected['number']:03}" / "metrics.json")
+    (group,) = commands.document("dle-compare", "study", folder=folder)["groups"]
+    assert group["runs"][0]["cross_validation"] == trial["cross_validation"]
     evaluated = commands.document("dle-evaluate", "study", folder=folder)
     assert evaluated["rows"] == len(split["test"])
     assert evaluated["test"] == content(folder / "study" / "selected" / "metrics.json")["test"]

@@ -24,11 +24,11 @@ def test_impossible_folds_are_refused_before_training(
 def test_resumption_names_the_options_that_cannot_change(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["dle-tune", "--resume", "--out", "study", "--trials", "40", "--seed", "0"])
+    monkeypatch.setattr("sys.argv", ["dle-tune", "--resume", "--out", "study", "--search", "tpe", "--seed", "0"])
     with pytest.raises(SystemExit) as ended:
         console.run(tune.app)
     assert ended.value.code == 2
-    assert "leave out --seed, --trials, or" in capsys.readouterr().err
+    assert "leave out --seed, --search, or" in capsys.readouterr().err
 
 
 def test_a_storage_is_tried_before_the_source(

@@ -59,6 +59,23 @@ def test_studies_of_one_folder_have_names_of_their_own(made: Study, tmp_path: Pa
     assert {each.trials.study.study_name for each in (made, other)} == names
 
 
+def test_a_study_may_grow(made: Study) -> None:
+    assert studies.grown(made.folder, 5).count == 5
+    assert studies.open_study(made.folder).count == 5
+    assert studies.grown(made.folder, 5).count == 5, "or stay as it is"
+    with pytest.raises(InputError, match="expected at least 5, which the study has, found 4"):
+        studies.grown(made.folder, 4)
+
+
+def test_a_grid_grows_up_to_its_combinations(made: Study, tmp_path: Path) -> None:
+    flags = {"data.source": str(tmp_path / "people.csv"), "data.target": "buys", "study.trials": 1}
+    asked = studies.request({}, [], {**flags, "study.search": "grid"}, grids=["optimizer.lr=1e-3,1e-2,1e-1"])
+    folder = studies.create(StudyFolder(tmp_path / "grid"), studies.plan(asked)).folder
+    with pytest.raises(InputError, match="at least 1, which the study has and at most 3, which its grid has, found 4"):
+        studies.grown(folder, 4)
+    assert studies.grown(folder, 3).count == 3
+
+
 def test_another_source_is_told_from_one_that_moved(made: Study, tmp_path: Path) -> None:
     first = tmp_path / "people.csv"
     (tmp_path / "moved.csv").write_bytes(first.read_bytes())

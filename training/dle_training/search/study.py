@@ -298,6 +298,26 @@ def open_study(folder: StudyFolder) -> Study:
     return Study(folder, asked, schema, rows, count, grid, opened)
 
 
+def grown(folder: StudyFolder, trials: int) -> Study:
+    """The study in `folder`, from now on of so many trials in all, which begin with those that it has.
+
+    Raises InputError where it has more of them, or a grid fewer combinations, and where there is no study.
+    """
+    known = open_study(folder)
+    asked = settings.changed(known.request.settings, {"trials": trials})
+    count = settings.trials(asked, None if known.grid is None else len(known.grid))
+    if count < known.count or count < trials:
+        most = "" if known.grid is None else f" and at most {len(known.grid):,}, which its grid has"
+        raise InputError(
+            f"{folder.path}: --trials: expected at least {known.count:,}, which the study has{most}, found {trials:,}"
+        )
+    with storage.alone_in(folder.path):
+        tree = config_text.read(str(folder.study), folder.study.read_text(encoding="utf-8"))
+        config_text.assign(tree, "study.trials", trials)
+        write_atomic(folder.study, config_text.write(tree))
+    return open_study(folder)
+
+
 def read(folder: StudyFolder) -> tuple[str, Request]:
     """The study's name in its storage, and what was asked for. Raises InputError where there is no study."""
     try:
