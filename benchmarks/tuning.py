@@ -7,8 +7,8 @@
 one; learning rate and weight decay vary, nothing is pruned. The source and its tensors are ready before the clock
 starts, and everyone has as many threads as the machine has cores:
 
-- `packed`: `dle-tune` as it comes: several trials at once, each with its folder, history, checkpoints and scores, its
-  state in the journal.
+- `packed`: `dle-tune` as it comes, on the CPU as all but the last two: several trials at once, each with its folder,
+  history, checkpoints and scores, its state in the journal.
 - `one by one`: the same with `study.packing=never`.
 - `bare`: a loop of plain PyTorch on the same tensors, layers of torch.nn and torch.optim.AdamW as they come, which
   keeps the best weights in memory and writes nothing. `packed` is to take at most 0.6 of its time.
@@ -68,8 +68,10 @@ def main() -> None:
             arrays = folder / "arrays.npz"
             _write_arrays(data, arrays)
             contenders: dict[str, Callable[[int], float]] = {
-                PACKED: lambda turn: _searched(_study(options, folder / f"packed{turn}")),
-                ONE_BY_ONE: lambda turn: _searched(_study(options, folder / f"single{turn}", "study.packing=never")),
+                PACKED: lambda turn: _searched(_study(options, folder / f"packed{turn}", "device=cpu")),
+                ONE_BY_ONE: lambda turn: _searched(
+                    _study(options, folder / f"single{turn}", "device=cpu", "study.packing=never")
+                ),
                 BARE: lambda turn: _bare(data),
                 SKLEARN: lambda turn: _sklearn(data),
             }

@@ -24,7 +24,7 @@ def compare(
     """Rank runs by validation score, beside test scores, size, training time and latency.
 
     Runs of other data, another target or another task get a table of their own. A study counts as the run that it
-    selected. Test scores are those that dle-evaluate left.
+    selected. Test scores are those that dle-evaluate or dle-tune left.
     """
     from dle_cli.tuning_progress import LatencyProgress
     from dle_training.compare import compare as compared

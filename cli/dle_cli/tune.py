@@ -48,7 +48,10 @@ def tune(
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Trials at a time.  [default: 1; with Ray: as the cluster has room for]"),
+        typer.Option(
+            metavar="N",
+            help="Trials at a time, one a core at most.  [default: 1; with Ray: as the cluster has room for]",
+        ),
     ] = None,
     engine: Engine = None,
     timeout: Annotated[
@@ -95,17 +98,19 @@ def tune(
                 "--device": device,
                 "--search": search,
             }
-            if changes := [flag for flag, value in kept.items() if value is not None]:
+            if refused := [flag for flag, value in kept.items() if value is not None]:
                 raise InputError(
-                    f"--resume continues with the study's own study.yaml: leave out {', '.join(changes)}, or begin a "
+                    f"--resume continues with the study's own study.yaml: leave out {', '.join(refused)}, or begin a "
                     "new study (what may change is --jobs, --engine and --timeout, and --trials may grow)"
                 )
-            study, dataset = _reopened(speaker, out or _default_out(source), source, target, trials)
+            study, dataset = _reopened(speaker, out or _default_out(source), source, target)
         else:
             study, dataset = _begun(speaker, source, given, config, assignments or [], spaces or [], grids or [], out)
     except KeyboardInterrupt:
-        raise Interrupted("Interrupted while the data was read; no trial has begun") from None
-    selected, rows = _worked(speaker, study, dataset, {"engine": engine, "jobs": jobs, "timeout": timeout})
+        then = "go on with the same command" if resume else "no trial has begun"
+        raise Interrupted(f"Interrupted while the data was read; {then}") from None
+    changes = {"engine": engine, "jobs": jobs, "timeout": timeout}
+    study, selected, rows = _worked(speaker, study, dataset, changes, trials if resume else None)
     _show_result(speaker, study, selected, rows)
 
 
@@ -150,14 +155,11 @@ def _begun(
     return studies.create(folder, plan), plan.prepared.dataset
 
 
-def _reopened(
-    speaker: Console, path: Path, source: str | None, target: str | None, trials: int | None
-) -> "tuple[Study, Dataset]":
+def _reopened(speaker: Console, path: Path, source: str | None, target: str | None) -> "tuple[Study, Dataset]":
     from dle_training.search import study as studies
     from dle_training.search.study import StudyFolder
 
-    folder = StudyFolder(path)
-    study = studies.open_study(folder) if trials is None else studies.grown(folder, trials)
+    study = studies.open_study(StudyFolder(path))
     with shown.reading(speaker) as progress:
         dataset = studies.read_again(study, {"data.source": source, "data.target": target}, progress)
     return study, dataset
@@ -197,14 +199,16 @@ def _engine(name: str) -> "Callable[[Study, int | None, Callable[[], Dataset], W
 
 
 def _worked(
-    speaker: Console, study: "Study", dataset: "Dataset", changes: dict[str, Any]
-) -> "tuple[Selected, list[Row]]":
+    speaker: Console, study: "Study", dataset: "Dataset", changes: dict[str, Any], trials: int | None
+) -> "tuple[Study, Selected, list[Row]]":
     from dle_cli.tuning_progress import LatencyProgress, TuningProgress
-    from dle_training.search import leaderboard, prepared, report, selection, settings
+    from dle_training.search import claims, leaderboard, prepared, report, selection, settings
     from dle_training.search.trial import Watcher
 
     asked = settings.changed(study.request.settings, changes)
     run = _engine(asked.engine)
+    if trials is not None:
+        study = claims.grown(study, trials)
     further = f"Continue with: dle-tune --resume --out {study.folder.path}"
     try:
         with closing(Watcher() if speaker.silent else TuningProgress(study, asked.timeout)) as watcher:
@@ -221,7 +225,7 @@ def _worked(
         raise Interrupted(f"{interrupted}\n{further}") from None
     except KeyboardInterrupt:
         raise Interrupted(f"Interrupted; what was done is in {study.folder.path}\n{further}") from None
-    return selected, rows
+    return study, selected, rows
 
 
 def _show_result(speaker: Console, study: "Study", selected: "Selected", rows: "list[Row]") -> None:
@@ -230,9 +234,9 @@ def _show_result(speaker: Console, study: "Study", selected: "Selected", rows: "
 
     outcomes = [row.outcome for row in rows]
     said = ", ".join(f"{outcomes.count(outcome):,} {outcome}" for outcome in dict.fromkeys(outcomes))
-    left = study.count - len(rows)
+    left = max(0, study.count - len(rows))
     of = f"{len(rows):,} of " if left else ""
-    shown.leaderboard(speaker, f"{of}{console.counted(study.count, 'trial')}: {said}", study, rows[:_LISTED])
+    shown.leaderboard(speaker, f"{of}{console.counted(len(rows) + left, 'trial')}: {said}", study, rows[:_LISTED])
     if len(rows) > _LISTED:
         speaker.say(f"{len(rows) - _LISTED:,} more are in {study.folder.path / leaderboard.TABLE}")
     if left:

@@ -1,6 +1,7 @@
 """`dle-tune` as people treat it: killed, interrupted, resumed, shared by processes, and given what cannot work."""
 
 import json
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -156,6 +157,26 @@ def test_a_killed_worker_is_replaced_and_its_trial_gone_on_with(folder: Path) ->
     _, said = process.communicate(timeout=DEADLINE)
     assert process.returncode == 0, said
     assert results(folder / "workers") == results(folder / "whole")
+
+
+@pytest.mark.full
+def test_ctrl_c_on_a_terminal_reaches_workers_that_only_begin(folder: Path) -> None:
+    process = subprocess.Popen(  # of a group of its own, all of which a terminal's Ctrl-C interrupts
+        [commands.BIN / "dle-tune", *SLOW, "--out", "early", "--jobs", "2"],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+    def has_workers() -> bool:
+        assert process.poll() is None, process.communicate()
+        of_python = psutil.Process(process.pid).children(recursive=True)
+        return any("spawn_main" in " ".join(each.cmdline()) for each in of_python)
+
+    eventually(has_workers)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert "dle-tune --resume --out early" in said
 
 
 @pytest.mark.full

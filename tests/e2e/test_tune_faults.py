@@ -1,5 +1,6 @@
 """`dle-tune` where something cannot work: each fault is told, and nothing that was done is lost."""
 
+import csv
 import json
 import shutil
 import subprocess
@@ -125,15 +126,49 @@ def test_several_commands_share_a_study_in_postgresql(folder: Path, database: Po
 
 
 @pytest.mark.full
-def test_a_full_disk_ends_the_study_and_loses_nothing(folder: Path, tmp_path: Path) -> None:
+def test_a_server_that_goes_away_meanwhile_ends_the_study_and_loses_nothing(folder: Path, database: Postgres) -> None:
+    options = ("--set", f"study.storage={database.create()}", "--set", "training.epochs=20", "--out", "left")
+    process = subprocess.Popen(
+        [commands.BIN / "dle-tune", *SMALL[:5], *SMALL[7:], "--set", "study.packing=never", *options, "--trials", "20"],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    first = folder / "left" / "trials" / "000" / "metrics.json"
+    while not first.exists():
+        assert process.poll() is None, process.communicate()
+    database.stop()
+    try:
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 1, said
+        assert "The storage of the study cannot be" in said
+        assert "Traceback" not in said
+        written = first.stat().st_mtime_ns
+    finally:
+        process.kill()
+        process.wait()
+        database.start()
+    resumed = commands.document("dle-tune", "--resume", "--out", "left", folder=folder)
+    assert [trial["number"] for trial in resumed["trials"]] == list(range(20))
+    assert first.stat().st_mtime_ns == written, "it was trained again"
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("blocks", "what"),
+    [(8, "for want of room on the disk"), (24, "File too large")],  # of the prepared data, of a trial's weights
+)
+def test_a_full_disk_ends_the_study_and_loses_nothing(folder: Path, tmp_path: Path, blocks: int, what: str) -> None:
     """Files may be no larger than the limit, as on a disk without room; without it, the study goes on."""
     shutil.copy(folder / "people.csv", tmp_path)
-    command = " ".join(["ulimit -f 8; exec", str(commands.BIN / "dle-tune"), *(f"'{each}'" for each in SMALL)])
-    done = subprocess.run(
-        ["bash", "-c", f"{command} --out full --quiet"], cwd=tmp_path, capture_output=True, text=True, check=False
+    options = [*SMALL, "--set", "model.hidden=[64, 64]", "--out", "full", "--quiet"]
+    command = " ".join(
+        [f"ulimit -f {blocks}; exec", str(commands.BIN / "dle-tune"), *(f"'{each}'" for each in options)]
     )
-    assert done.returncode == 1, done.stderr
-    assert "for want of room on the disk" in done.stderr
-    assert "Traceback" not in done.stderr
+    for again in (command, f"ulimit -f {blocks}; {commands.BIN / 'dle-tune'} --resume --out full"):
+        done = subprocess.run(["bash", "-c", again], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 1, done.stderr
+        assert what in done.stderr
+        assert "Traceback" not in done.stderr
     commands.run("dle-tune", "--resume", "--out", "full", "--quiet", folder=tmp_path)
     assert json.loads((tmp_path / "full" / "selected" / "metrics.json").read_text())["test"]
+    with (tmp_path / "full" / "leaderboard.csv").open(newline="") as file:
+        assert [row["state"] for row in csv.DictReader(file)] == ["complete"] * 3

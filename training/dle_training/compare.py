@@ -24,8 +24,7 @@ from dle_training.export import latency
 from dle_training.listeners import read_history
 from dle_training.pareto import front
 from dle_training.run import DataFacts, RunFolder, Scores
-from dle_training.search import selection, study
-from dle_training.search.selection import Selection
+from dle_training.search import study
 from dle_training.search.study import StudyFolder
 from dle_training.trained import TrainedModel
 
@@ -96,14 +95,6 @@ class _Found:
     def is_finished(self) -> bool:
         return self.run.metrics.is_file()
 
-    @property
-    def crossed(self) -> RunFolder:
-        """Where the scores over folds are, if it has any: of a study with the selected trial."""
-        if not self.is_study:
-            return self.run
-        own = StudyFolder(self.path)
-        return own.trial(documents.read(own.path / selection.SELECTION, Selection).number)
-
 
 def compare(paths: Sequence[Path], progress: Callable[[int, int], None]) -> list[Group]:
     """The runs and studies at `paths` by group. `progress` is told how many of how many models are timed.
@@ -173,7 +164,7 @@ def _entry(found: _Found) -> Entry:
         entry,
         validation=known["validation"],
         test=known.get("test"),
-        cross_validation=cross_validation.read(found.crossed),
+        cross_validation=cross_validation.read(found.run),
         seconds=sum(record.seconds for record in read_history(found.run.history)),
     )
     try:

@@ -98,8 +98,8 @@ def train(
             for run, name, own in zip(places, names, all_data, strict=True)
         ]
         alike = len({packed.signature(config, own) for own in all_data}) == 1
-        if alike and packed.faster(members):
-            return _train_packed(places, schema, members)
+        if alike and packed.faster(members) and (trained := _train_packed(places, schema, members)) is not None:
+            return trained
         data = all_data.__getitem__
     finished = []
     for fold, (run, name) in enumerate(zip(places, names, strict=True)):
@@ -110,11 +110,15 @@ def train(
     return finished
 
 
-def _train_packed(places: Sequence[RunFolder], schema: Schema, members: Sequence[Member]) -> list[Finished]:
+def _train_packed(places: Sequence[RunFolder], schema: Schema, members: Sequence[Member]) -> list[Finished] | None:
+    """None where they cannot be trained at once."""
     for run, member in zip(places, members, strict=True):
         member.data.write_fitted(run.path)
+    outcomes = packed.fit_if_possible(members)
+    if outcomes is None:
+        return None
     finished = []
-    for run, member, outcome in zip(places, members, packed.fit(members), strict=True):
+    for run, member, outcome in zip(places, members, outcomes, strict=True):
         if isinstance(outcome, Failure):
             raise outcome.error
         finished.append(runs.finish(run, schema, member.data, outcome.network, outcome.fit))

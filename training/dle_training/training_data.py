@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from dle_bundle import documents
-from dle_bundle.errors import WorkError
 from dle_bundle.files import write_atomic
 from dle_bundle.groups import Groups
 from dle_bundle.schema import Schema
@@ -87,7 +86,7 @@ def save(data: TrainingData, folder: Path) -> None:
             try:
                 np.save(path, tensor.numpy(), allow_pickle=False)
             except OSError as error:  # of which NumPy says neither where nor why
-                raise WorkError(f"{path} cannot be written, for want of room on the disk perhaps: {error}") from error
+                raise OSError(f"{path} cannot be written, for want of room on the disk perhaps: {error}") from error
 
 
 def load(folder: Path, schema: Schema) -> TrainingData:

@@ -1,6 +1,9 @@
 """Trials that were left behind: who goes on with them, and when nobody does any more."""
 
+import errno
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -9,13 +12,15 @@ from optuna.trial import TrialState
 from tests import people
 
 from dle_training import packed
-from dle_training.listeners import EpochRecord
+from dle_training.listeners import EpochRecord, Listener
+from dle_training.packed import Failure, Fitted, Member
 from dle_training.search import claims, leaderboard, work
 from dle_training.search import study as studies
 from dle_training.search.points import Point
 from dle_training.search.prepared import PreparedData
+from dle_training.search.storage import StorageError
 from dle_training.search.study import Study, StudyFolder
-from dle_training.search.trial import Watcher
+from dle_training.search.trial import Attempt, Watcher
 
 
 @pytest.fixture
@@ -86,6 +91,7 @@ def test_a_trial_that_has_not_begun_is_not_blamed_for_a_death(study: Study) -> N
     for _ in range(2 * claims.MOST_ATTEMPTS):
         first, second = claims.claim(study, 2)
         assert (first.number, second.number) == (0, 1)
+        assert first.deaths == second.deaths == 0
         first.lock.release()
         second.lock.release()
 
@@ -94,7 +100,7 @@ def test_steps_are_progress_too(study: Study) -> None:
     checkpoints = study.folder.trial(0).checkpoints
     for step in range(1, 2 * claims.MOST_ATTEMPTS):
         first = claims.claim(study, 1)[0]
-        assert first.number == 0
+        assert (first.number, first.deaths) == (0, 0)
         first.begin()
         first.lock.release()
         checkpoints.mkdir(parents=True, exist_ok=True)
@@ -174,6 +180,63 @@ def test_a_claim_that_is_taken_again_knows_what_has_happened_meanwhile(study: St
     again.lock.release()
     assert claims.regain(study, second) is None, "it fails, by the next who claims it"
     assert not second.lock.held
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left"), StorageError("The storage cannot be reached")]
+)
+def test_a_fault_of_disk_or_storage_is_no_death(
+    study: Study, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(attempt: Attempt, fold: int) -> None:
+        raise error
+
+    dataset = studies.read_again(study)
+    with PreparedData(study, lambda: dataset) as data:
+        config = study.config(studies.first_point(study))
+        never = {packed.signature(config, data.of(config, 0)): False}
+        for _ in range(2 * claims.MOST_ATTEMPTS):
+            with monkeypatch.context() as patched, pytest.raises(type(error)):
+                patched.setattr(Attempt, "alone", fails)
+                work.work_once(study, data, Watcher(), work.Deadline(None), 1, never)
+        work.work(study, data, Watcher(), work.Deadline(None), 1)
+    assert [trial.state for trial in study.trials.all()] == [TrialState.COMPLETE] * 2
+
+
+def test_where_memory_lacks_for_a_pack_its_trials_are_trained_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pruner hears of each epoch once, whatever became of the pack."""
+    people.write_people(tmp_path / "people.csv", 100)
+    flags = {"data.source": str(tmp_path / "people.csv"), "data.target": "buys", "study.trials": 2}
+    settings = ["training.epochs=3", "training.patience=0", "study.pruner=halving", "study.least_epochs=3"]
+    asked = studies.request({}, settings, flags, ["model.dropout={float: [0, 0.5]}"])
+    study = studies.create(StudyFolder(tmp_path / "study"), studies.plan(asked))
+
+    class Heavy(Listener):
+        def on_epoch(self, history: Sequence[EpochRecord], best_epoch: int) -> None:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    fit = packed.fit
+
+    def without_room(members: Sequence[Member]) -> list[Fitted | Failure]:
+        first = members[0]
+        return fit([replace(first, listeners=[*first.listeners, Heavy()]), *members[1:]])
+
+    monkeypatch.setattr("dle_training.packed.loop.fit", without_room)
+    monkeypatch.setattr("dle_training.packed.faster", lambda _: True)
+    steps: list[tuple[int, int]] = []
+
+    class Ear(Watcher):
+        def on_epoch(self, number: int, epoch: int, score: float) -> None:
+            steps.append((number, epoch))
+
+    dataset = studies.read_again(study)
+    with PreparedData(study, lambda: dataset) as data:
+        work.work(study, data, Ear(), work.Deadline(None), 1)
+    assert [trial.state for trial in study.trials.all()] == [TrialState.COMPLETE] * 2
+    assert [sorted(trial.intermediate_values) for trial in study.trials.all()] == [[1, 2, 3]] * 2
+    assert max(steps) == (1, 3)
 
 
 def test_a_trial_that_gets_further_each_time_never_does(study: Study) -> None:

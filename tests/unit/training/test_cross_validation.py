@@ -82,20 +82,33 @@ def test_what_is_kept_of_the_folds(tmp_path: Path, prepared: Prepared) -> None:
 def test_trained_at_once_they_come_to_the_same(
     tmp_path: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fit, packs = packed.fit, list[int]()
+    fit, packs = packed.fit_if_possible, list[int]()
 
-    def fitted(members: Sequence[Member]) -> list[Fitted | Failure]:
+    def fitted(members: Sequence[Member]) -> list[Fitted | Failure] | None:
         packs.append(len(members))
         return fit(members)
 
     monkeypatch.setattr(packed, "faster", lambda members: True)
-    monkeypatch.setattr(packed, "fit", fitted)
+    monkeypatch.setattr(packed, "fit_if_possible", fitted)
     together = validated(tmp_path / "together", prepared, [])
     assert packs == [FOLDS]
     monkeypatch.setattr(packed, "faster", lambda members: False)
     alone = validated(tmp_path / "alone", prepared, [])
     for one, other in zip(together.scores, alone.scores, strict=True):
         assert one["log_loss"] == pytest.approx(other["log_loss"], abs=1e-4)
+
+
+def test_where_memory_lacks_they_are_trained_alone(
+    tmp_path: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_room(members: Sequence[Member]) -> list[Fitted | Failure]:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr("dle_training.packed.loop.fit", without_room)
+    monkeypatch.setattr("dle_training.packed.timing.fit", without_room)
+    assert len(validated(tmp_path / "measured", prepared, []).scores) == FOLDS
+    monkeypatch.setattr(packed, "faster", lambda members: True)
+    assert len(validated(tmp_path / "begun", prepared, []).scores) == FOLDS
 
 
 @pytest.mark.usefixtures("_both_ways")

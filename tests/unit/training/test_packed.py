@@ -161,6 +161,17 @@ def test_the_first_steps_are_those_of_each_alone(
         assert all(tensor.untyped_storage().nbytes() == tensor.nbytes for tensor in weights.values())
 
 
+@pytest.mark.gpu
+def test_the_first_steps_on_a_gpu_are_those_of_each_alone(tables: Path, tmp_path: Path) -> None:
+    bench = Bench(tmp_path, tables / "binary.csv", "device=cuda")
+    members = [bench.member(*different) for different in DIFFERENT]
+    fit(*members)
+    for member in members:
+        alone = bench.again(member)
+        bench.alone(alone)
+        assert_alike(member, alone)
+
+
 def test_it_learns_as_well(tables: Path, tmp_path: Path) -> None:
     bench = Bench(tmp_path, tables / "regression.csv", "training.epochs=12")
     members = [bench.member(*different) for different in DIFFERENT]

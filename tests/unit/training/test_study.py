@@ -9,8 +9,8 @@ from tests import people
 from dle_bundle.errors import InputError
 from dle_training import run as runs
 from dle_training.run import RunFolder
+from dle_training.search import claims, work
 from dle_training.search import study as studies
-from dle_training.search import work
 from dle_training.search.prepared import PreparedData
 from dle_training.search.study import Study, StudyFolder
 from dle_training.search.trial import Watcher
@@ -60,20 +60,28 @@ def test_studies_of_one_folder_have_names_of_their_own(made: Study, tmp_path: Pa
 
 
 def test_a_study_may_grow(made: Study) -> None:
-    assert studies.grown(made.folder, 5).count == 5
+    assert claims.grown(made, 5).count == 5
     assert studies.open_study(made.folder).count == 5
-    assert studies.grown(made.folder, 5).count == 5, "or stay as it is"
+    assert claims.grown(made, 5).count == 5, "or stay as it is"
     with pytest.raises(InputError, match="expected at least 5, which the study has, found 4"):
-        studies.grown(made.folder, 4)
+        claims.grown(made, 4)
 
 
 def test_a_grid_grows_up_to_its_combinations(made: Study, tmp_path: Path) -> None:
     flags = {"data.source": str(tmp_path / "people.csv"), "data.target": "buys", "study.trials": 1}
     asked = studies.request({}, [], {**flags, "study.search": "grid"}, grids=["optimizer.lr=1e-3,1e-2,1e-1"])
-    folder = studies.create(StudyFolder(tmp_path / "grid"), studies.plan(asked)).folder
+    study = studies.create(StudyFolder(tmp_path / "grid"), studies.plan(asked))
     with pytest.raises(InputError, match="at least 1, which the study has and at most 3, which its grid has, found 4"):
-        studies.grown(folder, 4)
-    assert studies.grown(folder, 3).count == 3
+        claims.grown(study, 4)
+    assert claims.grown(study, 3).count == 3
+
+
+def test_a_study_does_not_grow_while_somebody_works_on_it(made: Study) -> None:
+    (claim,) = claims.claim(made, 1)
+    with pytest.raises(InputError, match="trials are being trained"):
+        claims.grown(made, 5)
+    claim.lock.release()
+    assert claims.grown(made, 5).count == 5
 
 
 def test_another_source_is_told_from_one_that_moved(made: Study, tmp_path: Path) -> None:
@@ -114,8 +122,9 @@ def test_few_trials_are_not_pruned_unless_a_pruner_is_named(
     people.write_people(tmp_path / "people.csv", 100)
     flags = {"data.source": str(tmp_path / "people.csv"), "data.target": "buys", "study.trials": trials}
     planned = studies.plan(studies.request({}, [], {**flags, "study.pruner": named}, SPACE))
-    assert planned.request.settings.pruner == pruner
-    assert studies.read(studies.create(StudyFolder(tmp_path / "study"), planned).folder)[1].settings.pruner == pruner
+    study = studies.create(StudyFolder(tmp_path / "study"), planned)
+    assert study.request.settings.pruner == pruner
+    assert claims.grown(study, 20).request.settings.pruner == (named or "halving")
 
 
 def test_runs_and_studies_are_told_apart(made: Study, tmp_path: Path) -> None:

@@ -4,5 +4,6 @@ from dle_training.packed.loop import Failure as Failure
 from dle_training.packed.loop import Fitted as Fitted
 from dle_training.packed.loop import Member as Member
 from dle_training.packed.loop import fit as fit
+from dle_training.packed.loop import fit_if_possible as fit_if_possible
 from dle_training.packed.loop import signature as signature
 from dle_training.packed.timing import faster as faster

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from dle_bundle.errors import Interrupted, WorkError
+from dle_bundle.errors import InputError, Interrupted, WorkError
 from dle_training import devices, loop, metrics, objectives
 from dle_training.config import RunConfig
 from dle_training.interruption import Interruption
@@ -117,6 +117,16 @@ def fit(members: Sequence[Member]) -> list[Fitted | Failure]:
         if interruption.requested:
             raise Interrupted("Interrupted after the last epoch; the states are saved")
     return [outcomes[place] for place in places]
+
+
+def fit_if_possible(members: Sequence[Member]) -> list[Fitted | Failure] | None:
+    """As `fit`; None where these cannot be trained at once, for want of memory perhaps, and each may be by itself."""
+    try:
+        return fit(members)
+    except WorkError:  # of the storage of a study, of a disk
+        raise
+    except (InputError, RuntimeError, MemoryError):  # PyTorch's own for memory, and for a kernel that is not there
+        return None
 
 
 def _begin(members: Sequence[Member]) -> tuple[list[Place], Part]:

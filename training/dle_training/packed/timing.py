@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import torch
 
+from dle_bundle.errors import DleError, Interrupted
 from dle_training import loop, objectives
 from dle_training.config import RunConfig
 from dle_training.listeners import Listener, Stopped
@@ -41,7 +42,17 @@ def faster(members: Sequence[Member]) -> bool:
     """Whether a step of all members at once takes less time than their steps one after another.
 
     Networks like theirs do a few steps on their rows. Nothing is written, and PyTorch's generators stay as they are.
+    False where a step cannot be done at all, which the training by itself tells better.
     """
+    try:
+        return _measured(members)
+    except Interrupted:
+        raise
+    except (DleError, RuntimeError, MemoryError):
+        return False
+
+
+def _measured(members: Sequence[Member]) -> bool:
     together, alone = _Watch(), _Watch()
     with torch.random.fork_rng(), tempfile.TemporaryDirectory() as empty:
         briefs = _briefs(members, Path(empty))

@@ -13,10 +13,13 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from dle_bundle import documents
-from dle_training import cross_validation, loop
+from dle_bundle.errors import InputError
+from dle_bundle.files import write_atomic
+from dle_training import config_text, cross_validation, loop
 from dle_training.listeners import read_history
 from dle_training.run import RunFolder
-from dle_training.search import points, storage
+from dle_training.search import points, settings, storage
+from dle_training.search import study as studies
 from dle_training.search.points import Point
 from dle_training.search.storage import Lock
 from dle_training.search.study import Study
@@ -93,6 +96,33 @@ def running(study: Study) -> list[bool]:
             if is_free:
                 lock.release()
         return [not is_free for is_free in free]
+
+
+def grown(study: Study, trials: int) -> Study:
+    """The study, from now on of so many trials in all, which begin with those that it has.
+
+    Raises InputError where it has more of them, or a grid fewer combinations, and while somebody works on it, who would
+    not know.
+    """
+    folder = study.folder
+    if any(running(study)):
+        raise InputError(
+            f"{folder.path}: --trials: trials are being trained; stop that by Ctrl-C, or let it come to its end"
+        )
+    with storage.alone_in(folder.path):
+        tree = config_text.read(str(folder.study), folder.study.read_text(encoding="utf-8"))
+        known = studies.open_study(folder)
+        asked = settings.changed(known.request.settings, {"trials": trials})
+        count = settings.trials(asked, None if known.grid is None else len(known.grid))
+        if count < known.count or count < trials:
+            most = "" if known.grid is None else f" and at most {len(known.grid):,}, which its grid has"
+            raise InputError(
+                f"{folder.path}: --trials: expected at least {known.count:,}, which the study has{most}, "
+                f"found {trials:,}"
+            )
+        config_text.assign(tree, "study.trials", trials)
+        write_atomic(folder.study, config_text.write(tree))
+    return studies.open_study(folder)
 
 
 def _abandoned(study: Study, trials: list[FrozenTrial], most: int) -> list[Claim]:

@@ -6,7 +6,7 @@ decoded as they are needed cannot be kept, so each process opens the files by it
 
 import shutil
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 from dle_bundle.files import atomic_folder
@@ -23,7 +23,13 @@ from dle_training.training_data import TrainingData
 def discard(study: Study) -> None:
     """Remove what trials alone need, unless one goes on; whoever needs it again makes it again."""
     if not claims.running(study):
-        shutil.rmtree(study.folder.prepared, ignore_errors=True)
+        with _alone(study):
+            shutil.rmtree(study.folder.prepared, ignore_errors=True)
+
+
+def _alone(study: Study) -> AbstractContextManager[None]:
+    """Nobody else makes or removes prepared data meanwhile. Their own folder may vanish, and a lock in it with it."""
+    return storage.alone_in(study.folder.splits)
 
 
 class PreparedData:
@@ -54,8 +60,7 @@ class PreparedData:
         return self._known[name]
 
     def _found(self, config: RunConfig, index: int, folder: Path) -> TrainingData:
-        folder.parent.mkdir(exist_ok=True)
-        with storage.alone_in(folder.parent):
+        with _alone(self._study):
             if not folder.is_dir():
                 dataset = self.dataset().with_split(splits.load(self._study.folder.split(index)))
                 stream = self._ending.enter_context(runs.streamed(dataset))

@@ -141,16 +141,19 @@ class _Observer:
         self._study = study
         self._watcher = watcher
         self._epochs: dict[int, int] = {}
+        self._count = study.count
         self._ended = {each.number for each in self._trials() if each.state in storage.ENDED}
 
     @property
     def left(self) -> int:
         """Trials that have not ended."""
-        return self._study.count - len(self._ended)
+        return self._count - len(self._ended)
 
     def look(self) -> None:
         """Tell what is new."""
-        for each in self._trials():
+        trials = self._trials()
+        self._count = max(self._count, len(trials))  # another command may have let the study grow
+        for each in trials:
             if each.number not in self._ended and self._has_begun(each):
                 self._tell_epochs(each)
             if each.number not in self._ended and each.state in storage.ENDED:

@@ -96,6 +96,9 @@ def select(study: Study, dataset: Callable[[], Dataset], listeners: Callable[[st
         run = study.folder.selected
         if not run.metrics.is_file():
             _train_selected(study, selection.number, study.config(point), data, listeners)
+        if study.folds > 1 and cross_validation.read(run) is None:
+            found = cross_validation.read(study.folder.trial(selection.number))
+            runs.write_metrics(run, cross_validation=found)
     if "test" in runs.read_metrics(run):
         return Selected(selection, point, measure.measured(run))
     return Selected(selection, point, measure.measure(run))
@@ -136,8 +139,8 @@ def _repeated(
             kept.append(_with_seeds(study, candidate, data, listeners))
         except StorageError:
             raise
-        except WorkError as error:
-            errors.append(f"trial {candidate.number}: {error.message}")
+        except (WorkError, RuntimeError, MemoryError) as error:
+            errors.append(f"trial {candidate.number}: {trial.reason(error)}")
     if not kept:
         raise WorkError(f"none of {len(ranked)} finalists can be trained with other seeds", errors)
     return kept

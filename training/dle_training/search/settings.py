@@ -33,8 +33,9 @@ class StudyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     jobs: Annotated[
         Count | None,
         Meta(
-            description="Trials that run at a time, which share the threads of the machine, or the CPUs and GPUs of "
-            "the cluster; null: one, and with Ray as many as the cluster has CPUs for (GPUs, if it has any)."
+            description="Trials that run at a time, which share the threads of the machine (one each at least, and no "
+            "more trials than that), or the CPUs and GPUs of the cluster; null: one, and with Ray as many as the "
+            "cluster has CPUs for (GPUs, if it has any)."
         ),
     ] = None
     packing: Annotated[
@@ -91,7 +92,7 @@ def changed(config: StudyConfig, changes: Mapping[str, Any]) -> StudyConfig:
 
 
 def with_pruner(config: StudyConfig, count: int) -> StudyConfig:
-    """The settings with the pruner that suits so many trials, unless they name one."""
+    """The settings with the pruner that suits so many trials, unless they name one; a study may still grow."""
     return changed(config, {"pruner": config.pruner or ("halving" if count >= _LEAST_HALVED else "none")})
 
 

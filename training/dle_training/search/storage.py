@@ -104,7 +104,7 @@ def open_study(url: str | None, journal: Path, name: str, pruner: BasePruner) ->
 def _open(url: str | None, journal: Path) -> BaseStorage:
     if url is None:
         _mend(journal)
-        return JournalStorage(JournalFileBackend(str(journal)))
+        return JournalStorage(_Journal(str(journal)))
     engine: dict[str, Any] = {"pool_pre_ping": True}
     if url.startswith("postgresql"):
         engine["connect_args"] = {"connect_timeout": _CONNECT_SECONDS}
@@ -119,6 +119,17 @@ def _open(url: str | None, journal: Path) -> BaseStorage:
 def _with_driver(url: str) -> str:
     """PostgreSQL by psycopg, the driver that the service's feedback uses too, unless the URL names another."""
     return url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+class _Journal(JournalFileBackend):
+    """Takes back a line for which the disk had no room, before others write behind it."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        try:
+            super().append_logs(logs)
+        except OSError:
+            _mend(Path(self._file_path))
+            raise
 
 
 def _mend(journal: Path) -> None:

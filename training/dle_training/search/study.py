@@ -76,13 +76,17 @@ class StudyFolder:
         return self.path / "report.html"
 
     @property
+    def splits(self) -> Path:
+        return self.path / "splits"
+
+    @property
     def actual(self) -> Path:
         """The target of every row of the source, for what is kept of the folds."""
-        return self.path / "splits" / "actual.npy"
+        return self.splits / "actual.npy"
 
     def split(self, index: int) -> Path:
         """The hold-out split (0), or that of a fold (from 1)."""
-        return self.path / "splits" / f"{index}.npz"
+        return self.splits / f"{index}.npz"
 
     def trial(self, number: int) -> RunFolder:
         return RunFolder(self.path / "trials" / f"{number:03}")
@@ -241,8 +245,7 @@ def plan(asked: Request, progress: Progress | None = None) -> Plan:
                 "--search random"
             )
         grid = points.grid(searched, fixed)
-    trials = settings.trials(asked.settings, None if grid is None else len(grid))
-    request = Request(settings.with_pruner(asked.settings, trials), fixed, searched)
+    request = Request(asked.settings, fixed, searched)
     count = config.split.folds
     own = (dataset.split,) if count is None else folds.make(dataset, count, config.seed)
     return Plan(request, prepared, own, grid)
@@ -292,30 +295,11 @@ def open_study(folder: StudyFolder) -> Study:
     rows = len(splits.load(folder.split(1 if folded else 0)).train)
     grid = points.grid(asked.space, asked.fixed) if asked.settings.search == "grid" else None
     count = settings.trials(asked.settings, None if grid is None else len(grid))
+    asked = Request(settings.with_pruner(asked.settings, count), asked.fixed, asked.space)
     # what a whole trial costs, for the rungs of the pruner: by the first point, as good as any
     resource = _epochs(asked, schema, rows) * (asked.fixed["split"].get("folds") or 1)
     opened = storage.open_study(asked.settings.storage, folder.journal, name, storage.pruner(asked.settings, resource))
     return Study(folder, asked, schema, rows, count, grid, opened)
-
-
-def grown(folder: StudyFolder, trials: int) -> Study:
-    """The study in `folder`, from now on of so many trials in all, which begin with those that it has.
-
-    Raises InputError where it has more of them, or a grid fewer combinations, and where there is no study.
-    """
-    known = open_study(folder)
-    asked = settings.changed(known.request.settings, {"trials": trials})
-    count = settings.trials(asked, None if known.grid is None else len(known.grid))
-    if count < known.count or count < trials:
-        most = "" if known.grid is None else f" and at most {len(known.grid):,}, which its grid has"
-        raise InputError(
-            f"{folder.path}: --trials: expected at least {known.count:,}, which the study has{most}, found {trials:,}"
-        )
-    with storage.alone_in(folder.path):
-        tree = config_text.read(str(folder.study), folder.study.read_text(encoding="utf-8"))
-        config_text.assign(tree, "study.trials", trials)
-        write_atomic(folder.study, config_text.write(tree))
-    return open_study(folder)
 
 
 def read(folder: StudyFolder) -> tuple[str, Request]:

@@ -75,7 +75,6 @@ class Attempt:
         self._folder = study.folder.trial(found.number)
         self._finished: list[Finished] = []
         self.config = config
-        self._reports = Reports(study, found.trial, watcher)
         watcher.on_begin(found.number, found.point, (self.config.training.epochs or 1) * study.folds)
         write_atomic(self._folder.config, configuration.dump(self.config))
 
@@ -88,14 +87,14 @@ class Attempt:
             for common, own in ((shared.data, run.data), (shared.schema, run.schema), (shared.split(0), run.split)):
                 _link(common, own)
         data.write_fitted(run.path)
-        return Member(self.config, data, run.checkpoints, [HistoryFile(run.history), self._reports])
+        return Member(self.config, data, run.checkpoints, [HistoryFile(run.history), self._reports()])
 
     def alone(self, fold: int) -> None:
         """Train a fold by itself."""
         member = self.member(fold)
         with self.told():
             run, schema = self._run(fold), self._study.schema
-            self._finished.append(runs.fit(run, self.config, schema, member.data, [self._reports]))
+            self._finished.append(runs.fit(run, self.config, schema, member.data, [self._reports()]))
 
     def take(self, fold: int, member: Member, outcome: Fitted | Failure) -> None:
         """What came of a fold that was trained in a pack."""
@@ -126,10 +125,13 @@ class Attempt:
         except (Interrupted, StorageError):
             raise
         except (DleError, RuntimeError, MemoryError) as error:  # of torch too: no memory, no such kernel
-            reason = _reason(error)
+            why = reason(error)
             with storage.told("written"):
-                self.claim.fail(self._study, reason)
-            self._end("fail", error=reason)
+                self.claim.fail(self._study, why)
+            self._end("fail", error=why)
+
+    def _reports(self) -> "Reports":
+        return Reports(self._study, self.claim.trial, self._watcher, [score(each) for each in self._finished])
 
     def _run(self, fold: int) -> RunFolder:
         if self._study.folds == 1:
@@ -170,36 +172,30 @@ def score(finished: Finished) -> float:
 
 
 class Reports(Listener):
-    """Tells the pruner each epoch's score, with that of the folds before it, and gives the trial up if it says so.
+    """Tells the pruner each epoch's score, with those of the folds `before` it, and gives the trial up if it says so.
 
     The pruner's steps are epochs, counted through all folds; a fold that ends early goes on to the next one's first.
     """
 
-    def __init__(self, study: Study, trial: Trial, watcher: Watcher) -> None:
+    def __init__(self, study: Study, trial: Trial, watcher: Watcher, before: Sequence[float]) -> None:
         self._study = study
         self._trial = trial
         self._watcher = watcher
-        self._before: list[float] = []
-        self._best: float | None = None
-        self._epochs = self._planned = 0
+        self._before = before
+        self._planned = 0
         self._prunes = study.request.settings.pruner != "none"
         self._prunable = 1 - 1 / study.request.settings.reduction
-        # what an interrupted process told already is not told again
-        with storage.told("read"):
-            self._told = set(study.trials.all()[trial.number].intermediate_values)
+        self._told: set[int] = set()
 
     def on_start(self, plan: Plan) -> None:
-        if self._best is not None:
-            self._before.append(self._best)
-            self._epochs += self._planned
-        scores = [record.metric for record in plan.history]  # of a fold that is gone on with
-        best = max if plan.metric.higher_is_better else min
-        self._planned, self._best = plan.epochs, best(scores, default=None)
+        self._planned = plan.epochs
+        if self._prunes:  # what an interrupted process told already is not told again
+            with storage.told("read"):
+                self._told = set(self._study.trials.all()[self._trial.number].intermediate_values)
 
     def on_epoch(self, history: Sequence[EpochRecord], best_epoch: int) -> None:
         record = history[-1]
-        self._best = history[best_epoch - 1].metric
-        step = self._epochs + record.epoch
+        step = self._planned * len(self._before) + record.epoch
         score = mean([*self._before, record.metric])
         self._watcher.on_epoch(self._trial.number, step, score)
         if not self._prunes:
@@ -219,7 +215,8 @@ def _link(shared: Path, own: Path) -> None:
         os.link(shared, own)
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Why a training failed, in a line."""
     if isinstance(error, WorkError):
         return error.message  # its details advise on the settings of a run
     if isinstance(error, InputError):

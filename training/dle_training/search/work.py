@@ -3,19 +3,18 @@
 import time
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 
-import torch
-
-from dle_bundle.errors import DleError, InputError, Interrupted
+from dle_bundle.errors import InputError, Interrupted
 from dle_training import packed
 from dle_training.config import RunConfig
 from dle_training.packed import Member
 from dle_training.search import claims, storage
 from dle_training.search.claims import Claim
 from dle_training.search.prepared import PreparedData
+from dle_training.search.storage import StorageError
 from dle_training.search.study import Study
 from dle_training.search.trial import Attempt, Watcher
 
@@ -119,7 +118,7 @@ def _train(
 
 def _regained(study: Study, group: Sequence[Ready]) -> list[Ready]:
     """Those that are still, or again, this process's."""
-    with storage.told("read"):
+    with storage.alone_in(study.folder.path), storage.told("read"):
         found = [(claims.regain(study, known), config) for known, config in group]
     return [(claim, config) for claim, config in found if claim is not None]
 
@@ -139,12 +138,7 @@ def _is_faster(signature: Hashable, group: Sequence[Ready], data: PreparedData, 
     if signature not in faster:
         members = [Member(config, data.of(config, 0), Path()) for _, config in group]
         with _charged([claim for claim, _ in group]):  # a process may die of this too
-            try:
-                faster[signature] = packed.faster(members)
-            except Interrupted:
-                raise
-            except (DleError, RuntimeError, MemoryError):  # it is told where the trial is trained by itself
-                faster[signature] = False
+            faster[signature] = packed.faster(members)
         with storage.told("written"):
             for claim, _ in group:
                 claim.forgive()
@@ -153,14 +147,18 @@ def _is_faster(signature: Hashable, group: Sequence[Ready], data: PreparedData, 
 
 @contextmanager
 def _charged(found: Sequence[Claim]) -> Iterator[None]:
-    """The end of this process meanwhile is a death over these trials, unless it was asked to end."""
+    """The end of this process meanwhile is a death over these trials, unless it is no fault of theirs.
+
+    Those of disks and storages are none, nor is being asked to end.
+    """
     with storage.told("written"):
         for each in found:
             each.begin()
     try:
         yield
-    except (Interrupted, KeyboardInterrupt):
-        with storage.told("written"):
+    except (Interrupted, KeyboardInterrupt, OSError, StorageError):
+        # where that cannot be written either, it is one of several deaths that it takes for a trial to fail
+        with suppress(OSError, StorageError), storage.told("written"):
             for each in found:
                 if each.lock.held:  # else it has ended
                     each.forgive()
@@ -188,9 +186,8 @@ def _train_at_once(study: Study, data: PreparedData, attempts: Sequence[Attempt]
 def _trained_packed(group: Sequence[Attempt], fold: int) -> bool:
     """Train these at once; False where that cannot be, for want of memory perhaps, and each may still be by itself."""
     members = [attempt.member(fold) for attempt in group]
-    try:
-        outcomes = packed.fit(members)
-    except (InputError, MemoryError, torch.OutOfMemoryError):
+    outcomes = packed.fit_if_possible(members)
+    if outcomes is None:
         return False
     for attempt, member, outcome in zip(group, members, outcomes, strict=True):
         attempt.take(fold, member, outcome)

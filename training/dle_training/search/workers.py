@@ -11,6 +11,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -38,12 +39,14 @@ _Message = tuple[str, tuple[Any, ...]]
 def run(
     study: Study, jobs: int | None, dataset: Callable[[], Dataset], watcher: Watcher, seconds: float | None
 ) -> None:
-    """Work on the study until no trial is left, in `jobs` processes (None: one). `dataset` reads the source.
+    """Work on the study until no trial is left, in `jobs` processes (None: one), at most one for each core.
+
+    `dataset` reads the source.
 
     No trial begins after so many `seconds`. Where other commands work on the study too, their trials are waited for,
     and taken over should they die. Raises Interrupted after Ctrl-C or SIGTERM, with every state saved.
     """
-    jobs, deadline, left = jobs or 1, Deadline(seconds), True
+    jobs, deadline, left = min(jobs or 1, cores()), Deadline(seconds), True
     with PreparedData(study, dataset) as data:
         if jobs > 1:
             data.make_first()
@@ -95,7 +98,13 @@ class _Keeper:
         worker = self._context.Process(
             target=_work, args=(self._study.folder.path, self._jobs, self._deadline.left(), theirs), daemon=False
         )
-        worker.start()
+        # a terminal's Ctrl-C goes to all processes, and this one is to decide what becomes of it: from the very start
+        resource_tracker.ensure_running()  # which would unblock the signal
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            worker.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         self._workers[ours] = worker
 
@@ -157,7 +166,7 @@ def _work(folder: Path, jobs: int, seconds: float | None, pipe: Connection) -> N
     """The life of a worker. Ctrl-C reaches it as its keeper's SIGTERM, and only once."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow_keeper, daemon=True).start()
-    torch.set_num_threads(max(1, cores() // jobs))
+    torch.set_num_threads(cores() // jobs)
     try:
         study = studies.open_study(StudyFolder(folder))
         with PreparedData(study, lambda: studies.read_again(study)) as data:
