@@ -1,5 +1,6 @@
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -48,8 +49,10 @@ def value(service: InProcess, series: str) -> float | None:
 
 
 @pytest.fixture
-def fresh(many: Path, tmp_path: Path) -> InProcess:
-    return InProcess(Settings(bundles=(many / "a",), home=tmp_path))
+def fresh(many: Path, tmp_path: Path) -> Iterator[InProcess]:
+    running = InProcess(Settings(bundles=(many / "a",), home=tmp_path))
+    yield running
+    running.close()
 
 
 def test_every_series_is_there_at_zero_from_the_start(fresh: InProcess) -> None:
@@ -69,7 +72,6 @@ def test_every_series_is_there_at_zero_from_the_start(fresh: InProcess) -> None:
     loaded = value(fresh, 'dle_model_load_timestamp_seconds{model="income",version="1"}')
     assert loaded is not None
     assert loaded > 1.7e9
-    fresh.close()
 
 
 def test_what_happens_is_counted(fresh: InProcess) -> None:
@@ -84,7 +86,6 @@ def test_what_happens_is_counted(fresh: InProcess) -> None:
     assert value(fresh, 'dle_invalid_rows_total{code="unknown"}') == 1
     assert value(fresh, 'dle_invalid_rows_total{code="missing"}') == 2
     assert value(fresh, "dle_inflight_requests") == 1  # the one that asks
-    fresh.close()
 
 
 def test_unknown_paths_make_no_series_of_their_own(fresh: InProcess) -> None:
@@ -95,7 +96,6 @@ def test_unknown_paths_make_no_series_of_their_own(fresh: InProcess) -> None:
         fresh.request(f"BREW{index}", "/predict")
     assert len(fresh.get("/metrics").text.splitlines()) == before
     assert value(fresh, 'dle_requests_total{code="404",route="unknown"}') == 300
-    fresh.close()
 
 
 def test_promtool_has_nothing_to_say(fresh: InProcess) -> None:
@@ -106,4 +106,3 @@ def test_promtool_has_nothing_to_say(fresh: InProcess) -> None:
     text = fresh.get("/metrics").text
     done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    fresh.close()
