@@ -75,14 +75,24 @@ def alone_in(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def refuse_impossible(folder: Path) -> None:
+    """Raise InputError where no folder of this name can be made."""
+    above = next(each for each in folder.absolute().parents if each.exists())
+    if not above.is_dir():
+        raise InputError(f"{folder} cannot be made: {above} is a file")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(f"{folder} cannot be made: {above} cannot be written to")
+
+
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
     """Yield an empty folder that becomes `target` when the block ends well, and vanishes otherwise.
 
-    Raises InputError when `target` exists.
+    Raises InputError when `target` exists, or cannot be made.
     """
     if target.exists():
         raise InputError(f"{target} exists already: choose another folder or remove it first")
+    refuse_impossible(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:

@@ -1,7 +1,7 @@
 """`dle-tune`: from a source to a study, and to the model that it selects."""
 
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -110,7 +110,8 @@ def tune(
         then = "go on with the same command" if resume else "no trial has begun"
         raise Interrupted(f"Interrupted while the data was read; {then}") from None
     changes = {"engine": engine, "jobs": jobs, "timeout": timeout}
-    study, selected, rows = _worked(speaker, study, dataset, changes, trials if resume else None)
+    with _resumable(study.folder.path):
+        study, selected, rows = _worked(speaker, study, dataset, changes, trials if resume else None)
     _show_result(speaker, study, selected, rows)
 
 
@@ -198,6 +199,18 @@ def _engine(name: str) -> "Callable[[Study, int | None, Callable[[], Dataset], W
     return workers.run
 
 
+@contextmanager
+def _resumable(path: Path) -> Iterator[None]:
+    """Who interrupts this is told how to go on."""
+    further = f"Continue with: dle-tune --resume --out {path}"
+    try:
+        yield
+    except Interrupted as interrupted:
+        raise Interrupted(f"{interrupted}\n{further}") from None
+    except KeyboardInterrupt:
+        raise Interrupted(f"Interrupted; what was done is in {path}\n{further}") from None
+
+
 def _worked(
     speaker: Console, study: "Study", dataset: "Dataset", changes: dict[str, Any], trials: int | None
 ) -> "tuple[Study, Selected, list[Row]]":
@@ -209,22 +222,16 @@ def _worked(
     run = _engine(asked.engine)
     if trials is not None:
         study = claims.grown(study, trials)
-    further = f"Continue with: dle-tune --resume --out {study.folder.path}"
-    try:
-        with closing(Watcher() if speaker.silent else TuningProgress(study, asked.timeout)) as watcher:
-            run(study, asked.jobs, lambda: dataset, watcher, asked.timeout)
-        with selection.concluding(study):
-            selected = selection.select(study, lambda: dataset, shown.training(speaker))
-            with LatencyProgress(silent=speaker.silent) as progress:
-                latencies = leaderboard.measure_latencies(study, lambda: dataset, progress)
-            rows = leaderboard.make(study, latencies)
-            leaderboard.write_csv(rows, study.folder.path / leaderboard.TABLE)
-            report.write(study, selected, rows)
-            prepared.discard(study)
-    except Interrupted as interrupted:
-        raise Interrupted(f"{interrupted}\n{further}") from None
-    except KeyboardInterrupt:
-        raise Interrupted(f"Interrupted; what was done is in {study.folder.path}\n{further}") from None
+    with closing(Watcher() if speaker.silent else TuningProgress(study, asked.timeout)) as watcher:
+        run(study, asked.jobs, lambda: dataset, watcher, asked.timeout)
+    with selection.concluding(study):
+        selected = selection.select(study, lambda: dataset, shown.training(speaker))
+        with LatencyProgress(silent=speaker.silent) as progress:
+            latencies = leaderboard.measure_latencies(study, lambda: dataset, progress)
+        rows = leaderboard.make(study, latencies)
+        leaderboard.write_csv(rows, study.folder.path / leaderboard.TABLE)
+        report.write(study, selected, rows)
+        prepared.discard(study)
     return study, selected, rows
 
 

@@ -101,7 +101,7 @@ class TuningProgress(Watcher):
             left = each * (self._study.count - self._ended - running)
             if self._timeout is not None:  # after which those that run come to their end
                 rest = self._timeout - (time.monotonic() - self._started)
-                left = min(left, max(rest, 0) + each * (len(self._shares) - running))
+                left = min(left, max(rest, 0) + each * (len(self._running) - running))
             rate = f"{each:.1f} s a trial" if each >= 1 else f"{1 / each:.1f} trials/s"
             far += f" · {rate} · left ≤ {duration_text(left)}"
         return far

@@ -106,11 +106,14 @@ def test_after_a_timeout_what_is_resumed_decides_anew(folder: Path) -> None:
     commands.run("dle-tune", *SLOW, "--timeout", "1", "--out", "timed", "--quiet", folder=folder)
     first = json.loads((folder / "timed" / "selection.json").read_text())
     assert 1 <= first["ended"] < 4
+    tested = (folder / "timed" / "selected" / "metrics.json").stat().st_mtime_ns
     commands.run("dle-tune", "--resume", "--timeout", "1000", "--out", "timed", "--quiet", folder=folder)
     assert results(folder / "timed") == results(folder / "whole")
     selections = [json.loads((folder / study / "selection.json").read_text()) for study in ("timed", "whole")]
     assert selections[0]["number"] == selections[1]["number"]
     assert selections[0]["ended"] == 4
+    again = (folder / "timed" / "selected" / "metrics.json").stat().st_mtime_ns
+    assert (again == tested) == (selections[0]["number"] == first["number"]), "nothing of the same trial is done again"
 
 
 def test_bad_trials_are_stopped_early_and_finalists_have_further_seeds(folder: Path) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from dle_bundle import documents
 from dle_bundle import schema as schemas
 from dle_bundle.errors import InputError
-from dle_bundle.files import atomic_folder, write_atomic
+from dle_bundle.files import atomic_folder, refuse_impossible, write_atomic
 from dle_bundle.images import ImageFiles
 from dle_bundle.schema import Schema
 from dle_training import (
@@ -238,7 +238,7 @@ def facts(dataset: Dataset) -> DataFacts:
 
 
 def refuse_existing(folder: Path) -> None:
-    """Raise InputError when something is there already."""
+    """Raise InputError when something is there already, or no folder can be made there."""
     if folder.exists():
         known = {"study.yaml": ("study", "dle-tune"), "config.yaml": ("run", "dle-train")}
         for file, (what, command) in known.items():
@@ -248,6 +248,7 @@ def refuse_existing(folder: Path) -> None:
                     "another folder with --out"
                 )
         raise InputError(f"{folder} exists already: choose another folder with --out")
+    refuse_impossible(folder)
 
 
 def create(folder: Path, prepared: Prepared) -> RunFolder:

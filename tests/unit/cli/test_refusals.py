@@ -40,3 +40,31 @@ def test_a_storage_is_tried_before_the_source(
         console.run(tune.app)
     assert ended.value.code == 2
     assert "study.storage: no storage can be opened" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["dle-train", "dle-tune"])
+def test_a_place_where_nothing_can_be_made_is_refused_before_the_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("sys.argv", [command, "absent.csv", "--out", str(tmp_path / "file" / "run")])
+    with pytest.raises(SystemExit) as ended:
+        console.run({"dle-train": train.app, "dle-tune": tune.app}[command])
+    assert ended.value.code == 2
+    assert f"cannot be made: {tmp_path / 'file'} is a file" in capsys.readouterr().err
+
+
+def test_ctrl_c_before_the_first_trial_tells_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    people.write_people(tmp_path / "people.csv", 60)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["dle-tune", "people.csv", "--target", "buys", "--quiet", "--out", "study"])
+    monkeypatch.setattr("dle_cli.tune._engine", lambda _: interrupted)
+    with pytest.raises(SystemExit) as ended:
+        console.run(tune.app)
+    assert ended.value.code == 130
+    assert "what was done is in study\nContinue with: dle-tune --resume --out study" in capsys.readouterr().err

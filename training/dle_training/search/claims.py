@@ -105,24 +105,28 @@ def grown(study: Study, trials: int) -> Study:
     not know.
     """
     folder = study.folder
+    _refuse_count(study, trials)
     if any(running(study)):
         raise InputError(
             f"{folder.path}: --trials: trials are being trained; stop that by Ctrl-C, or let it come to its end"
         )
     with storage.alone_in(folder.path):
         tree = config_text.read(str(folder.study), folder.study.read_text(encoding="utf-8"))
-        known = studies.open_study(folder)
-        asked = settings.changed(known.request.settings, {"trials": trials})
-        count = settings.trials(asked, None if known.grid is None else len(known.grid))
-        if count < known.count or count < trials:
-            most = "" if known.grid is None else f" and at most {len(known.grid):,}, which its grid has"
-            raise InputError(
-                f"{folder.path}: --trials: expected at least {known.count:,}, which the study has{most}, "
-                f"found {trials:,}"
-            )
+        _refuse_count(studies.open_study(folder), trials)  # as it is now
         config_text.assign(tree, "study.trials", trials)
         write_atomic(folder.study, config_text.write(tree))
     return studies.open_study(folder)
+
+
+def _refuse_count(study: Study, trials: int) -> None:
+    """Raise InputError where the study has more trials, or its grid fewer."""
+    asked = settings.changed(study.request.settings, {"trials": trials})
+    count = settings.trials(asked, None if study.grid is None else len(study.grid))
+    if count < study.count or count < trials:
+        most = "more" if study.grid is None else f"up to {len(study.grid):,} (its whole grid)"
+        raise InputError(
+            f"{study.folder.path}: --trials: expected {study.count:,} (as it is) or {most}, found {trials:,}"
+        )
 
 
 def _abandoned(study: Study, trials: list[FrozenTrial], most: int) -> list[Claim]:

@@ -108,12 +108,9 @@ def _decided(study: Study, data: PreparedData, listeners: Callable[[str], Sequen
     path = study.folder.path / SELECTION
     with storage.told("read"):
         ended = sum(each.state in storage.ENDED for each in study.trials.all())
-    if path.exists():
-        decided = documents.read(path, Selection)
-        if decided.ended == ended:
-            return decided
-        shutil.rmtree(study.folder.selected.path, ignore_errors=True)  # by fewer trials than there are now
-        path.unlink()
+    decided = documents.read(path, Selection) if path.exists() else None
+    if decided is not None and decided.ended == ended:
+        return decided
     settings, metric = study.request.settings, study.metric
     ranked = ranking(study)[: settings.finalists]
     if settings.seeds > 1:
@@ -125,6 +122,8 @@ def _decided(study: Study, data: PreparedData, listeners: Callable[[str], Sequen
         pool = ranked if settings.seeds > 1 else ranking(study)
         chosen = simplest(pool, higher_is_better=metric.higher_is_better)
     selection = Selection(number=chosen.number, rule=settings.rule, finalists=tuple(ranked), ended=ended)
+    if decided is not None and decided.number != chosen.number:  # by fewer trials than there are now
+        shutil.rmtree(study.folder.selected.path, ignore_errors=True)
     write_atomic(path, documents.encode(selection))
     return selection
 
