@@ -1,8 +1,11 @@
 """A study as it is asked for, made and opened again: what is refused, and in which words."""
 
+import errno
 from pathlib import Path
+from typing import Any
 
 import pytest
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from tests import people
 
@@ -82,6 +85,21 @@ def test_a_study_does_not_grow_while_somebody_works_on_it(made: Study) -> None:
         claims.grown(made, 5)
     claim.lock.release()
     assert claims.grown(made, 5).count == 5
+
+
+def test_a_line_for_which_the_disk_had_no_room_is_taken_back(made: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = studies.open_study(made.folder)
+
+    def half_a_line(journal: JournalFileBackend, logs: list[dict[str, Any]]) -> None:
+        with made.folder.journal.open("ab") as file:
+            file.write(b'{"op_code": 4, "worker')
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full, pytest.raises(OSError, match="No space left"):
+        full.setattr(JournalFileBackend, "append_logs", half_a_line)
+        made.trials.study.ask()
+    other.trials.study.ask()
+    assert [trial.number for trial in studies.open_study(made.folder).trials.all()] == [0]
 
 
 def test_another_source_is_told_from_one_that_moved(made: Study, tmp_path: Path) -> None:

@@ -131,16 +131,15 @@ class _LinearFunction(torch.autograd.Function):
         units.add_(bias.unsqueeze(1))
         if rectified:
             units.relu_()
-        ctx.rectified = rectified
-        ctx.save_for_backward(units, weight, *features)
+        ctx.save_for_backward(units if rectified else None, weight, *features)
         return units
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Gradient (M, B, out), which is nobody else's: written over."""
-        units, weight, *features = ctx.saved_tensors
-        if ctx.rectified:
-            torch.ops.aten.threshold_backward.grad_input(gradient, units, 0, grad_input=gradient)
+        rectified, weight, *features = ctx.saved_tensors
+        if rectified is not None:
+            torch.ops.aten.threshold_backward.grad_input(gradient, rectified, 0, grad_input=gradient)
         weights = [torch.bmm(each.transpose(1, 2), gradient) for each in features]
         wanted = ctx.needs_input_grad[3:]
         back = [
