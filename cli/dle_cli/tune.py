@@ -87,22 +87,10 @@ def tune(
     given = {key: value for key, value in flags.items() if value is not None}
     try:
         if resume:
-            kept = {
-                "--config": config,
-                "--set": assignments,
-                "--space": spaces,
-                "--grid": grids,
-                "--split": split,
-                "--folds": folds,
-                "--seed": seed,
-                "--device": device,
-                "--search": search,
-            }
-            if refused := [flag for flag, value in kept.items() if value is not None]:
-                raise InputError(
-                    f"--resume continues with the study's own study.yaml: leave out {', '.join(refused)}, or begin a "
-                    "new study (what may change is --jobs, --engine and --timeout, and --trials may grow)"
-                )
+            _refuse_changes({
+                "--config": config, "--set": assignments, "--space": spaces, "--grid": grids, "--split": split,
+                "--folds": folds, "--seed": seed, "--device": device, "--search": search,
+            })  # fmt: skip
             study, dataset = _reopened(speaker, out or _default_out(source), source, target)
         else:
             study, dataset = _begun(speaker, source, given, config, assignments or [], spaces or [], grids or [], out)
@@ -113,6 +101,15 @@ def tune(
     with _resumable(study.folder.path):
         study, selected, rows = _worked(speaker, study, dataset, changes, trials if resume else None)
     _show_result(speaker, study, selected, rows)
+
+
+def _refuse_changes(options: dict[str, Any]) -> None:
+    """Raise InputError where any of these options is given beside --resume."""
+    if given := [flag for flag, value in options.items() if value is not None]:
+        raise InputError(
+            f"--resume continues with the study's own study.yaml: leave out {', '.join(given)}, or begin a new study "
+            "(what may change is --jobs, --engine and --timeout, and --trials may grow)"
+        )
 
 
 def _default_out(source: str | None) -> Path:

@@ -133,7 +133,7 @@ def test_a_server_that_goes_away_meanwhile_ends_the_study_and_loses_nothing(fold
         cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     first = folder / "left" / "trials" / "000" / "metrics.json"
-    while not first.exists():
+    while not (folder / "left" / "trials" / "001" / "config.yaml").exists():  # the first is over, for the server too
         assert process.poll() is None, process.communicate()
     database.stop()
     try:

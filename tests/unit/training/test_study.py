@@ -83,6 +83,7 @@ def test_a_study_does_not_grow_while_somebody_works_on_it(made: Study) -> None:
     (claim,) = claims.claim(made, 1)
     with pytest.raises(InputError, match="trials are being trained"):
         claims.grown(made, 5)
+    assert claims.grown(made, 2) is made, "but may be joined by the same command"
     claim.lock.release()
     assert claims.grown(made, 5).count == 5
 

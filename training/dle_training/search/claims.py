@@ -105,21 +105,22 @@ def grown(study: Study, trials: int) -> Study:
     not know.
     """
     folder = study.folder
-    _refuse_count(study, trials)
+    if _grown_count(study, trials) == study.count:
+        return study
     if any(running(study)):
         raise InputError(
             f"{folder.path}: --trials: trials are being trained; stop that by Ctrl-C, or let it come to its end"
         )
     with storage.alone_in(folder.path):
         tree = config_text.read(str(folder.study), folder.study.read_text(encoding="utf-8"))
-        _refuse_count(studies.open_study(folder), trials)  # as it is now
+        _grown_count(studies.open_study(folder), trials)  # as it is now
         config_text.assign(tree, "study.trials", trials)
         write_atomic(folder.study, config_text.write(tree))
     return studies.open_study(folder)
 
 
-def _refuse_count(study: Study, trials: int) -> None:
-    """Raise InputError where the study has more trials, or its grid fewer."""
+def _grown_count(study: Study, trials: int) -> int:
+    """How many trials the study would have. Raises InputError where it has more of them, or its grid fewer."""
     asked = settings.changed(study.request.settings, {"trials": trials})
     count = settings.trials(asked, None if study.grid is None else len(study.grid))
     if count < study.count or count < trials:
@@ -127,6 +128,7 @@ def _refuse_count(study: Study, trials: int) -> None:
         raise InputError(
             f"{study.folder.path}: --trials: expected {study.count:,} (as it is) or {most}, found {trials:,}"
         )
+    return count
 
 
 def _abandoned(study: Study, trials: list[FrozenTrial], most: int) -> list[Claim]:
