@@ -3,7 +3,8 @@
 BentoML looks after its workers every ten seconds, so that long after one has died its share of the answers is missing.
 Here they are looked at five times a second, and one that died is replaced at once. Where workers keep dying, as when
 their start fails or a request crashes them, that would keep a processor busy with starting them; so after a few they
-are replaced as seldom as BentoML does. Nothing else differs from `bentoml serve`, which keeps BentoML's way.
+are replaced as seldom as BentoML does. And a SIGTERM that comes meanwhile is kept until it can be followed. Nothing
+else differs from `bentoml serve`, which keeps BentoML's way.
 """
 
 import logging
@@ -68,6 +69,15 @@ class Supervisor(circus.Arbiter):
                 return None
         self._told.clear()
         return super().manage_watchers()
+
+    def stop(self) -> Any:
+        """End the workers; while one is being replaced, circus would refuse to, and a SIGTERM would be lost."""
+        if self._stopping:
+            return None
+        if self._exclusive_running_command is not None:
+            self.loop.call_later(_LOOK_SECONDS, self.stop)
+            return None
+        return super().stop()
 
     def _dead(self) -> Iterator[Any]:
         for watcher in self.iter_watchers():

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -171,6 +172,18 @@ def test_metrics_are_in_order(client: httpx.Client) -> None:
         [promtool, "check", "metrics"], input=response.text, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_sigterm_while_a_worker_is_replaced(income: Path, tmp_path: Path) -> None:
+    with serving(tmp_path, income, workers=2) as server:
+        known = server.processes()
+        server.workers()[0].kill()
+        eventually(lambda: not set(server.processes()) <= set(known), pause=0)
+        everyone = server.processes()
+        begun = time.monotonic()
+        assert signalled(server.process, signal.SIGTERM) == 0
+        assert time.monotonic() - begun < 10, "it was ended by force"
+        assert not alive(everyone)
 
 
 def test_workers_count_as_one_and_are_replaced(income: Path, tmp_path: Path) -> None:

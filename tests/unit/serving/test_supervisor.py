@@ -80,6 +80,26 @@ def test_workers_that_keep_dying_are_told_and_put_off(arbiter: Any, monkeypatch:
     assert [line for line in said if "keep dying" in line] == ["workers keep dying: the next one starts in 10 s"] * 3
 
 
+def test_a_sigterm_during_a_replacement_waits_for_it(arbiter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    later: list[Any] = []
+    stopped: list[str] = []
+
+    def stop(self: Any) -> None:
+        stopped.append(str(self._exclusive_running_command))
+        self._stopping = True
+
+    monkeypatch.setattr(circus.Arbiter, "stop", stop)
+    monkeypatch.setattr(arbiter, "loop", SimpleNamespace(call_later=lambda seconds, call: later.append(call)))
+    arbiter._exclusive_running_command = "manage_watchers"
+    arbiter.stop()
+    assert not stopped
+    arbiter._exclusive_running_command = None
+    later.pop()()
+    arbiter.stop()
+    assert stopped == ["None"]
+    assert not later
+
+
 @pytest.mark.parametrize("state", ["_stopping", "_restarting", "_exclusive_running_command"])
 def test_nothing_is_looked_at_while_the_arbiter_is_busy(
     arbiter: Any, monkeypatch: pytest.MonkeyPatch, state: str
