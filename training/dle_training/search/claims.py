@@ -5,7 +5,7 @@ with them where their last checkpoint is.
 """
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from optuna.exceptions import UpdateFinishedTrialError
@@ -14,8 +14,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from dle_bundle import documents
 from dle_bundle.errors import InputError
-from dle_bundle.files import write_atomic
-from dle_training import config_text, cross_validation, loop
+from dle_training import cross_validation, loop
 from dle_training.listeners import read_history
 from dle_training.run import RunFolder
 from dle_training.search import points, settings, storage
@@ -112,10 +111,9 @@ def grown(study: Study, trials: int) -> Study:
             f"{folder.path}: --trials: trials are being trained; stop that by Ctrl-C, or let it come to its end"
         )
     with storage.alone_in(folder.path):
-        tree = config_text.read(str(folder.study), folder.study.read_text(encoding="utf-8"))
-        _grown_count(studies.open_study(folder), trials)  # as it is now
-        config_text.assign(tree, "study.trials", trials)
-        write_atomic(folder.study, config_text.write(tree))
+        _grown_count(studies.open_study(folder), trials)  # another command may have been faster
+        name, asked = studies.read(folder)
+        studies.write(folder, name, replace(asked, settings=settings.changed(asked.settings, {"trials": trials})))
     return studies.open_study(folder)
 
 

@@ -138,7 +138,7 @@ def _repeated(
             kept.append(_with_seeds(study, candidate, data, listeners))
         except StorageError:
             raise
-        except (WorkError, RuntimeError, MemoryError) as error:
+        except (RuntimeError, MemoryError) as error:  # WorkError is one
             errors.append(f"trial {candidate.number}: {trial.reason(error)}")
     if not kept:
         raise WorkError(f"none of {len(ranked)} finalists can be trained with other seeds", errors)
@@ -256,7 +256,7 @@ def _first_errors(study: Study, trials: Sequence[FrozenTrial]) -> list[str]:
     pruned = sum(each.state == TrialState.PRUNED for each in trials)
     if pruned:
         lines.append(f"{pruned} were stopped early by the pruner")
-    if left := study.count - sum(each.state in storage.ENDED for each in trials):
+    if (left := study.count - sum(each.state in storage.ENDED for each in trials)) > 0:
         lines.append(f"{left:,} have not ended: dle-tune --resume --out {study.folder.path}")
     if len(errors) > _ERRORS_SHOWN:
         lines.append(f"and {len(errors) - _ERRORS_SHOWN} more failed")

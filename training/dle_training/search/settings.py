@@ -92,7 +92,7 @@ def changed(config: StudyConfig, changes: Mapping[str, Any]) -> StudyConfig:
 
 
 def with_pruner(config: StudyConfig, count: int) -> StudyConfig:
-    """The settings with the pruner that suits so many trials, unless they name one; a study may still grow."""
+    """The settings with the pruner that suits so many trials, unless they name one."""
     return changed(config, {"pruner": config.pruner or ("halving" if count >= _LEAST_HALVED else "none")})
 
 

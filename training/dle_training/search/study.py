@@ -7,7 +7,7 @@ can be continued by any process that reaches the folder; `trials/` has a folder 
 import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -267,15 +267,9 @@ def create(folder: StudyFolder, planned: Plan) -> Study:
     asked = planned.request
     # one of its own in a storage that others use, and where an earlier attempt has left its name behind
     name = f"{folder.path.resolve().name}-{secrets.token_hex(4)}"
-    tree = {
-        "name": name,
-        "study": msgspec.to_builtins(asked.settings),
-        "space": space.to_tree(asked.space),
-        "run": asked.fixed,
-    }
     with atomic_folder(folder.path) as temporary:
         made = StudyFolder(temporary)
-        write_atomic(made.study, config_text.write(tree))
+        write(made, name, asked)
         write_atomic(made.data, documents.encode(runs.facts(dataset)))
         write_atomic(made.schema, documents.encode(dataset.schema))
         dataset.split.save(made.split(0))
@@ -295,11 +289,22 @@ def open_study(folder: StudyFolder) -> Study:
     rows = len(splits.load(folder.split(1 if folded else 0)).train)
     grid = points.grid(asked.space, asked.fixed) if asked.settings.search == "grid" else None
     count = settings.trials(asked.settings, None if grid is None else len(grid))
-    asked = Request(settings.with_pruner(asked.settings, count), asked.fixed, asked.space)
+    asked = replace(asked, settings=settings.with_pruner(asked.settings, count))  # here, for a study may grow
     # what a whole trial costs, for the rungs of the pruner: by the first point, as good as any
     resource = _epochs(asked, schema, rows) * (asked.fixed["split"].get("folds") or 1)
     opened = storage.open_study(asked.settings.storage, folder.journal, name, storage.pruner(asked.settings, resource))
     return Study(folder, asked, schema, rows, count, grid, opened)
+
+
+def write(folder: StudyFolder, name: str, asked: Request) -> None:
+    """Write study.yaml, from which `read` has the same."""
+    tree = {
+        "name": name,
+        "study": msgspec.to_builtins(asked.settings),
+        "space": space.to_tree(asked.space),
+        "run": asked.fixed,
+    }
+    write_atomic(folder.study, config_text.write(tree))
 
 
 def read(folder: StudyFolder) -> tuple[str, Request]:

@@ -26,6 +26,7 @@ from dle_training.search.points import Point
 from dle_training.search.prepared import PreparedData
 from dle_training.search.storage import StorageError
 from dle_training.search.study import Study
+from dle_training.training_data import TrainingData
 
 RESULT = "result"
 
@@ -79,22 +80,16 @@ class Attempt:
         write_atomic(self._folder.config, configuration.dump(self.config))
 
     def member(self, fold: int) -> Member:
-        """The training of a fold, to be done alone or packed; its folder has all but what training adds."""
-        run, data = self._run(fold), self._data.of(self.config, fold)
-        run.path.mkdir(parents=True, exist_ok=True)
-        if self._study.folds == 1:
-            shared = self._study.folder
-            for common, own in ((shared.data, run.data), (shared.schema, run.schema), (shared.split(0), run.split)):
-                _link(common, own)
-        data.write_fitted(run.path)
-        return Member(self.config, data, run.checkpoints, [HistoryFile(run.history), self._reports()])
+        """The training of a fold, to be done packed."""
+        run = self._run(fold)
+        return Member(self.config, self._made(fold), run.checkpoints, [HistoryFile(run.history), self._reports()])
 
     def alone(self, fold: int) -> None:
         """Train a fold by itself."""
-        member = self.member(fold)
+        data = self._made(fold)
         with self.told():
             run, schema = self._run(fold), self._study.schema
-            self._finished.append(runs.fit(run, self.config, schema, member.data, [self._reports()]))
+            self._finished.append(runs.fit(run, self.config, schema, data, [self._reports()]))
 
     def take(self, fold: int, member: Member, outcome: Fitted | Failure) -> None:
         """What came of a fold that was trained in a pack."""
@@ -129,6 +124,17 @@ class Attempt:
             with storage.told("written"):
                 self.claim.fail(self._study, why)
             self._end("fail", error=why)
+
+    def _made(self, fold: int) -> TrainingData:
+        """The data of a fold, whose folder now has all but what training adds."""
+        run, data = self._run(fold), self._data.of(self.config, fold)
+        run.path.mkdir(parents=True, exist_ok=True)
+        if self._study.folds == 1:
+            shared = self._study.folder
+            for common, own in ((shared.data, run.data), (shared.schema, run.schema), (shared.split(0), run.split)):
+                _link(common, own)
+        data.write_fitted(run.path)
+        return data
 
     def _reports(self) -> "Reports":
         return Reports(self._study, self.claim.trial, self._watcher, [score(each) for each in self._finished])
