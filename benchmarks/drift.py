@@ -3,7 +3,7 @@
     python benchmarks/drift.py runs/adult bundles/adult
 
 By chance: windows of test rows as they are; every feature and the prediction may alarm, at the thresholds of
-`dle_bundle.drift`. Moved: one numeric column at a time is shifted by half its standard deviation, and is judged after
+`dle_bundle.drift.verdict`. Moved: one numeric column at a time is shifted by half its standard deviation, and is judged after
 every 50 rows. Demanded: at most one window in 100 alarms by chance, and every shift within 500 rows.
 """
 
@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from dle_bundle import bundle as bundles
-from dle_bundle import drift
 from dle_bundle.bundle import Bundle
-from dle_bundle.counting import Counter, Sums
+from dle_bundle.drift import verdict
+from dle_bundle.drift.counting import Counter, Sums
 from dle_bundle.groups import Groups
-from dle_serving.runtime import Model
-from dle_training import run as runs
-from dle_training.run import RunFolder
+from dle_serving.models.runtime import Model
+from dle_training.runs import prepare
+from dle_training.runs.folder import RunFolder
 
 MOST_ROWS = 500
 STEP = 50
@@ -31,7 +31,7 @@ def main() -> None:
     """Measure, print, and leave with 1 when it is not as demanded."""
     options = _options()
     opened = bundles.load(options.bundle)
-    rows, _ = runs.reopen(RunFolder(options.run)).dataset.part("test")
+    rows, _ = prepare.reopen(RunFolder(options.run)).dataset.part("test")
     random = np.random.default_rng(options.seed)
     model = Model(opened, "cpu")
     alarms = [_alarms(opened, model, rows.take(window)) for window in _windows(len(rows), options, random)]
@@ -75,8 +75,10 @@ def _alarms(opened: Bundle, model: Model, rows: Groups) -> list[str]:
         assert answers.classes is not None
         sums += counter.count_classes(answers.classes, answers.confidences)
     tally = counter.read(sums)
-    names = [str(shift.feature) for shift in drift.feature_shifts(tally, opened.reference) if shift.verdict == "drift"]
-    return [*names, *(["prediction"] if drift.prediction_shift(tally, opened.reference).verdict == "drift" else [])]
+    names = [
+        str(shift.feature) for shift in verdict.feature_shifts(tally, opened.reference) if shift.verdict == "drift"
+    ]
+    return [*names, *(["prediction"] if verdict.prediction_shift(tally, opened.reference).verdict == "drift" else [])]
 
 
 def _rows_to_alarm(opened: Bundle, rows: Groups, column: int, random: np.random.Generator) -> int | None:
@@ -90,7 +92,7 @@ def _rows_to_alarm(opened: Bundle, rows: Groups, column: int, random: np.random.
     places = bins.place_numbers(taken.numeric[:, column])
     for count in range(STEP, MOST_ROWS + 1, STEP):
         counts = np.bincount(places[:count], minlength=len(bins.names))
-        found = drift.compare(counts, bins, reference_rows=reference.rows, comparisons=len(reference.features))
+        found = verdict.compare(counts, bins, reference_rows=reference.rows, comparisons=len(reference.features))
         if found.verdict == "drift":
             return count
     return None

@@ -1,4 +1,4 @@
-"""Rows a second of `dle_training.loop.fit` against bare PyTorch loops, and Keras for images, taking turns in one run.
+"""Rows a second of `dle_training.fitting.loop.fit` against bare PyTorch loops, and Keras for images, taking turns in one run.
 
     python benchmarks/train_loop.py                              # all models, on made-up data
     python benchmarks/train_loop.py --model cnn --keras keras/bin/python
@@ -48,15 +48,17 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from dle_bundle.groups import PADDING
-from dle_training import config as configuration
-from dle_training import loop, objectives, optimizers, parts, run
-from dle_training.config import RunConfig
+from dle_training.config import run_config
+from dle_training.config.run_config import RunConfig
+from dle_training.fitting import batches, loop
+from dle_training.fitting.batches import Part
 from dle_training.models import mlp
-from dle_training.models._base import Images, Inputs, InputShape, Tokens
 from dle_training.models.registry import MODELS, build
-from dle_training.objectives import Objective
-from dle_training.parts import Part
+from dle_training.optimization import objectives, optimizers
+from dle_training.optimization.objectives import Objective
 from dle_training.preprocessing import pipeline
+from dle_training.preprocessing.shape import Images, Inputs, InputShape, Tokens
+from dle_training.runs import prepare
 
 DEMANDED, KERAS_GOAL = 0.9, 1.2
 FIT, BARE, SAME_PARTS, KERAS = "fit", "bare", "bare, same parts", "keras"
@@ -109,7 +111,7 @@ def table(config: RunConfig, rows: int) -> Problem:
 
 def from_source(config: RunConfig) -> Problem:
     """The training part of a table, prepared as `dle-train` does."""
-    dataset = run.prepare(config).dataset
+    dataset = prepare.prepare(config).dataset
     groups, target = dataset.part("train")
     preprocessing = pipeline.fit(dataset.schema, groups, config.preprocessing)
     outputs = dataset.schema.outputs
@@ -139,7 +141,7 @@ def text(config: RunConfig, rows: int, plain: Callable[[Problem], nn.Module]) ->
     target = (lengths + draw.normal(0, 20, rows) > np.median(lengths)).astype(np.int64)
     objective = objectives.fit("binary", target, (0, 1))
     inputs = {"tokens": torch.from_numpy(tokens)}
-    part = Part(inputs, objective.encode(target), spans=parts.spans(inputs))
+    part = Part(inputs, objective.encode(target), spans=batches.spans(inputs))
     return Problem(part, objective, InputShape(tokens=Tokens(VOCABULARY, LONGEST)), config, plain)
 
 
@@ -429,7 +431,7 @@ def _problem(name: str, chosen: argparse.Namespace) -> Problem:
         "device=cpu",
     ]
     flags = {"data.source": chosen.source, "data.target": chosen.target}
-    config = configuration.load(None, settings, flags)
+    config = run_config.load(None, settings, flags)
     return from_source(config) if chosen.source else case.make(config, chosen.rows or case.rows)
 
 

@@ -44,11 +44,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from dle_training.data.dataset import Dataset
+from dle_training.fitting.tensors import TrainingData
 from dle_training.search import leaderboard, study, workers
-from dle_training.search.prepared import PreparedData
+from dle_training.search.shared_data import PreparedData
 from dle_training.search.study import Study, StudyFolder
 from dle_training.search.trial import Watcher
-from dle_training.training_data import TrainingData
 
 TRIALS, EPOCHS, WIDTHS, BATCH = 32, 5, (64, 64), 256
 LEARNING_RATES, DECAYS = (3e-4, 1e-2), (1e-6, 1e-2)

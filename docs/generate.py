@@ -14,7 +14,7 @@ import typer
 from dle_cli import compare, evaluate, export, predict, serve, train, tune
 from dle_cli import key as api_key
 from dle_serving.settings import VARIABLES, Settings
-from dle_training import config
+from dle_training.config import run_config
 from dle_training.search.settings import StudyConfig
 
 FOLDER = Path(__file__).parent
@@ -65,7 +65,7 @@ def cli() -> str:
 
 def configuration() -> str:
     """The settings of a run and those of the service."""
-    definitions = config.json_schema()["$defs"]
+    definitions = run_config.json_schema()["$defs"]
     whole = definitions["RunConfig"]["properties"]
     own = {key: value for key, value in whole.items() if "$ref" not in value}
     parts = [

@@ -17,8 +17,9 @@ from tests.graphs import answers, graph
 from tokenizers import Tokenizer as Model
 from tokenizers import models, normalizers, pre_tokenizers
 
-from dle_bundle import bundle, documents, integrity, manifest, reference, series
-from dle_bundle.features import measured, table_columns
+from dle_bundle import bundle, documents, integrity, manifest, series
+from dle_bundle.drift import reference
+from dle_bundle.drift.features import measured, table_columns
 from dle_bundle.groups import Groups
 from dle_bundle.schema import Field, ImageShape, Layout, Outputs, Schema, SequenceShape
 from dle_bundle.text import SPECIALS, Tokenizer

@@ -11,11 +11,11 @@ import onnxruntime
 from tests import people
 
 from dle_bundle.groups import Groups
-from dle_training import config as configuration
-from dle_training import run as runs
+from dle_training.config import run_config
 from dle_training.export import graph
-from dle_training.run import RunFolder
-from dle_training.trained import TrainedModel
+from dle_training.runs import prepare, train
+from dle_training.runs.folder import RunFolder
+from dle_training.runs.trained_model import TrainedModel
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ def small(target: str) -> Small:
     folder = Path(tempfile.mkdtemp(prefix="dle-test-"))
     source = people.write_people(folder / "people.csv", 300, target=target)
     settings = ["training.epochs=3", "model.hidden=[16]", "device=cpu", "preprocessing.piecewise_bins=8"]
-    config = configuration.load(None, settings, {"data.source": str(source), "data.target": target})
-    prepared = runs.prepare(config)
-    run = runs.create(folder / "run", prepared)
-    runs.train(run, prepared)
-    model = runs.open_model(run)
+    config = run_config.load(None, settings, {"data.source": str(source), "data.target": target})
+    prepared = prepare.prepare(config)
+    run = prepare.create(folder / "run", prepared)
+    train.train(run, prepared)
+    model = train.open_model(run)
     training, _ = prepared.dataset.part("train")
     example = model.tensors(training.take(slice(0, 2)))
     proto = graph.build(model.answer(tuple(example)), model.schema, example)

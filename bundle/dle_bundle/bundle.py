@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from dle_bundle import integrity, manifest, reference, schema
+from dle_bundle import integrity, manifest, schema
+from dle_bundle.drift import reference
 from dle_bundle.errors import BundleError
 from dle_bundle.text import Tokenizer
 

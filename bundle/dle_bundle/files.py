@@ -1,6 +1,5 @@
 """Files and folders that appear whole or not at all: temporary name, fsync, rename, fsync of the parent."""
 
-import fcntl
 import os
 import secrets
 import shutil
@@ -62,17 +61,6 @@ def create_atomic(path: Path, content: str, *, mode: int = 0o644) -> None:
     finally:
         temporary.unlink()
     sync(path.parent)
-
-
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """No other such block of any process runs in `folder` meanwhile; raises OSError when it is not there."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def refuse_impossible(folder: Path) -> None:

@@ -11,8 +11,9 @@ from typing import Any, Literal
 import msgspec
 
 from dle_bundle import documents
-from dle_bundle.decode import NA_VALUES, category
 from dle_bundle.errors import BundleError
+from dle_bundle.values.categories import category
+from dle_bundle.values.missing import NA_VALUES
 
 Kind = Literal["numeric", "boolean", "categorical", "datetime", "image", "sequence", "text"]
 Task = Literal["binary", "multiclass", "regression"]

@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from dle_bundle.decode import float32
 from dle_bundle.schema import SequenceShape
+from dle_bundle.values.numbers import float32
 
 _MOST_FAULTS = 3
 _CHANNELS_APART = 8
@@ -29,7 +29,7 @@ def parse(value: object, shape: SequenceShape, sentinels: Sequence[float] = ()) 
     """The steps (T, channels) of a value as JSON has it, NaN = missing; raises BadSeries with its first faults.
 
     Of a forecast's series they are the last ones. `sentinels` are numbers that mean missing, as
-    `decode.missing_numbers` gives them.
+    `missing_numbers` gives them.
     """
     if not isinstance(value, list):
         raise BadSeries(f"expected a list of steps, got {_kind(value)}")

@@ -10,7 +10,7 @@ from dle_cli import console
 from dle_cli.console import Console
 
 if TYPE_CHECKING:
-    from dle_training.compare import Entry, Group
+    from dle_training.search.compare import Entry, Group
 
 app = console.application("Compare trained models.")
 
@@ -27,7 +27,7 @@ def compare(
     selected. Test scores are those that dle-evaluate or dle-tune left.
     """
     from dle_cli.tuning_progress import LatencyProgress
-    from dle_training.compare import compare as compared
+    from dle_training.search.compare import compare as compared
 
     speaker = Console(as_json, quiet)
     with LatencyProgress(silent=speaker.silent) as progress:
@@ -43,7 +43,7 @@ def compare(
 
 
 def _show(speaker: Console, group: "Group") -> None:
-    from dle_training.metrics import METRICS
+    from dle_training.scoring.metrics import METRICS
 
     folds = any(entry.cross_validation is not None for entry in group.runs)
     better = "higher" if METRICS[group.metric].higher_is_better else "lower"

@@ -23,8 +23,8 @@ def evaluate(
     quiet: console.Quiet = False,
 ) -> None:
     """Measure a run on its test part, and write metrics.json, report.html and figures into it."""
-    from dle_training.measure import measure
-    from dle_training.run import found
+    from dle_training.runs.evaluate import measure
+    from dle_training.runs.folder import found
 
     speaker = Console(as_json, quiet)
     folder = found(run)

@@ -21,7 +21,7 @@ def export(
 ) -> None:
     """Export a run as one ONNX graph with its preprocessing inside, proven equal to PyTorch."""
     from dle_training.export.bundle import export_run
-    from dle_training.run import found
+    from dle_training.runs.folder import found
 
     speaker = Console(as_json, quiet)
     exported = export_run(found(run), to, version)

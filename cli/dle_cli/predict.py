@@ -29,7 +29,7 @@ def predict(
     quiet: console.Quiet = False,
 ) -> None:
     """Predict every row of a table, or every image of a folder, in order: label and probabilities, or the value."""
-    from dle_serving import offline
+    from dle_serving.offline import predict as offline
 
     speaker = Console(as_json, quiet)
     summary = offline.predict(bundle, source, out, keep=keep or (), errors=errors)

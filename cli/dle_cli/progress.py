@@ -14,7 +14,7 @@ from rich.console import Console as Terminal
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
-from dle_training.listeners import EpochRecord, Listener, Plan  # noqa: TID253 (see above)
+from dle_training.fitting.listeners import EpochRecord, Listener, Plan  # noqa: TID253 (see above)
 
 PLAIN_SECONDS = 10.0
 WIDE = 100

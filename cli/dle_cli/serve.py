@@ -12,7 +12,7 @@ from dle_cli.console import Console
 
 if TYPE_CHECKING:
     from dle_bundle.schema import Field
-    from dle_serving.launcher import LoadedModel, Ready
+    from dle_serving.server.launcher import LoadedModel, Ready
 
 SHOWN_CHARACTERS = 300
 """A longer example goes into a file."""
@@ -42,7 +42,7 @@ def serve(
     quiet: console.Quiet = False,
 ) -> None:
     """Answer HTTP requests with one or more bundles, until Ctrl-C."""
-    from dle_serving import launcher
+    from dle_serving.server import launcher
 
     speaker = Console(as_json, quiet)
     launcher.serve(
@@ -79,15 +79,15 @@ def _show(speaker: Console, ready: "Ready", bundles: list[Path]) -> None:
 
 def _request(ready: "Ready", bundles: list[Path]) -> str:
     """A command that asks for a prediction of the first model's example row, and works as typed."""
-    from dle_bundle.decode import content
     from dle_bundle.files import write_atomic
+    from dle_bundle.values.base64_text import decode_base64
 
     inputs = _inputs(bundles, ready.models[0])
     url = shlex.quote(f"{ready.url}/predict")
     asked = f"curl -s {url}{' -H {}'.format(shlex.quote('authorization: Bearer KEY')) if ready.keys else ''}"
     if [field.kind for field in inputs] == ["image"] and isinstance(inputs[0].example, str):
         picture = ready.home / "example.png"
-        write_atomic(picture, content(inputs[0].example))
+        write_atomic(picture, decode_base64(inputs[0].example))
         return f"{asked} -H 'content-type: image/png' --data-binary {shlex.quote(f'@{picture}')}"
     row = {field.name: field.example for field in inputs}
     body = json.dumps({"rows": [row]}, ensure_ascii=False)

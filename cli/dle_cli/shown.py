@@ -11,8 +11,8 @@ from dle_cli.console import Console
 
 if TYPE_CHECKING:
     from dle_cli.progress import ReadingProgress
-    from dle_training.listeners import Listener
-    from dle_training.run import Prepared
+    from dle_training.fitting.listeners import Listener
+    from dle_training.runs.prepare import Prepared
     from dle_training.search.leaderboard import Row
     from dle_training.search.study import Study
 
@@ -67,7 +67,7 @@ def _split_by(by: str) -> str:
 
 def leaderboard(speaker: Console, title: str, study: "Study", rows: "Sequence[Row]") -> None:
     """Trials with what they came to and the settings that vary."""
-    from dle_training import config_text
+    from dle_training.settings import yaml_text
 
     body = []
     for row in rows:
@@ -83,7 +83,7 @@ def leaderboard(speaker: Console, title: str, study: "Study", rows: "Sequence[Ro
                 "" if row.parameters is None else f"{row.parameters:,}",
                 f"{row.seconds:.1f}",
                 "" if row.latency is None else f"{row.latency:.3g}",
-                ", ".join(f"{key.rpartition('.')[2]} {config_text.brief(value)}" for key, value in row.point.items()),
+                ", ".join(f"{key.rpartition('.')[2]} {yaml_text.brief(value)}" for key, value in row.point.items()),
             )
         )
     speaker.table(title, body, ("trial", study.metric.name, "parameters", "seconds", "ms a row", "settings"))

@@ -13,10 +13,12 @@ from dle_cli.console import Console
 from dle_cli.options import Config, Device, Engine, Source, Split, Target
 
 if TYPE_CHECKING:
-    from dle_training.config import RunConfig
-    from dle_training.cross_validation import CrossValidation
-    from dle_training.listeners import Listener
-    from dle_training.run import Finished, Prepared, RunFolder
+    from dle_training.config.run_config import RunConfig
+    from dle_training.fitting.listeners import Listener
+    from dle_training.runs.folder import RunFolder
+    from dle_training.runs.prepare import Prepared
+    from dle_training.runs.train import Finished
+    from dle_training.scoring.cross_validation import CrossValidation
 
     Check = Callable[[RunConfig], None]
     Work = Callable[[RunFolder, Prepared, Sequence[Listener]], Finished]
@@ -81,10 +83,10 @@ def train(
         if resume:
             run, prepared = _reopened(speaker, out or _default_out(source), source, check)
         else:
-            from dle_training import config as configuration
+            from dle_training.config import run_config
 
             given = {key: value for key, value in {"data.source": source, **flags}.items() if value is not None}
-            asked = configuration.load(config, assignments, given)
+            asked = run_config.load(config, assignments, given)
             check(asked)
             run, prepared = _begun(speaker, asked, out)
     except KeyboardInterrupt:
@@ -99,22 +101,23 @@ def _engine(name: str | None, jobs: int | None) -> "tuple[Check, Work]":
     if name not in (None, "local", "ray"):
         raise InputError(f"--engine: expected local or ray, found {name!r}")
     if name == "ray":
-        from dle_training import cluster
+        from dle_training.distributed import cluster
 
         cluster.check("ray.train")
-        from dle_training import ray_train
+        from dle_training.distributed import ray_train
 
         return ray_train.check, lambda run, prepared, listeners: ray_train.train(run, prepared, jobs, listeners)
     if jobs is not None:
         raise InputError("--jobs: expected with --engine ray alone, whose workers it counts")
-    from dle_training import run as runs
+    from dle_training.runs.train import train as train_here
 
-    return lambda config: None, runs.train
+    return lambda config: None, train_here
 
 
 def _list(speaker: Console, kind: str) -> None:
-    from dle_training import metrics, optimizers, schedules
     from dle_training.models import registry
+    from dle_training.optimization import optimizers, schedules
+    from dle_training.scoring import metrics
 
     known: dict[str, list[tuple[str, ...]]] = {
         "models": [(entry.name, ", ".join(entry.reads), entry.description) for entry in registry.MODELS.values()],
@@ -140,21 +143,23 @@ def _default_out(source: str | None) -> Path:
 
 
 def _begun(speaker: Console, config: "RunConfig", out: Path | None) -> "tuple[RunFolder, Prepared]":
-    from dle_training import cross_validation
-    from dle_training import run as runs
-    from dle_training.export import trial
+    from dle_training.export import dry_run
+    from dle_training.runs import cross_validation
+    from dle_training.runs.folder import refuse_existing
+    from dle_training.runs.prepare import create, prepare
 
     folder = out or _default_out(config.data.source)
-    runs.refuse_existing(folder)
+    refuse_existing(folder)
     with shown.reading(speaker) as progress:
-        prepared = runs.prepare(config, progress)
+        prepared = prepare(config, progress)
     cross_validation.make_folds(prepared)  # too many of them are told before anything is trained
-    trial.check(prepared.config, prepared.dataset.schema)
-    return runs.create(folder, prepared), prepared
+    dry_run.check(prepared.config, prepared.dataset.schema)
+    return create(folder, prepared), prepared
 
 
 def _reopened(speaker: Console, folder: Path, source: str | None, check: "Check") -> "tuple[RunFolder, Prepared]":
-    from dle_training.run import RunFolder, reopen
+    from dle_training.runs.folder import RunFolder
+    from dle_training.runs.prepare import reopen
 
     run = RunFolder(folder)
     check(run.read_config())
@@ -168,8 +173,8 @@ def _reopened(speaker: Console, folder: Path, source: str | None, check: "Check"
 def _trained(
     speaker: Console, run: "RunFolder", prepared: "Prepared", work: "Work"
 ) -> "tuple[Finished, CrossValidation | None]":
-    from dle_training import cross_validation
-    from dle_training import run as runs
+    from dle_training.runs import cross_validation
+    from dle_training.runs.prepare import discard_untrained
 
     further = f"Continue with: dle-train --resume --out {run.path}"
     try:
@@ -182,7 +187,7 @@ def _trained(
     except KeyboardInterrupt:  # before the first step or after the last
         raise Interrupted(f"Interrupted; what was done is in {run.path}\n{further}") from None
     except DleError:
-        runs.discard_untrained(run)
+        discard_untrained(run)
         raise
 
 

@@ -132,19 +132,19 @@ def _begun(
     grids: list[str],
     out: Path | None,
 ) -> "tuple[Study, Dataset]":
-    from dle_training import config as configuration
-    from dle_training import run as runs
+    from dle_training.config import run_config
+    from dle_training.runs import folder as run_folder
     from dle_training.search import storage
     from dle_training.search import study as studies
     from dle_training.search.study import StudyFolder
 
-    tree = {} if config is None else configuration.read_tree(config)
+    tree = {} if config is None else run_config.read_tree(config)
     if source is not None:
         given = {"data.source": source, **given}
     request = studies.request(tree, assignments, given, spaces, grids)
     _engine(request.settings.engine)  # it may be missing, which is said before anything is read
     folder = StudyFolder(out or _default_out(studies.section(request.fixed, "data").get("source")))
-    runs.refuse_existing(folder.path)
+    run_folder.refuse_existing(folder.path)
     storage.check(request.settings.storage)
     with shown.reading(speaker) as progress:
         plan = studies.plan(request, progress)
@@ -164,11 +164,11 @@ def _reopened(speaker: Console, path: Path, source: str | None, target: str | No
 
 
 def _show_plan(speaker: Console, plan: "Plan") -> None:
-    from dle_training import config_text
     from dle_training.search import points, space
+    from dle_training.settings import yaml_text
 
     asked, config = plan.request, plan.prepared.config
-    speaker.table("Space", [(key, config_text.inline(tree)) for key, tree in space.to_tree(asked.space).items()])
+    speaker.table("Space", [(key, yaml_text.inline(tree)) for key, tree in space.to_tree(asked.space).items()])
     networks = len(plan.splits)
     rows = len(plan.splits[0].train)
     folds = f" × {networks} folds" if networks > 1 else ""
@@ -185,7 +185,7 @@ def _show_plan(speaker: Console, plan: "Plan") -> None:
 def _engine(name: str) -> "Callable[[Study, int | None, Callable[[], Dataset], Watcher, float | None], None]":
     """Who runs the trials. Raises InputError where what it needs is not installed."""
     if name == "ray":
-        from dle_training import cluster
+        from dle_training.distributed import cluster
 
         cluster.check()
         from dle_training.search import ray_engine
@@ -212,13 +212,13 @@ def _worked(
     speaker: Console, study: "Study", dataset: "Dataset", changes: dict[str, Any], trials: int | None
 ) -> "tuple[Study, Selected, list[Row]]":
     from dle_cli.tuning_progress import LatencyProgress, TuningProgress
-    from dle_training.search import claims, leaderboard, prepared, report, selection, settings
+    from dle_training.search import leaderboard, report, selection, settings, shared_data, trial_locks
     from dle_training.search.trial import Watcher
 
     asked = settings.changed(study.request.settings, changes)
     run = _engine(asked.engine)
     if trials is not None:
-        study = claims.grown(study, trials)
+        study = trial_locks.grown(study, trials)
     with closing(Watcher() if speaker.silent else TuningProgress(study, asked.timeout)) as watcher:
         run(study, asked.jobs, lambda: dataset, watcher, asked.timeout)
     with selection.concluding(study):
@@ -228,13 +228,13 @@ def _worked(
         rows = leaderboard.make(study, latencies)
         leaderboard.write_csv(rows, study.folder.path / leaderboard.TABLE)
         report.write(study, selected, rows)
-        prepared.discard(study)
+        shared_data.discard(study)
     return study, selected, rows
 
 
 def _show_result(speaker: Console, study: "Study", selected: "Selected", rows: "list[Row]") -> None:
-    from dle_training import config_text
     from dle_training.search import leaderboard
+    from dle_training.settings import yaml_text
 
     outcomes = [row.outcome for row in rows]
     said = ", ".join(f"{outcomes.count(outcome):,} {outcome}" for outcome in dict.fromkeys(outcomes))
@@ -249,7 +249,7 @@ def _show_result(speaker: Console, study: "Study", selected: "Selected", rows: "
     speaker.table(
         f"Selected: trial {selected.selection.number}",
         [
-            *((key, config_text.brief(value)) for key, value in selected.point.items()),
+            *((key, yaml_text.brief(value)) for key, value in selected.point.items()),
             *((f"test {name}", f"{score:.4g}") for name, score in selected.test.test.items() if score is not None),
         ],
     )

@@ -12,14 +12,13 @@ from dataclasses import replace
 from typing import Any
 
 from dle_serving.auth import Keyring
+from dle_serving.connection.limits import Disconnected
 from dle_serving.errors import HttpError, InternalError, MethodNotAllowed, NotFound, NotReady
-from dle_serving.limits import Disconnected
+from dle_serving.feedback.store import open_store
+from dle_serving.models.repository import Repository, State
 from dle_serving.monitoring.collector import DriftSeries
 from dle_serving.monitoring.metrics import Metrics
 from dle_serving.monitoring.quality import Quality
-from dle_serving.monitoring.store import open_store
-from dle_serving.repository import Repository, State
-from dle_serving.roster import Roster
 from dle_serving.routes import docs
 from dle_serving.routes.contract import CLIENT_LEFT, JSON, Request, Response, Route
 from dle_serving.routes.drift import Drift
@@ -28,6 +27,7 @@ from dle_serving.routes.openapi import OpenApi
 from dle_serving.routes.predict import Predict
 from dle_serving.routes.router import UNKNOWN, Router
 from dle_serving.routes.state import ServerState
+from dle_serving.server.roster import Roster
 from dle_serving.settings import Settings
 
 Message = dict[str, Any]

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from dle_bundle import files
+from dle_bundle import files, locks
 from dle_bundle.errors import InputError, nearest
 from dle_serving.errors import Forbidden, Unauthorized
 from dle_serving.routes.contract import Scope
@@ -66,7 +66,7 @@ def add(path: Path, name: str, scopes: Sequence[str]) -> str:
     path = path.resolve()  # a link stays one
     if not path.parent.is_dir():
         raise InputError(f"{path.parent}: expected a folder to keep the keys in: there is none")
-    with files.alone_in(path.parent):  # not in the file itself, which is replaced
+    with locks.alone_in(path.parent):  # not in the file itself, which is replaced
         keys: tuple[ApiKey, ...] = ()
         text, mode = _HEAD, 0o600
         if path.exists():

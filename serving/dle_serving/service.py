@@ -15,13 +15,13 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 
 from dle_bundle.errors import DleError, InputError
 from dle_serving.auth import check_start
-from dle_serving.logs import log_plainly
-from dle_serving.monitoring.databases import StoreError
-from dle_serving.monitoring.lane import Lane
-from dle_serving.monitoring.store import DEADLINE_SECONDS, NewerStore, open_store
-from dle_serving.monitoring.tokens import load_keys
-from dle_serving.processes import end_with_parent
-from dle_serving.roster import Roster
+from dle_serving.feedback.databases import StoreError
+from dle_serving.feedback.ids import load_keys
+from dle_serving.feedback.side_thread import Lane
+from dle_serving.feedback.store import DEADLINE_SECONDS, NewerStore, open_store
+from dle_serving.server.logs import log_plainly
+from dle_serving.server.processes import end_with_parent
+from dle_serving.server.roster import Roster
 from dle_serving.settings import Settings, from_environment
 
 

@@ -95,7 +95,7 @@ def test_help_answers_within_three_tenths_of_a_second(command: str) -> None:
     assert min(seconds) < 0.3, seconds
 
 
-@pytest.mark.parametrize("module", ["dle_serving.runtime", "dle_training.export.parity"])
+@pytest.mark.parametrize("module", ["dle_serving.models.runtime", "dle_training.export.parity"])
 def test_onnx_runtime_reports_to_nobody(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = bundles.write(tmp_path / "bundle")
     (home := tmp_path / "home").mkdir()

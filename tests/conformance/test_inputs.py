@@ -14,12 +14,13 @@ import pytest
 from PIL import Image
 from tests import bundles
 
-from dle_bundle import columns, images, tables
-from dle_bundle.decode import NA_VALUES
 from dle_bundle.groups import Groups
-from dle_bundle.rows import RowDecoder
+from dle_bundle.images import pixels as images
+from dle_bundle.rows.decoder import RowDecoder
 from dle_bundle.schema import Field, ImageShape, Outputs, Schema, SequenceShape
-from dle_training.config import RunConfig
+from dle_bundle.tables import columns, table_files
+from dle_bundle.values.missing import NA_VALUES
+from dle_training.config.run_config import RunConfig
 from dle_training.data import pictures
 
 ROWS = 30
@@ -29,7 +30,7 @@ KINDS = (".png", ".jpg", ".bmp", ".webp")
 
 def grouped(path: Path, schema: Schema) -> Groups:
     folder = path if path.is_dir() else path.parent
-    found, faults = columns.to_groups(tables.read(path), schema, folder=folder)
+    found, faults = columns.to_groups(table_files.read(path), schema, folder=folder)
     assert not faults
     return found
 
@@ -91,7 +92,7 @@ def test_missing_images_are_spelt_alike_in_training_and_prediction(tmp_path: Pat
             csv.writer(file).writerows([["id", "image"], *([row, path] for row, path in enumerate(paths))])
     else:
         write(tmp_path / "rows.parquet", pa.table({"image": paths}))
-    table = tables.read(tmp_path / f"rows.{suffix}")
+    table = table_files.read(tmp_path / f"rows.{suffix}")
     fields = (Field(name="image", kind="image", required=False, image=shape),)
     na_values = (*NA_VALUES, "-999")
     learnt = pictures.read(fields, table, tmp_path, RunConfig(), na_values)

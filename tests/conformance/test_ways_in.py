@@ -16,10 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from dle_bundle import columns, decode, tables
 from dle_bundle.groups import Groups
-from dle_bundle.rows import RowDecoder
+from dle_bundle.rows.decoder import RowDecoder
 from dle_bundle.schema import Field, Outputs, Schema
+from dle_bundle.tables import columns, table_files
+from dle_bundle.values.missing import NA_VALUES
 
 ROWS = 1000
 FIELDS = (
@@ -34,7 +35,7 @@ FIELDS = (
 SCHEMA = Schema(
     inputs=FIELDS,
     outputs=Outputs(target="y", task="regression"),
-    na_values=(*decode.NA_VALUES, "-", "-999"),
+    na_values=(*NA_VALUES, "-", "-999"),
 )
 SPACES = ("", "", "", " ", "  ", "\t", "\u00a0", "\u3000", "\n")
 
@@ -127,7 +128,7 @@ def from_csv(content: list[dict[str, Cell]], folder: Path) -> Groups:
         writer = csv.writer(file)
         writer.writerow([field.name for field in FIELDS])
         writer.writerows([[row[field.name][0] for field in FIELDS] for row in content])
-    return grouped(tables.read(folder / "rows.csv"))
+    return grouped(table_files.read(folder / "rows.csv"))
 
 
 def from_parquet(content: list[dict[str, Cell]], folder: Path) -> Groups:
@@ -136,7 +137,7 @@ def from_parquet(content: list[dict[str, Cell]], folder: Path) -> Groups:
         {field.name: pa.array([row[field.name][2] for row in content], types.get(field.name)) for field in FIELDS}
     )
     pyarrow.parquet.write_table(table, folder / "rows.parquet")
-    return grouped(tables.read(folder / "rows.parquet"))
+    return grouped(table_files.read(folder / "rows.parquet"))
 
 
 def from_json(content: list[dict[str, Cell]]) -> Groups:

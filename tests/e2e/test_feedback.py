@@ -16,7 +16,7 @@ from tests import bundles, postgres
 from tests.e2e.servers import DEADLINE, Server, alive, eventually, launch, serving
 from tests.inprocess import assert_is_error
 
-from dle_serving.monitoring.store import DEADLINE_SECONDS, open_store
+from dle_serving.feedback.store import DEADLINE_SECONDS, open_store
 
 pytestmark = pytest.mark.e2e
 ROW = dict(bundles.EXAMPLE)

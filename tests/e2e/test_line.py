@@ -138,12 +138,13 @@ def test_file_service_and_pytorch_give_the_same_numbers(line: Line, tmp_path: Pa
 
 def in_pytorch(line: Line) -> tuple[Any, float]:
     """PyTorch's answers, and the standard deviation of the target in training."""
-    from dle_bundle import tables
-    from dle_bundle.columns import to_groups
-    from dle_training.run import RunFolder, open_model
+    from dle_bundle.tables import table_files
+    from dle_bundle.tables.columns import to_groups
+    from dle_training.runs.folder import RunFolder
+    from dle_training.runs.train import open_model
 
     model = open_model(RunFolder(line.run))
-    groups, faults = to_groups(tables.read(line.folder / "people.csv"), model.schema)
+    groups, faults = to_groups(table_files.read(line.folder / "people.csv"), model.schema)
     assert not faults
     return model.predict(groups), model.objective.state().sd
 

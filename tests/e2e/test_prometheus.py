@@ -25,10 +25,11 @@ from tests.e2e.prometheus import Prometheus, prometheus
 from tests.e2e.servers import DEADLINE, Server, eventually, serving
 from tests.unit.k8s import promtool
 
-from dle_bundle import bundle, documents, integrity, manifest, reference
-from dle_bundle.features import measured
+from dle_bundle import bundle, documents, integrity, manifest
+from dle_bundle.drift import reference
+from dle_bundle.drift.features import measured
+from dle_bundle.drift.reference import Bins, Reference
 from dle_bundle.groups import Groups, concatenate
-from dle_bundle.reference import Bins, Reference
 from dle_bundle.schema import Schema
 from dle_serving import auth
 

@@ -23,7 +23,7 @@ from tests.inprocess import assert_is_error
 
 from dle_bundle import bundle as real
 from dle_bundle import documents, integrity
-from dle_serving.monitoring.tokens import load_keys
+from dle_serving.feedback.ids import load_keys
 
 pytestmark = pytest.mark.e2e
 ROW = dict(bundles.EXAMPLE)

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from dle_bundle.groups import MISSING_TIME, Groups, empty
 from dle_bundle.schema import Field, Outputs, Schema
-from dle_training.config import PreprocessingConfig
 from dle_training.preprocessing import pipeline
 from dle_training.preprocessing.pipeline import Preprocessing
+from dle_training.preprocessing.settings import PreprocessingConfig
 
 SCHEMA = Schema(
     inputs=(

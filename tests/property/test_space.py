@@ -5,11 +5,11 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dle_training import config_text
-from dle_training.config import RunConfig
-from dle_training.dimensions import Choice, Dimension, Float, Int, Space
+from dle_training.config.run_config import RunConfig
 from dle_training.search import points
 from dle_training.search import space as spaces
+from dle_training.settings import yaml_text
+from dle_training.settings.dimensions import Choice, Dimension, Float, Int, Space
 
 
 def ranges(
@@ -41,10 +41,10 @@ SPACES = st.fixed_dictionaries({}, optional=SETTINGS).map(Space)
 @given(SPACES)
 def test_a_space_is_read_back_equal(space: Space) -> None:
     written = spaces.to_tree(space)
-    assert spaces.from_tree(config_text.parse(config_text.write(written))) == space
-    nested: config_text.Tree = {}
+    assert spaces.from_tree(yaml_text.parse(yaml_text.write(written))) == space
+    nested: yaml_text.Tree = {}
     for key, dimension in written.items():
-        config_text.assign(nested, key, dimension)
+        yaml_text.assign(nested, key, dimension)
     assert spaces.read(nested) == ({}, space, [])
 
 

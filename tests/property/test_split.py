@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dle_bundle.errors import InputError
 from dle_bundle.groups import empty
 from dle_bundle.schema import Outputs, Schema
-from dle_training.config import SplitConfig
+from dle_training.config.run_config import SplitConfig
 from dle_training.data import folds, split
 from dle_training.data.blocks import Blocks
 from dle_training.data.dataset import Dataset

@@ -18,8 +18,9 @@ from dle_cli import key as api_key
 from dle_serving import errors
 from dle_serving.monitoring.metrics import FAULT_CODES
 from dle_serving.settings import Settings
-from dle_training import config, metrics
-from dle_training.run import RunFolder
+from dle_training.config import run_config
+from dle_training.runs.folder import RunFolder
+from dle_training.scoring import metrics
 
 PACKAGES = ("cli/dle_cli", "training/dle_training", "serving/dle_serving", "bundle/dle_bundle")
 COMMANDS = {
@@ -73,7 +74,7 @@ def test_options_of_commands_exist(page: Path) -> None:
 
 @name
 def test_settings_exist(page: Path) -> None:
-    definitions = config.json_schema()["$defs"]
+    definitions = run_config.json_schema()["$defs"]
     sections = {
         section: set(definitions[value["$ref"].rpartition("/")[2]]["properties"])
         for section, value in definitions["RunConfig"]["properties"].items()

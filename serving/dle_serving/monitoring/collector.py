@@ -10,17 +10,17 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from dle_bundle import drift
-from dle_bundle.counting import Tally
+from dle_bundle.drift import verdict
+from dle_bundle.drift.counting import Tally
+from dle_serving.feedback.store import tally_cells
 from dle_serving.monitoring.quality import Feedback, Quality, correct, rolling
-from dle_serving.monitoring.store import tally_cells
 from dle_serving.monitoring.watched import Models, Watched
 
 _MODEL = ("model", "version")
 
 
 class DriftSeries(Collector):
-    """Counts with all that PromQL needs to make the statistics of `dle_bundle.drift` from them."""
+    """Counts with all that PromQL needs to make the statistics of `dle_bundle.drift.verdict` from them."""
 
     def __init__(self, models: Models, quality: Quality) -> None:
         self._models = models
@@ -60,7 +60,7 @@ def _features(read: _Read) -> Iterable[Metric]:
         reference = model.reference
         rows.add_metric(model.labels, reference.rows)
         for name, bins in reference.features.items():
-            value = drift.critical_value(len(bins.names), len(reference.features))
+            value = verdict.critical_value(len(bins.names), len(reference.features))
             critical.add_metric((*model.labels, name), value)
             for bin_, count, fraction in zip(bins.names, tally.features[name].tolist(), bins.fractions, strict=True):
                 counts.add_metric((*model.labels, name, bin_), count)
@@ -85,7 +85,7 @@ def _prediction(read: _Read) -> Iterable[Metric]:
     for model, tally in read:
         bins = model.reference.prediction
         rows.add_metric(model.labels, model.reference.prediction_rows)
-        critical.add_metric(model.labels, drift.critical_value(len(bins.names), 1))
+        critical.add_metric(model.labels, verdict.critical_value(len(bins.names), 1))
         for bin_, count, fraction in zip(bins.names, tally.prediction.tolist(), bins.fractions, strict=True):
             counts.add_metric((*model.labels, bin_), count)
             fractions.add_metric((*model.labels, bin_), fraction)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dle_bundle.counting import Sums
-from dle_serving.monitoring.shared import SharedMatrix
+from dle_bundle.drift.counting import Sums
+from dle_serving.monitoring.shared_numbers import SharedMatrix
 
 _MINUTE = 60
 

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 
-from dle_bundle import drift
-from dle_bundle.drift import Score
-from dle_serving.monitoring.databases import StoreError
-from dle_serving.monitoring.lane import Lane
-from dle_serving.monitoring.store import DEADLINE_SECONDS, Cell, Store
+from dle_bundle.drift import verdict
+from dle_bundle.drift.verdict import Score
+from dle_serving.feedback.databases import StoreError
+from dle_serving.feedback.side_thread import Lane
+from dle_serving.feedback.store import DEADLINE_SECONDS, Cell, Store
 from dle_serving.monitoring.watched import Models, Watched
 
 _PATIENCE_SECONDS = 1.0
@@ -96,6 +96,6 @@ def rolling(cells: Sequence[Cell], model: Watched) -> Score:
     """Accuracy, or mean absolute error of a regression, beside the bundle's on its test part."""
     count = sum(cell.count for cell in cells)
     if model.class_names:
-        return drift.accuracy(count, correct(cells), model.tested.get("accuracy"))
+        return verdict.accuracy(count, correct(cells), model.tested.get("accuracy"))
     absolute, squared = sum(cell.absolute for cell in cells), sum(cell.squared for cell in cells)
-    return drift.mean_absolute_error(count, absolute, squared, model.tested.get("mae"))
+    return verdict.mean_absolute_error(count, absolute, squared, model.tested.get("mae"))

@@ -18,8 +18,8 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.utils import floatToGoString
 
-from dle_bundle.counting import Sums
-from dle_serving.monitoring.shared import SharedMatrix
+from dle_bundle.drift.counting import Sums
+from dle_serving.monitoring.shared_numbers import SharedMatrix
 
 Kind = Literal["counter", "histogram", "sum of the living", "highest"]
 """A gauge is the sum over the workers that there are, or the highest value of any."""

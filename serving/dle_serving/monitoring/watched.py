@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dle_bundle.reference import Reference
-from dle_serving.monitoring.drift import Monitor
+from dle_bundle.drift.reference import Reference
+from dle_serving.monitoring.observations import Monitor
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 import msgspec
 from msgspec.structs import replace
 
-from dle_bundle import drift
-from dle_bundle.drift import Score, Shift, Verdict
+from dle_bundle.drift import verdict as drift
+from dle_bundle.drift.verdict import Score, Shift, Verdict
 from dle_serving.errors import NotFound
-from dle_serving.monitoring.drift import Monitor
+from dle_serving.models.repository import Repository
+from dle_serving.monitoring.observations import Monitor
 from dle_serving.monitoring.quality import Quality, rolling
 from dle_serving.monitoring.watched import Watched
-from dle_serving.repository import Repository
 from dle_serving.routes.contract import Request, Response
 
 

@@ -12,17 +12,17 @@ from typing import Any, TypeVar
 import msgspec
 
 from dle_bundle.errors import Fault
-from dle_bundle.row_faults import MOST_FAULTS, body_faults, json_kind, shown
+from dle_bundle.rows.faults import MOST_FAULTS, body_faults, json_kind, shown
+from dle_serving.connection.limits import check_content, read_body
 from dle_serving.errors import BadRequest, NotReady, TooLarge
-from dle_serving.limits import check_content, read_body
-from dle_serving.monitoring.databases import StoreError
-from dle_serving.monitoring.group_commit import GroupCommit
+from dle_serving.feedback.databases import StoreError
+from dle_serving.feedback.group_commit import GroupCommit
+from dle_serving.feedback.store import Outcome, Store
+from dle_serving.feedback.verification import Checked, Item, Rejection, Verification
+from dle_serving.models.repository import Repository
 from dle_serving.monitoring.metrics import Metrics
-from dle_serving.monitoring.store import Outcome, Store
-from dle_serving.repository import Repository
 from dle_serving.routes.contract import Request, Response
 from dle_serving.settings import Settings
-from dle_serving.verification import Checked, Item, Rejection, Verification
 
 _INLINE_BYTES = 16 << 10
 """A longer body is decoded and checked in a thread, so that the event loop keeps answering everyone else."""

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from dle_bundle.schema import Field, Schema, SequenceShape
-from dle_serving.repository import Repository, Served
+from dle_serving.models.repository import Repository
+from dle_serving.models.served import Served
 from dle_serving.routes.contract import Request, Response, Route
 from dle_serving.routes.drift import Report
 from dle_serving.routes.feedback import Accepted, Items

@@ -8,15 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 
 from dle_bundle.errors import RowFaults
-from dle_bundle.rows import Rows, TooManyRows
+from dle_bundle.rows.decoder import Rows, TooManyRows
 from dle_bundle.schema import Label
+from dle_serving.answers import Answers
+from dle_serving.connection.limits import check_content, read_body
 from dle_serving.errors import BadRequest, TooLarge
-from dle_serving.limits import check_content, read_body
+from dle_serving.feedback.ids import NO_CLASS
+from dle_serving.models.repository import Repository
+from dle_serving.models.served import Served
 from dle_serving.monitoring.metrics import Metrics
-from dle_serving.monitoring.tokens import NO_CLASS
-from dle_serving.repository import Repository, Served
 from dle_serving.routes.contract import Request, Response
-from dle_serving.runtime import Answers
 
 _INLINE_BYTES = 32 << 10
 """A longer body is decoded and answered in a thread, so that the event loop keeps answering everyone else."""

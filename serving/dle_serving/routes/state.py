@@ -6,10 +6,10 @@ import msgspec
 
 from dle_bundle import documents
 from dle_serving.errors import NotReady
+from dle_serving.models.repository import Repository
 from dle_serving.monitoring.metrics import CONTENT_TYPE, Metrics
-from dle_serving.repository import Repository
-from dle_serving.roster import Roster
 from dle_serving.routes.contract import Request, Response
+from dle_serving.server.roster import Roster
 
 _ALIVE = Response(b'{"status":"alive"}')
 

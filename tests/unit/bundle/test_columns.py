@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dle_bundle.columns import to_groups
 from dle_bundle.groups import MISSING_TIME
 from dle_bundle.schema import Field, Kind, Outputs, Schema
+from dle_bundle.tables.columns import to_groups
 
 
 def schema(*fields: Field) -> Schema:

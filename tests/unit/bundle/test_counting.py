@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from tests import bundles
 
-from dle_bundle import reference
-from dle_bundle.counting import Counter
-from dle_bundle.features import measured, names
+from dle_bundle.drift import reference
+from dle_bundle.drift.counting import Counter
+from dle_bundle.drift.features import measured, names
+from dle_bundle.drift.reference import Bins, Reference
 from dle_bundle.groups import Groups
-from dle_bundle.reference import Bins, Reference
-from dle_bundle.rows import RowDecoder
+from dle_bundle.rows.decoder import RowDecoder
 from dle_bundle.schema import Schema
 from dle_bundle.text import Tokenizer
 

@@ -5,7 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from dle_bundle import decode
+from dle_bundle.values.categories import category
+from dle_bundle.values.dates import epoch_seconds
+from dle_bundle.values.numbers import float32, parse_boolean, parse_number
 
 
 @pytest.mark.parametrize(
@@ -13,23 +15,23 @@ from dle_bundle import decode
     [("1", 1.0), ("+1.5", 1.5), ("-.5", -0.5), ("1e3", 1000.0), ("5.", 5.0), ("1E-2", 0.01), ("-inf", -math.inf)],
 )
 def test_numbers(text: str, value: float) -> None:
-    assert decode.number(text) == value
+    assert parse_number(text) == value
 
 
 @pytest.mark.parametrize("text", ["", "1_000", "1,5", "0x10", "nan", "1 2", "١", "--1", "e5", "."])
 def test_what_is_no_number(text: str) -> None:
     with pytest.raises(ValueError, match="expected a number"):
-        decode.number(text)
+        parse_number(text)
 
 
 @pytest.mark.parametrize(("text", "value"), [("TRUE", 1.0), ("no", 0.0), ("Y", 1.0), ("0", 0.0)])
 def test_booleans(text: str, value: float) -> None:
-    assert decode.boolean(text) == value
+    assert parse_boolean(text) == value
 
 
 def test_what_is_no_boolean() -> None:
     with pytest.raises(ValueError, match="expected true or false, got '2'"):
-        decode.boolean("2")
+        parse_boolean("2")
 
 
 @pytest.mark.parametrize(
@@ -45,14 +47,14 @@ def test_what_is_no_boolean() -> None:
     ],
 )
 def test_moments_are_utc_and_cut_towards_the_past(text: str, seconds: int) -> None:
-    assert decode.epoch_seconds(text) == seconds
+    assert epoch_seconds(text) == seconds
 
 
 def test_a_date_format_is_tried_first_and_iso_is_still_understood() -> None:
-    assert decode.epoch_seconds("02.01.1970", "%d.%m.%Y") == 86_400
-    assert decode.epoch_seconds("1970-01-02", "%d.%m.%Y") == 86_400
+    assert epoch_seconds("02.01.1970", "%d.%m.%Y") == 86_400
+    assert epoch_seconds("1970-01-02", "%d.%m.%Y") == 86_400
     with pytest.raises(ValueError, match="ISO 8601"):
-        decode.epoch_seconds("soon", "%d.%m.%Y")
+        epoch_seconds("soon", "%d.%m.%Y")
 
 
 @pytest.mark.parametrize(
@@ -60,11 +62,11 @@ def test_a_date_format_is_tried_first_and_iso_is_still_understood() -> None:
     [(" a ", "a"), (3, "3"), (3.0, "3"), (3.5, "3.5"), (True, "true"), (False, "false"), (1e300, "1e+300")],
 )
 def test_categories(value: str | int | float | bool, text: str) -> None:
-    assert decode.category(value) == text
+    assert category(value) == text
 
 
 def test_finite_numbers_stay_finite_in_float32() -> None:
-    rounded = decode.float32(np.array([1e300, -1e300, 0.1, np.nan]))
+    rounded = float32(np.array([1e300, -1e300, 0.1, np.nan]))
     assert rounded.dtype == np.float32
     assert np.isfinite(rounded[:3]).all()
     assert np.isnan(rounded[3])

@@ -7,9 +7,9 @@ import pytest
 from scipy import stats
 from scipy.spatial import distance
 
-from dle_bundle import drift
-from dle_bundle.counting import Tally
-from dle_bundle.reference import Bins, Reference, number_bins, smoothed
+from dle_bundle.drift import verdict as drift
+from dle_bundle.drift.counting import Tally
+from dle_bundle.drift.reference import Bins, Reference, number_bins, smoothed
 
 RNG = np.random.default_rng(0)
 

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from dle_bundle import features
+from dle_bundle.drift import features
 from dle_bundle.groups import Groups, empty
 from dle_bundle.schema import Field, ImageShape, Outputs, Schema, SequenceShape
 

@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dle_bundle import images
 from dle_bundle.errors import InputError
-from dle_bundle.images import BadImage, ImageFiles, Pixels
+from dle_bundle.images import pixels as images
+from dle_bundle.images.pixels import BadImage, ImageFiles, Pixels
 from dle_bundle.schema import ImageShape
 
 GREY, RGB = (ImageShape(channels=channels, height=8, width=8) for channels in (1, 3))

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pytest
 from tests import bundles
 
-from dle_bundle import images
-from dle_bundle import rows as decoding
-from dle_bundle.columns import to_groups
 from dle_bundle.errors import RowFaults
-from dle_bundle.rows import RowDecoder, TooManyRows
+from dle_bundle.images import pixels as images
+from dle_bundle.rows import decoder as decoding
+from dle_bundle.rows.decoder import RowDecoder, TooManyRows
 from dle_bundle.schema import Field, ImageShape, Outputs, Schema, SequenceShape
+from dle_bundle.tables.columns import to_groups
 
 GREY = ImageShape(channels=1, height=4, width=6)
 ALL = Schema(

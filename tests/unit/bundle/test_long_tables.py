@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dle_bundle import long_tables
-from dle_bundle.decode import NA_VALUES
 from dle_bundle.errors import InputError
 from dle_bundle.schema import Layout
+from dle_bundle.tables import long_tables
+from dle_bundle.values.missing import NA_VALUES
 
 LAYOUT = Layout(channels=("temp", "load"), sequence_id="unit", time="t")
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from dle_bundle.features import names, table_columns
+from dle_bundle.drift.features import names, table_columns
+from dle_bundle.drift.reference import Bins, category_bins, number_bins
 from dle_bundle.groups import MISSING_TIME, Groups
-from dle_bundle.reference import Bins, category_bins, number_bins
 from dle_bundle.schema import Field, Outputs, Schema
 
 RNG = np.random.default_rng(0)

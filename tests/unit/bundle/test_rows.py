@@ -9,7 +9,7 @@ import pytest
 
 from dle_bundle.errors import RowFaults
 from dle_bundle.groups import MISSING_TIME
-from dle_bundle.rows import RowDecoder
+from dle_bundle.rows.decoder import RowDecoder
 from dle_bundle.schema import Field, Outputs, Schema
 
 SCHEMA = Schema(

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dle_bundle import series, series_columns
+from dle_bundle import series
 from dle_bundle.schema import SequenceShape
 from dle_bundle.series import BadSeries
+from dle_bundle.tables import series_columns
 
 ONE = SequenceShape(channels=("temp",), max_steps=6)
 TWO = SequenceShape(channels=("temp", "load"), max_steps=6)

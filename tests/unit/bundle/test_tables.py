@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from dle_bundle import tables
 from dle_bundle.errors import InputError
+from dle_bundle.tables import table_files
 
 
 def written(folder: Path, name: str, content: bytes) -> Path:
@@ -33,35 +33,35 @@ def written(folder: Path, name: str, content: bytes) -> Path:
     ],
 )
 def test_delimited_text_stays_text(tmp_path: Path, name: str, content: bytes) -> None:
-    table = tables.read(written(tmp_path, name, content))
+    table = table_files.read(written(tmp_path, name, content))
     assert table.to_pydict() == {"a": ["1", "2"], "b": ["x", "y"]}
 
 
 def test_a_delimiter_can_be_given(tmp_path: Path) -> None:
-    assert tables.read(written(tmp_path, "t.csv", b"a#b\n1#2\n"), delimiter="#").column_names == ["a", "b"]
+    assert table_files.read(written(tmp_path, "t.csv", b"a#b\n1#2\n"), delimiter="#").column_names == ["a", "b"]
 
 
 def test_an_unnamed_column_gets_a_name(tmp_path: Path) -> None:
-    assert tables.read(written(tmp_path, "t.csv", b",a\n0,5\n")).column_names == ["unnamed_1", "a"]
+    assert table_files.read(written(tmp_path, "t.csv", b",a\n0,5\n")).column_names == ["unnamed_1", "a"]
 
 
 def test_quoted_values_may_hold_delimiters_and_lines(tmp_path: Path) -> None:
-    table = tables.read(written(tmp_path, "t.csv", b'a,b\n"x,\ny",4\n'))
+    table = table_files.read(written(tmp_path, "t.csv", b'a,b\n"x,\ny",4\n'))
     assert table.to_pydict() == {"a": ["x,\ny"], "b": ["4"]}
 
 
 def test_parquet_keeps_types_and_is_read_in_parts(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     pyarrow.parquet.write_table(pa.table({"a": range(10)}), path)
-    assert [len(part) for part in tables.stream(path, rows=4)] == [4, 4, 2]
-    assert tables.read(path).schema.field("a").type == pa.int64()
+    assert [len(part) for part in table_files.stream(path, rows=4)] == [4, 4, 2]
+    assert table_files.read(path).schema.field("a").type == pa.int64()
 
 
 def test_arrays_become_columns(tmp_path: Path) -> None:
     np.save(tmp_path / "t.npy", np.array([[1.0, 2.0], [3.0, 4.0]]))
-    assert tables.read(tmp_path / "t.npy").to_pydict() == {"x0": [1.0, 3.0], "x1": [2.0, 4.0]}
+    assert table_files.read(tmp_path / "t.npy").to_pydict() == {"x0": [1.0, 3.0], "x1": [2.0, 4.0]}
     np.savez(tmp_path / "t.npz", X=np.eye(2), y=np.array(["a", "b"]))
-    assert tables.read(tmp_path / "t.npz").to_pydict() == {"x0": [1.0, 0.0], "x1": [0.0, 1.0], "y": ["a", "b"]}
+    assert table_files.read(tmp_path / "t.npz").to_pydict() == {"x0": [1.0, 0.0], "x1": [0.0, 1.0], "y": ["a", "b"]}
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_arrays_become_columns(tmp_path: Path) -> None:
 )
 def test_unreadable_files(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     with pytest.raises(InputError) as raised:
-        tables.read(written(tmp_path, name, content))
+        table_files.read(written(tmp_path, name, content))
     assert message in str(raised.value)
     assert raised.value.exit_code == 2
 
@@ -98,30 +98,30 @@ def test_truncated_gzip(tmp_path: Path) -> None:
         tmp_path, "t.csv.gz", gzip.compress(b"a,b\n" + np.random.default_rng(0).bytes(4000).hex().encode())[:-900]
     )
     with pytest.raises(InputError, match=r"not readable as \.csv\.gz"):
-        tables.read(path)
+        table_files.read(path)
 
 
 def test_the_line_of_a_late_fault(tmp_path: Path) -> None:
     path = written(tmp_path, "t.csv", b"a,b\n" + b"1,2\n" * 100_000 + b"1,2,3\n")
     with pytest.raises(InputError, match="line 100002"):
-        tables.read(path)
+        table_files.read(path)
 
 
 def test_no_such_file_and_folders(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
-        tables.read(tmp_path / "none.csv")
+        table_files.read(tmp_path / "none.csv")
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(InputError, match=r"folder\.csv: expected image files \(\.png"):
-        tables.read(tmp_path / "folder.csv")
+        table_files.read(tmp_path / "folder.csv")
 
 
 def test_a_path_that_is_not_there_is_told_with_its_nearest(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     with pytest.raises(InputError, match=r"phtos: no such file or folder \(did you mean 'photos'\?\)"):
-        tables.read(tmp_path / "phtos")
+        table_files.read(tmp_path / "phtos")
     (tmp_path / "a.png").write_bytes(b"x")
     with pytest.raises(InputError, match="a single image; name the folder"):
-        tables.read(tmp_path / "a.png")
+        table_files.read(tmp_path / "a.png")
 
 
 def test_arrays_in_parts_are_one_table(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_arrays_in_parts_are_one_table(tmp_path: Path) -> None:
         y_test=np.array([0]),
         classes=np.array(["no", "yes"]),
     )
-    found = tables.read(tmp_path / "t.npz").to_pydict()
+    found = table_files.read(tmp_path / "t.npz").to_pydict()
     assert found == {
         "x0": [1.0, 0.0, 1.0],
         "x1": [0.0, 1.0, 1.0],
@@ -145,24 +145,24 @@ def test_arrays_in_parts_are_one_table(tmp_path: Path) -> None:
 def test_images_as_floats_are_refused_with_the_cure(tmp_path: Path) -> None:
     np.savez(tmp_path / "t.npz", X=np.zeros((2, 4, 4, 3), dtype=np.float32))
     with pytest.raises(InputError, match="write images as uint8 from 0 to 255"):
-        tables.read(tmp_path / "t.npz")
+        table_files.read(tmp_path / "t.npz")
 
 
 def test_arrays_of_different_lengths(tmp_path: Path) -> None:
     np.savez(tmp_path / "t.npz", X=np.eye(2), y=np.arange(3))
     with pytest.raises(InputError, match="expected arrays of one length, found X: 2, y: 3"):
-        tables.read(tmp_path / "t.npz")
+        table_files.read(tmp_path / "t.npz")
 
 
 def test_a_header_name_may_hold_a_line_break(tmp_path: Path) -> None:
     path = written(tmp_path, "t.csv", b'"a\nb","c ""d"""\n1,2\n')
-    assert tables.read(path).to_pydict() == {"a\nb": ["1"], 'c "d"': ["2"]}
+    assert table_files.read(path).to_pydict() == {"a\nb": ["1"], 'c "d"': ["2"]}
     with pytest.raises(InputError, match="line 4: Expected 2"):
-        tables.read(written(tmp_path, "t.csv", b'"a\nb",c\n1,2\n3\n'))
+        table_files.read(written(tmp_path, "t.csv", b'"a\nb",c\n1,2\n3\n'))
 
 
 def test_one_column_may_hold_a_separator_when_one_is_given(tmp_path: Path) -> None:
-    assert tables.read(written(tmp_path, "t.csv", b"a;b\n1\n"), delimiter=",").column_names == ["a;b"]
+    assert table_files.read(written(tmp_path, "t.csv", b"a;b\n1\n"), delimiter=",").column_names == ["a;b"]
 
 
 def test_damaged_compression(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_damaged_compression(tmp_path: Path) -> None:
             damaged = bytearray(content)
             damaged[place] ^= 0xFF
             try:
-                tables.read(written(tmp_path, name, bytes(damaged)))
+                table_files.read(written(tmp_path, name, bytes(damaged)))
             except InputError:
                 refused += 1
     assert refused > 100
@@ -183,11 +183,11 @@ def test_damaged_compression(tmp_path: Path) -> None:
 
 def test_arrays_of_the_other_byte_order(tmp_path: Path) -> None:
     np.savez(tmp_path / "t.npz", X=np.array([[1.5, 2.0]], ">f8"), n=np.array([3], ">i4"), s=np.array(["a"], ">U1"))
-    assert tables.read(tmp_path / "t.npz").to_pydict() == {"x0": [1.5], "x1": [2.0], "n": [3], "s": ["a"]}
+    assert table_files.read(tmp_path / "t.npz").to_pydict() == {"x0": [1.5], "x1": [2.0], "n": [3], "s": ["a"]}
 
 
 @pytest.mark.parametrize("values", [np.array([1j]), np.array([[1j]]), np.array([b"\xff"]), np.ones(1, np.longdouble)])
 def test_arrays_that_no_column_holds(tmp_path: Path, values: np.ndarray) -> None:
     np.savez(tmp_path / "t.npz", wave=values)
     with pytest.raises(InputError, match=r"t\.npz: wave: expected numbers.*found (complex|\|S1|float128|longdouble)"):
-        tables.read(tmp_path / "t.npz")
+        table_files.read(tmp_path / "t.npz")

@@ -8,9 +8,9 @@ import pytest
 
 from dle_bundle.errors import InputError
 from dle_cli import compare, console
-from dle_training import compare as comparing
-from dle_training.compare import Entry, Group
-from dle_training.cross_validation import CrossValidation
+from dle_training.scoring.cross_validation import CrossValidation
+from dle_training.search import compare as comparing
+from dle_training.search.compare import Entry, Group
 
 ENTRY: dict[str, Any] = {"study": False, "finished": True, "model": "mlp", "rows": {"train": 1_000, "test": 9}}
 BEST = Entry(

@@ -7,8 +7,8 @@ from rich.console import Console as Terminal
 
 from dle_cli import progress
 from dle_cli.progress import ReadingProgress, TrainingBars, TrainingProgress, duration_text, rate_text, scores_text
-from dle_training.listeners import EpochRecord, Plan
-from dle_training.metrics import METRICS
+from dle_training.fitting.listeners import EpochRecord, Plan
+from dle_training.scoring.metrics import METRICS
 
 RECORD = EpochRecord(
     epoch=12, train_loss=0.3581, validation_loss=0.3021, metric=0.3021, lr=1e-3, seconds=1.0, rows_per_second=31234.0

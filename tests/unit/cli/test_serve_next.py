@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from tests import bundles
 
-from dle_bundle.rows import RowDecoder
+from dle_bundle.rows.decoder import RowDecoder
 from dle_bundle.schema import Field, Outputs, Schema
 from dle_cli.serve import _request
-from dle_serving.launcher import LoadedModel, Ready
+from dle_serving.server.launcher import LoadedModel, Ready
 
 QUOTED = Schema(
     inputs=(Field(name="it's", kind="categorical", required=True, categories=("$a b",), example="$a b"),),

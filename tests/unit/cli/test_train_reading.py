@@ -8,9 +8,9 @@ from PIL import Image
 from dle_bundle.errors import InputError
 from dle_cli import console, train
 from dle_cli.progress import ReadingProgress
-from dle_training import run
-from dle_training.config import RunConfig
-from dle_training.run import Prepared
+from dle_training.config.run_config import RunConfig
+from dle_training.runs import prepare as preparing
+from dle_training.runs.prepare import Prepared
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_nothing_is_told_where_nobody_reads(folder: Path, monkeypatch: pytest.Mo
         assert progress is None
         raise InputError("that will do")
 
-    monkeypatch.setattr(run, "prepare", prepare)
+    monkeypatch.setattr(preparing, "prepare", prepare)
     monkeypatch.setattr("sys.argv", ["dle-train", str(folder), "--out", str(folder.parent / "run"), option])
     with pytest.raises(SystemExit) as ended:
         console.run(train.app)

@@ -23,7 +23,7 @@ from tests.unit.k8s.replicas import (
     targets,
 )
 
-from dle_bundle import drift
+from dle_bundle.drift import verdict
 
 FEW = tuple(count / 13 for count in SKEWED)
 """185 rows an hour."""
@@ -209,13 +209,13 @@ def test_every_alert_says_how_grave_it_is_and_what_to_look_at() -> None:
 def test_limits_are_those_of_the_service() -> None:
     conditions = {rule["alert"]: rule["expr"] for rule in rules("alert")}
     for alert in ("DleFeatureDrift", "DlePredictionDrift"):
-        assert f"psi:1h > {drift.PSI_LIMIT}\n" in conditions[alert]
+        assert f"psi:1h > {verdict.PSI_LIMIT}\n" in conditions[alert]
     for alert in ("DleAccuracyDrop", "DleEstimatedAccuracyDrop"):
-        assert f"drop:1h > {drift.SCORE_FALL}\n" in conditions[alert]
-    assert f"dle:mae:1h > {drift.ERROR_GROWTH} * max" in conditions["DleErrorGrowth"]
+        assert f"drop:1h > {verdict.SCORE_FALL}\n" in conditions[alert]
+    assert f"dle:mae:1h > {verdict.ERROR_GROWTH} * max" in conditions["DleErrorGrowth"]
     for alert in ("DleAccuracyDrop", "DleEstimatedAccuracyDrop", "DleErrorGrowth"):
-        assert f"> {drift.STANDARD_ERRORS:g} * dle:" in conditions[alert]
-    enough = [alert for alert, condition in conditions.items() if f":increase1h >= {drift.LEAST_ROWS}" in condition]
+        assert f"> {verdict.STANDARD_ERRORS:g} * dle:" in conditions[alert]
+    enough = [alert for alert, condition in conditions.items() if f":increase1h >= {verdict.LEAST_ROWS}" in condition]
     assert len(enough) == 5
 
 

@@ -16,7 +16,7 @@ from tests.documents import ROOT
 from tests.unit.k8s import promtool
 
 from dle_cli import serve
-from dle_serving import launcher
+from dle_serving.server import launcher
 from dle_serving.settings import VARIABLES, from_environment
 
 K8S = ROOT / "k8s"

@@ -10,8 +10,8 @@ from tests.unit.k8s import replicas
 from tests.unit.k8s.promtool import MINUTES, NOW, Expected, Series, assert_recorded, rules
 from tests.unit.k8s.replicas import TARGET
 
-from dle_bundle.drift import compare
-from dle_bundle.reference import Bins
+from dle_bundle.drift.reference import Bins
+from dle_bundle.drift.verdict import compare
 
 ODD = 'sägen "{x="1"}" \\ .*'
 NAMES = ("below", "[0, 1)", 'say "hi", {b}', "missing", "ungesehen ✓")

@@ -8,8 +8,8 @@ import pytest
 from tests.bundles import DIGIT, FORECAST, INCOME, PICTURE, PRICE, REVIEW, SIGNAL, SPAM
 
 import random_rows
-from dle_bundle import images
-from dle_bundle.rows import RowDecoder
+from dle_bundle.images import pixels
+from dle_bundle.rows.decoder import RowDecoder
 from dle_bundle.schema import ImageShape, Schema
 
 
@@ -62,8 +62,8 @@ def test_most_predictions_turn_out_to_be_right() -> None:
 def test_images_are_drawn_to_size(channels: Any) -> None:
     shape = ImageShape(channels=channels, height=7, width=9)
     content = random_rows.png(shape, Random(0))
-    assert images.measure(content) == (channels == 3, 7, 9)
-    assert images.decode(content, shape).std() > 50
+    assert pixels.measure(content) == (channels == 3, 7, 9)
+    assert pixels.decode(content, shape).std() > 50
 
 
 def test_series_are_as_long_as_training_saw() -> None:

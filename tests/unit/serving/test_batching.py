@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dle_bundle.rows import Rows
-from dle_serving import batching
-from dle_serving.batching import Batcher
-from dle_serving.runtime import Answers
+from dle_bundle.rows.decoder import Rows
+from dle_serving.answers import Answers
+from dle_serving.models import batching
+from dle_serving.models.batching import Batcher
 
 
 def rows(*values: float) -> Rows:

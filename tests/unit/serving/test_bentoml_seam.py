@@ -17,9 +17,10 @@ from circus.arbiter import Arbiter  # type: ignore[import-untyped]
 from circus.controller import Controller  # type: ignore[import-untyped]
 from circus.util import synchronized  # type: ignore[import-untyped]
 
-from dle_serving import service, supervisor
+from dle_serving import service
 from dle_serving.app import Application
 from dle_serving.routes import docs
+from dle_serving.server import supervisor
 from dle_serving.service import InFront
 
 Service: Any = service.Service

@@ -4,7 +4,7 @@ import pytest
 from tests import bundles
 
 from dle_bundle.errors import BundleError
-from dle_serving.discovery import load_bundles
+from dle_serving.models.discovery import load_bundles
 
 
 def test_places_are_bundles_or_folders_of_bundles(tmp_path: Path) -> None:

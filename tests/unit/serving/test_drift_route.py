@@ -15,9 +15,9 @@ from tests.inprocess import InProcess, assert_is_error
 
 from dle_bundle import bundle
 from dle_bundle.schema import Schema
-from dle_serving.monitoring.store import Outcome, Store
+from dle_serving.feedback.store import Outcome, Store
+from dle_serving.feedback.verification import Item
 from dle_serving.settings import Settings
-from dle_serving.verification import Item
 
 DEADLINE = 20.0
 

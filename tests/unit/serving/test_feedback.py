@@ -12,10 +12,9 @@ from tests import bundles
 from tests.inprocess import InProcess, assert_is_error
 
 from dle_bundle.schema import Outputs, Schema
-from dle_serving import verification
-from dle_serving.monitoring import databases
-from dle_serving.monitoring.store import Cell
-from dle_serving.monitoring.tokens import Keys, load_keys
+from dle_serving.feedback import databases, verification
+from dle_serving.feedback.ids import Keys, load_keys
+from dle_serving.feedback.store import Cell
 from dle_serving.settings import Settings
 
 DAY = 86_400

@@ -5,10 +5,10 @@ from typing import cast
 
 import pytest
 
-from dle_serving.monitoring import group_commit
-from dle_serving.monitoring.databases import StoreError
-from dle_serving.monitoring.group_commit import GroupCommit
-from dle_serving.monitoring.store import Feedback, Outcome, Store
+from dle_serving.feedback import group_commit
+from dle_serving.feedback.databases import StoreError
+from dle_serving.feedback.group_commit import GroupCommit
+from dle_serving.feedback.store import Feedback, Outcome, Store
 
 DEADLINE = 20.0
 

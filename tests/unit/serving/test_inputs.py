@@ -15,10 +15,10 @@ from PIL import Image
 from tests import bundles, graphs
 from tests.inprocess import InProcess, assert_is_error
 
-from dle_bundle import images
-from dle_bundle import rows as decoding
+from dle_bundle.images import pixels as images
+from dle_bundle.rows import decoder as decoding
 from dle_bundle.schema import Schema
-from dle_serving.monitoring import drift as monitoring
+from dle_serving.monitoring import observations as monitoring
 
 SCHEMAS = {"picture": bundles.PICTURE, "signal": bundles.SIGNAL, "review": bundles.REVIEW, "forecast": bundles.FORECAST}
 GROUPS = bundles.groups(bundles.PICTURE, 3, seed=5)

@@ -8,7 +8,7 @@ import pytest
 from tests import bundles
 
 from dle_bundle.errors import BundleError, InputError, WorkError
-from dle_serving.launcher import Ready, serve
+from dle_serving.server.launcher import Ready, serve
 
 
 def refuse(ready: Ready) -> None:

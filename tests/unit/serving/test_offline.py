@@ -11,10 +11,10 @@ import pytest
 from tests import bundles
 from tests.inprocess import InProcess
 
-from dle_bundle import tables
 from dle_bundle.errors import InputError, RowFaults
-from dle_serving import offline
-from dle_serving.offline import predict
+from dle_bundle.tables import table_files
+from dle_serving.offline import predict as offline
+from dle_serving.offline.predict import predict
 
 HEADER = ["label", "probability", "probability_<=50K", "probability_>50K"]
 
@@ -148,8 +148,10 @@ def test_a_file_of_errors_takes_the_bad_rows(tmp_path: Path, bundle: Path) -> No
 def test_rows_are_numbered_through_all_parts_of_a_file(
     tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    streamed = tables.stream
-    monkeypatch.setattr(tables, "stream", lambda path, delimiter, rows: streamed(path, delimiter=delimiter, rows=10))
+    streamed = table_files.stream
+    monkeypatch.setattr(
+        table_files, "stream", lambda path, delimiter, rows: streamed(path, delimiter=delimiter, rows=10)
+    )
     monkeypatch.setattr(offline, "_RUN_ROWS", 3)
     rows = some_rows(35)
     rows[23]["age"] = "old"

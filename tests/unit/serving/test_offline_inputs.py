@@ -13,8 +13,8 @@ from tests import bundles, graphs
 from dle_bundle.errors import InputError, RowFaults
 from dle_bundle.groups import Groups
 from dle_bundle.schema import Schema
-from dle_serving import offline
-from dle_serving.offline import predict
+from dle_serving.offline import predict as offline
+from dle_serving.offline.predict import predict
 
 COUNT = 12
 IMAGES = bundles.groups(bundles.PICTURE, COUNT, seed=9)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dle_serving.roster import Roster
+from dle_serving.server.roster import Roster
 
 
 def test_one_worker_waits_for_itself_alone(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from tests import bundles
 from tests.inprocess import InProcess, assert_is_error
 
 from dle_bundle import documents
-from dle_serving.monitoring.tokens import load_keys
+from dle_serving.feedback.ids import load_keys
 from dle_serving.settings import Settings
 
 ROW = dict(bundles.EXAMPLE)

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from tests import bundles, graphs
 
-from dle_bundle import bundle, manifest, reference
+from dle_bundle import bundle, manifest
+from dle_bundle.drift import reference
 from dle_bundle.errors import BundleError, InputError
-from dle_bundle.rows import RowDecoder
+from dle_bundle.rows.decoder import RowDecoder
 from dle_bundle.schema import Schema
-from dle_serving.runtime import Model, example_groups
+from dle_serving.models.runtime import Model, example_groups
 
 SCHEMAS = {"income": bundles.INCOME, "digit": bundles.DIGIT, "price": bundles.PRICE, "spam": bundles.SPAM}
 INPUTS = {"picture": bundles.PICTURE, "signal": bundles.SIGNAL, "review": bundles.REVIEW, "forecast": bundles.FORECAST}

@@ -17,18 +17,9 @@ from tests import postgres
 from tests.postgres import PASSWORD, Postgres
 
 from dle_bundle.errors import InputError
-from dle_serving.monitoring import databases
-from dle_serving.monitoring.databases import Database, Sqlite, StoreError
-from dle_serving.monitoring.store import (
-    Cell,
-    Feedback,
-    NewerStore,
-    Outcome,
-    Store,
-    counted_as,
-    open_store,
-    tally_cells,
-)
+from dle_serving.feedback import databases
+from dle_serving.feedback.databases import Database, Sqlite, StoreError
+from dle_serving.feedback.store import Cell, Feedback, NewerStore, Outcome, Store, counted_as, open_store, tally_cells
 
 ACCEPTED, DUPLICATE, CONFLICT = Outcome.ACCEPTED, Outcome.DUPLICATE, Outcome.CONFLICT
 NOW = 1_800_000_000

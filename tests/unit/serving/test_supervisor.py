@@ -11,8 +11,8 @@ import pytest
 from bentoml._internal.utils import circus
 from circus.process import DEAD_OR_ZOMBIE, RUNNING  # type: ignore[import-untyped]
 
-from dle_serving import supervisor
-from dle_serving.supervisor import Pace, Supervisor
+from dle_serving.server import supervisor
+from dle_serving.server.supervisor import Pace, Supervisor
 
 
 def test_a_few_replacements_are_made_at_once_and_more_as_seldom_as_by_bentoml() -> None:
@@ -50,7 +50,7 @@ def test_it_is_told_by_what_a_worker_ended(program: str, cause: str) -> None:
 
 @pytest.fixture
 def arbiter(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr("dle_serving.supervisor.log_plainly", lambda who: None)
+    monkeypatch.setattr("dle_serving.server.supervisor.log_plainly", lambda who: None)
     return Supervisor([], endpoint="tcp://127.0.0.1:0", pubsub_endpoint="tcp://127.0.0.1:0")
 
 

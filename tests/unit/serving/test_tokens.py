@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dle_bundle.errors import InputError
-from dle_serving.monitoring.tokens import NO_CLASS, Keys, Token, TokenError, load_keys
+from dle_serving.feedback.ids import NO_CLASS, Keys, Token, TokenError, load_keys
 
 KEYS = Keys([b"k" * 32])
 NOW = 1_800_000_000

@@ -14,15 +14,16 @@ from safetensors.torch import save_file
 from torch import distributed
 
 from dle_bundle.errors import Interrupted
-from dle_training import config as configuration
-from dle_training import loop
-from dle_training.data_parallel import ALONE, Workers
+from dle_training.config import run_config
+from dle_training.distributed.workers import Workers
+from dle_training.fitting import loop
+from dle_training.fitting.replicas import ALONE
 from dle_training.models.registry import build
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     folder, rank, count, stop = Path(sys.argv[1]), *map(int, sys.argv[2:5])
-    config = configuration.load(None, sys.argv[5:])
+    config = run_config.load(None, sys.argv[5:])
     problem = runpy.run_path(str(Path(__file__).with_name("small_fit.py")))["problem"]
     objective, train, validation, shape = problem()
     torch.manual_seed(config.seed)

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from dle_training.export import graph
-from dle_training.models._base import Encoder, Inputs
+from dle_training.models._base import Encoder
+from dle_training.preprocessing.shape import Inputs
 
 
 class _Positional(nn.Module):

@@ -12,12 +12,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dle_training import config as configuration
-from dle_training import loop, objectives
-from dle_training.listeners import Listener
-from dle_training.models._base import InputShape, Network
+from dle_training.config import run_config
+from dle_training.fitting import loop
+from dle_training.fitting.batches import Part
+from dle_training.fitting.listeners import Listener
+from dle_training.models._base import Network
 from dle_training.models.registry import build
-from dle_training.parts import Part
+from dle_training.optimization import objectives
+from dle_training.preprocessing.shape import InputShape
 
 ROWS, BATCH, EPOCHS = 321, 32, 4  # the last batch would be a single row
 STEPS = 10
@@ -38,7 +40,7 @@ def problem() -> tuple[objectives.Objective, Part, Part, InputShape]:
 def run(folder: Path, *assignments: str, listeners: Sequence[Listener] = ()) -> tuple[Network, loop.Fit]:
     """Fit into `folder`, or go on with what is there, with `assignments` over a small configuration."""
     small = ["model.hidden=[16, 16]", "model.batch_norm=true", f"training.batch_size={BATCH}", "optimizer.lr=0.01"]
-    config = configuration.load(None, [*small, f"training.epochs={EPOCHS}", "device=cpu", *assignments])
+    config = run_config.load(None, [*small, f"training.epochs={EPOCHS}", "device=cpu", *assignments])
     objective, train, validation, shape = problem()
     torch.manual_seed(config.seed)
     network = build(config.model, shape, objective.outputs)

@@ -4,9 +4,9 @@ import pyarrow as pa
 import pytest
 
 from dle_bundle.errors import InputError
-from dle_training import config as configuration
-from dle_training.data import arrangement
-from dle_training.data.arrangement import Arranged
+from dle_training.config import run_config
+from dle_training.data import column_roles
+from dle_training.data.column_roles import Arranged
 
 HOURS = 60
 TABLE = pa.table(
@@ -31,7 +31,7 @@ SERIES = ("data.sequence_id=unit", "data.time=step")
 
 
 def arrange(table: pa.Table, target: str, *assignments: str) -> Arranged:
-    return arrangement.arrange(table, configuration.load(None, list(assignments)), target, ("", "NA"))
+    return column_roles.arrange(table, run_config.load(None, list(assignments)), target, ("", "NA"))
 
 
 def test_a_forecast() -> None:

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from dle_training import augmentation
-from dle_training.augmentation import IMAGES, SERIES
-from dle_training.augmentation_images import ImageAugmentation, move
-from dle_training.config import AugmentationConfig
-from dle_training.models._base import Images, InputShape
+from dle_training.augmentation import augment
+from dle_training.augmentation.augment import IMAGES, SERIES
+from dle_training.augmentation.images import ImageAugmentation, move
+from dle_training.augmentation.settings import AugmentationConfig
+from dle_training.preprocessing.shape import Images, InputShape
 
 OFF = AugmentationConfig(flip=False, shift=0.0, jitter=0.0, scaling=0.0, slicing=0.0)
 ONE = Images(columns=1, channels=3, height=12, width=10, mean=(0.5,) * 3, std=(0.2,) * 3)
@@ -48,7 +48,7 @@ def test_every_setting_is_covered() -> None:
 
 @pytest.mark.parametrize("config", [OFF, AugmentationConfig()], ids=["zero", "null"])
 def test_off_is_nothing(config: AugmentationConfig) -> None:
-    assert augmentation.build(config, InputShape(image=ONE)) is None
+    assert augment.build(config, InputShape(image=ONE)) is None
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -205,7 +205,7 @@ def test_several_settings_together() -> None:
 
 
 def test_other_inputs_and_the_batch_itself_stay_as_they_are() -> None:
-    varies = augmentation.build(AugmentationConfig(flip=True), InputShape(dense=2, image=ONE))
+    varies = augment.build(AugmentationConfig(flip=True), InputShape(dense=2, image=ONE))
     assert varies is not None
     given = {"image": pixels(30), "dense": torch.randn(30, 2)}
     kept = dict(given)
@@ -216,8 +216,8 @@ def test_other_inputs_and_the_batch_itself_stay_as_they_are() -> None:
 
 
 def test_settings_of_series_do_not_concern_images() -> None:
-    assert augmentation.build(AugmentationConfig(jitter=0.1), InputShape(image=ONE)) is None
-    assert augmentation.build(AugmentationConfig(flip=True), InputShape(dense=2)) is None
+    assert augment.build(AugmentationConfig(jitter=0.1), InputShape(image=ONE)) is None
+    assert augment.build(AugmentationConfig(flip=True), InputShape(dense=2)) is None
 
 
 def test_kornia_is_imported_only_where_it_is_needed() -> None:

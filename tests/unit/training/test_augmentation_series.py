@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from dle_training import config as configuration
-from dle_training.augmentation import build
-from dle_training.augmentation_series import SeriesAugmentation
-from dle_training.config import AugmentationConfig
-from dle_training.models._base import InputShape, Series
+from dle_training.augmentation.augment import build
+from dle_training.augmentation.series import SeriesAugmentation
+from dle_training.augmentation.settings import AugmentationConfig
+from dle_training.config import run_config
+from dle_training.preprocessing.shape import InputShape, Series
 
 LENGTHS = torch.tensor([30, 12, 1, 30])
 
@@ -20,7 +20,7 @@ def batch() -> torch.Tensor:
 @pytest.mark.parametrize("setting", ["jitter=0.1", "scaling=0.2", "slicing=0.3"])
 def test_each_varies_what_is_real_and_nothing_else(setting: str) -> None:
     given = batch()
-    varied, lengths = SeriesAugmentation(configuration.load(None, [f"augmentation.{setting}"]).augmentation)(
+    varied, lengths = SeriesAugmentation(run_config.load(None, [f"augmentation.{setting}"]).augmentation)(
         given.clone(), LENGTHS
     )
     assert torch.equal(lengths, LENGTHS)

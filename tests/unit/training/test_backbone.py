@@ -13,10 +13,10 @@ from tests.unit.training.exported import answers
 from torch import Tensor
 
 from dle_bundle.errors import InputError
-from dle_training.config import BackboneConfig, ModelConfig
 from dle_training.models import backbone
-from dle_training.models._base import Images, InputShape
 from dle_training.models.backbone import BackboneEncoder
+from dle_training.models.settings import BackboneConfig, ModelConfig
+from dle_training.preprocessing.shape import Images, InputShape
 
 IMAGES = Images(columns=1, channels=3, height=32, width=32, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
 NAMES = ("test_resnet", "test_mambaout", "test_vit", "test_convnext")

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from dle_bundle.groups import PADDING
 from dle_bundle.text import SEPARATOR
-from dle_training.config import BagConfig, ModelConfig
-from dle_training.models._base import InputShape, Tokens
 from dle_training.models.bag import BagEncoder
+from dle_training.models.settings import BagConfig, ModelConfig
+from dle_training.preprocessing.shape import InputShape, Tokens
 
 VOCABULARY = 50
 

@@ -12,12 +12,12 @@ from optuna.trial import TrialState
 from tests import people
 
 from dle_training import packed
-from dle_training.listeners import EpochRecord, Listener
+from dle_training.fitting.listeners import EpochRecord, Listener
 from dle_training.packed import Failure, Fitted, Member
-from dle_training.search import claims, leaderboard, work
+from dle_training.search import leaderboard, trial_locks, work
 from dle_training.search import study as studies
 from dle_training.search.points import Point
-from dle_training.search.prepared import PreparedData
+from dle_training.search.shared_data import PreparedData
 from dle_training.search.storage import StorageError
 from dle_training.search.study import Study, StudyFolder
 from dle_training.search.trial import Attempt, Watcher
@@ -33,11 +33,11 @@ def study(tmp_path: Path) -> Study:
 
 def die_over_it(study: Study, epochs: int) -> bool:
     """A process claims the first trial, gets so far, and dies; whether there was still hope for it."""
-    first = claims.claim(study, 1)[0]
+    first = trial_locks.claim(study, 1)[0]
     if first.number:
         first.lock.release()
         return False
-    if first.deaths == claims.MOST_ATTEMPTS:
+    if first.deaths == trial_locks.MOST_ATTEMPTS:
         first.lock.release()
         return False
     first.begin()
@@ -60,13 +60,13 @@ def test_the_first_trial_has_the_defaults_as_far_as_the_space_holds_them(tmp_pat
         own = ["optimizer.lr={choice: [1e-4, 2e-3]}"] if search == "grid" else spaces
         asked = studies.request({}, [], {**flags, "study.search": search}, own)
         study = studies.create(StudyFolder(tmp_path / search), studies.plan(asked))
-        point = claims.claim(study, 1)[0].point
+        point = trial_locks.claim(study, 1)[0].point
         if first:
             assert {**point, "optimizer.weight_decay": 0} == {
                 "optimizer.lr": 2e-3, "optimizer.weight_decay": 0, "model.hidden": [256, 256, 256], "model.dropout": 0.1
             }  # fmt: skip
             assert 0.5 <= point["optimizer.weight_decay"] <= 0.6
-            assert claims.claim(study, 1)[0].point["optimizer.lr"] != 2e-3
+            assert trial_locks.claim(study, 1)[0].point["optimizer.lr"] != 2e-3
         else:
             assert point == {"optimizer.lr": 1e-4}
 
@@ -88,8 +88,8 @@ def test_a_trial_that_kills_its_processes_fails(study: Study) -> None:
 
 
 def test_a_trial_that_has_not_begun_is_not_blamed_for_a_death(study: Study) -> None:
-    for _ in range(2 * claims.MOST_ATTEMPTS):
-        first, second = claims.claim(study, 2)
+    for _ in range(2 * trial_locks.MOST_ATTEMPTS):
+        first, second = trial_locks.claim(study, 2)
         assert (first.number, second.number) == (0, 1)
         assert first.deaths == second.deaths == 0
         first.lock.release()
@@ -98,8 +98,8 @@ def test_a_trial_that_has_not_begun_is_not_blamed_for_a_death(study: Study) -> N
 
 def test_steps_are_progress_too(study: Study) -> None:
     checkpoints = study.folder.trial(0).checkpoints
-    for step in range(1, 2 * claims.MOST_ATTEMPTS):
-        first = claims.claim(study, 1)[0]
+    for step in range(1, 2 * trial_locks.MOST_ATTEMPTS):
+        first = trial_locks.claim(study, 1)[0]
         assert (first.number, first.deaths) == (0, 0)
         first.begin()
         first.lock.release()
@@ -108,37 +108,37 @@ def test_steps_are_progress_too(study: Study) -> None:
 
 
 def test_a_trial_that_ends_between_two_looks_is_not_gone_on_with(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = claims.claim(study, 1)[0]
+    first = trial_locks.claim(study, 1)[0]
     before = study.trials.all()
     first.lock.release()
     study.trials.study.tell(first.trial, 0.5)
     monkeypatch.setattr(type(study.trials), "all", lambda _: before)
-    assert [claim.number for claim in claims.claim(study, 1)] == [1]
+    assert [claim.number for claim in trial_locks.claim(study, 1)] == [1]
     assert study.trials.study.trials[0].state == TrialState.COMPLETE
 
 
 def test_ctrl_c_after_a_trial_has_ended_forgives_the_others(study: Study) -> None:
-    first, second = claims.claim(study, 2)
+    first, second = trial_locks.claim(study, 2)
     for each in (first, second):
         each.begin()
     study.trials.study.tell(first.trial, state=TrialState.PRUNED)
     for each in (first, second):
         each.forgive()
         each.lock.release()
-    (again,) = claims.claim(study, 2)
+    (again,) = trial_locks.claim(study, 2)
     assert (again.number, again.deaths) == (1, 0)
 
 
 def test_trials_whose_turn_has_not_come_are_there_for_others(study: Study) -> None:
     """A process claims all trials, trains them one after another, and finds the second with somebody else."""
     dataset = studies.read_again(study)
-    elsewhere: list[claims.Claim] = []
+    elsewhere: list[trial_locks.Claim] = []
     begun: list[int] = []
 
     class Other(Watcher):
         def on_begin(self, number: int, point: Point, epochs: int) -> None:
             if not elsewhere:
-                elsewhere.extend(claims.claim(study, 2))
+                elsewhere.extend(trial_locks.claim(study, 2))
             begun.append(number)
 
     with PreparedData(study, lambda: dataset) as data:
@@ -165,20 +165,20 @@ def test_when_the_time_is_over_what_was_claimed_first_is_trained_all_the_same(st
 
 
 def test_a_claim_that_is_taken_again_knows_what_has_happened_meanwhile(study: Study) -> None:
-    _, second = claims.claim(study, 2)
+    _, second = trial_locks.claim(study, 2)
     second.lock.release()
-    for _ in range(claims.MOST_ATTEMPTS - 1):
-        (elsewhere,) = claims.claim(study, 1)
+    for _ in range(trial_locks.MOST_ATTEMPTS - 1):
+        (elsewhere,) = trial_locks.claim(study, 1)
         elsewhere.trial.report(0.5, step=1 + elsewhere.deaths)
         elsewhere.begin()
         elsewhere.lock.release()
-    again = claims.regain(study, second)
+    again = trial_locks.regain(study, second)
     assert again is not None
-    assert (again.number, again.deaths) == (1, claims.MOST_ATTEMPTS - 1)
+    assert (again.number, again.deaths) == (1, trial_locks.MOST_ATTEMPTS - 1)
     assert sorted(study.trials.all()[1].intermediate_values) == [1, 2]
     again.begin()
     again.lock.release()
-    assert claims.regain(study, second) is None, "it fails, by the next who claims it"
+    assert trial_locks.regain(study, second) is None, "it fails, by the next who claims it"
     assert not second.lock.held
 
 
@@ -195,7 +195,7 @@ def test_a_fault_of_disk_or_storage_is_no_death(
     with PreparedData(study, lambda: dataset) as data:
         config = study.config(studies.first_point(study))
         never = {packed.signature(config, data.of(config, 0)): False}
-        for _ in range(2 * claims.MOST_ATTEMPTS):
+        for _ in range(2 * trial_locks.MOST_ATTEMPTS):
             with monkeypatch.context() as patched, pytest.raises(type(error)):
                 patched.setattr(Attempt, "alone", fails)
                 work.work_once(study, data, Watcher(), work.Deadline(None), 1, never)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from dle_bundle.errors import InputError
 from dle_cli import train, tune
-from dle_training.cluster import Share, share_of
+from dle_training.distributed.cluster import Share, share_of
 
 CPUS, GPUS = {"CPU": 16.0, "memory": 1e9}, {"CPU": 16.0, "GPU": 4.0}
 

@@ -7,9 +7,9 @@ import torch
 from tests.unit.training.exported import answers
 from torch import Tensor
 
-from dle_training.config import CnnConfig, ModelConfig
-from dle_training.models._base import Images, InputShape
 from dle_training.models.cnn import Block, CnnEncoder, Stage
+from dle_training.models.settings import CnnConfig, ModelConfig
+from dle_training.preprocessing.shape import Images, InputShape
 
 IMAGES = Images(columns=1, channels=3, height=28, width=28, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
 CONFIG = ModelConfig(cnn=CnnConfig(width=4, blocks=(1, 1, 1)), dropout=0.0)

@@ -9,14 +9,14 @@ from tests import people
 
 from dle_bundle import documents
 from dle_bundle.errors import InputError
-from dle_training import compare as comparing
-from dle_training import config as configuration
-from dle_training import cross_validation, measure
-from dle_training import run as runs
-from dle_training.compare import Group
+from dle_training.config import run_config
 from dle_training.export import latency
-from dle_training.run import RunFolder
+from dle_training.runs import cross_validation, evaluate, prepare
+from dle_training.runs import train as run_training
+from dle_training.runs.folder import RunFolder
+from dle_training.search import compare as comparing
 from dle_training.search import study
+from dle_training.search.compare import Group
 from dle_training.search.study import StudyFolder
 
 SMALL = ("training.epochs=2", "model.hidden=[8]", "device=cpu")
@@ -25,9 +25,9 @@ SMALL = ("training.epochs=2", "model.hidden=[8]", "device=cpu")
 def train(folder: Path, name: str, target: str, *settings: str, folds: bool = False) -> RunFolder:
     """A small run, finished."""
     flags = {"data.source": str(folder / f"{target}.csv"), "data.target": target}
-    prepared = runs.prepare(configuration.load(None, [*SMALL, *settings], flags))
-    made = runs.create(folder / name, prepared)
-    runs.train(made, prepared)
+    prepared = prepare.prepare(run_config.load(None, [*SMALL, *settings], flags))
+    made = prepare.create(folder / name, prepared)
+    run_training.train(made, prepared)
     if folds:
         cross_validation.validate(made, prepared, lambda _: [])
     return made
@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("compare")
     for target in ("buys", "spent"):
         people.write_people(folder / f"{target}.csv", 200, target=target)
-    measure.measure(train(folder, "a", "buys", "training.metric=accuracy"))
+    evaluate.measure(train(folder, "a", "buys", "training.metric=accuracy"))
     train(folder, "b", "buys", "training.metric=accuracy", "split.folds=2", "optimizer.lr=1e-6", folds=True)
     train(folder, "loss", "buys", "seed=1")
     train(folder, "spent-run", "spent")

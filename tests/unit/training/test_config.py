@@ -7,29 +7,29 @@ import msgspec
 import pytest
 
 from dle_bundle.errors import InputError
-from dle_training import config as configuration
-from dle_training.config import MetricName, RunConfig
-from dle_training.metrics import METRICS
+from dle_training.config import run_config
+from dle_training.config.run_config import MetricName, RunConfig
 from dle_training.models.registry import MODELS
-from dle_training.optimizers import OPTIMIZERS
-from dle_training.schedules import SCHEDULES
+from dle_training.optimization.optimizers import OPTIMIZERS
+from dle_training.optimization.schedules import SCHEDULES
+from dle_training.scoring.metrics import METRICS
 
 
 def faults(*assignments: str, **flags: object) -> tuple[str, ...]:
     with pytest.raises(InputError) as caught:
-        configuration.load(None, list(assignments), flags)
+        run_config.load(None, list(assignments), flags)
     assert caught.value.exit_code == 2
     return caught.value.details
 
 
 def test_defaults() -> None:
-    assert configuration.load() == RunConfig()
+    assert run_config.load() == RunConfig()
 
 
 def test_file_then_settings_then_flags(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("seed: 1\ntraining: {epochs: 5, batch_size: 64}\nmodel:\n  hidden: [8, 4]\n")
-    config = configuration.load(path, ["training.epochs=6", "seed=2"], {"seed": 3, "data.source": "1.csv"})
+    config = run_config.load(path, ["training.epochs=6", "seed=2"], {"seed": 3, "data.source": "1.csv"})
     assert (config.training.epochs, config.training.batch_size, config.seed) == (6, 64, 3)
     assert config.model.hidden == (8, 4)
     assert config.data.source == "1.csv"
@@ -38,7 +38,7 @@ def test_file_then_settings_then_flags(tmp_path: Path) -> None:
 def test_empty_file_is_the_defaults(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("# nothing yet\n")
-    assert configuration.load(path) == RunConfig()
+    assert run_config.load(path) == RunConfig()
 
 
 @pytest.mark.parametrize(
@@ -49,21 +49,21 @@ def test_numbers_are_what_they_look_like(text: str, value: float | None) -> None
     if value is None:
         assert faults(f"optimizer.lr={text}") == (f"optimizer.lr: expected float | null, found '{text}'",)
     else:
-        assert configuration.load(None, [f"optimizer.lr={text}"]).optimizer.lr == value
+        assert run_config.load(None, [f"optimizer.lr={text}"]).optimizer.lr == value
 
 
 def test_words_stay_words() -> None:
-    config = configuration.load(None, ["data.na_values=[no, off, '-', '1e-3', 12:30, 2020-01-01, '']"])
+    config = run_config.load(None, ["data.na_values=[no, off, '-', '1e-3', 12:30, 2020-01-01, '']"])
     assert config.data.na_values == ("no", "off", "-", "1e-3", "12:30", "2020-01-01", "")
 
 
 def test_labels_are_keys_as_written() -> None:
-    config = configuration.load(None, ["objective.class_weights={0: 1, 1: 3.5, true: 2, a b: 1e-1}"])
+    config = run_config.load(None, ["objective.class_weights={0: 1, 1: 3.5, true: 2, a b: 1e-1}"])
     assert config.objective.class_weights == {"0": 1.0, "1": 3.5, "true": 2.0, "a b": 0.1}
 
 
 def test_a_dumped_configuration_replays(tmp_path: Path) -> None:
-    config = configuration.load(
+    config = run_config.load(
         None,
         [
             "data.na_values=[no, '1e-3', '~', 'null', '12', '.5', 'é', '']",
@@ -75,8 +75,8 @@ def test_a_dumped_configuration_replays(tmp_path: Path) -> None:
         ],
     )
     path = tmp_path / "config.yaml"
-    path.write_text(configuration.dump(config))
-    assert configuration.load(path) == config
+    path.write_text(run_config.dump(config))
+    assert run_config.load(path) == config
 
 
 def test_every_fault_at_once() -> None:
@@ -142,16 +142,16 @@ def test_files_that_are_no_configuration(tmp_path: Path, text: str, words: str) 
     path = tmp_path / "run.yaml"
     path.write_text(text)
     with pytest.raises(InputError, match=words):
-        configuration.load(path)
+        run_config.load(path)
 
 
 def test_no_such_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no readable configuration"):
-        configuration.load(tmp_path / "none.yaml")
+        run_config.load(tmp_path / "none.yaml")
 
 
 def test_names_are_those_of_the_registries() -> None:
-    schema = configuration.json_schema()["$defs"]
+    schema = run_config.json_schema()["$defs"]
     for section, registry in (("Optimizer", OPTIMIZERS), ("Schedule", SCHEDULES)):
         assert set(schema[f"{section}Config"]["properties"]["name"]["enum"]) == set(registry)
     assert get_args(MetricName) == tuple(METRICS)
@@ -160,9 +160,9 @@ def test_names_are_those_of_the_registries() -> None:
 
 
 def test_every_setting_is_described_and_has_its_default_in_the_schema() -> None:
-    definitions: dict[str, Any] = configuration.json_schema()["$defs"]
+    definitions: dict[str, Any] = run_config.json_schema()["$defs"]
     for name, definition in definitions.items():
-        kind = getattr(configuration, name)
+        kind = getattr(run_config, name)
         assert definition["additionalProperties"] is False
         assert definition["description"]
         for field in msgspec.structs.fields(kind):

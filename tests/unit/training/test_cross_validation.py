@@ -10,13 +10,14 @@ import pytest
 from tests import people
 
 from dle_bundle import documents
-from dle_training import config as configuration
-from dle_training import cross_validation, packed
-from dle_training import run as runs
-from dle_training.cross_validation import CrossValidation
-from dle_training.listeners import EpochRecord, Listener, Plan, read_history
+from dle_training import packed
+from dle_training.config import run_config
+from dle_training.fitting.listeners import EpochRecord, Listener, Plan, read_history
 from dle_training.packed import Failure, Fitted, Member
-from dle_training.run import Prepared, RunFolder
+from dle_training.runs import cross_validation, prepare
+from dle_training.runs.folder import RunFolder
+from dle_training.runs.prepare import Prepared
+from dle_training.scoring.cross_validation import CrossValidation
 
 FOLDS = 3
 
@@ -42,13 +43,13 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
         "training.epochs=4", "model.hidden=[8]", "device=cpu", f"split.folds={FOLDS}", "training.refit=true",
         "training.checkpoint_seconds=0", "training.batch_size=32",
     ]  # fmt: skip
-    return runs.prepare(configuration.load(None, settings, {"data.source": str(source), "data.target": "buys"}))
+    return prepare.prepare(run_config.load(None, settings, {"data.source": str(source), "data.target": "buys"}))
 
 
 def validated(folder: Path, prepared: Prepared, heard: list[str], *, breaks: bool = False) -> CrossValidation:
     run = RunFolder(folder)
     if not folder.exists():
-        runs.create(folder, prepared)
+        prepare.create(folder, prepared)
     return cross_validation.validate(run, prepared, lambda what: [Ear(what, heard, breaks=breaks)])
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dle_training import checkpoint, loop
-from dle_training.state import Progress
+from dle_training.fitting import checkpoint, loop
+from dle_training.fitting.state import Progress
 
 PROGRAM = Path(__file__).with_name("data_parallel_fit.py")
 SMALL = ("model.hidden=[16, 16]", "optimizer.lr=0.01", "training.epochs=3", "device=cpu")

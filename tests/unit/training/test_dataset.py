@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from dle_bundle.errors import InputError, RowFaults
-from dle_training.config import DataConfig, ObjectiveConfig, PreprocessingConfig, RunConfig, SplitConfig
+from dle_training.config.run_config import DataConfig, ObjectiveConfig, RunConfig, SplitConfig
 from dle_training.data import dataset
 from dle_training.data.dataset import Dataset
+from dle_training.preprocessing.settings import PreprocessingConfig
 
 N = 60
 

@@ -7,8 +7,8 @@ import pytest
 from dle_bundle import documents
 from dle_bundle.errors import InputError
 from dle_bundle.schema import Outputs
-from dle_training import metrics
-from dle_training.evaluation import Evaluation, defined, evaluate
+from dle_training.scoring import metrics
+from dle_training.scoring.evaluation import Evaluation, defined, evaluate
 
 COLOURS = Outputs(target="colour", task="multiclass", classes=("red", "green", "blue"))
 PRICE = Outputs(target="price", task="regression")

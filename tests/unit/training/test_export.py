@@ -13,8 +13,9 @@ from tests.trained import small
 from dle_bundle import bundle as bundles
 from dle_bundle.errors import BundleError, InputError, WorkError
 from dle_bundle.schema import Outputs, Schema
-from dle_training.export import graph, parity, reference
+from dle_training.export import graph, parity
 from dle_training.export.bundle import export_run
+from dle_training.runs import probes, reference
 
 TARGETS = ("buys", "level", "spent")
 
@@ -76,7 +77,7 @@ def test_a_graph_that_answers_otherwise_fails(target: str) -> None:
 
 def test_probes_hold_missing_unseen_and_extreme_values() -> None:
     chosen = small("buys")
-    rows = parity.probes(chosen.training, chosen.model.schema, np.random.default_rng(0))
+    rows = probes.probes(chosen.training, chosen.model.schema, np.random.default_rng(0))
     known = {value for field in chosen.model.schema.categorical for value in field.categories or ()}
     assert np.isnan(rows.numeric).all(axis=1).any()
     assert (rows.categorical == "").all(axis=1).any()

@@ -12,7 +12,7 @@ import pytest
 from dle_bundle.errors import InputError
 from dle_bundle.groups import empty
 from dle_bundle.schema import Outputs, Schema
-from dle_training import config as configuration
+from dle_training.config import run_config
 from dle_training.data import dataset as datasets
 from dle_training.data import folds
 from dle_training.data.blocks import Blocks
@@ -172,7 +172,7 @@ def test_a_forecast_of_a_file(tmp_path: Path) -> None:
     table = pa.table({"hour": range(hours), "load": [float(hour % 24) for hour in range(hours)]})
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
     assignments = ["data.time=hour", "data.window=6", "data.horizon=2", "data.target=load"]
-    data = datasets.load(configuration.load(None, assignments, {"data.source": str(tmp_path / "a.parquet")}))
+    data = datasets.load(run_config.load(None, assignments, {"data.source": str(tmp_path / "a.parquet")}))
     assert data.blocks is not None
     made = folds.make(data, 3, 0)
     for fold in made:

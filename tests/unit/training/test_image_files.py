@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from dle_bundle.errors import InputError
-from dle_bundle.images import ImageFiles
+from dle_bundle.images.pixels import ImageFiles
 from dle_bundle.schema import ImageShape
 from dle_training.data import image_files
 from dle_training.data.image_files import Place, Stream

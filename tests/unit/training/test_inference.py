@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dle_bundle.decode import NA_VALUES
 from dle_bundle.errors import InputError
-from dle_training.config import DataConfig
+from dle_bundle.values.missing import NA_VALUES
+from dle_training.config.run_config import DataConfig
 from dle_training.data import inference
 from dle_training.data.inference import Inputs
 

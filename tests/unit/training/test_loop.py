@@ -10,14 +10,18 @@ import pytest
 import torch
 
 from dle_bundle.errors import InputError, WorkError
-from dle_training import checkpoint, devices, loop, metrics, objectives, parts
-from dle_training import config as configuration
-from dle_training.listeners import EpochRecord, HistoryFile, Listener, Plan, read_history
-from dle_training.models._base import InputShape, Network
+from dle_training.config import run_config
+from dle_training.fitting import batches as parts
+from dle_training.fitting import checkpoint, devices, loop
+from dle_training.fitting.batches import Part
+from dle_training.fitting.listeners import EpochRecord, HistoryFile, Listener, Plan, read_history
+from dle_training.fitting.state import Progress
+from dle_training.fitting.tensorboard import TensorBoard
+from dle_training.models._base import Network
 from dle_training.models.registry import build
-from dle_training.parts import Part
-from dle_training.state import Progress
-from dle_training.tensorboard import TensorBoard
+from dle_training.optimization import objectives
+from dle_training.preprocessing.shape import InputShape
+from dle_training.scoring import metrics
 
 
 def validation_score(small_fit: SimpleNamespace, network: Network, name: str) -> float | None:
@@ -50,12 +54,12 @@ def test_the_best_weights_are_left(small_fit: SimpleNamespace, tmp_path: Path) -
     assert fitted.best_score == min(record.metric for record in fitted.history)
     assert validation_score(small_fit, network, "log_loss") == fitted.best_score
     objective, _, _, shape = small_fit.problem()
-    config = configuration.load(None, ["model.hidden=[16, 16]", "model.batch_norm=true"])
+    config = run_config.load(None, ["model.hidden=[16, 16]", "model.batch_norm=true"])
     loaded = build(config.model, shape, objective.outputs)
     assert loop.load_best(loaded, tmp_path) == fitted.history[fitted.best_epoch - 1]
     assert validation_score(small_fit, loaded, "log_loss") == fitted.best_score
     with pytest.raises(InputError, match="another model"):
-        loop.load_best(build(configuration.load().model, shape, 3), tmp_path)
+        loop.load_best(build(run_config.load().model, shape, 3), tmp_path)
 
 
 def test_patience(small_fit: SimpleNamespace, tmp_path: Path) -> None:
@@ -100,7 +104,7 @@ def test_each_epoch_sees_every_row_once_in_another_order(small_fit: SimpleNamesp
             seen.append([])
 
     objective, train, validation, shape = small_fit.problem()
-    config = configuration.load(None, ["training.epochs=2", "model.hidden=[4]"])
+    config = run_config.load(None, ["training.epochs=2", "model.hidden=[4]"])
     network = build(config.model, shape, objective.outputs)
     spy = Spy()
     spy.network = network
@@ -116,7 +120,7 @@ def test_regression_to_its_own_unit(tmp_path: Path) -> None:
     target = 5000 + 300 * X[:, 0] - 100 * X[:, 1]
     objective = objectives.fit("regression", target[:300])
     every = Part({"dense": torch.from_numpy(X)}, objective.encode(target))
-    config = configuration.load(None, ["model.hidden=[16]", "training.epochs=40", "training.batch_size=16"])
+    config = run_config.load(None, ["model.hidden=[16]", "training.epochs=40", "training.batch_size=16"])
     network = build(config.model, InputShape(3), 1)
     fitted = loop.fit(
         network, objective, every.slice(slice(300)), every.slice(slice(300, None)), config, checkpoints=tmp_path
@@ -144,7 +148,7 @@ def test_a_loss_that_is_not_finite(small_fit: SimpleNamespace, tmp_path: Path) -
 def test_a_metric_without_meaning_on_the_validation_part(small_fit: SimpleNamespace, tmp_path: Path) -> None:
     objective, train, validation, shape = small_fit.problem()
     alike = validation.take(torch.nonzero(validation.targets == 0)[:, 0])
-    config = configuration.load(None, ["training.metric=roc_auc", "model.hidden=[4]"])
+    config = run_config.load(None, ["training.metric=roc_auc", "model.hidden=[4]"])
     network = build(config.model, shape, objective.outputs)
     with pytest.raises(InputError, match="roc_auc has no meaning"):
         loop.fit(network, objective, train, alike, config, checkpoints=tmp_path)
@@ -216,7 +220,7 @@ def test_best_checkpoint_holds_the_network_and_its_epoch(small_fit: SimpleNamesp
 
 def test_prediction_in_chunks(small_fit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     objective, train, _, shape = small_fit.problem()
-    network = build(configuration.load().model, shape, objective.outputs)
+    network = build(run_config.load().model, shape, objective.outputs)
     whole = loop.predict(network, train)
     assert not network.training
     assert not whole.requires_grad
@@ -245,5 +249,5 @@ def test_it_learns_on_a_gpu(small_fit: SimpleNamespace, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("rows", "size"), [(100, 32), (2_800, 64), (27_000, 256), (1_000_000, 1024)])
 def test_small_data_get_small_batches(rows: int, size: int) -> None:
-    assert loop.batch_size(configuration.load(), rows) == size
-    assert loop.batch_size(configuration.load(None, ["training.batch_size=7"]), rows) == 7
+    assert loop.batch_size(run_config.load(), rows) == size
+    assert loop.batch_size(run_config.load(None, ["training.batch_size=7"]), rows) == 7

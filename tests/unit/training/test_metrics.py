@@ -7,7 +7,7 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from dle_bundle.errors import InputError
-from dle_training import metrics
+from dle_training.scoring import metrics
 
 # rows: actual a a b b c, predicted a b b b a
 PROBABILITIES = np.array(

@@ -8,11 +8,12 @@ from msgspec.structs import replace as replace_struct
 from torch import Tensor
 from torch.nn import functional as F
 
-from dle_training.config import BagConfig, CnnConfig, ModelConfig, RnnConfig, TcnConfig, TransformerConfig
-from dle_training.models._base import Images, InputShape, Network, Series, Tokens
+from dle_training.models._base import Network
 from dle_training.models.dropout import Dropout
 from dle_training.models.mlp import Embeddings
 from dle_training.models.registry import MODELS, build
+from dle_training.models.settings import BagConfig, CnnConfig, ModelConfig, RnnConfig, TcnConfig, TransformerConfig
+from dle_training.preprocessing.shape import Images, InputShape, Series, Tokens
 
 TABLES = {
     "dense": InputShape(5),

@@ -9,8 +9,9 @@ import torch
 
 from dle_bundle.errors import InputError
 from dle_bundle.schema import Task
-from dle_training import calibration, objectives
-from dle_training.objectives import ObjectiveState
+from dle_training.optimization import objectives
+from dle_training.optimization.objectives import ObjectiveState
+from dle_training.scoring import calibration
 
 
 def test_binary() -> None:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from dle_training import optimizers
-from dle_training.config import OptimizerConfig
+from dle_training.optimization import optimizers
+from dle_training.optimization.optimizers import OptimizerConfig
 
 
 def step(config: OptimizerConfig, value: float, gradient: float, steps: int = 1) -> float:

@@ -15,13 +15,16 @@ import torch
 from torch import Tensor
 
 from dle_bundle.errors import InputError, Interrupted, WorkError
-from dle_training import checkpoint, loop, objectives, packed, training_data
-from dle_training import config as configuration
-from dle_training import run as runs
-from dle_training.listeners import EpochRecord, HistoryFile, Listener, Plan, Stopped, read_history
+from dle_training import packed
+from dle_training.config import run_config
+from dle_training.fitting import checkpoint, loop, tensors
+from dle_training.fitting.listeners import EpochRecord, HistoryFile, Listener, Plan, Stopped, read_history
+from dle_training.fitting.state import Progress
+from dle_training.fitting.tensors import TrainingData
+from dle_training.optimization import objectives
 from dle_training.packed import Failure, Fitted, Member
-from dle_training.state import Progress
-from dle_training.training_data import TrainingData
+from dle_training.runs import folder as run_folder
+from dle_training.runs import prepare, train
 
 ROWS = 500
 ENDED = "ended.safetensors"
@@ -67,15 +70,15 @@ class Bench:
     def __init__(self, folder: Path, table: Path, *assignments: str) -> None:
         small = ["model.hidden=[16, 16]", "training.batch_size=32", "training.epochs=2", "device=cpu"]
         source = [f"data.source={table}", "data.target=y"]
-        prepared = runs.prepare(configuration.load(None, [*small, *source, *assignments]))
-        self.data = training_data.make(prepared.dataset, prepared.config)
+        prepared = prepare.prepare(run_config.load(None, [*small, *source, *assignments]))
+        self.data = tensors.make(prepared.dataset, prepared.config)
         self.schema = prepared.dataset.schema
         self._folder, self._numbers = folder, count()
         self._config = folder / "config.yaml"
-        self._config.write_text(configuration.dump(prepared.config))
+        self._config.write_text(run_config.dump(prepared.config))
 
     def member(self, *assignments: str, data: TrainingData | None = None, listeners: Sequence[Listener] = ()) -> Member:
-        config = configuration.load(self._config, list(assignments))
+        config = run_config.load(self._config, list(assignments))
         return Member(config, data or self.data, self._folder / str(next(self._numbers)), listeners)
 
     def again(self, member: Member) -> Member:
@@ -389,11 +392,11 @@ def test_the_rest_of_a_run_follows(tables: Path, tmp_path: Path) -> None:
     bench = Bench(tmp_path, tables / "binary.csv")
     member = bench.member()
     (fitted,) = fit(member)
-    run = runs.RunFolder(tmp_path / "packed")
+    run = run_folder.RunFolder(tmp_path / "packed")
     run.path.mkdir()
-    packed_scores = runs.finish(run, bench.schema, bench.data, fitted.network, fitted.fit).validation
-    alone = runs.RunFolder(tmp_path / "alone")
+    packed_scores = train.finish(run, bench.schema, bench.data, fitted.network, fitted.fit).validation
+    alone = run_folder.RunFolder(tmp_path / "alone")
     alone.path.mkdir()
-    scores = runs.fit(alone, member.config, bench.schema, bench.data).validation
+    scores = train.fit(alone, member.config, bench.schema, bench.data).validation
     assert packed_scores == pytest.approx(scores, abs=1e-3)
-    assert runs.read_metrics(run)["validation"] == packed_scores
+    assert run_folder.read_metrics(run)["validation"] == packed_scores

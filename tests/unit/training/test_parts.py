@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from dle_training.loop import split_batches
-from dle_training.parts import Part, spans
+from dle_training.fitting.batches import Part, spans
+from dle_training.fitting.loop import split_batches
 
 
 class Stream:

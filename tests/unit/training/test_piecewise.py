@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from dle_training.config import PreprocessingConfig
 from dle_training.preprocessing import piecewise
 from dle_training.preprocessing.piecewise import Piecewise
+from dle_training.preprocessing.settings import PreprocessingConfig
 
 VALUES = np.array([[0, 1, 7], [1, 0, 7], [2, 1, 7], [4, 1, 7], [np.nan, 0, 7]], dtype=np.float32)
 BOOLEAN = np.array([False, True, False])

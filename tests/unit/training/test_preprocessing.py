@@ -13,11 +13,11 @@ from dle_bundle import documents
 from dle_bundle.errors import InputError
 from dle_bundle.groups import MISSING_TIME, Groups
 from dle_bundle.schema import Field, Outputs, Schema
-from dle_training.config import PreprocessingConfig
 from dle_training.preprocessing import categories, dates, numeric, pipeline
 from dle_training.preprocessing.categories import OneHot
 from dle_training.preprocessing.dates import Dates
 from dle_training.preprocessing.numeric import Numeric
+from dle_training.preprocessing.settings import PreprocessingConfig
 
 LARGEST = float(np.finfo(np.float32).max)
 

@@ -4,11 +4,10 @@ import pytest
 from torch import nn
 
 from dle_bundle.errors import InputError
-from dle_training import config as configuration
-from dle_training import recipes
+from dle_training.config import resolve, run_config
 from dle_training.models import registry
-from dle_training.models._base import InputShape, Tokens
 from dle_training.models.registry import Input
+from dle_training.preprocessing.shape import InputShape, Tokens
 
 
 @pytest.mark.parametrize(
@@ -55,22 +54,22 @@ def test_all_wrong_names_are_told_together() -> None:
 
 
 def test_recipes() -> None:
-    assert {*recipes.RECIPES} == {name.split(":")[0] for name in registry.MODELS}
-    few = recipes.resolve(configuration.load(), {"sequence": "tcn"}, 50)
+    assert {*resolve.RECIPES} == {name.split(":")[0] for name in registry.MODELS}
+    few = resolve._suited(run_config.load(), {"sequence": "tcn"}, 50)
     steps = few.training.epochs * -(-50 // few.training.batch_size)  # type: ignore[operator]
-    assert steps >= recipes.RECIPES["tcn"].least_steps
+    assert steps >= resolve.RECIPES["tcn"].least_steps
     assert few.training.patience == few.training.epochs // 3  # type: ignore[operator]
-    table = recipes.resolve(configuration.load(), {"table": "mlp"}, 50)
+    table = resolve._suited(run_config.load(), {"table": "mlp"}, 50)
     assert (table.training.epochs, table.training.patience, table.optimizer.lr) == (30, 10, 2e-3)
-    assert table.augmentation == recipes.NONE
-    own = configuration.load(
+    assert table.augmentation == resolve.NONE
+    own = run_config.load(
         None, ["training.epochs=3", "optimizer.lr=0.5", "augmentation.flip=true", "training.patience=0"]
     )
-    kept = recipes.resolve(own, {"image": "cnn"}, 60_000)
+    kept = resolve._suited(own, {"image": "cnn"}, 60_000)
     assert (kept.training.epochs, kept.optimizer.lr, kept.augmentation.flip) == (3, 0.5, True)
     assert kept.training.patience == 0
-    assert kept.augmentation.shift == recipes.RECIPES["cnn"].augmentation.shift
-    assert recipes.resolve(kept, {"image": "cnn"}, 60_000) == kept
+    assert kept.augmentation.shift == resolve.RECIPES["cnn"].augmentation.shift
+    assert resolve._suited(kept, {"image": "cnn"}, 60_000) == kept
 
 
 def test_columns_beside_others_have_smaller_layers() -> None:
@@ -81,6 +80,6 @@ def test_columns_beside_others_have_smaller_layers() -> None:
         (InputShape(dense=3, tokens=text), ["model.hidden=[5]"], [5]),
         (InputShape(dense=3), ["model.hidden=[]"], []),
     ):
-        encoder = registry.build(configuration.load(None, settings).model, shape, 2).encoders["table"]
+        encoder = registry.build(run_config.load(None, settings).model, shape, 2).encoders["table"]
         layers = [layer for layer in encoder.modules() if isinstance(layer, nn.Linear)]
         assert [layer.out_features for layer in layers] == widths

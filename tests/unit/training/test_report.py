@@ -12,16 +12,17 @@ import numpy as np
 import pytest
 
 from dle_bundle.schema import Field, Label, Outputs, Schema, Task
-from dle_training import config, metrics
-from dle_training.cross_validation import CrossValidation
-from dle_training.evaluation import evaluate
-from dle_training.listeners import EpochRecord
+from dle_training.config import run_config
+from dle_training.fitting.listeners import EpochRecord
 from dle_training.report import class_figures, figures, page, sample_figures
-from dle_training.report.judged import Answer, Forecasts, Judged, JudgedImages
 from dle_training.report.markup import duration, excerpt, number, share
 from dle_training.report.page import ReportContent, observed
 from dle_training.report.sample_figures import Row
 from dle_training.report.samples import IMAGES, VERSIONS, Samples, TextLengths, TrainingImages, TrainingSeries
+from dle_training.report.worst_examples import Answer, Forecasts, Judged, JudgedImages
+from dle_training.scoring import metrics
+from dle_training.scoring.cross_validation import CrossValidation
+from dle_training.scoring.evaluation import evaluate
 
 SCRIPT = "<script>alert('x')</script>"
 INPUTS = (
@@ -61,7 +62,7 @@ def content(
         created=datetime(2026, 3, 4, 15, 30, tzinfo=UTC),
         schema=Schema(inputs=INPUTS, outputs=outputs),
         rows={"train": 70_000, "validation": 150, "test": len(actual)},
-        config=config.dump(config.RunConfig()),
+        config=run_config.dump(run_config.RunConfig()),
         history=history,
         metric="rmse" if outputs.classes is None else "log_loss",
         best_epoch=6,

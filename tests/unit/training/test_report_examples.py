@@ -10,15 +10,17 @@ from msgspec.structs import replace as change
 
 from dle_bundle.groups import Groups, empty
 from dle_bundle.schema import Field, ImageShape, Label, Outputs, Schema, SequenceShape
-from dle_training import augmentation, config
-from dle_training.config import AugmentationConfig, RunConfig
+from dle_training.augmentation import augment as augmentation
+from dle_training.augmentation.settings import AugmentationConfig
+from dle_training.config import run_config
+from dle_training.config.run_config import RunConfig
 from dle_training.data.dataset import Dataset
 from dle_training.data.split import Split
 from dle_training.preprocessing import pipeline
 from dle_training.preprocessing.pipeline import Preprocessing
-from dle_training.report import judged, samples
-from dle_training.report.judged import Answer
+from dle_training.report import samples, worst_examples
 from dle_training.report.samples import IMAGES, SERIES, VERSIONS, one_of_each
+from dle_training.report.worst_examples import Answer
 
 ROWS, STEPS = 60, 20
 CLASSES: tuple[Label, ...] = ("cat", "dog", "owl")
@@ -84,7 +86,7 @@ def classified() -> Dataset:
 
 
 def fitted(data: Dataset) -> Preprocessing:
-    settings = change(config.RunConfig().preprocessing, max_tokens=16)
+    settings = change(run_config.RunConfig().preprocessing, max_tokens=16)
     return pipeline.fit(data.schema, data.part("train")[0], settings)
 
 
@@ -218,7 +220,7 @@ def test_the_surest_answers_are_shown_right_and_wrong() -> None:
     said = np.array([0, 0, 0, 1, 0, 0, 2, 2, 1, 1])
     sure = np.array([0.5, 0.9, 0.7, 0.6, 0.8, 0.95, 0.6, 0.7, 0.5, 0.6], dtype=np.float32)
     predicted[np.arange(10), said] = sure
-    made = judged.choose(data.schema, groups, actual, predicted)
+    made = worst_examples.choose(data.schema, groups, actual, predicted)
     assert made.right is not None
     assert made.wrong is not None
     numbers = groups.image[:, 0, 0, 0]
@@ -226,7 +228,7 @@ def test_the_surest_answers_are_shown_right_and_wrong() -> None:
     assert made.wrong.pixels[:, 0, 0, 0].tolist() == numbers[[5, 4, 9, 8]].tolist()
     assert made.wrong.answers[0] == Answer("dog", "cat", float(sure[5]))
     assert [text for text, _ in made.wrong_texts] == groups.text[[5, 4, 9, 8], 0].tolist()  # type: ignore[index]
-    flawless = judged.choose(data.schema, groups, said, predicted)
+    flawless = worst_examples.choose(data.schema, groups, said, predicted)
     assert (flawless.wrong, flawless.wrong_texts) == (None, ())
 
 
@@ -235,7 +237,7 @@ def test_the_largest_errors_of_values_are_shown() -> None:
     data = dataset(Outputs(target="price", task="regression"), values)
     groups, actual = data.part("test")
     errors = np.array([0, 3, -9, 1, 0, 0, 5, 0, 0, 2])
-    made = judged.choose(data.schema, groups, actual, (actual + errors).astype(np.float32))
+    made = worst_examples.choose(data.schema, groups, actual, (actual + errors).astype(np.float32))
     assert made.right is None
     assert made.wrong is not None
     assert made.wrong.answers[0] == Answer(actual[2], actual[2] - 9, None)
@@ -246,14 +248,14 @@ def test_forecasts_stand_beside_the_last_value_that_was_seen() -> None:
     groups = windows()
     actual = np.array([[5.0, 6.0], [7.0, 7.0], [9.0, 5.0], [1.0, 1.0]])
     schema = Schema(inputs=INPUTS[1:2], outputs=Outputs(target="b", task="regression", horizon=2))
-    made = judged.choose(schema, groups, actual, actual.astype(np.float32) + 1)
+    made = worst_examples.choose(schema, groups, actual, actual.astype(np.float32) + 1)
     assert made.forecasts is not None
     # the last values are 3, 5, 5 and one that is missing
     assert made.forecasts.last_value.tolist() == pytest.approx([(2 + 2 + 4) / 3, (3 + 2 + 0) / 3])
     np.testing.assert_array_equal(made.forecasts.actual, actual[[0, 2, 3]])
     assert made.right is made.wrong is None
     elsewhere = change(schema, outputs=change(schema.outputs, target="other"))
-    assert judged.choose(elsewhere, groups, actual, actual.astype(np.float32)).forecasts is None
+    assert worst_examples.choose(elsewhere, groups, actual, actual.astype(np.float32)).forecasts is None
 
 
 def windows() -> Groups:

@@ -14,13 +14,16 @@ import pytest
 import torch
 
 from dle_bundle.errors import InputError, Interrupted
-from dle_training import augmentation, checkpoint, loop, objectives
-from dle_training import config as configuration
-from dle_training.listeners import EpochRecord, Listener
+from dle_training.augmentation import augment
+from dle_training.config import run_config
+from dle_training.fitting import checkpoint, loop
+from dle_training.fitting.batches import Part
+from dle_training.fitting.listeners import EpochRecord, Listener
+from dle_training.fitting.state import Progress
 from dle_training.models import registry
-from dle_training.models._base import Images, InputShape, Network, Series
-from dle_training.parts import Part
-from dle_training.state import Progress
+from dle_training.models._base import Network
+from dle_training.optimization import objectives
+from dle_training.preprocessing.shape import Images, InputShape, Series
 
 SCRIPT = Path(__file__).with_name("small_fit.py")
 
@@ -110,7 +113,7 @@ def test_images_and_series_that_are_varied(tmp_path: Path) -> None:
     shape = InputShape(image=Images(1, 1, 12, 12, (0.5,), (0.3,)), sequence=Series(2, steps))
     settings = ["cnn.width=4", "cnn.blocks=[1]", "tcn.width=2", "tcn.depth=3", "dropout=0.2", "name=cnn+tcn"]
     kinds = ["flip=true", "shift=0.2", "rotation=20", "erasing=0.3", "jitter=0.1", "scaling=0.1", "slicing=0.2"]
-    config = configuration.load(
+    config = run_config.load(
         None,
         [f"model.{each}" for each in settings]
         + [f"augmentation.{each}" for each in kinds]
@@ -121,7 +124,7 @@ def test_images_and_series_that_are_varied(tmp_path: Path) -> None:
     def run(folder: Path, *, listeners: Sequence[Listener] = ()) -> Network:
         torch.manual_seed(config.seed)
         network = registry.build(config.model, shape, objective.outputs)
-        vary = augmentation.build(config.augmentation, shape)
+        vary = augment.build(config.augmentation, shape)
         loop.fit(network, objective, part, part, config, checkpoints=folder, listeners=listeners, augment=vary)
         return network
 

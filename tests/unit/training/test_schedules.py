@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from dle_training import schedules
-from dle_training.config import ScheduleConfig
+from dle_training.optimization import schedules
+from dle_training.optimization.schedules import ScheduleConfig
 
 
 @pytest.mark.parametrize(

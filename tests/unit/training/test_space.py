@@ -8,14 +8,15 @@ import pytest
 
 from dle_bundle.errors import InputError
 from dle_bundle.schema import Field, Outputs, Schema
-from dle_training import config_text
-from dle_training.config import PreprocessingConfig, RunConfig
-from dle_training.config_text import Tree
-from dle_training.dimensions import Choice, Dimension, Float, Int, Space
+from dle_training.config.run_config import RunConfig
 from dle_training.models import registry
 from dle_training.models.registry import MODELS, Input
+from dle_training.preprocessing.settings import PreprocessingConfig
 from dle_training.search import defaults, points
 from dle_training.search import space as spaces
+from dle_training.settings import yaml_text
+from dle_training.settings.dimensions import Choice, Dimension, Float, Int, Space
+from dle_training.settings.yaml_text import Tree
 
 EXAMPLE = """
 seed: 3
@@ -45,21 +46,21 @@ COMBINATIONS: list[dict[Input, str]] = [
 
 
 def faults(text: str = "", written: list[str] | None = None, grids: list[str] | None = None, *sets: str) -> list[str]:
-    fixed, space, found = spaces.read(config_text.read("search.yaml", text), written or [], grids or [])
-    found += config_text.settings([*sets], fixed)
+    fixed, space, found = spaces.read(yaml_text.read("search.yaml", text), written or [], grids or [])
+    found += yaml_text.settings([*sets], fixed)
     with pytest.raises(InputError) as caught:
         spaces.check(space, fixed, found)
     return list(caught.value.details)
 
 
 def test_dimensions_stand_in_place_of_values() -> None:
-    tree = config_text.read("search.yaml", EXAMPLE)
+    tree = yaml_text.read("search.yaml", EXAMPLE)
     fixed, space, found = spaces.read(tree)
     assert found == []
     assert space == Space(DIMENSIONS)
     assert list(space.dimensions) == list(DIMENSIONS)
     assert fixed == {"seed": 3, "model": {"rnn": {"layers": 2}}}
-    assert tree == config_text.read("search.yaml", EXAMPLE)  # which is left as it is
+    assert tree == yaml_text.read("search.yaml", EXAMPLE)  # which is left as it is
     spaces.check(space, fixed)
 
 
@@ -267,7 +268,7 @@ def test_default_spaces_are_sound(chosen: dict[Input, str]) -> None:
         spaces.check(space, {})
         for point in points.some(space, 50):
             points.apply({}, point)
-        assert spaces.from_tree(config_text.parse(config_text.write(spaces.to_tree(space)))) == space
+        assert spaces.from_tree(yaml_text.parse(yaml_text.write(spaces.to_tree(space)))) == space
 
 
 def test_default_spaces_hold_the_defaults() -> None:
@@ -328,8 +329,8 @@ def test_what_makes_no_difference_is_not_varied(columns: str, limit: int, gone: 
 
 def test_a_space_is_read_back_from_yaml() -> None:
     space = Space(DIMENSIONS)
-    text = config_text.write(spaces.to_tree(space))
-    read = spaces.from_tree(config_text.parse(text))
+    text = yaml_text.write(spaces.to_tree(space))
+    read = spaces.from_tree(yaml_text.parse(text))
     assert read == space
     assert list(read.dimensions) == list(DIMENSIONS)
     assert read != Space({**DIMENSIONS, "optimizer.lr": Float(1e-4, 1e-1, log=True)})

@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dle_bundle.decode import NA_VALUES
 from dle_bundle.errors import InputError
-from dle_training.config import DataConfig, SplitConfig
+from dle_bundle.values.missing import NA_VALUES
+from dle_training.config.run_config import DataConfig, SplitConfig
 from dle_training.data import blocks, split
 from dle_training.data.split import Choice, Split, Strata
 

@@ -5,13 +5,14 @@ import torch
 from tests.unit.training.exported import answers
 from torch import Tensor, nn
 
-from dle_training.config import BagConfig, ModelConfig, RnnConfig, TcnConfig, TransformerConfig
-from dle_training.models._base import Encoder, Inputs, InputShape, Series, Tokens
+from dle_training.models._base import Encoder
 from dle_training.models.bag import BagEncoder
 from dle_training.models.rnn import RnnEncoder
+from dle_training.models.settings import BagConfig, ModelConfig, RnnConfig, TcnConfig, TransformerConfig
 from dle_training.models.steps import Pool, Source
 from dle_training.models.tcn import TcnEncoder
 from dle_training.models.transformer import MOST_PATCHES, TransformerEncoder
+from dle_training.preprocessing.shape import Inputs, InputShape, Series, Tokens
 
 SIZES = ((1, 1), (1, 8), (2, 5), (7, 8), (33, 21), (5, 90))
 SERIES, TOKENS = InputShape(sequence=Series(2, 20)), InputShape(tokens=Tokens(50, 20))

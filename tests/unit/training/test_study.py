@@ -10,11 +10,11 @@ from optuna.trial import TrialState
 from tests import people
 
 from dle_bundle.errors import InputError
-from dle_training import run as runs
-from dle_training.run import RunFolder
-from dle_training.search import claims, work
+from dle_training.runs import folder as run_folder
+from dle_training.runs.folder import RunFolder
 from dle_training.search import study as studies
-from dle_training.search.prepared import PreparedData
+from dle_training.search import trial_locks, work
+from dle_training.search.shared_data import PreparedData
 from dle_training.search.study import Study, StudyFolder
 from dle_training.search.trial import Watcher
 
@@ -63,11 +63,11 @@ def test_studies_of_one_folder_have_names_of_their_own(made: Study, tmp_path: Pa
 
 
 def test_a_study_may_grow(made: Study) -> None:
-    assert claims.grown(made, 5).count == 5
+    assert trial_locks.grown(made, 5).count == 5
     assert studies.open_study(made.folder).count == 5
-    assert claims.grown(made, 5).count == 5, "or stay as it is"
+    assert trial_locks.grown(made, 5).count == 5, "or stay as it is"
     with pytest.raises(InputError, match="expected 5 \\(as it is\\) or more, found 4"):
-        claims.grown(made, 4)
+        trial_locks.grown(made, 4)
 
 
 def test_a_grid_grows_up_to_its_combinations(made: Study, tmp_path: Path) -> None:
@@ -75,17 +75,17 @@ def test_a_grid_grows_up_to_its_combinations(made: Study, tmp_path: Path) -> Non
     asked = studies.request({}, [], {**flags, "study.search": "grid"}, grids=["optimizer.lr=1e-3,1e-2,1e-1"])
     study = studies.create(StudyFolder(tmp_path / "grid"), studies.plan(asked))
     with pytest.raises(InputError, match="expected 1 \\(as it is\\) or up to 3 \\(its whole grid\\), found 4"):
-        claims.grown(study, 4)
-    assert claims.grown(study, 3).count == 3
+        trial_locks.grown(study, 4)
+    assert trial_locks.grown(study, 3).count == 3
 
 
 def test_a_study_does_not_grow_while_somebody_works_on_it(made: Study) -> None:
-    (claim,) = claims.claim(made, 1)
+    (claim,) = trial_locks.claim(made, 1)
     with pytest.raises(InputError, match="trials are being trained"):
-        claims.grown(made, 5)
-    assert claims.grown(made, 2) is made, "but may be joined by the same command"
+        trial_locks.grown(made, 5)
+    assert trial_locks.grown(made, 2) is made, "but may be joined by the same command"
     claim.lock.release()
-    assert claims.grown(made, 5).count == 5
+    assert trial_locks.grown(made, 5).count == 5
 
 
 def test_a_line_for_which_the_disk_had_no_room_is_taken_back(made: Study, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,28 +143,28 @@ def test_few_trials_are_not_pruned_unless_a_pruner_is_named(
     planned = studies.plan(studies.request({}, [], {**flags, "study.pruner": named}, SPACE))
     study = studies.create(StudyFolder(tmp_path / "study"), planned)
     assert study.request.settings.pruner == pruner
-    assert claims.grown(study, 20).request.settings.pruner == (named or "halving")
+    assert trial_locks.grown(study, 20).request.settings.pruner == (named or "halving")
 
 
 def test_runs_and_studies_are_told_apart(made: Study, tmp_path: Path) -> None:
     path = made.folder.path
     with pytest.raises(InputError, match=f"{path}: the study has not finished: dle-tune --resume --out {path}"):
-        runs.found(path)
+        run_folder.found(path)
     with pytest.raises(InputError, match=f"continue that study with dle-tune --resume --out {path}, or"):
-        runs.refuse_existing(path)
+        run_folder.refuse_existing(path)
     with pytest.raises(InputError, match=f"a study is there, no run: dle-tune --resume --out {path}"):
         RunFolder(path).read_config()
     fold = made.folder.trial(0).path / "folds" / "1"
     fold.mkdir(parents=True)
     (fold / "config.yaml").touch()
     with pytest.raises(InputError, match=f"no run of its own: name the study, {path}"):
-        runs.found(fold)
+        run_folder.found(fold)
     run = tmp_path / "run"
     run.mkdir()
     with pytest.raises(InputError, match="exists already: choose another folder"):
-        runs.refuse_existing(run)
+        run_folder.refuse_existing(run)
     (run / "config.yaml").touch()
     with pytest.raises(InputError, match=f"continue that run with dle-train --resume --out {run}, or"):
-        runs.refuse_existing(run)
+        run_folder.refuse_existing(run)
     with pytest.raises(InputError, match=f"{run}: a run is there, no study: dle-train --resume --out {run}"):
         studies.read(StudyFolder(run))

@@ -16,13 +16,13 @@ import pytest
 from optuna.samplers import RandomSampler
 
 from dle_bundle.schema import Field, Outputs, Schema
-from dle_training import metrics
-from dle_training.dimensions import Choice, Float, Int, Space
-from dle_training.pareto import front
 from dle_training.report import study_figures, study_page
 from dle_training.report.study_page import StudyContent
 from dle_training.report.trials import Finalist, Row
+from dle_training.scoring import metrics
+from dle_training.scoring.pareto import front
 from dle_training.search import points, report, storage
+from dle_training.settings.dimensions import Choice, Float, Int, Space
 
 SCRIPT = "<script>alert('$x$')</script>"
 SPACE = Space(

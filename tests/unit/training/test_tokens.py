@@ -13,8 +13,8 @@ from tokenizers import Tokenizer as Model
 
 from dle_bundle.groups import PADDING
 from dle_bundle.text import SEPARATOR, SPECIALS, UNKNOWN, Tokenizer
-from dle_training.config import PreprocessingConfig
 from dle_training.preprocessing import tokens
+from dle_training.preprocessing.settings import PreprocessingConfig
 
 KINDS = ("word_piece", "bpe")
 CORPUS = ("The shirt fits well.", "the shirt is too small", "Shirts fit, shirts don't!", "", "A café in Zürich, well")

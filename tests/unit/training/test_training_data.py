@@ -4,15 +4,16 @@ from pathlib import Path
 
 import torch
 
-from dle_training import config as configuration
-from dle_training import run, training_data
+from dle_training.config import run_config
+from dle_training.fitting import tensors
+from dle_training.runs import prepare
 
 
 def test_mapped_data_is_the_same(tmp_path: Path) -> None:
-    prepared = run.prepare(configuration.load(None, ["data.source=sklearn:breast_cancer"]))
-    made = training_data.make(prepared.dataset, prepared.config)
-    training_data.save(made, tmp_path)
-    mapped = training_data.load(tmp_path, prepared.dataset.schema)
+    prepared = prepare.prepare(run_config.load(None, ["data.source=sklearn:breast_cancer"]))
+    made = tensors.make(prepared.dataset, prepared.config)
+    tensors.save(made, tmp_path)
+    mapped = tensors.load(tmp_path, prepared.dataset.schema)
     assert mapped.objective == made.objective
     assert mapped.preprocessing.fitted == made.preprocessing.fitted
     for one, other in ((made.train, mapped.train), (made.validation, mapped.validation)):
@@ -25,11 +26,11 @@ def test_text_brings_its_tokenizer_and_its_lengths(tmp_path: Path) -> None:
     lines = [f"{'good' if row % 2 else 'bad'} {'word ' * (row % 7 + 4)}number {row},{row % 2}" for row in range(60)]
     (tmp_path / "texts.csv").write_text("\n".join(["review,liked", *lines]) + "\n")
     source = f"data.source={tmp_path / 'texts.csv'}"
-    prepared = run.prepare(configuration.load(None, [source, "data.target=liked", "data.kinds={review: text}"]))
-    made = training_data.make(prepared.dataset, prepared.config)
+    prepared = prepare.prepare(run_config.load(None, [source, "data.target=liked", "data.kinds={review: text}"]))
+    made = tensors.make(prepared.dataset, prepared.config)
     kept = tmp_path / "kept"
-    training_data.save(made, kept)
-    mapped = training_data.load(kept, prepared.dataset.schema)
+    tensors.save(made, kept)
+    mapped = tensors.load(kept, prepared.dataset.schema)
     assert made.train.spans is not None
     assert mapped.train.spans is not None
     assert torch.equal(mapped.train.spans, made.train.spans)

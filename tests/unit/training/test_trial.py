@@ -6,8 +6,8 @@ import pytest
 
 from dle_bundle.errors import InputError
 from dle_bundle.schema import Field, ImageShape, Outputs, Schema
-from dle_training import config as configuration
-from dle_training.export import graph, trial
+from dle_training.config import run_config
+from dle_training.export import dry_run, graph
 from dle_training.models import backbone
 from dle_training.models._base import Network
 from dle_training.models.cnn import CnnEncoder
@@ -26,7 +26,7 @@ def other_library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_exports_is_let_through() -> None:
-    trial.check(configuration.load(None, ["model.name=timm:some_net"]), SCHEMA)
+    dry_run.check(run_config.load(None, ["model.name=timm:some_net"]), SCHEMA)
 
 
 def test_what_does_not_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,9 +35,9 @@ def test_what_does_not_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(graph, "try_images", fail)
     with pytest.raises(InputError, match=r"timm:some_net cannot be exported.*no operator for this$"):
-        trial.check(configuration.load(None, ["model.name=timm:some_net"]), SCHEMA)
-    trial.check(configuration.load(), SCHEMA)  # the project's own are known to export
-    trial.check(configuration.load(None, ["model.name=cnn"]), SCHEMA)
+        dry_run.check(run_config.load(None, ["model.name=timm:some_net"]), SCHEMA)
+    dry_run.check(run_config.load(), SCHEMA)  # the project's own are known to export
+    dry_run.check(run_config.load(None, ["model.name=cnn"]), SCHEMA)
 
 
 def test_it_is_refused_before_a_folder_is_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_it_is_refused_before_a_folder_is_made(monkeypatch: pytest.MonkeyPatch, 
         raise RuntimeError("no")
 
     monkeypatch.setattr(graph, "try_images", fail)
-    config = configuration.load(None, ["model.name=timm:some_net"], {"data.source": str(tmp_path / "photos")})
+    config = run_config.load(None, ["model.name=timm:some_net"], {"data.source": str(tmp_path / "photos")})
     with pytest.raises(InputError, match="cannot be exported"):
         _begun(Console(json=True, quiet=False), config, tmp_path / "run")
     assert not (tmp_path / "run").exists()

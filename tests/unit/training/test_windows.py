@@ -9,10 +9,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from dle_bundle.decode import NA_VALUES
 from dle_bundle.errors import InputError
 from dle_bundle.schema import Layout
-from dle_training.config import SplitConfig
+from dle_bundle.values.missing import NA_VALUES
+from dle_training.config.run_config import SplitConfig
 from dle_training.data import windows
 from dle_training.data.split import PARTS
 from dle_training.data.windows import Windows

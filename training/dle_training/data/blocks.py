@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dle_bundle import columns
 from dle_bundle.errors import InputError
-from dle_training.config import DataConfig
+from dle_bundle.tables import columns
+from dle_training.config.run_config import DataConfig
 from dle_training.data import kinds
 
 Rows = npt.NDArray[np.int64]

@@ -13,21 +13,21 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dle_bundle import columns
-from dle_bundle.decode import NA_VALUES
 from dle_bundle.errors import InputError, RowFaults
 from dle_bundle.groups import Groups
 from dle_bundle.schema import Schema
-from dle_training.config import RunConfig
+from dle_bundle.tables import columns
+from dle_bundle.values.missing import NA_VALUES
+from dle_training.config.run_config import RunConfig
 from dle_training.data import (
-    arrangement,
     blocks,
+    column_roles,
     inference,
-    observed,
     pictures,
     series,
     sources,
     split,
+    statistics,
     target,
     windows,
 )
@@ -94,7 +94,7 @@ def load(config: RunConfig) -> Dataset:
     source = sources.read(config.data.source, delimiter=config.data.delimiter)
     na_values = tuple(dict.fromkeys((*NA_VALUES, *config.data.na_values)))
     name, chosen = target.choose(source.table.column_names, config.data.target, source.target)
-    arranged = arrangement.arrange(source.table, config, name, na_values)
+    arranged = column_roles.arrange(source.table, config, name, na_values)
     table = arranged.table
     goal, by, found, inputs = _understand(
         table, source.table.column_names, name, na_values, arranged.forecasting(config)
@@ -117,7 +117,7 @@ def load(config: RunConfig) -> Dataset:
         layout=arranged.layout,
     )
     groups = _grouped(table, draft, known, images)
-    schema, empty, rare = observed.complete(draft, groups.take(parts.train), config.preprocessing.max_categories)
+    schema, empty, rare = statistics.complete(draft, groups.take(parts.train), config.preprocessing.max_categories)
     # the column that tells the parts of a forecast was made here, and the note on its windows tells it better
     made = {windows.SPLIT} if arranged.layout is not None and arranged.layout.window is not None else set()
     dropped = {name: why for name, why in (arranged.dropped | inputs.dropped | empty).items() if name not in made}
@@ -155,7 +155,7 @@ def read_labelled(source: str, schema: Schema, config: RunConfig) -> Labelled:
     """
     found = sources.read(source, delimiter=config.data.delimiter)
     name, _ = target.choose(found.table.column_names, schema.outputs.target, None)
-    table = arrangement.rearrange(found.table, schema, name)
+    table = column_roles.rearrange(found.table, schema, name)
     column = table.column(name)
     if schema.outputs.classes is None:
         values, known = target.values(name, column, schema.na_values)

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from dle_bundle import images as decoding
 from dle_bundle.errors import WorkError
-from dle_bundle.images import BadImage, ImageFiles, Pixels
+from dle_bundle.images import pixels as decoding
+from dle_bundle.images.pixels import BadImage, ImageFiles, Pixels
 from dle_bundle.schema import ImageShape
 
 if TYPE_CHECKING:

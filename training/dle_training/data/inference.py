@@ -14,11 +14,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dle_bundle import columns
-from dle_bundle.columns import Column
 from dle_bundle.errors import InputError, nearest
 from dle_bundle.schema import Field
-from dle_training.config import DataConfig
+from dle_bundle.tables import columns
+from dle_bundle.tables.columns import Column
+from dle_training.config.run_config import DataConfig
 from dle_training.data import kinds
 from dle_training.data.kinds import Reading
 

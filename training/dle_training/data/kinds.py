@@ -14,12 +14,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dle_bundle import columns, decode, image_columns, series_columns
-from dle_bundle.columns import Column
 from dle_bundle.errors import InputError
 from dle_bundle.groups import MISSING_TIME
-from dle_bundle.images import SUFFIXES
+from dle_bundle.images.pixels import SUFFIXES
 from dle_bundle.schema import Kind
+from dle_bundle.tables import columns, image_columns, series_columns
+from dle_bundle.tables.columns import Column
+from dle_bundle.values.dates import epoch_seconds
 
 _DAYS = (
     "%Y/%m/%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%m-%d-%Y", "%d-%m-%Y",
@@ -244,7 +245,7 @@ def _fit(values: list[str], date_format: str | None) -> float:
     fitting = 0
     for value in values:
         try:
-            decode.epoch_seconds(value, date_format)
+            epoch_seconds(value, date_format)
         except (ValueError, OverflowError):
             continue
         fitting += 1

@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dle_bundle import image_columns, integrity
+from dle_bundle import integrity
 from dle_bundle.errors import InputError
 from dle_bundle.schema import Field, ImageShape
-from dle_training.config import RunConfig
+from dle_bundle.tables import image_columns
+from dle_training.config.run_config import RunConfig
 from dle_training.data import image_files
 
 LARGEST_NATIVE = 96

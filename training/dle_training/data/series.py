@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import msgspec
 import pyarrow as pa
 
-from dle_bundle import series_columns
-from dle_bundle.arrays import SEQUENCE
 from dle_bundle.schema import Field, Layout, SequenceShape
+from dle_bundle.tables import series_columns
+from dle_bundle.tables.arrays import SEQUENCE
 
 LEAST_MOST_STEPS = 4_096
 """So many steps are answered at least, and twice as many as training saw."""

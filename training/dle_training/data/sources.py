@@ -1,6 +1,6 @@
 """Where rows come from: a SOURCE on the command line becomes an Arrow table and the facts that go with it.
 
-Files, and folders of images, are read by `dle_bundle.tables`, as offline prediction reads them. scikit-learn's bundled
+Files, and folders of images, are read by `dle_bundle.tables.table_files`, as offline prediction reads them. scikit-learn's bundled
 tables let a new user start without a file.
 """
 
@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from dle_bundle import arrays, folders, integrity, tables
+from dle_bundle import integrity
 from dle_bundle.errors import InputError, nearest
+from dle_bundle.tables import arrays, folders, table_files
 
 SKLEARN = "sklearn:"
 SKLEARN_TABLES = ("breast_cancer", "diabetes", "digits", "iris", "wine")
@@ -44,10 +45,10 @@ def read(source: str, *, delimiter: str | None = None) -> Source:
         return _sklearn(source.removeprefix(SKLEARN))
     path = Path(source).expanduser()
     if path.is_dir():
-        table = tables.read(path)
+        table = table_files.read(path)
         target = folders.LABEL if folders.LABEL in table.column_names else None
         return Source(str(path.absolute()), table, _digest(table), target, path.absolute())
-    table = tables.read(path, delimiter=delimiter)
+    table = table_files.read(path, delimiter=delimiter)
     named = path.name.lower().endswith(".npz") and arrays.TARGET in table.column_names
     target = arrays.TARGET if named else None
     return Source(str(path.absolute()), table, integrity.digest(path), target, path.absolute().parent)
@@ -61,9 +62,9 @@ def default_name(source: str) -> str:
     if path.is_dir():
         return path.resolve().name
     name = path.name
-    if not name.lower().endswith(tables.SUFFIXES):  # more likely mistyped than of another kind
-        tables.check_exists(path)
-    return name[: -len(tables.suffix(path))] or name
+    if not name.lower().endswith(table_files.SUFFIXES):  # more likely mistyped than of another kind
+        table_files.check_exists(path)
+    return name[: -len(table_files.suffix(path))] or name
 
 
 def _sklearn(name: str) -> Source:

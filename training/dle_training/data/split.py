@@ -13,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dle_bundle import columns, files
-from dle_bundle.decode import NA_VALUES
+from dle_bundle import files
 from dle_bundle.errors import InputError, nearest
-from dle_bundle.folders import PARTS as PARTS
 from dle_bundle.schema import Label
-from dle_training.config import SplitConfig
+from dle_bundle.tables import columns
+from dle_bundle.tables.folders import PARTS as PARTS
+from dle_bundle.values.missing import NA_VALUES
+from dle_training.config.run_config import SplitConfig
 from dle_training.data import blocks as blocking
 from dle_training.data.blocks import GROUP, TIME, Blocks, Rows
 

@@ -10,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dle_bundle import columns, decode, folders
-from dle_bundle.columns import Column
 from dle_bundle.errors import InputError, nearest
 from dle_bundle.schema import Label, Outputs
+from dle_bundle.tables import columns, folders
+from dle_bundle.tables.columns import Column
+from dle_bundle.values.categories import category
+from dle_bundle.values.numbers import parse_boolean, parse_number
 from dle_training.data import kinds
 from dle_training.data.kinds import Reading
 
@@ -94,7 +96,7 @@ def labels(column: Column, outputs: Outputs, na_values: tuple[str, ...]) -> tupl
     Raises InputError naming labels that are no class.
     """
     texts = columns.categories(column, na_values)
-    by_text: dict[str, Label] = {decode.category(label): label for label in outputs.classes or ()}
+    by_text: dict[str, Label] = {category(label): label for label in outputs.classes or ()}
     distinct = sorted(set(texts) - {""})
     table = {text: by_text.get(text, by_text.get(_normal(text, outputs))) for text in distinct}
     if unknown := [text for text, label in table.items() if label is None]:
@@ -205,15 +207,15 @@ def _classes(reading: Reading) -> tuple[Label, ...]:
         return tuple(bool(value) for value in distinct)
     if reading.whole:
         return tuple(sorted(int(value) for value in distinct))
-    return tuple(decode.category(value) for value in distinct)
+    return tuple(category(value) for value in distinct)
 
 
 def _normal(text: str, outputs: Outputs) -> str:
     """Other spellings of a class that is a number or a truth value: `1.0`, `TRUE`."""
     try:
         if any(isinstance(label, bool) for label in outputs.classes or ()):
-            return decode.category(bool(decode.boolean(text)))
-        return decode.category(decode.number(text))
+            return category(bool(parse_boolean(text)))
+        return category(parse_number(text))
     except ValueError:
         return text
 

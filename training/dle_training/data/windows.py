@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dle_bundle import long_tables
-from dle_bundle.arrays import SEQUENCE
 from dle_bundle.errors import InputError
-from dle_bundle.long_tables import Ordered
 from dle_bundle.schema import Layout
-from dle_training.config import SplitConfig
+from dle_bundle.tables import long_tables
+from dle_bundle.tables.arrays import SEQUENCE
+from dle_bundle.tables.long_tables import Ordered
+from dle_training.config.run_config import SplitConfig
 from dle_training.data.blocks import Blocks
 from dle_training.data.split import PARTS
 

@@ -11,18 +11,21 @@ import msgspec
 
 from dle_bundle import bundle as bundles
 from dle_bundle import documents, integrity
+from dle_bundle.drift.features import Feature, measured
 from dle_bundle.errors import InputError
-from dle_bundle.features import Feature, measured
 from dle_bundle.files import atomic_folder
 from dle_bundle.groups import Groups
-from dle_bundle.images import ImageFiles
+from dle_bundle.images.pixels import ImageFiles
 from dle_bundle.manifest import FORMAT, Manifest
 from dle_bundle.schema import Schema
-from dle_training.export import card, graph, parity, reference
+from dle_training.export import card, graph, parity
 from dle_training.export.parity import Parity
-from dle_training.measure import judge
-from dle_training.run import RunFolder, Scores, open_model, read_metrics, reopen
-from dle_training.trained import TrainedModel
+from dle_training.runs import reference
+from dle_training.runs.evaluate import judge
+from dle_training.runs.folder import RunFolder, Scores, read_metrics
+from dle_training.runs.prepare import reopen
+from dle_training.runs.train import open_model
+from dle_training.runs.trained_model import TrainedModel
 
 _SAMPLED = 10_000
 _TOOLS = ("deep-learning-essentials", "torch", "onnx", "onnxscript", "onnxruntime")

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
+from dle_bundle.drift.reference import Reference
 from dle_bundle.manifest import Manifest
-from dle_bundle.reference import Reference
 from dle_bundle.schema import Field, Schema
 from dle_training.export.parity import Parity
 

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from dle_bundle.groups import GROUPS, Groups
 from dle_bundle.schema import Label, Schema
-from dle_training.models._base import InputShape, Network
+from dle_training.models._base import Network
 from dle_training.preprocessing.categories import FIRST, MISSING, UNSEEN
+from dle_training.preprocessing.shape import InputShape
 
 OPSET = 20
 ML_OPSET = 4

@@ -5,7 +5,7 @@ from statistics import median
 
 from dle_bundle.groups import Groups
 from dle_training.export import graph, parity
-from dle_training.trained import TrainedModel
+from dle_training.runs.trained_model import TrainedModel
 
 _WARM_UP, _RUNS, _SECONDS = 20, 300, 0.5
 

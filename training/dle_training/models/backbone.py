@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from dle_bundle.errors import InputError, nearest
-from dle_training.config import ModelConfig
-from dle_training.models._base import Encoder, Images, Inputs, InputShape
+from dle_training.models._base import Encoder
 from dle_training.models.dropout import Dropout
 from dle_training.models.pixels import Standardised
+from dle_training.models.settings import ModelConfig
+from dle_training.preprocessing.shape import Images, Inputs, InputShape
 
 _COLOURS = 3
 _OPERATORS = ("nms", "qnms")

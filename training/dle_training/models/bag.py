@@ -11,9 +11,10 @@ from torch.nn import functional as F
 
 from dle_bundle.groups import PADDING
 from dle_bundle.text import SEPARATOR
-from dle_training.config import ModelConfig
-from dle_training.models._base import Encoder, Inputs, InputShape
+from dle_training.models._base import Encoder
 from dle_training.models.dropout import Dropout
+from dle_training.models.settings import ModelConfig
+from dle_training.preprocessing.shape import Inputs, InputShape
 
 _SCALE = 0.01
 """Vectors begin close to nothing, so that what is rare in training stays so."""

@@ -8,11 +8,12 @@ pixels.
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dle_training.config import ModelConfig
-from dle_training.models._base import Encoder, Inputs, InputShape
+from dle_training.models._base import Encoder
 from dle_training.models.dropout import Dropout
 from dle_training.models.norm import BatchNorm2d
 from dle_training.models.pixels import Standardised
+from dle_training.models.settings import ModelConfig
+from dle_training.preprocessing.shape import Inputs, InputShape
 
 _LARGE = 64
 """Sides from here on are halved by the first convolution, until they are shorter."""

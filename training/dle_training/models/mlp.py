@@ -4,10 +4,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dle_training.config import ModelConfig
-from dle_training.models._base import Encoder, Inputs, InputShape
+from dle_training.models._base import Encoder
 from dle_training.models.dropout import Dropout
 from dle_training.models.norm import BatchNorm1d
+from dle_training.models.settings import ModelConfig
+from dle_training.preprocessing.shape import Inputs, InputShape
 
 ALONE, BESIDE_OTHERS = (256, 256, 256), (64, 64)
 """Hidden layers by default: columns beside images, series or text are soon learnt by heart by as many units."""

@@ -12,10 +12,11 @@ from msgspec.structs import replace
 
 from dle_bundle.errors import InputError, nearest
 from dle_bundle.schema import Schema
-from dle_training.config import ModelConfig
-from dle_training.dimensions import Choice, Dimension, Float, Int
 from dle_training.models import backbone, bag, cnn, mlp, rnn, tcn, transformer
-from dle_training.models._base import Encoder, InputShape, Network
+from dle_training.models._base import Encoder, Network
+from dle_training.models.settings import ModelConfig
+from dle_training.preprocessing.shape import InputShape
+from dle_training.settings.dimensions import Choice, Dimension, Float, Int
 
 Input = Literal["image", "sequence", "text", "table"]
 INPUTS: tuple[Input, ...] = ("image", "sequence", "text", "table")

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dle_training.config import ModelConfig
-from dle_training.models._base import Encoder, Inputs, InputShape
+from dle_training.models._base import Encoder
 from dle_training.models.dropout import Dropout
+from dle_training.models.settings import ModelConfig
 from dle_training.models.steps import Pool, Source, Steps
+from dle_training.preprocessing.shape import Inputs, InputShape
 
 _GATES = {"GRU": (1, 0, 2), "LSTM": (0, 3, 1, 2)}
 """Where ONNX's gates stand among PyTorch's: z, r, n of r, z, n; i, o, f, c of i, f, c, o."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dle_bundle.groups import PADDING
-from dle_training.models._base import Inputs, InputShape
+from dle_training.preprocessing.shape import Inputs, InputShape
 
 Source = Literal["sequence", "tokens"]
 Pooling = Literal["last", "mean", "attention"]

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dle_training.config import ModelConfig
-from dle_training.models._base import Encoder, Inputs, InputShape
+from dle_training.models._base import Encoder
 from dle_training.models.dropout import Dropout
 from dle_training.models.norm import BatchNorm2d
+from dle_training.models.settings import ModelConfig
 from dle_training.models.steps import within
+from dle_training.preprocessing.shape import Inputs, InputShape
 
 _SHORTCUT_EVERY = 3
 _LONG = 512

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dle_training.config import ModelConfig
-from dle_training.models._base import Encoder, Inputs, InputShape
+from dle_training.models._base import Encoder
 from dle_training.models.dropout import Dropout
+from dle_training.models.settings import ModelConfig
 from dle_training.models.steps import Pool, Source, Steps, within
+from dle_training.preprocessing.shape import Inputs, InputShape
 
 MOST_PATCHES = 128
 """A series of more steps is cut into about so many patches, by the longest series of training."""

@@ -1,4 +1,4 @@
-"""The training loop of many: the story of `dle_training.loop`, told of several trainings at once.
+"""The training loop of many: the story of `dle_training.fitting.loop`, told of several trainings at once.
 
 A small network leaves most of a step to overhead. M of them, with their weights in one matrix, share it. Each member
 draws, learns, validates, stops and is saved as if it were alone, up to the rounding of sums.
@@ -14,18 +14,20 @@ from pathlib import Path
 import torch
 
 from dle_bundle.errors import InputError, Interrupted, WorkError
-from dle_training import devices, loop, metrics, objectives
-from dle_training.config import RunConfig
-from dle_training.interruption import Interruption
-from dle_training.listeners import Listener, Stopped
-from dle_training.loop import Training
+from dle_training.config.run_config import RunConfig
+from dle_training.fitting import devices, loop
+from dle_training.fitting.batches import Part
+from dle_training.fitting.interruption import Interruption
+from dle_training.fitting.listeners import Listener, Stopped
+from dle_training.fitting.loop import Training
+from dle_training.fitting.state import own_generators
+from dle_training.fitting.tensors import TrainingData
 from dle_training.models import mlp, registry
 from dle_training.models._base import Network
+from dle_training.optimization import objectives
 from dle_training.packed.network import release
 from dle_training.packed.pack import Pack, Place
-from dle_training.parts import Part
-from dle_training.state import own_generators
-from dle_training.training_data import TrainingData
+from dle_training.scoring import metrics
 
 
 @dataclass(frozen=True, slots=True)

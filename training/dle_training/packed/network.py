@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from dle_training.models import dropout, norm
-from dle_training.models._base import Inputs, Network
+from dle_training.models._base import Network
 from dle_training.models.dropout import Dropout
 from dle_training.models.mlp import TableEncoder
+from dle_training.preprocessing.shape import Inputs
 
 
 @dataclass(frozen=True, slots=True)

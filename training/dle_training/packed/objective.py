@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dle_training.objectives import Classification, Objective
+from dle_training.optimization.objectives import Classification, Objective
 
 
 class PackedObjective:

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from dle_training.loop import Training
+from dle_training.fitting.batches import Part
+from dle_training.fitting.loop import Training
 from dle_training.packed.network import Layout, PackedNetwork, Rows
 from dle_training.packed.objective import PackedObjective
 from dle_training.packed.optimizer import PACKED
-from dle_training.parts import Part
 
 
 class Place:

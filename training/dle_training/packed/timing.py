@@ -13,9 +13,10 @@ import msgspec
 import torch
 
 from dle_bundle.errors import DleError, Interrupted
-from dle_training import loop, objectives
-from dle_training.config import RunConfig
-from dle_training.listeners import Listener, Stopped
+from dle_training.config.run_config import RunConfig
+from dle_training.fitting import loop
+from dle_training.fitting.listeners import Listener, Stopped
+from dle_training.optimization import objectives
 from dle_training.packed.loop import Member, fit
 
 _STEPS, _WARM = 12, 3

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dle_training.config import PreprocessingConfig
 from dle_training.preprocessing._base import LEAST_RANGE, Step
+from dle_training.preprocessing.settings import PreprocessingConfig
 
 DEFAULT_BINS = 32
 LEAST_ROWS = 10_000

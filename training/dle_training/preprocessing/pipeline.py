@@ -18,8 +18,6 @@ from dle_bundle.errors import InputError
 from dle_bundle.groups import Groups
 from dle_bundle.schema import Schema
 from dle_bundle.text import Tokenizer
-from dle_training.config import PreprocessingConfig
-from dle_training.models._base import Images, InputShape, Series, Tokens
 from dle_training.preprocessing import categories, dates, numeric, piecewise, pixels, series, tokens
 from dle_training.preprocessing._base import Step
 from dle_training.preprocessing.categories import CategoryFit, OneHot
@@ -28,6 +26,8 @@ from dle_training.preprocessing.numeric import Numeric, NumericFit
 from dle_training.preprocessing.piecewise import Piecewise, PiecewiseFit
 from dle_training.preprocessing.pixels import PixelFit
 from dle_training.preprocessing.series import SeriesFit, StandardSeries
+from dle_training.preprocessing.settings import PreprocessingConfig
+from dle_training.preprocessing.shape import Images, InputShape, Series, Tokens
 
 _CHUNK = 16_384
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from dle_bundle.text import SPECIALS
-from dle_training.config import PreprocessingConfig
+from dle_training.preprocessing.settings import PreprocessingConfig
 
 LEAST_FREQUENCY = 2
 """What occurs once in training teaches nothing about itself."""

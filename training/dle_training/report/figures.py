@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from dle_bundle.schema import Outputs
-from dle_training.listeners import EpochRecord
+from dle_training.fitting.listeners import EpochRecord
 from dle_training.report.canvas import (
     BLUE,
     GRID,

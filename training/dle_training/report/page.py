@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 
 from dle_bundle.schema import Field, Schema
-from dle_training import metrics
-from dle_training.cross_validation import CrossValidation
-from dle_training.evaluation import Evaluation, Scores
-from dle_training.listeners import EpochRecord
-from dle_training.metrics import Actual, Predictions
+from dle_training.fitting.listeners import EpochRecord
 from dle_training.report import class_figures, figures, markup, sample_figures
 from dle_training.report.canvas import short
-from dle_training.report.judged import Answer, Judged, JudgedImages
 from dle_training.report.markup import Figure, number, score, share
 from dle_training.report.sample_figures import Row
 from dle_training.report.samples import IMAGES, Samples, Shown, TrainingImages, TrainingSeries
+from dle_training.report.worst_examples import Answer, Judged, JudgedImages
+from dle_training.scoring import metrics
+from dle_training.scoring.cross_validation import CrossValidation
+from dle_training.scoring.evaluation import Evaluation, Scores
+from dle_training.scoring.metrics import Actual, Predictions
 
 _HEADLINES = ("accuracy", "roc_auc", "f1_macro", "log_loss", "rmse", "mae", "r2")
 _CATEGORIES_SHOWN = 6

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from dle_bundle.groups import Groups
 from dle_bundle.schema import Label, Schema
-from dle_training import augmentation
-from dle_training.augmentation_images import ImageAugmentation
-from dle_training.augmentation_series import SeriesAugmentation
-from dle_training.config import RunConfig
+from dle_training.augmentation import augment
+from dle_training.augmentation.images import ImageAugmentation
+from dle_training.augmentation.series import SeriesAugmentation
+from dle_training.config.run_config import RunConfig
 from dle_training.data.dataset import Dataset
 from dle_training.data.target import Values, class_index
 from dle_training.preprocessing.pipeline import Preprocessing
@@ -86,7 +86,7 @@ class Samples:
 
 def choose(dataset: Dataset, preprocessing: Preprocessing, config: RunConfig) -> Samples:
     """Examples of the training part, and of what the loop makes of them; torch's random numbers stay as they are."""
-    varied = augmentation.build(config.augmentation, preprocessing.shape(frequencies=False))
+    varied = augment.build(config.augmentation, preprocessing.shape(frequencies=False))
     schema, seed = dataset.schema, config.seed
     return Samples(
         images=_images(dataset, None if varied is None else varied.images, seed) if schema.image else None,

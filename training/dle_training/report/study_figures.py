@@ -14,9 +14,6 @@ from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 from matplotlib.ticker import Locator, LogLocator, MaxNLocator
 
-from dle_training import config_text
-from dle_training.dimensions import Choice, Dimension, Space
-from dle_training.metrics import Metric
 from dle_training.report.canvas import (
     BLUE,
     FULL,
@@ -30,6 +27,9 @@ from dle_training.report.canvas import (
     short,
 )
 from dle_training.report.trials import Row
+from dle_training.scoring.metrics import Metric
+from dle_training.settings import yaml_text
+from dle_training.settings.dimensions import Choice, Dimension, Space
 
 MOST_SETTINGS = 12
 """Bars, or axes side by side, that can still be read."""
@@ -271,7 +271,7 @@ def _ticks(dimension: Dimension) -> list[tuple[Any, str]]:
     """Some values of an axis, with their texts."""
     if isinstance(dimension, Choice):
         step = -(-len(dimension.values) // _CHOICES_NAMED)
-        return [(value, short(config_text.brief(value), 18)) for value in dimension.values[::step]]
+        return [(value, short(yaml_text.brief(value), 18)) for value in dimension.values[::step]]
     low, high = dimension.low, dimension.high
     if dimension.log:
         locator: Locator = LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,), numticks=6)

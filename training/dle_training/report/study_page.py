@@ -6,13 +6,14 @@ from datetime import datetime
 from pathlib import Path
 
 from dle_bundle.schema import Schema
-from dle_training import config_text, metrics
-from dle_training.dimensions import Space
-from dle_training.evaluation import Scores
-from dle_training.metrics import Metric
 from dle_training.report import markup, study_figures
 from dle_training.report.markup import Figure
 from dle_training.report.trials import Finalist, Row
+from dle_training.scoring import metrics
+from dle_training.scoring.evaluation import Scores
+from dle_training.scoring.metrics import Metric
+from dle_training.settings import yaml_text
+from dle_training.settings.dimensions import Space
 
 MOST_ROWS = 200
 """Trials that the table has; all are in leaderboard.csv."""
@@ -62,7 +63,7 @@ def write(folder: Path, content: StudyContent) -> Path:
         folder,
         "study_page.html.jinja",
         figures,
-        (config_text.brief,),
+        (yaml_text.brief,),
         content=content,
         chosen=content.chosen,
         finalist=next((each for each in content.finalists if each.number == content.selected), None),

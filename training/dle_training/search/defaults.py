@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping
 
 from dle_bundle.schema import Schema
-from dle_training import config_text
-from dle_training.config import PreprocessingConfig
-from dle_training.config_text import Tree
-from dle_training.dimensions import Dimension, Float, Space
 from dle_training.models import registry
 from dle_training.models.registry import Input
+from dle_training.preprocessing.settings import PreprocessingConfig
+from dle_training.settings import yaml_text
+from dle_training.settings.dimensions import Dimension, Float, Space
+from dle_training.settings.yaml_text import Tree
 
 COMMON: Mapping[str, Dimension] = {
     "optimizer.lr": Float(3e-4, 1e-2, log=True),
@@ -31,7 +31,7 @@ _EFFECTIVE: Mapping[str, Callable[[Schema, PreprocessingConfig], bool]] = {
 def space(chosen: Mapping[Input, str], fixed: Tree) -> Space:
     """The default space of encoders `chosen` by kind of input, without the settings that are `fixed`."""
     merged = {**COMMON, **registry.space(chosen)}
-    return Space({key: each for key, each in merged.items() if not config_text.has(fixed, key)})
+    return Space({key: each for key, each in merged.items() if not yaml_text.has(fixed, key)})
 
 
 def effective(space: Space, schema: Schema, config: PreprocessingConfig) -> Space:

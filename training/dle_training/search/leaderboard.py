@@ -11,15 +11,14 @@ from optuna.trial import FrozenTrial, TrialState
 
 from dle_bundle import documents
 from dle_bundle.files import write_atomic
-from dle_training import cross_validation
-from dle_training import run as runs
-from dle_training.config import RunConfig
+from dle_training.config.run_config import RunConfig
 from dle_training.data.dataset import Dataset
 from dle_training.export import latency
-from dle_training.listeners import HISTORY, read_history
-from dle_training.pareto import front
+from dle_training.fitting.listeners import HISTORY, read_history
 from dle_training.report.trials import Row as Row
-from dle_training.run import RunFolder
+from dle_training.runs import cross_validation, train
+from dle_training.runs.folder import RunFolder
+from dle_training.scoring.pareto import front
 from dle_training.search import points, selection, storage, study
 from dle_training.search.study import Study
 
@@ -102,7 +101,7 @@ def measure_latencies(
         progress(done, len(missing))
         trained = study.folder.trial(each.number)
         fitted = trained if study.folds == 1 else RunFolder(trained.path / cross_validation.FOLDS / "1")
-        known[name] = latency.single_row(runs.open_fitted(fitted, config, study.schema), rows)
+        known[name] = latency.single_row(train.open_fitted(fitted, config, study.schema), rows)
         write_atomic(path, documents.encode(known))
     progress(len(missing), len(missing))
     return known

@@ -13,10 +13,10 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from dle_bundle.errors import InputError
-from dle_training import config_text
-from dle_training.config import RunConfig
-from dle_training.config_text import Tree
-from dle_training.dimensions import Choice, Dimension, Int, Space
+from dle_training.config.run_config import RunConfig
+from dle_training.settings import yaml_text
+from dle_training.settings.dimensions import Choice, Dimension, Int, Space
+from dle_training.settings.yaml_text import Tree
 
 if TYPE_CHECKING:  # it takes longer to import than all else here
     from optuna.trial import BaseTrial
@@ -29,8 +29,8 @@ def apply(fixed: Tree, values: Point) -> RunConfig:
     """The configuration of a trial: the `fixed` settings and these. Raises InputError where they exclude each other."""
     tree = copy.deepcopy(fixed)
     for key, value in values.items():
-        config_text.assign(tree, key, value)
-    return config_text.to_struct(tree, RunConfig, "The configuration of the trial")
+        yaml_text.assign(tree, key, value)
+    return yaml_text.to_struct(tree, RunConfig, "The configuration of the trial")
 
 
 def size(space: Space) -> int:

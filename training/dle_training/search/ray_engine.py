@@ -22,13 +22,13 @@ from optuna.trial import FrozenTrial
 from ray.exceptions import RayError, RayTaskError
 
 from dle_bundle.errors import DleError, InputError, Interrupted, WorkError
-from dle_training import cluster
-from dle_training.cluster import Share
 from dle_training.data.dataset import Dataset
-from dle_training.interruption import Interruption
+from dle_training.distributed import cluster
+from dle_training.distributed.cluster import Share
+from dle_training.fitting.interruption import Interruption
 from dle_training.search import points, storage, work
 from dle_training.search import study as studies
-from dle_training.search.prepared import PreparedData
+from dle_training.search.shared_data import PreparedData
 from dle_training.search.study import Study, StudyFolder
 from dle_training.search.trial import Watcher
 from dle_training.search.work import Deadline, Faster

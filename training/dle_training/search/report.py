@@ -9,16 +9,17 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 
 from dle_bundle import documents
-from dle_training import cross_validation, loop
-from dle_training.dimensions import Space
-from dle_training.listeners import read_history
+from dle_training.fitting import loop
+from dle_training.fitting.listeners import read_history
 from dle_training.report import study_figures, study_page
 from dle_training.report.trials import Finalist, Row
-from dle_training.run import DataFacts, RunFolder
+from dle_training.runs import cross_validation
+from dle_training.runs.folder import DataFacts, RunFolder
 from dle_training.search import leaderboard, selection, storage
 from dle_training.search.selection import Selected
 from dle_training.search.storage import Trials
 from dle_training.search.study import Study
+from dle_training.settings.dimensions import Space
 
 _LEAST_TRIALS = 4
 """Complete trials before anything can be said of the importance of settings."""

@@ -15,19 +15,20 @@ from typing import Any
 import msgspec
 from optuna.trial import FrozenTrial, TrialState
 
-from dle_bundle import documents
+from dle_bundle import documents, locks
 from dle_bundle.errors import WorkError
 from dle_bundle.files import atomic_folder, write_atomic
-from dle_training import cross_validation, measure
-from dle_training import run as runs
-from dle_training.config import RunConfig
+from dle_training.config.run_config import RunConfig
 from dle_training.data.dataset import Dataset
-from dle_training.evaluation import Evaluation
-from dle_training.listeners import Listener
-from dle_training.run import Prepared, RunFolder
+from dle_training.fitting.listeners import Listener
+from dle_training.runs import cross_validation, evaluate, prepare, train
+from dle_training.runs import folder as run_folder
+from dle_training.runs.folder import RunFolder
+from dle_training.runs.prepare import Prepared
+from dle_training.scoring.evaluation import Evaluation
 from dle_training.search import points, storage, trial
 from dle_training.search.points import Point
-from dle_training.search.prepared import PreparedData
+from dle_training.search.shared_data import PreparedData
 from dle_training.search.storage import StorageError
 from dle_training.search.study import Study
 from dle_training.search.trial import Result
@@ -78,7 +79,7 @@ def concluding(study: Study) -> Iterator[None]:
     """No other process selects and measures meanwhile; the second to come finds all done."""
     trials = study.folder.path / "trials"
     trials.mkdir(exist_ok=True)
-    with storage.alone_in(trials):
+    with locks.alone_in(trials):
         yield
 
 
@@ -98,10 +99,10 @@ def select(study: Study, dataset: Callable[[], Dataset], listeners: Callable[[st
             _train_selected(study, selection.number, study.config(point), data, listeners)
         if study.folds > 1 and cross_validation.read(run) is None:
             found = cross_validation.read(study.folder.trial(selection.number))
-            runs.write_metrics(run, cross_validation=found)
-    if "test" in runs.read_metrics(run):
-        return Selected(selection, point, measure.measured(run))
-    return Selected(selection, point, measure.measure(run))
+            run_folder.write_metrics(run, cross_validation=found)
+    if "test" in run_folder.read_metrics(run):
+        return Selected(selection, point, evaluate.measured(run))
+    return Selected(selection, point, evaluate.measure(run))
 
 
 def _decided(study: Study, data: PreparedData, listeners: Callable[[str], Sequence[Listener]]) -> Selection:
@@ -212,7 +213,7 @@ def _score(
             lambda what: listeners(f"{name}, {what}"),
         )  # fmt: skip
     else:
-        finished = [runs.fit(RunFolder(folder), config, study.schema, data.of(config, 0), listeners(name))]
+        finished = [train.fit(RunFolder(folder), config, study.schema, data.of(config, 0), listeners(name))]
     return mean(trial.score(each) for each in finished)
 
 
@@ -236,8 +237,8 @@ def _train_selected(
     )
     prepared = Prepared(config, data.dataset())
     if not run.config.is_file():
-        runs.create(run.path, prepared)
-    runs.train(run, prepared, listeners("the selected model"))
+        prepare.create(run.path, prepared)
+    train.train(run, prepared, listeners("the selected model"))
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -246,7 +247,7 @@ def _copy(source: Path, target: Path) -> None:
         own = target / path.relative_to(source)
         if path.is_dir():
             own.mkdir(exist_ok=True)
-        elif path.name != storage.LOCK:
+        elif path.name != locks.LOCK:
             own.hardlink_to(path)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from dle_training import config_text
+from dle_training.settings import yaml_text
 
 Count = Annotated[int, Meta(ge=1)]
 _LEAST_HALVED = 20
@@ -88,7 +88,7 @@ class StudyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 def changed(config: StudyConfig, changes: Mapping[str, Any]) -> StudyConfig:
     """The settings with `changes`, but those that are None. Raises InputError where one cannot be."""
     given = {key: value for key, value in changes.items() if value is not None}
-    return config_text.to_struct({**msgspec.to_builtins(config), **given}, StudyConfig, "The study")
+    return yaml_text.to_struct({**msgspec.to_builtins(config), **given}, StudyConfig, "The study")
 
 
 def with_pruner(config: StudyConfig, count: int) -> StudyConfig:

@@ -9,11 +9,11 @@ from itertools import islice
 from typing import Any
 
 from dle_bundle.errors import InputError, nearest
-from dle_training import config_text, dimensions
-from dle_training.config import RunConfig
-from dle_training.config_text import Tree
-from dle_training.dimensions import Choice, Dimension, Float, Space
+from dle_training.config.run_config import RunConfig
 from dle_training.search import points
+from dle_training.settings import dimensions, yaml_text
+from dle_training.settings.dimensions import Choice, Dimension, Float, Space
+from dle_training.settings.yaml_text import Tree
 
 CONSTANT = {
     "data": "trials learn from the same data",
@@ -45,7 +45,7 @@ def read(tree: Tree, spaces: Sequence[str] = (), grids: Sequence[str] = ()) -> t
     for flag, texts, example in (("--space", spaces, _SPACE_EXAMPLE), ("--grid", grids, GRID_EXAMPLE)):
         for text in texts:
             try:
-                key, value = config_text.assignment(flag, text, example, listed=flag == "--grid")
+                key, value = yaml_text.assignment(flag, text, example, listed=flag == "--grid")
             except ValueError as fault:
                 faults.append(str(fault))
             else:
@@ -65,7 +65,7 @@ def check(space: Space, fixed: Tree, faults: Iterable[str] = ()) -> None:
 
     Combinations that exclude each other are no fault as long as there are others: see `points.apply`.
     """
-    faults = [*faults, *config_text.misfits(fixed, RunConfig)]
+    faults = [*faults, *yaml_text.misfits(fixed, RunConfig)]
     for key, dimension in space.dimensions.items():
         faults += _faults(key, dimension, fixed)
     if not faults:
@@ -111,7 +111,7 @@ def _without_dimensions(tree: Tree, below: str, found: list[tuple[str, str, Any]
     rest: Tree = {}
     for name, value in tree.items():
         key = f"{below}{name}"
-        mapping = config_text.takes_mapping(config_text.types_at(RunConfig, key))
+        mapping = yaml_text.takes_mapping(yaml_text.types_at(RunConfig, key))
         # a column or a class may be called choice too, but then has no list
         listed = isinstance(value, dict) and any(isinstance(item, list) for item in value.values())
         if _is_meant(key, value) or (dimensions.is_written(value) and listed):
@@ -127,11 +127,11 @@ def _without_dimensions(tree: Tree, below: str, found: list[tuple[str, str, Any]
 
 def _is_meant(key: str, value: object) -> bool:
     """Whether a dimension is meant, well or badly written: a mapping where the setting takes none."""
-    types = config_text.types_at(RunConfig, key)
-    if not isinstance(value, dict) or config_text.takes_mapping(types):
+    types = yaml_text.types_at(RunConfig, key)
+    if not isinstance(value, dict) or yaml_text.takes_mapping(types):
         return False
     return dimensions.is_written(value) or (
-        len(value) == 1 and bool(types) and not any(config_text.is_struct(kind) for kind in types)
+        len(value) == 1 and bool(types) and not any(yaml_text.is_struct(kind) for kind in types)
     )
 
 
@@ -139,26 +139,26 @@ def _dimension(key: str, written: object) -> Dimension:
     """The dimension as it is written for the setting `key`. Raises ValueError with what is expected and found."""
     if not isinstance(written, dict) or not dimensions.is_written(written):
         kinds = ", ".join(dimensions.KINDS)
-        found = config_text.found(written)
+        found = yaml_text.found(written)
         if isinstance(written, dict) and len(written) == 1:
             (kind,) = written
             found = f"{kind}{nearest(kind, dimensions.KINDS)}"
         raise ValueError(f"expected one of {kinds}, as in {{log: [1e-4, 1e-2]}}, found {found}")
-    types = config_text.types_at(RunConfig, key)
+    types = yaml_text.types_at(RunConfig, key)
     return dimensions.parse(written, whole=int in types and float not in types)
 
 
 def _faults(key: str, dimension: Dimension, fixed: Tree) -> Iterator[str]:
     """Every reason why the setting `key` cannot have this dimension."""
-    types = config_text.types_at(RunConfig, key)
+    types = yaml_text.types_at(RunConfig, key)
     if not types:
         yield from _unknown(key)
-    elif any(config_text.is_struct(kind) for kind in types):
+    elif any(yaml_text.is_struct(kind) for kind in types):
         yield f"{key}: expected a setting, found a section: give a space for the settings in it"
     elif reason := next((reason for name, reason in CONSTANT.items() if f"{key}.".startswith(f"{name}.")), None):
         yield f"{key}: cannot vary, for {reason}"
     else:
-        if config_text.has(fixed, key):
+        if yaml_text.has(fixed, key):
             yield f"{key}: expected a value or a space, found both"
         yield from _values_that_do_not_fit(key, dimension, types)
 
@@ -166,11 +166,11 @@ def _faults(key: str, dimension: Dimension, fixed: Tree) -> Iterator[str]:
 def _unknown(key: str) -> Iterator[str]:
     """The fault of a key that is no setting."""
     owner = key.rpartition(".")[0]
-    owners = config_text.types_at(RunConfig, owner)
-    if owners and not any(config_text.is_struct(kind) for kind in owners):
+    owners = yaml_text.types_at(RunConfig, owner)
+    if owners and not any(yaml_text.is_struct(kind) for kind in owners):
         yield f"{key}: expected a setting, found a part of {owner}"
     else:
-        yield from config_text.misfits(_tree(key, None), RunConfig)
+        yield from yaml_text.misfits(_tree(key, None), RunConfig)
 
 
 def _values_that_do_not_fit(key: str, dimension: Dimension, types: list[Any]) -> Iterator[str]:
@@ -183,7 +183,7 @@ def _values_that_do_not_fit(key: str, dimension: Dimension, types: list[Any]) ->
         kind = float if isinstance(dimension, Float) else int
         values = (kind(dimension.low), kind(dimension.high))
     for value in values:
-        yield from config_text.misfits(_tree(key, value), RunConfig)
+        yield from yaml_text.misfits(_tree(key, value), RunConfig)
 
 
 def _exclusion(space: Space, fixed: Tree) -> Iterator[str]:
@@ -201,5 +201,5 @@ def _exclusion(space: Space, fixed: Tree) -> Iterator[str]:
 
 def _tree(key: str, value: object) -> Tree:
     tree: Tree = {}
-    config_text.assign(tree, key, value)
+    yaml_text.assign(tree, key, value)
     return tree

@@ -4,8 +4,6 @@ A trial that a killed process left unfinished stays `RUNNING` in there. Whoever 
 folder, which the system releases with the process, so that a running trial whose lock is free is known to be abandoned.
 """
 
-import fcntl
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +23,6 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from dle_bundle.errors import InputError, WorkError
 from dle_training.search.settings import StudyConfig
 
-LOCK = "lock"
 _CONNECT_SECONDS = 10
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
@@ -168,51 +165,6 @@ def pruner(config: StudyConfig, resource: int) -> BasePruner:
     if config.pruner == "hyperband":
         return HyperbandPruner(min_resource=least, max_resource=resource, reduction_factor=config.reduction)
     return NopPruner()
-
-
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """No other such block of any process on any machine runs in `folder` meanwhile; OSError when it is not there.
-
-    By a lock on a file in it that is open for writing: network file systems know no exclusive lock on a folder.
-    """
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-class Lock:
-    """An exclusive lock on a trial's folder that lives as long as the process, or until it is released."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._path = folder / LOCK
-        self._descriptor: int | None = None
-
-    @property
-    def held(self) -> bool:
-        """Whether it was taken, and not released since."""
-        return self._descriptor is not None
-
-    def taken(self) -> bool:
-        """Whether it could be taken at once."""
-        assert self._descriptor is None
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.release()
-            return False
-        return True
-
-    def release(self) -> None:
-        """Give it back; once more does nothing."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
 
 
 def error_of(trial: FrozenTrial) -> str | None:

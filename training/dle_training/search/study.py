@@ -19,23 +19,27 @@ from dle_bundle import schema as schemas
 from dle_bundle.errors import InputError
 from dle_bundle.files import atomic_folder, write_atomic
 from dle_bundle.schema import Schema
-from dle_training import config_text, cross_validation, metrics
-from dle_training import run as runs
-from dle_training.config import RunConfig
-from dle_training.config_text import Tree
+from dle_training.config import resolve
+from dle_training.config.run_config import RunConfig
 from dle_training.data import folds
 from dle_training.data import split as splits
 from dle_training.data.dataset import Dataset
 from dle_training.data.image_files import Progress
 from dle_training.data.split import Split
-from dle_training.dimensions import Space
-from dle_training.export import trial as export_trial
-from dle_training.metrics import Metric
+from dle_training.export import dry_run as export_trial
 from dle_training.models import registry
-from dle_training.run import DataFacts, Prepared, RunFolder
+from dle_training.runs import cross_validation, prepare
+from dle_training.runs import folder as run_folder
+from dle_training.runs.folder import DataFacts, RunFolder
+from dle_training.runs.prepare import Prepared
+from dle_training.scoring import metrics
+from dle_training.scoring.metrics import Metric
 from dle_training.search import defaults, points, settings, space, storage
 from dle_training.search.settings import StudyConfig
 from dle_training.search.storage import Trials
+from dle_training.settings import yaml_text
+from dle_training.settings.dimensions import Space
+from dle_training.settings.yaml_text import Tree
 
 _LARGEST_GRID = 10_000
 
@@ -148,7 +152,7 @@ class Study:
 
     def config(self, point: points.Point) -> RunConfig:
         """The whole configuration of a trial. Raises InputError where its settings exclude each other."""
-        return runs.resolve(points.apply(self.request.fixed, point), self.schema, self.rows)
+        return resolve.resolve(points.apply(self.request.fixed, point), self.schema, self.rows)
 
     def given(self, number: int) -> points.Point:
         """What the sampler does not choose of a trial's point: a grid's is given, and the first tries the defaults."""
@@ -178,16 +182,16 @@ def request(
     fixed, asked, faults = space.read({name: value for name, value in tree.items() if name != "study"}, spaces, grids)
     if "study" in tree:
         fixed["study"] = tree["study"]
-    faults += config_text.settings(list(assignments), fixed)
+    faults += yaml_text.settings(list(assignments), fixed)
     for key, value in flags.items():
-        config_text.assign(fixed, key, value)
+        yaml_text.assign(fixed, key, value)
     own = fixed.pop("study", {})
     fixed, misplaced = space.without_spaces(fixed)
     faults += misplaced
     if not isinstance(own, dict):
-        faults.append(f"study: expected a mapping, found {config_text.found(own)}")
+        faults.append(f"study: expected a mapping, found {yaml_text.found(own)}")
         own = {}
-    faults += [f"study.{fault}" for fault in config_text.misfits(own, StudyConfig)]
+    faults += [f"study.{fault}" for fault in yaml_text.misfits(own, StudyConfig)]
     repeated = section(fixed, "split").get("folds") or own.get("seeds", 1) != 1
     if own.get("rule") == "one_standard_error" and not repeated:
         faults.append("study.rule: one_standard_error needs more than one score of each trial: --folds or study.seeds")
@@ -199,7 +203,7 @@ def request(
         faults.append(f"training.refit: {space.CONSTANT['training.refit']}=true")
     if faults or asked.dimensions:
         space.check(asked, fixed, faults)
-    return Request(config_text.to_struct(own, StudyConfig, "The search"), fixed, asked)
+    return Request(yaml_text.to_struct(own, StudyConfig, "The search"), fixed, asked)
 
 
 def section(tree: Tree, name: str) -> Tree:
@@ -210,7 +214,7 @@ def section(tree: Tree, name: str) -> Tree:
 
 def plan(asked: Request, progress: Progress | None = None) -> Plan:
     """Read the data, choose what is left open, split. Raises InputError for whatever is wrong with it."""
-    prepared = runs.prepare(_valid(asked), progress)
+    prepared = prepare.prepare(_valid(asked), progress)
     config, dataset = prepared.config, prepared.dataset
     known: dict[str, Any] = {
         "data.source": dataset.source,
@@ -221,7 +225,7 @@ def plan(asked: Request, progress: Progress | None = None) -> Plan:
     }
     fixed = msgspec.to_builtins(asked.fixed)
     for key, value in known.items():
-        config_text.assign(fixed, key, value)
+        yaml_text.assign(fixed, key, value)
     kinds = registry.inputs(dataset.schema)
     names = asked.space.dimensions.get("model.name")
     for name in getattr(names, "values", (config.model.name,)):
@@ -270,7 +274,7 @@ def create(folder: StudyFolder, planned: Plan) -> Study:
     with atomic_folder(folder.path) as temporary:
         made = StudyFolder(temporary)
         write(made, name, asked)
-        write_atomic(made.data, documents.encode(runs.facts(dataset)))
+        write_atomic(made.data, documents.encode(run_folder.facts(dataset)))
         write_atomic(made.schema, documents.encode(dataset.schema))
         dataset.split.save(made.split(0))
         if len(planned.splits) > 1:
@@ -304,7 +308,7 @@ def write(folder: StudyFolder, name: str, asked: Request) -> None:
         "space": space.to_tree(asked.space),
         "run": asked.fixed,
     }
-    write_atomic(folder.study, config_text.write(tree))
+    write_atomic(folder.study, yaml_text.write(tree))
 
 
 def read(folder: StudyFolder) -> tuple[str, Request]:
@@ -317,12 +321,12 @@ def read(folder: StudyFolder) -> tuple[str, Request]:
                 f"{folder.path}: a run is there, no study: dle-train --resume --out {folder.path}"
             ) from None
         raise InputError(f"{folder.path}: no study is there (expected a folder with a study.yaml)") from None
-    tree = config_text.read(str(folder.study), text)
+    tree = yaml_text.read(str(folder.study), text)
     expected: dict[str, type] = {"name": str, "study": dict, "space": dict, "run": dict}
     faults = [f"no {name}" for name, kind in expected.items() if not isinstance(tree.get(name), kind)]
     if faults:
         raise InputError(f"{folder.study}: expected a name, and the mappings study, space and run", faults)
-    own = config_text.to_struct(tree["study"], StudyConfig, str(folder.study))
+    own = yaml_text.to_struct(tree["study"], StudyConfig, str(folder.study))
     return tree["name"], Request(own, tree["run"], space.from_tree(tree["space"]))
 
 
@@ -381,10 +385,10 @@ def read_again(
             [f"target: the study's is {known!r}, found {changes['data.target']!r}"],
         )
     for name, value in changes.items():
-        config_text.assign(fixed, name, value)
+        yaml_text.assign(fixed, name, value)
     source = study.request.fixed["data"]["source"]
     try:
-        dataset = runs.prepare(points.apply(fixed, first_point(study)), progress).dataset
+        dataset = prepare.prepare(points.apply(fixed, first_point(study)), progress).dataset
     except InputError as error:
         if fixed["data"]["source"] == source:
             raise
@@ -400,7 +404,7 @@ def read_again(
 def _first(asked: Request, schema: Schema, rows: int) -> points.Point:
     for point in points.some(asked.space, 1_000):
         try:
-            runs.resolve(points.apply(asked.fixed, point), schema, rows)
+            resolve.resolve(points.apply(asked.fixed, point), schema, rows)
         except InputError as error:
             fault = error
         else:
@@ -413,4 +417,4 @@ def _epochs(asked: Request, schema: Schema, rows: int) -> int:
     if fixed is not None:
         return int(fixed)
     point = _first(asked, schema, rows)
-    return int(runs.resolve(points.apply(asked.fixed, point), schema, rows).training.epochs or 1)
+    return int(resolve.resolve(points.apply(asked.fixed, point), schema, rows).training.epochs or 1)

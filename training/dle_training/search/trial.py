@@ -12,21 +12,23 @@ from optuna.trial import Trial, TrialState
 
 from dle_bundle.errors import DleError, InputError, Interrupted, WorkError
 from dle_bundle.files import write_atomic
-from dle_training import config as configuration
-from dle_training import cross_validation, loop
-from dle_training import run as runs
-from dle_training.config import RunConfig
+from dle_training.config import run_config
+from dle_training.config.run_config import RunConfig
 from dle_training.data.split import load as load_split
-from dle_training.listeners import EpochRecord, HistoryFile, Listener, Plan, Stopped
+from dle_training.fitting import loop
+from dle_training.fitting.listeners import EpochRecord, HistoryFile, Listener, Plan, Stopped
+from dle_training.fitting.tensors import TrainingData
 from dle_training.packed import Failure, Fitted, Member
-from dle_training.run import Finished, RunFolder
+from dle_training.runs import cross_validation, train
+from dle_training.runs import folder as run_folder
+from dle_training.runs.folder import RunFolder
+from dle_training.runs.train import Finished
 from dle_training.search import storage
-from dle_training.search.claims import Claim
 from dle_training.search.points import Point
-from dle_training.search.prepared import PreparedData
+from dle_training.search.shared_data import PreparedData
 from dle_training.search.storage import StorageError
 from dle_training.search.study import Study
-from dle_training.training_data import TrainingData
+from dle_training.search.trial_locks import Claim
 
 RESULT = "result"
 
@@ -77,7 +79,7 @@ class Attempt:
         self._finished: list[Finished] = []
         self.config = config
         watcher.on_begin(found.number, found.point, (self.config.training.epochs or 1) * study.folds)
-        write_atomic(self._folder.config, configuration.dump(self.config))
+        write_atomic(self._folder.config, run_config.dump(self.config))
 
     def member(self, fold: int) -> Member:
         """The training of a fold, to be done packed."""
@@ -89,14 +91,14 @@ class Attempt:
         data = self._made(fold)
         with self.told():
             run, schema = self._run(fold), self._study.schema
-            self._finished.append(runs.fit(run, self.config, schema, data, [self._reports()]))
+            self._finished.append(train.fit(run, self.config, schema, data, [self._reports()]))
 
     def take(self, fold: int, member: Member, outcome: Fitted | Failure) -> None:
         """What came of a fold that was trained in a pack."""
         with self.told():
             if isinstance(outcome, Failure):
                 raise outcome.error
-            done = runs.finish(self._run(fold), self._study.schema, member.data, outcome.network, outcome.fit)
+            done = train.finish(self._run(fold), self._study.schema, member.data, outcome.network, outcome.fit)
             self._finished.append(done)
 
     def complete(self) -> None:
@@ -153,7 +155,7 @@ class Attempt:
             actual = np.load(study.folder.actual, allow_pickle=False)
             cross_validation.write_out_of_fold(self._folder.path, study.schema, splits, finished, actual)
             summary = cross_validation.summarise(finished)
-            runs.write_metrics(self._folder, cross_validation=summary)
+            run_folder.write_metrics(self._folder, cross_validation=summary)
             spread = stdev(score(each) for each in finished)
         result = Result(
             parameters=finished[0].parameters,

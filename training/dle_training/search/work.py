@@ -7,16 +7,17 @@ from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 
+from dle_bundle import locks
 from dle_bundle.errors import InputError, Interrupted
 from dle_training import packed
-from dle_training.config import RunConfig
+from dle_training.config.run_config import RunConfig
 from dle_training.packed import Member
-from dle_training.search import claims, storage
-from dle_training.search.claims import Claim
-from dle_training.search.prepared import PreparedData
+from dle_training.search import storage, trial_locks
+from dle_training.search.shared_data import PreparedData
 from dle_training.search.storage import StorageError
 from dle_training.search.study import Study
 from dle_training.search.trial import Attempt, Watcher
+from dle_training.search.trial_locks import Claim
 
 MOST_PACKED = {"random": 32, "grid": 32, "tpe": 8}
 """Trials that are begun at once. Those of tpe learn nothing from each other then, so that they are few."""
@@ -61,7 +62,7 @@ def work_once(
 
     What is learnt about packing goes to `faster`, for the next time.
     """
-    found = claims.claim(study, _most(study, jobs))
+    found = trial_locks.claim(study, _most(study, jobs))
     try:
         _train(study, data, found, watcher, deadline, faster)
     finally:
@@ -72,7 +73,7 @@ def work_once(
 
 def wait_for_others(study: Study, deadline: Deadline) -> bool:
     """Wait until nobody works on a trial, or one was left behind that may still be gone on with: whether that is so."""
-    while working := claims.running(study):
+    while working := trial_locks.running(study):
         if not all(working) and not deadline.is_over:
             return True
         if not any(working):
@@ -118,8 +119,8 @@ def _train(
 
 def _regained(study: Study, group: Sequence[Ready]) -> list[Ready]:
     """Those that are still, or again, this process's."""
-    with storage.alone_in(study.folder.path), storage.told("read"):
-        found = [(claims.regain(study, known), config) for known, config in group]
+    with locks.alone_in(study.folder.path), storage.told("read"):
+        found = [(trial_locks.regain(study, known), config) for known, config in group]
     return [(claim, config) for claim, config in found if claim is not None]
 
 
@@ -199,7 +200,7 @@ def _config(study: Study, found: Claim, watcher: Watcher) -> RunConfig | None:
 
     It has where its settings exclude each other, and where too many processes have died over it.
     """
-    if found.deaths < claims.MOST_ATTEMPTS:
+    if found.deaths < trial_locks.MOST_ATTEMPTS:
         try:
             return study.config(found.point)
         except InputError as error:

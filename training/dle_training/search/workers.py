@@ -22,11 +22,11 @@ import torch
 from dle_bundle.errors import DleError, InputError, Interrupted, WorkError
 from dle_training.data.dataset import Dataset
 from dle_training.data.image_files import cores
-from dle_training.interruption import Interruption
+from dle_training.fitting.interruption import Interruption
 from dle_training.search import study as studies
 from dle_training.search import work
 from dle_training.search.points import Point
-from dle_training.search.prepared import PreparedData
+from dle_training.search.shared_data import PreparedData
 from dle_training.search.study import Study, StudyFolder
 from dle_training.search.trial import Watcher
 from dle_training.search.work import Deadline

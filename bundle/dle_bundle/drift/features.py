@@ -1,0 +1,112 @@
+"""What is watched of each input: a column's own values; of an image, a series or a text a few numbers on it.
+
+Images: brightness, contrast, sharpness. Series: level and spread of each channel, length up to the last known step.
+Text: length in characters and the share of words that the tokenizer does not know whole.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dle_bundle import series
+from dle_bundle.groups import MISSING_TIME, Groups
+from dle_bundle.images import pixels as images
+from dle_bundle.schema import Field, Schema
+from dle_bundle.text import Tokenizer
+
+_CELLS_AT_ONCE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """Values (N,) under the name by which they are watched: texts, `""` = missing, or numbers, NaN = missing."""
+
+    name: str
+    field: Field
+    values: npt.NDArray[Any]
+
+    @property
+    def is_category(self) -> bool:
+        """Whether the values are texts."""
+        return self.field.kind == "categorical"
+
+
+def table_columns(groups: Groups, schema: Schema) -> list[Feature]:
+    """The columns whose values are watched as they are, in column order; missing date-times as NaN."""
+    by_name: dict[str, npt.NDArray[Any]] = {}
+    for index, field in enumerate(schema.numeric):
+        by_name[field.name] = groups.numeric[:, index]
+    for index, field in enumerate(schema.categorical):
+        by_name[field.name] = groups.categorical[:, index]
+    for index, field in enumerate(schema.datetime):
+        stamps = groups.datetime[:, index]
+        by_name[field.name] = np.where(stamps == MISSING_TIME, np.nan, stamps.astype(np.float64))
+    return [Feature(field.name, field, by_name[field.name]) for field in schema.inputs if field.name in by_name]
+
+
+def measured(groups: Groups, schema: Schema, tokenizer: Tokenizer | None = None) -> list[Feature]:
+    """Everything that is watched, in the order of the inputs; text must have been tokenised."""
+    described: dict[str, list[Feature]] = {}
+    for feature in (*table_columns(groups, schema), *_described(groups, schema, tokenizer)):
+        described.setdefault(feature.field.name, []).append(feature)
+    return [feature for field in schema.inputs for feature in described.get(field.name, ())]
+
+
+def names(schema: Schema) -> dict[str, bool]:
+    """The name of everything that is watched, and whether it is a category."""
+    found: dict[str, bool] = {}
+    for field in schema.inputs:
+        if field.image is not None:
+            found |= {f"{field.name}.{what}": False for what in images.STATISTICS}
+        elif field.sequence is not None:
+            found |= {f"{field.name}.{what}": False for what in series.statistics_of(field.sequence.channels)}
+        elif field.kind == "text":
+            found |= {f"{field.name}.{what}": False for what in ("length", "unknown")}
+        else:
+            found[field.name] = field.kind == "categorical"
+    return found
+
+
+def _known_steps(sequence: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """Steps (N,) of series (N, T, C) up to the last that has a value, at least 1.
+
+    `Groups.lengths` has the longest series of a row, which may be another one.
+    """
+    counts = np.ones(len(sequence), dtype=np.int64)
+    rows = max(1, _CELLS_AT_ONCE // max(1, int(np.prod(sequence.shape[1:]))))
+    for start in range(0, len(sequence), rows):
+        unknown: npt.NDArray[np.bool_] = np.isnan(sequence[start : start + rows])
+        blank = np.logical_and.reduce(unknown, axis=2)
+        last = blank.shape[1] - blank[:, ::-1].argmin(axis=1)
+        counts[start : start + rows] = np.where(blank.all(axis=1), 1, last)
+    return counts
+
+
+def _described(groups: Groups, schema: Schema, tokenizer: Tokenizer | None) -> Iterator[Feature]:
+    for index, field in enumerate(schema.image):
+        assert field.image is not None
+        first = index * field.image.channels
+        pixels = np.asarray(groups.image[:, first : first + field.image.channels])
+        # a missing image is black; where none may be missing, a black one is what it shows
+        missing = np.zeros(len(pixels), dtype=bool) if field.required else ~pixels.any(axis=(1, 2, 3))
+        for what, values in images.statistics(pixels).items():
+            yield Feature(f"{field.name}.{what}", field, np.where(missing, np.float32(np.nan), values))
+    first = 0
+    for field in schema.sequence:
+        assert field.sequence is not None
+        assert groups.sequence is not None
+        own = groups.sequence[..., first : first + len(field.sequence.channels)]
+        first += len(field.sequence.channels)
+        for what, values in series.statistics(own, _known_steps(own), field.sequence.channels).items():
+            yield Feature(f"{field.name}.{what}", field, values)
+    if schema.text:
+        assert tokenizer is not None
+        assert groups.text is not None
+        assert groups.tokens is not None
+        pairs = tokenizer.statistics(groups.text, groups.tokens)
+        for field, (length, unknown) in zip(schema.text, pairs, strict=True):
+            yield Feature(f"{field.name}.length", field, length)
+            yield Feature(f"{field.name}.unknown", field, unknown)

@@ -1,0 +1,174 @@
+"""`reference.json`: how the training data and the predictions were distributed, in bins that the service counts in.
+
+A numeric column is binned by its own training quantiles, with bins of their own for values below and above what
+training saw and for missing ones: equal-width bins would hide drift behind one outlier. A category has a bin to
+itself up to 29 of them, then `other`, `missing` and `unseen`. Fractions are smoothed and so never zero, since
+population stability index and χ² divide by them.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import pairwise, repeat
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from dle_bundle import documents
+from dle_bundle.drift.features import Feature
+from dle_bundle.drift.features import names as feature_names
+from dle_bundle.errors import BundleError
+from dle_bundle.schema import Schema
+
+QUANTILE_BINS = 10
+CATEGORY_BINS = 29
+MONITORED_FEATURES = 200
+SMOOTHING = 0.5
+
+Counts = npt.NDArray[np.int64]
+
+
+class Bins(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
+    """The bins of one feature (or of the prediction), with names in counting order.
+
+    With `edges` e0 < … < ek: `below` e0, k bins [e(i), e(i+1)), `above` (from ek on, which is the next number after
+    the highest that training saw), `missing`.
+    With `categories`: one bin each, then `other` (known, but beyond the first 29), `missing`, `unseen`.
+    """
+
+    names: tuple[str, ...]
+    fractions: tuple[float, ...]
+    edges: tuple[float, ...] | None = None
+    categories: tuple[str, ...] | None = None
+    others: tuple[str, ...] = ()
+
+    def place_numbers(self, values: npt.NDArray[Any]) -> Counts:
+        """The bin (N,) of each of `values` (N,), NaN = missing."""
+        place = np.searchsorted(self._edges, values, side="right")
+        place[np.isnan(values)] = len(self._edges) + 1
+        return place
+
+    def place_categories(self, values: npt.NDArray[np.object_]) -> Counts:
+        """The bin (N,) of each of the texts (N,), `""` = missing."""
+        bins = map(self._bin_of_category.get, values.tolist(), repeat(len(self.names) - 1))
+        return np.fromiter(bins, dtype=np.int64, count=len(values))
+
+    @cached_property
+    def _edges(self) -> npt.NDArray[np.float64]:
+        return np.asarray(self.edges, dtype=np.float64)
+
+    @cached_property
+    def _bin_of_category(self) -> dict[str, int]:
+        categories = self.categories or ()
+        own = {value: index for index, value in enumerate(categories)}
+        return own | dict.fromkeys(self.others, len(categories)) | {"": len(categories) + 1}
+
+
+class Reference(msgspec.Struct, frozen=True, kw_only=True):
+    """`features` by name (see `features`); `prediction` bins the answer: classes, or quantiles of the value.
+
+    `rows` and `prediction_rows`: how many rows the fractions come from (training part, validation part).
+    `calibration`: temperature and expected calibration error on validation. `metrics`: by part, then by name.
+    """
+
+    rows: int
+    features: dict[str, Bins]
+    prediction_rows: int
+    prediction: Bins
+    calibration: dict[str, float]
+    metrics: dict[str, dict[str, float]]
+
+
+def load(path: Path, schema: Schema) -> Reference:
+    """Read `reference.json`; raises BundleError that says where it is wrong or does not go with the schema."""
+    reference = documents.read(path, Reference, BundleError)
+    known = feature_names(schema)
+    faults = [f"features: {name}: no such input" for name in reference.features if name not in known]
+    faults += [
+        f"features: {name}: {fault}"
+        for name, bins in reference.features.items()
+        if name in known and (fault := _fault(bins, 3 if known[name] else None))
+    ]
+    fault = _fault(reference.prediction, int(bool(reference.prediction.others)) if schema.outputs.classes else None)
+    if fault:
+        faults.append(f"prediction: {fault}")
+    if faults:
+        raise BundleError(f"{path} does not go with the schema", faults)
+    return reference
+
+
+def _fault(bins: Bins, beside: int | None) -> str | None:
+    """What is wrong with bins of categories and so many `beside` them, or of numbers (None)."""
+    bounds = bins.edges if beside is None else bins.categories
+    if bounds is None:
+        return "expected bins of numbers" if beside is None else "expected bins of categories"
+    expected = len(bounds) + (2 if beside is None else beside)
+    if not len(bins.names) == len(bins.fractions) == expected:
+        return f"expected {expected} names and fractions, found {len(bins.names)} and {len(bins.fractions)}"
+    return None if min(bins.fractions) > 0 else "expected fractions above 0"
+
+
+def number_bins(values: npt.NDArray[Any]) -> Bins:
+    """Bins of `values` (N,), NaN = missing: one for each value that holds a tenth of them, quantiles of the others.
+
+    Without bins of their own, frequent values would swallow the quantiles: a column that is zero in nine rows of ten
+    would have a single bin.
+    """
+    known = values[~np.isnan(values)]
+    if not len(known):
+        known = np.zeros(1, dtype=values.dtype)
+    distinct, counts = np.unique(known, return_counts=True)
+    frequent = distinct[counts * QUANTILE_BINS >= len(known)]
+    rest = known[~np.isin(known, frequent)]
+    steps = -(-len(rest) * QUANTILE_BINS // len(known))
+    quantiles = np.quantile(rest, np.linspace(0, 1, steps + 1), method="nearest") if steps else rest
+    # a frequent value's bin ends where the next value begins
+    successors = distinct[np.minimum(np.searchsorted(distinct, frequent) + 1, len(distinct) - 1)]
+    starts = np.unique(np.concatenate([frequent, successors, quantiles[:-1], distinct[:1]]))
+    edges = np.append(starts, np.nextafter(distinct[-1], np.inf, dtype=values.dtype))
+    inner = tuple(f"[{low:.6g}, {high:.6g})" for low, high in pairwise(starts))
+    inner = (*inner, f"[{starts[-1]:.6g}, {distinct[-1]:.6g}]")
+    names = ("below", *_distinct(inner), "above", "missing")
+    bins = Bins(names=names, fractions=(), edges=tuple(edges.astype(np.float64).tolist()))
+    return msgspec.structs.replace(
+        bins, fractions=smoothed(np.bincount(bins.place_numbers(values), minlength=len(names)))
+    )
+
+
+def category_bins(values: npt.NDArray[np.object_], known: tuple[str, ...]) -> Bins:
+    """One bin for each of the most frequent of the `known` categories, then other, missing and unseen."""
+    present, counts = np.unique(values.astype(str), return_counts=True)
+    frequency = dict(zip(present.tolist(), counts.tolist(), strict=True))
+    ranked = sorted(known, key=lambda value: (-frequency.get(value, 0), value))
+    own, others = tuple(ranked[:CATEGORY_BINS]), tuple(ranked[CATEGORY_BINS:])
+    bins = Bins(names=(*own, *_beside(own)), fractions=(), categories=own, others=others)
+    counts = np.bincount(bins.place_categories(values), minlength=len(bins.names))
+    return msgspec.structs.replace(bins, fractions=smoothed(counts))
+
+
+def feature_bins(features: Sequence[Feature]) -> dict[str, Bins]:
+    """Bins of what is watched (the first 200 features), by name, from training rows."""
+    return {
+        feature.name: category_bins(feature.values, feature.field.categories or ())
+        if feature.is_category
+        else number_bins(feature.values)
+        for feature in features[:MONITORED_FEATURES]
+    }
+
+
+def smoothed(counts: Counts) -> tuple[float, ...]:
+    """Fractions with half a count added to every bin: positive, and summing to one."""
+    raised = counts + SMOOTHING
+    return tuple((raised / raised.sum()).tolist())
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names that rounding made equal, told apart by their number."""
+    return tuple(f"{name} #{index}" if names.count(name) > 1 else name for index, name in enumerate(names))
+
+
+def _beside(own: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of the bins beside the categories, told apart from a category that has such a name."""
+    return tuple(f"({name})" if name in own else name for name in ("other", "missing", "unseen"))

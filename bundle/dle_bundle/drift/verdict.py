@@ -1,0 +1,227 @@
+"""Whether what a model sees, answers and scores has moved away from what it was built on: statistics and verdicts.
+
+An alarm needs an effect (population stability index), significance (χ² over a critical value shared out among the
+features, by Bonferroni) and enough rows: the index alone cries wolf on small windows and χ² alone on large ones. The
+recording rules in `k8s/monitoring` compute the same numbers from the same counts.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from dle_bundle.drift.counting import Tally
+from dle_bundle.drift.reference import SMOOTHING, Bins, Reference
+
+LEAST_ROWS = 200
+PSI_LIMIT = 0.2
+SIGNIFICANCE = 0.001
+SCORE_FALL = 0.05
+"""An accuracy this much lower is worth an alarm."""
+ERROR_GROWTH = 1.2
+"""A mean absolute error this many times as large is worth an alarm."""
+STANDARD_ERRORS = 3.0
+
+Verdict = Literal["drift", "ok", "insufficient"]
+VERDICTS: tuple[Verdict, ...] = ("drift", "ok", "insufficient")
+"""The worst first."""
+
+
+class BinShare(msgspec.Struct, frozen=True):
+    """One bin: how many rows fell in it, which fraction that is, and which it was in the reference."""
+
+    bin: str
+    count: int
+    fraction: float | None
+    reference: float
+
+
+class Shift(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How far a distribution of `n` rows is from its reference; the numbers are null without rows.
+
+    `psi`: population stability index, 0 and up. `jensen_shannon`: the distance to base 2, 0 to 1. `chi2`: against
+    `critical_value`.
+    """
+
+    feature: str | msgspec.UnsetType = msgspec.UNSET
+    verdict: Verdict
+    n: int
+    psi: float | None
+    jensen_shannon: float | None
+    chi2: float | None
+    critical_value: float
+    bins: Sequence[BinShare] | msgspec.UnsetType = msgspec.UNSET
+
+
+class Score(msgspec.Struct, frozen=True, kw_only=True):
+    """A score of `n` rows beside the bundle's score on its test part; `difference` is score − reference."""
+
+    metric: str
+    verdict: Verdict
+    n: int
+    score: float | None
+    reference: float | None
+    difference: float | None
+    standard_error: float | None
+
+
+def compare(
+    counts: npt.NDArray[Any], bins: Bins, *, reference_rows: int, comparisons: int, feature: str | None = None
+) -> Shift:
+    """Counts (B,) against the fractions of `bins`, which come from `reference_rows` rows.
+
+    PSI is Σ (c − r)·ln(c/r) over smoothed fractions. χ² is Pearson's with two amendments: an expected count below one
+    counts as one, or a single unseen value would outweigh everything else; and it is scaled by N/(N + n), for a
+    reference of N rows is a sample as well.
+    """
+    n = int(counts.sum())
+    critical = critical_value(len(bins.names), comparisons)
+    name = msgspec.UNSET if feature is None else feature
+    if not n:
+        return Shift(
+            feature=name, verdict="insufficient", n=0, psi=None, jensen_shannon=None, chi2=None, critical_value=critical
+        )
+    reference = np.asarray(bins.fractions)
+    current = (counts + SMOOTHING) / (n + SMOOTHING * len(counts))
+    psi = float(((current - reference) * np.log(current / reference)).sum())
+    expected = n * reference
+    chi2 = float(((counts - expected) ** 2 / np.maximum(expected, 1)).sum()) * reference_rows / (reference_rows + n)
+    return Shift(
+        feature=name,
+        verdict=_verdict(n, psi > PSI_LIMIT and chi2 > critical),
+        n=n,
+        psi=psi,
+        jensen_shannon=_jensen_shannon(current, reference),
+        chi2=chi2,
+        critical_value=critical,
+    )
+
+
+def shares(counts: npt.NDArray[Any], bins: Bins) -> list[BinShare]:
+    """Each bin's count and fraction beside its reference, in the order of the bins."""
+    n = int(counts.sum())
+    return [
+        BinShare(name, int(count), float(count) / n if n else None, fraction)
+        for name, count, fraction in zip(bins.names, counts, bins.fractions, strict=True)
+    ]
+
+
+def feature_shifts(tally: Tally, reference: Reference) -> list[Shift]:
+    """Every monitored feature, the worst first: drifted ones, then by falling PSI."""
+    found = [
+        compare(
+            counts,
+            reference.features[name],
+            reference_rows=reference.rows,
+            comparisons=len(reference.features),
+            feature=name,
+        )
+        for name, counts in tally.features.items()
+    ]
+    return sorted(found, key=lambda shift: (VERDICTS.index(shift.verdict), -(shift.psi or 0.0)))
+
+
+def prediction_shift(tally: Tally, reference: Reference) -> Shift:
+    """The answers against those on validation rows."""
+    return compare(tally.prediction, reference.prediction, reference_rows=reference.prediction_rows, comparisons=1)
+
+
+def accuracy(n: int, correct: int, reference: float | None) -> Score:
+    """Accuracy of `n` rows whose labels came back."""
+    score = correct / n if n else None
+    error = None if score is None else math.sqrt(score * (1 - score) / n)
+    return _fallen("accuracy", n, score, reference, error)
+
+
+def estimated_accuracy(tally: Tally, reference: float | None) -> Score:
+    """Accuracy that the calibrated confidences promise, for rows without labels; its standard error is √Σp(1 − p)/n.
+
+    Confidence-based performance estimation (NannyML's CBPE) in its plainest form: right as long as the model is as
+    sure as it is right, so it shows covariate shift and is blind to a changed relation between inputs and target.
+    """
+    n = tally.rows
+    score = tally.expected_correct / n if n else None
+    error = math.sqrt(tally.expected_variance) / n if n else None
+    return _fallen("accuracy", n, score, reference, error)
+
+
+def mean_absolute_error(n: int, absolute: float, squared: float, reference: float | None) -> Score:
+    """Mean absolute error of `n` rows whose values came back, from the sums of |e| and e²."""
+    score = absolute / n if n else None
+    error = None if score is None else math.sqrt(max(squared / n - score**2, 0.0) / n)
+    grown = (
+        score is not None
+        and reference is not None
+        and error is not None
+        and score > ERROR_GROWTH * reference
+        and score - reference > STANDARD_ERRORS * error
+    )
+    return _score("mae", n, score, reference, error, grown)
+
+
+@lru_cache(maxsize=1024)
+def critical_value(bins: int, comparisons: int) -> float:
+    """The χ² quantile with `bins` − 1 degrees of freedom that all `comparisons` together exceed by chance in 0.1 %."""
+    degrees, chance = max(bins - 1, 1), SIGNIFICANCE / max(comparisons, 1)
+    low, high = 0.0, 1.0
+    while _exceeded(high, degrees) > chance:
+        high *= 2
+    while high - low > 1e-9 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if _exceeded(middle, degrees) > chance else (low, middle)
+    return high
+
+
+def _exceeded(value: float, degrees: int) -> float:
+    """How often χ² exceeds `value` by chance: the recurrence of the incomplete gamma function (DLMF 8.8.2)."""
+    half = value / 2
+    first, total = (0.5, math.erfc(math.sqrt(half))) if degrees % 2 else (0.0, 0.0)
+    powers = (first + step for step in range(degrees // 2))
+    return total + sum(math.exp(power * math.log(half) - half - math.lgamma(power + 1)) for power in powers)
+
+
+def worst(verdicts: Sequence[Verdict]) -> Verdict:
+    """`drift` if there is one, `ok` if one could be judged, else `insufficient`."""
+    return min(verdicts, key=VERDICTS.index, default="insufficient")
+
+
+def _fallen(metric: str, n: int, score: float | None, reference: float | None, error: float | None) -> Score:
+    fallen = (
+        score is not None
+        and reference is not None
+        and error is not None
+        and reference - score > SCORE_FALL
+        and reference - score > STANDARD_ERRORS * error
+    )
+    return _score(metric, n, score, reference, error, fallen)
+
+
+def _score(
+    metric: str, n: int, score: float | None, reference: float | None, error: float | None, moved: bool
+) -> Score:
+    difference = None if score is None or reference is None else score - reference
+    return Score(
+        metric=metric,
+        verdict="insufficient" if reference is None else _verdict(n, moved),
+        n=n,
+        score=score,
+        reference=reference,
+        difference=difference,
+        standard_error=error,
+    )
+
+
+def _verdict(n: int, moved: bool) -> Verdict:
+    if n < LEAST_ROWS:
+        return "insufficient"
+    return "drift" if moved else "ok"
+
+
+def _jensen_shannon(current: npt.NDArray[np.float64], reference: npt.NDArray[np.float64]) -> float:
+    middle = (current + reference) / 2
+    divergence = (current * np.log2(current / middle) + reference * np.log2(reference / middle)).sum() / 2
+    return math.sqrt(max(float(divergence), 0.0))

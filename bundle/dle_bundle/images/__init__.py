@@ -1,0 +1,1 @@
+"""Image files: which formats are read, and how a file becomes pixels."""

@@ -1,0 +1,334 @@
+"""JSON rows to groups, in one pass; and every fault of every row when there is one.
+
+A well-formed body is decoded by a msgspec decoder built from the schema, straight into typed rows. Only when that
+fails, or a required value turns out to be missing, is the body read again by the slow walk that finds all faults.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from dataclasses import field as by_default
+from operator import attrgetter
+from typing import Any, Literal, NotRequired, Protocol, TypedDict
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from dle_bundle import series
+from dle_bundle.errors import Fault, InputError, RowFaults
+from dle_bundle.groups import MISSING_TIME, Groups
+from dle_bundle.images import pixels as images
+from dle_bundle.images.pixels import Allowance, BadImage
+from dle_bundle.rows.faults import FaultFinder
+from dle_bundle.schema import Field, Schema
+from dle_bundle.values.base64_text import decode_base64
+from dle_bundle.values.categories import category
+from dle_bundle.values.dates import epoch_seconds
+from dle_bundle.values.missing import missing_numbers
+from dle_bundle.values.numbers import float32
+
+_UNFIT = re.compile(r'["\\\x00-\x1f]')
+"""What no name of a msgspec struct's field may hold."""
+
+_JSON_TYPES: dict[str, Any] = {"numeric": float, "boolean": bool, "datetime": str, "sequence": list[Any]}
+
+
+def _json_type(field: Field) -> Any:
+    plain = (str | int) if field.json_type == "integer" else _JSON_TYPES.get(field.kind, str)
+    return plain if field.required else plain | None
+
+
+MOST_BYTES = 256 << 20
+"""What the images or series of a request may take as arrays: a small body can hold much larger ones."""
+
+
+class TooManyRows(InputError):
+    """A request of more rows, or larger ones, than the decoder takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Valid rows, a list a group: quick to gather from many requests before arrays are made of all at once.
+
+    Images are arrays (channels, H, W) and series arrays (T, channels); None where one is missing.
+    """
+
+    numeric: list[Sequence[float | None]]
+    categorical: list[list[str]] = by_default(default_factory=list)
+    datetime: list[list[int]] = by_default(default_factory=list)
+    image: list[list[npt.NDArray[np.uint8] | None]] = by_default(default_factory=list)
+    sequence: list[list[npt.NDArray[np.float32] | None]] = by_default(default_factory=list)
+    text: list[list[str]] = by_default(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.numeric)
+
+    @property
+    def steps(self) -> int:
+        """The steps of the longest series, to which all are padded; at least 1."""
+        return max((len(part) for row in self.sequence for part in row if part is not None), default=1)
+
+
+class RowDecoder:
+    """Decodes `{"rows": [{…}, …]}` bodies of one schema. Safe to share between threads.
+
+    Example::
+
+        groups = RowDecoder(schema).decode(b'{"rows": [{"age": 39}]}')
+    """
+
+    def __init__(self, schema: Schema, most_rows: int | None = None) -> None:
+        self._schema = schema
+        self._most_rows = most_rows
+        self._finder = FaultFinder(schema)
+        self._categories = [_Categories(field, frozenset(schema.na_values)) for field in schema.categorical]
+        reader = _DictReader if any(_UNFIT.search(field.name) for field in schema.inputs) else _StructReader
+        self._reader: _Reader = reader(schema)
+        self._numeric = self._reader.getter(schema.numeric)
+        self._categorical = self._reader.getter(schema.categorical)
+        self._datetime = self._reader.getter(schema.datetime)
+        self._texts = [_Categories(field, frozenset(schema.na_values)) for field in schema.text]
+        self._text = self._reader.getter(schema.text)
+        self._image = self._reader.getter(schema.image)
+        self._sequence = self._reader.getter(schema.sequence)
+        self._sentinels = frozenset(missing_numbers(schema.na_values))
+        self._missing_images = frozenset(schema.na_values) | {""}
+        shapes = [field.image for field in schema.image if field.image is not None]
+        self._image_bytes = sum(shape.channels * shape.height * shape.width for shape in shapes)
+        self._channels = sum(len(field.sequence.channels) for field in schema.sequence if field.sequence is not None)
+
+    def decode(self, body: bytes) -> Groups:
+        """Groups of the rows in `body`, in order; raises RowFaults with every fault of every row."""
+        return self.groups([self.rows(body)])
+
+    def rows(self, body: bytes) -> Rows:
+        """The rows in `body`, valid and in order; raises RowFaults with every fault of every row, TooManyRows."""
+        try:
+            return self._checked(self._reader.read(body))
+        except TooManyRows:
+            raise
+        except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
+            raise self._finder.find(body, str(error)) from None
+
+    def image_row(self, content: bytes) -> Rows:
+        """One row of a schema whose only input is an image, from the content of a file; raises RowFaults."""
+        (field,) = self._schema.inputs
+        assert field.image is not None
+        try:
+            return Rows([()], image=[[images.decode(content, field.image)]])
+        except BadImage as error:
+            raise RowFaults([Fault(0, field.name, "image", f"the image cannot be read: {error}")]) from None
+
+    def groups(self, parts: Sequence[Rows]) -> Groups:
+        """Groups of all rows of all parts, in order."""
+        rows = parts[0] if len(parts) == 1 else _joined(parts)
+        schema, count = self._schema, len(rows)
+        numbers = np.array(rows.numeric, dtype=np.float64).reshape(count, len(schema.numeric))
+        categorical = np.array(rows.categorical, dtype=object).reshape(count, len(schema.categorical))
+        datetime = np.array(rows.datetime, dtype=np.int64).reshape(count, len(schema.datetime))
+        sequence, lengths = self._series(rows)
+        text = np.array(rows.text, dtype=object).reshape(count, len(schema.text)) if schema.text else None
+        return Groups(float32(numbers), categorical, datetime, self._images(rows), sequence, lengths, text)
+
+    def _images(self, rows: Rows) -> Any:
+        fields = self._schema.image
+        if not fields or (shape := fields[0].image) is None:
+            return None
+        whole = np.zeros((len(rows), len(fields), shape.channels, shape.height, shape.width), dtype=np.uint8)
+        for row, found in enumerate(rows.image):
+            for column, pixels in enumerate(found):
+                if pixels is not None:
+                    whole[row, column] = pixels
+        return whole.reshape(len(rows), len(fields) * shape.channels, shape.height, shape.width)
+
+    def _series(self, rows: Rows) -> tuple[Any, Any]:
+        fields = self._schema.sequence
+        shapes = [field.sequence for field in fields]
+        stacked = [
+            series.stack([found[column] for found in rows.sequence], shape)
+            for column, shape in enumerate(shapes)
+            if shape is not None
+        ]
+        return series.join(stacked) if stacked else (None, None)
+
+    def _checked(self, rows: list[Any]) -> Rows:
+        """Values as the groups take them; ValueError when one is not fit, which one is for the slow walk to say."""
+        self._check_count(rows)
+        self._check_bytes(len(rows), self._image_bytes)
+        numeric = [self._numeric(row) for row in rows]
+        if self._sentinels:
+            numeric = [self._without_sentinels(values) for values in numeric]
+        categories, fields, schema = self._categories, self._schema.datetime, self._schema
+        checked = Rows(
+            numeric,
+            [[column[value] for column, value in zip(categories, self._categorical(row), strict=True)] for row in rows]
+            if categories
+            else [],
+            [
+                [self._moment(text, field) for text, field in zip(self._datetime(row), fields, strict=True)]
+                for row in rows
+            ]
+            if fields
+            else [],
+            self._pictures(rows) if schema.image else [],
+            [
+                [self._steps(value, field) for value, field in zip(self._sequence(row), schema.sequence, strict=True)]
+                for row in rows
+            ]
+            if schema.sequence
+            else [],
+            [[column[value] for column, value in zip(self._texts, self._text(row), strict=True)] for row in rows]
+            if schema.text
+            else [],
+        )
+        self._check_bytes(len(rows), 4 * self._channels * checked.steps)
+        return checked
+
+    def _check_count(self, rows: list[Any]) -> None:
+        if self._most_rows is not None and len(rows) > self._most_rows:
+            raise TooManyRows(f"expected at most {self._most_rows:,} rows in a request, found {len(rows):,}")
+
+    def _check_bytes(self, rows: int, each: int) -> None:
+        if rows * each > MOST_BYTES:
+            raise TooManyRows(
+                f"expected at most {MOST_BYTES // each:,} rows in a request whose longest or largest takes {each:,} "
+                f"bytes, found {rows:,}"
+            )
+
+    def _without_sentinels(self, values: tuple[float | None, ...]) -> list[float | None]:
+        """The numbers of one row with None for those that mean missing; ValueError where a value is required."""
+        kept: list[float | None] = list(values)
+        for index, (value, field) in enumerate(zip(values, self._schema.numeric, strict=True)):
+            if field.kind == "numeric" and value in self._sentinels:
+                if field.required:
+                    raise ValueError("missing")
+                kept[index] = None
+        return kept
+
+    def _pictures(self, rows: list[Any]) -> list[list[npt.NDArray[np.uint8] | None]]:
+        allowance, fields = Allowance(), self._schema.image
+        return [
+            [self._pixels(text, field, allowance) for text, field in zip(self._image(row), fields, strict=True)]
+            for row in rows
+        ]
+
+    def _pixels(self, text: str | None, field: Field, allowance: Allowance) -> npt.NDArray[np.uint8] | None:
+        if text is None or text.strip() in self._missing_images:
+            if field.required:
+                raise ValueError("missing")
+            return None
+        assert field.image is not None
+        return images.decode(decode_base64(text), field.image, allowance)
+
+    def _steps(self, value: list[Any] | None, field: Field) -> npt.NDArray[np.float32] | None:
+        if value is None:
+            if field.required:
+                raise ValueError("missing")
+            return None
+        assert field.sequence is not None
+        return series.parse(value, field.sequence, tuple(self._sentinels))
+
+    def _moment(self, text: str | None, field: Field) -> int:
+        trimmed = None if text is None else text.strip()
+        if trimmed is None or trimmed in self._schema.na_values:
+            if field.required:
+                raise ValueError("missing")
+            return MISSING_TIME
+        return epoch_seconds(trimmed, field.date_format)
+
+
+class _Categories(dict[str | int | None, str]):
+    """From a value of one column to the text that the graph takes, `""` = missing; known ones take one look-up.
+
+    ValueError when a value is missing but required.
+    """
+
+    def __init__(self, field: Field, na_values: frozenset[str]) -> None:
+        super().__init__((value, value) for value in field.categories or () if value not in na_values)
+        if not field.required:
+            self[None] = ""
+        self._na_values = na_values
+        self._required = field.required
+
+    def __missing__(self, value: str | int | None) -> str:
+        # not kept, for what clients send has no end
+        text = "" if value is None else category(value)
+        if text in self._na_values or not text:
+            if self._required:
+                raise ValueError("missing")
+            return ""
+        return text
+
+
+def _joined(parts: Sequence[Rows]) -> Rows:
+    return Rows(*([row for part in parts for row in getattr(part, each.name)] for each in fields(Rows)))
+
+
+class _Reader(Protocol):
+    """Reads bodies to rows of values of the right types; ValueError (msgspec's) when one does not fit."""
+
+    def read(self, body: bytes) -> list[Any]: ...
+
+    def getter(self, fields: Sequence[Field]) -> Any:
+        """A function from a row to the tuple of its values of these fields."""
+
+
+class _StructReader:
+    """Rows as structs: the quick way."""
+
+    def __init__(self, schema: Schema) -> None:
+        # attributes are f0, f1, … and renamed, since a column's name need not be an identifier
+        self._slots = {field.name: f"f{index}" for index, field in enumerate(schema.inputs)}
+        row = msgspec.defstruct(
+            "Row",
+            [
+                (self._slots[field.name], _json_type(field), *(() if field.required else (None,)))
+                for field in schema.inputs
+            ],
+            rename={slot: name for name, slot in self._slots.items()},
+            forbid_unknown_fields=True,
+            kw_only=True,
+            gc=False,
+        )
+        self._decoder = _body_decoder(row)
+
+    def read(self, body: bytes) -> list[Any]:
+        rows: list[Any] = self._decoder.decode(body).rows
+        return rows
+
+    def getter(self, fields: Sequence[Field]) -> Any:
+        slots = [self._slots[field.name] for field in fields]
+        if len(slots) > 1:
+            return attrgetter(*slots)
+        return (lambda row: (getattr(row, slots[0]),)) if slots else (lambda row: ())
+
+
+class _DictReader:
+    """Rows as dicts, for names that no struct takes; in two passes, since typed dicts let unknown names through."""
+
+    def __init__(self, schema: Schema) -> None:
+        types = {field.name: _json_type(field) for field in schema.inputs}
+        row = TypedDict(  # type: ignore[misc]
+            "Row",
+            {
+                field.name: types[field.name] if field.required else NotRequired[types[field.name]]
+                for field in schema.inputs
+            },
+        )
+        self._decoder = _body_decoder(row)
+        self._names = _body_decoder(dict[Literal[tuple(types)], msgspec.Raw])  # type: ignore[misc]
+
+    def read(self, body: bytes) -> list[Any]:
+        self._names.decode(body)
+        rows: list[Any] = self._decoder.decode(body).rows
+        return rows
+
+    def getter(self, fields: Sequence[Field]) -> Any:
+        names = [field.name for field in fields]
+        return lambda row: tuple([row.get(name) for name in names])
+
+
+def _body_decoder(row: Any) -> msgspec.json.Decoder[Any]:
+    body = msgspec.defstruct("Body", [("rows", list[row])], forbid_unknown_fields=True, gc=False)
+    return msgspec.json.Decoder(body)

@@ -1,0 +1,171 @@
+"""Every fault of every row of a body that the fast decoder refused: the slow walk, taken only then.
+
+It reads JSON by Python's own parser and says for each value what the schema expects and what was found.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+from dle_bundle import series
+from dle_bundle.errors import Fault, RowFaults, nearest
+from dle_bundle.images import pixels
+from dle_bundle.images.pixels import Allowance, BadImage
+from dle_bundle.schema import Field, ImageShape, Schema, SequenceShape
+from dle_bundle.values.base64_text import decode_base64
+from dle_bundle.values.dates import epoch_seconds
+from dle_bundle.values.missing import missing_numbers
+
+MOST_FAULTS = 10_000
+"""So many are told of one body: a hostile one can hold millions, and the report of them would be larger still."""
+_SUGGESTIONS = 100
+"""For so many unknown names the nearest known one is looked up, which takes longer than all else."""
+_LONGEST_NAME = 200
+
+_EXPECTED = {
+    "numeric": "a number",
+    "boolean": "true or false",
+    "datetime": "an ISO 8601 date-time string",
+    "categorical": "a string",
+    "text": "a string",
+    "image": "an image as a base64 string",
+    "sequence": "a list of steps",
+}
+_MISSING = "missing", "a value is required"
+
+
+class FaultFinder:
+    """Finds what is wrong in `{"rows": [{…}, …]}` bodies of one schema."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
+        self._fields = {field.name: field for field in schema.inputs}
+        self._sentinels = missing_numbers(schema.na_values)
+
+    def find(self, body: bytes, otherwise: str) -> RowFaults:
+        """The first `MOST_FAULTS` faults; `otherwise` is what is said of a body in which this walk finds none."""
+        unknown: dict[str, str] = {}
+        allowance = Allowance()
+        found = body_faults(body, "rows", lambda index, row: self._row_faults(index, row, unknown, allowance))
+        faults = list(islice(found, MOST_FAULTS + 1)) or [Fault(None, None, "json", otherwise)]
+        return RowFaults(faults[:MOST_FAULTS], more=len(faults) > MOST_FAULTS)
+
+    def _row_faults(self, index: int, row: Any, unknown: dict[str, str], allowance: Allowance) -> Iterator[Fault]:
+        if not isinstance(row, dict):
+            yield Fault(index, None, "type", f"expected an object, got {json_kind(row)}")
+            return
+        for name in (key for key in row if key not in self._fields):
+            yield Fault(index, shown(name), "unknown", f"no such input{self._suggestion(name, unknown)}")
+        for field in self._schema.inputs:
+            fault = self._value_fault(row.get(field.name), field, allowance)
+            if fault:
+                yield Fault(index, field.name, *fault)
+
+    def _suggestion(self, name: str, known: dict[str, str]) -> str:
+        if name not in known:
+            if len(known) >= _SUGGESTIONS or len(name) > _LONGEST_NAME:
+                return ""
+            known[name] = nearest(name, self._fields)
+        return known[name]
+
+    def _value_fault(self, value: Any, field: Field, allowance: Allowance) -> tuple[str, str] | None:
+        if value is None:
+            return _MISSING if field.required else None
+        wrong = "type", f"expected {_expected(field)}, got {json_kind(value)}"
+        if field.kind == "numeric":
+            return (
+                wrong
+                if isinstance(value, bool) or not isinstance(value, int | float)
+                else self._number_fault(value, field)
+            )
+        if field.kind == "boolean":
+            return None if isinstance(value, bool) else wrong
+        if field.sequence is not None:
+            return _series_fault(value, field.sequence, self._sentinels) if isinstance(value, list) else wrong
+        if not isinstance(value, str):
+            if field.json_type != "integer" or not isinstance(value, int) or isinstance(value, bool):
+                return wrong
+            value = str(value)
+        text = value.strip()
+        if not text or text in self._schema.na_values:
+            return _MISSING if field.required else None
+        if field.image is not None:
+            return _image_fault(text, field.image, allowance)
+        if field.kind == "datetime":
+            try:
+                epoch_seconds(text, field.date_format)
+            except (ValueError, OverflowError) as error:
+                return "type", shown(str(error))
+        return None
+
+    def _number_fault(self, value: int | float, field: Field) -> tuple[str, str] | None:
+        try:
+            finite = math.isfinite(float(value))
+        except OverflowError:
+            finite = False
+        if not finite:
+            return "non_finite", "expected a finite number"
+        return _MISSING if field.required and value in self._sentinels else None
+
+
+def _image_fault(text: str, shape: ImageShape, allowance: Allowance) -> tuple[str, str] | None:
+    try:
+        pixels.decode(decode_base64(text), shape, allowance)
+    except BadImage as error:
+        return "image", f"the image cannot be read: {error}"
+    except ValueError as error:
+        return "image", shown(str(error))
+    return None
+
+
+def _series_fault(value: list[Any], shape: SequenceShape, sentinels: tuple[float, ...]) -> tuple[str, str] | None:
+    try:
+        series.parse(value, shape, sentinels)
+    except ValueError as error:
+        return "sequence", str(error)
+    return None
+
+
+def _expected(field: Field) -> str:
+    return "a string or a whole number" if field.json_type == "integer" else _EXPECTED[field.kind]
+
+
+def body_faults(body: bytes, key: str, each: Callable[[int, Any], Iterator[Fault]]) -> Iterator[Fault]:
+    """What is wrong in a body `{key: [{…}, …]}`, where `each` finds the faults of one element, from 0."""
+    if not body.strip():
+        yield Fault(None, None, "json", "the body is empty")
+        return
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        yield Fault(None, None, "json", f"not readable as JSON: {error}")
+        return
+    if not isinstance(document, dict):
+        yield Fault(None, None, "type", f'expected an object {{"{key}": […]}}, got {json_kind(document)}')
+        return
+    for name in (name for name in document if name != key):
+        yield Fault(None, shown(name), "unknown", f'unknown key beside "{key}"')
+    elements = document.get(key)
+    if elements is None:
+        yield Fault(None, key, "missing", f'the key "{key}" is absent or null')
+    elif not isinstance(elements, list):
+        yield Fault(None, key, "type", f"expected an array of objects, got {json_kind(elements)}")
+    else:
+        for index, element in enumerate(elements):
+            yield from each(index, element)
+
+
+def shown(text: str) -> str:
+    """`text` as UTF-8 can carry it (JSON can hold half a character), and not longer than a name can be."""
+    return text[:_LONGEST_NAME].encode(errors="replace").decode()
+
+
+def json_kind(value: Any) -> str:
+    """What a value is in JSON, in words, with its first characters."""
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a truth value", type(None): "null"}
+    kind = names.get(type(value), "a number")
+    if isinstance(value, bool):
+        return f"{kind} ({'true' if value else 'false'})"
+    return f"{kind} ({shown(f'{value!r:.40}')})" if isinstance(value, str | int | float) else kind

@@ -1,0 +1,1 @@
+"""Files and Arrow columns: every kind of source as a table, and tables as the graph's groups."""

@@ -1,0 +1,301 @@
+"""Arrow columns to groups, by the rules of `decode`; and every fault of every row.
+
+Numbers are cast by Arrow, text is decoded once for each distinct value. Infinite numbers, text in a column of
+numbers, unreadable date-times and missing values of required columns are faults.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dle_bundle import series
+from dle_bundle.errors import Fault
+from dle_bundle.groups import MISSING_TIME, Groups
+from dle_bundle.schema import Field, Schema
+from dle_bundle.tables import image_columns, series_columns
+from dle_bundle.values.categories import category
+from dle_bundle.values.dates import epoch_seconds
+from dle_bundle.values.missing import missing_numbers
+from dle_bundle.values.numbers import float32, parse_boolean, parse_number
+
+Column = Any
+_Floats = npt.NDArray[np.float64]
+_Parse = Callable[[str], float]
+
+
+def is_text(column: Column) -> bool:
+    """Whether the column holds text, plain or dictionary-encoded."""
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def is_number(column: Column) -> bool:
+    """Whether the column holds numbers, truth values or nothing at all."""
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    known = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_null)
+    return any(test(kind) for test in known)
+
+
+def is_date(column: Column) -> bool:
+    """Whether the column holds dates or time stamps."""
+    return bool(pa.types.is_timestamp(column.type) or pa.types.is_date(column.type))
+
+
+def distinct(column: Column) -> tuple[list[Any], npt.NDArray[np.int64]]:
+    """The distinct values (None for null) and, for each row, the position of its value among them."""
+    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode("encode")
+    whole = encoded.unify_dictionaries().combine_chunks()
+    if isinstance(whole, pa.ChunkedArray):
+        whole = whole.chunk(0) if whole.num_chunks else pa.array([], whole.type)
+    codes = whole.indices.fill_null(len(whole.dictionary)) if whole.indices.null_count else whole.indices
+    positions = codes.to_numpy(zero_copy_only=False).astype(np.int64)
+    return [*whole.dictionary.to_pylist(), None], positions
+
+
+def trimmed(column: Column, na_values: tuple[str, ...]) -> Column:
+    """A text column without white space around its values, missing spellings as nulls."""
+    plain = column.cast(pa.large_string())
+    text = pc.utf8_trim_whitespace(plain)
+    return pc.if_else(pc.is_in(text, pa.array(na_values, pa.large_string())), None, text)
+
+
+def numbers(column: Column, na_values: tuple[str, ...]) -> tuple[_Floats, npt.NDArray[np.bool_]]:
+    """float64 values (NaN = missing) and a mask of the rows that hold something other than a number."""
+    if is_text(column):
+        values, unreadable = _parsed(trimmed(column, na_values), parse_number)
+    elif not is_number(column):
+        return np.full(len(column), np.nan), np.asarray(column.is_valid())
+    else:
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        plain = column.cast(kind).cast(pa.int8() if pa.types.is_boolean(kind) else kind)
+        values = plain.cast(pa.float64(), safe=False).to_numpy().astype(np.float64)
+        unreadable = np.zeros(len(column), dtype=bool)
+    if sentinels := missing_numbers(na_values):
+        values[np.isin(values, sentinels)] = np.nan
+    return values, unreadable
+
+
+def booleans(column: Column, na_values: tuple[str, ...]) -> tuple[_Floats, npt.NDArray[np.bool_]]:
+    """As `numbers`, for truth values: 1.0, 0.0, NaN = missing."""
+    if is_text(column):
+        return _parsed(trimmed(column, na_values), parse_boolean)
+    values, unreadable = numbers(column, na_values)
+    return values, unreadable | ~(np.isnan(values) | (values == 0) | (values == 1))
+
+
+def categories(column: Column, na_values: tuple[str, ...]) -> npt.NDArray[np.object_]:
+    """The text of each row's category, `""` = missing."""
+    values, positions = distinct(column)
+    texts = ["" if value is None or value != value else category(_plain(value)) for value in values]
+    missing = frozenset(na_values)
+    table = np.array(["" if text in missing else text for text in texts], dtype=object)
+    return table[positions]
+
+
+def moments(
+    column: Column, na_values: tuple[str, ...], date_format: str | None
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """int64 UTC epoch seconds (`MISSING_TIME` = missing) and a mask of the rows that hold no date-time."""
+    if is_date(column):
+        stamps = column.cast(pa.timestamp("us", tz=getattr(column.type, "tz", None)), safe=False).cast(pa.int64())
+        micros = stamps.fill_null(0).to_numpy().astype(np.int64)
+        missing = stamps.is_null().to_numpy()
+        return np.where(missing, MISSING_TIME, micros // 1_000_000), np.zeros(len(column), dtype=bool)
+    if not is_text(column):
+        return np.full(len(column), MISSING_TIME), np.asarray(column.is_valid())
+    values, positions = distinct(trimmed(column, na_values))
+    table = np.full(len(values), MISSING_TIME)
+    unreadable = np.zeros(len(values), dtype=bool)
+    for index, value in enumerate(values):
+        if value is not None:
+            try:
+                table[index] = epoch_seconds(value, date_format)
+            except (ValueError, OverflowError):
+                unreadable[index] = True
+    return table[positions], unreadable[positions]
+
+
+def to_groups(
+    table: pa.Table,
+    schema: Schema,
+    first_row: int = 1,
+    *,
+    folder: Path | None = None,
+    images: Any = None,
+) -> tuple[Groups, list[Fault]]:
+    """Groups of all rows, and the faults; rows in faults count from `first_row`, as people count those of a file.
+
+    Columns that the schema lacks are ignored. An absent column is one fault when it is required, else all missing.
+    A faulty value is missing in the groups. Paths of images are relative to `folder`; `images` is the `image` group
+    where somebody has read it already.
+    """
+    reader = _Reader(table, schema, first_row, folder)
+    count = len(table)
+    numeric = np.empty((count, len(schema.numeric)), dtype=np.float32)
+    for index, field in enumerate(schema.numeric):
+        numeric[:, index] = reader.number(field)
+    categorical = np.empty((count, len(schema.categorical)), dtype=object)
+    for index, field in enumerate(schema.categorical):
+        categorical[:, index] = reader.category(field)
+    datetime = np.empty((count, len(schema.datetime)), dtype=np.int64)
+    for index, field in enumerate(schema.datetime):
+        datetime[:, index] = reader.moment(field)
+    image = images if images is not None else reader.images(schema.image)
+    sequence, lengths = reader.series(schema.sequence)
+    text = None
+    if schema.text:
+        text = np.stack([reader.category(field) for field in schema.text], axis=1)
+    order = {field.name: position for position, field in enumerate(schema.inputs)}
+    faults = sorted(reader.faults, key=lambda fault: (fault.row or 0, order[fault.field or ""]))
+    return Groups(numeric, categorical, datetime, image, sequence, lengths, text), faults
+
+
+class _Reader:
+    """Reads one field at a time and gathers the faults."""
+
+    def __init__(self, table: pa.Table, schema: Schema, first_row: int, folder: Path | None) -> None:
+        self._table = table
+        self._folder = folder
+        self._na_values = schema.na_values
+        self._first = first_row
+        self.faults: list[Fault] = []
+
+    def number(self, field: Field) -> npt.NDArray[np.float32]:
+        column = self._column(field)
+        if column is None:
+            return np.full(len(self._table), np.nan, dtype=np.float32)
+        read = booleans if field.kind == "boolean" else numbers
+        values, unreadable = read(column, self._na_values)
+        expected = "true or false" if field.kind == "boolean" else "a number"
+        self._report(field, unreadable, "type", expected, column)
+        infinite = np.isinf(values)
+        self._report(field, infinite, "non_finite", "a finite number", column)
+        values[infinite] = np.nan
+        self._missing(field, np.isnan(values) & ~unreadable & ~infinite)
+        return float32(values)
+
+    def category(self, field: Field) -> npt.NDArray[np.object_]:
+        column = self._column(field)
+        if column is None:
+            return np.full(len(self._table), "", dtype=object)
+        if not (is_text(column) or is_number(column) or is_date(column)):
+            self._report(field, np.asarray(column.is_valid()), "type", "a string or a number", column)
+            return np.full(len(self._table), "", dtype=object)
+        texts = categories(column, self._na_values)
+        self._missing(field, texts == "")
+        return texts
+
+    def moment(self, field: Field) -> npt.NDArray[np.int64]:
+        column = self._column(field)
+        if column is None:
+            return np.full(len(self._table), MISSING_TIME)
+        values, unreadable = moments(column, self._na_values, field.date_format)
+        self._report(field, unreadable, "type", "an ISO 8601 date or date-time", column)
+        self._missing(field, (values == MISSING_TIME) & ~unreadable)
+        return values
+
+    def images(self, fields: tuple[Field, ...]) -> Any:
+        """The `image` group (N, images · channels, H, W); None without such fields."""
+        if not fields or (shape := fields[0].image) is None:
+            return None
+        count = len(self._table)
+        empty = np.zeros((count, shape.channels, shape.height, shape.width), dtype=np.uint8)
+        parts = []
+        for field in fields:
+            column = self._column(field)
+            if column is None:
+                parts.append(empty)
+                continue
+            if not (is_text(column) or image_columns.is_image(column)):
+                expected = "the path of an image file, its content or an array of bytes"
+                self._report(field, np.asarray(column.is_valid()), "type", expected, column)
+                parts.append(empty)
+                continue
+            try:
+                found, broken, missing = image_columns.images([column], shape, self._folder, self._na_values)
+            except ValueError as error:  # of arrays, which have all one shape
+                broken, found, missing = (
+                    [(row, 0, str(error)) for row in range(count)],
+                    empty,
+                    np.zeros((count, 1), bool),
+                )
+            self.faults += [
+                Fault(self._first + row, field.name, "image", f"{image_columns.shown(column, row)}: {reason}")
+                for row, _, reason in broken
+            ]
+            self._missing(field, missing[:, 0])
+            parts.append(found)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+    def series(self, fields: tuple[Field, ...]) -> tuple[Any, Any]:
+        """The `sequence` group (N, T, channels) and the lengths (N,); None without such fields."""
+        parts = []
+        for field in fields:
+            assert field.sequence is not None
+            column = self._column(field)
+            if column is None or not series_columns.is_series(column):
+                if column is not None:
+                    self._report(field, np.asarray(column.is_valid()), "type", "a list of numbers", column)
+                parts.append(series.missing(len(self._table), field.sequence))
+                continue
+            found, lengths, reasons, missing = series_columns.read(
+                column, field.sequence, missing_numbers(self._na_values)
+            )
+            self.faults += [
+                Fault(self._first + row, field.name, "sequence", reason) for row, reason in sorted(reasons.items())
+            ]
+            self._missing(field, missing)
+            parts.append((found, lengths))
+        return series.join(parts) if parts else (None, None)
+
+    def _column(self, field: Field) -> Column | None:
+        if field.name in self._table.column_names:
+            return self._table.column(field.name)
+        if field.required:
+            self.faults.append(Fault(None, field.name, "missing", "a required column is absent"))
+        return None
+
+    def _report(self, field: Field, rows: npt.NDArray[np.bool_], code: str, expected: str, column: Column) -> None:
+        for row in np.flatnonzero(rows).tolist():
+            message = f"expected {expected}, got {column[row].as_py()!r:.60}"
+            self.faults.append(Fault(self._first + row, field.name, code, message))
+
+    def _missing(self, field: Field, rows: npt.NDArray[np.bool_]) -> None:
+        if field.required:
+            self.faults += [
+                Fault(self._first + row, field.name, "missing", "a value is required")
+                for row in np.flatnonzero(rows).tolist()
+            ]
+
+
+def _parsed(text: Column, parse: _Parse) -> tuple[_Floats, npt.NDArray[np.bool_]]:
+    if parse is parse_number:
+        try:  # Arrow and Python both round correctly, so the quick way gives the same numbers
+            return _unless_nan(text.cast(pa.float64()))
+        except pa.ArrowInvalid:
+            pass
+    values, positions = distinct(text)
+    table = np.full(len(values), np.nan)
+    unreadable = np.zeros(len(values), dtype=bool)
+    for index, value in enumerate(values):
+        if value is not None:
+            try:
+                table[index] = parse(value)
+            except ValueError:
+                unreadable[index] = True
+    return table[positions], unreadable[positions]
+
+
+def _unless_nan(floats: Column) -> tuple[_Floats, npt.NDArray[np.bool_]]:
+    # a spelling of NaN that is not a missing value is text, not a number
+    values = floats.to_numpy().astype(np.float64)
+    return values, np.isnan(values) & np.asarray(floats.is_valid())
+
+
+def _plain(value: Any) -> str | int | float | bool:
+    return value if isinstance(value, str | int | float | bool) else str(value)

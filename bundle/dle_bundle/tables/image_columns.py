@@ -1,0 +1,146 @@
+"""Arrow columns of images to the `image` group: paths of files, the content of files, or arrays of bytes.
+
+Paths are relative to the folder of the table. A missing image is black; where paths are, the spellings of missing
+values of all other columns count as well.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dle_bundle.images import pixels as decoding
+from dle_bundle.images.pixels import BadImage
+from dle_bundle.schema import ImageShape
+
+Column = Any
+Place = str | bytes | None
+"""The path of an image file, the content of one, or nothing."""
+Decode = Callable[[Sequence[str | bytes], ImageShape], tuple[Any, dict[int, str]]]
+"""Images (N, channels, H, W) of N places, and by its index why each bad one, which is black, cannot be read."""
+Broken = tuple[int, int, str]
+"""Row, column among the image columns, and the reason."""
+
+
+def is_image(column: Column) -> bool:
+    """Whether the column holds the content of files, or arrays of bytes in two or three dimensions."""
+    return _is_content(column) or _pixels_of(column) is not None
+
+
+def places(column: Column, folder: Path | None, na_values: Sequence[str]) -> list[Place]:
+    """Where each row's image is; nothing for arrays. Blank paths and those in `na_values` are missing."""
+    if _is_content(column):
+        return list(column.to_pylist())
+    if isinstance(column.type, pa.FixedShapeTensorType):
+        return []
+    base, absent = folder or Path(), frozenset(("", *na_values))
+    texts = (None if text is None else text.strip() for text in column.cast(pa.large_string()).to_pylist())
+    return [None if text is None or text in absent else str(base / text) for text in texts]
+
+
+def array_shape(column: Column) -> tuple[bool, int, int] | None:
+    """Of a column of arrays: whether they are in colour, height and width."""
+    sizes = _pixels_of(column)
+    if sizes is None:
+        return None
+    if len(sizes) == 2:
+        return False, sizes[0], sizes[1]
+    last = sizes[2] in (1, 3, 4)
+    height, width = (sizes[0], sizes[1]) if last else (sizes[1], sizes[2])
+    return (sizes[2] if last else sizes[0]) > 1, height, width
+
+
+def images(
+    columns: Sequence[Column],
+    shape: ImageShape,
+    folder: Path | None,
+    na_values: Sequence[str],
+    decode: Decode | None = None,
+) -> tuple[Any, list[Broken], npt.NDArray[np.bool_]]:
+    """The images of all rows (N, columns · channels, H, W), the broken ones, and a mask (N, columns) of missing ones.
+
+    `decode` reads the files; without it they are read here, one by one.
+    """
+    count = len(columns[0])
+    arrays = [_pixels_of(column) is not None for column in columns]
+    listed = [
+        [None] * count if is_array else places(column, folder, na_values)
+        for column, is_array in zip(columns, arrays, strict=True)
+    ]
+    missing = np.array(
+        [
+            np.asarray(column.is_null()) if is_array else [place is None for place in found]
+            for column, found, is_array in zip(columns, listed, arrays, strict=True)
+        ],
+        dtype=bool,
+    ).T.reshape(count, len(columns))
+    if any(arrays):
+        whole = np.zeros((count, len(columns), shape.channels, shape.height, shape.width), dtype=np.uint8)
+        broken: list[Broken] = []
+        for index, column in enumerate(columns):
+            if arrays[index]:
+                whole[:, index] = _fitted(column, shape)
+                continue
+            found, reasons = _read([place for place in listed[index] if place is not None], shape, decode)
+            rows = np.flatnonzero(~missing[:, index])
+            whole[rows, index] = np.asarray(found)
+            broken += [(int(rows[place]), index, reason) for place, reason in reasons.items()]
+        wide = whole.reshape(count, len(columns) * shape.channels, shape.height, shape.width)
+        return wide, sorted(broken), missing
+    # row by row, so that the images of a row stand together; an empty content stands for a missing one
+    together = [found[row] or b"" for row in range(count) for found in listed]
+    found, reasons = _read(together, shape, decode)
+    broken = [
+        (place // len(columns), place % len(columns), reason)
+        for place, reason in sorted(reasons.items())
+        if not missing[place // len(columns), place % len(columns)]
+    ]
+    if len(columns) > 1:
+        found = found.reshape(count, len(columns) * shape.channels, shape.height, shape.width)
+    return found, broken, missing
+
+
+def shown(column: Column, row: int) -> str:
+    """What to call the image of a row: its path, or what it is."""
+    value = column[row].as_py() if not isinstance(column.type, pa.FixedShapeTensorType) else None
+    return value.strip() if isinstance(value, str) else "image"
+
+
+def _is_content(column: Column) -> bool:
+    kind = column.type
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _pixels_of(column: Column) -> tuple[int, ...] | None:
+    """The shape of each row's array of bytes, where the column has such."""
+    kind = column.type
+    if not isinstance(kind, pa.FixedShapeTensorType) or kind.value_type != pa.uint8():
+        return None
+    sizes = tuple(kind.shape)
+    return sizes if len(sizes) in (2, 3) else None
+
+
+def _fitted(column: Column, shape: ImageShape) -> npt.NDArray[np.uint8]:
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    whole = np.concatenate([chunk.to_numpy_ndarray() for chunk in chunks])
+    plain = whole[:, None] if whole.ndim == 3 else whole
+    if plain.shape[1:] == (shape.channels, shape.height, shape.width):
+        fitted: npt.NDArray[np.uint8] = plain
+        return fitted
+    return np.stack([decoding.fit(pixels, shape) for pixels in whole]) if len(whole) else plain[:0]
+
+
+def _read(found: Sequence[str | bytes], shape: ImageShape, decode: Decode | None) -> tuple[Any, dict[int, str]]:
+    if decode is not None:
+        return decode(found, shape)
+    whole = np.zeros((len(found), shape.channels, shape.height, shape.width), dtype=np.uint8)
+    reasons: dict[int, str] = {}
+    for index, place in enumerate(found):
+        try:
+            whole[index] = decoding.read(place, shape)
+        except BadImage as error:
+            reasons[index] = str(error)
+    return whole, reasons

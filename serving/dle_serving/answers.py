@@ -1,0 +1,50 @@
+"""What a model answers for a batch of rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The answers to N rows: `classes` (N,) int64 and `probabilities` (N, K) float32, or `values` float32.
+
+    `classes` are positions in the schema's classes. `values` are (N,), of a forecast over several steps (N, horizon).
+    """
+
+    classes: npt.NDArray[np.int64] | None = None
+    probabilities: npt.NDArray[np.float32] | None = None
+    values: npt.NDArray[np.float32] | None = None
+
+    def take(self, rows: slice | npt.NDArray[np.int64]) -> "Answers":
+        """The answers to the rows at these places, in their order."""
+        if self.values is not None:
+            return Answers(values=self.values[rows])
+        assert self.classes is not None
+        assert self.probabilities is not None
+        return Answers(self.classes[rows], self.probabilities[rows])
+
+    @property
+    def confidences(self) -> npt.NDArray[np.float32]:
+        """The probability (N,) of each answer's class."""
+        assert self.classes is not None
+        assert self.probabilities is not None
+        return np.take_along_axis(self.probabilities, self.classes[:, None], axis=1)[:, 0]
+
+    @property
+    def summary(self) -> npt.NDArray[np.float32]:
+        """One value (N,) for each answer of a regression: of a horizon the mean, by which it is watched."""
+        assert self.values is not None
+        return self.values if self.values.ndim == 1 else self.values.mean(axis=1)
+
+
+def concatenate(parts: Sequence[Answers]) -> Answers:
+    """All answers of all parts of one model, in order; at least one part."""
+    if parts[0].values is not None:
+        return Answers(values=np.concatenate([part.values for part in parts if part.values is not None]))
+    return Answers(
+        np.concatenate([part.classes for part in parts if part.classes is not None]),
+        np.concatenate([part.probabilities for part in parts if part.probabilities is not None]),
+    )

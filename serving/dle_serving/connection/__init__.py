@@ -1,0 +1,1 @@
+"""One HTTP connection: what a request may bring."""

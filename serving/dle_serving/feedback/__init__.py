@@ -1,0 +1,1 @@
+"""Feedback on earlier predictions: signed ids, verification, and the store that keeps it."""

@@ -1,0 +1,1 @@
+"""The models of a server: found, verified, opened, and run in batches."""

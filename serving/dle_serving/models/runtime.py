@@ -1,0 +1,190 @@
+"""A bundle's graph in ONNX Runtime: groups in, answers out; and where it runs.
+
+The device is decided here and nowhere else.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dle_serving.answers import Answers, concatenate
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before its import: it would report to its maker
+
+import onnxruntime
+
+from dle_bundle import series
+from dle_bundle.bundle import Bundle
+from dle_bundle.errors import BundleError, InputError, WorkError
+from dle_bundle.groups import MISSING_TIME, PADDING, Groups
+from dle_bundle.schema import Label, Schema
+from dle_serving.settings import Device
+
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_GROUP_TYPES = {
+    "numeric": "tensor(float)",
+    "categorical": "tensor(string)",
+    "datetime": "tensor(int64)",
+    "image": "tensor(uint8)",
+    "sequence": "tensor(float)",
+    "lengths": "tensor(int64)",
+    "tokens": "tensor(int64)",
+}
+_FREE_DIMENSIONS = {"sequence": 2, "tokens": 2}
+"""Beside the rows, the steps or tokens of a batch are free."""
+
+
+class Model:
+    """A bundle ready to answer. Safe to share between threads.
+
+    `provider` is where it runs: `cpu` or `cuda`.
+    """
+
+    def __init__(self, bundle: Bundle, device: Device = "auto", threads: int = 0) -> None:
+        """Open the graph; `threads` 0 takes all cores.
+
+        Raises InputError when `device` is not available, BundleError when the graph does not go with the schema.
+        """
+        self.schema = bundle.schema
+        self._tokenizer = bundle.tokenizer
+        self._session, self.provider = _open(bundle, device, threads)
+        classes = self.schema.outputs.classes
+        roles = ("value",) if classes is None else ("label", "probabilities")
+        _check(bundle, self._session, roles)
+        self._outputs = [bundle.manifest.outputs[role] for role in roles]
+        self._place: dict[Label, int] = {label: index for index, label in enumerate(classes or ())}
+
+    def tokenise(self, groups: Groups) -> Groups:
+        """The same rows with their text as tokens."""
+        if self._tokenizer is None or groups.text is None:
+            return groups
+        return groups.with_tokens(self._tokenizer.tokens(groups.text))
+
+    def run(self, groups: Groups) -> Answers:
+        """Answers to all rows, in order, whose text is tokens; raises WorkError when one is not a finite number."""
+        if not len(groups):
+            return self._nothing()
+        step = groups.rows_at_once()
+        if len(groups) <= step:
+            return self._run(groups)
+        lengths = _lengths(groups)
+        if lengths is None:
+            parts = (groups.take(slice(start, start + step)) for start in range(0, len(groups), step))
+            return concatenate([self._run(part) for part in parts])
+        # rows of like length together, for each run is as long as its longest
+        order = np.argsort(lengths, kind="stable")
+        places = (order[start : start + step] for start in range(0, len(order), step))
+        return concatenate([self._run(groups.take(place).trimmed()) for place in places]).take(np.argsort(order))
+
+    def _run(self, groups: Groups) -> Answers:
+        found = self._session.run(self._outputs, groups.feeds())
+        if not np.isfinite(found[-1]).all():
+            raise WorkError("the model's answer is not a finite number")
+        if len(self._outputs) == 1:
+            return Answers(values=found[0])
+        labels, probabilities = found
+        classes = np.array([self._place[label] for label in labels.tolist()], dtype=np.int64)
+        return Answers(classes, probabilities)
+
+    def warm_up(self, sizes: Sequence[int]) -> None:
+        """Run batches of these sizes, so that no request waits for the runtime to prepare itself."""
+        for rows in sizes:
+            self.run(self.tokenise(example_groups(self.schema, rows)))
+
+    def _nothing(self) -> Answers:
+        horizon = self.schema.outputs.horizon
+        if self.schema.outputs.classes is None:
+            return Answers(values=np.empty((0, horizon) if horizon > 1 else 0, dtype=np.float32))
+        width = len(self.schema.outputs.classes)
+        return Answers(np.empty(0, dtype=np.int64), np.empty((0, width), dtype=np.float32))
+
+
+def _lengths(groups: Groups) -> npt.NDArray[np.int64] | None:
+    """The steps or tokens (N,) of each row; None where all rows have one form."""
+    if groups.sequence is not None:
+        return groups.lengths
+    return None if groups.tokens is None else np.count_nonzero(groups.tokens != PADDING, axis=1)
+
+
+def example_groups(schema: Schema, rows: int) -> Groups:
+    """`rows` rows in which everything is missing: any schema has them."""
+    image = sequence = lengths = text = None
+    if schema.image and (shape := schema.image[0].image) is not None:
+        image = np.zeros((rows, len(schema.image) * shape.channels, shape.height, shape.width), dtype=np.uint8)
+    if schema.sequence:
+        sequence, lengths = series.join(
+            [series.missing(rows, field.sequence) for field in schema.sequence if field.sequence is not None]
+        )
+    if schema.text:
+        text = np.full((rows, len(schema.text)), "", dtype=object)
+    return Groups(
+        np.full((rows, len(schema.numeric)), np.nan, dtype=np.float32),
+        np.full((rows, len(schema.categorical)), "", dtype=object),
+        np.full((rows, len(schema.datetime)), MISSING_TIME, dtype=np.int64),
+        image,
+        sequence,
+        lengths,
+        text,
+    )
+
+
+def check_device(device: Device) -> list[str]:
+    """The devices of the installed runtime; raises InputError when `device` is none of them."""
+    available = [name for name, provider in _PROVIDERS.items() if provider in onnxruntime.get_available_providers()]
+    if device != "auto" and device not in available:
+        raise InputError(
+            f"device {device}: not available in this ONNX Runtime, which has {', '.join(available)}; "
+            "for CUDA install the extra gpu instead of cpu"
+        )
+    return available
+
+
+def _open(bundle: Bundle, device: Device, threads: int) -> tuple[Any, str]:
+    available = check_device(device)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # threads that wait busily take the core from the process's own event loop and from other workers
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    wanted = [name for name in ("cuda", "cpu") if name in available and device in ("auto", name)]
+    # the string operators at the front of the graph run on the CPU in any case
+    providers = [_PROVIDERS[name] for name in dict.fromkeys([*wanted, "cpu"])]
+    try:
+        session = onnxruntime.InferenceSession(bundle.model, options, providers=providers)
+    except Exception as error:  # the runtime's errors share no base
+        raise BundleError(f"{bundle.model}: ONNX Runtime cannot open it: {error}") from error
+    taken = "cuda" if _PROVIDERS["cuda"] in session.get_providers() else "cpu"
+    if device == "cuda" and taken != "cuda":
+        raise InputError("device cuda: ONNX Runtime has CUDA, but could not start it (driver or libraries)")
+    return session, taken
+
+
+def _check(bundle: Bundle, session: Any, roles: tuple[str, ...]) -> None:
+    """Raise BundleError unless the graph takes what the schema says and gives what the manifest says."""
+    groups = example_groups(bundle.schema, 0)
+    feeds = groups.feeds()
+    if groups.text is not None:
+        feeds["tokens"] = np.empty((0, 1), dtype=np.int64)
+    expected = {name: (_GROUP_TYPES[name], _fixed(name, array.shape)) for name, array in feeds.items()}
+    found = {value.name: (value.type, _fixed(value.name, value.shape)) for value in session.get_inputs()}
+    faults = [
+        f"input {name}: expected {expected.get(name, 'nothing')}, found {found.get(name, 'nothing')}"
+        for name in sorted({*expected, *found})
+        if expected.get(name) != found.get(name)
+    ]
+    outputs = {value.name for value in session.get_outputs()}
+    faults += [
+        f"output {role}: the manifest names {bundle.manifest.outputs.get(role)!r}, the graph has {sorted(outputs)}"
+        for role in roles
+        if bundle.manifest.outputs.get(role) not in outputs
+    ]
+    if faults:
+        raise BundleError(f"{bundle.model} does not go with its schema and manifest", faults)
+
+
+def _fixed(name: str, shape: Sequence[Any]) -> tuple[Any, ...]:
+    return tuple(shape[_FREE_DIMENSIONS.get(name, 1) :])

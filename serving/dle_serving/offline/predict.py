@@ -1,0 +1,234 @@
+"""Answers to the rows of a file, through the same rules and the same graph as the service: what `dle-predict` does.
+
+The output is written beside its place and renamed when all is well, so there is never half of one; an existing file
+is replaced. With `errors`, bad rows go there and are left out of the output, whose other rows keep their order.
+A file is read in parts, but for long tables, whose series may begin and end anywhere: there a row of the output is a
+series.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from dle_bundle import bundle as bundles
+from dle_bundle.errors import Fault, InputError, RowFaults, nearest
+from dle_bundle.groups import Groups
+from dle_bundle.schema import Schema
+from dle_bundle.tables import folders, long_tables, series_columns, table_files
+from dle_bundle.tables.arrays import SEQUENCE
+from dle_bundle.tables.columns import is_date, is_number, is_text, to_groups
+from dle_serving.answers import Answers, concatenate
+from dle_serving.models.runtime import Model
+from dle_serving.offline.prediction_files import SUFFIXES, Writer, fault_report, writer
+from dle_serving.settings import Device
+
+_PART_ROWS, _PART_CELLS = 65_536, 1 << 26
+"""Rows of a file that are read at once, and the pixels that these may have."""
+_SERIES_ROWS = 4_096
+"""As many are read at once where there are series, which are padded to the longest."""
+_RUN_ROWS = 4_096
+_MOST_FAULTS = 100_000
+"""After so many, reading stops: a file of the wrong kind would fill the memory with its faults."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What was done. `ignored`: columns of the source that the model does not know and nobody asked to keep."""
+
+    rows: int
+    predicted: int
+    faulty: int
+    faults: int
+    ignored: tuple[str, ...]
+    provider: str
+    seconds: float
+
+
+def predict(
+    bundle: Path,
+    source: Path,
+    out: Path,
+    *,
+    keep: Sequence[str] = (),
+    errors: Path | None = None,
+    device: Device = "auto",
+) -> Summary:
+    """Answer every row of `source` into `out` (.csv[.gz], .tsv or .parquet), columns in `keep` first.
+
+    Without `keep`, the answers for a folder begin with the images' paths, and those for a long table with the ids. A
+    source is a table, a file of arrays or a folder of images; paths in a table are relative to it. Columns:
+    `label, probability, probability_<class>…`, `value`, or `value_1`, `value_2`, … of a forecast. `errors` (CSV: row
+    from 1, field, code, message) takes the faults of bad rows. Raises InputError: bundle, source, suffix, columns;
+    RowFaults with every fault when rows are bad and there is no `errors`, and then nothing is written.
+    """
+    started = time.perf_counter()
+    suffix = _check_paths(source, out, errors)
+    loaded = bundles.load(bundle)
+    model = Model(loaded, device)
+    _check_keep(keep, loaded.schema)
+    folder = source if source.is_dir() else source.parent
+    faults = _Faults(errors is not None)
+    rows = predicted = 0
+    ignored: tuple[str, ...] = ()
+    with ExitStack() as stack:
+        report = None if errors is None else stack.enter_context(fault_report(errors))
+        output: Writer | None = None
+        for part in _parts(source, loaded.schema):
+            if output is None:
+                keep = keep or _named_by(part, source, loaded.schema)
+                ignored = _ignored(part, keep, loaded.schema)
+                _check_kept(part, keep, suffix)
+                output = stack.enter_context(writer(out, suffix))
+            groups, found = to_groups(part, loaded.schema, rows + 1, folder=folder)
+            good = faults.take(found, rows + 1, len(part))
+            if report is not None:
+                report.writerows((fault.row, fault.field, fault.code, fault.message) for fault in found)
+            if good is not None:
+                groups, part = groups.take(good), part.take(pa.array(np.flatnonzero(good)))
+            rows += len(good) if good is not None else len(part)
+            if not faults.fatal:
+                predicted += len(part)
+                output.write(_result(part, _run(model, groups), keep, loaded.schema))
+        faults.check()
+    return Summary(rows, predicted, faults.rows, faults.count, ignored, model.provider, time.perf_counter() - started)
+
+
+def _parts(source: Path, schema: Schema) -> Iterator[pa.Table]:
+    """The source as tables with a row for each answer, in order."""
+    rows = _rows_of_a_part(schema)
+    if schema.layout is not None:
+        whole = table_files.read(source, delimiter=schema.delimiter)
+        ready = SEQUENCE in whole.column_names and series_columns.is_series(whole.column(SEQUENCE))
+        table = whole if ready else long_tables.gather(whole, schema.layout, schema.na_values)
+        yield from (table.slice(start, rows) for start in range(0, len(table), rows))
+        return
+    for part in table_files.stream(source, delimiter=schema.delimiter, rows=rows):
+        if source.is_dir() and len(schema.image) == 1:  # the model knows its image by the name it had in training
+            yield part.rename_columns({folders.IMAGE: schema.image[0].name})
+        else:
+            yield part
+
+
+def _rows_of_a_part(schema: Schema) -> int:
+    rows = _SERIES_ROWS if schema.sequence else _PART_ROWS
+    shapes = [field.image for field in schema.image if field.image is not None]
+    pixels = sum(shape.channels * shape.height * shape.width for shape in shapes)
+    return max(1, min(rows, _PART_CELLS // pixels)) if pixels else rows
+
+
+class _Faults:
+    """Faults so far: kept for one error at the end, or only counted where a report takes them."""
+
+    def __init__(self, reported: bool) -> None:
+        self._reported = reported
+        self._kept: list[Fault] = []
+        self.count = self.rows = 0
+
+    @property
+    def fatal(self) -> bool:
+        """Whether nothing will be written."""
+        return bool(self._kept)
+
+    def take(self, found: list[Fault], first: int, count: int) -> Any:
+        """Note faults of one part; returns the mask (count,) of its good rows, None when all are."""
+        if any(fault.row is None for fault in found):
+            raise RowFaults(fault for fault in found if fault.row is None)
+        if not found:
+            return None
+        good = np.ones(count, dtype=bool)
+        good[[fault.row - first for fault in found if fault.row is not None]] = False
+        self.count += len(found)
+        self.rows += int((~good).sum())
+        if not self._reported:
+            self._kept += found
+            if len(self._kept) > _MOST_FAULTS:
+                raise RowFaults(self._kept[:_MOST_FAULTS], more=True)
+        return good
+
+    def check(self) -> None:
+        """Raise RowFaults when there are faults that no report has taken."""
+        if self._kept:
+            raise RowFaults(self._kept)
+
+
+def _check_paths(source: Path, out: Path, errors: Path | None) -> str:
+    suffix = next((known for known in sorted(SUFFIXES, key=len)[::-1] if out.name.lower().endswith(known)), None)
+    faults = []
+    if suffix is None:
+        faults.append(f"{out}: expected a file ending in {', '.join(SUFFIXES)}")
+    if out.is_dir():
+        faults.append(f"{out}: is a folder, not a file")
+    places = [path.resolve() for path in (source, out, errors) if path is not None]
+    if len(set(places)) < len(places):
+        faults.append("the source, the output and the file of errors are to be different files")
+    if faults:
+        raise InputError("Nothing was predicted", faults)
+    assert suffix is not None
+    return suffix
+
+
+def _names(schema: Schema) -> list[str]:
+    if schema.outputs.classes is None:
+        horizon = schema.outputs.horizon
+        return ["value"] if horizon == 1 else [f"value_{step}" for step in range(1, horizon + 1)]
+    return ["label", "probability", *(f"probability_{name}" for name in schema.outputs.class_names)]
+
+
+def _named_by(table: pa.Table, source: Path, schema: Schema) -> tuple[str, ...]:
+    """The column that tells whose answer a row is, where rows of the output are not those of a file."""
+    names = [schema.image[0].name] if source.is_dir() and len(schema.image) == 1 else []
+    if schema.layout is not None and schema.layout.sequence_id is not None:
+        names.append(schema.layout.sequence_id)
+    return tuple(name for name in names if name in table.column_names and name not in _names(schema))
+
+
+def _check_keep(keep: Sequence[str], schema: Schema) -> None:
+    twice = sorted({name for name in keep if keep.count(name) > 1 or name in _names(schema)})
+    if twice:
+        raise InputError(f"--keep {', '.join(twice)}: the output would have two columns of one name")
+
+
+def _ignored(table: pa.Table, keep: Sequence[str], schema: Schema) -> tuple[str, ...]:
+    present = table.column_names
+    absent = [f"{name}{nearest(name, present)}" for name in keep if name not in present]
+    if absent:
+        raise InputError(f"--keep: no such column; there are {', '.join(present)}", absent)
+    known = {field.name for field in schema.inputs} | set(keep)
+    if schema.layout is not None:
+        known |= {name for name in (schema.layout.sequence_id, schema.layout.time) if name is not None}
+    return tuple(name for name in present if name not in known)
+
+
+def _check_kept(table: pa.Table, keep: Sequence[str], suffix: str) -> None:
+    columns = {name: table.column(name) for name in keep}
+    wide = [name for name, column in columns.items() if not (is_text(column) or is_number(column) or is_date(column))]
+    if wide and suffix != ".parquet":
+        raise InputError(
+            f"--keep {', '.join(wide)}: no text, numbers or dates: only a .parquet file takes such columns"
+        )
+
+
+def _run(model: Model, groups: Groups) -> Answers:
+    starts = range(0, max(len(groups), 1), _RUN_ROWS)
+    return concatenate([model.run(model.tokenise(groups.take(slice(start, start + _RUN_ROWS)))) for start in starts])
+
+
+def _result(part: pa.Table, answers: Answers, keep: Sequence[str], schema: Schema) -> pa.Table:
+    columns = {name: part.column(name) for name in keep}
+    if schema.outputs.classes is None:
+        assert answers.values is not None
+        values = answers.values.reshape(len(part), schema.outputs.horizon)
+        columns |= {name: pa.array(values[:, step]) for step, name in enumerate(_names(schema))}
+        return pa.table(columns)
+    assert answers.probabilities is not None
+    columns["label"] = pa.array(list(schema.outputs.classes)).take(pa.array(answers.classes))
+    columns["probability"] = pa.array(answers.confidences)
+    for index, name in enumerate(_names(schema)[2:]):
+        columns[name] = pa.array(np.ascontiguousarray(answers.probabilities[:, index]))
+    return pa.table(columns)

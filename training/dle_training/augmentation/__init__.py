@@ -1,0 +1,1 @@
+"""Training examples varied: images and series."""

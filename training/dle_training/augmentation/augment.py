@@ -1,0 +1,48 @@
+"""How training examples are varied, a batch at a time, where the batch is; validation and serving never see it.
+
+All random numbers come from torch's global generator on the CPU, whose state is part of a checkpoint, so that a resumed
+run varies its examples as an uninterrupted one does, and a GPU as a CPU.
+"""
+
+from torch import Tensor
+
+from dle_training.augmentation.images import ImageAugmentation
+from dle_training.augmentation.series import SeriesAugmentation
+from dle_training.augmentation.settings import AugmentationConfig
+from dle_training.preprocessing.shape import Inputs, InputShape
+
+IMAGES = ("flip", "shift", "rotation", "zoom", "shear", "brightness", "contrast", "erasing")
+SERIES = ("jitter", "scaling", "slicing")
+"""The settings that concern each kind of input."""
+
+
+class Augmentation:
+    """Varies the inputs of a training batch; labels and inputs of other kinds stay as they are.
+
+    Call: inputs of N rows, on one device → a new dictionary of the same shapes. `image` becomes float32 of 0 to 255.
+    """
+
+    def __init__(self, images: ImageAugmentation | None, series: SeriesAugmentation | None) -> None:
+        self.images = images
+        self.series = series
+
+    def __call__(self, inputs: Inputs) -> Inputs:
+        varied: dict[str, Tensor] = dict(inputs)
+        if self.images is not None:
+            varied["image"] = self.images(inputs["image"])
+        if self.series is not None:
+            varied["sequence"], varied["lengths"] = self.series(inputs["sequence"], inputs["lengths"])
+        return varied
+
+
+def build(config: AugmentationConfig, shape: InputShape) -> Augmentation | None:
+    """What `config` asks for of the inputs that there are; None where that is nothing. A null setting is off."""
+    images = ImageAugmentation(config, shape.image) if shape.image is not None and _any(config, IMAGES) else None
+    series = None
+    if shape.sequence is not None and _any(config, SERIES):
+        series = SeriesAugmentation(config, shape.sequence.indicators)
+    return None if images is None and series is None else Augmentation(images, series)
+
+
+def _any(config: AugmentationConfig, names: tuple[str, ...]) -> bool:
+    return any(getattr(config, name) for name in names)

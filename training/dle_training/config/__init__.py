@@ -1,0 +1,1 @@
+"""The configuration of a run, and the one function that makes every open choice."""

@@ -1,0 +1,212 @@
+"""Everything that decides a run, as one typed value: what `config.yaml` holds and `--set` changes.
+
+Defaults, ranges and words of help stand here once; the JSON schema and the configuration reference come from them.
+A null default is chosen from the data by the code that knows it, and the run directory gets the chosen value, so that
+its `config.yaml` replays the run. Nothing heavy is imported: the command line reads this before torch.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from dle_bundle.errors import InputError
+from dle_training.augmentation.settings import AugmentationConfig
+from dle_training.models.settings import ModelConfig
+from dle_training.optimization.optimizers import OptimizerConfig
+from dle_training.optimization.schedules import ScheduleConfig
+from dle_training.preprocessing.settings import PreprocessingConfig
+from dle_training.settings import yaml_text
+from dle_training.settings.base import Count, Fraction, Positive, Settings
+
+Kind = Literal["numeric", "categorical", "boolean", "datetime", "image", "sequence", "text"]
+MetricName = Literal[
+    "accuracy", "balanced_accuracy", "precision_macro", "recall_macro", "f1_macro", "f1_weighted", "roc_auc",
+    "average_precision", "log_loss", "ece", "mae", "rmse", "r2",
+]  # fmt: skip
+
+
+class DataConfig(Settings, frozen=True):
+    """Where the rows come from and how their columns are read."""
+
+    source: Annotated[
+        str | None,
+        Meta(description="File (.csv, .csv.gz, .tsv, .txt, .parquet, .npy, .npz), folder of images or sklearn:NAME."),
+    ] = None
+    target: Annotated[
+        str | None,
+        Meta(description="Column to predict; null: the source's own, or the one called target, label, class or y."),
+    ] = None
+    kinds: Annotated[
+        dict[str, Kind],
+        Meta(description="Kind of a column, where the inferred one is wrong: {zip_code: categorical}."),
+    ] = {}
+    drop: Annotated[tuple[str, ...], Meta(description="Columns that are not used.")] = ()
+    na_values: Annotated[tuple[str, ...], Meta(description="Spellings of a missing value, beside the usual ones.")] = ()
+    date_formats: Annotated[
+        dict[str, str],
+        Meta(description="strptime format of a date-time column that is not ISO 8601: {born: '%d.%m.%Y'}."),
+    ] = {}
+    delimiter: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=1)] | None,
+        Meta(description="Column separator of text files; null: the suffix's own, found out in .txt."),
+    ] = None
+    skip_bad: Annotated[bool, Meta(description="Leave out rows whose image cannot be read, instead of refusing.")] = (
+        False
+    )
+    image_memory: Annotated[
+        Positive,
+        Meta(description="GiB that decoded images may take; beyond, worker processes decode them in every epoch."),
+    ] = 2.0
+    sequence_id: Annotated[
+        str | None,
+        Meta(description="Column that tells which rows of a long table are one series."),
+    ] = None
+    time: Annotated[str | None, Meta(description="Column that orders the rows of a series.")] = None
+    window: Annotated[
+        Count | None,
+        Meta(description="Forecasting: steps that the model sees; needs data.time."),
+    ] = None
+    horizon: Annotated[Count, Meta(description="Forecasting: steps ahead that are predicted, all at once.")] = 1
+
+
+class SplitConfig(Settings, frozen=True):
+    """Which rows train, validate and test."""
+
+    by: Annotated[
+        Annotated[str, Meta(pattern="^(random|stratified|(column|group|time):.+)$")] | None,
+        Meta(
+            description="random, stratified, column:NAME with the values train, validation and test, group:NAME to "
+            "keep rows of one value together, or time:NAME to test on the latest rows; null: a column named split "
+            "where there is one, else stratified for classification, random for regression.",
+        ),
+    ] = None
+    validation: Annotated[
+        Fraction,
+        Meta(description="Fraction of rows that choose the best epoch and the temperature."),
+    ] = 0.15
+    test: Annotated[Fraction, Meta(description="Fraction of rows that nothing but the evaluation reads.")] = 0.15
+    folds: Annotated[
+        Annotated[int, Meta(ge=2)] | None,
+        Meta(description="Folds of training and validation rows for cross-validation, made as `by` says; null: none."),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.validation + self.test >= 1:
+            raise ValueError(
+                f"split.validation + split.test: expected less than 1, found {self.validation + self.test:g}: "
+                "no rows would be left to train on"
+            )
+
+
+class ObjectiveConfig(Settings, frozen=True):
+    """What is learnt."""
+
+    task: Annotated[
+        Literal["classification", "regression"] | None, Meta(description="null: inferred from the target.")
+    ] = None
+    class_weights: Annotated[
+        Literal["balanced"] | dict[str, Positive] | None,
+        Meta(
+            description="Weight of each class in the loss: balanced (inverse frequency) or {label: weight}, 1 for "
+            "labels left out; null: all equal."
+        ),
+    ] = None
+
+
+class TrainingConfig(Settings, frozen=True):
+    """The loop."""
+
+    epochs: Annotated[
+        Count | None,
+        Meta(description="Most passes over the training part; null: 30 for tables, else what suits model and rows."),
+    ] = None
+    batch_size: Annotated[
+        Count | None,
+        Meta(
+            description="Rows in a training step; null: 32 to 1024, the more training rows the larger; for images, "
+            "series and text at most 64, 128 or 256, by model."
+        ),
+    ] = None
+    metric: Annotated[
+        MetricName | None,
+        Meta(description="Validation metric that chooses the best epoch; null: log_loss, or rmse for regression."),
+    ] = None
+    patience: Annotated[
+        Annotated[int, Meta(ge=0)] | None,
+        Meta(
+            description="Epochs without a better metric before stopping; 0: never stop; null: 10, or a third of the "
+            "epochs where that is more."
+        ),
+    ] = None
+    refit: Annotated[
+        bool,
+        Meta(
+            description="Once the best epoch is known, train anew for as many epochs on training and validation rows "
+            "together; validation scores and temperature stay those of the first training."
+        ),
+    ] = False
+    checkpoint_seconds: Annotated[
+        float, Meta(ge=0, description="Seconds between checkpoints, also within an epoch.")
+    ] = 30.0
+
+
+class RunConfig(Settings, frozen=True):
+    """A whole run."""
+
+    data: DataConfig = DataConfig()
+    split: SplitConfig = SplitConfig()
+    preprocessing: PreprocessingConfig = PreprocessingConfig()
+    model: ModelConfig = ModelConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    training: TrainingConfig = TrainingConfig()
+    seed: Annotated[int, Meta(ge=0, lt=2**32, description="Of the split, the first weights, batches and dropout.")] = 0
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], Meta(description="auto: CUDA where there is a device, else the CPU.")
+    ] = "auto"
+
+    def __post_init__(self) -> None:
+        if self.model.batch_norm and self.training.batch_size == 1:
+            raise ValueError("training.batch_size: expected at least 2 with model.batch_norm, found 1")
+        if self.objective.task == "regression" and self.objective.class_weights is not None:
+            raise ValueError("objective.class_weights: expected null for regression, which has no classes")
+
+
+def load(
+    path: Path | None = None,
+    assignments: list[str] | None = None,
+    flags: Mapping[str, object] | None = None,
+) -> RunConfig:
+    """The defaults, changed by a YAML file, then by `KEY=VALUE` assignments, then by flags ({dotted key: value}).
+
+    Raises InputError with every fault of all three.
+    """
+    tree = {} if path is None else read_tree(path)
+    faults = yaml_text.settings(assignments or [], tree)
+    for key, value in (flags or {}).items():
+        yaml_text.assign(tree, key, value)
+    return yaml_text.to_struct(tree, RunConfig, "The configuration", faults)
+
+
+def read_tree(path: Path) -> yaml_text.Tree:
+    """The mapping in a YAML file, not yet checked. Raises InputError where it is not readable."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: no readable configuration: {error}") from None
+    return yaml_text.read(str(path), text)
+
+
+def dump(config: RunConfig) -> str:
+    """YAML text from which `load` makes an equal configuration."""
+    return yaml_text.write(msgspec.to_builtins(config))
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON schema (2020-12) of the configuration, with descriptions, defaults and ranges."""
+    return msgspec.json.schema(RunConfig)

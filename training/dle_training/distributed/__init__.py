@@ -1,0 +1,1 @@
+"""Training and searching on a Ray cluster."""

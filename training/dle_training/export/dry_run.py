@@ -1,0 +1,34 @@
+"""Whether a model can be exported at all, found out before it is trained.
+
+The project's own encoders all can, which their tests prove. An architecture of another library is tried out: an encoder
+with random weights is exported for two empty images, which takes about as long as the export itself.
+"""
+
+from msgspec.structs import replace
+
+from dle_bundle.errors import InputError
+from dle_bundle.schema import Schema
+from dle_training.config.run_config import RunConfig
+from dle_training.export import graph
+from dle_training.models import registry
+from dle_training.models.registry import BACKBONE
+from dle_training.preprocessing.shape import Images, InputShape
+
+
+def check(config: RunConfig, schema: Schema) -> None:
+    """Raise InputError, with the exporter's reason, for a model that could be trained but never exported."""
+    chosen = registry.choose(config.model.name, registry.inputs(schema)).get("image", "")
+    if not chosen.startswith(BACKBONE):
+        return
+    form = schema.image[0].image
+    assert form is not None
+    channels = form.channels
+    shape = InputShape(
+        image=Images(len(schema.image), channels, form.height, form.width, (0.5,) * channels, (0.25,) * channels)
+    )
+    network = registry.build(replace(config.model, name=chosen), shape, 1, fresh=False)
+    try:
+        graph.try_images(network, shape)
+    except Exception as error:  # the exporter's errors share no base
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise InputError(f"model.name: {chosen} cannot be exported, so it is not trained: {reason[0]:.300}") from error

@@ -1,0 +1,155 @@
+"""Everything that a run of the loop needs to continue as if it had never stopped, as one object."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+import torch
+from torch import Tensor, optim
+
+from dle_bundle.errors import InputError
+from dle_training.fitting import checkpoint
+from dle_training.fitting.listeners import EpochRecord
+from dle_training.models._base import Network
+
+
+class Progress(msgspec.Struct, kw_only=True):
+    """How far the loop has come: the readable half of a checkpoint.
+
+    `epoch` counts finished epochs, `step` the steps done in the one after them, on which `seconds` were spent.
+    `data` is a digest of the targets, in order, by which another data set is noticed.
+    """
+
+    data: str
+    epoch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    best_epoch: int = 0
+    best_score: float | None = None
+    history: list[EpochRecord] = msgspec.field(default_factory=list)
+    finished: bool = False
+
+
+class TrainingState:
+    """Weights, optimizer, random generators, the running loss, the best weights so far, and the progress.
+
+    `shuffle` draws the order of the rows and nothing else; `epoch_start` is its state before the current epoch's
+    order, so that the order is drawn again rather than stored. `generators`, by type of device, draw what else there is
+    to draw: dropout. Saving copies and draws nothing, so the arithmetic is the same whenever and however often it
+    happens.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        optimizer: optim.Optimizer,
+        generators: Mapping[str, torch.Generator],
+        seed: int,
+        data: str,
+    ) -> None:
+        self.network = network
+        self.optimizer = optimizer
+        self.generators = generators
+        self.device = next(network.parameters()).device
+        for generator in generators.values():
+            generator.manual_seed(seed)
+        self.shuffle = torch.Generator().manual_seed(seed)
+        self.epoch_start = self.shuffle.get_state()
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.best_weights = self._weights()
+        self.progress = Progress(data=data)
+
+    def draw_order(self, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
+        """The order of the rows in the current epoch, the same after a resumption in its middle."""
+        self.shuffle.set_state(self.epoch_start)
+        return draw(self.shuffle)
+
+    def next_epoch(self, record: EpochRecord, improved: bool) -> None:
+        """Close the epoch with its record; its weights become the best ones if it improved."""
+        progress = self.progress
+        progress.history.append(record)
+        progress.epoch, progress.step, progress.seconds = record.epoch, 0, 0.0
+        if improved:
+            progress.best_epoch, progress.best_score = record.epoch, record.metric
+            self.best_weights = self._weights()
+        self.loss_sum.zero_()
+        self.epoch_start = self.shuffle.get_state()
+
+    def save(self, path: Path) -> None:
+        """Write the state; see `checkpoint` for what a crash leaves."""
+        tensors = {
+            "generator.shuffle": self.epoch_start,
+            **{f"generator.{device}": generator.get_state() for device, generator in self.generators.items()},
+            "loss_sum": self.loss_sum,
+            **{f"network.{name}": tensor for name, tensor in self.network.state_dict().items()},
+            **{f"best.{name}": tensor for name, tensor in self.best_weights.items()},
+            **{
+                f"optimizer.{index}.{name}": value
+                for index, values in self.optimizer.state_dict()["state"].items()
+                for name, value in values.items()
+                if isinstance(value, Tensor)
+            },
+        }
+        checkpoint.write(path, tensors, self.progress)
+
+    def restore(self, path: Path) -> None:
+        """Continue from what `save` wrote. Raises InputError where it belongs to another model or other data."""
+        tensors, progress = self._read(path)
+        parts: dict[str, dict[str, Tensor]] = {"network": {}, "best": {}, "optimizer": {}, "generator": {}}
+        for name, tensor in tensors.items():
+            part, _, rest = name.partition(".")
+            parts.setdefault(part, {})[rest] = tensor
+        checkpoint.load(self.network, parts["network"], path)
+        self.best_weights = {name: tensor.to(self.device) for name, tensor in parts["best"].items()}
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in parts["optimizer"].items():
+            index, _, rest = name.partition(".")
+            state.setdefault(int(index), {})[rest] = tensor
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        self.loss_sum.copy_(tensors["loss_sum"])
+        self.epoch_start = parts["generator"]["shuffle"]
+        for device, generator in self.generators.items():
+            if device in parts["generator"]:  # a training may go on elsewhere
+                generator.set_state(parts["generator"][device])
+        self.progress = progress
+
+    def save_best(self, path: Path) -> None:
+        """Write the best weights and the progress, which is all that is kept of a training that has ended."""
+        checkpoint.write(path, self.best_weights, self.progress)
+
+    def restore_best(self, path: Path) -> None:
+        """Be what `save_best` wrote: a training that has ended. Raises InputError as `restore`."""
+        tensors, progress = self._read(path)
+        checkpoint.load(self.network, tensors, path)
+        self.best_weights, self.progress = self._weights(), progress
+
+    def _read(self, path: Path) -> tuple[dict[str, Tensor], Progress]:
+        tensors, progress = checkpoint.read(path, Progress)
+        if progress.data != self.progress.data:
+            raise InputError(f"{path} was trained on other data: the targets differ; train into a new directory")
+        return tensors, progress
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
+
+
+def global_generators(device: torch.device) -> dict[str, torch.Generator]:
+    """Those that PyTorch draws from where it is given none, for a training on `device`."""
+    generators = {"cpu": torch.default_generator}
+    if device.type == "cuda":
+        generators["cuda"] = torch.cuda.default_generators[torch.cuda.current_device()]
+    return generators
+
+
+def own_generators(device: torch.device) -> dict[str, torch.Generator]:
+    """Generators of its own for a training on `device`; on a CPU they draw what the global ones would."""
+    return {kind: torch.Generator(kind) for kind in dict.fromkeys(("cpu", device.type))}
+
+
+def digest(*targets: Tensor) -> str:
+    """A short digest of target tensors, in order."""
+    together = hashlib.blake2b(digest_size=16)
+    for tensor in targets:
+        together.update(tensor.cpu().numpy().tobytes())
+    return together.hexdigest()

@@ -1,0 +1,109 @@
+"""What a network is trained on: preprocessing and target fitted on the training part, and both parts as tensors.
+
+It is made once for a split and its settings. Kept in a folder, it serves any number of processes, which map the same
+pages of memory instead of reading and preparing the data again.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dle_bundle import documents
+from dle_bundle.files import write_atomic
+from dle_bundle.groups import Groups
+from dle_bundle.schema import Schema
+from dle_training.config.run_config import RunConfig
+from dle_training.data.dataset import Dataset
+from dle_training.data.dataset import Part as PartName
+from dle_training.data.target import Values
+from dle_training.fitting import batches
+from dle_training.fitting.batches import ImageStream, Part
+from dle_training.models import registry
+from dle_training.models._base import Network
+from dle_training.optimization import objectives
+from dle_training.optimization.objectives import ObjectiveState
+from dle_training.preprocessing import pipeline
+from dle_training.preprocessing.pipeline import Preprocessing
+
+PREPROCESSING, TOKENIZER, OBJECTIVE = "preprocessing.json", "tokenizer.json", "objective.json"
+_TARGETS, _INPUT = "targets", "input."
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """Fitted on the training part alone; `objective` is not calibrated yet. The tensors are on the CPU."""
+
+    preprocessing: Preprocessing
+    objective: ObjectiveState
+    train: Part
+    validation: Part
+
+    def network(self, config: RunConfig) -> Network:
+        """A network for these inputs and targets, with the weights that `config.seed` draws."""
+        outputs = objectives.restore(self.objective).outputs
+        torch.default_generator.manual_seed(config.seed)  # which draws them, on the CPU
+        return registry.build(config.model, self.preprocessing.shape(frequencies=True), outputs)
+
+    def write_fitted(self, folder: Path) -> None:
+        """Write what a trained network needs beside its weights: `preprocessing.json`, for text `tokenizer.json`."""
+        write_atomic(folder / PREPROCESSING, documents.encode(self.preprocessing.fitted))
+        if self.preprocessing.tokenizer is not None:
+            write_atomic(folder / TOKENIZER, self.preprocessing.tokenizer.content)
+
+
+def make(dataset: Dataset, config: RunConfig, stream: ImageStream | None = None) -> TrainingData:
+    """Fit on the training part of `dataset` and prepare both parts; images come from `stream` where there is one."""
+    groups, target = dataset.part("train")
+    preprocessing = pipeline.fit(dataset.schema, groups, config.preprocessing)
+    outputs = dataset.schema.outputs
+    objective = objectives.fit(outputs.task, target, outputs.classes, config.objective.class_weights)
+
+    def prepared(name: PartName, rows: Groups, values: Values) -> Part:
+        return batches.make(preprocessing, rows, objective.encode(values), stream, getattr(dataset.split, name))
+
+    return TrainingData(
+        preprocessing,
+        objective.state(),
+        train=prepared("train", groups, target),
+        validation=prepared("validation", *dataset.part("validation")),
+    )
+
+
+def save(data: TrainingData, folder: Path) -> None:
+    """Write all of it into `folder`, an array a file; WorkError where it has no room.
+
+    Images that come from a stream cannot be kept.
+    """
+    data.write_fitted(folder)
+    write_atomic(folder / OBJECTIVE, documents.encode(data.objective))
+    for name in ("train", "validation"):
+        part: Part = getattr(data, name)
+        assert part.stream is None
+        for array, tensor in {_TARGETS: part.targets, **{_INPUT + key: x for key, x in part.inputs.items()}}.items():
+            path = folder / f"{name}.{array}.npy"
+            try:
+                np.save(path, tensor.numpy(), allow_pickle=False)
+            except OSError as error:  # of which NumPy says neither where nor why
+                raise OSError(f"{path} cannot be written, for want of room on the disk perhaps: {error}") from error
+
+
+def load(folder: Path, schema: Schema) -> TrainingData:
+    """What `save` wrote, mapped into memory: pages are read when they are used, and shared by all who map them."""
+    preprocessing = pipeline.load(folder / PREPROCESSING, schema, folder / TOKENIZER)
+    objective = documents.read(folder / OBJECTIVE, ObjectiveState)
+    return TrainingData(preprocessing, objective, _part(folder, "train"), _part(folder, "validation"))
+
+
+def _part(folder: Path, name: str) -> Part:
+    prefix = f"{name}.{_INPUT}"
+    files = sorted(folder.glob(f"{prefix}*.npy"))
+    inputs = {file.stem.removeprefix(prefix): _mapped(file) for file in files}
+    return Part(inputs, _mapped(folder / f"{name}.{_TARGETS}.npy"), spans=batches.spans(inputs))
+
+
+def _mapped(path: Path) -> Tensor:
+    # copy on write, since tensors cannot be read-only; nothing writes, so nothing is copied
+    return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))

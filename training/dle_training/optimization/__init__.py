@@ -1,0 +1,1 @@
+"""What training minimises and how: objectives, optimizers, learning-rate schedules."""

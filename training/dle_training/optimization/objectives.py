@@ -1,0 +1,213 @@
+"""What is learnt: how a target becomes numbers, the loss, and how a network's output becomes an answer.
+
+One object per task holds all three, so that the loop, the metrics and the exported graph cannot disagree. It is a
+module without parameters: its buffers move to the device with it, and the exporter traces `link`.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dle_bundle.errors import InputError, nearest
+from dle_bundle.schema import Label, Task
+from dle_bundle.values.categories import category
+
+ClassWeights = Literal["balanced"] | dict[str, float] | None
+
+
+class ObjectiveState(msgspec.Struct, frozen=True, kw_only=True):
+    """All that an objective is made of, for a JSON file: `restore` builds an equal one.
+
+    `class_weights` have mean 1 over the training part; `mean` and `sd` are the training targets'; `horizon` is how many
+    values a target has.
+    """
+
+    task: Task
+    classes: tuple[Label, ...] = ()
+    class_weights: tuple[float, ...] | None = None
+    temperature: float = 1.0
+    mean: float = 0.0
+    sd: float = 1.0
+    horizon: int = 1
+
+
+class Objective(nn.Module):
+    """A task's target encoding, loss and link. `outputs` is K, the width that the network's output must have."""
+
+    task: Task
+    classes: tuple[Label, ...] = ()
+    outputs: int
+
+    def encode(self, target: npt.NDArray[np.generic]) -> Tensor:
+        """Target column (N,) as the loss wants it: class index int64 or standardised value float32, of its shape."""
+        raise NotImplementedError
+
+    def actual(self, targets: Tensor) -> npt.NDArray[np.generic]:
+        """Encoded targets (N,) as the metrics want them: class index, or float64 value in the target's unit."""
+        raise NotImplementedError
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Mean loss, a scalar, of the network's output (N, K) for encoded targets (N,)."""
+        raise NotImplementedError
+
+    def link(self, logits: Tensor) -> Tensor:
+        """The answer for the network's output (N, K): probabilities (N, classes), or values in target units.
+
+        Values are (N,), with a horizon beyond one (N, horizon).
+        """
+        raise NotImplementedError
+
+    def state(self) -> ObjectiveState:
+        """What `restore` needs to build an equal objective."""
+        raise NotImplementedError
+
+
+class Classification(Objective):
+    """Cross-entropy over classes; two classes share one logit, that of the second.
+
+    A class weight w makes each of its rows count w times. The weights are scaled to mean 1 over the training part and
+    the loss divides by the number of rows (`nn.CrossEntropyLoss` divides by the weights in the batch, which makes rare
+    classes noisier). The temperature divides the logits in `link` only: 1 until it is calibrated.
+    """
+
+    temperature: Tensor
+    weights: Tensor | None
+
+    def __init__(self, state: ObjectiveState) -> None:
+        super().__init__()
+        self.task = state.task
+        self.classes = state.classes
+        self.outputs = 1 if state.task == "binary" else len(state.classes)
+        self._index = {label: index for index, label in enumerate(state.classes)}
+        self._class_weights = state.class_weights
+        self.register_buffer("weights", None if state.class_weights is None else torch.tensor(state.class_weights))
+        self.register_buffer("temperature", torch.tensor(state.temperature))
+
+    def encode(self, target: npt.NDArray[np.generic]) -> Tensor:
+        labels = target.tolist()
+        codes = [self._index.get(label, -1) for label in labels]
+        unknown = sorted({category(label) for label, code in zip(labels, codes, strict=True) if code < 0})
+        if unknown:
+            raise InputError(
+                f"Target values that training did not know: {', '.join(unknown[:5])}"
+                f"{f' and {len(unknown) - 5} more' if len(unknown) > 5 else ''} (known: {_names(self.classes)})"
+            )
+        return torch.tensor(codes, dtype=torch.int64)
+
+    def actual(self, targets: Tensor) -> npt.NDArray[np.generic]:
+        return targets.cpu().numpy()
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        if self.task == "binary":
+            weight = None if self.weights is None else self.weights[targets]
+            return F.binary_cross_entropy_with_logits(logits[:, 0], targets.to(logits.dtype), weight)
+        if self.weights is None:
+            return F.cross_entropy(logits, targets)
+        return (F.cross_entropy(logits, targets, reduction="none") * self.weights[targets]).mean()
+
+    def link(self, logits: Tensor) -> Tensor:
+        logits = logits / self.temperature
+        if self.task == "binary":
+            return torch.sigmoid(torch.cat([-logits, logits], dim=1))
+        return torch.softmax(logits, dim=1)
+
+    def state(self) -> ObjectiveState:
+        return ObjectiveState(
+            task=self.task,
+            classes=self.classes,
+            class_weights=self._class_weights,
+            temperature=self.temperature.item(),
+        )
+
+
+class Regression(Objective):
+    """Mean squared error on the target standardised by the training part; `link` gives the target's own unit.
+
+    With a horizon beyond one the target is (N, horizon), and the error is the mean over rows and steps.
+    """
+
+    mean: Tensor
+    sd: Tensor
+
+    def __init__(self, state: ObjectiveState) -> None:
+        super().__init__()
+        self.task = "regression"
+        self.outputs = state.horizon
+        self._state = state
+        self.register_buffer("mean", torch.tensor(state.mean))
+        self.register_buffer("sd", torch.tensor(state.sd))
+
+    def encode(self, target: npt.NDArray[np.generic]) -> Tensor:
+        standardised = (target.astype(np.float64) - self._state.mean) / self._state.sd
+        return torch.from_numpy(standardised.astype(np.float32))
+
+    def actual(self, targets: Tensor) -> npt.NDArray[np.generic]:
+        values: npt.NDArray[np.float64] = targets.cpu().double().numpy() * self._state.sd + self._state.mean
+        return values
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return F.mse_loss(self._values(logits), targets)
+
+    def link(self, logits: Tensor) -> Tensor:
+        return self._values(logits) * self.sd + self.mean
+
+    def _values(self, logits: Tensor) -> Tensor:
+        return logits[:, 0] if self.outputs == 1 else logits
+
+    def state(self) -> ObjectiveState:
+        return self._state
+
+
+def fit(
+    task: Task,
+    target: npt.NDArray[np.generic],
+    classes: Sequence[Label] | None = None,
+    class_weights: ClassWeights = None,
+) -> Objective:
+    """The objective for the training part's target column (N,) or (N, horizon); `classes` in the probabilities' order.
+
+    Raises InputError where `class_weights` names labels that are not classes.
+    """
+    if task == "regression":
+        values = target.astype(np.float64)
+        horizon = values.shape[1] if values.ndim == 2 else 1
+        mean, sd = float(values.mean()), float(values.std()) or 1.0
+        return restore(ObjectiveState(task=task, mean=mean, sd=sd, horizon=horizon))
+    bare = Classification(ObjectiveState(task=task, classes=tuple(classes or ())))
+    if class_weights is None:
+        return bare
+    counts = np.bincount(bare.encode(target).numpy(), minlength=len(bare.classes))
+    weights = _balanced(counts) if class_weights == "balanced" else _named(bare.classes, class_weights)
+    weights = weights * counts.sum() / (weights * counts).sum()
+    return restore(msgspec.structs.replace(bare.state(), class_weights=tuple(weights.tolist())))
+
+
+def restore(state: ObjectiveState) -> Objective:
+    """The objective that `state` describes."""
+    return Regression(state) if state.task == "regression" else Classification(state)
+
+
+def _balanced(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Inverse frequency; 1 for a class without training rows, which no weight could help."""
+    return np.where(counts > 0, counts.sum() / (len(counts) * np.maximum(counts, 1)), 1.0)
+
+
+def _named(classes: tuple[Label, ...], weights: dict[str, float]) -> npt.NDArray[np.float64]:
+    names = [category(label) for label in classes]
+    unknown = [name for name in weights if name not in names]
+    if unknown:
+        raise InputError(
+            "objective.class_weights names labels that the target does not have",
+            [f"{name}{nearest(name, names) or f' (known: {_names(classes)})'}" for name in unknown],
+        )
+    return np.array([weights.get(name, 1.0) for name in names])
+
+
+def _names(classes: tuple[Label, ...]) -> str:
+    return ", ".join(map(category, classes[:20])) + (", …" if len(classes) > 20 else "")

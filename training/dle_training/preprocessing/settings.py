@@ -1,0 +1,45 @@
+"""The settings of preprocessing."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from dle_training.settings.base import Count, Settings
+
+
+class PreprocessingConfig(Settings, frozen=True):
+    """How columns become numbers; everything is fitted on the training part."""
+
+    numeric: Annotated[
+        Literal["standard", "min_max", "unit_norm"],
+        Meta(description="Scaling: z-score, to [0, 1], or each row to Euclidean norm 1."),
+    ] = "standard"
+    piecewise_bins: Annotated[
+        Annotated[int, Meta(ge=0, le=256)] | None,
+        Meta(
+            description="Quantile bins of the piecewise-linear encoding beside each scaled number; 0: none; null: 32 "
+            "with standard scaling from 10,000 training rows on, else none.",
+        ),
+    ] = None
+    one_hot_limit: Annotated[
+        int,
+        Meta(ge=0, description="Columns with up to this many categories are one-hot, others get an embedding."),
+    ] = 9
+    max_categories: Annotated[
+        Count, Meta(description="Most frequent categories of a column that are kept; the rest is unseen.")
+    ] = 10_000
+    image_size: Annotated[
+        Annotated[int, Meta(ge=8, le=1024)] | None,
+        Meta(
+            description="Pixels of each side: images are resized by their shorter side, then cropped at the centre; "
+            "null: their own size where all have one of at most 96, else 64."
+        ),
+    ] = None
+    tokenizer: Annotated[
+        Literal["word_piece", "bpe"], Meta(description="Pieces of words by likelihood, or by frequent pairs of bytes.")
+    ] = "word_piece"
+    vocabulary: Annotated[int, Meta(ge=100, le=200_000, description="Most tokens that text is cut into.")] = 20_000
+    lowercase: Annotated[bool, Meta(description="Whether text loses case and accents.")] = True
+    max_tokens: Annotated[
+        int, Meta(ge=8, le=4096, description="Tokens of each text column; longer text loses its end.")
+    ] = 256

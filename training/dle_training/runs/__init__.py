@@ -1,0 +1,1 @@
+"""A run: its folder, its preparation, its training, its evaluation."""

@@ -1,0 +1,163 @@
+"""The run folder: its files, by what they are, and what they say."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from dle_bundle import documents
+from dle_bundle.errors import InputError
+from dle_bundle.files import refuse_impossible, write_atomic
+from dle_training.config import run_config
+from dle_training.config.run_config import RunConfig
+from dle_training.data.dataset import Dataset
+from dle_training.fitting.listeners import HISTORY
+
+Scores = dict[str, float | None]
+"""Metrics by name; None where a metric has no meaning."""
+
+
+class DataFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """`data.json`: what the data was when the run began.
+
+    `digest`: SHA-256 of the source's content. `rows`: used, by part. `dropped`: columns and why they are not inputs.
+    """
+
+    digest: str
+    rows: dict[str, int]
+    dropped: dict[str, str]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The files of a run, by what they are."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def workers(self) -> Path:
+        """What the workers of a Ray cluster need, while they train."""
+        return self.path / "workers"
+
+    @property
+    def data(self) -> Path:
+        return self.path / "data.json"
+
+    @property
+    def schema(self) -> Path:
+        return self.path / "schema.json"
+
+    @property
+    def split(self) -> Path:
+        return self.path / "split.npz"
+
+    @property
+    def preprocessing(self) -> Path:
+        return self.path / "preprocessing.json"
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.path / "tokenizer.json"
+
+    @property
+    def objective(self) -> Path:
+        return self.path / "objective.json"
+
+    @property
+    def history(self) -> Path:
+        return self.path / HISTORY
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def refitted(self) -> Path:
+        return self.path / "checkpoints" / "refit"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.json"
+
+    @property
+    def latency(self) -> Path:
+        return self.path / "latency.json"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    def read_config(self) -> RunConfig:
+        """The configuration of the run; InputError where there is no run."""
+        if is_study(self.path):
+            raise InputError(f"{self.path}: a study is there, no run: dle-tune --resume --out {self.path}")
+        if not self.config.is_file():
+            raise InputError(f"{self.path}: no run is there (expected a folder with a config.yaml)")
+        return run_config.load(self.config)
+
+
+def found(path: Path) -> RunFolder:
+    """The run at `path`; of a study, which is a folder with a study.yaml, the selected one.
+
+    Raises InputError where the study has selected none.
+    """
+    if not is_study(path):
+        run = RunFolder(path)
+        study = next((folder for folder in path.absolute().parents if is_study(folder)), None)
+        if study is not None and run.config.is_file() and not (run.data.is_file() and run.metrics.is_file()):
+            raise InputError(f"{path}: a trial of a study, which is no run of its own: name the study, {study}")
+        return run
+    selected = RunFolder(path / "selected")
+    if not selected.metrics.is_file():
+        raise InputError(f"{path}: the study has not finished: dle-tune --resume --out {path}")
+    return selected
+
+
+def is_study(path: Path) -> bool:
+    """Whether a study is at `path`, and no run."""
+    return (path / "study.yaml").is_file()
+
+
+def facts(dataset: Dataset) -> DataFacts:
+    """What `data.json` says of a data set."""
+    return DataFacts(digest=dataset.digest, rows=dataset.split.sizes(), dropped=dataset.dropped, notes=dataset.notes)
+
+
+def refuse_existing(folder: Path) -> None:
+    """Raise InputError when something is there already, or no folder can be made there."""
+    if folder.exists():
+        known = {"study.yaml": ("study", "dle-tune"), "config.yaml": ("run", "dle-train")}
+        for file, (what, command) in known.items():
+            if (folder / file).is_file():
+                raise InputError(
+                    f"{folder} exists already: continue that {what} with {command} --resume --out {folder}, or choose "
+                    "another folder with --out"
+                )
+        raise InputError(f"{folder} exists already: choose another folder with --out")
+    refuse_impossible(folder)
+
+
+def read_facts(run: RunFolder) -> DataFacts:
+    """What data.json says."""
+    return documents.read(run.data, DataFacts)
+
+
+def read_metrics(run: RunFolder) -> dict[str, Any]:
+    """The content of metrics.json: a part's scores by its name."""
+    return documents.read(run.metrics, dict)
+
+
+def write_metrics(run: RunFolder, **parts: object) -> None:
+    """Add or replace parts in metrics.json."""
+    known = read_metrics(run) if run.metrics.exists() else {}
+    write_atomic(run.metrics, documents.encode({**known, **parts}))

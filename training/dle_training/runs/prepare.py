@@ -1,0 +1,107 @@
+"""Before training: read the source, infer the schema, split, and make every open choice."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from dle_bundle import documents
+from dle_bundle import schema as schemas
+from dle_bundle.errors import InputError
+from dle_bundle.files import atomic_folder, write_atomic
+from dle_bundle.images.pixels import ImageFiles
+from dle_training.config import run_config
+from dle_training.config.resolve import resolve
+from dle_training.config.run_config import RunConfig
+from dle_training.data import dataset as datasets
+from dle_training.data import image_files
+from dle_training.data import split as splits
+from dle_training.data.dataset import Dataset
+from dle_training.fitting import loop
+from dle_training.fitting.batches import ImageStream
+from dle_training.optimization import objectives
+from dle_training.runs.folder import RunFolder, facts, read_facts, refuse_existing
+from dle_training.scoring import metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Data ready to be trained on, and the configuration with every choice that the data decided written out."""
+
+    config: RunConfig
+    dataset: Dataset
+
+
+def prepare(config: RunConfig, progress: image_files.Progress | None = None) -> Prepared:
+    """Read the source, infer the schema, split; raises InputError for whatever is wrong with either.
+
+    `progress` is told how many of the images are read.
+    """
+    with image_files.told(progress):
+        dataset = datasets.load(config)
+    change = msgspec.structs.replace
+    outputs = dataset.schema.outputs
+    task: Literal["classification", "regression"] = "regression" if outputs.classes is None else "classification"
+    known = change(
+        config,
+        data=change(config.data, source=dataset.source, target=outputs.target),
+        split=change(config.split, by=dataset.split_by),
+        objective=change(config.objective, task=task),
+        training=change(config.training, metric=_metric(config, dataset)),
+    )
+    return Prepared(resolve(known, dataset.schema, len(dataset.split.train)), dataset)
+
+
+def _metric(config: RunConfig, dataset: Dataset) -> str:
+    """The metric that chooses the epoch; InputError when it, or a class weight, means nothing for these targets."""
+    outputs = dataset.schema.outputs
+    metric = metrics.choose(config.training.metric, outputs.task).name
+    _, target = dataset.part("train")
+    objective = objectives.fit(outputs.task, target, outputs.classes, config.objective.class_weights)
+    _, held_out = dataset.part("validation")
+    loop.check_meaning(metric, objective.actual(objective.encode(held_out)), len(outputs.classes or ()))
+    return metric
+
+
+def reopen(run: RunFolder, progress: image_files.Progress | None = None) -> Prepared:
+    """What a run that was begun trains on; InputError where there is none, or its data is not what it was."""
+    prepared = prepare(run.read_config(), progress)
+    dataset, source = prepared.dataset, prepared.config.data.source
+    if read_facts(run).digest != dataset.digest:
+        raise InputError(f"{source} has changed since {run.path} was trained: restore it, or train a new run")
+    if schemas.load(run.schema) != dataset.schema or not splits.load(run.split).equals(dataset.split):
+        raise InputError(f"{run.path} was trained by a version of dle that reads {source} otherwise: train a new run")
+    return prepared
+
+
+def create(folder: Path, prepared: Prepared) -> RunFolder:
+    """Make the run directory, with what is known before training; refuses an existing one."""
+    refuse_existing(folder)
+    dataset = prepared.dataset
+    with atomic_folder(folder) as temporary:
+        run = RunFolder(temporary)
+        write_atomic(run.config, run_config.dump(prepared.config))
+        write_atomic(run.data, documents.encode(facts(dataset)))
+        write_atomic(run.schema, documents.encode(dataset.schema))
+        dataset.split.save(run.split)
+    return RunFolder(folder)
+
+
+def discard_untrained(run: RunFolder) -> None:
+    """Remove a run that failed before it had anything to continue from, so that the mended command can make it anew."""
+    if not loop.is_begun(run.checkpoints):
+        shutil.rmtree(run.path)
+
+
+@contextmanager
+def streamed(dataset: Dataset) -> Iterator[ImageStream | None]:
+    """Decodes the images that are not in memory; None where all are."""
+    if not isinstance(dataset.groups.image, ImageFiles):
+        yield None
+        return
+    with image_files.Stream(dataset.groups.image) as stream:
+        yield stream

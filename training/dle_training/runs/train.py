@@ -1,0 +1,150 @@
+"""One run: from a configuration to a folder that holds all that evaluation, export and resumption need.
+
+The story is `prepare` (read, infer, split), then `train` (fit preprocessing, fit the network, calibrate, measure on
+validation). Neither looks at the test part's targets, which only `evaluation` does.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from torch import Tensor
+
+from dle_bundle import documents
+from dle_bundle import schema as schemas
+from dle_bundle.errors import InputError
+from dle_bundle.files import write_atomic
+from dle_bundle.schema import Schema
+from dle_training.augmentation import augment
+from dle_training.config.run_config import RunConfig
+from dle_training.fitting import batches, loop, tensors
+from dle_training.fitting.listeners import EpochRecord, HistoryFile, Listener
+from dle_training.fitting.replicas import ALONE, Replicas
+from dle_training.fitting.tensorboard import TensorBoard
+from dle_training.fitting.tensors import TrainingData
+from dle_training.models import registry
+from dle_training.models._base import Network
+from dle_training.optimization import objectives
+from dle_training.optimization.objectives import Objective, ObjectiveState
+from dle_training.preprocessing import pipeline
+from dle_training.runs.folder import RunFolder, Scores, write_metrics
+from dle_training.runs.prepare import Prepared, streamed
+from dle_training.runs.trained_model import TrainedModel
+from dle_training.scoring import calibration, metrics
+from dle_training.scoring.evaluation import defined
+from dle_training.scoring.metrics import Predictions
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What training came to.
+
+    `validation` has every metric of the task on the validation part, by name; `predicted` are the answers for its rows:
+    probabilities (N, K), or values (N,) or (N, horizon).
+    """
+
+    history: Sequence[EpochRecord]
+    best_epoch: int
+    validation: Scores
+    predicted: Predictions
+    parameters: int
+
+
+def train(run: RunFolder, prepared: Prepared, listeners: Sequence[Listener] = ()) -> Finished:
+    """Train, or continue where a checkpoint is; raises Interrupted after Ctrl-C with the state saved."""
+    dataset = prepared.dataset
+    shutil.rmtree(run.workers, ignore_errors=True)  # of a command that was killed, where one process goes on
+    with streamed(dataset) as stream:
+        data = tensors.make(dataset, prepared.config, stream)
+        data.write_fitted(run.path)
+        return fit(run, prepared.config, dataset.schema, data, [TensorBoard(run.tensorboard), *listeners])
+
+
+def fit(
+    run: RunFolder, config: RunConfig, schema: Schema, data: TrainingData, listeners: Sequence[Listener] = ()
+) -> Finished:
+    """Fit a network on `data`, calibrate it, measure it on validation; or continue where a checkpoint is."""
+    network = data.network(config)
+    fitted = fit_network(network, config, data, run.checkpoints, [HistoryFile(run.history), *listeners])
+    if config.training.refit:
+        _refit(run, config, data, fitted.best_epoch)
+    return finish(run, schema, data, network, fitted)
+
+
+def fit_network(
+    network: Network,
+    config: RunConfig,
+    data: TrainingData,
+    checkpoints: Path,
+    listeners: Sequence[Listener] = (),
+    replicas: Replicas = ALONE,
+) -> loop.Fit:
+    """Fit `network` on `data`, or go on from what is in `checkpoints`; see `loop.fit`."""
+    return loop.fit(
+        network,
+        objectives.restore(data.objective),
+        data.train,
+        data.validation,
+        config,
+        checkpoints=checkpoints,
+        listeners=listeners,
+        augment=augment.build(config.augmentation, data.preprocessing.shape(frequencies=False)),
+        replicas=replicas,
+    )
+
+
+def finish(run: RunFolder, schema: Schema, data: TrainingData, network: Network, fitted: loop.Fit) -> Finished:
+    """Calibrate a network that was fitted on `data`, and measure it on validation; it moves to the CPU."""
+    network.cpu()
+    objective = objectives.restore(data.objective)
+    logits = loop.predict(network, data.validation)
+    actual = objective.actual(data.validation.targets)
+    objective = _calibrated(objective, logits, data.validation.targets)
+    write_atomic(run.objective, documents.encode(objective.state()))
+    model = TrainedModel(schema, data.preprocessing, network, objective, fitted.best_epoch)
+    predicted = objective.link(logits).numpy()
+    scores = defined(metrics.all_scores(schema.outputs.task, predicted, actual))
+    # written last, since a run with metrics is a finished one
+    write_metrics(run, validation=scores)
+    return Finished(fitted.history, fitted.best_epoch, scores, predicted, model.parameters)
+
+
+def _refit(run: RunFolder, config: RunConfig, data: TrainingData, until: int) -> None:
+    """Train anew on the rows of both parts, along the same learning rates as far as the best epoch."""
+    loop.fit(
+        data.network(config),
+        objectives.restore(data.objective),
+        batches.together(data.train, data.validation),
+        data.validation,
+        config,
+        checkpoints=run.refitted,
+        augment=augment.build(config.augmentation, data.preprocessing.shape(frequencies=False)),
+        until=until,
+    )
+
+
+def _calibrated(objective: Objective, logits: Tensor, targets: Tensor) -> Objective:
+    """The objective with the temperature that suits these validation rows; unchanged for regression."""
+    if objective.task == "regression":
+        return objective
+    temperature = calibration.fit_temperature(logits, targets)
+    return objectives.restore(msgspec.structs.replace(objective.state(), temperature=temperature))
+
+
+def open_model(run: RunFolder) -> TrainedModel:
+    """The trained model of a finished run; InputError where it is not finished."""
+    config = run.read_config()
+    if not run.metrics.is_file():
+        raise InputError(f"{run.path}: training has not finished: dle-train --resume --out {run.path}")
+    return open_fitted(run, config, schemas.load(run.schema))
+
+
+def open_fitted(run: RunFolder, config: RunConfig, schema: Schema) -> TrainedModel:
+    """What `fit` left in `run`, for the configuration and the schema that it was given."""
+    preprocessing = pipeline.load(run.preprocessing, schema, run.tokenizer)
+    objective = objectives.restore(documents.read(run.objective, ObjectiveState))
+    network = registry.build(config.model, preprocessing.shape(frequencies=False), objective.outputs, fresh=False)
+    best = loop.load_best(network, run.refitted if config.training.refit else run.checkpoints)
+    return TrainedModel(schema, preprocessing, network.eval(), objective, best.epoch)

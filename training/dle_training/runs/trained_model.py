@@ -1,0 +1,73 @@
+"""A trained model as it answers: raw groups in, probabilities or values out.
+
+Evaluation, calibration, parity and export all go through the one module `Answer`, so they speak of the same numbers.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from dle_bundle.groups import Groups
+from dle_bundle.schema import Schema
+from dle_training.models._base import Network
+from dle_training.optimization.objectives import Objective
+from dle_training.preprocessing.pipeline import Preprocessing
+
+
+class Answer(nn.Module):
+    """Preprocessing, network and link in a row.
+
+    Shape: the groups that have columns, by position in the order of `names` (see `Preprocessing`) → probabilities
+    (N, K) or values (N,) or (N, horizon).
+    """
+
+    def __init__(
+        self, preprocessing: Preprocessing, network: Network, objective: Objective, names: tuple[str, ...]
+    ) -> None:
+        super().__init__()
+        self.preprocessing = preprocessing
+        self.network = network
+        self.objective = objective
+        self.names = names
+
+    def forward(self, *arrays: Tensor) -> Tensor:
+        prepared = self.preprocessing(dict(zip(self.names, arrays, strict=True)))
+        answer: Tensor = self.objective.link(self.network(prepared))
+        return answer
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """What training leaves behind, on the CPU and in evaluation mode: the weights of `best_epoch`."""
+
+    schema: Schema
+    preprocessing: Preprocessing
+    network: Network
+    objective: Objective
+    best_epoch: int
+
+    @property
+    def parameters(self) -> int:
+        """How many trained numbers the network has."""
+        return sum(parameter.numel() for parameter in self.network.parameters())
+
+    def answer(self, names: tuple[str, ...]) -> Answer:
+        """The module that the exporter traces, for groups of these names."""
+        return Answer(self.preprocessing, self.network, self.objective, names).eval()
+
+    def tensors(self, groups: Groups) -> dict[str, Tensor]:
+        """The arguments of `Answer`, by name, for these rows."""
+        return self.preprocessing.tensors(groups)
+
+    def predict(self, groups: Groups) -> npt.NDArray[np.float32]:
+        """Probabilities (N, K) in the order of the schema's classes, or values (N,) or (N, horizon)."""
+        parts = []
+        step = groups.rows_at_once()
+        with torch.inference_mode():
+            for start in range(0, max(len(groups), 1), step):
+                rows = self.tensors(groups.take(slice(start, start + step)))
+                parts.append(self.answer(tuple(rows))(*rows.values()).numpy())
+        return np.concatenate(parts)

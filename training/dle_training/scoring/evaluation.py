@@ -1,0 +1,87 @@
+"""How good a model is on rows that it has not seen: the scores, each class's share in them, and the confusions.
+
+An `Evaluation` is the test part of `metrics.json` and the document that `dle-evaluate --json` prints. It is made from
+plain arrays, so that the run, a fresh table and a served bundle are judged by the same lines. A score that these rows
+cannot tell is null: the recall of a class without rows, the precision of one that was never predicted, a ROC AUC with
+a single class, an R² of constant targets. Null, because JSON has no NaN, and 0 would read as a bad model.
+"""
+
+import math
+from collections.abc import Mapping
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from dle_bundle.errors import InputError
+from dle_bundle.schema import Label, Outputs, Task
+from dle_training.scoring import metrics
+from dle_training.scoring.metrics import Actual, Predictions
+
+Scores = Mapping[str, float | None]
+
+
+class ClassScores(msgspec.Struct, frozen=True, kw_only=True):
+    """The scores of one class against all others; `support` is its number of rows."""
+
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    support: int
+
+
+class ConfusionMatrix(msgspec.Struct, frozen=True, kw_only=True):
+    """`counts[i][j]` rows of the class `labels[i]` were given the label `labels[j]`."""
+
+    labels: tuple[Label, ...]
+    counts: tuple[tuple[int, ...], ...]
+
+
+class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
+    """Scores of `run` over `rows` test rows; `per_class` (by label as text) and `confusion_matrix` of classes only."""
+
+    run: str
+    task: Task
+    rows: int
+    test: dict[str, float | None]
+    per_class: dict[str, ClassScores] | None = None
+    confusion_matrix: ConfusionMatrix | None = None
+
+
+def evaluate(outputs: Outputs, actual: Actual, predicted: Predictions, *, run: str) -> Evaluation:
+    """Judge `predicted` (probabilities (N, K) or values (N,)) by `actual` (class indices or values, (N,)).
+
+    Raises InputError when there are no rows.
+    """
+    if len(actual) == 0:
+        raise InputError(f"{run}: no rows to evaluate on")
+    scores = defined(metrics.all_scores(outputs.task, predicted, actual))
+    if outputs.classes is None:
+        return Evaluation(run=run, task=outputs.task, rows=len(actual), test=scores)
+    counts = metrics.confusion(predicted, actual)
+    return Evaluation(
+        run=run,
+        task=outputs.task,
+        rows=len(actual),
+        test=scores,
+        per_class=_per_class(outputs.classes, counts),
+        confusion_matrix=ConfusionMatrix(labels=outputs.classes, counts=tuple(map(tuple, counts.tolist()))),
+    )
+
+
+def defined(scores: Scores) -> dict[str, float | None]:
+    """The same scores with null for what is not finite."""
+    return {name: None if value is None or not math.isfinite(value) else value for name, value in scores.items()}
+
+
+def _per_class(classes: tuple[Label, ...], counts: npt.NDArray[np.int64]) -> dict[str, ClassScores]:
+    given, rows = counts.sum(axis=0), counts.sum(axis=1)
+    return {
+        name: ClassScores(
+            precision=scores["precision"] if given[index] else None,
+            recall=scores["recall"] if rows[index] else None,
+            f1=scores["f1"] if given[index] or rows[index] else None,
+            support=int(rows[index]),
+        )
+        for index, (name, scores) in enumerate(metrics.per_class(classes, counts).items())
+    }

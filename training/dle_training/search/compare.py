@@ -1,0 +1,215 @@
+"""Runs side by side: how good, how large and how fast each is, ranked among those that can be compared.
+
+A study counts as the run that it selected. The test part is not read here: test scores are those that `dle-evaluate`
+left. Latencies are measured once and kept in the run.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from dle_bundle import documents
+from dle_bundle import schema as schemas
+from dle_bundle.errors import DleError, InputError
+from dle_bundle.files import write_atomic
+from dle_bundle.schema import Schema
+from dle_training.data import split as splits
+from dle_training.export import latency
+from dle_training.fitting.listeners import read_history
+from dle_training.runs import cross_validation, prepare, train
+from dle_training.runs import folder as run_folder
+from dle_training.runs.folder import DataFacts, RunFolder, Scores
+from dle_training.runs.trained_model import TrainedModel
+from dle_training.scoring import metrics
+from dle_training.scoring.cross_validation import CrossValidation
+from dle_training.scoring.pareto import front
+from dle_training.search import study
+from dle_training.search.study import StudyFolder
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One run; what it does not have is None.
+
+    `path` is the one given, of a study where `study`. `rows` are those of each part, `seconds` those of training,
+    `latency` is in milliseconds, of a single row. `on_front`: none in the group is both better and faster. `note` says
+    why something is missing.
+    """
+
+    path: str
+    study: bool
+    finished: bool
+    model: str | None
+    rows: dict[str, int]
+    validation: Scores | None = None
+    test: Scores | None = None
+    cross_validation: CrossValidation | None = None
+    parameters: int | None = None
+    seconds: float | None = None
+    latency: float | None = None
+    on_front: bool = False
+    note: str | None = None
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True):
+    """Runs that can be ranked: of the same data, target and task. Best validation score of `metric` first.
+
+    `same_rows`: all of them were validated and tested on the same rows.
+    """
+
+    source: str
+    target: str
+    task: str
+    metric: str
+    same_rows: bool
+    runs: tuple[Entry, ...]
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
+    """`latency.json`: how long the exported model takes for a single row, on the machine that asked first."""
+
+    milliseconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a folder says without its model being opened; of a study that has selected none, what the study says."""
+
+    path: Path
+    run: RunFolder
+    is_study: bool
+    source: str
+    model: str | None
+    metric: str
+    facts: DataFacts
+    schema: Schema
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """Equal for runs that can be ranked."""
+        outputs = self.schema.outputs
+        return self.facts.digest, outputs.target, outputs.task, outputs.horizon
+
+    @property
+    def is_finished(self) -> bool:
+        return self.run.metrics.is_file()
+
+
+def compare(paths: Sequence[Path], progress: Callable[[int, int], None]) -> list[Group]:
+    """The runs and studies at `paths` by group. `progress` is told how many of how many models are timed.
+
+    Raises InputError with every path that is neither a run nor a study.
+    """
+    found = _found(paths)
+    untimed = [each for each in found if each.is_finished and not each.run.latency.exists()]
+    entries: list[tuple[_Found, Entry]] = []
+    done = 0
+    for each in found:
+        if each in untimed:
+            progress(done, len(untimed))
+            done += 1
+        entries.append((each, _entry(each)))
+    if untimed:
+        progress(done, len(untimed))
+    kinds = dict.fromkeys(each.kind for each in found)
+    return [_group([pair for pair in entries if pair[0].kind == kind]) for kind in kinds]
+
+
+def _found(paths: Sequence[Path]) -> list[_Found]:
+    found: dict[Path, _Found] = {}
+    faults = []
+    for path in paths:
+        try:
+            each = _read(path)
+        except InputError as fault:
+            faults.append(str(fault))
+        else:
+            found.setdefault(each.run.path.resolve(), each)
+    if faults:
+        raise InputError(f"{len(faults)} of {len(paths)} paths cannot be compared: expected runs or studies", faults)
+    return list(found.values())
+
+
+def _read(path: Path) -> _Found:
+    if not path.is_dir():
+        raise InputError(f"{path}: {'a file, not a run' if path.exists() else 'nothing is there'}")
+    own, is_study = StudyFolder(path), run_folder.is_study(path)
+    run = own.selected if is_study else RunFolder(path)
+    if is_study and not run.config.is_file():
+        fixed = study.read(own)[1].fixed
+        return _Found(
+            path=path, run=run, is_study=True, source=fixed["data"]["source"],
+            model=fixed.get("model", {}).get("name"), metric=fixed["training"]["metric"],
+            facts=documents.read(own.data, DataFacts), schema=schemas.load(own.schema),
+        )  # fmt: skip
+    config = run.read_config()
+    if not run.data.is_file():
+        raise InputError(f"{path}: a training of a study or of its folds, no run: see the leaderboard.csv of the study")
+    return _Found(
+        path=path, run=run, is_study=is_study, source=str(config.data.source), model=config.model.name,
+        metric=str(config.training.metric), facts=run_folder.read_facts(run), schema=schemas.load(run.schema),
+    )  # fmt: skip
+
+
+def _entry(found: _Found) -> Entry:
+    entry = Entry(
+        path=str(found.path), study=found.is_study, finished=found.is_finished, model=found.model, rows=found.facts.rows
+    )
+    if not found.is_finished:
+        further = f": dle-tune --resume --out {found.path}" if found.is_study else ""
+        return msgspec.structs.replace(entry, note=f"has not finished{further}")
+    known = run_folder.read_metrics(found.run)
+    entry = msgspec.structs.replace(
+        entry,
+        validation=known["validation"],
+        test=known.get("test"),
+        cross_validation=cross_validation.read(found.run),
+        seconds=sum(record.seconds for record in read_history(found.run.history)),
+    )
+    try:
+        model = train.open_model(found.run)
+        entry = msgspec.structs.replace(entry, parameters=model.parameters)
+        return msgspec.structs.replace(entry, latency=_latency(found.run, model))
+    except DleError as error:
+        return msgspec.structs.replace(entry, note=f"its latency is not known: {error.message}")
+
+
+def _latency(run: RunFolder, model: TrainedModel) -> float:
+    """What latency.json says, or else what it is made to say. Raises InputError where the data is not there."""
+    if run.latency.exists():
+        return documents.read(run.latency, Timing).milliseconds
+    rows, _ = prepare.reopen(run).dataset.part("train")
+    measured = latency.single_row(model, rows)
+    write_atomic(run.latency, documents.encode(Timing(milliseconds=measured)))
+    return measured
+
+
+def _group(pairs: Sequence[tuple[_Found, Entry]]) -> Group:
+    first, outputs = pairs[0][0], pairs[0][0].schema.outputs
+    named = {found.metric for found, _ in pairs}
+    metric = metrics.choose(named.pop() if len(named) == 1 else None, outputs.task)
+    sign = -1 if metric.higher_is_better else 1
+    costs = {
+        entry.path: sign * score
+        for _, entry in pairs
+        if entry.validation is not None and (score := entry.validation[metric.name]) is not None
+    }
+    best = front(
+        {entry.path: (costs[entry.path], entry.latency) for _, entry in pairs
+         if entry.path in costs and entry.latency is not None}
+    )  # fmt: skip
+    ranked = sorted(
+        (entry for _, entry in pairs),
+        key=lambda entry: (not entry.finished, entry.path not in costs, costs.get(entry.path, 0.0)),
+    )
+    own = [splits.load(found.run.split) for found, _ in pairs if found.is_finished]
+    return Group(
+        source=first.source,
+        target=outputs.target,
+        task=outputs.task,
+        metric=metric.name,
+        same_rows=all(split.equals(own[0]) for split in own),
+        runs=tuple(msgspec.structs.replace(entry, on_front=entry.path in best) for entry in ranked),
+    )
