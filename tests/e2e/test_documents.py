@@ -1,6 +1,6 @@
-"""The code in README and docs does what is said of it.
+"""The code in README and docs does what the pages say.
 
-README's transcript trains, exports and serves once; all other blocks run after it, in its folder and on its service.
+The tutorial trains, exports and serves once. All other blocks run after it, in its folder and on its service.
 """
 
 import os
@@ -14,11 +14,15 @@ from pathlib import Path
 import pytest
 from tests import documents
 from tests.commands import BIN
-from tests.documents import PAGES, Block, Step
+from tests.documents import PAGES, TUTORIAL, Block, Step
 
 pytestmark = pytest.mark.e2e
-TRANSCRIPT, *OTHERS = [
-    block for page in PAGES for block in documents.blocks(page) if block.language in ("console", "python")
+OTHERS = [
+    block
+    for page in PAGES
+    if page != TUTORIAL
+    for block in documents.blocks(page)
+    if block.language in ("console", "python")
 ]
 
 
@@ -86,9 +90,9 @@ def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
 
 
 @pytest.fixture(scope="module")
-def transcript(terminal: Terminal) -> list[tuple[Step, str]]:
-    """README's transcript: each command with what it printed."""
-    return [(step, terminal.step(step)) for step in documents.steps(TRANSCRIPT.text)]
+def tutorial(terminal: Terminal) -> list[tuple[Step, str]]:
+    """The tutorial, run from its first command to its last: each command with what it printed."""
+    return [(step, terminal.step(step)) for block in documents.blocks(TUTORIAL) for step in documents.steps(block.text)]
 
 
 def check(step: Step, printed: str) -> None:
@@ -108,12 +112,13 @@ def plain(text: str) -> str:
     return " ".join(re.sub(r"[-+]?\d[\d.,]*(?:e[-+]?\d+)?", "#", text.replace("─", "")).split())
 
 
-def test_the_transcript_of_the_readme(transcript: list[tuple[Step, str]]) -> None:
-    for step, printed in transcript:
+def test_the_tutorial(tutorial: list[tuple[Step, str]]) -> None:
+    assert tutorial
+    for step, printed in tutorial:
         check(step, printed)
 
 
-@pytest.mark.usefixtures("transcript")
+@pytest.mark.usefixtures("tutorial")
 @pytest.mark.parametrize("block", OTHERS, ids=lambda block: block.place)
 def test_a_block(terminal: Terminal, block: Block) -> None:
     if block.language == "python":
