@@ -1,14 +1,15 @@
 # Two images of one project:
 #
-#   docker build --target serve --tag dle-serve .    answers requests; holds no PyTorch, no compiler and no pip
+#   docker build --target serve --tag dle-serve .    answers requests; has no PyTorch, no compiler and no pip
 #   docker build --target train --tag dle-train .    trains, evaluates, exports
 #
-# docs/container.md says how to run them. --build-arg BASE=… names another Debian 12, --build-arg TORCH_INDEX=… where
-# PyTorch is looked for first (the default has builds for the CPU, which spare gigabytes of CUDA; empty: pip's index).
+# docs/container.md says how to run them. --build-arg BASE=… names another Debian 12. --build-arg TORCH_INDEX=… names the
+# index that is tried first for PyTorch: the default has builds for the CPU, which saves gigabytes of CUDA packages; an
+# empty value means pip's own index.
 ARG BASE=docker.io/library/debian:bookworm-slim
 
 FROM ${BASE} AS python
-# Debian keeps no superseded release of a package, so that a pinned one soon fails to install.
+# Debian deletes superseded versions of a package, so a pinned version soon fails to install.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3 \
@@ -18,7 +19,7 @@ ENV PATH=/opt/dle/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 
-# The environment /opt/dle has no pip: that of /opt/build installs into it.
+# The environment /opt/dle has no pip. The pip of /opt/build installs into it.
 FROM python AS build
 # hadolint ignore=DL3008
 RUN apt-get update \
@@ -34,8 +35,8 @@ ENV PATH=/opt/build/bin:$PATH \
     PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 
-# What changes seldom and weighs most has a stage and a layer apart from the project's own code: here the project is
-# installed without any, for what it depends on.
+# The dependencies change seldom and are large, so they have a layer of their own. The project is installed here without
+# its code, only for its dependencies.
 FROM build AS dependencies
 COPY pyproject.toml constraints.txt ./
 RUN touch README.md LICENSE
@@ -45,8 +46,8 @@ RUN pip install --constraint constraints.txt '.[serve,cpu]'
 
 FROM dependencies AS train-dependencies
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-# First and apart, for whatever asks for torch later finds it there and does not choose a build of its own; the release
-# is pinned, though not in a way that hadolint sees.
+# torch comes first, so that packages that need torch find it and install no other build. Its version is pinned by
+# constraints.txt, which hadolint does not see.
 # hadolint ignore=DL3013
 RUN torch=$(grep '^torch==' constraints.txt) \
     && if [ -z "$TORCH_INDEX" ] \
@@ -63,8 +64,8 @@ FROM python AS train
 LABEL org.opencontainers.image.title="dle-train" \
       org.opencontainers.image.description="Trains, evaluates and exports models" \
       org.opencontainers.image.licenses="Apache-2.0"
-# Runs and bundles go to a folder that is mounted on /work, and may belong to any user (--user); what libraries keep
-# for themselves goes with the container.
+# Runs and bundles go to the folder mounted on /work, and may belong to any user (--user). Caches of libraries are
+# deleted with the container.
 ENV HOME=/tmp \
     USER=dle \
     MPLCONFIGDIR=/tmp/matplotlib
@@ -79,7 +80,7 @@ FROM python AS serve
 LABEL org.opencontainers.image.title="dle-serve" \
       org.opencontainers.image.description="Serves exported models over HTTP" \
       org.opencontainers.image.licenses="Apache-2.0"
-# The one place that is written to: all else may be mounted read-only.
+# The only folder that is written to. Everything else can be mounted read-only.
 ENV DLE_HOME=/var/lib/dle \
     HOME=/var/lib/dle \
     TMPDIR=/var/lib/dle

@@ -1,8 +1,8 @@
-"""Sends the rows of breast_cancer that training did not see, and their true labels as feedback; shows GET /drift.
+"""Sends the rows of breast_cancer that training did not see, then their true labels; prints GET /drift as a table.
 
     python scripts/replay.py URL RUN [FACTOR]
 
-FACTOR scales the measurements whose names begin with "worst", as an instrument does that has gone wrong.
+FACTOR scales the measurements whose names begin with "worst", as a faulty instrument would.
 """
 
 import json
@@ -15,18 +15,18 @@ import numpy as np
 from sklearn.datasets import load_breast_cancer
 
 MOST_FEATURES = 3
-http = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # the proxy of the environment is not for this
+http = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # ignores the proxy of the environment
 
 
 def ask(url: str, body: object = None) -> Any:
-    """The JSON that a route answers."""
+    """The JSON answer of a route."""
     data = None if body is None else json.dumps(body).encode()
     with http.open(urllib.request.Request(url, data, {"content-type": "application/json"}), timeout=60) as answer:
         return json.load(answer)
 
 
 def main(url: str, run: Path, factor: float = 1.0) -> None:
-    """Predictions, feedback, then what the service makes of them."""
+    """Send predictions and feedback, then print the drift that the service reports."""
     table = load_breast_cancer()
     unseen = np.load(run / "split.npz")["test"]
     scale = np.array([factor if name.startswith("worst") else 1.0 for name in table.feature_names])
@@ -40,7 +40,7 @@ def main(url: str, run: Path, factor: float = 1.0) -> None:
 
 
 def show(report: dict[str, Any]) -> None:
-    """The verdict, accuracies beside that on the test part, and the inputs that have moved most."""
+    """Print the verdict, the accuracies beside that on the test part, and the inputs that have moved most."""
     print(f"{'verdict':<28}{report['verdict']}, {report['rows']} rows in the last {report['window']['seconds']} s")
     for name, key in (("accuracy by the labels", "accuracy"), ("accuracy as estimated", "estimated_accuracy")):
         score = report[key]

@@ -151,7 +151,7 @@ def test_ctrl_c_stops_what_was_started(tmp_path: Path) -> None:
         (["--time", "0"], "--time: expected a whole number from 1, found: 0"),
         (["--p95", "-1"], "--p95: expected a number, found: -1"),
         (["--rate"], "--rate: a value is missing"),
-        (["--fast", "1"], "no such option: --fast (--help shows those that there are)"),
+        (["--fast", "1"], "no such option: --fast (--help lists the options)"),
         (["--url", "localhost:3000"], "--url: expected http://HOST:PORT, found: localhost:3000"),
         (["/nowhere"], "/nowhere: expected a bundle, found no manifest.json in it"),
     ],

@@ -224,7 +224,7 @@ def test_an_alert_names_its_feature_and_model() -> None:
     description = (
         "The population stability index of age over the last hour is 0.23 (model income, version 1), above 0.2 and "
         "beyond chance. GET /drift?bins=true shows which values became more or less frequent; look for a changed "
-        "source, unit or spelling first, and train again where the world has changed."
+        "source, unit or spelling first. If the world has changed, train again."
     )
     labels = {**replicas.TARGET, **replicas.MODEL, "feature": "age", "severity": "warning"}
     told = {"exp_labels": labels, "exp_annotations": {"summary": summary, "description": description}}
