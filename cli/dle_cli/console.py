@@ -35,6 +35,12 @@ class Console:
         if not self.silent:
             typer.echo(line)
 
+    def warn(self, line: str) -> None:
+        """A warning on standard error; `--quiet` leaves it out."""
+        if not self.quiet:
+            typer.secho("Warning: ", fg=typer.colors.YELLOW, bold=True, err=True, nl=False)
+            typer.echo(line, err=True)
+
     def table(self, title: str, rows: Iterable[Iterable[object]], columns: Iterable[str] = ()) -> None:
         """A table; without `columns` it has no header, and its first column is emphasised. No text is markup."""
         if self.silent:

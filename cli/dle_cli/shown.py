@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dle_cli.progress import ReadingProgress
     from dle_training.fitting.listeners import Listener
     from dle_training.runs.prepare import Prepared
-    from dle_training.search.leaderboard import Row
+    from dle_training.search.leaderboard import TrialRow
     from dle_training.search.study import Study
 
 
@@ -65,7 +65,7 @@ def _split_by(by: str) -> str:
     return f"{said[way]} {name}" if name else way
 
 
-def leaderboard(speaker: Console, title: str, study: "Study", rows: "Sequence[Row]") -> None:
+def leaderboard(speaker: Console, title: str, study: "Study", rows: "Sequence[TrialRow]") -> None:
     """Trials with what they came to and the settings that vary."""
     from dle_training.settings import yaml_text
 

@@ -8,9 +8,18 @@ import msgspec
 import typer
 
 from dle_bundle.errors import DleError, InputError, Interrupted, nearest
-from dle_cli import console, shown
+from dle_cli import console, options, shown
 from dle_cli.console import Console
-from dle_cli.options import Config, Device, Engine, Source, Split, Target
+from dle_cli.options import (
+    ConfigOption,
+    DeviceOption,
+    EngineOption,
+    SeedOption,
+    SetOption,
+    SourceArgument,
+    SplitOption,
+    TargetOption,
+)
 
 if TYPE_CHECKING:
     from dle_training.config.run_config import RunConfig
@@ -28,25 +37,20 @@ app = console.application("Train a model.")
 
 @app.command()
 def train(
-    source: Source = None,
-    target: Target = None,
-    split: Split = None,
+    source: SourceArgument = None,
+    target: TargetOption = None,
+    split: SplitOption = None,
     folds: Annotated[
         int | None, typer.Option(metavar="K", help="Also cross-validate on K folds of training and validation rows.")
     ] = None,
-    config: Config = None,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A setting, such as optimizer.lr=0.01; repeatable."),
-    ] = None,
+    config: ConfigOption = None,
+    assignments: SetOption = None,
     out: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Run directory.  [default: runs/<name of the source>]")
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option(metavar="N", help="Seed of split, first weights, batches and dropout.  [default: 0]")
-    ] = None,
-    device: Device = None,
-    engine: Engine = None,
+    seed: SeedOption = None,
+    device: DeviceOption = None,
+    engine: EngineOption = None,
     jobs: Annotated[
         int | None,
         typer.Option(
@@ -71,22 +75,20 @@ def train(
     if listed is not None:
         _list(speaker, listed)
         return
-    flags = {"data.target": target, "split.by": split, "split.folds": folds, "seed": seed, "device": device}
-    changed = [flag for flag in flags.values() if flag is not None]
-    if resume and (changed or config or assignments):
-        raise InputError(
-            "--resume continues with the run's own config.yaml: leave out --target, --split, --folds, --config, --set, "
-            "--seed and --device, or train a new run"
+    given = {"--target": target, "--split": split, "--folds": folds, "--seed": seed, "--device": device}
+    if resume:
+        options.refuse_with_resume(
+            {**given, "--config": config, "--set": assignments}, "the run's config.yaml", "train a new run"
         )
+    options.warn_of_overridden(speaker, given, assignments or [])
     check, work = _engine(engine, jobs)
     try:
         if resume:
-            run, prepared = _reopened(speaker, out or _default_out(source), source, check)
+            run, prepared = _reopened(speaker, out or options.default_folder(source), source, check)
         else:
             from dle_training.config import run_config
 
-            given = {key: value for key, value in {"data.source": source, **flags}.items() if value is not None}
-            asked = run_config.load(config, assignments, given)
+            asked = run_config.load(config, assignments, options.to_settings({"SOURCE": source, **given}))
             check(asked)
             run, prepared = _begun(speaker, asked, out)
     except KeyboardInterrupt:
@@ -132,23 +134,13 @@ def _list(speaker: Console, kind: str) -> None:
     speaker.document({kind: [dict(zip(headers, row, strict=True)) for row in known[kind]]})
 
 
-def _default_out(source: str | None) -> Path:
-    if source is None:
-        raise InputError(
-            "no SOURCE: expected a table file, a folder of images or sklearn:NAME (with --resume: or --out RUN)"
-        )
-    from dle_training.data.sources import default_name
-
-    return Path("runs") / default_name(source)
-
-
 def _begun(speaker: Console, config: "RunConfig", out: Path | None) -> "tuple[RunFolder, Prepared]":
     from dle_training.export import dry_run
     from dle_training.runs import cross_validation
     from dle_training.runs.folder import refuse_existing
     from dle_training.runs.prepare import create, prepare
 
-    folder = out or _default_out(config.data.source)
+    folder = out or options.default_folder(config.data.source)
     refuse_existing(folder)
     with shown.reading(speaker) as progress:
         prepared = prepare(config, progress)

@@ -7,16 +7,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dle_bundle.errors import InputError, Interrupted
-from dle_cli import console, shown
+from dle_bundle.errors import Interrupted
+from dle_cli import console, options, shown
 from dle_cli.console import Console
-from dle_cli.options import Config, Device, Engine, Source, Split, Target
+from dle_cli.options import (
+    ConfigOption,
+    DeviceOption,
+    EngineOption,
+    SeedOption,
+    SetOption,
+    SourceArgument,
+    SplitOption,
+    TargetOption,
+)
 
 if TYPE_CHECKING:
     from dle_training.data.dataset import Dataset
-    from dle_training.search.leaderboard import Row
+    from dle_training.search.leaderboard import TrialRow
     from dle_training.search.selection import Selected
-    from dle_training.search.study import Plan, Study
+    from dle_training.search.study import Request, Study, StudyPlan
     from dle_training.search.trial import Watcher
 
 app = console.application("Tune the settings of a model.")
@@ -26,8 +35,8 @@ _LISTED = 10
 
 @app.command()
 def tune(
-    source: Source = None,
-    target: Target = None,
+    source: SourceArgument = None,
+    target: TargetOption = None,
     search: Annotated[str | None, typer.Option(metavar="HOW", help="grid, random or tpe.  [default: random]")] = None,
     trials: Annotated[
         int | None,
@@ -53,23 +62,18 @@ def tune(
             help="Trials at a time, one a core at most.  [default: 1; with Ray: as the cluster has room for]",
         ),
     ] = None,
-    engine: Engine = None,
+    engine: EngineOption = None,
     timeout: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="After so long no further trial begins.")
     ] = None,
-    split: Split = None,
-    config: Config = None,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A setting, such as study.pruner=hyperband; repeatable."),
-    ] = None,
+    split: SplitOption = None,
+    config: ConfigOption = None,
+    assignments: SetOption = None,
     out: Annotated[
         Path | None, typer.Option(metavar="STUDY", help="Study directory.  [default: runs/<name of the source>-study]")
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option(metavar="N", help="Seed of search, split and trials.  [default: 0]")
-    ] = None,
-    device: Device = None,
+    seed: SeedOption = None,
+    device: DeviceOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the study, or join those who work on it.")] = False,
     as_json: console.Json = False,
     quiet: console.Quiet = False,
@@ -79,21 +83,24 @@ def tune(
     The space is that of --config, --space and --grid; without any it is what suits the model.
     """
     speaker = Console(as_json, quiet)
-    flags = {
-        "data.target": target, "split.by": split, "split.folds": folds, "seed": seed, "device": device,
-        "study.search": search, "study.trials": trials, "study.jobs": jobs, "study.engine": engine,
-        "study.timeout": timeout,
+    fixed = {"--split": split, "--folds": folds, "--seed": seed, "--device": device, "--search": search}
+    given = {
+        "SOURCE": source, "--target": target, **fixed, "--trials": trials, "--jobs": jobs, "--engine": engine,
+        "--timeout": timeout,
     }  # fmt: skip
-    given = {key: value for key, value in flags.items() if value is not None}
+    if resume:
+        options.refuse_with_resume(
+            {"--config": config, "--set": assignments, "--space": spaces, "--grid": grids, **fixed},
+            "the study's study.yaml",
+            "begin a new study (only --jobs, --engine and --timeout may change, and --trials may grow)",
+        )
+    options.warn_of_overridden(speaker, given, assignments or [])
     try:
         if resume:
-            _refuse_changes({
-                "--config": config, "--set": assignments, "--space": spaces, "--grid": grids, "--split": split,
-                "--folds": folds, "--seed": seed, "--device": device, "--search": search,
-            })  # fmt: skip
-            study, dataset = _reopened(speaker, out or _default_out(source), source, target)
+            study, dataset = _reopened(speaker, out or _default_folder(source), source, target)
         else:
-            study, dataset = _begun(speaker, source, given, config, assignments or [], spaces or [], grids or [], out)
+            asked = _asked(config, assignments or [], options.to_settings(given), spaces or [], grids or [])
+            study, dataset = _begun(speaker, asked, out)
     except KeyboardInterrupt:
         then = "go on with the same command" if resume else "no trial has begun"
         raise Interrupted(f"Interrupted while the data was read; {then}") from None
@@ -103,51 +110,34 @@ def tune(
     _show_result(speaker, study, selected, rows)
 
 
-def _refuse_changes(options: dict[str, Any]) -> None:
-    """Raise InputError where any of these options is given beside --resume."""
-    if given := [flag for flag, value in options.items() if value is not None]:
-        raise InputError(
-            f"--resume continues with the study's own study.yaml: leave out {', '.join(given)}, or begin a new study "
-            "(what may change is --jobs, --engine and --timeout, and --trials may grow)"
-        )
+def _default_folder(source: str | None) -> Path:
+    return options.default_folder(source, "-study")
 
 
-def _default_out(source: str | None) -> Path:
-    if source is None:
-        raise InputError(
-            "no SOURCE: expected a table file, a folder of images or sklearn:NAME (with --resume: or --out STUDY)"
-        )
-    from dle_training.data.sources import default_name
-
-    return Path("runs") / f"{default_name(source)}-study"
-
-
-def _begun(
-    speaker: Console,
-    source: str | None,
-    given: dict[str, Any],
-    config: Path | None,
-    assignments: list[str],
-    spaces: list[str],
-    grids: list[str],
-    out: Path | None,
-) -> "tuple[Study, Dataset]":
+def _asked(
+    config: Path | None, assignments: list[str], settings: dict[str, Any], spaces: list[str], grids: list[str]
+) -> "Request":
+    """What the file and the command line ask for. Raises InputError with all their faults, or without the engine."""
     from dle_training.config import run_config
+    from dle_training.search import study as studies
+
+    tree = {} if config is None else run_config.read_tree(config)
+    asked = studies.request(tree, assignments, settings, spaces, grids)
+    _engine(asked.settings.engine)  # a missing engine is reported before anything is read
+    return asked
+
+
+def _begun(speaker: Console, asked: "Request", out: Path | None) -> "tuple[Study, Dataset]":
     from dle_training.runs import folder as run_folder
     from dle_training.search import storage
     from dle_training.search import study as studies
     from dle_training.search.study import StudyFolder
 
-    tree = {} if config is None else run_config.read_tree(config)
-    if source is not None:
-        given = {"data.source": source, **given}
-    request = studies.request(tree, assignments, given, spaces, grids)
-    _engine(request.settings.engine)  # it may be missing, which is said before anything is read
-    folder = StudyFolder(out or _default_out(studies.section(request.fixed, "data").get("source")))
+    folder = StudyFolder(out or _default_folder(studies.section(asked.fixed, "data").get("source")))
     run_folder.refuse_existing(folder.path)
-    storage.check(request.settings.storage)
+    storage.check(asked.settings.storage)
     with shown.reading(speaker) as progress:
-        plan = studies.plan(request, progress)
+        plan = studies.plan(asked, progress)
     shown.show_data(speaker, plan.prepared)
     _show_plan(speaker, plan)
     return studies.create(folder, plan), plan.prepared.dataset
@@ -163,7 +153,7 @@ def _reopened(speaker: Console, path: Path, source: str | None, target: str | No
     return study, dataset
 
 
-def _show_plan(speaker: Console, plan: "Plan") -> None:
+def _show_plan(speaker: Console, plan: "StudyPlan") -> None:
     from dle_training.search import points, space
     from dle_training.settings import yaml_text
 
@@ -210,7 +200,7 @@ def _resumable(path: Path) -> Iterator[None]:
 
 def _worked(
     speaker: Console, study: "Study", dataset: "Dataset", changes: dict[str, Any], trials: int | None
-) -> "tuple[Study, Selected, list[Row]]":
+) -> "tuple[Study, Selected, list[TrialRow]]":
     from dle_cli.tuning_progress import LatencyProgress, TuningProgress
     from dle_training.search import leaderboard, report, selection, settings, shared_data, trial_locks
     from dle_training.search.trial import Watcher
@@ -232,7 +222,7 @@ def _worked(
     return study, selected, rows
 
 
-def _show_result(speaker: Console, study: "Study", selected: "Selected", rows: "list[Row]") -> None:
+def _show_result(speaker: Console, study: "Study", selected: "Selected", rows: "list[TrialRow]") -> None:
     from dle_training.search import leaderboard
     from dle_training.settings import yaml_text
 

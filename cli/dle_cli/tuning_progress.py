@@ -37,7 +37,7 @@ class TuningProgress(Watcher):
             transient=True,
             disable=not sys.stderr.isatty(),
         )
-        with storage.told("read"):
+        with storage.errors_translated("read"):
             trials = study.trials.all()
         self._ended = self._before = sum(trial.state in storage.ENDED for trial in trials)
         self._best: tuple[float, int] | None = None

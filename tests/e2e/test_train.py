@@ -135,7 +135,10 @@ def test_nothing_but_the_test_scores_depends_on_the_labels_of_the_test_part(fold
         (("sklearn:breast_cancr",), ["did you mean 'breast_cancer'"]),
         ((), ["no SOURCE"]),
         (("--resume", "--out", "nowhere"), ["no run is there"]),
-        (("--resume", "--out", "whole", "--seed", "3"), ["--resume continues with the run's own config.yaml"]),
+        (
+            ("--resume", "--out", "whole", "--seed", "3"),
+            ["--resume continues with the settings in the run's config.yaml: leave out --seed"],
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_written(

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import typer
 from tests import people
 
 from dle_cli import console, train, tune
@@ -68,3 +69,30 @@ def test_ctrl_c_before_the_first_trial_tells_how_to_go_on(
         console.run(tune.app)
     assert ended.value.code == 130
     assert "what was done is in study\nContinue with: dle-tune --resume --out study" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("app", [train.app, tune.app])
+def test_a_configuration_that_is_not_there_is_reported_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], app: typer.Typer
+) -> None:
+    for place, reason in (("absent.yaml", "there is no such file"), ("", "found a folder")):
+        monkeypatch.setattr("sys.argv", ["dle", "absent.csv", "--config", str(tmp_path / place)])
+        with pytest.raises(SystemExit) as ended:
+            console.run(app)
+        assert ended.value.code == 2
+        said = capsys.readouterr().err
+        assert str(tmp_path / place) in said
+        assert reason in said
+        assert "Errno" not in said
+
+
+def test_an_option_that_overrides_a_setting_says_which_one_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ["--set", "study.trials=9", "--set", "seed=3", "--set", "split.folds=2"]
+    given = ["--trials", "5", "--seed", "3", "--out", str(tmp_path / "study")]
+    monkeypatch.setattr("sys.argv", ["dle-tune", "absent.csv", *settings, *given])
+    with pytest.raises(SystemExit):
+        console.run(tune.app)
+    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Warning: ")]
+    assert warnings == ["Warning: --trials 5 counts, and --set study.trials=9 is ignored: give one of them"]

@@ -20,7 +20,7 @@ from dle_training.search.points import Point
 from dle_training.search.shared_data import PreparedData
 from dle_training.search.storage import StorageError
 from dle_training.search.study import Study, StudyFolder
-from dle_training.search.trial import Attempt, Watcher
+from dle_training.search.trial import TrialTraining, Watcher
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def test_a_claim_that_is_taken_again_knows_what_has_happened_meanwhile(study: St
 def test_a_fault_of_disk_or_storage_is_no_death(
     study: Study, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def fails(attempt: Attempt, fold: int) -> None:
+    def fails(attempt: TrialTraining, fold: int) -> None:
         raise error
 
     dataset = studies.read_again(study)
@@ -197,7 +197,7 @@ def test_a_fault_of_disk_or_storage_is_no_death(
         never = {packed.signature(config, data.of(config, 0)): False}
         for _ in range(2 * trial_locks.MOST_ATTEMPTS):
             with monkeypatch.context() as patched, pytest.raises(type(error)):
-                patched.setattr(Attempt, "alone", fails)
+                patched.setattr(TrialTraining, "alone", fails)
                 work.work_once(study, data, Watcher(), work.Deadline(None), 1, never)
         work.work(study, data, Watcher(), work.Deadline(None), 1)
     assert [trial.state for trial in study.trials.all()] == [TrialState.COMPLETE] * 2

@@ -146,7 +146,7 @@ def test_files_that_are_no_configuration(tmp_path: Path, text: str, words: str) 
 
 
 def test_no_such_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no readable configuration"):
+    with pytest.raises(InputError, match="there is no such file; expected a YAML file of settings"):
         run_config.load(tmp_path / "none.yaml")
 
 

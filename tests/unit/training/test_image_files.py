@@ -17,7 +17,7 @@ from dle_bundle.errors import InputError
 from dle_bundle.images.pixels import ImageFiles
 from dle_bundle.schema import ImageShape
 from dle_training.data import image_files
-from dle_training.data.image_files import Place, Stream
+from dle_training.data.image_files import ImageSource, Stream
 
 SHAPE = ImageShape(channels=3, height=12, width=10)
 COUNT = 100
@@ -25,11 +25,11 @@ AMPLE = 1 << 30
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> list[Place]:
+def places(tmp_path_factory: pytest.TempPathFactory) -> list[ImageSource]:
     """Files of JPEG and PNG, and the content of such."""
     folder = tmp_path_factory.mktemp("images")
     numbers = np.random.default_rng(0)
-    found: list[Place] = []
+    found: list[ImageSource] = []
     for index in range(COUNT):
         image = Image.fromarray(numbers.integers(0, 256, (30, 40, 3), dtype=np.uint8))
         place = folder / f"{index}.{'png' if index % 2 else 'jpg'}"
@@ -43,12 +43,12 @@ def cut(order: torch.Tensor, size: int) -> list[torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def pixels(places: list[Place]) -> npt.NDArray[np.uint8]:
+def pixels(places: list[ImageSource]) -> npt.NDArray[np.uint8]:
     return np.asarray(ImageFiles(places, SHAPE))
 
 
 @pytest.mark.parametrize("workers", [None, 1, 2])
-def test_all_fit_the_memory(places: list[Place], pixels: npt.NDArray[np.uint8], workers: int | None) -> None:
+def test_all_fit_the_memory(places: list[ImageSource], pixels: npt.NDArray[np.uint8], workers: int | None) -> None:
     done: list[int] = []
     totals = set()
 
@@ -56,7 +56,7 @@ def test_all_fit_the_memory(places: list[Place], pixels: npt.NDArray[np.uint8], 
         done.append(count)
         totals.add(total)
 
-    with image_files.told(progress):
+    with image_files.reporting_to(progress):
         found, broken = image_files.read_all(places, SHAPE, memory_bytes=pixels.nbytes, workers=workers)
     image_files.read_all(places[:3], SHAPE, memory_bytes=AMPLE)  # of which nothing is told
     assert isinstance(found, np.ndarray)
@@ -68,7 +68,7 @@ def test_all_fit_the_memory(places: list[Place], pixels: npt.NDArray[np.uint8], 
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_they_do_not_fit(places: list[Place], pixels: npt.NDArray[np.uint8], workers: int) -> None:
+def test_they_do_not_fit(places: list[ImageSource], pixels: npt.NDArray[np.uint8], workers: int) -> None:
     found, broken = image_files.read_all(places, SHAPE, memory_bytes=pixels.nbytes - 1, workers=workers)
     assert isinstance(found, ImageFiles)
     assert (found.shape, broken) == (pixels.shape, {})
@@ -85,7 +85,7 @@ def test_they_do_not_fit(places: list[Place], pixels: npt.NDArray[np.uint8], wor
         assert len(next(one)) == 9
 
 
-def test_the_stream_has_several_images_of_a_row(places: list[Place], pixels: npt.NDArray[np.uint8]) -> None:
+def test_the_stream_has_several_images_of_a_row(places: list[ImageSource], pixels: npt.NDArray[np.uint8]) -> None:
     with Stream(ImageFiles(places, SHAPE).reshape(COUNT // 2, -1, 12, 10)) as stream:
         (batch,) = stream.batches([torch.tensor([4, 0])])
     assert (batch.numpy() == pixels.reshape(-1, 6, 12, 10)[[4, 0]]).all()
@@ -93,10 +93,10 @@ def test_the_stream_has_several_images_of_a_row(places: list[Place], pixels: npt
 
 @pytest.mark.parametrize("memory", [AMPLE, 0])
 @pytest.mark.parametrize("workers", [None, 2])
-def test_every_fault_is_told_and_black(places: list[Place], memory: int, workers: int | None) -> None:
+def test_every_fault_is_told_and_black(places: list[ImageSource], memory: int, workers: int | None) -> None:
     content = places[0]
     assert isinstance(content, bytes)
-    bad: dict[int, tuple[Place, str]] = {
+    bad: dict[int, tuple[ImageSource, str]] = {
         3: (content[: len(content) // 2], "truncated"),
         40: (b"a text", "not an image"),
         41: (b"", "empty"),
@@ -131,7 +131,7 @@ def test_a_survey(tmp_path: Path) -> None:
         Image.new(mode, (width, height)).save(out, "png")
         return out.getvalue()
 
-    alike: list[Place] = [content("L", 20, 30)] * 5
+    alike: list[ImageSource] = [content("L", 20, 30)] * 5
     assert image_files.survey([*alike, b"no image", str(tmp_path / "gone.png")]) == (False, (20, 30), 20)
     assert image_files.survey([*alike, content("RGB", 40, 12)]) == (True, None, 20)
     assert image_files.survey(alike * 2_000) == (False, (20, 30), 20)
@@ -151,7 +151,7 @@ if __name__ == "__main__":
     places, shape = [sys.argv[1]] * 1_000_000, ImageShape(channels=3, height=12, width=10)
     said = []
     begun = lambda *_: said or said.append(print("reading", flush=True))
-    with image_files.told(begun):
+    with image_files.reporting_to(begun):
         image_files.read_all(places, shape, memory_bytes=0, workers=2)
 """
 

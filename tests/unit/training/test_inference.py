@@ -11,13 +11,15 @@ from dle_bundle.errors import InputError
 from dle_bundle.values.missing import NA_VALUES
 from dle_training.config.run_config import DataConfig
 from dle_training.data import inference
-from dle_training.data.inference import Inputs
+from dle_training.data.inference import InferredInputs
 
 N = 40
 GOOD = [index % 7 for index in range(N)]
 
 
-def infer(columns: dict[str, Any], config: DataConfig | None = None, apart: dict[str, str] | None = None) -> Inputs:
+def infer(
+    columns: dict[str, Any], config: DataConfig | None = None, apart: dict[str, str] | None = None
+) -> InferredInputs:
     table = pa.table(columns)
     return inference.infer(table, config or DataConfig(), NA_VALUES, np.arange(len(table)), apart or {})
 

@@ -17,9 +17,9 @@ from dle_training.fitting.listeners import EpochRecord
 from dle_training.report import class_figures, figures, page, sample_figures
 from dle_training.report.markup import duration, excerpt, number, share
 from dle_training.report.page import ReportContent, observed
-from dle_training.report.sample_figures import Row
+from dle_training.report.sample_figures import ImageRow
 from dle_training.report.samples import IMAGES, VERSIONS, Samples, TextLengths, TrainingImages, TrainingSeries
-from dle_training.report.worst_examples import Answer, Forecasts, Judged, JudgedImages
+from dle_training.report.worst_examples import Forecasts, PredictedImages, PredictedRow, PredictionExamples
 from dle_training.scoring import metrics
 from dle_training.scoring.cross_validation import CrossValidation
 from dle_training.scoring.evaluation import evaluate
@@ -54,7 +54,7 @@ def content(
     actual: np.ndarray,
     predicted: np.ndarray,
     samples: Samples | None = None,
-    judged: Judged | None = None,
+    shown: PredictionExamples | None = None,
 ) -> ReportContent:
     history = epochs(6)
     return ReportContent(
@@ -71,7 +71,7 @@ def content(
         actual=actual,
         predicted=predicted,
         samples=samples or Samples(),
-        judged=judged or Judged(),
+        prediction_examples=shown or PredictionExamples(),
         dropped={"id": "identifier: a different value in each row"},
         notes=("2 rows without a target were left out.",),
         folds=None,
@@ -121,19 +121,19 @@ def pictured(*, augmented: bool) -> ReportContent:
     """A model of images and text, with what it was shown and what it says."""
     made = classification(CLASSES["awkward"])
     names = made.schema.outputs.class_names
-    right = tuple(Answer(name, name, 0.99999) for name in names)
-    wrong = (Answer(SCRIPT, "_hidden", 0.75),)
+    right = tuple(PredictedRow(name, name, 0.99999) for name in names)
+    wrong = (PredictedRow(SCRIPT, "_hidden", 0.75),)
     samples = Samples(
         images=training_images(augmented=augmented),
         series=training_series(augmented=augmented),
         texts=TextLengths(np.arange(1, 400), 256, 0.021, 8_000),
     )
-    judged = Judged(
-        right=JudgedImages(pixels(len(right), 20, 30, 3), right),
-        wrong=JudgedImages(pixels(1, 20, 30, 3), wrong),
+    shown = PredictionExamples(
+        right=PredictedImages(pixels(len(right), 20, 30, 3), right),
+        wrong=PredictedImages(pixels(1, 20, 30, 3), wrong),
         wrong_texts=((f"<b>really</b> {SCRIPT} " + "good " * 200, wrong[0]),),
     )
-    return content(made.schema.outputs, made.actual, made.predicted, samples, judged)
+    return content(made.schema.outputs, made.actual, made.predicted, samples, shown)
 
 
 def forecast(horizon: int = 4) -> ReportContent:
@@ -142,9 +142,11 @@ def forecast(horizon: int = 4) -> ReportContent:
     predicted = (actual + random.normal(size=actual.shape) * np.arange(1, horizon + 1)).astype(np.float32)
     seen = random.normal(size=(3, 50)) + 300
     seen[0, 40:45] = np.nan
-    judged = Judged(forecasts=Forecasts(seen, actual[:3], predicted[:3].astype(np.float64), np.arange(horizon) + 1.0))
+    shown = PredictionExamples(
+        forecasts=Forecasts(seen, actual[:3], predicted[:3].astype(np.float64), np.arange(horizon) + 1.0)
+    )
     outputs = Outputs(target="$load_", task="regression", unit="MW", horizon=horizon)
-    return content(outputs, actual, predicted, judged=judged)
+    return content(outputs, actual, predicted, shown=shown)
 
 
 CONTENTS: dict[str, Callable[[], ReportContent]] = {
@@ -220,7 +222,7 @@ def test_figures_are_those_of_the_task(written: Callable[[str], Path]) -> None:
         "one class in the test part": {"learning_curves", "confusion_matrix", "calibration"},
         "augmented": {
             "learning_curves", "training_images", "training_series", "text_lengths", "confusion_matrix", "calibration",
-            "roc", "precision_recall", "judged_images",
+            "roc", "precision_recall", "test_images",
         },
         "forecast": {"learning_curves", "predicted_against_actual", "residuals", "error_by_step", "forecasts"},
     }.items():  # fmt: skip
@@ -265,17 +267,17 @@ def test_the_sheets_say_what_they_show(written: Callable[[str], Path]) -> None:
 
 def test_a_model_without_errors_shows_its_right_answers_alone(tmp_path: Path) -> None:
     made = pictured(augmented=False)
-    judged = replace(made.judged, wrong=None, wrong_texts=())
-    text = page.write(tmp_path, replace(made, judged=judged)).read_text()
+    shown = replace(made.prediction_examples, wrong=None, wrong_texts=())
+    text = page.write(tmp_path, replace(made, prediction_examples=shown)).read_text()
     assert "<h2>Surest errors</h2>" not in text
-    assert (tmp_path / "figures" / "judged_images.png").exists()
+    assert (tmp_path / "figures" / "test_images.png").exists()
 
 
 def test_the_errors_of_a_forecast_are_told_by_step(written: Callable[[str], Path], tmp_path: Path) -> None:
     text = Markup(written("forecast").read_text()).text
     assert "a forecast of the next 4 values" in text
     assert "Below the grey line" in text
-    without = replace(forecast(40), judged=Judged())
+    without = replace(forecast(40), prediction_examples=PredictionExamples())
     alone = Markup(page.write(tmp_path, without).read_text()).text
     assert "Below the grey line" not in alone
     assert (tmp_path / "figures" / "error_by_step.png").exists()
@@ -284,7 +286,7 @@ def test_the_errors_of_a_forecast_are_told_by_step(written: Callable[[str], Path
 
 def test_sheets_of_odd_images_and_lengths() -> None:
     for size in ((1, 1, 1), (200, 3, 3), (3, 200, 1)):
-        drawn = sample_figures.images("sheet", [Row("", pixels(3, *size))], IMAGES)
+        drawn = sample_figures.images("sheet", [ImageRow("", pixels(3, *size))], IMAGES)
         assert png_size(drawn)[0] == 2120
     for tokens in ([], [1], [0, 0], [5, 100_000], [256] * 10):
         assert png_size(sample_figures.text_lengths(np.array(tokens, dtype=np.int64), 256)) == (1040, 840)

@@ -20,7 +20,7 @@ from dle_training.preprocessing import pipeline
 from dle_training.preprocessing.pipeline import Preprocessing
 from dle_training.report import samples, worst_examples
 from dle_training.report.samples import IMAGES, SERIES, VERSIONS, one_of_each
-from dle_training.report.worst_examples import Answer
+from dle_training.report.worst_examples import PredictedRow
 
 ROWS, STEPS = 60, 20
 CLASSES: tuple[Label, ...] = ("cat", "dog", "owl")
@@ -226,7 +226,7 @@ def test_the_surest_answers_are_shown_right_and_wrong() -> None:
     numbers = groups.image[:, 0, 0, 0]
     assert made.right.pixels[:, 0, 0, 0].tolist() == numbers[[1, 2, 0, 3, 7, 6]].tolist()
     assert made.wrong.pixels[:, 0, 0, 0].tolist() == numbers[[5, 4, 9, 8]].tolist()
-    assert made.wrong.answers[0] == Answer("dog", "cat", float(sure[5]))
+    assert made.wrong.answers[0] == PredictedRow("dog", "cat", float(sure[5]))
     assert [text for text, _ in made.wrong_texts] == groups.text[[5, 4, 9, 8], 0].tolist()  # type: ignore[index]
     flawless = worst_examples.choose(data.schema, groups, said, predicted)
     assert (flawless.wrong, flawless.wrong_texts) == (None, ())
@@ -240,7 +240,7 @@ def test_the_largest_errors_of_values_are_shown() -> None:
     made = worst_examples.choose(data.schema, groups, actual, (actual + errors).astype(np.float32))
     assert made.right is None
     assert made.wrong is not None
-    assert made.wrong.answers[0] == Answer(actual[2], actual[2] - 9, None)
+    assert made.wrong.answers[0] == PredictedRow(actual[2], actual[2] - 9, None)
     assert made.wrong.pixels[:3, 0, 0, 0].tolist() == groups.image[[2, 6, 1], 0, 0, 0].tolist()
 
 

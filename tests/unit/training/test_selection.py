@@ -4,7 +4,7 @@ import pytest
 
 from dle_bundle.errors import InputError
 from dle_training.search import settings, study
-from dle_training.search.leaderboard import Row, pareto
+from dle_training.search.leaderboard import TrialRow, pareto
 from dle_training.search.selection import Candidate, simplest
 from dle_training.search.settings import StudyConfig
 
@@ -30,8 +30,8 @@ def test_of_equal_sizes_the_better_one() -> None:
     assert simplest(both, higher_is_better=True).number == 1
 
 
-def row(number: int, score: float | None, latency: float | None) -> Row:
-    return Row(number=number, state="complete", point={}, score=score, latency=latency)
+def row(number: int, score: float | None, latency: float | None) -> TrialRow:
+    return TrialRow(number=number, state="complete", point={}, score=score, latency=latency)
 
 
 def test_the_pareto_front_has_what_nothing_beats_in_both() -> None:

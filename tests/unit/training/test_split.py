@@ -11,7 +11,7 @@ from dle_bundle.errors import InputError
 from dle_bundle.values.missing import NA_VALUES
 from dle_training.config.run_config import DataConfig, SplitConfig
 from dle_training.data import blocks, split
-from dle_training.data.split import Choice, Split, Strata
+from dle_training.data.split import Split, SplitRule, Strata
 
 CONFIG = SplitConfig()
 
@@ -257,10 +257,10 @@ GIVEN = pa.table({"split": ["Train", "test"], "a": [1, 2]})
 def test_choose() -> None:
     assert split.choose(GIVEN, CONFIG, True).name == "column:split"
     assert "validation rows are cut" in (split.choose(GIVEN, CONFIG, True).note or "")
-    assert split.choose(GIVEN, SplitConfig(by="random"), True) == Choice("random")
+    assert split.choose(GIVEN, SplitConfig(by="random"), True) == SplitRule("random")
     plain = pa.table({"split": ["train", "other"], "b": ["x", "y"]})
-    assert split.choose(plain, CONFIG, True) == Choice("stratified")
-    assert split.choose(plain, CONFIG, False) == Choice("random")
+    assert split.choose(plain, CONFIG, True) == SplitRule("stratified")
+    assert split.choose(plain, CONFIG, False) == SplitRule("random")
 
 
 def test_a_split_column_is_no_feature() -> None:

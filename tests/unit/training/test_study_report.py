@@ -18,7 +18,7 @@ from optuna.samplers import RandomSampler
 from dle_bundle.schema import Field, Outputs, Schema
 from dle_training.report import study_figures, study_page
 from dle_training.report.study_page import StudyContent
-from dle_training.report.trials import Finalist, Row
+from dle_training.report.trials import Finalist, TrialRow
 from dle_training.scoring import metrics
 from dle_training.scoring.pareto import front
 from dle_training.search import points, report, storage
@@ -68,14 +68,14 @@ def content(
         final = 0.1 + 0.4 * random.random() ** 2 if scores is None else scores[number]
         curve = [final + math.exp(-epoch / 4) * 0.5 for epoch in range(20)]
         if scores is None and number % 11 == 5:
-            rows.append(Row(number=number, state="fail", point=point, error=f"no memory for {SCRIPT}"))
+            rows.append(TrialRow(number=number, state="fail", point=point, error=f"no memory for {SCRIPT}"))
         elif scores is None and number % 3 == 1:
             curves[number] = curve[: 3 + number % 5]
             stopped = curves[number][-1]
-            rows.append(Row(number=number, state="pruned", point=point, stopped=stopped, seconds=2.5))
+            rows.append(TrialRow(number=number, state="pruned", point=point, stopped=stopped, seconds=2.5))
         else:
             rows.append(
-                Row(
+                TrialRow(
                     number=number, state="complete", point=point, score=final, sd=0.01 if folds > 1 else None,
                     parameters=10_000 + number, seconds=12.5, latency=0.05 * (1 + random.integers(6)),
                 )
@@ -85,7 +85,7 @@ def content(
     ended = {row.number: row for row in rows if row.score is not None and row.latency is not None}
     best = front({number: (sign * (row.score or 0), row.latency or 0) for number, row in ended.items()})
     rows = [
-        Row(**{name: getattr(row, name) for name in row.__struct_fields__} | {"on_front": row.number in best})
+        TrialRow(**{name: getattr(row, name) for name in row.__struct_fields__} | {"on_front": row.number in best})
         for row in rows
     ]
     rows.sort(key=lambda row: (row.score is None, sign * (row.score or 0)))
@@ -207,7 +207,7 @@ def test_what_cannot_be_told_is_said(written: Callable[[str], Path]) -> None:
 
 def test_without_latencies_and_curves_their_figures_are_left_out(tmp_path: Path) -> None:
     made = content(1)
-    rows = [Row(number=0, state="complete", point=made.trials[0].point, score=1.0, parameters=1, seconds=1.0)]
+    rows = [TrialRow(number=0, state="complete", point=made.trials[0].point, score=1.0, parameters=1, seconds=1.0)]
     study_page.write(tmp_path, replace(made, trials=rows, curves={}))
     assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"history", "parallel_coordinates"}
 

@@ -197,6 +197,10 @@ def read_tree(path: Path) -> yaml_text.Tree:
     """The mapping in a YAML file, not yet checked. Raises InputError where it is not readable."""
     try:
         text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file; expected a YAML file of settings") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: expected a YAML file of settings, found a folder") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: no readable configuration: {error}") from None
     return yaml_text.read(str(path), text)

@@ -16,7 +16,7 @@ from dle_bundle.tables import columns
 from dle_training.config.run_config import DataConfig
 from dle_training.data import kinds
 
-Rows = npt.NDArray[np.int64]
+RowNumbers = npt.NDArray[np.int64]
 
 GROUP = "group:"
 TIME = "time:"
@@ -32,8 +32,8 @@ class Blocks:
     `note`: what a person should know of how the times were read.
     """
 
-    first: Rows
-    last: Rows
+    first: RowNumbers
+    last: RowNumbers
     in_time: bool
     note: str | None = None
 
@@ -62,7 +62,7 @@ def read(
     return Blocks(numbers, numbers, by.startswith(TIME), note)
 
 
-def cuts(sizes: Rows, wanted: Sequence[float]) -> list[int]:
+def cuts(sizes: RowNumbers, wanted: Sequence[float]) -> list[int]:
     """Where, among blocks of `sizes` (B,) rows in order, further parts begin: each has a block at least.
 
     `wanted` are the rows before each, ascending; B must be more than there are of them.
@@ -76,7 +76,7 @@ def cuts(sizes: Rows, wanted: Sequence[float]) -> list[int]:
     return begins
 
 
-def _groups(name: str, column: columns.Column, na_values: tuple[str, ...], rows: Rows) -> npt.NDArray[np.object_]:
+def _groups(name: str, column: columns.Column, na_values: tuple[str, ...], rows: RowNumbers) -> npt.NDArray[np.object_]:
     if not (columns.is_text(column) or columns.is_number(column) or columns.is_date(column)):
         raise InputError(f"{name!r}: holds {column.type}, and groups are told by text, numbers or dates")
     texts = columns.categories(column, na_values)

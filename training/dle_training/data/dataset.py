@@ -32,12 +32,12 @@ from dle_training.data import (
     windows,
 )
 from dle_training.data.blocks import Blocks
-from dle_training.data.inference import Inputs
+from dle_training.data.inference import InferredInputs
 from dle_training.data.pictures import Pictures
 from dle_training.data.split import Split, Strata
 from dle_training.data.target import Target, Values
 
-Part = Literal["train", "validation", "test"]
+PartName = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Dataset:
     notes: tuple[str, ...]
     blocks: Blocks | None = None
 
-    def part(self, name: Part) -> tuple[Groups, Values]:
+    def part(self, name: PartName) -> tuple[Groups, Values]:
         """Inputs and target of the rows of one part."""
         rows = getattr(self.split, name)
         return self.groups.take(rows), self.target[rows]
@@ -171,7 +171,7 @@ def read_labelled(source: str, schema: Schema, config: RunConfig) -> Labelled:
 
 def _understand(
     table: pa.Table, columns_of_source: list[str], name: str, na_values: tuple[str, ...], config: RunConfig
-) -> tuple[Target, split.Choice, Blocks | None, Inputs]:
+) -> tuple[Target, split.SplitRule, Blocks | None, InferredInputs]:
     """Target, way of splitting, blocks to be split and inputs; or one InputError with all that is wrong with them."""
     errors: list[InputError] = []
     goal, inputs, by, found = None, None, None, None

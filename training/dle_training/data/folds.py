@@ -12,7 +12,7 @@ import numpy.typing as npt
 from dle_bundle.errors import InputError
 from dle_training.data import blocks as blocking
 from dle_training.data import target
-from dle_training.data.blocks import Blocks, Rows
+from dle_training.data.blocks import Blocks, RowNumbers
 from dle_training.data.dataset import Dataset
 from dle_training.data.split import Split, Strata
 
@@ -49,7 +49,7 @@ def make(dataset: Dataset, count: int, seed: int) -> tuple[Split, ...]:
 
 
 def _plan(
-    rows: Rows, blocks: Blocks | None, strata: Strata | None, count: int, seed: int
+    rows: RowNumbers, blocks: Blocks | None, strata: Strata | None, count: int, seed: int
 ) -> tuple[list[_Fold], list[str]]:
     """Masks of the `rows` (N,) that train and validate in each fold, or what stands against so many."""
     if blocks is not None and blocks.in_time:
@@ -68,7 +68,7 @@ def _plan(
     return folds, _unfit(folds, strata)
 
 
-def _in_time(first: Rows, last: Rows, count: int) -> Iterator[_Fold]:
+def _in_time(first: RowNumbers, last: RowNumbers, count: int) -> Iterator[_Fold]:
     """Blocks of about as many rows each, by the times (N,) of their targets."""
     times, sizes = np.unique(first, return_counts=True)
     wanted = [len(first) * place / (count + 1) for place in range(1, count + 1)]
@@ -77,7 +77,7 @@ def _in_time(first: Rows, last: Rows, count: int) -> Iterator[_Fold]:
         yield last < begin, (first >= begin) & (last < end)
 
 
-def _shuffled(groups: Rows | None, strata: Strata | None, size: int, count: int, seed: int) -> Iterator[_Fold]:
+def _shuffled(groups: RowNumbers | None, strata: Strata | None, size: int, count: int, seed: int) -> Iterator[_Fold]:
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     # the rows of a regression are of one class
@@ -89,7 +89,7 @@ def _shuffled(groups: Rows | None, strata: Strata | None, size: int, count: int,
         yield ~validates, validates
 
 
-def _small(rows: Rows, groups: Rows | None, strata: Strata | None, count: int) -> list[str]:
+def _small(rows: RowNumbers, groups: RowNumbers | None, strata: Strata | None, count: int) -> list[str]:
     """The classes (in regression: the whole) that have fewer rows, or groups, than there are folds."""
     what, units = ("row(s)", rows) if groups is None else ("group(s)", groups)
     if strata is None:

@@ -37,16 +37,16 @@ _CHUNK = 32
 _ALONE_SECONDS, _WORTH_SECONDS = 0.5, 1.0
 """Work is done here for so long before workers are thought of, and is left to them if it would take so much longer."""
 
-Place = str | bytes
+ImageSource = str | bytes
 """The path of an image file, or the content of one."""
-Progress = Callable[[int, int], None]
+ImageProgress = Callable[[int, int], None]
 """Is told how many images are done, and of how many."""
 _Chunk = tuple[Pixels | None, dict[int, str]]
-_progress: ContextVar[Progress | None] = ContextVar("progress", default=None)
+_progress: ContextVar[ImageProgress | None] = ContextVar("progress", default=None)
 
 
 @contextmanager
-def told(progress: Progress | None) -> Iterator[None]:
+def reporting_to(progress: ImageProgress | None) -> Iterator[None]:
     """Meanwhile `read_all` tells `progress` how far it is; it is called too deep down to be handed everything."""
     token = _progress.set(progress)
     try:
@@ -55,7 +55,7 @@ def told(progress: Progress | None) -> Iterator[None]:
         _progress.reset(token)
 
 
-def survey(places: Sequence[Place]) -> tuple[bool, tuple[int, int] | None, int | None]:
+def survey(places: Sequence[ImageSource]) -> tuple[bool, tuple[int, int] | None, int | None]:
     """Whether any image is in colour, the height and width that all have, and the median of their shorter sides.
 
     From the headers of at most `SURVEYED` files; those that cannot be read do not count. The last two are None where
@@ -73,7 +73,7 @@ def survey(places: Sequence[Place]) -> tuple[bool, tuple[int, int] | None, int |
 
 
 def read_all(
-    places: Sequence[Place],
+    places: Sequence[ImageSource],
     shape: ImageShape,
     *,
     memory_bytes: int,
@@ -202,7 +202,7 @@ def _follow_parent() -> None:
     os._exit(1)
 
 
-def _chunks(places: Sequence[Place], shape: ImageShape, *, keep: bool, workers: int | None) -> Generator[_Chunk]:
+def _chunks(places: Sequence[ImageSource], shape: ImageShape, *, keep: bool, workers: int | None) -> Generator[_Chunk]:
     """What `_read` returns for each `_CHUNK` of places in turn."""
     count, start, begun = len(places), 0, time.monotonic()
     while workers is None and start < count:
@@ -220,7 +220,7 @@ def _chunks(places: Sequence[Place], shape: ImageShape, *, keep: bool, workers: 
             team.close()
 
 
-def _read(places: Sequence[Place], shape: ImageShape, keep: bool) -> _Chunk:
+def _read(places: Sequence[ImageSource], shape: ImageShape, keep: bool) -> _Chunk:
     """The pixels, if they are to be kept, and why some of them are black."""
     whole = np.zeros((len(places), shape.channels, shape.height, shape.width), dtype=np.uint8) if keep else None
     reasons: dict[int, str] = {}

@@ -40,7 +40,7 @@ _WORD = re.compile(rf"(?<!\S)[^\W\d_][^\s\d_@/.:-]+[.:]?(?!\S)|{_UNSPACED.patter
 
 
 @dataclass(frozen=True, slots=True)
-class Inputs:
+class InferredInputs:
     """Fields in column order (nothing observed yet), why each other column was left out, and what else to say."""
 
     fields: tuple[Field, ...]
@@ -67,7 +67,7 @@ def infer(
     na_values: tuple[str, ...],
     rows: npt.NDArray[np.int64],
     apart: dict[str, str],
-) -> Inputs:
+) -> InferredInputs:
     """The inputs among the columns of `table`, whose rows stand at `rows` (N,) in the source.
 
     `apart` names the columns that are no features, each with the reason ("" for the target, which needs none).
@@ -103,7 +103,7 @@ def infer(
                 del dropped[name]
     if not fields:
         raise no_inputs(dropped)
-    return Inputs(tuple(fields), dropped, tuple(notes))
+    return InferredInputs(tuple(fields), dropped, tuple(notes))
 
 
 def no_inputs(dropped: dict[str, str]) -> InputError:

@@ -60,7 +60,7 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class _Choice:
+class _ColumnFormat:
     kind: Kind
     date_format: str | None = None
     note: str | None = None
@@ -155,55 +155,57 @@ def listed(column: Column, mask: npt.NDArray[np.bool_], rows: npt.NDArray[np.int
     return [*lines, *([f"and {len(places) - _ROWS_LISTED:,} more"] if len(places) > _ROWS_LISTED else [])]
 
 
-def _given(column: Column, na_values: tuple[str, ...], kind: Kind | None, date_format: str | None) -> _Choice | None:
+def _given(
+    column: Column, na_values: tuple[str, ...], kind: Kind | None, date_format: str | None
+) -> _ColumnFormat | None:
     if kind == "datetime" and date_format is None and columns.is_text(column):
-        return _dates(columns.trimmed(column, na_values), 0) or _Choice("datetime")
+        return _dates(columns.trimmed(column, na_values), 0) or _ColumnFormat("datetime")
     if kind is None and date_format is not None:
-        return _Choice("datetime", date_format)
-    return None if kind is None else _Choice(kind, date_format)
+        return _ColumnFormat("datetime", date_format)
+    return None if kind is None else _ColumnFormat(kind, date_format)
 
 
-def _infer(name: str, column: Column, na_values: tuple[str, ...]) -> _Choice:
+def _infer(name: str, column: Column, na_values: tuple[str, ...]) -> _ColumnFormat:
     if columns.is_date(column):
-        return _Choice("datetime")
+        return _ColumnFormat("datetime")
     if columns.is_text(column):
         return _infer_text(name, column, na_values)
     if image_columns.is_image(column):
-        return _Choice("image")
+        return _ColumnFormat("image")
     if series_columns.is_series(column):
-        return _Choice("sequence")
+        return _ColumnFormat("sequence")
     if not columns.is_number(column):
         raise InputError(
             f"{name!r}: holds {column.type}: no numbers, text, dates, images or series; leave it out with data.drop"
         )
     if pa.types.is_dictionary(column.type):
-        return _Choice("categorical")
-    return _Choice("boolean" if pa.types.is_boolean(column.type) else "numeric")
+        return _ColumnFormat("categorical")
+    return _ColumnFormat("boolean" if pa.types.is_boolean(column.type) else "numeric")
 
 
-def _infer_text(name: str, column: Column, na_values: tuple[str, ...]) -> _Choice:
+def _infer_text(name: str, column: Column, na_values: tuple[str, ...]) -> _ColumnFormat:
     text = columns.trimmed(column, na_values)
     _, unreadable = columns.numbers(column, na_values)
     if not unreadable.any():
         codes = _are_codes(text)
         note = "digits with leading zeros are taken as codes, not numbers" if codes else None
-        return _Choice("categorical" if codes else "numeric", note=note)
+        return _ColumnFormat("categorical" if codes else "numeric", note=note)
     spellings = len(pc.unique(text.filter(pa.array(unreadable))))
     share = 1 - unreadable.sum() / (len(text) - text.null_count)
     if share >= _NEARLY_ALL or (share >= 0.5 and spellings <= _FEW_SPELLINGS):
-        return _Choice("numeric")
+        return _ColumnFormat("numeric")
     words = {value.casefold() for value in columns.distinct(text)[0] if value is not None}
     if sum(word.endswith(SUFFIXES) for word in words) >= _NEARLY_ALL * len(words):
-        return _Choice("image")
+        return _ColumnFormat("image")
     if words <= {"true", "false"}:
-        return _Choice("boolean")
+        return _ColumnFormat("boolean")
     dates = _dates(text, _NEARLY_ALL)
     if dates is None and (written := _with_commas(words)):
         raise InputError(
             f"{name!r}: looks like numbers with a decimal comma or thousands separators (such as {written!r:.40}); "
             f"write 1234.5 for 1.234,5, or set data.kinds.{name}=categorical where they are no numbers"
         )
-    return dates or _Choice("categorical")
+    return dates or _ColumnFormat("categorical")
 
 
 def _with_commas(words: set[str]) -> str | None:
@@ -220,7 +222,7 @@ def _are_codes(text: Column) -> bool:
     return bool(same and pc.all(pc.ascii_is_decimal(text)).as_py() and pc.any(pc.starts_with(text, "0")).as_py())
 
 
-def _dates(text: Column, least: float) -> _Choice | None:
+def _dates(text: Column, least: float) -> _ColumnFormat | None:
     """The date format that fits most values, when it fits a share of `least` (and any at all)."""
     values = [value for value in columns.distinct(text)[0] if value is not None]
     tried = {date_format: _fit(values[:_TRIED], date_format) for date_format in (None, *DATE_FORMATS)}
@@ -232,12 +234,12 @@ def _dates(text: Column, least: float) -> _Choice | None:
     if not shares or shares[best] < least:
         return None
     if best is None:
-        return _Choice("datetime")
+        return _ColumnFormat("datetime")
     other = best.replace("%m/%d", "%d/%m").replace("%m-%d", "%d-%m")
     note = f"dates read as {best}"
     if other != best and shares.get(other) == shares[best]:
         note += f", though {other} fits as well: settle it with data.date_formats"
-    return _Choice("datetime", best, note)
+    return _ColumnFormat("datetime", best, note)
 
 
 def _fit(values: list[str], date_format: str | None) -> float:
@@ -277,7 +279,7 @@ def _is_whole(text: str) -> bool:
 
 
 def _misfits(
-    name: str, column: Column, choice: _Choice, mask: npt.NDArray[np.bool_], rows: npt.NDArray[np.int64]
+    name: str, column: Column, choice: _ColumnFormat, mask: npt.NDArray[np.bool_], rows: npt.NDArray[np.int64]
 ) -> str:
     what = _PLURAL[choice.kind] + (f" ({choice.date_format})" if choice.date_format else "")
     message = f"{name!r}: a column of {what} with something else in {_count(mask)}: {shown(column, mask, rows)}"

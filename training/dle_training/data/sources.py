@@ -1,7 +1,7 @@
 """Where rows come from: a SOURCE on the command line becomes an Arrow table and the facts that go with it.
 
-Files, and folders of images, are read by `dle_bundle.tables.table_files`, as offline prediction reads them. scikit-learn's bundled
-tables let a new user start without a file.
+`dle_bundle.tables.table_files` reads files and folders of images, as it does for offline prediction. scikit-learn's
+bundled tables let a new user start without a file.
 """
 
 import hashlib

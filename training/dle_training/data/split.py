@@ -21,7 +21,7 @@ from dle_bundle.tables.folders import PARTS as PARTS
 from dle_bundle.values.missing import NA_VALUES
 from dle_training.config.run_config import SplitConfig
 from dle_training.data import blocks as blocking
-from dle_training.data.blocks import GROUP, TIME, Blocks, Rows
+from dle_training.data.blocks import GROUP, TIME, Blocks, RowNumbers
 
 COLUMN = "column:"
 _APART = {
@@ -37,9 +37,9 @@ _LISTED = 10
 class Split:
     """Rows of the source table, each part ascending."""
 
-    train: Rows
-    validation: Rows
-    test: Rows
+    train: RowNumbers
+    validation: RowNumbers
+    test: RowNumbers
 
     def sizes(self) -> dict[str, int]:
         """Rows of each part."""
@@ -56,7 +56,7 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class SplitRule:
     """How rows are split: `random`, `stratified`, or `column:`, `group:` or `time:` before a name.
 
     With a note when the data decided that.
@@ -70,7 +70,7 @@ class Choice:
 class Strata:
     """The class of each row as its place (N,) in `names`, so that every part gets its share of each."""
 
-    places: Rows
+    places: RowNumbers
     names: tuple[Label, ...]
 
 
@@ -83,21 +83,21 @@ def load(path: Path) -> Split:
         raise InputError(f"{path}: no readable split: {error}") from error
 
 
-def choose(table: pa.Table, config: SplitConfig, classification: bool) -> Choice:
+def choose(table: pa.Table, config: SplitConfig, classification: bool) -> SplitRule:
     """How to split: as the configuration says, else as the data suggests.
 
     Raises InputError: a column that does not exist, stratification without classes.
     """
     if config.by is None:
         if is_given(table, _OWN_COLUMN):
-            return Choice(f"{COLUMN}{_OWN_COLUMN}", _standing_in(table, _OWN_COLUMN) or _given_parts(table))
-        return Choice("stratified" if classification else "random")
+            return SplitRule(f"{COLUMN}{_OWN_COLUMN}", _standing_in(table, _OWN_COLUMN) or _given_parts(table))
+        return SplitRule("stratified" if classification else "random")
     name = column_name(config.by)
     if name is not None and name not in table.column_names:
         raise InputError(f"split.by: no column {name!r}{nearest(name, table.column_names)}")
     if config.by == "stratified" and not classification:
         raise InputError("split.by=stratified needs classes, and this is a regression; set split.by=random")
-    return Choice(config.by, _standing_in(table, name) if name and config.by.startswith(COLUMN) else None)
+    return SplitRule(config.by, _standing_in(table, name) if name and config.by.startswith(COLUMN) else None)
 
 
 def column_name(by: str) -> str | None:
@@ -135,7 +135,7 @@ def _standing_in(table: pa.Table, name: str) -> str | None:
 
 def make(
     table: pa.Table,
-    rows: Rows,
+    rows: RowNumbers,
     by: str,
     config: SplitConfig,
     seed: int,
@@ -176,13 +176,15 @@ def make(
     return split
 
 
-def _cut_in_time(ranks: Rows, fractions: tuple[float, ...]) -> npt.NDArray[np.int8]:
+def _cut_in_time(ranks: RowNumbers, fractions: tuple[float, ...]) -> npt.NDArray[np.int8]:
     """Part of each row (N,), later ones in later parts, by the ranks (N,) of their times: one at least for each."""
     begins = blocking.cuts(np.bincount(ranks), (len(ranks) * np.cumsum(fractions[:-1])).tolist())
     return np.searchsorted(begins, ranks, side="right").astype(np.int8)
 
 
-def _allot(groups: Rows, places: Rows, fractions: tuple[float, ...], rng: np.random.Generator) -> npt.NDArray[np.int8]:
+def _allot(
+    groups: RowNumbers, places: RowNumbers, fractions: tuple[float, ...], rng: np.random.Generator
+) -> npt.NDArray[np.int8]:
     """Part of each row (N,), the same in all rows of a group, of which there are as many as parts at least.
 
     The largest groups come first, so that the small ones even out the rest. A group is drawn into one of the parts that
@@ -216,7 +218,7 @@ def _allot(groups: Rows, places: Rows, fractions: tuple[float, ...], rng: np.ran
     return part
 
 
-def _cut(strata: Rows, fractions: tuple[float, ...], rng: np.random.Generator) -> npt.NDArray[np.int8]:
+def _cut(strata: RowNumbers, fractions: tuple[float, ...], rng: np.random.Generator) -> npt.NDArray[np.int8]:
     """Part of each row: 1, 2, … for a fraction of each stratum (a row at least, where it has enough), else 0."""
     part = np.zeros(len(strata), dtype=np.int8)
     for stratum in np.unique(strata):
@@ -255,7 +257,7 @@ def _given(table: pa.Table, name: str, *, standing_in: bool) -> npt.NDArray[np.i
     return np.array([PARTS.index(text) for text in texts], dtype=np.int8)
 
 
-def _check_sizes(places: Rows, strata: Strata | None) -> None:
+def _check_sizes(places: RowNumbers, strata: Strata | None) -> None:
     if len(places) < len(PARTS):
         raise InputError(f"{len(places)} row(s) with a target are too few: each of {', '.join(PARTS)} needs one")
     if strata is None:
@@ -270,14 +272,14 @@ def _check_sizes(places: Rows, strata: Strata | None) -> None:
         )
 
 
-def _check_blocks(name: str, numbers: Rows, in_time: bool) -> None:
+def _check_blocks(name: str, numbers: RowNumbers, in_time: bool) -> None:
     count = len(np.unique(numbers))
     if count < len(PARTS):
         what = "time(s)" if in_time else "group(s)"
         raise InputError(f"{name!r}: {count} {what} are too few: each of {', '.join(PARTS)} needs one of its own")
 
 
-def _check_filled(name: str, numbers: Rows, part: npt.NDArray[np.int8]) -> None:
+def _check_filled(name: str, numbers: RowNumbers, part: npt.NDArray[np.int8]) -> None:
     absent = [PARTS[index] for index in range(len(PARTS)) if index not in part]
     if absent:
         raise InputError(

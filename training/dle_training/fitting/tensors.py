@@ -16,8 +16,7 @@ from dle_bundle.files import write_atomic
 from dle_bundle.groups import Groups
 from dle_bundle.schema import Schema
 from dle_training.config.run_config import RunConfig
-from dle_training.data.dataset import Dataset
-from dle_training.data.dataset import Part as PartName
+from dle_training.data.dataset import Dataset, PartName
 from dle_training.data.target import Values
 from dle_training.fitting import batches
 from dle_training.fitting.batches import ImageStream, Part

@@ -32,7 +32,7 @@ from dle_training.report.canvas import (
 
 DENSE = 2_000
 """Rows above which points would cover one another, so that their density is drawn instead."""
-_Values = npt.NDArray[np.floating]
+_Floats = npt.NDArray[np.floating]
 
 
 def learning_curves(history: Sequence[EpochRecord], metric: str, best_epoch: int) -> bytes:
@@ -75,7 +75,7 @@ def learning_curves(history: Sequence[EpochRecord], metric: str, best_epoch: int
         return png(figure)
 
 
-def predicted_against_actual(outputs: Outputs, actual: _Values, predicted: _Values) -> bytes:
+def predicted_against_actual(outputs: Outputs, actual: _Floats, predicted: _Floats) -> bytes:
     """Each value (N,) as a point, or the density of many, beside the line on which a prediction is right."""
     with sheet() as figure:
         axes = figure.subplots()
@@ -104,7 +104,7 @@ def predicted_against_actual(outputs: Outputs, actual: _Values, predicted: _Valu
         return png(figure)
 
 
-def residuals(outputs: Outputs, actual: _Values, predicted: _Values) -> bytes:
+def residuals(outputs: Outputs, actual: _Floats, predicted: _Floats) -> bytes:
     """How far predictions (N,) are from the actual values, and to which side."""
     errors = predicted.astype(np.float64) - actual
     with sheet() as figure:
@@ -151,7 +151,7 @@ def _counted(outputs: Outputs) -> str:
     return "rows" if outputs.horizon == 1 else "values"
 
 
-def _limits(values: _Values) -> tuple[float, float]:
+def _limits(values: _Floats) -> tuple[float, float]:
     """Where an axis starts and ends: at the extremes, unless a few of them would squeeze all others together."""
     low, first, last, high = (float(end) for end in np.percentile(values, [0, 1, 99, 100]))
     inner = last - first
@@ -164,7 +164,7 @@ def _limits(values: _Values) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _outside(values: _Values, low: float, high: float) -> npt.NDArray[np.bool_]:
+def _outside(values: _Floats, low: float, high: float) -> npt.NDArray[np.bool_]:
     return (values < low) | (values > high)
 
 

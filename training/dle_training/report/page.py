@@ -13,9 +13,9 @@ from dle_training.fitting.listeners import EpochRecord
 from dle_training.report import class_figures, figures, markup, sample_figures
 from dle_training.report.canvas import short
 from dle_training.report.markup import Figure, number, score, share
-from dle_training.report.sample_figures import Row
+from dle_training.report.sample_figures import ImageRow
 from dle_training.report.samples import IMAGES, Samples, Shown, TrainingImages, TrainingSeries
-from dle_training.report.worst_examples import Answer, Judged, JudgedImages
+from dle_training.report.worst_examples import PredictedImages, PredictedRow, PredictionExamples
 from dle_training.scoring import metrics
 from dle_training.scoring.cross_validation import CrossValidation
 from dle_training.scoring.evaluation import Evaluation, Scores
@@ -30,9 +30,10 @@ _LONGEST_EXAMPLE = 60
 class ReportContent:
     """All that the report says.
 
-    `rows` of each part; `validation` and `test` are scores of the best epoch's weights; `actual` and `predicted` are
-    the test part's, as for `evaluation.evaluate`; `samples` and `judged` are examples of the training and the test
-    part; `dropped` columns with the reason of each; `notes` on the data; `folds` where the run was cross-validated.
+    `rows` counts the rows of each part. `validation` and `test` are the scores of the best epoch's weights. `actual`
+    and `predicted` belong to the test part, as `evaluation.evaluate` takes them. `samples` are examples of the training
+    part, `prediction_examples` of the test part. `dropped` gives the reason for each column that is left out, `notes`
+    are remarks on the data. `folds` is None unless the run was cross-validated.
     """
 
     run: str
@@ -48,7 +49,7 @@ class ReportContent:
     actual: Actual
     predicted: Predictions
     samples: Samples
-    judged: Judged
+    prediction_examples: PredictionExamples
     dropped: Mapping[str, str]
     notes: Sequence[str]
     folds: CrossValidation | None
@@ -67,7 +68,7 @@ def write(folder: Path, content: ReportContent) -> Path:
         folder,
         "page.html.jinja",
         (training, *examples, *test),
-        (observed, example, told),
+        (observed, example, target_text),
         content=content,
         outputs=content.schema.outputs,
         names=tuple(content.test.per_class or ()),
@@ -104,7 +105,7 @@ def example(value: bool | int | float | str | list[Any] | None) -> str:
     return text if len(text) <= _LONGEST_EXAMPLE else f"{text[:_LONGEST_EXAMPLE]}…"
 
 
-def told(value: Shown) -> str:
+def target_text(value: Shown) -> str:
     """The name of a class, or a value."""
     return value if isinstance(value, str) else number(value)
 
@@ -133,16 +134,16 @@ def _sample_figures(samples: Samples) -> list[Figure]:
 
 
 def _training_images(images: TrainingImages) -> Figure:
-    titles = [short(told(target), 17) if target is not None else "" for target in images.targets]
+    titles = [short(target_text(target), 17) if target is not None else "" for target in images.targets]
     of = f" Of several image columns this is {images.column}." if images.column is not None else ""
     if images.varied is None:
         starts = range(0, len(images.plain), IMAGES)
-        rows = [Row("", images.plain[at : at + IMAGES], titles[at : at + IMAGES]) for at in starts]
+        rows = [ImageRow("", images.plain[at : at + IMAGES], titles[at : at + IMAGES]) for at in starts]
         caption = (
             "Training images as the network sees them, resized and cropped. Augmentation is off: they are not varied."
         )
     else:
-        rows = [Row("as it is", images.plain, titles), *(Row("varied", version) for version in images.varied)]
+        rows = [ImageRow("as it is", images.plain, titles), *(ImageRow("varied", version) for version in images.varied)]
         caption = (
             "Training images as the network sees them, resized and cropped, and below each some of the variations that "
             "it is trained on, which are drawn anew in each epoch. Validation, test and service never see variations."
@@ -157,7 +158,7 @@ def _training_images(images: TrainingImages) -> Figure:
 
 
 def _training_series(series: TrainingSeries) -> Figure:
-    titles = ["" if target is None else told(target) for target in series.targets]
+    titles = ["" if target is None else target_text(target) for target in series.targets]
     caption = "Training series as the network sees them, standardised; gaps are missing steps."
     if series.total > len(series.channels):
         caption += f" {len(series.channels)} of {series.total} channels are drawn."
@@ -169,13 +170,13 @@ def _training_series(series: TrainingSeries) -> Figure:
     return Figure("training_series", drawn, caption, wide=True)
 
 
-def _judged_images(judged: Judged) -> list[Figure]:
-    named = {"right": judged.right, "wrong": judged.wrong}
-    rows = [Row(name, images.pixels, _titles(images)) for name, images in named.items() if images is not None]
+def _test_images(prediction_examples: PredictionExamples) -> list[Figure]:
+    named = {"right": prediction_examples.right, "wrong": prediction_examples.wrong}
+    rows = [ImageRow(name, images.pixels, _titles(images)) for name, images in named.items() if images is not None]
     if not rows:
         return []
-    if judged.wrong is not None and judged.wrong.answers[0].probability is None:
-        rows = [Row("", rows[-1].images, rows[-1].titles)]
+    if prediction_examples.wrong is not None and prediction_examples.wrong.answers[0].probability is None:
+        rows = [ImageRow("", rows[-1].images, rows[-1].titles)]
         title, caption = "Largest errors", "The test images whose value the model misses by most: actual → predicted."
     else:
         title = "Surest answers"
@@ -184,34 +185,37 @@ def _judged_images(judged: Judged) -> list[Figure]:
             "predicted, with its probability. Surest errors often show a wrong label, or what the model goes by."
         )
     drawn = sample_figures.images(title, rows, IMAGES)
-    return [Figure("judged_images", drawn, caption, wide=True, pictures=True)]
+    return [Figure("test_images", drawn, caption, wide=True, pictures=True)]
 
 
-def _titles(images: JudgedImages) -> list[str]:
+def _titles(images: PredictedImages) -> list[str]:
     return [_title(answer) for answer in images.answers]
 
 
-def _title(answer: Answer) -> str:
+def _title(answer: PredictedRow) -> str:
     """Two short lines."""
     if answer.probability is None:
-        return f"{told(answer.actual)} →\n{told(answer.predicted)}"
+        return f"{target_text(answer.actual)} →\n{target_text(answer.predicted)}"
     sure = share(answer.probability).replace("more than ", ">")
     if answer.actual == answer.predicted:
-        return f"{short(told(answer.actual), 17)}\n{sure}"
-    return f"{short(told(answer.actual), 15)} →\n{short(told(answer.predicted), 11)} {sure}"
+        return f"{short(target_text(answer.actual), 17)}\n{sure}"
+    return f"{short(target_text(answer.actual), 15)} →\n{short(target_text(answer.predicted), 11)} {sure}"
 
 
 def _test_figures(content: ReportContent) -> list[Figure]:
     outputs, actual, predicted = content.schema.outputs, content.actual, content.predicted
     if outputs.classes is None or content.test.per_class is None:
-        return [*_value_figures(content, actual.astype(np.float64), predicted), *_judged_images(content.judged)]
+        return [
+            *_value_figures(content, actual.astype(np.float64), predicted),
+            *_test_images(content.prediction_examples),
+        ]
     names = tuple(content.test.per_class)
     positive = 1 if outputs.positive_class is None else outputs.classes.index(outputs.positive_class)
-    return [*_class_figures(names, positive, actual, predicted), *_judged_images(content.judged)]
+    return [*_class_figures(names, positive, actual, predicted), *_test_images(content.prediction_examples)]
 
 
 def _value_figures(content: ReportContent, actual: Actual, predicted: Predictions) -> list[Figure]:
-    outputs, forecasts = content.schema.outputs, content.judged.forecasts
+    outputs, forecasts = content.schema.outputs, content.prediction_examples.forecasts
     each = "" if actual.ndim == 1 else " Every step ahead of every row is a value here."
     drawn = [
         Figure(

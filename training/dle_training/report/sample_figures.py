@@ -43,7 +43,7 @@ _ACROSS = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Row:
+class ImageRow:
     """Images (M, H, W, 1 or 3), uint8, side by side: what they are together, and a title above each, or none."""
 
     name: str
@@ -51,7 +51,7 @@ class Row:
     titles: Sequence[str] = ()
 
 
-def images(title: str, rows: Sequence[Row], across: int) -> bytes:
+def images(title: str, rows: Sequence[ImageRow], across: int) -> bytes:
     """A sheet of images, of which `across` would fill a row."""
     height, width = rows[0].images.shape[1:3]
     tall = min((_PITCH - _GAP) * height / width, _TALLEST)

@@ -35,7 +35,7 @@ _MEASURED = 5_000
 
 Shown = str | float | None
 """A target for people: the class's name, or a value; None for the many values of a forecast."""
-Pixels = npt.NDArray[np.uint8]
+Tiles = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,9 +45,9 @@ class TrainingImages:
     `column` is the image column that they are of, where there are several.
     """
 
-    plain: Pixels
+    plain: Tiles
     targets: tuple[Shown, ...]
-    varied: Pixels | None
+    varied: Tiles | None
     column: str | None = None
 
 
@@ -107,7 +107,7 @@ def one_of_each(kinds: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.int64
     return first[np.argsort(kinds[first], kind="stable")]
 
 
-def tiles(images: Any, schema: Schema) -> Pixels:
+def tiles(images: Any, schema: Schema) -> Tiles:
     """The first image of each row of the `image` group (N, columns · channels, H, W), as (N, H, W, channels)."""
     form = schema.image[0].image
     assert form is not None

@@ -26,7 +26,7 @@ from dle_training.report.canvas import (
     sheet,
     short,
 )
-from dle_training.report.trials import Row
+from dle_training.report.trials import TrialRow
 from dle_training.scoring.metrics import Metric
 from dle_training.settings import yaml_text
 from dle_training.settings.dimensions import Choice, Dimension, Space
@@ -37,10 +37,10 @@ _CHOICES_NAMED = 12
 _FRONT_NAMED = 8
 _UPRIGHT = 7
 """Axes side by side whose names have room in a line."""
-_Values = npt.NDArray[np.float64]
+_Floats = npt.NDArray[np.float64]
 
 
-def history(rows: Sequence[Row], curves: Mapping[int, Sequence[float]], metric: Metric, selected: int) -> bytes:
+def history(rows: Sequence[TrialRow], curves: Mapping[int, Sequence[float]], metric: Metric, selected: int) -> bytes:
     """The score of each trial by number, and the best so far; pruned ones where they stopped, failed ones as marks."""
     ended = sorted(complete(rows), key=lambda row: row.number)
     numbers, scores = _columns(ended)
@@ -79,7 +79,9 @@ def history(rows: Sequence[Row], curves: Mapping[int, Sequence[float]], metric: 
         return png(figure)
 
 
-def learning_curves(rows: Sequence[Row], curves: Mapping[int, Sequence[float]], metric: Metric, selected: int) -> bytes:
+def learning_curves(
+    rows: Sequence[TrialRow], curves: Mapping[int, Sequence[float]], metric: Metric, selected: int
+) -> bytes:
     """The metric over the epochs of every trial; that of the selected one stands out, pruned ones step back."""
     states = {row.number: row.state for row in rows}
     known = {number: np.array(curve, dtype=np.float64) for number, curve in curves.items() if len(curve)}
@@ -106,7 +108,7 @@ def learning_curves(rows: Sequence[Row], curves: Mapping[int, Sequence[float]], 
         return png(figure)
 
 
-def parallel_coordinates(rows: Sequence[Row], space: Space, metric: Metric, selected: int) -> bytes:
+def parallel_coordinates(rows: Sequence[TrialRow], space: Space, metric: Metric, selected: int) -> bytes:
     """A line for each complete trial through its settings to its score, whose axis has the better end on top."""
     ended = sorted(complete(rows), key=lambda row: row.score or 0.0, reverse=not metric.higher_is_better)
     numbers, scores = _columns(ended)
@@ -160,7 +162,7 @@ def importance(shares: Mapping[str, float]) -> bytes:
         return png(figure)
 
 
-def pareto_front(rows: Sequence[Row], metric: Metric, selected: int) -> bytes:
+def pareto_front(rows: Sequence[TrialRow], metric: Metric, selected: int) -> bytes:
     """Score against the latency of a single row; the trials that no other beats in both are joined and numbered."""
     timed = [row for row in complete(rows) if row.latency is not None]
     numbers, scores = _columns(timed)
@@ -206,7 +208,7 @@ def pareto_front(rows: Sequence[Row], metric: Metric, selected: int) -> bytes:
         return png(figure)
 
 
-def complete(rows: Sequence[Row]) -> list[Row]:
+def complete(rows: Sequence[TrialRow]) -> list[TrialRow]:
     """The trials that came to their end with a score."""
     return [row for row in rows if row.state == "complete" and row.score is not None]
 
@@ -220,7 +222,7 @@ def varied(space: Space) -> dict[str, Dimension]:
     }
 
 
-def limits(scores: _Values, metric: Metric) -> tuple[float, float]:
+def limits(scores: _Floats, metric: Metric) -> tuple[float, float]:
     """Where an axis of scores starts and ends: at the best and the worst, unless bad ones would squeeze the others."""
     sign = -1.0 if metric.higher_is_better else 1.0
     signed = np.sort(sign * scores[np.isfinite(scores)])
@@ -237,22 +239,22 @@ def limits(scores: _Values, metric: Metric) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _columns(rows: Sequence[Row]) -> tuple[npt.NDArray[np.int64], _Values]:
+def _columns(rows: Sequence[TrialRow]) -> tuple[npt.NDArray[np.int64], _Floats]:
     numbers, scores = [row.number for row in rows], [row.score for row in rows]
     return np.array(numbers, dtype=np.int64), np.array(scores, dtype=np.float64)
 
 
-def _within(values: _Values, low: float, high: float) -> _Values:
+def _within(values: _Floats, low: float, high: float) -> _Floats:
     return np.clip(np.nan_to_num(values, nan=high, posinf=high, neginf=low), low, high)
 
 
-def _height(scores: _Values, low: float, high: float, metric: Metric) -> _Values:
+def _height(scores: _Floats, low: float, high: float, metric: Metric) -> _Floats:
     """Scores as heights from 0 to 1, the better the higher."""
     share = (_within(scores, low, high) - low) / (high - low)
     return share if metric.higher_is_better else 1 - share
 
 
-def _curve(axes: Axes, values: _Values, **style: Any) -> list[Line2D]:
+def _curve(axes: Axes, values: _Floats, **style: Any) -> list[Line2D]:
     marker = "o" if len(values) == 1 else ""
     return axes.plot(np.arange(1, len(values) + 1), values, marker=marker, markersize=3.5, **style)
 
@@ -303,7 +305,7 @@ def _axis(axes: Axes, at: float, ticks: Sequence[tuple[Any, str]]) -> None:
         )  # fmt: skip
 
 
-def _say_beyond(axes: Axes, scores: _Values, low: float, high: float) -> None:
+def _say_beyond(axes: Axes, scores: _Floats, low: float, high: float) -> None:
     count = int((~((scores >= low) & (scores <= high))).sum())
     if count:
         text = f"{count:,} beyond the axis"

@@ -8,7 +8,7 @@ from pathlib import Path
 from dle_bundle.schema import Schema
 from dle_training.report import markup, study_figures
 from dle_training.report.markup import Figure
-from dle_training.report.trials import Finalist, Row
+from dle_training.report.trials import Finalist, TrialRow
 from dle_training.scoring import metrics
 from dle_training.scoring.evaluation import Scores
 from dle_training.scoring.metrics import Metric
@@ -38,7 +38,7 @@ class StudyContent:
     search: str
     pruner: str
     space: Space
-    trials: Sequence[Row]
+    trials: Sequence[TrialRow]
     curves: Mapping[int, Sequence[float]]
     importances: Mapping[str, float]
     selected: int
@@ -50,7 +50,7 @@ class StudyContent:
     config: str
 
     @property
-    def chosen(self) -> Row:
+    def chosen(self) -> TrialRow:
         """The trial that became the model."""
         return next(row for row in self.trials if row.number == self.selected)
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
+class TrialRow(msgspec.Struct, frozen=True, kw_only=True):
     """A trial: `point` has its settings that vary, by dotted key.
 
     `latency` is in milliseconds, of a single row; `seconds` are those of training. `on_front`: no other trial has a

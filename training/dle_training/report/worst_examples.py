@@ -11,17 +11,17 @@ import numpy.typing as npt
 
 from dle_bundle.groups import Groups
 from dle_bundle.schema import Schema
-from dle_training.report.samples import IMAGES, Pixels, Shown, one_of_each, tiles
+from dle_training.data.blocks import RowNumbers
+from dle_training.report.samples import IMAGES, Shown, Tiles, one_of_each, tiles
 from dle_training.scoring.metrics import Actual, Predictions
 
 TEXTS, FORECASTS = 8, 3
 """How many are shown of each."""
 _Floats = npt.NDArray[np.floating]
-_Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class PredictedRow:
     """A test row: what was true, what the model said, and the probability that it gave to that (of values None)."""
 
     actual: Shown
@@ -30,11 +30,11 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class JudgedImages:
+class PredictedImages:
     """Images (M, H, W, 1 or 3) with the model's answers."""
 
-    pixels: Pixels
-    answers: tuple[Answer, ...]
+    pixels: Tiles
+    answers: tuple[PredictedRow, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,35 +51,35 @@ class Forecasts:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class PredictionExamples:
     """Examples of the test part; `wrong` are the surest of the wrong answers, or the largest errors of values."""
 
-    right: JudgedImages | None = None
-    wrong: JudgedImages | None = None
-    wrong_texts: tuple[tuple[str, Answer], ...] = ()
+    right: PredictedImages | None = None
+    wrong: PredictedImages | None = None
+    wrong_texts: tuple[tuple[str, PredictedRow], ...] = ()
     forecasts: Forecasts | None = None
 
 
-def choose(schema: Schema, groups: Groups, actual: Actual, predicted: Predictions) -> Judged:
+def choose(schema: Schema, groups: Groups, actual: Actual, predicted: Predictions) -> PredictionExamples:
     """Examples of the test part's `groups`, with what is true and what the model says as for `evaluation.evaluate`."""
     if actual.ndim > 1:
-        return Judged(forecasts=_forecasts(schema, groups, actual, predicted))
+        return PredictionExamples(forecasts=_forecasts(schema, groups, actual, predicted))
     right, wrong = _ranked(schema, actual, predicted)
-    texts: tuple[tuple[str, Answer], ...] = ()
+    texts: tuple[tuple[str, PredictedRow], ...] = ()
     if groups.text is not None:
         rows = wrong[:TEXTS]
         joined = [" · ".join(filter(None, row)) for row in groups.text[rows].tolist()]
         texts = tuple(zip(joined, _answers(schema, rows, actual, predicted), strict=True))
 
-    def pictured(rows: _Rows) -> JudgedImages | None:
+    def pictured(rows: RowNumbers) -> PredictedImages | None:
         if not schema.image or not len(rows):
             return None
-        return JudgedImages(tiles(groups.image[rows], schema), _answers(schema, rows, actual, predicted))
+        return PredictedImages(tiles(groups.image[rows], schema), _answers(schema, rows, actual, predicted))
 
-    return Judged(pictured(right[:IMAGES]), pictured(wrong[:IMAGES]), texts)
+    return PredictionExamples(pictured(right[:IMAGES]), pictured(wrong[:IMAGES]), texts)
 
 
-def _ranked(schema: Schema, actual: Actual, predicted: Predictions) -> tuple[_Rows, _Rows]:
+def _ranked(schema: Schema, actual: Actual, predicted: Predictions) -> tuple[RowNumbers, RowNumbers]:
     """Rows with the surest right answers, some of each class, and with the surest wrong ones, the surest first."""
     if schema.outputs.classes is None:
         return np.empty(0, dtype=np.int64), np.argsort(-np.abs(predicted - actual), kind="stable")
@@ -89,12 +89,12 @@ def _ranked(schema: Schema, actual: Actual, predicted: Predictions) -> tuple[_Ro
     return right[one_of_each(actual[right], IMAGES)], order[~is_right]
 
 
-def _answers(schema: Schema, rows: _Rows, actual: Actual, predicted: Predictions) -> tuple[Answer, ...]:
+def _answers(schema: Schema, rows: RowNumbers, actual: Actual, predicted: Predictions) -> tuple[PredictedRow, ...]:
     names = schema.outputs.class_names
     if schema.outputs.classes is None:
-        return tuple(Answer(float(actual[row]), float(predicted[row]), None) for row in rows)
+        return tuple(PredictedRow(float(actual[row]), float(predicted[row]), None) for row in rows)
     said = predicted.argmax(axis=1)
-    return tuple(Answer(names[actual[row]], names[said[row]], float(predicted[row, said[row]])) for row in rows)
+    return tuple(PredictedRow(names[actual[row]], names[said[row]], float(predicted[row, said[row]])) for row in rows)
 
 
 def _forecasts(schema: Schema, groups: Groups, actual: Actual, predicted: Predictions) -> Forecasts | None:

@@ -36,12 +36,12 @@ class Prepared:
     dataset: Dataset
 
 
-def prepare(config: RunConfig, progress: image_files.Progress | None = None) -> Prepared:
+def prepare(config: RunConfig, progress: image_files.ImageProgress | None = None) -> Prepared:
     """Read the source, infer the schema, split; raises InputError for whatever is wrong with either.
 
     `progress` is told how many of the images are read.
     """
-    with image_files.told(progress):
+    with image_files.reporting_to(progress):
         dataset = datasets.load(config)
     change = msgspec.structs.replace
     outputs = dataset.schema.outputs
@@ -67,7 +67,7 @@ def _metric(config: RunConfig, dataset: Dataset) -> str:
     return metric
 
 
-def reopen(run: RunFolder, progress: image_files.Progress | None = None) -> Prepared:
+def reopen(run: RunFolder, progress: image_files.ImageProgress | None = None) -> Prepared:
     """What a run that was begun trains on; InputError where there is none, or its data is not what it was."""
     prepared = prepare(run.read_config(), progress)
     dataset, source = prepared.dataset, prepared.config.data.source

@@ -15,7 +15,7 @@ from dle_training.config.run_config import RunConfig
 from dle_training.data.dataset import Dataset
 from dle_training.export import latency
 from dle_training.fitting.listeners import HISTORY, read_history
-from dle_training.report.trials import Row as Row
+from dle_training.report.trials import TrialRow as TrialRow
 from dle_training.runs import cross_validation, train
 from dle_training.runs.folder import RunFolder
 from dle_training.scoring.pareto import front
@@ -25,9 +25,9 @@ from dle_training.search.study import Study
 LATENCIES, TABLE = "latencies.json", "leaderboard.csv"
 
 
-def make(study: Study, latencies: dict[str, float]) -> list[Row]:
+def make(study: Study, latencies: dict[str, float]) -> list[TrialRow]:
     """The trials that came to their end, best first, then those that were pruned or failed, by number."""
-    with storage.told("read"):
+    with storage.errors_translated("read"):
         trials = [each for each in study.trials.all() if each.state in storage.ENDED]
     rows = [
         _row(study, each, latencies) for each in trials if each.params.keys() == study.request.space.dimensions.keys()
@@ -38,23 +38,23 @@ def make(study: Study, latencies: dict[str, float]) -> list[Row]:
     return ended + [row for row in rows if row.state != "complete"]
 
 
-def _order(study: Study, row: Row) -> float:
+def _order(study: Study, row: TrialRow) -> float:
     assert row.score is not None
     return -row.score if study.metric.higher_is_better else row.score
 
 
-def _row(study: Study, each: FrozenTrial, latencies: dict[str, float]) -> Row:
+def _row(study: Study, each: FrozenTrial, latencies: dict[str, float]) -> TrialRow:
     state = each.state.name.lower()
     point = points.from_storable(study.request.space, each.params)
     if each.state != TrialState.COMPLETE:
         told = each.intermediate_values
-        return Row(
+        return TrialRow(
             number=each.number, state=state, point=point, seconds=spent(study.folder.trial(each.number).path),
             stopped=told[max(told)] if told and each.state == TrialState.PRUNED else None,
             error=storage.error_of(each),
         )  # fmt: skip
     result = selection.result_of(each)
-    return Row(
+    return TrialRow(
         number=each.number, state=state, point=point, score=each.value, sd=result.sd, parameters=result.parameters,
         seconds=result.seconds, latency=latencies.get(architecture(study.config(point))),
     )  # fmt: skip
@@ -66,7 +66,7 @@ def spent(folder: Path) -> float:
     return sum(record.seconds for history in histories for record in history)
 
 
-def pareto(rows: Sequence[Row], *, higher_is_better: bool) -> set[int]:
+def pareto(rows: Sequence[TrialRow], *, higher_is_better: bool) -> set[int]:
     """Numbers of the rows than which none is better in score and as fast, or faster and as good."""
     sign = -1 if higher_is_better else 1
     known = [(row.number, row.score, row.latency) for row in rows]
@@ -90,7 +90,7 @@ def measure_latencies(
     """
     path = study.folder.path / LATENCIES
     known = documents.read(path, dict[str, float]) if path.exists() else {}
-    with storage.told("read"):
+    with storage.errors_translated("read"):
         trials = [each for each in study.trials.all() if each.state == TrialState.COMPLETE]
     configs = [(each, study.config(points.from_storable(study.request.space, each.params))) for each in trials]
     missing = {architecture(config): (each, config) for each, config in configs if architecture(config) not in known}
@@ -107,7 +107,7 @@ def measure_latencies(
     return known
 
 
-def write_csv(rows: Sequence[Row], path: Path) -> None:
+def write_csv(rows: Sequence[TrialRow], path: Path) -> None:
     """A line for each trial, a column for each varied setting."""
     keys = list(dict.fromkeys(key for row in rows for key in row.point))
     named = ("number", "state", "score", "stopped", "sd", "parameters", "seconds", "latency", "on_front", "error")

@@ -161,7 +161,7 @@ class _Observer:
                 self._watcher.on_end(each.number, each.state.name.lower(), each.value, storage.error_of(each))
 
     def _trials(self) -> list[FrozenTrial]:
-        with storage.told("read"):
+        with storage.errors_translated("read"):
             return self._study.trials.all()
 
     def _has_begun(self, each: FrozenTrial) -> bool:

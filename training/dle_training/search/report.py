@@ -12,7 +12,7 @@ from dle_bundle import documents
 from dle_training.fitting import loop
 from dle_training.fitting.listeners import read_history
 from dle_training.report import study_figures, study_page
-from dle_training.report.trials import Finalist, Row
+from dle_training.report.trials import Finalist, TrialRow
 from dle_training.runs import cross_validation
 from dle_training.runs.folder import DataFacts, RunFolder
 from dle_training.search import leaderboard, selection, storage
@@ -25,7 +25,7 @@ _LEAST_TRIALS = 4
 """Complete trials before anything can be said of the importance of settings."""
 
 
-def write(study: Study, selected: Selected, rows: Sequence[Row]) -> Path:
+def write(study: Study, selected: Selected, rows: Sequence[TrialRow]) -> Path:
     """Write the report of a study with this leaderboard; returns the page's path."""
     facts = documents.read(study.folder.data, DataFacts)
     settings = study.request.settings
@@ -58,7 +58,7 @@ def importances(trials: Trials, space: Space) -> dict[str, float]:
 
     Empty where there is nothing to explain: fewer than two settings, few complete trials, equal scores.
     """
-    with storage.told("read"):
+    with storage.errors_translated("read"):
         scores = [each.value for each in trials.all() if each.state == TrialState.COMPLETE]
         finite = [score for score in scores if score is not None and np.isfinite(score)]
         if len(study_figures.varied(space)) < 2 or len(finite) < _LEAST_TRIALS or len(set(finite)) == 1:
@@ -69,7 +69,7 @@ def importances(trials: Trials, space: Space) -> dict[str, float]:
             return {}
 
 
-def _seconds(study: Study, rows: Sequence[Row]) -> float:
+def _seconds(study: Study, rows: Sequence[TrialRow]) -> float:
     """Those of all trainings: trials, finalists with further seeds, and what is selected, where it was trained anew."""
     selected, refit = study.folder.selected, study.request.settings.refit
     seconds = sum(row.seconds for row in rows) + leaderboard.spent(study.folder.path / selection.FINALISTS)

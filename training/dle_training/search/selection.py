@@ -31,7 +31,7 @@ from dle_training.search.points import Point
 from dle_training.search.shared_data import PreparedData
 from dle_training.search.storage import StorageError
 from dle_training.search.study import Study
-from dle_training.search.trial import Result
+from dle_training.search.trial import TrialResult
 
 SELECTION, FINALISTS = "selection.json", "finalists"
 _ERRORS_SHOWN = 3
@@ -91,7 +91,7 @@ def select(study: Study, dataset: Callable[[], Dataset], listeners: Callable[[st
     """
     with PreparedData(study, dataset) as data:
         selection = _decided(study, data, listeners)
-        with storage.told("read"):
+        with storage.errors_translated("read"):
             chosen = study.trials.all()[selection.number]
         point = points.from_storable(study.request.space, chosen.params)
         run = study.folder.selected
@@ -107,7 +107,7 @@ def select(study: Study, dataset: Callable[[], Dataset], listeners: Callable[[st
 
 def _decided(study: Study, data: PreparedData, listeners: Callable[[str], Sequence[Listener]]) -> Selection:
     path = study.folder.path / SELECTION
-    with storage.told("read"):
+    with storage.errors_translated("read"):
         ended = sum(each.state in storage.ENDED for each in study.trials.all())
     decided = documents.read(path, Selection) if path.exists() else None
     if decided is not None and decided.ended == ended:
@@ -148,7 +148,7 @@ def _repeated(
 
 def ranking(study: Study) -> list[Candidate]:
     """All trials that came to their end, best first. Raises WorkError with the first errors where there is none."""
-    with storage.told("read"):
+    with storage.errors_translated("read"):
         trials = study.trials.all()
     complete = [each for each in trials if each.state == TrialState.COMPLETE]
     if not complete:
@@ -164,9 +164,9 @@ def simplest(candidates: Sequence[Candidate], *, higher_is_better: bool) -> Cand
     return min(within, key=lambda each: (each.parameters, abs(each.score - best.score)))
 
 
-def result_of(ended: FrozenTrial) -> Result:
+def result_of(ended: FrozenTrial) -> TrialResult:
     """What the study keeps of a trial that came to its end."""
-    return msgspec.convert(ended.user_attrs[trial.RESULT], Result)
+    return msgspec.convert(ended.user_attrs[trial.RESULT], TrialResult)
 
 
 def _candidate(study: Study, ended: FrozenTrial) -> Candidate:
@@ -183,7 +183,7 @@ def _with_seeds(
     study: Study, candidate: Candidate, data: PreparedData, listeners: Callable[[str], Sequence[Listener]]
 ) -> Candidate:
     """The finalist trained with each further seed, on the same rows: its mean and spread over the seeds."""
-    with storage.told("read"):
+    with storage.errors_translated("read"):
         params = study.trials.all()[candidate.number].params
     config = study.config(points.from_storable(study.request.space, params))
     scores = [candidate.score]

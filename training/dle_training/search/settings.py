@@ -7,12 +7,12 @@ import msgspec
 from msgspec import Meta
 
 from dle_training.settings import yaml_text
+from dle_training.settings.base import Count, Settings
 
-Count = Annotated[int, Meta(ge=1)]
 _LEAST_HALVED = 20
 
 
-class StudyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class StudyConfig(Settings, frozen=True):
     """How a study searches, validates and selects."""
 
     search: Annotated[

@@ -58,7 +58,7 @@ class Trials:
 
 
 @contextmanager
-def told(what: str) -> Iterator[None]:
+def errors_translated(what: str) -> Iterator[None]:
     """Errors of the storage as StorageError."""
     try:
         yield
@@ -81,7 +81,7 @@ def check(url: str | None) -> None:
 def create(url: str | None, journal: Path, name: str, *, higher_is_better: bool) -> Trials:
     """A new study, of a name that is new there. Raises as `check`."""
     storage = _open(url, journal)
-    with told("written"):
+    with errors_translated("written"):
         study = optuna.create_study(
             storage=storage, study_name=name, direction="maximize" if higher_is_better else "minimize"
         )
@@ -91,7 +91,7 @@ def create(url: str | None, journal: Path, name: str, *, higher_is_better: bool)
 def open_study(url: str | None, journal: Path, name: str, pruner: BasePruner) -> Trials:
     """The study of this name. Raises InputError where there is none, WorkError where it cannot be reached."""
     storage = _open(url, journal)
-    with told("read"):
+    with errors_translated("read"):
         try:
             return Trials(storage, optuna.load_study(storage=storage, study_name=name, pruner=pruner))
         except KeyError:
@@ -105,7 +105,7 @@ def _open(url: str | None, journal: Path) -> BaseStorage:
     engine: dict[str, Any] = {"pool_pre_ping": True}
     if url.startswith("postgresql"):
         engine["connect_args"] = {"connect_timeout": _CONNECT_SECONDS}
-    with told("reached"):
+    with errors_translated("reached"):
         try:
             return RDBStorage(_with_driver(url), engine_kwargs=engine)
         except (ImportError, ValueError, ArgumentError) as error:

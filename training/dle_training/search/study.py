@@ -24,7 +24,7 @@ from dle_training.config.run_config import RunConfig
 from dle_training.data import folds
 from dle_training.data import split as splits
 from dle_training.data.dataset import Dataset
-from dle_training.data.image_files import Progress
+from dle_training.data.image_files import ImageProgress
 from dle_training.data.split import Split
 from dle_training.export import dry_run as export_trial
 from dle_training.models import registry
@@ -106,7 +106,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class StudyPlan:
     """A study before its first trial: the data, and the points of a grid in their order (None for other searches)."""
 
     request: Request
@@ -212,7 +212,7 @@ def section(tree: Tree, name: str) -> Tree:
     return found if isinstance(found, dict) else {}
 
 
-def plan(asked: Request, progress: Progress | None = None) -> Plan:
+def plan(asked: Request, progress: ImageProgress | None = None) -> StudyPlan:
     """Read the data, choose what is left open, split. Raises InputError for whatever is wrong with it."""
     prepared = prepare.prepare(_valid(asked), progress)
     config, dataset = prepared.config, prepared.dataset
@@ -252,7 +252,7 @@ def plan(asked: Request, progress: Progress | None = None) -> Plan:
     request = Request(asked.settings, fixed, searched)
     count = config.split.folds
     own = (dataset.split,) if count is None else folds.make(dataset, count, config.seed)
-    return Plan(request, prepared, own, grid)
+    return StudyPlan(request, prepared, own, grid)
 
 
 def _valid(asked: Request) -> RunConfig:
@@ -265,7 +265,7 @@ def _valid(asked: Request) -> RunConfig:
     raise fault
 
 
-def create(folder: StudyFolder, planned: Plan) -> Study:
+def create(folder: StudyFolder, planned: StudyPlan) -> Study:
     """Make the folder of a new study; refuses an existing one."""
     dataset = planned.prepared.dataset
     asked = planned.request
@@ -369,7 +369,7 @@ def first_point(study: Study) -> points.Point:
 
 
 def read_again(
-    study: Study, given: Mapping[str, str | None] | None = None, progress: Progress | None = None
+    study: Study, given: Mapping[str, str | None] | None = None, progress: ImageProgress | None = None
 ) -> Dataset:
     """The data of the study, read by another process or at another time.
 

@@ -33,7 +33,7 @@ from dle_training.search.trial_locks import Claim
 RESULT = "result"
 
 
-class Result(msgspec.Struct, frozen=True, kw_only=True):
+class TrialResult(msgspec.Struct, frozen=True, kw_only=True):
     """What the study keeps of a trial beside its score and its point.
 
     `seconds` of training in all folds. `sd` is the score's standard deviation over them, None for the hold-out.
@@ -63,7 +63,7 @@ class Watcher:
         """After all of it, also after an error."""
 
 
-class Attempt:
+class TrialTraining:
     """A claimed trial that is being trained, fold by fold (a single one for the hold-out).
 
     It is over when its result, the pruner's verdict or its error has been told to the study.
@@ -89,13 +89,13 @@ class Attempt:
     def alone(self, fold: int) -> None:
         """Train a fold by itself."""
         data = self._made(fold)
-        with self.told():
+        with self._outcome_recorded():
             run, schema = self._run(fold), self._study.schema
             self._finished.append(train.fit(run, self.config, schema, data, [self._reports()]))
 
     def take(self, fold: int, member: Member, outcome: Fitted | Failure) -> None:
         """What came of a fold that was trained in a pack."""
-        with self.told():
+        with self._outcome_recorded():
             if isinstance(outcome, Failure):
                 raise outcome.error
             done = train.finish(self._run(fold), self._study.schema, member.data, outcome.network, outcome.fit)
@@ -103,27 +103,27 @@ class Attempt:
 
     def complete(self) -> None:
         """Tell the study the result of all folds."""
-        with self.told():
+        with self._outcome_recorded():
             result, mean_score = self._result()
-            with storage.told("written"):
+            with storage.errors_translated("written"):
                 self.claim.trial.set_user_attr(RESULT, msgspec.to_builtins(result))
                 self._study.trials.study.tell(self.claim.trial, mean_score)
             self._end("complete", mean_score)
 
     @contextmanager
-    def told(self) -> Iterator[None]:
+    def _outcome_recorded(self) -> Iterator[None]:
         """What a trial may fail by, and the pruner's verdict, end it and are told to the study."""
         try:
             yield
         except Stopped:
-            with storage.told("written"):
+            with storage.errors_translated("written"):
                 self._study.trials.study.tell(self.claim.trial, state=TrialState.PRUNED)
             self._end("pruned")
         except (Interrupted, StorageError):
             raise
         except (DleError, RuntimeError, MemoryError) as error:  # of torch too: no memory, no such kernel
             why = reason(error)
-            with storage.told("written"):
+            with storage.errors_translated("written"):
                 self.claim.fail(self._study, why)
             self._end("fail", error=why)
 
@@ -146,7 +146,7 @@ class Attempt:
             return self._folder
         return RunFolder(self._folder.path / cross_validation.FOLDS / str(fold + 1))
 
-    def _result(self) -> tuple[Result, float]:
+    def _result(self) -> tuple[TrialResult, float]:
         """What the study keeps, and the score: that of the hold-out, or the mean over the folds."""
         study, finished = self._study, self._finished
         spread = None
@@ -157,7 +157,7 @@ class Attempt:
             summary = cross_validation.summarise(finished)
             run_folder.write_metrics(self._folder, cross_validation=summary)
             spread = stdev(score(each) for each in finished)
-        result = Result(
+        result = TrialResult(
             parameters=finished[0].parameters,
             seconds=sum(record.seconds for each in finished for record in each.history),
             epochs=sum(len(each.history) for each in finished),
@@ -198,7 +198,7 @@ class Reports(Listener):
     def on_start(self, plan: Plan) -> None:
         self._planned = plan.epochs
         if self._prunes:  # what an interrupted process told already is not told again
-            with storage.told("read"):
+            with storage.errors_translated("read"):
                 self._told = set(self._study.trials.all()[self._trial.number].intermediate_values)
 
     def on_epoch(self, history: Sequence[EpochRecord], best_epoch: int) -> None:
@@ -208,7 +208,7 @@ class Reports(Listener):
         self._watcher.on_epoch(self._trial.number, step, score)
         if not self._prunes:
             return
-        with storage.told("written"):
+        with storage.errors_translated("written"):
             if step not in self._told:
                 self._trial.report(score, step)
             # later on a trial has cost what it costs, and is worth more as one that came to its end

@@ -62,7 +62,7 @@ class Claim:
 
 def claim(study: Study, most: int) -> list[Claim]:
     """Up to `most` trials to work on: those that were abandoned, then new ones; none where all are taken or ended."""
-    with alone_in(study.folder.path), storage.told("reached"):
+    with alone_in(study.folder.path), storage.errors_translated("reached"):
         trials = study.trials.all()
         found = _abandoned(study, trials, most)
         begun = sum(trial.state != TrialState.WAITING for trial in trials)
@@ -89,7 +89,7 @@ def regain(study: Study, known: Claim) -> Claim | None:
 
 def running(study: Study) -> list[bool]:
     """For each trial that has begun and not ended, whether a process works on it."""
-    with alone_in(study.folder.path), storage.told("read"):
+    with alone_in(study.folder.path), storage.errors_translated("read"):
         locks = [Lock(study.folder.trial(each.number).path) for each in study.trials.all() if _runs(each)]
         free = [lock.taken() for lock in locks]
         for lock, is_free in zip(locks, free, strict=True):

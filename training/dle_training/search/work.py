@@ -16,7 +16,7 @@ from dle_training.search import storage, trial_locks
 from dle_training.search.shared_data import PreparedData
 from dle_training.search.storage import StorageError
 from dle_training.search.study import Study
-from dle_training.search.trial import Attempt, Watcher
+from dle_training.search.trial import TrialTraining, Watcher
 from dle_training.search.trial_locks import Claim
 
 MOST_PACKED = {"random": 32, "grid": 32, "tpe": 8}
@@ -114,12 +114,12 @@ def _train(
                 return
             ready = _regained(study, part)
             begun = begun or bool(ready)
-            _train_at_once(study, data, [Attempt(study, data, each, config, watcher) for each, config in ready])
+            _train_at_once(study, data, [TrialTraining(study, data, each, config, watcher) for each, config in ready])
 
 
 def _regained(study: Study, group: Sequence[Ready]) -> list[Ready]:
     """Those that are still, or again, this process's."""
-    with locks.alone_in(study.folder.path), storage.told("read"):
+    with locks.alone_in(study.folder.path), storage.errors_translated("read"):
         found = [(trial_locks.regain(study, known), config) for known, config in group]
     return [(claim, config) for claim, config in found if claim is not None]
 
@@ -140,7 +140,7 @@ def _is_faster(signature: Hashable, group: Sequence[Ready], data: PreparedData, 
         members = [Member(config, data.of(config, 0), Path()) for _, config in group]
         with _charged([claim for claim, _ in group]):  # a process may die of this too
             faster[signature] = packed.faster(members)
-        with storage.told("written"):
+        with storage.errors_translated("written"):
             for claim, _ in group:
                 claim.forgive()
     return faster[signature]
@@ -152,46 +152,46 @@ def _charged(found: Sequence[Claim]) -> Iterator[None]:
 
     Those of disks and storages are none, nor is being asked to end.
     """
-    with storage.told("written"):
+    with storage.errors_translated("written"):
         for each in found:
             each.begin()
     try:
         yield
     except (Interrupted, KeyboardInterrupt, OSError, StorageError):
         # where that cannot be written either, it is one of several deaths that it takes for a trial to fail
-        with suppress(OSError, StorageError), storage.told("written"):
+        with suppress(OSError, StorageError), storage.errors_translated("written"):
             for each in found:
                 if each.lock.held:  # else it has ended
                     each.forgive()
         raise
 
 
-def _train_at_once(study: Study, data: PreparedData, attempts: Sequence[Attempt]) -> None:
+def _train_at_once(study: Study, data: PreparedData, trainings: Sequence[TrialTraining]) -> None:
     """Train these trials to their end, fold by fold, so that those that the pruner stops in one are not in the next."""
-    with _charged([attempt.claim for attempt in attempts]):
+    with _charged([training.claim for training in trainings]):
         for fold in range(study.folds):
-            groups: dict[Hashable, list[Attempt]] = defaultdict(list)
-            for attempt in attempts:
-                if not attempt.over:
-                    groups[packed.signature(attempt.config, data.of(attempt.config, fold))].append(attempt)
+            groups: dict[Hashable, list[TrialTraining]] = defaultdict(list)
+            for training in trainings:
+                if not training.over:
+                    groups[packed.signature(training.config, data.of(training.config, fold))].append(training)
             for group in groups.values():
                 if len(group) == 1 or not _trained_packed(group, fold):
-                    for attempt in group:
-                        attempt.alone(fold)
-        for attempt in attempts:
-            if not attempt.over:
-                attempt.complete()
-            attempt.claim.lock.release()
+                    for training in group:
+                        training.alone(fold)
+        for training in trainings:
+            if not training.over:
+                training.complete()
+            training.claim.lock.release()
 
 
-def _trained_packed(group: Sequence[Attempt], fold: int) -> bool:
+def _trained_packed(group: Sequence[TrialTraining], fold: int) -> bool:
     """Train these at once; False where that cannot be, for want of memory perhaps, and each may still be by itself."""
-    members = [attempt.member(fold) for attempt in group]
+    members = [training.member(fold) for training in group]
     outcomes = packed.fit_if_possible(members)
     if outcomes is None:
         return False
-    for attempt, member, outcome in zip(group, members, outcomes, strict=True):
-        attempt.take(fold, member, outcome)
+    for training, member, outcome in zip(group, members, outcomes, strict=True):
+        training.take(fold, member, outcome)
     return True
 
 
@@ -207,7 +207,7 @@ def _config(study: Study, found: Claim, watcher: Watcher) -> RunConfig | None:
             reason = "; ".join((error.message, *error.details))
     else:
         reason = f"the process that worked on it died {found.deaths} times without getting further"
-    with storage.told("written"):
+    with storage.errors_translated("written"):
         found.fail(study, reason)
     watcher.on_end(found.number, "fail", None, reason)
     return None

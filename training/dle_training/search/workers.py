@@ -10,12 +10,12 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -33,7 +33,51 @@ from dle_training.search.work import Deadline
 
 _MOST_DEATHS = 5
 """Of workers without a trial that ended in between, before the study gives up."""
-_Message = tuple[str, tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class TrialBegan:
+    """A worker begins with a trial, or goes on with it."""
+
+    number: int
+    point: Point
+    epochs: int
+
+
+@dataclass(frozen=True, slots=True)
+class EpochEnded:
+    """An epoch of a trial has ended."""
+
+    number: int
+    epoch: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrialEnded:
+    """A trial is complete, pruned or failed."""
+
+    number: int
+    state: str
+    score: float | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFailed:
+    """A worker ends with an error that would stop every worker; `is_input`: it is an InputError."""
+
+    is_input: bool
+    message: str
+    details: Sequence[str] = ()
+
+    def error(self) -> DleError:
+        """The error to raise in the keeper."""
+        return (InputError if self.is_input else WorkError)(self.message, self.details)
+
+
+Message = TrialBegan | EpochEnded | TrialEnded | WorkerFailed
+"""What a worker sends to its keeper."""
 
 
 def run(
@@ -110,18 +154,22 @@ class _Keeper:
 
     def _hear(self, pipe: Connection, *, stopping: bool) -> None:
         try:
-            kind, arguments = pipe.recv()
+            message: Message = pipe.recv()
         except EOFError:
             self._ended(pipe, stopping=stopping)
             return
-        if kind == "on_error":
-            wrong_input, message, details = arguments
-            self._errors.append((InputError if wrong_input else WorkError)(message, details))
-            self._interrupt()
-        else:
-            if kind == "on_end" and arguments[1] != "fail":  # they may fail because processes die
-                self._deaths = 0
-            getattr(self._watcher, kind)(*arguments)
+        match message:
+            case TrialBegan(number, point, epochs):
+                self._watcher.on_begin(number, point, epochs)
+            case EpochEnded(number, epoch, score):
+                self._watcher.on_epoch(number, epoch, score)
+            case TrialEnded(number, state, final_score, error):
+                if state != "fail":  # a trial may fail because processes die
+                    self._deaths = 0
+                self._watcher.on_end(number, state, final_score, error)
+            case WorkerFailed():
+                self._errors.append(message.error())
+                self._interrupt()
 
     def _ended(self, pipe: Connection, *, stopping: bool) -> None:
         worker = self._workers.pop(pipe)
@@ -146,20 +194,20 @@ class _Keeper:
                 os.kill(worker.pid, signal.SIGTERM)
 
 
-class _Teller(Watcher):
-    """Hands everything on to the keeper."""
+class _PipeWatcher(Watcher):
+    """Sends every event to the keeper."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
 
     def on_begin(self, number: int, point: Point, epochs: int) -> None:
-        self._pipe.send(("on_begin", (number, point, epochs)))
+        self._pipe.send(TrialBegan(number, point, epochs))
 
     def on_epoch(self, number: int, epoch: int, score: float) -> None:
-        self._pipe.send(("on_epoch", (number, epoch, score)))
+        self._pipe.send(EpochEnded(number, epoch, score))
 
     def on_end(self, number: int, state: str, score: float | None, error: str | None) -> None:
-        self._pipe.send(("on_end", (number, state, score, error)))
+        self._pipe.send(TrialEnded(number, state, score, error))
 
 
 def _work(folder: Path, jobs: int, seconds: float | None, pipe: Connection) -> None:
@@ -171,15 +219,15 @@ def _work(folder: Path, jobs: int, seconds: float | None, pipe: Connection) -> N
         study = studies.open_study(StudyFolder(folder))
         with PreparedData(study, lambda: studies.read_again(study)) as data:
             deadline = Deadline(seconds)
-            work.work(study, data, _Teller(pipe), deadline, jobs)
+            work.work(study, data, _PipeWatcher(pipe), deadline, jobs)
             while work.wait_for_others(study, deadline):  # who may have more than they can train at a time
-                work.work(study, data, _Teller(pipe), deadline, jobs)
+                work.work(study, data, _PipeWatcher(pipe), deadline, jobs)
     except Interrupted:
         pass
     except DleError as error:
-        pipe.send(("on_error", (isinstance(error, InputError), error.message, error.details)))
+        pipe.send(WorkerFailed(isinstance(error, InputError), error.message, error.details))
     except OSError as error:  # no room on the disk
-        pipe.send(("on_error", (False, str(error), ())))
+        pipe.send(WorkerFailed(False, str(error)))
     except BaseException:
         traceback.print_exc()
         raise
