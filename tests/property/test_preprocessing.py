@@ -13,10 +13,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from torch import Tensor, nn
 
 from dle_bundle.groups import MISSING_TIME, Groups, empty
-from dle_bundle.schema import Field, Outputs, Schema
+from dle_bundle.schema import Field, Outputs, Schema, SequenceShape
 from dle_training.preprocessing import pipeline
 from dle_training.preprocessing.pipeline import Preprocessing
 from dle_training.preprocessing.settings import PreprocessingConfig
@@ -25,6 +26,7 @@ SCHEMA = Schema(
     inputs=(
         Field(name="gaps", kind="numeric", required=False),
         Field(name="wide", kind="numeric", required=True),
+        Field(name="small", kind="numeric", required=True),
         Field(name="constant", kind="numeric", required=True),
         Field(name="flag", kind="boolean", required=False),
         Field(name="few", kind="categorical", required=False, categories=("x", "y", "é ü")),
@@ -39,10 +41,10 @@ SCHEMA = Schema(
 
 def training() -> Groups:
     rng, count = np.random.default_rng(0), 64
-    numeric = np.stack(
-        [rng.normal(5, 2, count), rng.normal(0, 1e30, count), np.full(count, 3.0), rng.integers(0, 2, count)], axis=1
-    ).astype(np.float32)
-    numeric[::5, 0] = numeric[::7, 3] = np.nan
+    wide, small, constant = rng.normal(0, 1e30, count), rng.normal(0, 1e-30, count), np.full(count, 3.0)
+    numeric = np.stack([rng.normal(5, 2, count), wide, small, constant, rng.integers(0, 2, count)], axis=1)
+    numeric = numeric.astype(np.float32)
+    numeric[::5, 0] = numeric[::7, 4] = np.nan
     columns = [rng.choice(["x", "y", "é ü", ""], count), rng.choice(["u", "v"], count)]
     categorical = np.stack([*columns, rng.integers(0, 12, count).astype(str)], axis=1).astype(object)
     datetime = np.stack([rng.integers(0, 2**31, count), rng.integers(0, 20_000, count) * 86_400], axis=1)
@@ -71,7 +73,8 @@ class Tuple(nn.Module):
 def exported(scaling: str) -> tuple[Preprocessing, Callable[..., list[npt.NDArray[Any]]]]:
     """The fitted preprocessing and its graph in ONNX Runtime."""
     data = training()
-    preprocessing = pipeline.fit(SCHEMA, data, PreprocessingConfig(numeric=scaling))  # type: ignore[arg-type]
+    config = PreprocessingConfig(numeric=scaling, piecewise_bins=4)  # type: ignore[arg-type]
+    preprocessing = pipeline.fit(SCHEMA, data, config)
     rows = torch.export.Dim("rows", min=1, max=1 << 30)
     example = (data.numeric[:3], encoded(preprocessing, data.categorical[:3]), data.datetime[:3])
     with warnings.catch_warnings():
@@ -98,7 +101,7 @@ NUMBERS = st.floats(width=32, allow_nan=False, allow_infinity=False) | st.just(f
 TEXTS = st.sampled_from(["", "x", "y", "é ü", "u", "v", "0", "11"]) | st.text(max_size=5)
 MOMENTS = st.integers(-(2**63), 2**63 - 1) | st.integers(-(2**36), 2**36) | st.just(MISSING_TIME)
 ROWS = st.lists(
-    st.tuples(st.tuples(*[NUMBERS] * 4), st.tuples(*[TEXTS] * 3), st.tuples(*[MOMENTS] * 2)), min_size=1, max_size=5
+    st.tuples(st.tuples(*[NUMBERS] * 5), st.tuples(*[TEXTS] * 3), st.tuples(*[MOMENTS] * 2)), min_size=1, max_size=5
 )
 
 
@@ -120,3 +123,38 @@ def test_finite_and_the_same_in_onnx(
     assert abs(dense).max() <= 15
     np.testing.assert_allclose(dense, expected["dense"].numpy(), rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(embedded, expected["codes"].numpy())
+
+
+CHANNELS = ("a", "b")
+UNITS = Schema(
+    inputs=(
+        *(Field(name=name, kind="numeric", required=False) for name in "xyz"),
+        Field(name="s", kind="sequence", required=True, sequence=SequenceShape(channels=CHANNELS, max_steps=9)),
+    ),
+    outputs=Outputs(target="y", task="regression"),
+)
+EIGHTHS = st.integers(-1000, 1000).map(lambda number: number / 8)
+TABLE = arrays(np.float64, st.tuples(st.integers(2, 20), st.just(len("xyz"))), elements=EIGHTHS | st.just(np.nan))
+SERIES = arrays(np.float64, (6, len(CHANNELS)), elements=EIGHTHS)
+
+
+@pytest.mark.parametrize("scaling", ["standard", "min_max"])
+@given(table=TABLE, series=SERIES, power=st.integers(-30, 30))
+@settings(max_examples=100)
+def test_the_unit_of_a_column_makes_no_difference(
+    scaling: str, table: npt.NDArray[np.float64], series: npt.NDArray[np.float64], power: int
+) -> None:
+    """Numbers, bins and series of any unit become the same features, up to the rounding of float32."""
+
+    def features(unit: float) -> dict[str, npt.NDArray[Any]]:
+        rows = len(table)
+        sequence = np.repeat((series * unit)[None], rows, axis=0).astype(np.float32)
+        lengths = np.full(rows, len(series))
+        groups = replace(empty(rows), numeric=(table * unit).astype(np.float32), sequence=sequence, lengths=lengths)
+        config = PreprocessingConfig(numeric=scaling, piecewise_bins=4)  # type: ignore[arg-type]
+        prepared = pipeline.fit(UNITS, groups, config).prepare(groups)
+        return {name: tensor.numpy() for name, tensor in prepared.items()}
+
+    plain, scaled = features(1), features(10.0**power)
+    for name, array in plain.items():
+        np.testing.assert_allclose(scaled[name], array, rtol=1e-3, atol=1e-3, err_msg=name)

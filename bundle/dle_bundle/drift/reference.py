@@ -21,6 +21,7 @@ from dle_bundle.drift.features import Feature
 from dle_bundle.drift.features import names as feature_names
 from dle_bundle.errors import BundleError
 from dle_bundle.schema import Schema
+from dle_bundle.values.numbers import differ
 
 QUANTILE_BINS = 10
 CATEGORY_BINS = 29
@@ -114,7 +115,7 @@ def number_bins(values: npt.NDArray[Any]) -> Bins:
     """Bins of `values` (N,), NaN = missing: one for each value that holds a tenth of them, quantiles of the others.
 
     Without bins of their own, frequent values would swallow the quantiles: a column that is zero in nine rows of ten
-    would have a single bin.
+    would have a single bin. Bounds that differ by rounding errors only are one bound.
     """
     known = values[~np.isnan(values)]
     if not len(known):
@@ -126,7 +127,7 @@ def number_bins(values: npt.NDArray[Any]) -> Bins:
     quantiles = np.quantile(rest, np.linspace(0, 1, steps + 1), method="nearest") if steps else rest
     # a frequent value's bin ends where the next value begins
     successors = distinct[np.minimum(np.searchsorted(distinct, frequent) + 1, len(distinct) - 1)]
-    starts = np.unique(np.concatenate([frequent, successors, quantiles[:-1], distinct[:1]]))
+    starts = _merged(np.unique(np.concatenate([frequent, successors, quantiles[:-1], distinct[:1]])), distinct)
     edges = np.append(starts, np.nextafter(distinct[-1], np.inf, dtype=values.dtype))
     inner = tuple(f"[{low:.6g}, {high:.6g})" for low, high in pairwise(starts))
     inner = (*inner, f"[{starts[-1]:.6g}, {distinct[-1]:.6g}]")
@@ -135,6 +136,16 @@ def number_bins(values: npt.NDArray[Any]) -> Bins:
     return msgspec.structs.replace(
         bins, fractions=smoothed(np.bincount(bins.place_numbers(values), minlength=len(names)))
     )
+
+
+def _merged(starts: npt.NDArray[Any], values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The ascending `starts` (S,) but those that equal the one before, up to rounding errors of the values (D,)."""
+    largest = float(np.abs(values).max())
+    kept = [0]
+    for place in range(1, len(starts)):
+        if differ(starts[kept[-1]], starts[place], largest):
+            kept.append(place)
+    return starts[kept]
 
 
 def category_bins(values: npt.NDArray[np.object_], known: tuple[str, ...]) -> Bins:

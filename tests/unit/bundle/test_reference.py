@@ -38,6 +38,31 @@ def test_number_bins(values: np.ndarray, inner: int) -> None:
     assert counts[-1] == np.isnan(values).sum()
 
 
+@pytest.mark.parametrize("unit", [1e-30, 1e-8, 1.0, 1e30])
+def test_bins_in_any_unit(unit: float) -> None:
+    values = (RNG.normal(5, 1, size=1000) * unit).astype(np.float32)
+    bins = number_bins(values)
+    assert len(bins.names) == 13
+    np.testing.assert_allclose(bins.fractions[1:-2], 0.1, atol=0.01)
+
+
+@pytest.mark.parametrize("unit", [1e-8, 1.0, 1e8])
+def test_rounding_errors_make_no_bins(unit: float) -> None:
+    """A client that rounds otherwise would seem to drift."""
+    nearly = (unit * (1 + 1e-7 * RNG.integers(0, 6, 1000))).astype(np.float32)
+    assert len(number_bins(nearly).names) == 1 + 3
+    # where differences of other values leave them, around zero
+    noise, others = 1e-16 * RNG.normal(size=500), 1 + RNG.random(500)
+    bins = number_bins((unit * np.concatenate([noise, others])).astype(np.float32))
+    assert bins.fractions[1] == pytest.approx(0.5, abs=0.01)
+    assert len(bins.names) == 1 + 5 + 3
+
+
+def test_times_of_one_minute_have_bins_of_their_own() -> None:
+    moments = 1.7e9 + np.arange(60, dtype=np.float64)
+    assert len(number_bins(moments).names) == 10 + 3
+
+
 def test_values_beyond_training_are_below_and_above() -> None:
     bins = number_bins(np.arange(100, dtype=np.float32))
     counts = count(bins, np.array([-1, 99, 99.5, np.nan], dtype=np.float32))

@@ -31,7 +31,11 @@ def infer(
         ("c", ["x"] * N, "constant: 'x'"),
         ("c", ["true"] * N, "constant: 1"),
         ("c", ["2024-01-01"] * N, "constant: the same date-time"),
-        ("c", [1 + index * 1e-9 for index in range(N)], "nearly constant"),
+        ("c", [1 + index * 1e-9 for index in range(N)], "nearly constant: 1 to 1.00000004, one number in float32"),
+        ("c", [1e-9 + index * 1e-18 for index in range(N)], "nearly constant"),
+        ("c", [1e9 + index for index in range(N)], "nearly constant: 1e+09 to 1.00000004e+09"),
+        ("c", [1e-40 * index for index in range(N)], "nearly constant"),
+        ("c", [1e40 * (1 + index) for index in range(N)], "nearly constant"),
         ("c", [None] * N, "no value at all"),
         ("c", ["", "NA"] * (N // 2), "no value at all"),
         ("c", [float("nan")] * N, "no value at all"),
@@ -56,6 +60,10 @@ def test_dropped_with_a_reason(name: str, values: list[Any], reason: str) -> Non
         ("shop_id", [index % 5 for index in range(N)]),  # named like a key, but repeated
         ("year", list(range(1980, 1980 + N))),
         ("paid", [index * 13 % 1009 for index in range(N)]),
+        ("metres", [index * 17 % 1009 * 1e-9 for index in range(N)]),
+        ("farads", [(5 + index * 17 % 1009) * 1e-30 for index in range(N)]),
+        ("mass", [index * 17 % 1009 * 1e30 for index in range(N)]),
+        ("offset", [1e9 + 1000 * index for index in range(N)]),
         ("flag", [1, None] * (N // 2)),  # that it is missing says something
         ("flag", ["x", None] * (N // 2)),
         ("text", [f"of {index % 9} distinct texts" for index in range(N)]),

@@ -47,6 +47,28 @@ def test_equal_quantiles_make_one_bin() -> None:
     assert min(fitted.factors) > 0
 
 
+@pytest.mark.parametrize("unit", [1e-30, 1e-8, 1e8, 1e30])
+def test_small_and_large_units(unit: float) -> None:
+    values = VALUES * np.float32(unit)
+    fitted = piecewise.fit(values, BOOLEAN, (1.5 * unit, 1.0, 7.0), 3)
+    plain = Piecewise(FITTED)(torch.from_numpy(VALUES)).numpy()
+    np.testing.assert_allclose(Piecewise(fitted)(torch.from_numpy(values)).numpy(), plain, atol=1e-5)
+
+
+def test_a_bin_among_values_far_apart_is_as_narrow_as_they_are() -> None:
+    """One sentinel does not hide what the others say."""
+    values = np.array([[-1e9], *([number / 10] for number in range(1, 21))], dtype=np.float32)
+    fitted = piecewise.fit(values, np.array([False]), (1.0,), 4)
+    np.testing.assert_allclose(fitted.starts[1:], [0.5, 1.0, 1.5], atol=0.05)
+
+
+def test_rounding_errors_around_zero_make_no_bin() -> None:
+    noise = 0.1 + 0.2 - 0.3
+    values = np.array([[0.0], [noise], [2 * noise], [3 * noise], [0.5], [1.0], [1.5], [2.0], [2.5]], dtype=np.float32)
+    fitted = piecewise.fit(values, np.array([False]), (0.5,), 8)
+    assert max(fitted.factors) == pytest.approx(2)
+
+
 @pytest.mark.parametrize(
     ("config", "rows", "bins"),
     [

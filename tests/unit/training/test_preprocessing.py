@@ -75,6 +75,29 @@ def test_constant_in_training(scaling: Literal["standard", "min_max"]) -> None:
     assert not scaled([[-LARGEST], [-LARGEST]], rows, scaling).any()
 
 
+@pytest.mark.parametrize("unit", [1e-30, 1e-8, 1e8, 1e30])
+def test_small_and_large_units(unit: float) -> None:
+    training = [[1 * unit], [3 * unit], [5 * unit]]
+    np.testing.assert_allclose(scaled(training, training)[:, 0], [-1.2247449, 0, 1.2247449], atol=1e-5)
+    np.testing.assert_allclose(scaled(training, training, "min_max")[:, 0], [0, 0.5, 1], atol=1e-5)
+
+
+@pytest.mark.parametrize("scaling", ["standard", "min_max"])
+def test_constant_but_for_rounding(scaling: Literal["standard", "min_max"]) -> None:
+    rows = [[1.0], [1.0000001], [1.0000004]]
+    assert not scaled(rows, rows, scaling).any()
+    tiny = [[1e-45], [1e-40], [5e-40]]
+    assert not scaled(tiny, tiny, scaling).any(), "such numbers have a spread whose inverse is beyond float32"
+
+
+@pytest.mark.parametrize("scaling", ["standard", "min_max"])
+def test_a_rare_value_among_the_smallest(scaling: Literal["standard", "min_max"]) -> None:
+    """The standard deviation, 1e-40, has no inverse in float32."""
+    training = [[0.0]] * 1_000_000 + [[1e-37]]
+    output = scaled(training, [[0.0], [1e-37], [LARGEST], [-LARGEST]], scaling)
+    assert abs(output[0, 0]) < 1e-2 < output[1, 0]
+
+
 def test_wild_values_stay_in_bounds() -> None:
     rows = [[-LARGEST], [-1e6], [-10.0], [0.0], [1.0], [10.0], [1e6], [LARGEST]]
     output = scaled([[0.0], [1.0]], rows)[:, 0]
@@ -135,6 +158,13 @@ def test_calendar_of_all_years() -> None:
 def test_dates_without_a_time_have_no_time_of_day() -> None:
     values = seconds(datetime(2020, 1, 1, tzinfo=UTC), datetime(2024, 8, 18, tzinfo=UTC))
     assert Dates(dates.fit(values)).width == 7
+
+
+def test_dates_within_a_few_seconds() -> None:
+    moments = seconds(*(datetime(2024, 1, 1, 12, 0, second, tzinfo=UTC) for second in range(4)))
+    step = Dates(dates.fit(moments))
+    assert step.width == 2, "time passed, and one coordinate of the time of day"
+    np.testing.assert_allclose(step(torch.from_numpy(moments)).numpy()[:, 0], np.array([-3, -1, 1, 3]) / 5**0.5, 1e-6)
 
 
 def test_missing_dates() -> None:

@@ -18,12 +18,10 @@ from dle_bundle.errors import InputError, nearest
 from dle_bundle.schema import Field
 from dle_bundle.tables import columns
 from dle_bundle.tables.columns import Column
+from dle_bundle.values.numbers import differ, float32
 from dle_training.config.run_config import DataConfig
 from dle_training.data import kinds
 from dle_training.data.kinds import Reading
-
-LEAST_RANGE = 1e-6
-"""Numbers closer together than this are one number: their quantiles and their scale would be noise."""
 
 _KEY_WORDS = frozenset({"id", "ids", "idx", "index", "key", "uuid", "guid", "rowid", "rownames", "rownum"})
 _LAST_WORDS = frozenset({"no", "nr", "num", "number"})
@@ -177,8 +175,8 @@ def _useless(reading: Reading) -> str | None:
     if low == high:
         value = "the same date-time" if reading.kind == "datetime" else f"{low:g}"
         return f"constant: {value} in every row"
-    if reading.kind == "numeric" and high - low <= LEAST_RANGE:
-        return f"nearly constant: all values within {high - low:.1g}; rescale it if the differences matter"
+    if reading.kind == "numeric" and not differ(*float32(np.array([low, high]))):
+        return f"nearly constant: {low:.9g} to {high:.9g}, one number in float32; shift or rescale it if that matters"
     return None
 
 

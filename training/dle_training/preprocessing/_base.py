@@ -5,17 +5,18 @@ A step is fitted in numpy on the training part, which gives a small struct of pl
 graph. Steps use operators that mean the same in PyTorch and in ONNX.
 """
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+
+from dle_bundle.values.numbers import differ
 
 CLIP = 1e4
 """Scaled numbers are cut at ±CLIP: a wild value may mislead the network but never overflow it."""
 
 LINEAR = 5.0
 """Scaled numbers within ±LINEAR stay as they are; beyond, they grow with the logarithm."""
-
-LEAST_RANGE = 1e-6
-"""Training values closer together than this are taken as one."""
 
 
 class Step(nn.Module):
@@ -29,6 +30,18 @@ class Step(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         raise NotImplementedError
+
+
+def factors(
+    low: npt.NDArray[np.float32], high: npt.NDArray[np.float32], spread: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """What scales columns of these extremes and this spread, (F,): 1 / spread, 0 where a column is one number.
+
+    A factor is at most the largest float32: a rare value among very small ones can have a spread with no inverse.
+    """
+    inverse = np.divide(1.0, spread, out=np.zeros_like(spread), where=differ(low, high))
+    largest: npt.NDArray[np.float64] = np.minimum(inverse, np.finfo(np.float32).max)
+    return largest
 
 
 def bounded(scaled: Tensor) -> Tensor:

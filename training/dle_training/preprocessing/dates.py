@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from dle_bundle.groups import FIRST_TIME, LAST_TIME, MISSING_TIME
-from dle_training.preprocessing._base import LEAST_RANGE, Step, bounded
+from dle_bundle.values.numbers import differ
+from dle_training.preprocessing._base import Step, bounded
 
 _DAY = 86_400
 _PARTS = 9  # elapsed, then sine and cosine of month, day of month, weekday and time of day
@@ -27,7 +28,7 @@ class DateFit(msgspec.Struct, frozen=True, kw_only=True):
     `parts` are the features in use, by their place column · 9 + part; `indicators` the columns that had missing values.
     """
 
-    centres: tuple[int, ...]
+    centres: tuple[float, ...]
     factors: tuple[float, ...]
     parts: tuple[int, ...]
     indicators: tuple[int, ...]
@@ -39,8 +40,8 @@ def fit(values: npt.NDArray[np.int64]) -> DateFit:
     centres, factors = [], []
     for column, gaps in zip(values.T, missing.T, strict=True):
         known = np.clip(column[~gaps], FIRST_TIME, LAST_TIME)
-        centre = int(np.mean(known)) if len(known) else 0
-        spread = float(np.std((known - centre).astype(np.float64))) if len(known) else 0.0
+        centre = float(np.mean(known)) if len(known) else 0.0
+        spread = float(np.std(known - centre)) if len(known) else 0.0
         centres.append(centre)
         factors.append(1 / spread if spread else 0.0)
     every = DateFit(
@@ -48,7 +49,7 @@ def fit(values: npt.NDArray[np.int64]) -> DateFit:
     )
     features = Dates(every)(torch.from_numpy(values)).numpy()
     seen = [features[~missing[:, part // _PARTS], part] for part in every.parts]
-    varied = [part for part in every.parts if len(seen[part]) and np.ptp(seen[part]) > LEAST_RANGE]
+    varied = [part for part in every.parts if len(seen[part]) and differ(seen[part].min(), seen[part].max())]
     indicators = tuple(np.flatnonzero(missing.any(axis=0)).tolist())
     return msgspec.structs.replace(every, parts=tuple(varied), indicators=indicators)
 

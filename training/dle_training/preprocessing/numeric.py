@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dle_training.preprocessing._base import LEAST_RANGE, Step, bounded
+from dle_training.preprocessing._base import Step, bounded, factors
 
 Scaling = Literal["standard", "min_max", "unit_norm"]
 
@@ -42,17 +42,16 @@ def fit(values: npt.NDArray[np.float32], boolean: npt.NDArray[np.bool_], scaling
     known = [column[~gaps] for column, gaps in zip(exact.T, missing.T, strict=True)]
     medians = np.array([np.median(column) if len(column) else 0.0 for column in known])
     filled = np.where(missing, medians, exact)
-    shifts, factors = np.zeros(len(medians)), np.ones(len(medians))
+    shifts, scales = np.zeros(len(medians)), np.ones(len(medians))
     if scaling != "unit_norm" and len(medians):
-        low, high = filled.min(axis=0), filled.max(axis=0)
-        shifts, spread = (low, high - low) if scaling == "min_max" else (filled.mean(axis=0), filled.std(axis=0))
-        varied = high - low > LEAST_RANGE
-        factors = np.divide(1.0, spread, out=np.zeros_like(spread), where=varied)
+        least, most = filled.min(axis=0), filled.max(axis=0)
+        shifts, spread = (least, most - least) if scaling == "min_max" else (filled.mean(axis=0), filled.std(axis=0))
+        scales = factors(least.astype(np.float32), most.astype(np.float32), spread)
     return NumericFit(
         scaling=scaling,
         medians=tuple(medians.tolist()),
         shifts=tuple(shifts.tolist()),
-        factors=tuple(factors.tolist()),
+        factors=tuple(scales.tolist()),
         indicators=tuple(np.flatnonzero(missing.any(axis=0)).tolist()),
         normed=tuple(np.flatnonzero(~boolean).tolist()) if scaling == "unit_norm" else (),
     )

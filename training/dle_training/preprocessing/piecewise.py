@@ -12,7 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dle_training.preprocessing._base import LEAST_RANGE, Step
+from dle_bundle.values.numbers import differ
+from dle_training.preprocessing._base import Step
 from dle_training.preprocessing.settings import PreprocessingConfig
 
 DEFAULT_BINS = 32
@@ -41,7 +42,8 @@ def fit(
 ) -> PiecewiseFit:
     """Fit `count` bins to each column of the training part's `values` (N, F) that is a number, not a truth value.
 
-    Equal quantiles make one bin, bins narrower than 1e-6 none, and a column needs two bins to say more than its scale.
+    Equal quantiles make one bin, quantiles that differ by rounding errors none, and a column needs two bins to say more
+    than its scale.
     """
     columns: list[int] = []
     starts: list[float] = []
@@ -51,7 +53,8 @@ def fit(
         known = known[~np.isnan(known)]
         edges = np.unique(np.quantile(known, np.linspace(0, 1, count + 1))) if len(known) else known
         widths = np.diff(edges)
-        wide = widths > LEAST_RANGE
+        ends = edges.astype(np.float32)
+        wide = differ(ends[:-1], ends[1:], np.abs(edges).max(initial=0))
         if wide.sum() >= 2:
             columns += [column] * int(wide.sum())
             starts += edges[:-1][wide].tolist()

@@ -6,7 +6,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dle_training.preprocessing._base import LEAST_RANGE, Step, bounded
+from dle_training.preprocessing._base import Step, bounded, factors
 
 
 class SeriesFit(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,17 +24,19 @@ class SeriesFit(msgspec.Struct, frozen=True, kw_only=True):
 def fit(sequence: npt.NDArray[np.float32], lengths: npt.NDArray[np.int64]) -> SeriesFit:
     """Fit on the training part's `sequence` (N, T, C), NaN = missing, of `lengths` (N,) steps."""
     within = np.arange(sequence.shape[1]) < lengths[:, None]  # (N, T)
-    means, factors, indicators = [], [], []
+    means, scales, indicators = list[float](), list[float](), list[int]()
     for channel in range(sequence.shape[2]):
-        values = sequence[..., channel][within].astype(np.float64)
+        values = sequence[..., channel][within]
         known = values[~np.isnan(values)]
         if len(known) < len(values):
             indicators.append(channel)
-        varied = len(known) > 0 and float(np.ptp(known)) > LEAST_RANGE
-        means.append(float(known.mean()) if len(known) else 0.0)
-        factors.append(1 / float(known.std()) if varied else 0.0)
+        if not len(known):
+            known = np.zeros(1, dtype=np.float32)
+        means.append(float(known.mean(dtype=np.float64)))
+        spread = known.std(keepdims=True, dtype=np.float64)
+        scales += factors(known.min(keepdims=True), known.max(keepdims=True), spread).tolist()
     steps = int(lengths.max(initial=1))
-    return SeriesFit(means=tuple(means), factors=tuple(factors), indicators=tuple(indicators), steps=steps)
+    return SeriesFit(means=tuple(means), factors=tuple(scales), indicators=tuple(indicators), steps=steps)
 
 
 class StandardSeries(Step):
