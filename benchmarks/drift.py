@@ -17,7 +17,7 @@ import numpy as np
 from dle_bundle import bundle as bundles
 from dle_bundle.bundle import Bundle
 from dle_bundle.drift import verdict
-from dle_bundle.drift.counting import Counter, Sums
+from dle_bundle.drift.counting import BinCounter, Sums
 from dle_bundle.groups import Groups
 from dle_serving.models.runtime import Model
 from dle_training.runs import prepare
@@ -65,7 +65,7 @@ def _windows(count: int, options: argparse.Namespace, random: np.random.Generato
 
 
 def _alarms(opened: Bundle, model: Model, rows: Groups) -> list[str]:
-    counter = Counter(opened.reference, opened.schema, opened.tokenizer)
+    counter = BinCounter(opened.reference, opened.schema, opened.tokenizer)
     rows = model.tokenise(rows)
     answers = model.run(rows)
     sums: Sums = counter.count(rows)
@@ -89,7 +89,7 @@ def _rows_to_alarm(opened: Bundle, rows: Groups, column: int, random: np.random.
     taken.numeric[:, column] += 0.5 * known.std()
     name = opened.schema.numeric[column].name
     bins, reference = opened.reference.features[name], opened.reference
-    places = bins.place_numbers(taken.numeric[:, column])
+    places = bins.assign_numbers(taken.numeric[:, column])
     for count in range(STEP, MOST_ROWS + 1, STEP):
         counts = np.bincount(places[:count], minlength=len(bins.names))
         found = verdict.compare(counts, bins, reference_rows=reference.rows, comparisons=len(reference.features))

@@ -19,7 +19,7 @@ from tokenizers import models, normalizers, pre_tokenizers
 
 from dle_bundle import bundle, documents, integrity, manifest, series
 from dle_bundle.drift import reference
-from dle_bundle.drift.features import measured, table_columns
+from dle_bundle.drift.features import monitored_features, table_columns
 from dle_bundle.groups import Groups
 from dle_bundle.schema import Field, ImageShape, Layout, Outputs, Schema, SequenceShape
 from dle_bundle.text import SPECIALS, Tokenizer
@@ -247,7 +247,7 @@ def _reference(schema: Schema) -> reference.Reference:
         scores = {"mae": 0.5, "rmse": 0.6}
     return reference.Reference(
         rows=len(known),
-        features=reference.feature_bins(measured(known, schema, tokenizer())),
+        features=reference.feature_bins(monitored_features(known, schema, tokenizer())),
         prediction_rows=len(known),
         prediction=prediction,
         calibration={"temperature": 1.0},

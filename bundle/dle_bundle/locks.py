@@ -1,4 +1,4 @@
-"""Locks between processes, each on a file in the folder that it guards.
+"""Locks between processes, held by `flock` on a lock file in the folder that they guard.
 
 `flock` on the folder itself fails on network file systems, which allow an exclusive lock only on a file that is open
 for writing. The operating system releases a lock when its process ends, however it ends.
@@ -11,13 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 LOCK = "lock"
-"""The file that is locked; nothing is ever written to it."""
+"""The file that `Lock` holds. It stays empty."""
+_BLOCK_LOCK = ".lock"
+"""The file that `alone_in` holds: hidden, for it may lie in a user's folder. It stays empty."""
 
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Wait until no other process holds `folder`, and hold it while the block runs; OSError where it is not there."""
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    """Hold `folder` while the block runs, after waiting until no other process is inside such a block.
+
+    Raises OSError when `folder` does not exist or cannot be written to. A `Lock` on the same folder is independent.
+    """
+    descriptor = _open(folder / _BLOCK_LOCK)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -26,7 +31,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 class Lock:
-    """A lock on a folder that lasts until `release`, or until the process ends; the folder is made where needed."""
+    """A lock on a folder that lasts until `release`, or until the process ends. The folder is created if needed."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -38,10 +43,10 @@ class Lock:
         """Whether this object holds the lock."""
         return self._descriptor is not None
 
-    def taken(self) -> bool:
-        """Try to take the lock, without waiting; whether that worked."""
+    def acquire(self) -> bool:
+        """Take the lock and return True, or return False at once when another process holds it."""
         assert self._descriptor is None
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        self._descriptor = _open(self._path)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -54,3 +59,7 @@ class Lock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)  # the umask decides who else may take the lock

@@ -13,7 +13,7 @@ CAPABILITIES: frozenset[str] = frozenset()
 """Entries of `requires` that this version understands."""
 
 
-class Demands(msgspec.Struct, frozen=True, kw_only=True):
+class FormatHeader(msgspec.Struct, frozen=True, kw_only=True):
     """What a reader must know before it reads the rest."""
 
     format: int
@@ -43,7 +43,7 @@ def load(path: Path) -> Manifest:
     if not path.is_file():
         raise BundleError(f"{path.parent} is not a bundle: it has no manifest.json")
     # by themselves first, for what comes after them may look otherwise in another format
-    demands = documents.read(path, Demands, BundleError)
+    demands = documents.read(path, FormatHeader, BundleError)
     if demands.format != FORMAT:
         raise BundleError(f"{path}: format {demands.format}, this version reads format {FORMAT}: use a matching dle")
     unknown = [need for need in demands.requires if need not in CAPABILITIES]

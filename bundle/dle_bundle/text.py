@@ -14,7 +14,7 @@ import numpy.typing as npt
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # said outright, or a later fork is warned of
 
 from tokenizers import Encoding, models
-from tokenizers import Tokenizer as Model
+from tokenizers import Tokenizer as LibraryTokenizer
 
 from dle_bundle.errors import BundleError
 from dle_bundle.groups import PADDING
@@ -37,7 +37,7 @@ class Tokenizer:
         Tokenizer.load(Path("tokenizer.json")).tokens(np.array([["It fits well."]], dtype=object))
     """
 
-    def __init__(self, model: Model, content: bytes) -> None:
+    def __init__(self, model: LibraryTokenizer, content: bytes) -> None:
         self._model = model
         self.content = content
         self.vocabulary: int = model.get_vocab_size()
@@ -64,7 +64,7 @@ class Tokenizer:
     def from_bytes(cls, content: bytes) -> "Tokenizer":
         """The tokenizer that the content of a file describes; raises BundleError."""
         try:
-            model = Model.from_str(content.decode())
+            model = LibraryTokenizer.from_str(content.decode())
         except Exception as error:  # the library's errors share no base
             raise BundleError(f"no readable tokenizer: {error}") from error
         if model.truncation is None or [model.id_to_token(place) for place in range(3)] != list(SPECIALS):

@@ -12,7 +12,8 @@ from dle_cli.console import Console
 
 if TYPE_CHECKING:
     from dle_bundle.schema import Field
-    from dle_serving.server.launcher import LoadedModel, Ready
+    from dle_serving.server.launcher import RunningServer
+    from dle_serving.server.readiness import LoadedModel
 
 SHOWN_CHARACTERS = 300
 """A longer example goes into a file."""
@@ -56,7 +57,7 @@ def serve(
     )
 
 
-def _show(speaker: Console, ready: "Ready", bundles: list[Path]) -> None:
+def _show(speaker: Console, ready: "RunningServer", bundles: list[Path]) -> None:
     speaker.table(
         "Serving",
         [(model.model, f"version {model.version}", model.task, f"on {model.provider}") for model in ready.models]
@@ -77,7 +78,7 @@ def _show(speaker: Console, ready: "Ready", bundles: list[Path]) -> None:
         speaker.next(_request(ready, bundles))
 
 
-def _request(ready: "Ready", bundles: list[Path]) -> str:
+def _request(ready: "RunningServer", bundles: list[Path]) -> str:
     """A command that asks for a prediction of the first model's example row, and works as typed."""
     from dle_bundle.files import write_atomic
     from dle_bundle.values.base64_text import decode_base64

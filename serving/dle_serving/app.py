@@ -12,21 +12,21 @@ from dataclasses import replace
 from typing import Any
 
 from dle_serving.auth import Keyring
-from dle_serving.connection.limits import Disconnected
+from dle_serving.connection.limits import ClientDisconnected
 from dle_serving.errors import HttpError, InternalError, MethodNotAllowed, NotFound, NotReady
 from dle_serving.feedback.store import open_store
-from dle_serving.models.repository import Repository, State
+from dle_serving.models.repository import LoadState, Repository
 from dle_serving.monitoring.collector import DriftSeries
 from dle_serving.monitoring.metrics import Metrics
 from dle_serving.monitoring.quality import Quality
 from dle_serving.routes import docs
 from dle_serving.routes.contract import CLIENT_LEFT, JSON, Request, Response, Route
-from dle_serving.routes.drift import Drift
-from dle_serving.routes.feedback import Feedback
-from dle_serving.routes.openapi import OpenApi
-from dle_serving.routes.predict import Predict
+from dle_serving.routes.drift import DriftHandler
+from dle_serving.routes.feedback import FeedbackHandler
+from dle_serving.routes.openapi import OpenApiHandler
+from dle_serving.routes.predict import PredictHandler
 from dle_serving.routes.router import UNKNOWN, Router
-from dle_serving.routes.state import ServerState
+from dle_serving.routes.state import StateHandlers
 from dle_serving.server.roster import Roster
 from dle_serving.settings import Settings
 
@@ -45,21 +45,21 @@ class Application:
 
     def __init__(self, settings: Settings, inner: Asgi) -> None:
         self._inner = inner
-        openapi = OpenApi(repository := Repository(settings, metrics := Metrics(settings.home / "metrics")))
+        openapi = OpenApiHandler(repository := Repository(settings, metrics := Metrics(settings.home / "metrics")))
         self.repository, self.metrics = repository, metrics
         self.store = open_store(settings.feedback_store, settings.home)
         reading = open_store(settings.feedback_store, settings.home)
-        self._quality = Quality(reading, repository.watched, settings.drift_window)
-        metrics.add(DriftSeries(repository.watched, self._quality))
+        self._quality = Quality(reading, repository.monitored, settings.drift_window)
+        metrics.add(DriftSeries(repository.monitored, self._quality))
         self.roster = Roster(settings.home, settings.workers)
-        self._feedback = Feedback(settings, repository, metrics, self.store)
-        self._predict = Predict(repository, metrics, settings.max_body_bytes, settings.batch_rows)
+        self._feedback = FeedbackHandler(settings, repository, metrics, self.store)
+        self._predict = PredictHandler(repository, metrics, settings.max_body_bytes, settings.batch_rows)
         self._keyring = None if settings.api_keys_file is None else Keyring(settings.api_keys_file)
-        state, drift = ServerState(repository, self.roster, metrics), Drift(repository, self._quality)
+        state, drift = StateHandlers(repository, self.roster, metrics), DriftHandler(repository, self._quality)
         routes = _routes(self._predict, self._feedback, drift, state, openapi)
         self._router = Router(routes if self._keyring is None else _guarded(routes))
         openapi.routes = self._router.routes
-        metrics.expect(self._router.answers())
+        metrics.declare_responses(self._router.responses())
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """The ASGI entry."""
@@ -73,7 +73,7 @@ class Application:
     async def load(self) -> None:
         """Load the models in a thread and sign in as ready."""
         await asyncio.to_thread(self.repository.load)
-        if self.repository.state is State.READY:
+        if self.repository.state is LoadState.READY:
             self.roster.sign()
 
     def close(self) -> None:
@@ -91,7 +91,7 @@ class Application:
         try:
             if self.roster.replaces():  # the others answer meanwhile: connections come here once this one can as well
                 await loading
-            if loading.done() and self.repository.state is not State.READY:  # ends this process, to be tried again
+            if loading.done() and self.repository.state is not LoadState.READY:  # ends this process, to be tried again
                 await send({"type": "lifespan.startup.failed"})
             else:
                 await self._inner(scope, receive, send)
@@ -119,7 +119,7 @@ class Application:
             response = await self._answer(scope, receive, found)
             code = response.status
             await _send(response, send, head=scope["method"] == "HEAD")
-        except Disconnected:
+        except ClientDisconnected:
             pass
         finally:
             self.metrics.inflight.inc(-1)
@@ -140,7 +140,7 @@ class Application:
             response: Response = await route.handler(request)
         except HttpError as error:
             return Response(error.body(), JSON, error.status, error.headers)
-        except Disconnected:
+        except ClientDisconnected:
             raise
         except asyncio.CancelledError:  # the server ends and has waited for long enough
             ending = NotReady("the server is being ended", retry_after=1)
@@ -151,7 +151,13 @@ class Application:
         return response
 
 
-def _routes(predict: Predict, feedback: Feedback, drift: Drift, state: ServerState, openapi: OpenApi) -> list[Route]:
+def _routes(
+    predict: PredictHandler,
+    feedback: FeedbackHandler,
+    drift: DriftHandler,
+    state: StateHandlers,
+    openapi: OpenApiHandler,
+) -> list[Route]:
     predicting = (404, 413, 415, 503)
     routes = [
         Route("/predict", "POST", predict, "predict", (413, 415, 503)),

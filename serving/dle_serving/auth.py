@@ -16,14 +16,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 from dle_bundle import files, locks
 from dle_bundle.errors import InputError, nearest
 from dle_serving.errors import Forbidden, Unauthorized
-from dle_serving.routes.contract import Scope
 from dle_serving.settings import Settings
 
+Scope = Literal["predict", "feedback", "metrics", "admin"]
+"""What an API key allows; `admin` allows everything."""
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 _KEY_BYTES = 32
 _HEAD = "# API keys of a service, by their hashes: NAME SCOPES SHA256. Taking a line out refuses its key.\n"

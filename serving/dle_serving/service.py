@@ -16,8 +16,8 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 from dle_bundle.errors import DleError, InputError
 from dle_serving.auth import check_start
 from dle_serving.feedback.databases import StoreError
-from dle_serving.feedback.ids import load_keys
-from dle_serving.feedback.side_thread import Lane
+from dle_serving.feedback.ids import load_signing_keys
+from dle_serving.feedback.side_thread import SideThread
 from dle_serving.feedback.store import DEADLINE_SECONDS, NewerStore, open_store
 from dle_serving.server.logs import log_plainly
 from dle_serving.server.processes import end_with_parent
@@ -25,7 +25,7 @@ from dle_serving.server.roster import Roster
 from dle_serving.settings import Settings, from_environment
 
 
-class InFront(BentoService[Any]):  # type: ignore[misc]
+class WrappedService(BentoService[Any]):  # type: ignore[misc]
     """A BentoML service whose ASGI application stands behind ours."""
 
     def to_asgi(self, is_main: bool = True) -> Any:
@@ -56,7 +56,7 @@ def _refuse(error: DleError) -> NoReturn:
 def _check_store(settings: Settings) -> None:
     """Make what is missing; a store that cannot be reached now may be later, and predictions need none."""
     store = open_store(settings.feedback_store, settings.home)
-    checking = Lane("check").submit(store.check)
+    checking = SideThread("check").submit(store.check)
     try:
         if not wait([checking], DEADLINE_SECONDS).done:
             raise StoreError(f"no answer within {DEADLINE_SECONDS:g} s")
@@ -78,7 +78,7 @@ def _workers() -> int:
 
 @bentoml.service(
     name="dle",
-    service_class=InFront,
+    service_class=WrappedService,
     workers=_workers(),
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},
@@ -93,7 +93,7 @@ class Service:
         try:
             settings = from_environment()
             check_start(settings, _host())
-            load_keys(settings.keys_file, create=settings.token_keys_file is None)
+            load_signing_keys(settings.signing_keys_file, create=settings.token_keys_file is None)
             _check_store(settings)
         except (InputError, NewerStore) as error:
             _refuse(error)

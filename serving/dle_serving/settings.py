@@ -36,7 +36,7 @@ class Settings:
     feedback_max_age: int = 90 * 86_400
 
     @property
-    def keys_file(self) -> Path:
+    def signing_keys_file(self) -> Path:
         """Where the keys of prediction ids are."""
         return self.token_keys_file or self.home / "token.keys"
 

@@ -27,7 +27,7 @@ from tests.unit.k8s import promtool
 
 from dle_bundle import bundle, documents, integrity, manifest
 from dle_bundle.drift import reference
-from dle_bundle.drift.features import measured
+from dle_bundle.drift.features import monitored_features
 from dle_bundle.drift.reference import Bins, Reference
 from dle_bundle.groups import Groups, concatenate
 from dle_bundle.schema import Schema
@@ -122,9 +122,9 @@ def psi(counts: npt.NDArray[Any], bins: Bins) -> float:
 def feature_psi(sent: list[Groups], schema: Schema, known: Reference) -> dict[str, float]:
     """That of every input, over all rows that were sent."""
     found = {}
-    for feature in measured(concatenate(sent), schema):
+    for feature in monitored_features(concatenate(sent), schema):
         bins, values = known.features[feature.name], feature.values
-        places = bins.place_categories(values) if feature.is_category else bins.place_numbers(values)
+        places = bins.assign_categories(values) if feature.is_category else bins.assign_numbers(values)
         found[feature.name] = psi(np.bincount(places, minlength=len(bins.names)), bins)
     return found
 
@@ -133,9 +133,9 @@ def prediction_psi(answered: list[dict[str, Any]], known: Reference) -> float:
     """That of the answers that came back."""
     bins = known.prediction
     if "value" in answered[0]:
-        places = bins.place_numbers(np.array([answer["value"] for answer in answered], dtype=np.float32))
+        places = bins.assign_numbers(np.array([answer["value"] for answer in answered], dtype=np.float32))
     else:
-        places = bins.place_categories(np.array([answer["label"] for answer in answered], dtype=object))
+        places = bins.assign_categories(np.array([answer["label"] for answer in answered], dtype=object))
     return psi(np.bincount(places, minlength=len(bins.names)), bins)
 
 

@@ -23,7 +23,7 @@ from tests.inprocess import assert_is_error
 
 from dle_bundle import bundle as real
 from dle_bundle import documents, integrity
-from dle_serving.feedback.ids import load_keys
+from dle_serving.feedback.ids import load_signing_keys
 
 pytestmark = pytest.mark.e2e
 ROW = dict(bundles.EXAMPLE)
@@ -64,7 +64,7 @@ def test_the_launcher_says_what_it_serves(server: Server) -> None:
 
 def test_it_predicts_with_ids_that_verify(server: Server, client: httpx.Client) -> None:
     body = client.post("/predict", json={"rows": [ROW, {"age": 70, "married": True}]}).json()
-    keys = load_keys(server.home / "token.keys", create=False)
+    keys = load_signing_keys(server.home / "token.keys", create=False)
     for prediction in body["predictions"]:
         token = keys.verify(prediction["id"], 1 << 31, 1 << 31)
         assert token.answer == prediction["probability"]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dle_bundle.drift.features import measured
+from dle_bundle.drift.features import monitored_features
 from dle_bundle.drift.reference import Reference
 from dle_bundle.groups import Groups
 from dle_bundle.schema import Schema
@@ -21,7 +21,7 @@ Sums = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class BinCounts:
     """One vector taken apart: bin counts of each feature and of the prediction, and the answers' own promise."""
 
     features: dict[str, Sums]
@@ -35,7 +35,7 @@ class Tally:
         return int(self.prediction.sum())
 
 
-class Counter:
+class BinCounter:
     """Counts by one reference, into vectors of `size` sums."""
 
     def __init__(self, reference: Reference, schema: Schema, tokenizer: Tokenizer | None = None) -> None:
@@ -50,14 +50,14 @@ class Counter:
         self._answers = starts[-1] + len(self._prediction.names)
         self.size: int = self._answers + 2
         names = schema.outputs.class_names
-        self._bin_of_class = self._prediction.place_categories(np.array(names, dtype=object)) if names else None
+        self._bin_of_class = self._prediction.assign_categories(np.array(names, dtype=object)) if names else None
 
     def count(self, groups: Groups) -> Sums:
         """The sums (size,) that these rows add; nothing for their answers."""
         places = [
             self._starts[feature.name]
-            + (bins.place_categories(feature.values) if feature.is_category else bins.place_numbers(feature.values))
-            for feature in measured(groups, self._schema, self._tokenizer)
+            + (bins.assign_categories(feature.values) if feature.is_category else bins.assign_numbers(feature.values))
+            for feature in monitored_features(groups, self._schema, self._tokenizer)
             if (bins := self._features.get(feature.name)) is not None
         ]
         joined = np.concatenate(places) if places else np.empty(0, dtype=np.int64)
@@ -74,12 +74,12 @@ class Counter:
 
     def count_values(self, values: npt.NDArray[Any]) -> Sums:
         """The sums (size,) that these answers (N,) of a regression add."""
-        places = self._bins + self._prediction.place_numbers(values)
+        places = self._bins + self._prediction.assign_numbers(values)
         return np.bincount(places, minlength=self.size).astype(np.float64)
 
-    def read(self, sums: Sums) -> Tally:
+    def read(self, sums: Sums) -> BinCounts:
         """The vector taken apart."""
-        return Tally(
+        return BinCounts(
             {name: sums[start : start + len(self._features[name].names)] for name, start in self._starts.items()},
             sums[self._bins : self._answers],
             float(sums[self._answers]),

@@ -47,7 +47,7 @@ def table_columns(groups: Groups, schema: Schema) -> list[Feature]:
     return [Feature(field.name, field, by_name[field.name]) for field in schema.inputs if field.name in by_name]
 
 
-def measured(groups: Groups, schema: Schema, tokenizer: Tokenizer | None = None) -> list[Feature]:
+def monitored_features(groups: Groups, schema: Schema, tokenizer: Tokenizer | None = None) -> list[Feature]:
     """Everything that is watched, in the order of the inputs; text must have been tokenised."""
     described: dict[str, list[Feature]] = {}
     for feature in (*table_columns(groups, schema), *_described(groups, schema, tokenizer)):
@@ -55,7 +55,7 @@ def measured(groups: Groups, schema: Schema, tokenizer: Tokenizer | None = None)
     return [feature for field in schema.inputs for feature in described.get(field.name, ())]
 
 
-def names(schema: Schema) -> dict[str, bool]:
+def feature_names(schema: Schema) -> dict[str, bool]:
     """The name of everything that is watched, and whether it is a category."""
     found: dict[str, bool] = {}
     for field in schema.inputs:

@@ -17,8 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dle_bundle import documents
-from dle_bundle.drift.features import Feature
-from dle_bundle.drift.features import names as feature_names
+from dle_bundle.drift.features import Feature, feature_names
 from dle_bundle.errors import BundleError
 from dle_bundle.schema import Schema
 from dle_bundle.values.numbers import differ
@@ -28,7 +27,7 @@ CATEGORY_BINS = 29
 MONITORED_FEATURES = 200
 SMOOTHING = 0.5
 
-Counts = npt.NDArray[np.int64]
+Integers = npt.NDArray[np.int64]
 
 
 class Bins(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
@@ -45,13 +44,13 @@ class Bins(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=T
     categories: tuple[str, ...] | None = None
     others: tuple[str, ...] = ()
 
-    def place_numbers(self, values: npt.NDArray[Any]) -> Counts:
+    def assign_numbers(self, values: npt.NDArray[Any]) -> Integers:
         """The bin (N,) of each of `values` (N,), NaN = missing."""
         place = np.searchsorted(self._edges, values, side="right")
         place[np.isnan(values)] = len(self._edges) + 1
         return place
 
-    def place_categories(self, values: npt.NDArray[np.object_]) -> Counts:
+    def assign_categories(self, values: npt.NDArray[np.object_]) -> Integers:
         """The bin (N,) of each of the texts (N,), `""` = missing."""
         bins = map(self._bin_of_category.get, values.tolist(), repeat(len(self.names) - 1))
         return np.fromiter(bins, dtype=np.int64, count=len(values))
@@ -80,6 +79,11 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
     prediction: Bins
     calibration: dict[str, float]
     metrics: dict[str, dict[str, float]]
+
+    @property
+    def test_scores(self) -> dict[str, float]:
+        """The scores on the test part, by metric."""
+        return self.metrics.get("test", {})
 
 
 def load(path: Path, schema: Schema) -> Reference:
@@ -134,7 +138,7 @@ def number_bins(values: npt.NDArray[Any]) -> Bins:
     names = ("below", *_distinct(inner), "above", "missing")
     bins = Bins(names=names, fractions=(), edges=tuple(edges.astype(np.float64).tolist()))
     return msgspec.structs.replace(
-        bins, fractions=smoothed(np.bincount(bins.place_numbers(values), minlength=len(names)))
+        bins, fractions=smoothed(np.bincount(bins.assign_numbers(values), minlength=len(names)))
     )
 
 
@@ -155,7 +159,7 @@ def category_bins(values: npt.NDArray[np.object_], known: tuple[str, ...]) -> Bi
     ranked = sorted(known, key=lambda value: (-frequency.get(value, 0), value))
     own, others = tuple(ranked[:CATEGORY_BINS]), tuple(ranked[CATEGORY_BINS:])
     bins = Bins(names=(*own, *_beside(own)), fractions=(), categories=own, others=others)
-    counts = np.bincount(bins.place_categories(values), minlength=len(bins.names))
+    counts = np.bincount(bins.assign_categories(values), minlength=len(bins.names))
     return msgspec.structs.replace(bins, fractions=smoothed(counts))
 
 
@@ -169,7 +173,7 @@ def feature_bins(features: Sequence[Feature]) -> dict[str, Bins]:
     }
 
 
-def smoothed(counts: Counts) -> tuple[float, ...]:
+def smoothed(counts: Integers) -> tuple[float, ...]:
     """Fractions with half a count added to every bin: positive, and summing to one."""
     raised = counts + SMOOTHING
     return tuple((raised / raised.sum()).tolist())

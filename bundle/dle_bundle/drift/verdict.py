@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from dle_bundle.drift.counting import Tally
+from dle_bundle.drift.counting import BinCounts
 from dle_bundle.drift.reference import SMOOTHING, Bins, Reference
 
 LEAST_ROWS = 200
@@ -110,7 +110,7 @@ def shares(counts: npt.NDArray[Any], bins: Bins) -> list[BinShare]:
     ]
 
 
-def feature_shifts(tally: Tally, reference: Reference) -> list[Shift]:
+def feature_shifts(tally: BinCounts, reference: Reference) -> list[Shift]:
     """Every monitored feature, the worst first: drifted ones, then by falling PSI."""
     found = [
         compare(
@@ -125,7 +125,7 @@ def feature_shifts(tally: Tally, reference: Reference) -> list[Shift]:
     return sorted(found, key=lambda shift: (VERDICTS.index(shift.verdict), -(shift.psi or 0.0)))
 
 
-def prediction_shift(tally: Tally, reference: Reference) -> Shift:
+def prediction_shift(tally: BinCounts, reference: Reference) -> Shift:
     """The answers against those on validation rows."""
     return compare(tally.prediction, reference.prediction, reference_rows=reference.prediction_rows, comparisons=1)
 
@@ -137,7 +137,7 @@ def accuracy(n: int, correct: int, reference: float | None) -> Score:
     return _fallen("accuracy", n, score, reference, error)
 
 
-def estimated_accuracy(tally: Tally, reference: float | None) -> Score:
+def estimated_accuracy(tally: BinCounts, reference: float | None) -> Score:
     """Accuracy that the calibrated confidences promise, for rows without labels; its standard error is √Σp(1 − p)/n.
 
     Confidence-based performance estimation (NannyML's CBPE) in its plainest form: right as long as the model is as

@@ -56,7 +56,7 @@ _SMALL_PIXELS = 1 << 20
 _FILTER = Image.Resampling.BILINEAR
 
 
-class Allowance:
+class PixelBudget:
     """Pixels that may be decoded of what came together: many small files can declare as many as one may each."""
 
     def __init__(self) -> None:
@@ -70,12 +70,12 @@ class Allowance:
         self._left -= pixels
 
 
-def decode(content: bytes, shape: ImageShape, allowance: Allowance | None = None) -> Pixels:
+def decode(content: bytes, shape: ImageShape, budget: PixelBudget | None = None) -> Pixels:
     """The pixels (channels, height, width) of the content of an image file; raises BadImage."""
     with opened(io.BytesIO(content)) as image:
         _draft(image, shape, sideways=orientation(image) >= _SIDEWAYS)
-        if allowance is not None:
-            allowance.take(image.width * image.height)
+        if budget is not None:
+            budget.take(image.width * image.height)
         load(image, content)
         return _framed(image, shape, orientation(image))
 

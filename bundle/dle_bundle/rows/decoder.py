@@ -19,7 +19,7 @@ from dle_bundle import series
 from dle_bundle.errors import Fault, InputError, RowFaults
 from dle_bundle.groups import MISSING_TIME, Groups
 from dle_bundle.images import pixels as images
-from dle_bundle.images.pixels import Allowance, BadImage
+from dle_bundle.images.pixels import BadImage, PixelBudget
 from dle_bundle.rows.faults import FaultFinder
 from dle_bundle.schema import Field, Schema
 from dle_bundle.values.base64_text import decode_base64
@@ -82,13 +82,13 @@ class RowDecoder:
         self._schema = schema
         self._most_rows = most_rows
         self._finder = FaultFinder(schema)
-        self._categories = [_Categories(field, frozenset(schema.na_values)) for field in schema.categorical]
+        self._categories = [_TextLookup(field, frozenset(schema.na_values)) for field in schema.categorical]
         reader = _DictReader if any(_UNFIT.search(field.name) for field in schema.inputs) else _StructReader
-        self._reader: _Reader = reader(schema)
+        self._reader: _BodyReader = reader(schema)
         self._numeric = self._reader.getter(schema.numeric)
         self._categorical = self._reader.getter(schema.categorical)
         self._datetime = self._reader.getter(schema.datetime)
-        self._texts = [_Categories(field, frozenset(schema.na_values)) for field in schema.text]
+        self._texts = [_TextLookup(field, frozenset(schema.na_values)) for field in schema.text]
         self._text = self._reader.getter(schema.text)
         self._image = self._reader.getter(schema.image)
         self._sequence = self._reader.getter(schema.sequence)
@@ -207,19 +207,19 @@ class RowDecoder:
         return kept
 
     def _pictures(self, rows: list[Any]) -> list[list[npt.NDArray[np.uint8] | None]]:
-        allowance, fields = Allowance(), self._schema.image
+        budget, fields = PixelBudget(), self._schema.image
         return [
-            [self._pixels(text, field, allowance) for text, field in zip(self._image(row), fields, strict=True)]
+            [self._pixels(text, field, budget) for text, field in zip(self._image(row), fields, strict=True)]
             for row in rows
         ]
 
-    def _pixels(self, text: str | None, field: Field, allowance: Allowance) -> npt.NDArray[np.uint8] | None:
+    def _pixels(self, text: str | None, field: Field, budget: PixelBudget) -> npt.NDArray[np.uint8] | None:
         if text is None or text.strip() in self._missing_images:
             if field.required:
                 raise ValueError("missing")
             return None
         assert field.image is not None
-        return images.decode(decode_base64(text), field.image, allowance)
+        return images.decode(decode_base64(text), field.image, budget)
 
     def _steps(self, value: list[Any] | None, field: Field) -> npt.NDArray[np.float32] | None:
         if value is None:
@@ -238,7 +238,7 @@ class RowDecoder:
         return epoch_seconds(trimmed, field.date_format)
 
 
-class _Categories(dict[str | int | None, str]):
+class _TextLookup(dict[str | int | None, str]):
     """From a value of one column to the text that the graph takes, `""` = missing; known ones take one look-up.
 
     ValueError when a value is missing but required.
@@ -265,7 +265,7 @@ def _joined(parts: Sequence[Rows]) -> Rows:
     return Rows(*([row for part in parts for row in getattr(part, each.name)] for each in fields(Rows)))
 
 
-class _Reader(Protocol):
+class _BodyReader(Protocol):
     """Reads bodies to rows of values of the right types; ValueError (msgspec's) when one does not fit."""
 
     def read(self, body: bytes) -> list[Any]: ...

@@ -12,7 +12,7 @@ from typing import Any
 from dle_bundle import series
 from dle_bundle.errors import Fault, RowFaults, nearest
 from dle_bundle.images import pixels
-from dle_bundle.images.pixels import Allowance, BadImage
+from dle_bundle.images.pixels import BadImage, PixelBudget
 from dle_bundle.schema import Field, ImageShape, Schema, SequenceShape
 from dle_bundle.values.base64_text import decode_base64
 from dle_bundle.values.dates import epoch_seconds
@@ -47,19 +47,19 @@ class FaultFinder:
     def find(self, body: bytes, otherwise: str) -> RowFaults:
         """The first `MOST_FAULTS` faults; `otherwise` is what is said of a body in which this walk finds none."""
         unknown: dict[str, str] = {}
-        allowance = Allowance()
-        found = body_faults(body, "rows", lambda index, row: self._row_faults(index, row, unknown, allowance))
+        budget = PixelBudget()
+        found = body_faults(body, "rows", lambda index, row: self._row_faults(index, row, unknown, budget))
         faults = list(islice(found, MOST_FAULTS + 1)) or [Fault(None, None, "json", otherwise)]
         return RowFaults(faults[:MOST_FAULTS], more=len(faults) > MOST_FAULTS)
 
-    def _row_faults(self, index: int, row: Any, unknown: dict[str, str], allowance: Allowance) -> Iterator[Fault]:
+    def _row_faults(self, index: int, row: Any, unknown: dict[str, str], budget: PixelBudget) -> Iterator[Fault]:
         if not isinstance(row, dict):
             yield Fault(index, None, "type", f"expected an object, got {json_kind(row)}")
             return
         for name in (key for key in row if key not in self._fields):
             yield Fault(index, shown(name), "unknown", f"no such input{self._suggestion(name, unknown)}")
         for field in self._schema.inputs:
-            fault = self._value_fault(row.get(field.name), field, allowance)
+            fault = self._value_fault(row.get(field.name), field, budget)
             if fault:
                 yield Fault(index, field.name, *fault)
 
@@ -70,7 +70,7 @@ class FaultFinder:
             known[name] = nearest(name, self._fields)
         return known[name]
 
-    def _value_fault(self, value: Any, field: Field, allowance: Allowance) -> tuple[str, str] | None:
+    def _value_fault(self, value: Any, field: Field, budget: PixelBudget) -> tuple[str, str] | None:
         if value is None:
             return _MISSING if field.required else None
         wrong = "type", f"expected {_expected(field)}, got {json_kind(value)}"
@@ -92,7 +92,7 @@ class FaultFinder:
         if not text or text in self._schema.na_values:
             return _MISSING if field.required else None
         if field.image is not None:
-            return _image_fault(text, field.image, allowance)
+            return _image_fault(text, field.image, budget)
         if field.kind == "datetime":
             try:
                 epoch_seconds(text, field.date_format)
@@ -110,9 +110,9 @@ class FaultFinder:
         return _MISSING if field.required and value in self._sentinels else None
 
 
-def _image_fault(text: str, shape: ImageShape, allowance: Allowance) -> tuple[str, str] | None:
+def _image_fault(text: str, shape: ImageShape, budget: PixelBudget) -> tuple[str, str] | None:
     try:
-        pixels.decode(decode_base64(text), shape, allowance)
+        pixels.decode(decode_base64(text), shape, budget)
     except BadImage as error:
         return "image", f"the image cannot be read: {error}"
     except ValueError as error:

@@ -134,7 +134,7 @@ def to_groups(
     A faulty value is missing in the groups. Paths of images are relative to `folder`; `images` is the `image` group
     where somebody has read it already.
     """
-    reader = _Reader(table, schema, first_row, folder)
+    reader = _ColumnReader(table, schema, first_row, folder)
     count = len(table)
     numeric = np.empty((count, len(schema.numeric)), dtype=np.float32)
     for index, field in enumerate(schema.numeric):
@@ -155,7 +155,7 @@ def to_groups(
     return Groups(numeric, categorical, datetime, image, sequence, lengths, text), faults
 
 
-class _Reader:
+class _ColumnReader:
     """Reads one field at a time and gathers the faults."""
 
     def __init__(self, table: pa.Table, schema: Schema, first_row: int, folder: Path | None) -> None:

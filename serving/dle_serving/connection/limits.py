@@ -11,7 +11,7 @@ from dle_serving.errors import BadRequest, TooLarge, UnsupportedMediaType
 _JSON = "application/json"
 
 
-class Disconnected(Exception):
+class ClientDisconnected(Exception):
     """The client left before its request was complete; there is nobody to answer."""
 
 
@@ -62,7 +62,7 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Any, most: int) -> 
         if not message.get("more_body"):
             return b"".join(chunks)
         message = await receive()
-    raise Disconnected
+    raise ClientDisconnected
 
 
 def _too_large(most: int, found: str) -> TooLarge:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from functools import partial
 
 from dle_serving.feedback.databases import StoreError
-from dle_serving.feedback.side_thread import Lane
-from dle_serving.feedback.store import DEADLINE_SECONDS, Feedback, Outcome, Store
+from dle_serving.feedback.side_thread import SideThread
+from dle_serving.feedback.store import DEADLINE_SECONDS, FeedbackRecord, Outcome, Store
 
 MOST_ITEMS = 20_000
 MOST_REQUESTS = 1_000
@@ -23,12 +23,12 @@ class GroupCommit:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._lane = Lane("feedback")
-        self._waiting: list[tuple[Sequence[Feedback], asyncio.Future[list[Outcome]]]] = []
+        self._thread = SideThread("feedback")
+        self._waiting: list[tuple[Sequence[FeedbackRecord], asyncio.Future[list[Outcome]]]] = []
         self._items = 0
         self._committing: asyncio.Task[None] | None = None
 
-    async def add(self, items: Sequence[Feedback]) -> list[Outcome]:
+    async def add(self, items: Sequence[FeedbackRecord]) -> list[Outcome]:
         """What became of the items, which are committed then; raises StoreError, at the latest at the deadline.
 
         Items without an answer in time may still be kept: given again they are duplicates.
@@ -49,7 +49,7 @@ class GroupCommit:
 
     def close(self) -> None:
         """Wait for the transaction under way, but not for long: those who asked for it have their answers by now."""
-        self._lane.close(_ENDING_SECONDS)
+        self._thread.close(_ENDING_SECONDS)
 
     async def _commit(self) -> None:
         while self._waiting:
@@ -57,7 +57,7 @@ class GroupCommit:
             together = [item for items, _ in batch for item in items]
             try:
                 keep = partial(self._store.add, together, time.time())
-                keeping = asyncio.wrap_future(self._lane.submit(keep))
+                keeping = asyncio.wrap_future(self._thread.submit(keep))
                 while not (await asyncio.wait([keeping], timeout=DEADLINE_SECONDS))[0]:
                     self._store.abandon()
                 outcomes = keeping.result()

@@ -32,7 +32,7 @@ _KEY_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
+class PredictionId:
     """What a genuine id says. `class_index` is None for a regression; `answer` is then its value."""
 
     time: int
@@ -42,7 +42,7 @@ class Token:
     nonce: bytes
 
 
-class TokenError(DleError):
+class IdError(DleError):
     """An id that is not accepted; `code` says why, in the words of the feedback contract."""
 
     def __init__(self, code: Literal["signature", "expired"], message: str) -> None:
@@ -56,7 +56,7 @@ def fingerprint(manifest: Manifest) -> bytes:
     return hashlib.blake2b(content.encode(), digest_size=4).digest()
 
 
-class Keys:
+class SigningKeys:
     """The keys of one deployment. The first signs, all verify, so that a key can be replaced without losing ids."""
 
     def __init__(self, keys: Sequence[bytes]) -> None:
@@ -88,9 +88,9 @@ class Keys:
         text = urlsafe_b64encode(b"".join(parts)).decode()
         return [text[start : start + _TEXT_LENGTH] for start in range(0, len(text), _TEXT_LENGTH)]
 
-    def verify(self, text: str, now: int, max_age: int) -> Token:
-        """What `text` says; raises TokenError when it was not signed here, or is older than `max_age` seconds."""
-        forged = TokenError("signature", "not an id that this service gave")
+    def verify(self, text: str, now: int, max_age: int) -> PredictionId:
+        """What `text` says; raises IdError when it was not signed here, or is older than `max_age` seconds."""
+        forged = IdError("signature", "not an id that this service gave")
         try:
             content = urlsafe_b64decode(text.encode("ascii"))
         except ValueError:
@@ -109,11 +109,11 @@ class Keys:
             raise forged
         if not now - max_age <= time:
             ago, accepted = timedelta(seconds=now - time), timedelta(seconds=max_age)
-            raise TokenError("expired", f"given {ago} ago, but feedback is accepted for {accepted}")
-        return Token(time, print_, None if class_index == NO_CLASS else class_index, answer, nonce)
+            raise IdError("expired", f"given {ago} ago, but feedback is accepted for {accepted}")
+        return PredictionId(time, print_, None if class_index == NO_CLASS else class_index, answer, nonce)
 
 
-def load_keys(path: Path, *, create: bool) -> Keys:
+def load_signing_keys(path: Path, *, create: bool) -> SigningKeys:
     """Keys from a file of one hexadecimal key a line; with `create`, an absent file is made (mode 0600).
 
     Raises InputError when it is absent (without `create`), not readable, or holds no usable keys.
@@ -122,6 +122,6 @@ def load_keys(path: Path, *, create: bool) -> Keys:
         create_atomic(path, secrets.token_hex(_KEY_BYTES) + "\n", mode=0o600)
     try:
         keys = [bytes.fromhex(line) for line in path.read_text().split("\n") if line.strip()]
-        return Keys(keys)
+        return SigningKeys(keys)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: no keys of prediction ids: {error}") from error

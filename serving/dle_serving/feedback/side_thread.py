@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 Result = TypeVar("Result")
 
 
-class Lane:
+class SideThread:
     """Does what is submitted, in its order."""
 
     def __init__(self, name: str) -> None:

@@ -58,7 +58,7 @@ class NewerStore(StoreError):
 
 
 @dataclass(frozen=True, slots=True)
-class Feedback:
+class FeedbackRecord:
     """One verified item, ready to be kept.
 
     `id`: the prediction's, 48 characters. `predicted`, `actual`: names of classes; of a regression `""` and the
@@ -131,7 +131,7 @@ class Store:
         """Connect and make the tables; raises StoreError, and of these NewerStore."""
         self._run(lambda: None)
 
-    def add(self, items: Sequence[Feedback], now: float) -> list[Outcome]:
+    def add(self, items: Sequence[FeedbackRecord], now: float) -> list[Outcome]:
         """Keep the items, all or none, in one transaction that is committed when this returns; raises StoreError.
 
         An id that is known already is a duplicate, or a conflict when its actual value is another: the first wins.
@@ -196,8 +196,8 @@ class Store:
                 f"version {VERSION}"
             )
 
-    def _add(self, items: Sequence[Feedback], now: int) -> list[Outcome]:
-        first: dict[str, Feedback] = {}
+    def _add(self, items: Sequence[FeedbackRecord], now: int) -> list[Outcome]:
+        first: dict[str, FeedbackRecord] = {}
         for item in items:
             first.setdefault(item.id, item)
         # in order, so that no two transactions wait for each other
@@ -222,7 +222,7 @@ class Store:
                 outcomes.append(Outcome.DUPLICATE if item.actual == actuals[item.id] else Outcome.CONFLICT)
         return outcomes
 
-    def _count(self, items: Iterable[Feedback], minute: int) -> None:
+    def _count(self, items: Iterable[FeedbackRecord], minute: int) -> None:
         sums: dict[tuple[str, str, str], tuple[int, float, float]] = {}
         for item in items:
             cell = (item.fingerprint, *(("", "") if item.error is not None else (item.actual, item.counted_as)))
@@ -258,6 +258,6 @@ def _server_id(path: Path) -> str:
     return path.read_text().strip()
 
 
-def _row(item: Feedback, server: str, now: int) -> tuple[Any, ...]:
+def _row(item: FeedbackRecord, server: str, now: int) -> tuple[Any, ...]:
     described = (item.id, server, item.model, item.version, item.fingerprint)
     return (*described, item.predicted, item.actual, item.answer, item.error, item.predicted_at, now)

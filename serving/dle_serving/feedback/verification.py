@@ -4,19 +4,18 @@ The id alone tells the model and what it answered, so nothing about the predicti
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
 
+from dle_bundle.bundle import Bundle
+from dle_bundle.drift.reference import Reference
 from dle_bundle.errors import DleError, nearest
 from dle_bundle.rows.faults import shown
-from dle_serving.feedback.ids import Token, TokenError
-from dle_serving.feedback.store import Feedback, counted_as
-from dle_serving.models.repository import Repository
-from dle_serving.models.served import Served
-from dle_serving.monitoring.watched import Watched
+from dle_serving.feedback.ids import IdError, PredictionId, SigningKeys, fingerprint
+from dle_serving.feedback.store import FeedbackRecord, counted_as
 
 Actual = str | bool | int | float | list[float]
 """A class, a value, or the values of a horizon."""
@@ -33,7 +32,7 @@ _HIGHEST = 3.4028234663852886e38
 """The highest float32, in which predicted values are."""
 
 
-class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+class FeedbackItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """One item of a request: a prediction's id and what turned out to be true."""
 
     id: str
@@ -49,91 +48,62 @@ class Rejection(msgspec.Struct, frozen=True, gc=False):
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
-    """Items that can be kept, with their places, and those that cannot."""
+class CheckedItems:
+    """The valid items of a request, each with its position (from 0) and its record, and the rejected ones."""
 
-    places: list[int]
-    feedback: list[Feedback]
+    positions: list[int]
+    records: list[FeedbackRecord]
     rejections: list[Rejection]
 
 
-class Rejected(DleError):
-    """Why one item cannot be kept."""
+class ItemError(DleError):
+    """Why one item is rejected; `code` is the rejection's."""
 
     def __init__(self, code: Code, message: str) -> None:
         super().__init__(message)
         self.code = code
 
 
-class Verification:
-    """Checks the items of requests. Safe in any thread."""
-
-    def __init__(self, repository: Repository, max_age: int) -> None:
-        self._repository = repository
-        self._max_age = max_age
-        self._targets: dict[bytes, Target] = {}
-
-    def check(self, items: Sequence[Item], now: int) -> Checked:
-        """Every item is either feedback or rejected; raises NotReady while no models are loaded."""
-        models = {served.fingerprint: served for served in self._repository.all()}
-        keys = next(iter(models.values())).keys  # all have those of the server
-        checked, unknown = Checked([], [], []), 0
-        for place, item in enumerate(items):
-            try:
-                token = keys.verify(item.id, now, self._max_age)
-                if token.fingerprint not in models:
-                    raise Rejected("expired", "given by a model, or a version of one, that is no longer served")
-                feedback = self._target(models[token.fingerprint]).feedback(item, token, suggest=unknown < _SUGGESTIONS)
-            except (TokenError, Rejected) as error:
-                checked.rejections.append(Rejection(place, error.code, error.message))
-                unknown += error.code == "label"
-            else:
-                checked.places.append(place)
-                checked.feedback.append(feedback)
-        return checked
-
-    def _target(self, served: Served) -> "Target":
-        target = self._targets.get(served.fingerprint)
-        if target is None:
-            target = self._targets[served.fingerprint] = Target(served)
-        return target
-
-
 class Target:
-    """What one model predicts: its classes, or a number."""
+    """What one model predicts: a class, a number, or the numbers of a horizon. Turns items into records."""
 
-    def __init__(self, served: Served) -> None:
-        self._model, self._version = served.name, served.version
-        self._fingerprint = served.fingerprint.hex()
-        self._classes = served.class_names
-        self._horizon = served.schema.outputs.horizon
-        self._texts = all(isinstance(label, str) for label in served.labels)
-        self._most_error = _MOST_ERROR * _scale(served.watched)
+    def __init__(self, bundle: Bundle) -> None:
+        outputs = bundle.schema.outputs
+        labels = outputs.classes or ()
+        self._model, self._version = bundle.manifest.name, bundle.manifest.version
+        self._fingerprint = fingerprint(bundle.manifest).hex()
+        self._classes = outputs.class_names
+        self._horizon = outputs.horizon
+        self._texts = all(isinstance(label, str) for label in labels)
+        self._most_error = _MOST_ERROR * _scale(bundle.reference)
         # by type as well, for in Python true is 1
         self._names: dict[tuple[type, str | bool | int | float], str] = {
-            (type(label), label): name for label, name in zip(served.labels, self._classes, strict=True)
+            (type(label), label): name for label, name in zip(labels, self._classes, strict=True)
         }
         more = f" and {len(self._names) - _MOST_NAMED} more" if len(self._names) > _MOST_NAMED else ""
-        self._listed = ", ".join(map(_json, served.labels[:_MOST_NAMED])) + more
+        self._listed = ", ".join(map(_json, labels[:_MOST_NAMED])) + more
 
-    def feedback(self, item: Item, token: Token, *, suggest: bool) -> Feedback:
-        """The item as it is kept; raises Rejected when `actual` is nothing that the target can be."""
+    def record(self, item: FeedbackItem, prediction: PredictionId, *, suggest: bool) -> FeedbackRecord:
+        """The record of the item; raises ItemError when `actual` is not a value that the target can have.
+
+        `suggest` adds the nearest class name to the error.
+        """
         described = (item.id, self._model, self._version, self._fingerprint)
-        if token.class_index is None:
+        if prediction.class_index is None:
             values = _numbers(item.actual, self._horizon)
-            error = sum(values) / len(values) - token.answer
+            error = sum(values) / len(values) - prediction.answer
             counted_error = max(-self._most_error, min(error, self._most_error))
-            told = repr(values if self._horizon > 1 else values[0])
-            return Feedback(*described, "", told, token.answer, error, token.time, "", counted_error)
+            text = repr(values if self._horizon > 1 else values[0])
+            return FeedbackRecord(*described, "", text, prediction.answer, error, prediction.time, "", counted_error)
         actual = item.actual
         if isinstance(actual, float) and actual.is_integer():  # JSON has one kind of number, and some write 3 as 3.0
             actual = int(actual)
         name = None if isinstance(actual, list) else self._names.get((type(actual), actual))
         if name is None:
-            raise Rejected("label", self._expected(item.actual, suggest))
-        predicted = self._classes[token.class_index]
+            raise ItemError("label", self._expected(item.actual, suggest))
+        predicted = self._classes[prediction.class_index]
         counted = counted_as(name, predicted, self._classes)
-        return Feedback(*described, predicted, name, token.answer, None, token.time, counted)
+        return FeedbackRecord(*described, predicted, name, prediction.answer, None, prediction.time, counted)
 
     def _expected(self, actual: Actual, suggest: bool) -> str:
         suggest = suggest and self._texts and len(self._classes) <= _MOST_COMPARED
@@ -141,10 +111,34 @@ class Target:
         return f"expected one of {self._listed}, got {shown(_json(actual))}{near}"
 
 
-def _scale(watched: Watched) -> float:
-    """The width of a regression's reference predictions; of a model that always says the same, its mean error."""
-    edges = watched.reference.prediction.edges or (0.0,)
-    return max(edges[-1] - edges[0], watched.tested.get("mae", 0.0))
+def check(
+    items: Sequence[FeedbackItem], targets: Mapping[bytes, Target], keys: SigningKeys, *, now: int, max_age: int
+) -> CheckedItems:
+    """Check every item; `targets` are those of the served models, by the fingerprint in the id.
+
+    `now` is in seconds since 1970. Ids older than `max_age` seconds are rejected. Safe in any thread.
+    """
+    checked, unknown = CheckedItems([], [], []), 0
+    for position, item in enumerate(items):
+        try:
+            prediction = keys.verify(item.id, now, max_age)
+            target = targets.get(prediction.fingerprint)
+            if target is None:
+                raise ItemError("expired", "given by a model, or a version of one, that is no longer served")
+            record = target.record(item, prediction, suggest=unknown < _SUGGESTIONS)
+        except (IdError, ItemError) as error:
+            checked.rejections.append(Rejection(position, error.code, error.message))
+            unknown += error.code == "label"
+        else:
+            checked.positions.append(position)
+            checked.records.append(record)
+    return checked
+
+
+def _scale(reference: Reference) -> float:
+    """The width of a regression's reference predictions, or its mean absolute error where all are equal."""
+    edges = reference.prediction.edges or (0.0,)
+    return max(edges[-1] - edges[0], reference.test_scores.get("mae", 0.0))
 
 
 def _numbers(actual: Actual, horizon: int) -> list[float]:
@@ -152,15 +146,15 @@ def _numbers(actual: Actual, horizon: int) -> list[float]:
     if horizon == 1:
         return [_number(actual)]
     if not isinstance(actual, list) or len(actual) != horizon:
-        raise Rejected("label", f"expected a list of {horizon} numbers, got {shown(_json(actual))}")
+        raise ItemError("label", f"expected a list of {horizon} numbers, got {shown(_json(actual))}")
     return [_number(value) for value in actual]
 
 
 def _number(actual: Actual) -> float:
     if isinstance(actual, str | bool | list):
-        raise Rejected("label", f"expected a number, got {shown(_json(actual))}")
+        raise ItemError("label", f"expected a number, got {shown(_json(actual))}")
     if not abs(actual) <= _HIGHEST:  # whole numbers have no bound
-        raise Rejected("label", f"expected a finite number between ±{_HIGHEST:.2g}")
+        raise ItemError("label", f"expected a finite number between ±{_HIGHEST:.2g}")
     return float(actual)
 
 

@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
 from dle_bundle.rows.decoder import Rows
-from dle_serving.answers import Answers
+from dle_serving.predictions import Predictions
 
-Run = Callable[[Sequence[Rows]], Answers]
-_Waiting = list[tuple[Rows, "asyncio.Future[Answers]"]]
-_Outcomes = list[Answers | Exception]
+Run = Callable[[Sequence[Rows]], Predictions]
+_Waiting = list[tuple[Rows, "asyncio.Future[Predictions]"]]
+_Outcomes = list[Predictions | Exception]
 
 MOST_STEPS = 1 << 20
 """Series of a batch are padded to the longest: rows × steps are no more than this, unless one request has more."""
@@ -34,10 +34,10 @@ class Batcher:
         self._waiting: _Waiting = []
         self._is_due = False
 
-    def submit(self, rows: Rows) -> "asyncio.Future[Answers]":
+    def submit(self, rows: Rows) -> "asyncio.Future[Predictions]":
         """The answers to `rows` (at most `most_rows` of them), soon; must be called in the event loop's thread."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Answers] = loop.create_future()
+        future: asyncio.Future[Predictions] = loop.create_future()
         if not self._is_due:
             self._is_due = True
             # after the requests whose bytes have arrived already, which stand in the loop's queue before this

@@ -11,18 +11,18 @@ from enum import Enum
 
 from dle_bundle.errors import DleError, Fault
 from dle_serving.errors import NotFound, NotReady
-from dle_serving.feedback.ids import load_keys
+from dle_serving.feedback.ids import load_signing_keys
 from dle_serving.models.discovery import load_bundles
 from dle_serving.models.runtime import Model
-from dle_serving.models.served import Served
+from dle_serving.models.served import ServedModel
 from dle_serving.monitoring.metrics import Metrics
-from dle_serving.monitoring.watched import Watched
+from dle_serving.monitoring.monitored_model import MonitoredModel
 from dle_serving.settings import Settings
 
 log = logging.getLogger(__name__)
 
 
-class State(Enum):
+class LoadState(Enum):
     """Where loading stands."""
 
     LOADING = "loading"
@@ -36,8 +36,8 @@ class Repository:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings
         self._metrics = metrics
-        self._served: dict[tuple[str, int], Served] = {}
-        self.state = State.LOADING
+        self._served: dict[tuple[str, int], ServedModel] = {}
+        self.state = LoadState.LOADING
         self.reason = "the models are being loaded"
 
     def load(self) -> None:
@@ -47,34 +47,34 @@ class Repository:
                 self._served[served.name, served.version] = served
         except DleError as error:
             log.error("loading failed: %s", error)
-            self.state, self.reason = State.FAILED, f"loading failed: {error}"
+            self.state, self.reason = LoadState.FAILED, f"loading failed: {error}"
         except Exception:
             log.exception("loading failed")
-            self.state, self.reason = State.FAILED, "loading failed: internal error, told in the server's log"
+            self.state, self.reason = LoadState.FAILED, "loading failed: internal error, told in the server's log"
         else:
-            self.state, self.reason = State.READY, ""
+            self.state, self.reason = LoadState.READY, ""
 
-    def all(self) -> Sequence[Served]:
+    def all(self) -> Sequence[ServedModel]:
         """Every model, in the order of the settings; raises NotReady."""
         self._check_ready()
         return tuple(self._served.values())
 
     @property
-    def loaded(self) -> Sequence[Served]:
+    def loaded(self) -> Sequence[ServedModel]:
         """Every model, or none while there is a reason for it."""
-        return tuple(self._served.values()) if self.state is State.READY else ()
+        return tuple(self._served.values()) if self.state is LoadState.READY else ()
 
-    def watched(self) -> Sequence[Watched]:
+    def monitored(self) -> Sequence[MonitoredModel]:
         """What is to be watched of these."""
-        return [served.watched for served in self.loaded]
+        return [served.monitored for served in self.loaded]
 
     async def count(self) -> None:
         """Count what this process has answered, a slice a turn of the event loop."""
-        for model in self.watched():
-            while model.monitor is not None and model.monitor.count_some():
+        for model in self.monitored():
+            while model.observations is not None and model.observations.count_some():
                 await asyncio.sleep(0)
 
-    def find(self, name: str | None = None, version: str | None = None) -> Served:
+    def find(self, name: str | None = None, version: str | None = None) -> ServedModel:
         """The model of that name (None: the first one) and version (None: its highest).
 
         Raises NotReady, NotFound.
@@ -94,18 +94,18 @@ class Repository:
         return found
 
     def _check_ready(self) -> None:
-        if self.state is not State.READY:
+        if self.state is not LoadState.READY:
             fault = Fault(None, None, self.state.value, self.reason)
-            raise NotReady(self.reason, [fault], retry_after=1 if self.state is State.LOADING else 30)
+            raise NotReady(self.reason, [fault], retry_after=1 if self.state is LoadState.LOADING else 30)
 
-    def _load_all(self) -> Iterable[Served]:
+    def _load_all(self) -> Iterable[ServedModel]:
         settings = self._settings
-        keys = load_keys(settings.keys_file, create=settings.token_keys_file is None)
+        keys = load_signing_keys(settings.signing_keys_file, create=settings.token_keys_file is None)
         for bundle in load_bundles(settings.bundles):
             started = time.perf_counter()
             model = Model(bundle, settings.device, settings.threads)
             model.warm_up((1, 2, settings.batch_rows))
-            served = Served(bundle, model, keys, settings, self._metrics)
+            served = ServedModel(bundle, model, keys, settings, self._metrics)
             seconds = time.perf_counter() - started
             log.info("loaded %s version %d on %s in %.2f s", served.name, served.version, served.provider, seconds)
             yield served

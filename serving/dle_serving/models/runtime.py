@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dle_serving.answers import Answers, concatenate
+from dle_serving.predictions import Predictions, concatenate
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before its import: it would report to its maker
 
@@ -63,7 +63,7 @@ class Model:
             return groups
         return groups.with_tokens(self._tokenizer.tokens(groups.text))
 
-    def run(self, groups: Groups) -> Answers:
+    def run(self, groups: Groups) -> Predictions:
         """Answers to all rows, in order, whose text is tokens; raises WorkError when one is not a finite number."""
         if not len(groups):
             return self._nothing()
@@ -79,27 +79,27 @@ class Model:
         places = (order[start : start + step] for start in range(0, len(order), step))
         return concatenate([self._run(groups.take(place).trimmed()) for place in places]).take(np.argsort(order))
 
-    def _run(self, groups: Groups) -> Answers:
+    def _run(self, groups: Groups) -> Predictions:
         found = self._session.run(self._outputs, groups.feeds())
         if not np.isfinite(found[-1]).all():
             raise WorkError("the model's answer is not a finite number")
         if len(self._outputs) == 1:
-            return Answers(values=found[0])
+            return Predictions(values=found[0])
         labels, probabilities = found
         classes = np.array([self._place[label] for label in labels.tolist()], dtype=np.int64)
-        return Answers(classes, probabilities)
+        return Predictions(classes, probabilities)
 
     def warm_up(self, sizes: Sequence[int]) -> None:
         """Run batches of these sizes, so that no request waits for the runtime to prepare itself."""
         for rows in sizes:
             self.run(self.tokenise(example_groups(self.schema, rows)))
 
-    def _nothing(self) -> Answers:
+    def _nothing(self) -> Predictions:
         horizon = self.schema.outputs.horizon
         if self.schema.outputs.classes is None:
-            return Answers(values=np.empty((0, horizon) if horizon > 1 else 0, dtype=np.float32))
+            return Predictions(values=np.empty((0, horizon) if horizon > 1 else 0, dtype=np.float32))
         width = len(self.schema.outputs.classes)
-        return Answers(np.empty(0, dtype=np.int64), np.empty((0, width), dtype=np.float32))
+        return Predictions(np.empty(0, dtype=np.int64), np.empty((0, width), dtype=np.float32))
 
 
 def _lengths(groups: Groups) -> npt.NDArray[np.int64] | None:

@@ -7,20 +7,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dle_bundle.bundle import Bundle
 from dle_bundle.images.pixels import MEDIA_TYPES
 from dle_bundle.rows.decoder import RowDecoder, Rows
-from dle_serving.answers import Answers
-from dle_serving.feedback.ids import Keys, fingerprint
+from dle_serving.feedback.ids import SigningKeys, fingerprint
+from dle_serving.feedback.verification import Target
 from dle_serving.models.batching import Batcher
 from dle_serving.models.runtime import Model
 from dle_serving.monitoring.metrics import Metrics
-from dle_serving.monitoring.observations import Monitor
-from dle_serving.monitoring.watched import Watched
+from dle_serving.monitoring.monitored_model import MonitoredModel
+from dle_serving.monitoring.observations import Observations
+from dle_serving.predictions import Predictions
 from dle_serving.settings import Settings
 
 
-class Served:
+class ServedModel:
     """One loaded bundle with all that answering takes."""
 
-    def __init__(self, bundle: Bundle, model: Model, keys: Keys, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, bundle: Bundle, model: Model, keys: SigningKeys, settings: Settings, metrics: Metrics) -> None:
         self.name = bundle.manifest.name
         self.version = bundle.manifest.version
         self.task = bundle.manifest.task
@@ -30,11 +31,14 @@ class Served:
         self.provider = model.provider
         self.media_types = tuple(MEDIA_TYPES) if [field.kind for field in self.schema.inputs] == ["image"] else ()
         self.slow_to_decode = bool(self.schema.image)
-        self.keys = keys
+        self.target = Target(bundle)
+        self.signing_keys = keys
         self.fingerprint = fingerprint(bundle.manifest)
         folder = settings.home / "counts" / self.fingerprint.hex()
-        monitor = Monitor(bundle, folder, settings.drift_window) if settings.monitoring else None
-        self.watched = Watched(self.name, self.version, self.fingerprint, self.class_names, bundle.reference, monitor)
+        observations = Observations(bundle, folder, settings.drift_window) if settings.monitoring else None
+        self.monitored = MonitoredModel(
+            self.name, self.version, self.fingerprint, self.class_names, bundle.reference, observations
+        )
         self.decoder = RowDecoder(bundle.schema, settings.max_rows)
         wide = self.schema.image or self.schema.sequence or self.schema.text  # a run may take long
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="wide-model") if wide else None
@@ -43,7 +47,7 @@ class Served:
         self._model = model
         self._metrics = metrics
 
-    def run(self, parts: Sequence[Rows]) -> Answers:
+    def run(self, parts: Sequence[Rows]) -> Predictions:
         """Answers to the rows of all parts, in order. Safe in any thread."""
         started = time.perf_counter()
         groups = self._model.tokenise(self.decoder.groups(parts))
@@ -51,13 +55,13 @@ class Served:
         self._metrics.predict.observe(time.perf_counter() - started)
         self._metrics.batch_rows.observe(len(groups))
         self._predictions.inc(len(groups))
-        if self.watched.monitor is not None and len(groups):
-            self.watched.monitor.note(groups, answers)
+        if self.monitored.observations is not None and len(groups):
+            self.monitored.observations.note(groups, answers)
         return answers
 
     def close(self) -> None:
         """End the thread, after what it has begun, and count what is not counted yet."""
         if self._thread is not None:
             self._thread.shutdown(cancel_futures=True)
-        if self.watched.monitor is not None:
-            self.watched.monitor.close()
+        if self.monitored.observations is not None:
+            self.monitored.observations.close()

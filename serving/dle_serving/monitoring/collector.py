@@ -11,10 +11,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from dle_bundle.drift import verdict
-from dle_bundle.drift.counting import Tally
+from dle_bundle.drift.counting import BinCounts
 from dle_serving.feedback.store import tally_cells
-from dle_serving.monitoring.quality import Feedback, Quality, correct, rolling
-from dle_serving.monitoring.watched import Models, Watched
+from dle_serving.monitoring.monitored_model import ListModels, MonitoredModel
+from dle_serving.monitoring.quality import FeedbackCells, Quality, correct, rolling
 
 _MODEL = ("model", "version")
 
@@ -22,7 +22,7 @@ _MODEL = ("model", "version")
 class DriftSeries(Collector):
     """Counts with all that PromQL needs to make the statistics of `dle_bundle.drift.verdict` from them."""
 
-    def __init__(self, models: Models, quality: Quality) -> None:
+    def __init__(self, models: ListModels, quality: Quality) -> None:
         self._models = models
         self._quality = quality
 
@@ -30,7 +30,7 @@ class DriftSeries(Collector):
         """The families, over all monitored models."""
         models = self._models()
         yield _scores(models)
-        read = [(model, model.monitor.ever()) for model in models if model.monitor is not None]
+        read = [(model, model.observations.total()) for model in models if model.observations is not None]
         yield from _features(read)
         yield from _prediction(read)
         yield from _expected(read)
@@ -38,8 +38,8 @@ class DriftSeries(Collector):
         yield from _quality([(model, known[model.fingerprint]) for model in models if model.fingerprint in known])
 
 
-_Known = Sequence[tuple[Watched, Feedback]]
-_Read = Sequence[tuple[Watched, Tally]]
+_Known = Sequence[tuple[MonitoredModel, FeedbackCells]]
+_Read = Sequence[tuple[MonitoredModel, BinCounts]]
 
 
 def _features(read: _Read) -> Iterable[Metric]:
@@ -106,12 +106,12 @@ def _expected(read: _Read) -> Iterable[Metric]:
     return correct, variance
 
 
-def _scores(models: Iterable[Watched]) -> Metric:
+def _scores(models: Iterable[MonitoredModel]) -> Metric:
     scores = GaugeMetricFamily(
         "dle_reference_score", "The bundle's score on its test part.", labels=(*_MODEL, "metric")
     )
     for model in models:
-        for metric, score in model.tested.items():
+        for metric, score in model.reference.test_scores.items():
             scores.add_metric((*model.labels, metric), score)
     return scores
 
@@ -131,7 +131,7 @@ def _quality(known: _Known) -> Iterable[Metric]:
         labels=_MODEL,
     )
     for model, feedback in known:
-        cells = feedback.ever
+        cells = feedback.total
         count = sum(cell.count for cell in cells)
         moved.add_metric(model.labels, rolling(feedback.window, model).difference or 0.0)
         if model.class_names:

@@ -34,7 +34,7 @@ class Ledger:
         row[1:] += sums
         self._shared.own[0, 1:] += sums
 
-    def ever(self) -> Sums:
+    def total(self) -> Sums:
         """The sums (size,) of all workers since the folder was new."""
         found = np.zeros(self._size)
         for matrix in self._shared.all():

@@ -6,7 +6,7 @@ from pathlib import Path
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
 from prometheus_client.registry import Collector
 
-from dle_serving.monitoring.series import Board, Family, Series, families
+from dle_serving.monitoring.series import Family, SeriesSet, SharedSeries, families
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 STAGES = ("decode", "queue", "predict", "encode")
@@ -36,7 +36,7 @@ _BATCH = Family(
     (),
     (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 4096, 16_384),
 )
-_INFLIGHT = Family("dle_inflight_requests", "Requests being answered.", "sum of the living")
+_INFLIGHT = Family("dle_inflight_requests", "Requests being answered.", "livesum")
 _INVALID = Family("dle_invalid_rows", "Rows that do not fit the schema, by kind of fault.", "counter", ("code",))
 _REJECTED = Family(
     "dle_feedback_rejected", "Items of feedback that were not accepted, by reason.", "counter", ("code",)
@@ -49,10 +49,8 @@ _DELAY = Family(
     _MODEL,
     (1, 10, 60, 600, 3600, 6 * 3600, 86_400, 7 * 86_400, 30 * 86_400, 90 * 86_400),
 )
-_INFO = Family("dle_model_info", "1 for each loaded model.", "highest", (*_MODEL, "task", "provider"))
-_LOADED = Family(
-    "dle_model_load_timestamp_seconds", "When the model was loaded, in seconds since 1970.", "highest", _MODEL
-)
+_INFO = Family("dle_model_info", "1 for each loaded model.", "max", (*_MODEL, "task", "provider"))
+_LOADED = Family("dle_model_load_timestamp_seconds", "When the model was loaded, in seconds since 1970.", "max", _MODEL)
 
 
 class Metrics(Collector):
@@ -61,31 +59,31 @@ class Metrics(Collector):
     def __init__(self, folder: Path) -> None:
         """They stand in files in `folder`."""
         self._folder = folder
-        self._board = board = Board(folder)
+        self._board = board = SeriesSet(folder)
         self._boards = [board]
-        self._answers: dict[tuple[str, int], Series] = {}
-        self._durations: dict[str, Series] = {}
+        self._requests: dict[tuple[str, int], SharedSeries] = {}
+        self._durations: dict[str, SharedSeries] = {}
         self.decode, self.queue, self.predict, self.encode = (board.series(_STAGE, stage) for stage in STAGES)
         self.batch_rows = board.series(_BATCH)
         self.inflight = board.series(_INFLIGHT)
         self._invalid = {code: board.series(_INVALID, code) for code in FAULT_CODES}
         self._rejected = {code: board.series(_REJECTED, code) for code in REJECTION_CODES}
-        self._delays: dict[tuple[str, int], Series] = {}
+        self._delays: dict[tuple[str, int], SharedSeries] = {}
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
-    def expect(self, answers: Iterable[tuple[str, int]]) -> None:
+    def declare_responses(self, answers: Iterable[tuple[str, int]]) -> None:
         """Every route with each status code that it may give; to be called once, before anything is counted."""
         board = self._board
         for route, code in answers:
-            self._answers[route, code] = board.series(_REQUESTS, route, str(code))
+            self._requests[route, code] = board.series(_REQUESTS, route, str(code))
             if route not in self._durations:
                 self._durations[route] = board.series(_DURATION, route)
         board.open()
 
     def request(self, route: str, code: int, seconds: float) -> None:
         """One request was answered."""
-        self._answers[route, code].inc()
+        self._requests[route, code].inc()
         self._durations[route].observe(seconds)
 
     def invalid_rows(self, faults: Iterable[tuple[int | None, str]]) -> None:
@@ -102,9 +100,9 @@ class Metrics(Collector):
         for code in codes:
             self._rejected[code].inc()
 
-    def model(self, name: str, version: int, task: str, provider: str, loaded: float) -> Series:
+    def model(self, name: str, version: int, task: str, provider: str, loaded: float) -> SharedSeries:
         """A model was loaded at the time `loaded`; returns the counter of its predictions."""
-        board, labels = Board(self._folder), (name, str(version))
+        board, labels = SeriesSet(self._folder), (name, str(version))
         predictions = board.series(_PREDICTIONS, *labels)
         self._delays[name, version] = board.series(_DELAY, *labels)
         info, stamp = board.series(_INFO, *labels, task, provider), board.series(_LOADED, *labels)

@@ -11,12 +11,12 @@ from collections import deque
 from pathlib import Path
 
 from dle_bundle.bundle import Bundle
-from dle_bundle.drift.counting import Counter, Sums, Tally
+from dle_bundle.drift.counting import BinCounter, BinCounts, Sums
 from dle_bundle.groups import Groups
 from dle_bundle.groups import concatenate as joined_groups
-from dle_serving.answers import Answers
-from dle_serving.answers import concatenate as joined_answers
 from dle_serving.monitoring.ledger import Ledger
+from dle_serving.predictions import Predictions
+from dle_serving.predictions import concatenate as joined_answers
 
 _SLICE_CELLS = 32_768
 """Rows × inputs that are counted in one turn of the event loop: a few milliseconds."""
@@ -24,24 +24,24 @@ _CELLS = {"image": 1 / 48, "sequence": 1 / 2, "tokens": 1 / 4}
 """What a pixel, a step of a channel, and a token take to be measured, as inputs of a table; padding counts."""
 
 
-class Monitor:
+class Observations:
     """The counts of one model, shared with the other workers of the server through files in `folder`."""
 
     def __init__(self, bundle: Bundle, folder: Path, window: int) -> None:
         """`window` is in seconds, whole minutes."""
         self.seconds = window
-        self._counter = Counter(bundle.reference, bundle.schema, bundle.tokenizer)
+        self._counter = BinCounter(bundle.reference, bundle.schema, bundle.tokenizer)
         self._ledger = Ledger(folder, self._counter.size, window // 60)
         self._inputs = max(len(bundle.reference.features), 1)
-        self._noted: deque[tuple[Groups, Answers]] = deque()
+        self._noted: deque[tuple[Groups, Predictions]] = deque()
 
-    def note(self, groups: Groups, answers: Answers) -> None:
+    def note(self, groups: Groups, answers: Predictions) -> None:
         """A run of the model, to be counted later. Safe in any thread."""
         self._noted.append((groups, answers))
 
     def count_some(self) -> bool:
         """Count some of the rows noted; whether any are left. In one thread."""
-        taken: list[tuple[Groups, Answers]] = []
+        taken: list[tuple[Groups, Predictions]] = []
         rows, widest = 0, 0.0
         while self._noted:
             groups, answers = self._noted[0]
@@ -61,11 +61,11 @@ class Monitor:
             self._ledger.add(self._counter.count(groups) + self._count_answers(answers), time.time())
         return bool(self._noted)
 
-    def ever(self) -> Tally:
+    def total(self) -> BinCounts:
         """All counts of all workers."""
-        return self._counter.read(self._ledger.ever())
+        return self._counter.read(self._ledger.total())
 
-    def window(self, now: float) -> Tally:
+    def window(self, now: float) -> BinCounts:
         """Those of the window that ends at `now`."""
         return self._counter.read(self._ledger.window(now))
 
@@ -83,7 +83,7 @@ class Monitor:
             cells += 0 if array is None else each * math.prod(array.shape[1:])
         return cells
 
-    def _count_answers(self, answers: Answers) -> Sums:
+    def _count_answers(self, answers: Predictions) -> Sums:
         if answers.values is not None:
             return self._counter.count_values(answers.summary)
         assert answers.classes is not None

@@ -21,7 +21,7 @@ from prometheus_client.utils import floatToGoString
 from dle_bundle.drift.counting import Sums
 from dle_serving.monitoring.shared_numbers import SharedMatrix
 
-Kind = Literal["counter", "histogram", "sum of the living", "highest"]
+MetricType = Literal["counter", "histogram", "livesum", "max"]
 """A gauge is the sum over the workers that there are, or the highest value of any."""
 
 
@@ -31,17 +31,17 @@ class Family:
 
     name: str
     help: str
-    kind: Kind
+    type: MetricType
     labels: tuple[str, ...] = ()
     bounds: tuple[float, ...] = ()
 
     @property
     def size(self) -> int:
         """How many numbers one series takes: a histogram's buckets, the one without a bound, and the sum."""
-        return len(self.bounds) + 2 if self.kind == "histogram" else 1
+        return len(self.bounds) + 2 if self.type == "histogram" else 1
 
 
-class Series:
+class SharedSeries:
     """One series: changed here, and seen by all workers once its board is open. Safe in any thread."""
 
     __slots__ = ("_bounds", "_cells", "_lock", "_start", "_sum")
@@ -75,19 +75,19 @@ class Series:
 
 
 @dataclass(slots=True)
-class Board:
+class SeriesSet:
     """Series that are declared together, then opened; what is declared alike is shared."""
 
     folder: Path
-    _declared: list[tuple[Family, tuple[str, ...], Series]] = field(default_factory=list)
+    _declared: list[tuple[Family, tuple[str, ...], SharedSeries]] = field(default_factory=list)
     _size: int = 0
     _lock: Lock = field(default_factory=Lock)
     _shared: SharedMatrix | None = None
 
-    def series(self, family: Family, *labels: str) -> Series:
+    def series(self, family: Family, *labels: str) -> SharedSeries:
         """Declare a series of the family, with these values of its labels."""
         assert self._shared is None
-        made = Series(self._size, family.bounds, self._lock)
+        made = SharedSeries(self._size, family.bounds, self._lock)
         self._declared.append((family, labels, made))
         self._size += family.size
         return made
@@ -100,7 +100,7 @@ class Board:
         cells = self._shared.cells
         for family, _, series in self._declared:
             series.open(cells)
-            if family.kind == "sum of the living":
+            if family.type == "livesum":
                 series.set(0)
 
     def close(self) -> None:
@@ -113,26 +113,26 @@ class Board:
         if self._shared is None:
             return
         everyone, living = self._shared.all(), self._shared.living()
-        merged: dict[Kind, Sums] = {
+        merged: dict[MetricType, Sums] = {
             "counter": _merged(np.add, everyone),
-            "sum of the living": _merged(np.add, living),
-            "highest": _merged(np.maximum, everyone),
+            "livesum": _merged(np.add, living),
+            "max": _merged(np.maximum, everyone),
         }
         merged["histogram"] = merged["counter"]
         start = 0
         for family, labels, _ in self._declared:
-            yield family, labels, merged[family.kind][start : start + family.size]
+            yield family, labels, merged[family.type][start : start + family.size]
             start += family.size
 
 
-def families(boards: Iterable[Board]) -> Iterator[Metric]:
+def families(boards: Iterable[SeriesSet]) -> Iterator[Metric]:
     """All series of all boards, family by family in the order of their first declaration."""
     by_family: dict[Family, list[tuple[tuple[str, ...], Sums]]] = {}
     for board in boards:
         for family, labels, numbers in board.read():
             by_family.setdefault(family, []).append((labels, numbers))
     for family, found in by_family.items():
-        yield _FAMILIES[family.kind](family, found)
+        yield _FAMILIES[family.type](family, found)
 
 
 def _merged(put_together: np.ufunc, matrices: Sequence[Sums]) -> Sums:
@@ -158,9 +158,9 @@ def _histogram(family: Family, found: Iterable[tuple[tuple[str, ...], Sums]]) ->
     return metric
 
 
-_FAMILIES: dict[Kind, Callable[[Family, Iterable[tuple[tuple[str, ...], Sums]]], Metric]] = {
+_FAMILIES: dict[MetricType, Callable[[Family, Iterable[tuple[tuple[str, ...], Sums]]], Metric]] = {
     "counter": partial(_numbers, CounterMetricFamily),
     "histogram": _histogram,
-    "sum of the living": partial(_numbers, GaugeMetricFamily),
-    "highest": partial(_numbers, GaugeMetricFamily),
+    "livesum": partial(_numbers, GaugeMetricFamily),
+    "max": partial(_numbers, GaugeMetricFamily),
 }

@@ -23,9 +23,9 @@ from dle_bundle.schema import Schema
 from dle_bundle.tables import folders, long_tables, series_columns, table_files
 from dle_bundle.tables.arrays import SEQUENCE
 from dle_bundle.tables.columns import is_date, is_number, is_text, to_groups
-from dle_serving.answers import Answers, concatenate
 from dle_serving.models.runtime import Model
 from dle_serving.offline.prediction_files import SUFFIXES, Writer, fault_report, writer
+from dle_serving.predictions import Predictions, concatenate
 from dle_serving.settings import Device
 
 _PART_ROWS, _PART_CELLS = 65_536, 1 << 26
@@ -214,12 +214,12 @@ def _check_kept(table: pa.Table, keep: Sequence[str], suffix: str) -> None:
         )
 
 
-def _run(model: Model, groups: Groups) -> Answers:
+def _run(model: Model, groups: Groups) -> Predictions:
     starts = range(0, max(len(groups), 1), _RUN_ROWS)
     return concatenate([model.run(model.tokenise(groups.take(slice(start, start + _RUN_ROWS)))) for start in starts])
 
 
-def _result(part: pa.Table, answers: Answers, keep: Sequence[str], schema: Schema) -> pa.Table:
+def _result(part: pa.Table, answers: Predictions, keep: Sequence[str], schema: Schema) -> pa.Table:
     columns = {name: part.column(name) for name in keep}
     if schema.outputs.classes is None:
         assert answers.values is not None

@@ -2,18 +2,17 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import parse_qsl
 
 from dle_bundle.errors import Fault, nearest
+from dle_serving.auth import Scope
 from dle_serving.errors import BadRequest
 
 JSON = b"application/json"
 CLIENT_LEFT = 499
 """In the metrics, the code of a request whose client left before it was complete."""
 Send = Callable[[dict[str, Any]], Awaitable[None]]
-Scope = Literal["predict", "feedback", "metrics", "admin"]
-"""What an API key may do; `admin` may do everything."""
 
 
 @dataclass(slots=True)

@@ -12,9 +12,9 @@ from dle_bundle.drift import verdict as drift
 from dle_bundle.drift.verdict import Score, Shift, Verdict
 from dle_serving.errors import NotFound
 from dle_serving.models.repository import Repository
-from dle_serving.monitoring.observations import Monitor
+from dle_serving.monitoring.monitored_model import MonitoredModel
+from dle_serving.monitoring.observations import Observations
 from dle_serving.monitoring.quality import Quality, rolling
-from dle_serving.monitoring.watched import Watched
 from dle_serving.routes.contract import Request, Response
 
 
@@ -26,7 +26,7 @@ class Window(msgspec.Struct, frozen=True, rename={"start": "from", "end": "to"})
     end: datetime
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
+class DriftReport(msgspec.Struct, frozen=True, kw_only=True):
     """The body of the answer. `rows`: answers counted in the window. `verdict`: the worst of all.
 
     `accuracy` is null while the feedback store cannot be reached, `estimated_accuracy` for a regression.
@@ -43,7 +43,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     estimated_accuracy: Score | None
 
 
-class Drift:
+class DriftHandler:
     """The handler."""
 
     def __init__(self, repository: Repository, quality: Quality) -> None:
@@ -53,17 +53,18 @@ class Drift:
     async def __call__(self, request: Request) -> Response:
         """The report of one model; raises NotFound where nothing is counted."""
         with_bins = request.flags(bins=False)["bins"]
-        model = self._repository.find(request.parameters.get("model"), request.parameters.get("version")).watched
-        if model.monitor is None:
+        served = self._repository.find(request.parameters.get("model"), request.parameters.get("version"))
+        model = served.monitored
+        if model.observations is None:
             raise NotFound("nothing is counted here: DLE_MONITORING is false")
         await self._repository.count()
-        report = await asyncio.to_thread(_report, model, model.monitor, self._quality, with_bins)
+        report = await asyncio.to_thread(_report, model, model.observations, self._quality, with_bins)
         return Response(msgspec.json.encode(report))
 
 
-def _report(model: Watched, monitor: Monitor, quality: Quality, with_bins: bool) -> Report:
+def _report(model: MonitoredModel, observations: Observations, quality: Quality, with_bins: bool) -> DriftReport:
     now = time.time()
-    tally, reference = monitor.window(now), model.reference
+    tally, reference = observations.window(now), model.reference
     features = drift.feature_shifts(tally, reference)
     prediction = drift.prediction_shift(tally, reference)
     if with_bins:
@@ -75,14 +76,16 @@ def _report(model: Watched, monitor: Monitor, quality: Quality, with_bins: bool)
         prediction = replace(prediction, bins=drift.shares(tally.prediction, reference.prediction))
     feedback = quality.read().get(model.fingerprint)
     accuracy = None if feedback is None else rolling(feedback.window, model)
-    estimated = drift.estimated_accuracy(tally, model.tested.get("accuracy")) if model.class_names else None
+    estimated = (
+        drift.estimated_accuracy(tally, model.reference.test_scores.get("accuracy")) if model.class_names else None
+    )
     scores = [score.verdict for score in (accuracy, estimated) if score is not None]
-    first = int(now) // 60 * 60 - monitor.seconds
-    return Report(
+    first = int(now) // 60 * 60 - observations.seconds
+    return DriftReport(
         model=model.name,
         version=model.version,
         verdict=drift.worst([*(shift.verdict for shift in features), prediction.verdict, *scores]),
-        window=Window(monitor.seconds, datetime.fromtimestamp(first, UTC), datetime.fromtimestamp(int(now), UTC)),
+        window=Window(observations.seconds, datetime.fromtimestamp(first, UTC), datetime.fromtimestamp(int(now), UTC)),
         rows=tally.rows,
         features=features,
         prediction=prediction,

@@ -15,11 +15,13 @@ from dle_bundle.errors import Fault
 from dle_bundle.rows.faults import MOST_FAULTS, body_faults, json_kind, shown
 from dle_serving.connection.limits import check_content, read_body
 from dle_serving.errors import BadRequest, NotReady, TooLarge
+from dle_serving.feedback import verification
 from dle_serving.feedback.databases import StoreError
 from dle_serving.feedback.group_commit import GroupCommit
 from dle_serving.feedback.store import Outcome, Store
-from dle_serving.feedback.verification import Checked, Item, Rejection, Verification
+from dle_serving.feedback.verification import CheckedItems, FeedbackItem, Rejection
 from dle_serving.models.repository import Repository
+from dle_serving.models.served import ServedModel
 from dle_serving.monitoring.metrics import Metrics
 from dle_serving.routes.contract import Request, Response
 from dle_serving.settings import Settings
@@ -33,13 +35,13 @@ Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 
-class Items(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+class FeedbackRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """The body of a request."""
 
-    items: list[Item]
+    items: list[FeedbackItem]
 
 
-class Accepted(msgspec.Struct, frozen=True):
+class FeedbackResponse(msgspec.Struct, frozen=True):
     """The body of the answer."""
 
     accepted: int
@@ -51,16 +53,16 @@ _EXPECTED: tuple[tuple[str, Any, str], ...] = (
     ("id", str, "a string"),
     ("actual", str | bool | int | float | list, "a class, a number or the numbers of a horizon"),
 )
-_decoder = msgspec.json.Decoder(Items)
+_decoder = msgspec.json.Decoder(FeedbackRequest)
 
 
-class Feedback:
+class FeedbackHandler:
     """The handler; holds the thread that writes to the store."""
 
     def __init__(self, settings: Settings, repository: Repository, metrics: Metrics, store: Store) -> None:
         self._repository = repository
         self._metrics = metrics
-        self._verification = Verification(repository, settings.feedback_max_age)
+        self._max_age = settings.feedback_max_age
         self._commits = GroupCommit(store)
         self._max_body_bytes = settings.max_body_bytes
         self._most_items = settings.max_rows
@@ -68,14 +70,14 @@ class Feedback:
     async def __call__(self, request: Request) -> Response:
         """Keep the items of one request, all of them or none; raises what `errors` knows."""
         request.flags()
-        self._repository.all()
+        models = self._repository.all()
         check_content(request.headers)
         body = await read_body(request.headers, request.receive, self._max_body_bytes)
         run = _at_once if len(body) <= _INLINE_BYTES else asyncio.to_thread
         now = int(time.time())
-        checked = await run(lambda: self._verification.check(self._decode(body), now))
+        checked = await run(lambda: self._check(body, models, now))
         try:
-            outcomes = await self._commits.add(checked.feedback)
+            outcomes = await self._commits.add(checked.records)
         except StoreError as error:
             log.warning("feedback was not kept: %s", error)
             fault = Fault(None, None, "store", "nothing of this request is acknowledged; send it again")
@@ -86,7 +88,12 @@ class Feedback:
         """Wait for what is being kept and end the thread."""
         self._commits.close()
 
-    def _decode(self, body: bytes) -> Sequence[Item]:
+    def _check(self, body: bytes, models: Sequence[ServedModel], now: int) -> CheckedItems:
+        targets = {served.fingerprint: served.target for served in models}
+        keys = models[0].signing_keys  # all models sign with the keys of the server
+        return verification.check(self._decode(body), targets, keys, now=now, max_age=self._max_age)
+
+    def _decode(self, body: bytes) -> Sequence[FeedbackItem]:
         try:
             items = _decoder.decode(body).items
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
@@ -97,17 +104,17 @@ class Feedback:
             raise TooLarge(f"expected at most {self._most_items:,} items in a request, found {len(items):,}")
         return items
 
-    def _answer(self, checked: Checked, outcomes: Sequence[Outcome], now: int) -> Response:
+    def _answer(self, checked: CheckedItems, outcomes: Sequence[Outcome], now: int) -> Response:
         rejections = list(checked.rejections)
-        for place, feedback, outcome in zip(checked.places, checked.feedback, outcomes, strict=True):
+        for position, record, outcome in zip(checked.positions, checked.records, outcomes, strict=True):
             if outcome is Outcome.CONFLICT:
-                rejections.append(Rejection(place, "conflict", _CONFLICT))
+                rejections.append(Rejection(position, "conflict", _CONFLICT))
             elif outcome is Outcome.ACCEPTED:
-                self._metrics.feedback(feedback.model, feedback.version, max(0, now - feedback.predicted_at))
+                self._metrics.feedback(record.model, record.version, max(0, now - record.predicted_at))
         self._metrics.feedback_rejected(rejection.code for rejection in rejections)
         counts = Counter(outcomes)
         rejections.sort(key=lambda rejection: rejection.item)
-        answer = Accepted(counts[Outcome.ACCEPTED], counts[Outcome.DUPLICATE], rejections)
+        answer = FeedbackResponse(counts[Outcome.ACCEPTED], counts[Outcome.DUPLICATE], rejections)
         return Response(msgspec.json.encode(answer))
 
 

@@ -12,10 +12,10 @@ import msgspec
 
 from dle_bundle.schema import Field, Schema, SequenceShape
 from dle_serving.models.repository import Repository
-from dle_serving.models.served import Served
+from dle_serving.models.served import ServedModel
 from dle_serving.routes.contract import Request, Response, Route
-from dle_serving.routes.drift import Report
-from dle_serving.routes.feedback import Accepted, Items
+from dle_serving.routes.drift import DriftReport
+from dle_serving.routes.feedback import FeedbackRequest, FeedbackResponse
 
 Json = dict[str, Any]
 
@@ -74,7 +74,7 @@ ERROR: Json = {
 }
 
 
-class OpenApi:
+class OpenApiHandler:
     """The handler."""
 
     def __init__(self, repository: Repository) -> None:
@@ -87,7 +87,7 @@ class OpenApi:
         return Response(msgspec.json.encode(document(self._repository.all(), self.routes)))
 
 
-def document(models: Sequence[Served], routes: Sequence[Route]) -> Json:
+def document(models: Sequence[ServedModel], routes: Sequence[Route]) -> Json:
     """OpenAPI 3.1 of `routes` for `models`; paths with a model in them are written out for each."""
     paths: Json = {}
     schemas: Json = {"Error": ERROR, **monitoring_schemas(models[0])}
@@ -163,12 +163,14 @@ def predictions_schema(schema: Schema) -> Json:
     }
 
 
-def monitoring_schemas(served: Served) -> Json:
+def monitoring_schemas(served: ServedModel) -> Json:
     """JSON schemas of what /feedback takes and gives and /drift gives, with an example of feedback for one model."""
-    _, schemas = msgspec.json.schema_components([Items, Accepted, Report], ref_template="#/components/schemas/{name}")
+    _, schemas = msgspec.json.schema_components(
+        [FeedbackRequest, FeedbackResponse, DriftReport], ref_template="#/components/schemas/{name}"
+    )
     horizon = served.schema.outputs.horizon
     actual: Any = served.labels[0] if served.labels else 1.5 if horizon == 1 else [1.5] * horizon
-    schemas["Items"]["examples"] = [{"items": [{"id": _ID, "actual": actual}]}]
+    schemas["FeedbackRequest"]["examples"] = [{"items": [{"id": _ID, "actual": actual}]}]
     return schemas
 
 
@@ -208,7 +210,7 @@ def _unit(unit: str | None) -> Json:
     return {} if unit is None else {"x-unit": unit}
 
 
-def _operation(route: Route, served: Served, summary: str) -> Json:
+def _operation(route: Route, served: ServedModel, summary: str) -> Json:
     responses = {str(code): _error(_REASONS[code]) for code in sorted({400, 405, 500, *route.codes})}
     operation: Json = {
         "summary": summary,
@@ -218,11 +220,11 @@ def _operation(route: Route, served: Served, summary: str) -> Json:
     if 401 in route.codes:
         operation["security"] = [{"bearer": [route.scope]}]
     if route.path == "/feedback":
-        operation["requestBody"] = {"required": True, "content": _json("#/components/schemas/Items")}
-        operation["responses"]["200"]["content"] = _json("#/components/schemas/Accepted")
+        operation["requestBody"] = {"required": True, "content": _json("#/components/schemas/FeedbackRequest")}
+        operation["responses"]["200"]["content"] = _json("#/components/schemas/FeedbackResponse")
     elif route.path.endswith("/drift"):
         operation["parameters"] = [_flag("bins", "tell each bin's count and fraction", default=False)]
-        operation["responses"]["200"]["content"] = _json("#/components/schemas/Report")
+        operation["responses"]["200"]["content"] = _json("#/components/schemas/DriftReport")
     elif route.method == "POST":
         operation["parameters"] = [_flag("ids", "give ids", default=True)]
         operation["requestBody"] = {
@@ -249,5 +251,5 @@ def _files(media_types: Sequence[str]) -> Json:
     return {media: {"schema": {"type": "string", "format": "binary"}} for media in media_types}
 
 
-def _component(served: Served, what: str) -> str:
+def _component(served: ServedModel, what: str) -> str:
     return f"{what}-{re.sub(r'[^A-Za-z0-9._-]', '_', served.name)}-{served.version}"

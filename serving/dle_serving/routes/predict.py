@@ -10,13 +10,13 @@ import msgspec
 from dle_bundle.errors import RowFaults
 from dle_bundle.rows.decoder import Rows, TooManyRows
 from dle_bundle.schema import Label
-from dle_serving.answers import Answers
 from dle_serving.connection.limits import check_content, read_body
 from dle_serving.errors import BadRequest, TooLarge
 from dle_serving.feedback.ids import NO_CLASS
 from dle_serving.models.repository import Repository
-from dle_serving.models.served import Served
+from dle_serving.models.served import ServedModel
 from dle_serving.monitoring.metrics import Metrics
+from dle_serving.predictions import Predictions
 from dle_serving.routes.contract import Request, Response
 
 _INLINE_BYTES = 32 << 10
@@ -50,7 +50,7 @@ class HorizonPrediction(msgspec.Struct, gc=False, kw_only=True):
     values: list[float]
 
 
-class Predictions(msgspec.Struct, gc=False):
+class PredictResponse(msgspec.Struct, gc=False):
     """The body of the answer."""
 
     model: str
@@ -58,7 +58,7 @@ class Predictions(msgspec.Struct, gc=False):
     predictions: Sequence[ClassPrediction | ValuePrediction | HorizonPrediction]
 
 
-class Predict:
+class PredictHandler:
     """The handler; holds the threads for large requests."""
 
     def __init__(self, repository: Repository, metrics: Metrics, max_body_bytes: int, batch_rows: int) -> None:
@@ -90,10 +90,10 @@ class Predict:
         """Wait for large requests and end the threads."""
         self._threads.shutdown()
 
-    def _run_and_encode(self, served: Served, rows: Rows, with_ids: bool) -> Response:
+    def _run_and_encode(self, served: ServedModel, rows: Rows, with_ids: bool) -> Response:
         return self._encode(served, served.run([rows]), with_ids)
 
-    def _decode(self, served: Served, body: bytes, media: str) -> Rows:
+    def _decode(self, served: ServedModel, body: bytes, media: str) -> Rows:
         started = time.perf_counter()
         try:
             rows = served.decoder.image_row(body) if media in served.media_types else served.decoder.rows(body)
@@ -105,17 +105,17 @@ class Predict:
         self._metrics.decode.observe(time.perf_counter() - started)
         return rows
 
-    def _encode(self, served: Served, answers: Answers, with_ids: bool) -> Response:
+    def _encode(self, served: ServedModel, answers: Predictions, with_ids: bool) -> Response:
         started = time.perf_counter()
         predictions = (
             _values(served, answers, with_ids) if answers.values is not None else _classes(served, answers, with_ids)
         )
-        body = _encoder.encode(Predictions(served.name, served.version, predictions))
+        body = _encoder.encode(PredictResponse(served.name, served.version, predictions))
         self._metrics.encode.observe(time.perf_counter() - started)
         return Response(body)
 
 
-def _classes(served: Served, answers: Answers, with_ids: bool) -> list[ClassPrediction]:
+def _classes(served: ServedModel, answers: Predictions, with_ids: bool) -> list[ClassPrediction]:
     assert answers.classes is not None
     assert answers.probabilities is not None
     labels, names = served.labels, served.class_names
@@ -132,7 +132,7 @@ def _classes(served: Served, answers: Answers, with_ids: bool) -> list[ClassPred
     ]
 
 
-def _values(served: Served, answers: Answers, with_ids: bool) -> Sequence[ValuePrediction | HorizonPrediction]:
+def _values(served: ServedModel, answers: Predictions, with_ids: bool) -> Sequence[ValuePrediction | HorizonPrediction]:
     assert answers.values is not None
     summary: list[float] = answers.summary.tolist()
     ids = _ids(served, [NO_CLASS] * len(summary), summary, with_ids)
@@ -143,8 +143,8 @@ def _values(served: Served, answers: Answers, with_ids: bool) -> Sequence[ValueP
 
 
 def _ids(
-    served: Served, classes: Sequence[int], answers: Sequence[float], wanted: bool
+    served: ServedModel, classes: Sequence[int], answers: Sequence[float], wanted: bool
 ) -> Sequence[str | msgspec.UnsetType]:
     if not wanted:
         return [msgspec.UNSET] * len(answers)
-    return served.keys.sign(int(time.time()), served.fingerprint, classes, answers)
+    return served.signing_keys.sign(int(time.time()), served.fingerprint, classes, answers)

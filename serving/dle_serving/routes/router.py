@@ -30,7 +30,7 @@ class Router:
                     return route, {part[1:-1]: given for part, given in pairs if part.startswith("{")}
         return None
 
-    def answers(self) -> list[tuple[str, int]]:
+    def responses(self) -> list[tuple[str, int]]:
         """Every route's name with every code that it may give."""
         known = [(route.path, code) for route in self.routes for code in sorted({*_COMMON_CODES, *route.codes})]
         left = [(route.path, CLIENT_LEFT) for route in self.routes]

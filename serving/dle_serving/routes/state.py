@@ -9,28 +9,13 @@ from dle_serving.errors import NotReady
 from dle_serving.models.repository import Repository
 from dle_serving.monitoring.metrics import CONTENT_TYPE, Metrics
 from dle_serving.routes.contract import Request, Response
+from dle_serving.server.readiness import LoadedModel, Readiness
 from dle_serving.server.roster import Roster
 
 _ALIVE = Response(b'{"status":"alive"}')
 
 
-class ModelState(msgspec.Struct, frozen=True):
-    """One loaded model, in the answer of /readyz."""
-
-    model: str
-    version: int
-    task: str
-    provider: str
-
-
-class Ready(msgspec.Struct, frozen=True):
-    """The body of /readyz when it is 200."""
-
-    status: str
-    models: list[ModelState]
-
-
-class ServerState:
+class StateHandlers:
     """Handlers over the repository, the workers and the metrics."""
 
     def __init__(self, repository: Repository, roster: Roster, metrics: Metrics) -> None:
@@ -46,13 +31,13 @@ class ServerState:
     async def readyz(self, request: Request) -> Response:
         """Every worker has loaded, verified and warmed up every model; otherwise NotReady says why not."""
         request.flags()
-        models = [
-            ModelState(served.name, served.version, served.task, served.provider) for served in self._repository.all()
-        ]
+        models = tuple(
+            LoadedModel(served.name, served.version, served.task, served.provider) for served in self._repository.all()
+        )
         missing = self._roster.missing()
         if missing:
             raise NotReady(f"{missing} more worker(s) are loading the models", retry_after=1)
-        return Response(msgspec.json.encode(Ready("ready", models)))
+        return Response(msgspec.json.encode(Readiness("ready", models)))
 
     async def metrics(self, request: Request) -> Response:
         """The series of all workers, for Prometheus."""

@@ -5,10 +5,8 @@ stays free of BentoML's signal handlers and memory. What cannot work is refused 
 """
 
 import errno
-import fcntl
 import http.client
 import ipaddress
-import json
 import os
 import signal
 import socket
@@ -22,10 +20,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+import msgspec
+
 from dle_bundle.errors import InputError, Interrupted, WorkError
+from dle_bundle.locks import Lock
 from dle_serving.auth import check_start
 from dle_serving.models.discovery import load_bundles
 from dle_serving.server.processes import end_with_parent
+from dle_serving.server.readiness import LoadedModel, Readiness
 from dle_serving.settings import Device, Settings, from_environment
 
 _DRAIN_SECONDS = 10
@@ -34,17 +36,7 @@ _POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class LoadedModel:
-    """One model that the server answers with; `provider` is where it runs: `cpu` or `cuda`."""
-
-    model: str
-    version: int
-    task: str
-    provider: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
+class RunningServer:
     """A server that answers at `url`, with its first model first.
 
     `home` is its directory; `keys`: it asks for API keys.
@@ -65,7 +57,7 @@ def serve(
     workers: int | None = None,
     device: Device | None = None,
     insecure: bool = False,
-    on_ready: Callable[[Ready], None],
+    on_ready: Callable[[RunningServer], None],
 ) -> None:
     """Serve until SIGTERM (returns) or Ctrl-C (raises Interrupted); `port` 0 takes a free one.
 
@@ -158,31 +150,32 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
         process.wait()
 
 
-def _wait_until_ready(process: "subprocess.Popen[bytes]", settings: Settings, host: str, port: int) -> Ready:
+def _wait_until_ready(process: "subprocess.Popen[bytes]", settings: Settings, host: str, port: int) -> RunningServer:
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     while True:
         code = process.poll()
         if code is not None:
             raise WorkError(f"the server did not start (exit code {code}); the lines above say why")
-        answer = _readyz(reachable, port)
-        if answer is not None and "models" in answer:
+        found = _readyz(reachable, port)
+        if isinstance(found, Readiness):
             shown = f"[{reachable}]" if ":" in reachable else reachable
-            models = tuple(LoadedModel(**model) for model in answer["models"])
-            return Ready(
-                f"http://{shown}:{port}", models, settings.workers, settings.home, settings.api_keys_file is not None
-            )
-        if answer is not None and any(detail["code"] == "failed" for detail in answer["details"]):
-            raise WorkError(answer["error"])
+            keys = settings.api_keys_file is not None
+            return RunningServer(f"http://{shown}:{port}", found.models, settings.workers, settings.home, keys)
+        if found is not None and any(detail["code"] == "failed" for detail in found["details"]):
+            raise WorkError(found["error"])
         time.sleep(_POLL_SECONDS)
 
 
-def _readyz(host: str, port: int) -> dict[str, Any] | None:
-    """The answer of /readyz; None while nobody answers."""
+def _readyz(host: str, port: int) -> Readiness | dict[str, Any] | None:
+    """The body of /readyz: `Readiness`, or an error; None while the server does not respond."""
     connection = http.client.HTTPConnection(host, port, timeout=5)
     try:
         connection.request("GET", "/readyz")
-        answer: dict[str, Any] = json.loads(connection.getresponse().read())
-        return answer
+        response = connection.getresponse()
+        body = response.read()
+        if response.status == 200:
+            return msgspec.json.decode(body, type=Readiness)
+        return msgspec.json.decode(body, type=dict[str, Any])
     except (OSError, http.client.HTTPException):
         return None
     finally:
@@ -212,15 +205,15 @@ def _free_port(host: str, port: int) -> int:
 def _claimed(home: Path) -> Iterator[None]:
     """Keep `home` to this server; raises WorkError when another has it."""
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        lock = Lock(home)
     except OSError as error:
-        raise WorkError(f"DLE_HOME: {home} cannot be made: {error.strerror}") from None
-    with (home / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise WorkError(f"{home}: another server works there; set DLE_HOME to a directory of its own") from None
+        raise WorkError(f"DLE_HOME: {home} cannot be created: {error.strerror}") from None
+    if not lock.acquire():
+        raise WorkError(f"{home} is in use by another server: set DLE_HOME to a directory of its own")
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The `bentoml` command with an eye on its workers: what `dle-serve` runs, as `python -m dle_serving.server.supervisor serve`.
+"""Runs the `bentoml` command and replaces dead workers at once: `python -m dle_serving.server.supervisor serve`.
 
 BentoML looks after its workers every ten seconds, so that long after one has died its share of the answers is missing.
 Here they are looked at five times a second, and one that died is replaced at once. Where workers keep dying, as when
@@ -26,7 +26,7 @@ _AT_ONCE = 5
 _APART_SECONDS = 10.0
 
 
-class Pace:
+class RestartLimiter:
     """How soon the next replacement may be made, by the clock that the caller reads."""
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Supervisor(circus.Arbiter):
         self._log = logging.getLogger(
             "dle_serving.server.supervisor"
         )  # not before: BentoML disables what loggers there are
-        self._pace = Pace()
+        self._limiter = RestartLimiter()
         self._told: set[int] = set()
 
     def manage_watchers(self) -> Any:
@@ -64,7 +64,7 @@ class Supervisor(circus.Arbiter):
             self._log.error("worker %d died after %.1f s%s", process.pid, process.age(), _cause(process.pid))
             self._told.add(process.pid)
         if self._told:
-            wait = self._pace.wait(time.monotonic())
+            wait = self._limiter.wait(time.monotonic())
             if wait:
                 if dead:
                     self._log.error("workers keep dying: the next one starts in %.0f s", wait)

@@ -13,7 +13,7 @@ OUTPUTS = Outputs(target="y", task="regression")
 
 def of(groups: Groups, *fields: Field) -> dict[str, npt.NDArray[np.float32]]:
     schema = Schema(inputs=fields, outputs=OUTPUTS)
-    return {feature.name: feature.values for feature in features.measured(groups, schema)}
+    return {feature.name: feature.values for feature in features.monitored_features(groups, schema)}
 
 
 def with_series(*rows: list[list[float | None]]) -> Groups:

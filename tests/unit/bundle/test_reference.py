@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dle_bundle.drift.features import names, table_columns
+from dle_bundle.drift.features import feature_names, table_columns
 from dle_bundle.drift.reference import Bins, category_bins, number_bins
 from dle_bundle.groups import MISSING_TIME, Groups
 from dle_bundle.schema import Field, Outputs, Schema
@@ -12,7 +12,7 @@ RNG = np.random.default_rng(0)
 
 
 def count(bins: Bins, values: np.ndarray) -> np.ndarray:
-    return np.bincount(bins.place_numbers(values), minlength=len(bins.names))
+    return np.bincount(bins.assign_numbers(values), minlength=len(bins.names))
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_category_bins_keep_the_most_frequent() -> None:
     bins = category_bins(values, known)
     assert len(bins.names) == 32
     assert bins.names[:2] == ("c39", "c0")
-    places = bins.place_categories(np.array(["c39", "c38", "", "new"], dtype=object))
+    places = bins.assign_categories(np.array(["c39", "c38", "", "new"], dtype=object))
     counts = dict(zip(bins.names, np.bincount(places, minlength=32), strict=True))
     assert {name: count for name, count in counts.items() if count} == {"c39": 1, "other": 1, "missing": 1, "unseen": 1}
 
@@ -101,4 +101,4 @@ def test_columns_come_in_schema_order() -> None:
     assert list(found) == ["c", "t", "n"]
     assert (found["c"], found["n"]) == ("x", 1.0)
     assert np.isnan(found["t"])
-    assert names(schema) == {"c": True, "t": False, "n": False}
+    assert feature_names(schema) == {"c": True, "t": False, "n": False}

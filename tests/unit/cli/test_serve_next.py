@@ -9,7 +9,8 @@ from tests import bundles
 from dle_bundle.rows.decoder import RowDecoder
 from dle_bundle.schema import Field, Outputs, Schema
 from dle_cli.serve import _request
-from dle_serving.server.launcher import LoadedModel, Ready
+from dle_serving.server.launcher import RunningServer
+from dle_serving.server.readiness import LoadedModel
 
 QUOTED = Schema(
     inputs=(Field(name="it's", kind="categorical", required=True, categories=("$a b",), example="$a b"),),
@@ -17,8 +18,8 @@ QUOTED = Schema(
 )
 
 
-def ready(home: Path, name: str, version: int = 1) -> Ready:
-    return Ready("http://127.0.0.1:3000", (LoadedModel(name, version, "regression", "cpu"),), 1, home)
+def ready(home: Path, name: str, version: int = 1) -> RunningServer:
+    return RunningServer("http://127.0.0.1:3000", (LoadedModel(name, version, "regression", "cpu"),), 1, home)
 
 
 def body(command: str) -> str:

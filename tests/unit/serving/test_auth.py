@@ -176,7 +176,7 @@ def test_keys_that_are_added_at_once_are_all_kept(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda number: auth.add(file, f"k{number}", ["predict"]), range(24)))
     assert {key.name for key in auth.load(file)} == {f"k{number}" for number in range(24)}
-    assert [path.name for path in tmp_path.iterdir()] == ["keys"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "keys"]
 
 
 def test_the_file_keeps_its_mode(tmp_path: Path) -> None:

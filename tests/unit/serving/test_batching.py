@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from dle_bundle.rows.decoder import Rows
-from dle_serving.answers import Answers
 from dle_serving.models import batching
 from dle_serving.models.batching import Batcher
+from dle_serving.predictions import Predictions
 
 
 def rows(*values: float) -> Rows:
@@ -18,17 +18,17 @@ def rows(*values: float) -> Rows:
 
 
 class Recorder:
-    """Answers a row with twice its number, and refuses 13."""
+    """Predictions a row with twice its number, and refuses 13."""
 
     def __init__(self) -> None:
         self.runs: list[list[float]] = []
 
-    def __call__(self, parts: Sequence[Rows]) -> Answers:
+    def __call__(self, parts: Sequence[Rows]) -> Predictions:
         numbers = [float(row[0] or 0) for part in parts for row in part.numeric]
         self.runs.append(numbers)
         if 13 in numbers:
             raise ArithmeticError("thirteen")
-        return Answers(values=np.array(numbers, dtype=np.float32) * 2)
+        return Predictions(values=np.array(numbers, dtype=np.float32) * 2)
 
 
 def run(main: Coroutine[Any, Any, Any]) -> Any:
@@ -103,7 +103,7 @@ def test_slow_runs_are_done_in_a_thread_while_others_gather() -> None:
     started, go_on = threading.Event(), threading.Event()
     recorder = Recorder()
 
-    def slow(parts: Sequence[Rows]) -> Answers:
+    def slow(parts: Sequence[Rows]) -> Predictions:
         started.set()
         assert go_on.wait(10)
         return recorder(parts)

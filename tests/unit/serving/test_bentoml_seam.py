@@ -21,7 +21,7 @@ from dle_serving import service
 from dle_serving.app import Application
 from dle_serving.routes import docs
 from dle_serving.server import supervisor
-from dle_serving.service import InFront
+from dle_serving.service import WrappedService
 
 Service: Any = service.Service
 
@@ -32,7 +32,7 @@ def test_the_version_is_the_one_that_was_read() -> None:
 
 def test_a_service_class_can_be_given() -> None:
     assert "service_class" in inspect.signature(bentoml.service).parameters
-    assert isinstance(Service, InFront)
+    assert isinstance(Service, WrappedService)
     assert isinstance(Service, BentoService)
     assert Service.name == "dle"
 

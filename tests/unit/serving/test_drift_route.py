@@ -16,7 +16,7 @@ from tests.inprocess import InProcess, assert_is_error
 from dle_bundle import bundle
 from dle_bundle.schema import Schema
 from dle_serving.feedback.store import Outcome, Store
-from dle_serving.feedback.verification import Item
+from dle_serving.feedback.verification import FeedbackItem
 from dle_serving.settings import Settings
 
 DEADLINE = 20.0
@@ -210,7 +210,9 @@ def test_accuracy_is_read_beside_a_long_transaction(fresh: InProcess, monkeypatc
         count(*arguments)
 
     monkeypatch.setattr(Store, "_count", slowly)
-    (item,) = fresh.app._feedback._verification.check([Item(waiting["id"], 1.0)], int(time.time())).feedback
+    served = fresh.app.repository.find("price")
+    prediction = served.signing_keys.verify(waiting["id"], int(time.time()), 60)
+    item = served.target.record(FeedbackItem(waiting["id"], 1.0), prediction, suggest=False)
     with ThreadPoolExecutor(1) as thread:
         adding = thread.submit(fresh.app.store.add, [item], time.time())
         assert inside.wait(DEADLINE)

@@ -8,7 +8,7 @@ import pytest
 from dle_serving.feedback import group_commit
 from dle_serving.feedback.databases import StoreError
 from dle_serving.feedback.group_commit import GroupCommit
-from dle_serving.feedback.store import Feedback, Outcome, Store
+from dle_serving.feedback.store import FeedbackRecord, Outcome, Store
 
 DEADLINE = 20.0
 
@@ -22,7 +22,7 @@ class Slow:
         self.error: Exception | None = None
         self.abandoned = threading.Event()
 
-    def add(self, items: Sequence[Feedback], now: float) -> list[Outcome]:
+    def add(self, items: Sequence[FeedbackRecord], now: float) -> list[Outcome]:
         self.gate.wait()
         self.batches.append([item.id for item in items])
         if self.error is not None:
@@ -33,8 +33,8 @@ class Slow:
         self.abandoned.set()
 
 
-def items(*ids: str) -> list[Feedback]:
-    return [Feedback(id_, "m", 1, "00", "a", "a", 1.0, None, 0, "a") for id_ in ids]
+def items(*ids: str) -> list[FeedbackRecord]:
+    return [FeedbackRecord(id_, "m", 1, "00", "a", "a", 1.0, None, 0, "a") for id_ in ids]
 
 
 @pytest.fixture

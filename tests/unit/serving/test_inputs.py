@@ -265,12 +265,12 @@ def test_drift_is_seen_in_what_describes_them(inputs: InProcess, model: str) -> 
 @pytest.mark.parametrize("model", SCHEMAS)
 def test_slices_that_are_counted_stay_short(inputs: InProcess, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(monitoring, "_SLICE_CELLS", 40)
-    monitor = inputs.app.repository.find(model).watched.monitor
-    assert monitor is not None
+    observations = inputs.app.repository.find(model).monitored.observations
+    assert observations is not None
     predictions(post(inputs, model, bundles.rows(SCHEMAS[model], 40)))
     predictions(post(inputs, model, bundles.rows(SCHEMAS[model], 7, seed=1)))
     slices = 1
-    while monitor.count_some():
+    while observations.count_some():
         slices += 1
     assert slices > 5
     assert inputs.get(f"/models/{model}/drift").json()["rows"] == 47

@@ -8,10 +8,10 @@ import pytest
 from tests import bundles
 
 from dle_bundle.errors import BundleError, InputError, WorkError
-from dle_serving.server.launcher import Ready, serve
+from dle_serving.server.launcher import RunningServer, serve
 
 
-def refuse(ready: Ready) -> None:
+def refuse(ready: RunningServer) -> None:
     raise AssertionError(ready)
 
 
@@ -58,7 +58,7 @@ def test_what_is_not_given_comes_from_the_environment(tmp_path: Path, monkeypatc
 def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("DLE_HOME", str(tmp_path / "file" / "home"))
-    with pytest.raises(WorkError, match=r"DLE_HOME: .*/file/home cannot be made: Not a directory"):
+    with pytest.raises(WorkError, match=r"DLE_HOME: .*/file/home cannot be created: Not a directory"):
         serve([bundles.write(tmp_path / "bundle")], port=0, on_ready=refuse)
 
 
@@ -78,5 +78,5 @@ def test_a_home_in_which_another_server_works(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("DLE_HOME", str(tmp_path))
     with (tmp_path / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(WorkError, match="another server works there"):
+        with pytest.raises(WorkError, match="is in use by another server"):
             serve([bundles.write(tmp_path / "bundle")], port=0, on_ready=refuse)

@@ -18,7 +18,7 @@ def test_sums_of_all_workers_are_read_by_each(tmp_path: Path) -> None:
     first.add(np.array([1.0, 0, 2]), NOON)
     second.add(np.array([0.5, 4, 0]), NOON + 61)
     for ledger in (first, second):
-        assert ledger.ever().tolist() == [1.5, 4, 2]
+        assert ledger.total().tolist() == [1.5, 4, 2]
         assert ledger.window(NOON + 61).tolist() == [1.5, 4, 2]
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -30,7 +30,7 @@ def test_the_window_ends_with_the_minute_that_runs(tmp_path: Path) -> None:
     assert ledger.window(NOON + 60 * 5).tolist() == [111_100]  # the one that runs, and the three before it
     assert ledger.window(NOON + 60 * 8).tolist() == [100_000]
     assert ledger.window(NOON + 60 * 9).tolist() == [0]
-    assert ledger.ever().tolist() == [111_111]
+    assert ledger.total().tolist() == [111_111]
 
 
 def test_a_minute_that_comes_back_after_a_day_starts_at_zero(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_who_comes_after_goes_on_with_the_file_of_who_left(tmp_path: Path) -> No
     first.close()
     second = Ledger(tmp_path, 2, 60)
     second.add(np.array([1.0, 1]), NOON)
-    assert second.ever().tolist() == [2, 3]
+    assert second.total().tolist() == [2, 3]
     assert second.window(NOON).tolist() == [2, 3]
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -54,7 +54,7 @@ def test_who_comes_after_goes_on_with_the_file_of_who_left(tmp_path: Path) -> No
 @pytest.mark.parametrize("other", [(2, 30), (3, 60)])
 def test_other_bins_or_another_window_have_files_of_their_own(tmp_path: Path, other: tuple[int, int]) -> None:
     Ledger(tmp_path, 2, 60).add(np.array([1.0, 2]), NOON)
-    assert Ledger(tmp_path, *other).ever().sum() == 0
+    assert Ledger(tmp_path, *other).total().sum() == 0
 
 
 def test_a_file_that_was_cut_off_at_its_making_is_made_anew(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_file_that_was_cut_off_at_its_making_is_made_anew(tmp_path: Path) -> N
     file.write_bytes(file.read_bytes()[:100])
     ledger = Ledger(tmp_path, 2, 60)
     ledger.add(np.array([1.0, 2]), NOON)
-    assert ledger.ever().tolist() == [1, 2]
+    assert ledger.total().tolist() == [1, 2]
 
 
 def _add_and_die(folder: Path) -> None:
@@ -77,5 +77,5 @@ def test_what_a_killed_worker_added_stays(tmp_path: Path) -> None:
         worker.start()
         worker.join()
         assert worker.exitcode == -signal.SIGKILL
-    assert Ledger(tmp_path, 2, 60).ever().tolist() == [9, 12]
+    assert Ledger(tmp_path, 2, 60).total().tolist() == [9, 12]
     assert len(list(tmp_path.iterdir())) == 1

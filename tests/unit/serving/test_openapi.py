@@ -68,7 +68,7 @@ def test_its_examples_are_taken(service: InProcess) -> None:
 def test_what_drift_answers_is_what_it_says(service: InProcess) -> None:
     schemas = service.get("/openapi.json").json()["components"]["schemas"]
     found = service.get("/drift?bins=true").json()
-    for name, part in (("Report", found), ("Shift", found["features"][0]), ("Score", found["accuracy"])):
+    for name, part in (("DriftReport", found), ("Shift", found["features"][0]), ("Score", found["accuracy"])):
         assert set(schemas[name]["required"]) <= set(part) <= set(schemas[name]["properties"])
     assert set(found["prediction"]["bins"][0]) == set(schemas["BinShare"]["required"])
 

@@ -10,7 +10,7 @@ from tests import bundles
 from tests.inprocess import InProcess, assert_is_error
 
 from dle_bundle import documents
-from dle_serving.feedback.ids import load_keys
+from dle_serving.feedback.ids import load_signing_keys
 from dle_serving.settings import Settings
 
 ROW = dict(bundles.EXAMPLE)
@@ -61,10 +61,10 @@ def test_a_regression_gives_a_value(service: InProcess) -> None:
 def test_ids_are_genuine_and_left_out_on_demand(service: InProcess) -> None:
     (prediction,) = predict(service, ROW).json()["predictions"]
     served = service.app.repository.find()
-    token = served.keys.verify(prediction["id"], 1 << 31, 1 << 31)
-    assert token.fingerprint == served.fingerprint
-    assert served.labels[token.class_index or 0] == prediction["label"]
-    assert token.answer == prediction["probability"]
+    found = served.signing_keys.verify(prediction["id"], 1 << 31, 1 << 31)
+    assert found.fingerprint == served.fingerprint
+    assert served.labels[found.class_index or 0] == prediction["label"]
+    assert found.answer == prediction["probability"]
     bare = service.post("/predict?ids=false", json={"rows": [ROW]}).json()["predictions"][0]
     assert bare == {name: value for name, value in prediction.items() if name != "id"}
     assert "id" in service.post("/predict?ids=true", json={"rows": [ROW]}).json()["predictions"][0]
@@ -341,6 +341,6 @@ def test_a_defect_is_logged_and_its_answer_tells_nothing(
 def test_keys_of_the_server_are_in_its_home(many: Path, tmp_path: Path) -> None:
     service = InProcess(Settings(bundles=(many / "d",), home=tmp_path / "home"))
     (prediction,) = predict(service, {"rooms": 1}).json()["predictions"]
-    keys = load_keys(tmp_path / "home" / "token.keys", create=False)
+    keys = load_signing_keys(tmp_path / "home" / "token.keys", create=False)
     assert keys.verify(prediction["id"], 1 << 31, 1 << 31).class_index is None
     service.close()

@@ -9,7 +9,7 @@ from dle_serving import settings
 def test_defaults_with_bundles_alone() -> None:
     found = settings.from_environment({"DLE_BUNDLES": "a:b", "DLE_THREADS": "", "DLE_PORT": "tcp://10.0.0.1:80"})
     assert found == settings.Settings(bundles=(Path("a"), Path("b")))
-    assert found.keys_file == Path(".dle/token.keys")
+    assert found.signing_keys_file == Path(".dle/token.keys")
 
 
 def test_every_variable_is_read() -> None:

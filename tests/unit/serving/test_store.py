@@ -19,7 +19,16 @@ from tests.postgres import PASSWORD, Postgres
 from dle_bundle.errors import InputError
 from dle_serving.feedback import databases
 from dle_serving.feedback.databases import Database, Sqlite, StoreError
-from dle_serving.feedback.store import Cell, Feedback, NewerStore, Outcome, Store, counted_as, open_store, tally_cells
+from dle_serving.feedback.store import (
+    Cell,
+    FeedbackRecord,
+    NewerStore,
+    Outcome,
+    Store,
+    counted_as,
+    open_store,
+    tally_cells,
+)
 
 ACCEPTED, DUPLICATE, CONFLICT = Outcome.ACCEPTED, Outcome.DUPLICATE, Outcome.CONFLICT
 NOW = 1_800_000_000
@@ -29,12 +38,12 @@ Opened = Callable[..., Store]
 DEADLINE = 20.0
 
 
-def given_back(id_: str, actual: str = "a", predicted: str = "a", *, print_: str = PRINT) -> Feedback:
-    return Feedback(id_, "income", 1, print_, predicted, actual, 0.75, None, NOW - 60, predicted)
+def given_back(id_: str, actual: str = "a", predicted: str = "a", *, print_: str = PRINT) -> FeedbackRecord:
+    return FeedbackRecord(id_, "income", 1, print_, predicted, actual, 0.75, None, NOW - 60, predicted)
 
 
-def measured(id_: str, error: float) -> Feedback:
-    return Feedback(id_, "price", 2, PRINT, "", repr(1.5 + error), 1.5, error, NOW - 60, "", error)
+def measured(id_: str, error: float) -> FeedbackRecord:
+    return FeedbackRecord(id_, "price", 2, PRINT, "", repr(1.5 + error), 1.5, error, NOW - 60, "", error)
 
 
 def rows(database: Database, statement: str) -> list[Any]:
@@ -195,7 +204,7 @@ class TestStore:
 
     def test_all_or_nothing(self, opened: Opened) -> None:
         store = opened()
-        wrong = Feedback("2", None, 1, PRINT, "a", "a", 1.0, None, NOW, "a")  # type: ignore[arg-type]
+        wrong = FeedbackRecord("2", None, 1, PRINT, "a", "a", 1.0, None, NOW, "a")  # type: ignore[arg-type]
         with pytest.raises(StoreError, match=r"null|NULL"):
             store.add([given_back("1"), wrong], NOW)
         assert store.tally(PRINT, None) == []

@@ -12,11 +12,11 @@ from bentoml._internal.utils import circus
 from circus.process import DEAD_OR_ZOMBIE, RUNNING  # type: ignore[import-untyped]
 
 from dle_serving.server import supervisor
-from dle_serving.server.supervisor import Pace, Supervisor
+from dle_serving.server.supervisor import RestartLimiter, Supervisor
 
 
 def test_a_few_replacements_are_made_at_once_and_more_as_seldom_as_by_bentoml() -> None:
-    pace = Pace()
+    pace = RestartLimiter()
     assert [pace.wait(100.0) for _ in range(5)] == [0.0] * 5
     assert pace.wait(100.0) == pytest.approx(10.0)
     assert pace.wait(104.0) == pytest.approx(6.0)

@@ -11,7 +11,7 @@ import msgspec
 
 from dle_bundle import bundle as bundles
 from dle_bundle import documents, integrity
-from dle_bundle.drift.features import Feature, measured
+from dle_bundle.drift.features import Feature, monitored_features
 from dle_bundle.errors import InputError
 from dle_bundle.files import atomic_folder
 from dle_bundle.groups import Groups
@@ -107,7 +107,7 @@ def _watched(model: TrainedModel, training: Groups) -> list[Feature]:
     if isinstance(training.image, ImageFiles):
         training = training.take(slice(None, None, -(-len(training) // _SAMPLED)))
     prepared = model.preprocessing.tokenise(training)
-    return measured(prepared, model.schema, model.preprocessing.tokenizer)
+    return monitored_features(prepared, model.schema, model.preprocessing.tokenizer)
 
 
 def _model_name(target: Path) -> str:

@@ -91,7 +91,7 @@ def running(study: Study) -> list[bool]:
     """For each trial that has begun and not ended, whether a process works on it."""
     with alone_in(study.folder.path), storage.errors_translated("read"):
         locks = [Lock(study.folder.trial(each.number).path) for each in study.trials.all() if _runs(each)]
-        free = [lock.taken() for lock in locks]
+        free = [lock.acquire() for lock in locks]
         for lock, is_free in zip(locks, free, strict=True):
             if is_free:
                 lock.release()
@@ -143,7 +143,7 @@ def _abandoned(study: Study, trials: list[FrozenTrial], most: int) -> list[Claim
 
 def _taken_up(study: Study, number: int, lock: Lock) -> Claim | None:
     """A trial that was begun, as it is now; None where another process works on it or has ended it."""
-    if not lock.taken():
+    if not lock.acquire():
         return None
     if not study.trials.runs(number):
         lock.release()
@@ -190,6 +190,6 @@ def _runs(trial: FrozenTrial) -> bool:
 
 def _taken(study: Study, number: int) -> Lock:
     lock = Lock(study.folder.trial(number).path)
-    taken = lock.taken()
+    taken = lock.acquire()
     assert taken
     return lock

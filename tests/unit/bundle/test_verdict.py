@@ -8,7 +8,7 @@ from scipy import stats
 from scipy.spatial import distance
 
 from dle_bundle.drift import verdict as drift
-from dle_bundle.drift.counting import Tally
+from dle_bundle.drift.counting import BinCounts
 from dle_bundle.drift.reference import Bins, Reference, number_bins, smoothed
 
 RNG = np.random.default_rng(0)
@@ -84,7 +84,7 @@ def test_chance_alone_does_not_alarm_and_half_a_deviation_does() -> None:
     bins = number_bins(RNG.normal(size=20_000).astype(np.float32))
 
     def alarms(values: np.ndarray) -> bool:
-        counts = np.bincount(bins.place_numbers(values.astype(np.float32)), minlength=len(bins.names))
+        counts = np.bincount(bins.assign_numbers(values.astype(np.float32)), minlength=len(bins.names))
         return drift.compare(counts, bins, reference_rows=20_000, comparisons=14).verdict == "drift"
 
     assert not any(alarms(RNG.normal(size=200)) for _ in range(500))
@@ -99,7 +99,7 @@ def test_the_worst_comes_first() -> None:
         rows=1000, features=features, prediction_rows=1000, prediction=bins, calibration={}, metrics={}
     )
     counts = {"quiet": [500, 500], "moved": [800, 200], "few": [10, 0], "wild": [1000, 0]}
-    tally = Tally({name: np.array(values, float) for name, values in counts.items()}, np.zeros(2), 0, 0)
+    tally = BinCounts({name: np.array(values, float) for name, values in counts.items()}, np.zeros(2), 0, 0)
     assert [shift.feature for shift in drift.feature_shifts(tally, reference)] == ["wild", "moved", "quiet", "few"]
     assert drift.prediction_shift(tally, reference).verdict == "insufficient"
     assert drift.worst(["ok", "insufficient", "drift"]) == "drift"
@@ -126,7 +126,7 @@ def test_a_score_without_reference_is_not_judged() -> None:
 
 def test_estimated_accuracy_is_the_mean_confidence() -> None:
     confidence = RNG.uniform(0.5, 1, 5_000)
-    tally = Tally({}, np.array([5_000.0]), confidence.sum(), (confidence * (1 - confidence)).sum())
+    tally = BinCounts({}, np.array([5_000.0]), confidence.sum(), (confidence * (1 - confidence)).sum())
     found = drift.estimated_accuracy(tally, 0.9)
     assert found.score == pytest.approx(confidence.mean())
     drawn = [(RNG.random(5_000) < confidence).mean() for _ in range(400)]

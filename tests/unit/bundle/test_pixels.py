@@ -224,7 +224,7 @@ def test_a_line_of_an_image_takes_no_more_memory_than_it_should() -> None:
 
 PEAK = """
 import sys
-from dle_bundle import images
+from dle_bundle.images import pixels as images
 from dle_bundle.schema import ImageShape
 
 def peak():

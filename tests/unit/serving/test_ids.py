@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from dle_bundle.errors import InputError
-from dle_serving.feedback.ids import NO_CLASS, Keys, Token, TokenError, load_keys
+from dle_serving.feedback.ids import NO_CLASS, IdError, PredictionId, SigningKeys, load_signing_keys
 
-KEYS = Keys([b"k" * 32])
+KEYS = SigningKeys([b"k" * 32])
 NOW = 1_800_000_000
 DAY = 86_400
 
@@ -17,7 +17,7 @@ def test_an_id_says_what_was_predicted() -> None:
     assert len(first) == 48
     assert first != second
     token = KEYS.verify(first, NOW + 5, DAY)
-    assert token == Token(NOW, b"abcd", 3, 0.75, token.nonce)
+    assert token == PredictionId(NOW, b"abcd", 3, 0.75, token.nonce)
     assert KEYS.verify(second, NOW, DAY).class_index is None
     assert KEYS.verify(second, NOW, DAY).answer == -2.5
 
@@ -30,14 +30,14 @@ def test_every_changed_character_is_noticed() -> None:
     (text,) = KEYS.sign(NOW, b"abcd", [1], [0.5])
     for index in range(len(text)):
         changed = text[:index] + ("A" if text[index] != "A" else "B") + text[index + 1 :]
-        with pytest.raises(TokenError) as caught:
+        with pytest.raises(IdError) as caught:
             KEYS.verify(changed, NOW, DAY)
         assert caught.value.code == "signature"
 
 
 @pytest.mark.parametrize("text", ["", "x", "é" * 48, "A" * 48, "A" * 47, "A" * 52, " " * 48])
 def test_what_is_no_id_is_refused(text: str) -> None:
-    with pytest.raises(TokenError):
+    with pytest.raises(IdError):
         KEYS.verify(text, NOW, DAY)
 
 
@@ -45,38 +45,38 @@ def test_what_is_no_id_is_refused(text: str) -> None:
 def test_one_prediction_has_one_text(foreign: str) -> None:
     (text,) = KEYS.sign(NOW, b"abcd", [1], [0.5])
     for changed in (text + foreign, foreign + text, text[:10] + foreign + text[10:]):
-        with pytest.raises(TokenError):
+        with pytest.raises(IdError):
             KEYS.verify(changed, NOW, DAY)
 
 
 def test_ids_expire() -> None:
     (text,) = KEYS.sign(NOW, b"abcd", [1], [0.5])
     assert KEYS.verify(text, NOW + DAY, DAY)
-    with pytest.raises(TokenError) as caught:
+    with pytest.raises(IdError) as caught:
         KEYS.verify(text, NOW + DAY + 1, DAY)
     assert caught.value.code == "expired"
 
 
 def test_a_new_key_signs_and_the_old_one_still_verifies() -> None:
     (old,) = KEYS.sign(NOW, b"abcd", [1], [0.5])
-    rotated = Keys([b"n" * 32, b"k" * 32])
+    rotated = SigningKeys([b"n" * 32, b"k" * 32])
     (new,) = rotated.sign(NOW, b"abcd", [1], [0.5])
     assert rotated.verify(old, NOW, DAY)
     assert rotated.verify(new, NOW, DAY)
-    with pytest.raises(TokenError):
+    with pytest.raises(IdError):
         KEYS.verify(new, NOW, DAY)
 
 
 def test_keys_that_do_not_serve_are_refused() -> None:
     for keys in ([], [b"short"], [b"k" * 32, b"k" * 32]):
         with pytest.raises(InputError):
-            Keys(keys)
+            SigningKeys(keys)
 
 
 def test_a_keys_file_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "home" / "token.keys"
-    found: list[Keys] = []
-    threads = [threading.Thread(target=lambda: found.append(load_keys(path, create=True))) for _ in range(8)]
+    found: list[SigningKeys] = []
+    threads = [threading.Thread(target=lambda: found.append(load_signing_keys(path, create=True))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -90,7 +90,7 @@ def test_a_keys_file_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> Non
 
 def test_a_keys_file_that_was_named_must_be_there(tmp_path: Path) -> None:
     with pytest.raises(InputError):
-        load_keys(tmp_path / "absent", create=False)
+        load_signing_keys(tmp_path / "absent", create=False)
     (tmp_path / "text").write_text("not hexadecimal\n")
     with pytest.raises(InputError, match="no keys"):
-        load_keys(tmp_path / "text", create=True)
+        load_signing_keys(tmp_path / "text", create=True)

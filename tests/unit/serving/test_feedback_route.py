@@ -13,7 +13,7 @@ from tests.inprocess import InProcess, assert_is_error
 
 from dle_bundle.schema import Outputs, Schema
 from dle_serving.feedback import databases, verification
-from dle_serving.feedback.ids import Keys, load_keys
+from dle_serving.feedback.ids import SigningKeys, load_signing_keys
 from dle_serving.feedback.store import Cell
 from dle_serving.settings import Settings
 
@@ -44,8 +44,8 @@ def service(many: Path, folder: Path, tmp_path: Path) -> Iterator[InProcess]:
 
 
 @pytest.fixture
-def keys(service: InProcess, tmp_path: Path) -> Keys:
-    return load_keys(tmp_path / "token.keys", create=False)
+def keys(service: InProcess, tmp_path: Path) -> SigningKeys:
+    return load_signing_keys(tmp_path / "token.keys", create=False)
 
 
 def predicted(service: InProcess, model: str = "income", count: int = 1) -> list[dict[str, Any]]:
@@ -137,10 +137,10 @@ def test_what_a_prediction_was_is_kept_with_it(service: InProcess, tmp_path: Pat
 
 def test_an_absurd_value_does_not_end_the_sums_of_errors(service: InProcess, tmp_path: Path) -> None:
     absurd, usual = predicted(service, "price", 2)
-    watched = service.app.repository.find("price").watched
-    edges = watched.reference.prediction.edges
+    reference = service.app.repository.find("price").monitored.reference
+    edges = reference.prediction.edges
     assert edges is not None
-    most = 1_000 * max(edges[-1] - edges[0], watched.tested["mae"])
+    most = 1_000 * max(edges[-1] - edges[0], reference.test_scores["mae"])
     give(service, (absurd["id"], -1e20))
     (before,) = tally(service, "price")
     assert before.absolute == pytest.approx(most)
@@ -177,7 +177,7 @@ def test_the_nearest_class_is_looked_up_for_few_items_and_among_few_classes(
     assert nearest.call_count == 3
 
 
-def test_old_ids_and_those_of_other_models_say_so(service: InProcess, keys: Keys) -> None:
+def test_old_ids_and_those_of_other_models_say_so(service: InProcess, keys: SigningKeys) -> None:
     served = service.app.repository.find("income")
     now = int(time.time())
     (old,) = keys.sign(now - 91 * DAY, served.fingerprint, [0], [0.5])
@@ -194,7 +194,7 @@ def test_old_ids_and_those_of_other_models_say_so(service: InProcess, keys: Keys
 
 def test_another_servers_ids_are_not_taken(service: InProcess) -> None:
     served = service.app.repository.find("income")
-    (foreign,) = Keys([b"x" * 32]).sign(int(time.time()), served.fingerprint, [0], [0.5])
+    (foreign,) = SigningKeys([b"x" * 32]).sign(int(time.time()), served.fingerprint, [0], [0.5])
     (own,) = predicted(service)
     tampered = own["id"][:-1] + ("A" if own["id"][-1] != "A" else "B")
     assert codes(give(service, (foreign, ">50K"), (tampered, ">50K"), ("", ">50K"), ("ü" * 48, ">50K"))) == [
@@ -307,7 +307,7 @@ def test_the_contract_has_it(service: InProcess) -> None:
     operation = document["paths"]["/feedback"]["post"]
     assert set(operation["responses"]) == {"200", "400", "405", "413", "415", "500", "503"}
     schemas = document["components"]["schemas"]
-    assert schemas["Items"]["additionalProperties"] is False
-    assert schemas["Item"]["required"] == ["id", "actual"]
-    (example,) = schemas["Items"]["examples"]
+    assert schemas["FeedbackRequest"]["additionalProperties"] is False
+    assert schemas["FeedbackItem"]["required"] == ["id", "actual"]
+    (example,) = schemas["FeedbackRequest"]["examples"]
     assert codes(service.post("/feedback", content=msgspec.json.encode(example)).json()) == [(0, "signature")]

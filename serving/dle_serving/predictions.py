@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class Predictions:
     """The answers to N rows: `classes` (N,) int64 and `probabilities` (N, K) float32, or `values` float32.
 
     `classes` are positions in the schema's classes. `values` are (N,), of a forecast over several steps (N, horizon).
@@ -18,13 +18,13 @@ class Answers:
     probabilities: npt.NDArray[np.float32] | None = None
     values: npt.NDArray[np.float32] | None = None
 
-    def take(self, rows: slice | npt.NDArray[np.int64]) -> "Answers":
+    def take(self, rows: slice | npt.NDArray[np.int64]) -> "Predictions":
         """The answers to the rows at these places, in their order."""
         if self.values is not None:
-            return Answers(values=self.values[rows])
+            return Predictions(values=self.values[rows])
         assert self.classes is not None
         assert self.probabilities is not None
-        return Answers(self.classes[rows], self.probabilities[rows])
+        return Predictions(self.classes[rows], self.probabilities[rows])
 
     @property
     def confidences(self) -> npt.NDArray[np.float32]:
@@ -40,11 +40,11 @@ class Answers:
         return self.values if self.values.ndim == 1 else self.values.mean(axis=1)
 
 
-def concatenate(parts: Sequence[Answers]) -> Answers:
+def concatenate(parts: Sequence[Predictions]) -> Predictions:
     """All answers of all parts of one model, in order; at least one part."""
     if parts[0].values is not None:
-        return Answers(values=np.concatenate([part.values for part in parts if part.values is not None]))
-    return Answers(
+        return Predictions(values=np.concatenate([part.values for part in parts if part.values is not None]))
+    return Predictions(
         np.concatenate([part.classes for part in parts if part.classes is not None]),
         np.concatenate([part.probabilities for part in parts if part.probabilities is not None]),
     )
