@@ -47,7 +47,7 @@ uvicorn.run(app, port=int(sys.argv[1]), log_level="warning", access_log=False, l
 LAUNCH = """
 import sys
 from pathlib import Path
-from dle_serving.launcher import serve
+from dle_serving.server.launcher import serve
 
 serve([Path(sys.argv[2])], port=int(sys.argv[1]), device="cpu", on_ready=lambda ready: print(ready.url, flush=True))
 """

@@ -20,7 +20,7 @@ LAUNCH = """
 import json, sys
 from pathlib import Path
 from dle_bundle.errors import DleError
-from dle_serving.launcher import serve
+from dle_serving.server.launcher import serve
 
 def say(ready):
     models = [[model.model, model.version, model.provider] for model in ready.models]
