@@ -1,4 +1,4 @@
-"""Rows a second of `dle_training.fitting.loop.fit` against bare PyTorch loops, and Keras for images, taking turns in one run.
+"""Rows a second of `fitting.loop.fit` against bare PyTorch loops, and Keras for images, taking turns in one run.
 
     python benchmarks/train_loop.py                              # all models, on made-up data
     python benchmarks/train_loop.py --model cnn --keras keras/bin/python
@@ -52,8 +52,10 @@ from dle_training.config import run_config
 from dle_training.config.run_config import RunConfig
 from dle_training.fitting import batches, loop
 from dle_training.fitting.batches import Part
+from dle_training.fitting.loop import FitInputs
 from dle_training.models import mlp
-from dle_training.models.registry import MODELS, build
+from dle_training.models.families import FAMILIES
+from dle_training.models.registry import build
 from dle_training.optimization import objectives, optimizers
 from dle_training.optimization.objectives import Objective
 from dle_training.preprocessing import pipeline
@@ -80,7 +82,7 @@ class Problem:
     @property
     def dropout(self) -> float:
         """That of the model's own default, which `main` has written into the configuration."""
-        assert self.config.model.dropout is not None
+        assert isinstance(self.config.model.dropout, float)
         return self.config.model.dropout
 
 
@@ -154,7 +156,7 @@ class PlainMlp(nn.Module):
         self.embeddings = nn.ModuleList(nn.Embedding(size, model.embedding_dim) for size in shape.cardinalities)
         width = shape.dense + len(shape.cardinalities) * model.embedding_dim
         layers: list[nn.Module] = []
-        for hidden in mlp.hidden_layers(model, alone=True):
+        for hidden in model.hidden or ():
             layers += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(problem.dropout)]
             width = hidden
         self.layers = nn.Sequential(*layers, nn.Linear(width, problem.objective.outputs))
@@ -270,8 +272,9 @@ CASES = {
 def bare(problem: Problem, network: nn.Module, optimizer: torch.optim.Optimizer) -> float:
     """Rows a second of a loop without anything around it."""
     config, part = problem.config, problem.part
-    epochs, size = config.training.epochs, loop.batch_size(config, len(part))
+    epochs, size = config.training.epochs, config.training.batch_size
     assert epochs is not None
+    assert size is not None
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * -(-len(part) // size))
     shuffle = torch.Generator().manual_seed(config.seed)
     network.train()
@@ -312,7 +315,7 @@ def run_fit(problem: Problem) -> float:
     network = build(problem.config.model, problem.shape, problem.objective.outputs)
     few = next(problem.part.batches([slice(256)]))
     with tempfile.TemporaryDirectory() as folder:
-        fitted = loop.fit(network, problem.objective, problem.part, few, problem.config, checkpoints=Path(folder))
+        fitted = loop.fit(FitInputs(network, problem.objective, problem.part, few, problem.config, Path(folder)))
     seconds = sum(len(problem.part) / record.rows_per_second for record in fitted.history)
     return len(fitted.history) * len(problem.part) / seconds
 
@@ -330,7 +333,7 @@ def run_keras(problem: Problem, python: Path) -> float:
         "std": image.std[0],
         "lr": loop.learning_rate(config, 0),
         "weight_decay": config.optimizer.weight_decay,
-        "batch": loop.batch_size(config, len(problem.part)),
+        "batch": config.training.batch_size,
         "epochs": config.training.epochs,
         "threads": torch.get_num_threads(),
     }
@@ -426,7 +429,11 @@ def _problem(name: str, chosen: argparse.Namespace) -> Problem:
         f"model.name={name}",
         f"training.batch_size={case.batch}",
         f"training.epochs={chosen.epochs}",
-        f"model.dropout={MODELS[name].dropout}",
+        f"model.hidden={list(mlp.ALONE)}",
+        f"model.dropout={FAMILIES[name].dropout}",
+        f"optimizer.lr={FAMILIES[name].recipe.lr}",
+        "training.metric=log_loss",
+        "training.patience=0",
         "schedule.name=cosine",
         "device=cpu",
     ]

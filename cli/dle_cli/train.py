@@ -61,7 +61,9 @@ def train(
     listed: Annotated[
         str | None,
         typer.Option(
-            "--list", metavar="KIND", help="Tell the models, optimizers, schedules or metrics that there are."
+            "--list",
+            metavar="KIND",
+            help="List the models, losses, optimizers, schedules or metrics, a line for each.",
         ),
     ] = None,
     as_json: console.Json = False,
@@ -117,12 +119,13 @@ def _engine(name: str | None, jobs: int | None) -> "tuple[Check, Work]":
 
 
 def _list(speaker: Console, kind: str) -> None:
-    from dle_training.models import registry
-    from dle_training.optimization import optimizers, schedules
+    from dle_training.models.families import FAMILIES
+    from dle_training.optimization import losses, optimizers, schedules
     from dle_training.scoring import metrics
 
     known: dict[str, list[tuple[str, ...]]] = {
-        "models": [(entry.name, ", ".join(entry.reads), entry.description) for entry in registry.MODELS.values()],
+        "models": [(entry.name, ", ".join(entry.reads), entry.description) for entry in FAMILIES.values()],
+        "losses": [(entry.name, entry.description) for entry in losses.LOSSES.values()],
         "optimizers": [(entry.name, entry.description) for entry in optimizers.OPTIMIZERS.values()],
         "schedules": [(entry.name, entry.description) for entry in schedules.SCHEDULES.values()],
         "metrics": [(entry.name, entry.description) for entry in metrics.METRICS.values()],

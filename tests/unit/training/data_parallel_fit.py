@@ -14,18 +14,18 @@ from safetensors.torch import save_file
 from torch import distributed
 
 from dle_bundle.errors import Interrupted
-from dle_training.config import run_config
 from dle_training.distributed.workers import Workers
 from dle_training.fitting import loop
+from dle_training.fitting.loop import FitInputs
 from dle_training.fitting.replicas import ALONE
 from dle_training.models.registry import build
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     folder, rank, count, stop = Path(sys.argv[1]), *map(int, sys.argv[2:5])
-    config = run_config.load(None, sys.argv[5:])
-    problem = runpy.run_path(str(Path(__file__).with_name("small_fit.py")))["problem"]
-    objective, train, validation, shape = problem()
+    small_fit = runpy.run_path(str(Path(__file__).with_name("small_fit.py")))
+    config = small_fit["configured"]("model.batch_norm=false", *sys.argv[5:])
+    objective, train, validation, shape = small_fit["problem"]()
     torch.manual_seed(config.seed)
     network = build(config.model, shape, objective.outputs)
     replicas = ALONE
@@ -35,7 +35,7 @@ if __name__ == "__main__":
         replicas = Workers(lambda: next(steps) == stop and rank == count - 1)
     checkpoints = folder / str(rank)
     try:
-        loop.fit(network, objective, train, validation, config, checkpoints=checkpoints, replicas=replicas)
+        loop.fit(FitInputs(network, objective, train, validation, config, checkpoints, replicas=replicas))
     except Interrupted as interrupted:
         print(interrupted)  # noqa: T201
     save_file({**network.state_dict(), "drawn": torch.rand(3)}, checkpoints / "left.safetensors")

@@ -12,10 +12,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from dle_bundle.schema import Field, Outputs, Schema
 from dle_training.config import run_config
+from dle_training.config.resolve import resolve
+from dle_training.config.run_config import RunConfig
 from dle_training.fitting import loop
 from dle_training.fitting.batches import Part
 from dle_training.fitting.listeners import Listener
+from dle_training.fitting.loop import FitInputs
 from dle_training.models._base import Network
 from dle_training.models.registry import build
 from dle_training.optimization import objectives
@@ -23,6 +27,10 @@ from dle_training.preprocessing.shape import InputShape
 
 ROWS, BATCH, EPOCHS = 321, 32, 4  # the last batch would be a single row
 STEPS = 10
+SCHEMA = Schema(
+    inputs=(Field(name="a", kind="numeric", required=True),),
+    outputs=Outputs(target="y", task="multiclass", classes=("a", "b", "c")),
+)
 
 
 def problem() -> tuple[objectives.Objective, Part, Part, InputShape]:
@@ -37,14 +45,20 @@ def problem() -> tuple[objectives.Objective, Part, Part, InputShape]:
     return objective, every.slice(slice(ROWS)), every.slice(slice(ROWS, None)), InputShape(5, (14,), (counts,))
 
 
-def run(folder: Path, *assignments: str, listeners: Sequence[Listener] = ()) -> tuple[Network, loop.Fit]:
-    """Fit into `folder`, or go on with what is there, with `assignments` over a small configuration."""
+def configured(*assignments: str) -> RunConfig:
+    """A small configuration changed by `assignments`, without an open choice."""
     small = ["model.hidden=[16, 16]", "model.batch_norm=true", f"training.batch_size={BATCH}", "optimizer.lr=0.01"]
     config = run_config.load(None, [*small, f"training.epochs={EPOCHS}", "device=cpu", *assignments])
+    return resolve(config, SCHEMA, ROWS)
+
+
+def run(folder: Path, *assignments: str, listeners: Sequence[Listener] = ()) -> tuple[Network, loop.Fit]:
+    """Fit into `folder`, or go on with what is there, with `assignments` over a small configuration."""
+    config = configured(*assignments)
     objective, train, validation, shape = problem()
     torch.manual_seed(config.seed)
     network = build(config.model, shape, objective.outputs)
-    fitted = loop.fit(network, objective, train, validation, config, checkpoints=folder, listeners=listeners)
+    fitted = loop.fit(FitInputs(network, objective, train, validation, config, folder, listeners))
     return network, fitted
 
 

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from dle_bundle.errors import InputError
 from dle_training.models import backbone
-from dle_training.models.backbone import BackboneEncoder
-from dle_training.models.settings import BackboneConfig, ModelConfig
+from dle_training.models.backbone import BackboneConfig, BackboneEncoder
 from dle_training.preprocessing.shape import Images, InputShape
 
 IMAGES = Images(columns=1, channels=3, height=32, width=32, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
@@ -35,8 +34,7 @@ def timm() -> ModuleType:
 def encoder(
     name: str = "test_resnet", images: Images = IMAGES, settings: BackboneConfig = PLAIN, pretrained: bool = False
 ) -> BackboneEncoder:
-    config = ModelConfig(timm=settings, dropout=0.0)
-    return BackboneEncoder(config, InputShape(image=images), architecture=name, pretrained=pretrained)
+    return BackboneEncoder(settings, InputShape(image=images), 0.0, architecture=name, pretrained=pretrained)
 
 
 def pixels(rows: int, images: Images = IMAGES) -> Tensor:

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from dle_bundle.groups import PADDING
 from dle_bundle.text import SEPARATOR
-from dle_training.models.bag import BagEncoder
-from dle_training.models.settings import BagConfig, ModelConfig
+from dle_training.models.bag import BagConfig, BagEncoder
 from dle_training.preprocessing.shape import InputShape, Tokens
 
 VOCABULARY = 50
@@ -16,8 +15,8 @@ VOCABULARY = 50
 
 def encoder(ngrams: int = 2, dropout: float = 0.0, buckets: int = 500) -> BagEncoder:
     """One whose weights differ, in evaluation mode."""
-    config = ModelConfig(bag=BagConfig(width=8, ngrams=ngrams, buckets=buckets), dropout=dropout)
-    built = BagEncoder(config, InputShape(tokens=Tokens(VOCABULARY, 40)))
+    config = BagConfig(width=8, ngrams=ngrams, buckets=buckets)
+    built = BagEncoder(config, InputShape(tokens=Tokens(VOCABULARY, 40)), dropout)
     torch.nn.init.normal_(built.table.weight)
     torch.nn.init.normal_(built.log_weights)
     return built.eval()
@@ -101,8 +100,8 @@ def test_every_answer_is_finite() -> None:
 
 
 def test_hashes_of_the_largest_vocabulary_are_rows() -> None:
-    config = ModelConfig(bag=BagConfig(width=1, ngrams=4, buckets=997), dropout=0.0)
-    built = BagEncoder(config, InputShape(tokens=Tokens(200_000, 40)))
+    config = BagConfig(width=1, ngrams=4, buckets=997)
+    built = BagEncoder(config, InputShape(tokens=Tokens(200_000, 40)), 0.0)
     grams, _ = built._grams(torch.randint(199_000, 200_000, (20, 30)))
     assert grams.min() >= 0
     assert grams.max() < 200_000 + 997
@@ -146,7 +145,7 @@ def test_same_seed_same_weights() -> None:
     pair = []
     for _ in range(2):
         torch.manual_seed(5)
-        pair.append(BagEncoder(ModelConfig(), InputShape(tokens=Tokens(VOCABULARY, 40))).state_dict())
+        pair.append(BagEncoder(BagConfig(), InputShape(tokens=Tokens(VOCABULARY, 40)), 0.0).state_dict())
     assert all(torch.equal(pair[0][name], pair[1][name]) for name in pair[0])
 
 

@@ -7,17 +7,16 @@ import torch
 from tests.unit.training.exported import answers
 from torch import Tensor
 
-from dle_training.models.cnn import Block, CnnEncoder, Stage
-from dle_training.models.settings import CnnConfig, ModelConfig
+from dle_training.models.cnn import Block, CnnConfig, CnnEncoder, Stage
 from dle_training.preprocessing.shape import Images, InputShape
 
 IMAGES = Images(columns=1, channels=3, height=28, width=28, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
-CONFIG = ModelConfig(cnn=CnnConfig(width=4, blocks=(1, 1, 1)), dropout=0.0)
+CONFIG = CnnConfig(width=4, blocks=(1, 1, 1))
 
 
-def encoder(images: Images = IMAGES, config: ModelConfig = CONFIG) -> CnnEncoder:
+def encoder(images: Images = IMAGES, dropout: float = 0.0) -> CnnEncoder:
     """One whose batch statistics have seen a few batches, in evaluation mode."""
-    built = CnnEncoder(config, InputShape(image=images))
+    built = CnnEncoder(CONFIG, InputShape(image=images), dropout)
     for _ in range(3):
         built({"image": pixels(images, 16)})
     return built.eval()
@@ -32,7 +31,7 @@ def pixels(images: Images, rows: int) -> Tensor:
 @pytest.mark.parametrize("size", [(8, 8), (9, 31), (28, 28), (63, 64), (96, 96), (200, 150), (512, 512)])
 def test_any_size(size: tuple[int, int], channels: int) -> None:
     images = Images(1, channels, *size, mean=(0.5,) * channels, std=(0.2,) * channels)
-    built = CnnEncoder(CONFIG, InputShape(image=images))
+    built = CnnEncoder(CONFIG, InputShape(image=images), 0.0)
     for mode, rows in ((True, 1), (True, 3), (False, 1), (False, 0)):
         features = built.train(mode)({"image": pixels(images, rows)})
         assert features.shape == (rows, built.width)
@@ -41,8 +40,8 @@ def test_any_size(size: tuple[int, int], channels: int) -> None:
 
 
 def test_deep_networks_take_small_images() -> None:
-    config = ModelConfig(cnn=CnnConfig(width=2, blocks=(1, 0, 2, 1, 1, 1)))
-    built = CnnEncoder(config, InputShape(image=replace(IMAGES, height=8, width=8)))
+    config = CnnConfig(width=2, blocks=(1, 0, 2, 1, 1, 1))
+    built = CnnEncoder(config, InputShape(image=replace(IMAGES, height=8, width=8)), 0.0)
     assert built({"image": torch.zeros(1, 3, 8, 8, dtype=torch.uint8)}).shape == (1, 64)
     assert sum(isinstance(layer, Block) for layer in built.layers) == 6
     assert sum(isinstance(layer, Stage) for layer in built.layers) == 6
@@ -51,7 +50,7 @@ def test_deep_networks_take_small_images() -> None:
 @pytest.mark.parametrize(("side", "least", "most"), [(64, 16, 32), (100, 24, 48), (128, 16, 32), (512, 16, 32)])
 def test_large_images_cost_what_small_ones_do(side: int, least: int, most: int) -> None:
     images = replace(IMAGES, height=side, width=side)
-    built = CnnEncoder(CONFIG, InputShape(image=images))
+    built = CnnEncoder(CONFIG, InputShape(image=images), 0.0)
     first = built.layers[0](built.standardised(pixels(images, 2)))
     assert least <= first.shape[-1] <= most
 
@@ -65,7 +64,7 @@ def test_images_are_standardised() -> None:
     built = encoder()
     white = built.standardised(torch.full((1, 3, 28, 28), 255, dtype=torch.uint8))
     torch.testing.assert_close(white[0, :, 0, 0], torch.tensor([0.6 / 0.2, 0.5 / 0.3, 0.4 / 0.25]))
-    flat = CnnEncoder(CONFIG, InputShape(image=replace(IMAGES, std=(0.0, 0.0, 0.0)))).eval()
+    flat = CnnEncoder(CONFIG, InputShape(image=replace(IMAGES, std=(0.0, 0.0, 0.0))), 0.0).eval()
     assert torch.isfinite(flat({"image": pixels(IMAGES, 2)})).all()
 
 
@@ -76,7 +75,7 @@ def test_rows_do_not_influence_each_other() -> None:
 
 def test_columns_share_the_weights() -> None:
     two = replace(IMAGES, columns=2)
-    built, alone = encoder(two), CnnEncoder(CONFIG, InputShape(image=IMAGES)).eval()
+    built, alone = encoder(two), CnnEncoder(CONFIG, InputShape(image=IMAGES), 0.0).eval()
     alone.load_state_dict(built.state_dict())
     given = pixels(two, 4)
     expected = torch.cat([alone({"image": given[:, :3]}), alone({"image": given[:, 3:]})], dim=1)
@@ -89,7 +88,7 @@ def test_columns_share_the_weights() -> None:
 def test_pixels_are_channels_last_throughout(channels: int, given: torch.dtype) -> None:
     """Max-pooling in the usual layout would take a third of a training step on a CPU."""
     images = replace(IMAGES, channels=channels, mean=(0.5,) * channels, std=(0.2,) * channels)
-    built = CnnEncoder(CONFIG, InputShape(image=images))
+    built = CnnEncoder(CONFIG, InputShape(image=images), 0.0)
     layouts = []
     for layer in built.layers:
         layer.register_forward_hook(lambda _, __, maps: layouts.append(maps.stride()[1]))
@@ -99,7 +98,7 @@ def test_pixels_are_channels_last_throughout(channels: int, given: torch.dtype) 
 
 
 def test_gradient_reaches_every_parameter() -> None:
-    built = CnnEncoder(CONFIG, InputShape(image=IMAGES))
+    built = CnnEncoder(CONFIG, InputShape(image=IMAGES), 0.0)
     built({"image": pixels(IMAGES, 8)}).square().sum().backward()
     for name, parameter in built.named_parameters():
         assert parameter.grad is not None, name
@@ -109,7 +108,7 @@ def test_gradient_reaches_every_parameter() -> None:
 
 def test_dropout_is_for_training() -> None:
     given = {"image": pixels(IMAGES, 8)}
-    built = encoder(config=ModelConfig(cnn=CONFIG.cnn, dropout=0.5))
+    built = encoder(dropout=0.5)
     assert torch.equal(built(given), built(given))
     assert (built.train()(given) == 0).float().mean() > 0.3
 
@@ -118,7 +117,7 @@ def test_same_seed_same_weights() -> None:
     pair = []
     for _ in range(2):
         torch.manual_seed(5)
-        pair.append(CnnEncoder(CONFIG, InputShape(image=IMAGES)).state_dict())
+        pair.append(CnnEncoder(CONFIG, InputShape(image=IMAGES), 0.0).state_dict())
     assert all(torch.equal(pair[0][name], pair[1][name]) for name in pair[0])
 
 

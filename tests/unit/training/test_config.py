@@ -1,5 +1,6 @@
 """The configuration: what it takes, what it refuses, and that a dumped one replays."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -8,11 +9,13 @@ import pytest
 
 from dle_bundle.errors import InputError
 from dle_training.config import run_config
-from dle_training.config.run_config import MetricName, RunConfig
-from dle_training.models.registry import MODELS
+from dle_training.config.run_config import RunConfig
+from dle_training.models.families import FAMILIES
+from dle_training.optimization.losses import LOSSES
 from dle_training.optimization.optimizers import OPTIMIZERS
 from dle_training.optimization.schedules import SCHEDULES
-from dle_training.scoring.metrics import METRICS
+from dle_training.scoring.metrics import METRICS, MetricName
+from dle_training.settings.base import Settings
 
 
 def faults(*assignments: str, **flags: object) -> tuple[str, ...]:
@@ -155,17 +158,25 @@ def test_names_are_those_of_the_registries() -> None:
     for section, registry in (("Optimizer", OPTIMIZERS), ("Schedule", SCHEDULES)):
         assert set(schema[f"{section}Config"]["properties"]["name"]["enum"]) == set(registry)
     assert get_args(MetricName) == tuple(METRICS)
-    for entries in (MODELS, OPTIMIZERS, SCHEDULES, METRICS):
+    for entries in (FAMILIES, LOSSES, OPTIMIZERS, SCHEDULES, METRICS):
         assert all(entry.description for entry in entries.values())
 
 
 def test_every_setting_is_described_and_has_its_default_in_the_schema() -> None:
     definitions: dict[str, Any] = run_config.json_schema()["$defs"]
+    kinds = {type(section).__name__: type(section) for section in _sections(RunConfig())}
     for name, definition in definitions.items():
-        kind = getattr(run_config, name)
+        kind = kinds[name]
         assert definition["additionalProperties"] is False
         assert definition["description"]
         for field in msgspec.structs.fields(kind):
             entry = definition["properties"][field.encode_name]
             assert "default" in entry
             assert "$ref" in str(entry) or entry["description"]
+
+
+def _sections(config: Settings) -> Iterator[Settings]:
+    yield config
+    for name in config.__struct_fields__:
+        if isinstance(section := getattr(config, name), Settings):
+            yield from _sections(section)

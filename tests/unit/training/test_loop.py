@@ -8,13 +8,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from tests.configs import resolved
 
 from dle_bundle.errors import InputError, WorkError
-from dle_training.config import run_config
+from dle_training.config import devices
 from dle_training.fitting import batches as parts
-from dle_training.fitting import checkpoint, devices, loop
+from dle_training.fitting import checkpoint, loop
 from dle_training.fitting.batches import Part
 from dle_training.fitting.listeners import EpochRecord, HistoryFile, Listener, Plan, read_history
+from dle_training.fitting.loop import FitInputs
 from dle_training.fitting.state import Progress
 from dle_training.fitting.tensorboard import TensorBoard
 from dle_training.models._base import Network
@@ -27,7 +29,7 @@ from dle_training.scoring import metrics
 def validation_score(small_fit: SimpleNamespace, network: Network, name: str) -> float | None:
     objective, _, validation, _ = small_fit.problem()
     answers = objective.link(loop.predict(network, validation)).numpy()
-    return metrics.score(name, answers, objective.actual(validation.targets))
+    return metrics.METRICS[name].score(answers, objective.actual(validation.targets))
 
 
 def test_it_learns(small_fit: SimpleNamespace, tmp_path: Path) -> None:
@@ -54,12 +56,12 @@ def test_the_best_weights_are_left(small_fit: SimpleNamespace, tmp_path: Path) -
     assert fitted.best_score == min(record.metric for record in fitted.history)
     assert validation_score(small_fit, network, "log_loss") == fitted.best_score
     objective, _, _, shape = small_fit.problem()
-    config = run_config.load(None, ["model.hidden=[16, 16]", "model.batch_norm=true"])
+    config = resolved("model.hidden=[16, 16]", "model.batch_norm=true")
     loaded = build(config.model, shape, objective.outputs)
     assert loop.load_best(loaded, tmp_path) == fitted.history[fitted.best_epoch - 1]
     assert validation_score(small_fit, loaded, "log_loss") == fitted.best_score
     with pytest.raises(InputError, match="another model"):
-        loop.load_best(build(run_config.load().model, shape, 3), tmp_path)
+        loop.load_best(build(resolved().model, shape, 3), tmp_path)
 
 
 def test_patience(small_fit: SimpleNamespace, tmp_path: Path) -> None:
@@ -104,12 +106,12 @@ def test_each_epoch_sees_every_row_once_in_another_order(small_fit: SimpleNamesp
             seen.append([])
 
     objective, train, validation, shape = small_fit.problem()
-    config = run_config.load(None, ["training.epochs=2", "model.hidden=[4]"])
+    config = resolved("training.epochs=2", "model.hidden=[4]")
     network = build(config.model, shape, objective.outputs)
     spy = Spy()
     spy.network = network
     seen.append([])
-    loop.fit(spy, objective, train, validation, config, checkpoints=tmp_path)  # type: ignore[arg-type]
+    loop.fit(FitInputs(spy, objective, train, validation, config, tmp_path))  # type: ignore[arg-type]
     assert sorted(seen[0]) == sorted(seen[1]) == sorted(train.inputs["dense"][:, 0].tolist())
     assert seen[0] != seen[1]
 
@@ -120,11 +122,10 @@ def test_regression_to_its_own_unit(tmp_path: Path) -> None:
     target = 5000 + 300 * X[:, 0] - 100 * X[:, 1]
     objective = objectives.fit("regression", target[:300])
     every = Part({"dense": torch.from_numpy(X)}, objective.encode(target))
-    config = run_config.load(None, ["model.hidden=[16]", "training.epochs=40", "training.batch_size=16"])
+    config = resolved("model.hidden=[16]", "training.epochs=40", "training.batch_size=16", task="regression")
     network = build(config.model, InputShape(3), 1)
-    fitted = loop.fit(
-        network, objective, every.slice(slice(300)), every.slice(slice(300, None)), config, checkpoints=tmp_path
-    )
+    train, validation = every.slice(slice(300)), every.slice(slice(300, None))
+    fitted = loop.fit(FitInputs(network, objective, train, validation, config, tmp_path))
     assert fitted.metric.name == "rmse"
     assert fitted.best_score < 60
     values = objective.link(loop.predict(network, every)).numpy()
@@ -148,10 +149,10 @@ def test_a_loss_that_is_not_finite(small_fit: SimpleNamespace, tmp_path: Path) -
 def test_a_metric_without_meaning_on_the_validation_part(small_fit: SimpleNamespace, tmp_path: Path) -> None:
     objective, train, validation, shape = small_fit.problem()
     alike = validation.take(torch.nonzero(validation.targets == 0)[:, 0])
-    config = run_config.load(None, ["training.metric=roc_auc", "model.hidden=[4]"])
+    config = resolved("training.metric=roc_auc", "model.hidden=[4]")
     network = build(config.model, shape, objective.outputs)
     with pytest.raises(InputError, match="roc_auc has no meaning"):
-        loop.fit(network, objective, train, alike, config, checkpoints=tmp_path)
+        loop.fit(FitInputs(network, objective, train, alike, config, tmp_path))
 
 
 def test_listeners_hear_everything_in_order(small_fit: SimpleNamespace, tmp_path: Path) -> None:
@@ -220,7 +221,7 @@ def test_best_checkpoint_holds_the_network_and_its_epoch(small_fit: SimpleNamesp
 
 def test_prediction_in_chunks(small_fit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     objective, train, _, shape = small_fit.problem()
-    network = build(run_config.load().model, shape, objective.outputs)
+    network = build(resolved().model, shape, objective.outputs)
     whole = loop.predict(network, train)
     assert not network.training
     assert not whole.requires_grad
@@ -249,5 +250,5 @@ def test_it_learns_on_a_gpu(small_fit: SimpleNamespace, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("rows", "size"), [(100, 32), (2_800, 64), (27_000, 256), (1_000_000, 1024)])
 def test_small_data_get_small_batches(rows: int, size: int) -> None:
-    assert loop.batch_size(run_config.load(), rows) == size
-    assert loop.batch_size(run_config.load(None, ["training.batch_size=7"]), rows) == 7
+    assert resolved(rows=rows).training.batch_size == size
+    assert resolved("training.batch_size=7", rows=rows).training.batch_size == 7

@@ -9,10 +9,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dle_training.models._base import Network
+from dle_training.models.bag import BagConfig
+from dle_training.models.cnn import CnnConfig
 from dle_training.models.dropout import Dropout
+from dle_training.models.families import FAMILIES, ModelConfig
 from dle_training.models.mlp import Embeddings
-from dle_training.models.registry import MODELS, build
-from dle_training.models.settings import BagConfig, CnnConfig, ModelConfig, RnnConfig, TcnConfig, TransformerConfig
+from dle_training.models.registry import build
+from dle_training.models.rnn import RnnConfig
+from dle_training.models.tcn import TcnConfig
+from dle_training.models.transformer import TransformerConfig
 from dle_training.preprocessing.shape import Images, InputShape, Series, Tokens
 
 TABLES = {
@@ -79,7 +84,7 @@ def inputs(shape: InputShape, rows: int) -> dict[str, Tensor]:
 
 
 def test_every_model_is_tried() -> None:
-    assert {name for name, _, _ in CASES} - {None, "rnn+transformer"} == set(MODELS) - {"timm:NAME"}
+    assert {name for name, _, _ in CASES} - {None, "rnn+transformer"} == set(FAMILIES) - {"timm:NAME"}
 
 
 @pytest.mark.parametrize(("name", "form", "variant"), CASES)

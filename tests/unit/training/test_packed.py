@@ -17,8 +17,10 @@ from torch import Tensor
 from dle_bundle.errors import InputError, Interrupted, WorkError
 from dle_training import packed
 from dle_training.config import run_config
+from dle_training.config.resolve import resolve
 from dle_training.fitting import checkpoint, loop, tensors
 from dle_training.fitting.listeners import EpochRecord, HistoryFile, Listener, Plan, Stopped, read_history
+from dle_training.fitting.loop import FitInputs
 from dle_training.fitting.state import Progress
 from dle_training.fitting.tensors import TrainingData
 from dle_training.optimization import objectives
@@ -58,7 +60,7 @@ def last_states(monkeypatch: pytest.MonkeyPatch) -> None:
     end = loop.Training.end
 
     def saved(training: loop.Training) -> loop.Fit:
-        training.state.save(training.checkpoints / ENDED)
+        training.state.save(training.inputs.checkpoints / ENDED)
         return end(training)
 
     monkeypatch.setattr(loop.Training, "end", saved)
@@ -78,7 +80,7 @@ class Bench:
         self._config.write_text(run_config.dump(prepared.config))
 
     def member(self, *assignments: str, data: TrainingData | None = None, listeners: Sequence[Listener] = ()) -> Member:
-        config = run_config.load(self._config, list(assignments))
+        config = resolve(run_config.load(self._config, list(assignments)), self.schema, ROWS)
         return Member(config, data or self.data, self._folder / str(next(self._numbers)), listeners)
 
     def again(self, member: Member) -> Member:
@@ -88,16 +90,11 @@ class Bench:
     def alone(self, member: Member) -> Fitted:
         """What `loop.fit` makes of it, or goes on to."""
         data, network = member.data, member.data.network(member.config)
-        fitted = loop.fit(
-            network,
-            objectives.restore(data.objective),
-            data.train,
-            data.validation,
-            member.config,
-            checkpoints=member.checkpoints,
-            listeners=member.listeners,
+        objective = objectives.restore(data.objective)
+        inputs = FitInputs(
+            network, objective, data.train, data.validation, member.config, member.checkpoints, member.listeners
         )
-        return Fitted(network, fitted)
+        return Fitted(network, loop.fit(inputs))
 
 
 def fit(*members: Member) -> list[Fitted]:

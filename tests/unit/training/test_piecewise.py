@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from tests.configs import resolved
 
 from dle_training.preprocessing import piecewise
 from dle_training.preprocessing.piecewise import Piecewise
-from dle_training.preprocessing.settings import PreprocessingConfig
 
 VALUES = np.array([[0, 1, 7], [1, 0, 7], [2, 1, 7], [4, 1, 7], [np.nan, 0, 7]], dtype=np.float32)
 BOOLEAN = np.array([False, True, False])
@@ -70,14 +70,14 @@ def test_rounding_errors_around_zero_make_no_bin() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "rows", "bins"),
+    ("settings", "rows", "bins"),
     [
-        (PreprocessingConfig(), 9_999, 0),
-        (PreprocessingConfig(), 10_000, 32),
-        (PreprocessingConfig(numeric="unit_norm"), 10_000, 0),
-        (PreprocessingConfig(piecewise_bins=4), 10, 4),
-        (PreprocessingConfig(piecewise_bins=0), 10_000, 0),
+        ([], 9_999, 0),
+        ([], 10_000, 32),
+        (["preprocessing.numeric=unit_norm"], 10_000, 0),
+        (["preprocessing.piecewise_bins=4"], 10, 4),
+        (["preprocessing.piecewise_bins=0"], 10_000, 0),
     ],
 )
-def test_bins_follow_the_rows_unless_configured(config: PreprocessingConfig, rows: int, bins: int) -> None:
-    assert piecewise.bins(config, rows) == bins
+def test_bins_follow_the_rows_unless_configured(settings: list[str], rows: int, bins: int) -> None:
+    assert resolved(*settings, rows=rows).preprocessing.piecewise_bins == bins

@@ -1,13 +1,20 @@
 """Which encoder reads which input, by one name or several; and the settings that suit it."""
 
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
 import pytest
+from tests.configs import resolved
 from torch import nn
 
 from dle_bundle.errors import InputError
-from dle_training.config import resolve, run_config
+from dle_bundle.schema import Kind, Task
 from dle_training.models import registry
-from dle_training.models.registry import Input
+from dle_training.models.families import FAMILIES, ModelConfig
+from dle_training.models.family import NO_AUGMENTATION, Input
 from dle_training.preprocessing.shape import InputShape, Tokens
+from dle_training.settings import yaml_text
 
 
 @pytest.mark.parametrize(
@@ -53,33 +60,72 @@ def test_all_wrong_names_are_told_together() -> None:
     assert len(caught.value.details) == 2
 
 
-def test_recipes() -> None:
-    assert {*resolve.RECIPES} == {name.split(":")[0] for name in registry.MODELS}
-    few = resolve._suited(run_config.load(), {"sequence": "tcn"}, 50)
-    steps = few.training.epochs * -(-50 // few.training.batch_size)  # type: ignore[operator]
-    assert steps >= resolve.RECIPES["tcn"].least_steps
-    assert few.training.patience == few.training.epochs // 3  # type: ignore[operator]
-    table = resolve._suited(run_config.load(), {"table": "mlp"}, 50)
+def test_what_is_left_open_follows_the_family_that_is_dearest_to_train() -> None:
+    few = resolved(rows=50, kinds=("sequence",))
+    assert few.training.epochs is not None
+    assert few.training.batch_size is not None
+    assert few.training.epochs * -(-50 // few.training.batch_size) >= FAMILIES["tcn"].recipe.least_steps
+    assert few.training.patience == few.training.epochs // 3
+    table = resolved(rows=50)
     assert (table.training.epochs, table.training.patience, table.optimizer.lr) == (30, 10, 2e-3)
-    assert table.augmentation == resolve.NONE
-    own = run_config.load(
-        None, ["training.epochs=3", "optimizer.lr=0.5", "augmentation.flip=true", "training.patience=0"]
-    )
-    kept = resolve._suited(own, {"image": "cnn"}, 60_000)
+    assert table.augmentation == NO_AUGMENTATION
+    own = "training.epochs=3", "optimizer.lr=0.5", "augmentation.flip=true", "training.patience=0"
+    kept = resolved(*own, rows=60_000, kinds=("image", "numeric"))
     assert (kept.training.epochs, kept.optimizer.lr, kept.augmentation.flip) == (3, 0.5, True)
     assert kept.training.patience == 0
-    assert kept.augmentation.shift == resolve.RECIPES["cnn"].augmentation.shift
-    assert resolve._suited(kept, {"image": "cnn"}, 60_000) == kept
+    assert kept.augmentation.shift == FAMILIES["cnn"].recipe.augmentation.shift
+
+
+@pytest.mark.parametrize("kinds", [("numeric",), ("image", "numeric"), ("sequence",), ("text", "numeric")])
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+def test_a_resolved_configuration_has_no_open_choice(kinds: Sequence[Kind], task: Task) -> None:
+    config = resolved(task=task, kinds=kinds)
+    means_none = {"data.source", "data.delimiter", "data.sequence_id", "data.time", "data.window", "split.by"}
+    means_none |= {"split.folds", "objective.class_weights", "schedule.gamma"}
+    means_none |= set() if "image" in kinds else {"preprocessing.image_size"}
+    settings = _leaves(msgspec.to_builtins(config))
+    assert {key for key, value in settings.items() if value is None} == means_none
+    assert config.device in ("cpu", "cuda")
+    written = (f"{key}={yaml_text.inline(value)}" for key, value in settings.items())
+    again = resolved(*written, task=task, kinds=kinds, rows=7)
+    assert again == config, "what is written is what is used, whatever the data"
+
+
+def _leaves(tree: dict[str, Any], before: str = "") -> dict[str, Any]:
+    """Every setting by its dotted key; a mapping that is a value of its own stays whole."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        section = isinstance(value, dict) and before + key not in ("data.kinds", "data.date_formats", "model.dropout")
+        found |= _leaves(value, f"{before}{key}.") if section else {before + key: value}
+    return found
+
+
+def test_each_family_has_its_own_dropout_unless_one_is_given() -> None:
+    kinds: Sequence[Kind] = ("text", "numeric")
+    assert resolved(kinds=kinds).model.dropout == {"bag": 0.5, "mlp": 0.1}
+    assert resolved("model.dropout=0.3", kinds=kinds).model.dropout == 0.3
+    assert resolved("model.dropout={mlp: 0.2}", kinds=kinds).model.dropout == {"bag": 0.5, "mlp": 0.2}
+    assert resolved().model.dropout == 0.1
+    with pytest.raises(InputError, match=r"families that this model does not have") as caught:
+        resolved("model.dropout={bga: 0.2}", kinds=kinds)
+    assert caught.value.details == ("bga (did you mean 'bag'?)",)
+
+
+def test_every_family_with_a_section_of_its_own_stands_in_the_configuration() -> None:
+    for family in FAMILIES.values():
+        section = getattr(ModelConfig(), family.name.partition(":")[0], ModelConfig())
+        assert isinstance(section, family.settings)
 
 
 def test_columns_beside_others_have_smaller_layers() -> None:
     text = Tokens(vocabulary=10, longest=5)
-    for shape, settings, widths in (
-        (InputShape(dense=3), [], [256, 256, 256]),
-        (InputShape(dense=3, tokens=text), [], [64, 64]),
-        (InputShape(dense=3, tokens=text), ["model.hidden=[5]"], [5]),
-        (InputShape(dense=3), ["model.hidden=[]"], []),
-    ):
-        encoder = registry.build(run_config.load(None, settings).model, shape, 2).encoders["table"]
+    cases: tuple[tuple[InputShape, Sequence[Kind], list[str], list[int]], ...] = (
+        (InputShape(dense=3), ["numeric"], [], [256, 256, 256]),
+        (InputShape(dense=3, tokens=text), ["numeric", "text"], [], [64, 64]),
+        (InputShape(dense=3, tokens=text), ["numeric", "text"], ["model.hidden=[5]"], [5]),
+        (InputShape(dense=3), ["numeric"], ["model.hidden=[]"], []),
+    )
+    for shape, kinds, settings, widths in cases:
+        encoder = registry.build(resolved(*settings, kinds=kinds).model, shape, 2).encoders["table"]
         layers = [layer for layer in encoder.modules() if isinstance(layer, nn.Linear)]
         assert [layer.out_features for layer in layers] == widths

@@ -12,13 +12,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from tests.configs import resolved
 
 from dle_bundle.errors import InputError, Interrupted
 from dle_training.augmentation import augment
-from dle_training.config import run_config
 from dle_training.fitting import checkpoint, loop
 from dle_training.fitting.batches import Part
 from dle_training.fitting.listeners import EpochRecord, Listener
+from dle_training.fitting.loop import FitInputs
 from dle_training.fitting.state import Progress
 from dle_training.models import registry
 from dle_training.models._base import Network
@@ -113,11 +114,11 @@ def test_images_and_series_that_are_varied(tmp_path: Path) -> None:
     shape = InputShape(image=Images(1, 1, 12, 12, (0.5,), (0.3,)), sequence=Series(2, steps))
     settings = ["cnn.width=4", "cnn.blocks=[1]", "tcn.width=2", "tcn.depth=3", "dropout=0.2", "name=cnn+tcn"]
     kinds = ["flip=true", "shift=0.2", "rotation=20", "erasing=0.3", "jitter=0.1", "scaling=0.1", "slicing=0.2"]
-    config = run_config.load(
-        None,
-        [f"model.{each}" for each in settings]
-        + [f"augmentation.{each}" for each in kinds]
-        + ["training.batch_size=16", "training.epochs=3", "optimizer.lr=0.01", "device=cpu"],
+    config = resolved(
+        *(f"model.{each}" for each in settings),
+        *(f"augmentation.{each}" for each in kinds),
+        *("training.batch_size=16", "training.epochs=3", "optimizer.lr=0.01", "device=cpu"),
+        kinds=("image", "sequence"),
     )
     objective = objectives.fit("multiclass", np.array(["a", "b", "c"] * 20), ("a", "b", "c"), None)
 
@@ -125,7 +126,7 @@ def test_images_and_series_that_are_varied(tmp_path: Path) -> None:
         torch.manual_seed(config.seed)
         network = registry.build(config.model, shape, objective.outputs)
         vary = augment.build(config.augmentation, shape)
-        loop.fit(network, objective, part, part, config, checkpoints=folder, listeners=listeners, augment=vary)
+        loop.fit(FitInputs(network, objective, part, part, config, folder, listeners, augment=vary))
         return network
 
     class Press(Listener):

@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+from tests.configs import resolved
 
 from dle_training.optimization import schedules
 from dle_training.optimization.schedules import ScheduleConfig
@@ -24,13 +25,13 @@ def test_values(config: ScheduleConfig, values: dict[float, float]) -> None:
 
 @pytest.mark.parametrize("name", schedules.SCHEDULES)
 def test_every_schedule_starts_at_the_peak_and_never_rises(name: str) -> None:
-    config = schedules.resolve(ScheduleConfig(name=name))  # type: ignore[arg-type]
+    config = ScheduleConfig(name=name, gamma=schedules.SCHEDULES[name].gamma)
     factors = [schedules.factor(config, epoch / 10, 30) for epoch in range(301)]
     assert factors[0] == 1
     assert all(0 <= after <= before for before, after in itertools.pairwise(factors))
 
 
-def test_defaults_are_written_out() -> None:
-    assert schedules.resolve(ScheduleConfig(name="step")).gamma == schedules.SCHEDULES["step"].gamma
-    assert schedules.resolve(ScheduleConfig(name="step", gamma=0.7)).gamma == 0.7
-    assert schedules.resolve(ScheduleConfig(name="cosine")).gamma is None
+def test_an_open_gamma_is_the_own_one_of_the_schedule() -> None:
+    assert resolved("schedule.name=step").schedule.gamma == schedules.SCHEDULES["step"].gamma
+    assert resolved("schedule.name=step", "schedule.gamma=0.7").schedule.gamma == 0.7
+    assert resolved("schedule.name=cosine").schedule.gamma is None

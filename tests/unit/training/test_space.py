@@ -10,7 +10,8 @@ from dle_bundle.errors import InputError
 from dle_bundle.schema import Field, Outputs, Schema
 from dle_training.config.run_config import RunConfig
 from dle_training.models import registry
-from dle_training.models.registry import MODELS, Input
+from dle_training.models.families import FAMILIES
+from dle_training.models.family import Input
 from dle_training.preprocessing.settings import PreprocessingConfig
 from dle_training.search import defaults, points
 from dle_training.search import space as spaces
@@ -274,7 +275,7 @@ def test_default_spaces_are_sound(chosen: dict[Input, str]) -> None:
 def test_default_spaces_hold_the_defaults() -> None:
     """So that a search starts from what a user has without one."""
     resolved = {"model.hidden": [256, 256, 256], "preprocessing.piecewise_bins": 32, "augmentation.shift": 0.08}
-    for entry in MODELS.values():
+    for entry in FAMILIES.values():
         for key, dimension in entry.space.items():
             value: Any = RunConfig()
             for name in key.split("."):
@@ -291,8 +292,8 @@ def test_default_spaces_hold_the_defaults() -> None:
 
 def test_dearer_encoders_go_first() -> None:
     space = defaults.space({"text": "bag", "table": "mlp"}, {}).dimensions
-    assert space["model.dropout"] == MODELS["bag"].space["model.dropout"]
-    assert space["optimizer.lr"] == MODELS["bag"].space["optimizer.lr"]
+    assert space["model.dropout"] == FAMILIES["bag"].space["model.dropout"]
+    assert space["optimizer.lr"] == FAMILIES["bag"].space["optimizer.lr"]
     assert "model.hidden" in space
     assert defaults.space({"table": "mlp"}, {}).dimensions["optimizer.lr"] == defaults.COMMON["optimizer.lr"]
 

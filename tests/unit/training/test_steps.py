@@ -6,12 +6,11 @@ from tests.unit.training.exported import answers
 from torch import Tensor, nn
 
 from dle_training.models._base import Encoder
-from dle_training.models.bag import BagEncoder
-from dle_training.models.rnn import RnnEncoder
-from dle_training.models.settings import BagConfig, ModelConfig, RnnConfig, TcnConfig, TransformerConfig
+from dle_training.models.bag import BagConfig, BagEncoder
+from dle_training.models.rnn import RnnConfig, RnnEncoder
 from dle_training.models.steps import Pool, Source
-from dle_training.models.tcn import TcnEncoder
-from dle_training.models.transformer import MOST_PATCHES, TransformerEncoder
+from dle_training.models.tcn import TcnConfig, TcnEncoder
+from dle_training.models.transformer import MOST_PATCHES, TransformerConfig, TransformerEncoder
 from dle_training.preprocessing.shape import Inputs, InputShape, Series, Tokens
 
 SIZES = ((1, 1), (1, 8), (2, 5), (7, 8), (33, 21), (5, 90))
@@ -57,18 +56,18 @@ def check(encoder: Encoder, source: Source, steps: int = 8) -> None:
 )
 def test_recurrent(cell: str, bidirectional: bool, pooling: str, layers: int, source: Source) -> None:
     rnn = RnnConfig(width=6, cell=cell, bidirectional=bidirectional, pooling=pooling, layers=layers)  # type: ignore[arg-type]
-    check(RnnEncoder(ModelConfig(rnn=rnn), SERIES if source == "sequence" else TOKENS, source), source)
+    check(RnnEncoder(rnn, SERIES if source == "sequence" else TOKENS, source, 0.0), source)
 
 
 @pytest.mark.parametrize(("shape", "steps"), [(SERIES, 8), (STRIDED, 2048)], ids=["short", "long"])
 def test_convolutional(shape: InputShape, steps: int) -> None:
-    check(TcnEncoder(ModelConfig(tcn=TcnConfig(width=4, depth=4, kernel=9)), shape), "sequence", steps)
+    check(TcnEncoder(TcnConfig(width=4, depth=4, kernel=9), shape, 0.0), "sequence", steps)
 
 
 @pytest.mark.parametrize("shape", [SERIES, STRIDED], ids=["short", "long"])
 def test_padding_changes_nothing_in_training_either(shape: InputShape) -> None:
     """Convolutions are followed by normalisation, whose statistics are those of the real steps alone."""
-    encoder = TcnEncoder(ModelConfig(tcn=TcnConfig(width=4, depth=3, kernel=9)), shape).train()
+    encoder = TcnEncoder(TcnConfig(width=4, depth=3, kernel=9), shape, 0.0).train()
     given = series(5, 11)
     given["lengths"][0] = 11
     padded = {"sequence": nn.functional.pad(given["sequence"], (0, 0, 0, 9)), "lengths": given["lengths"]}
@@ -79,7 +78,7 @@ def test_padding_changes_nothing_in_training_either(shape: InputShape) -> None:
 
 
 def test_a_single_step_is_trained_on_too() -> None:
-    encoder = TcnEncoder(ModelConfig(tcn=TcnConfig(width=4, depth=3, kernel=9)), SERIES).train()
+    encoder = TcnEncoder(TcnConfig(width=4, depth=3, kernel=9), SERIES, 0.0).train()
     assert encoder({"sequence": torch.randn(1, 1, 2), "lengths": torch.tensor([1])}).isfinite().all()
     assert encoder({"sequence": torch.randn(2, 3, 2), "lengths": torch.tensor([1, 1])}).isfinite().all()
 
@@ -87,17 +86,17 @@ def test_a_single_step_is_trained_on_too() -> None:
 @pytest.mark.parametrize("positions", ["sinusoidal", "learned"])
 @pytest.mark.parametrize(("shape", "source"), [(SERIES, "sequence"), (LONG, "sequence"), (TOKENS, "tokens")])
 def test_attention(shape: InputShape, source: Source, positions: str) -> None:
-    config = ModelConfig(transformer=TransformerConfig(width=8, heads=2, positions=positions))  # type: ignore[arg-type]
-    check(TransformerEncoder(config, shape, source), source)
+    config = TransformerConfig(width=8, heads=2, positions=positions)  # type: ignore[arg-type]
+    check(TransformerEncoder(config, shape, source, 0.0), source)
 
 
 def test_bag_beside_others() -> None:
-    check(BagEncoder(ModelConfig(bag=BagConfig(width=6, buckets=64, ngrams=3)), TOKENS), "tokens")
+    check(BagEncoder(BagConfig(width=6, buckets=64, ngrams=3), TOKENS, 0.0), "tokens")
 
 
 def test_the_second_direction_reads_what_is_real_alone() -> None:
     """The last state of the second direction is that of a network run over the reversed steps of the row by itself."""
-    encoder = RnnEncoder(ModelConfig(rnn=RnnConfig(width=5, pooling="last")), SERIES, "sequence").eval()
+    encoder = RnnEncoder(RnnConfig(width=5, pooling="last"), SERIES, "sequence", 0.0).eval()
     given = series(4, 9)
     with torch.inference_mode():
         found = encoder(given)[:, 5:]
@@ -124,7 +123,7 @@ def test_pooling(pooling: str) -> None:
 
 
 def test_long_series_are_cut_into_patches() -> None:
-    encoder = TransformerEncoder(ModelConfig(), LONG, "sequence")
+    encoder = TransformerEncoder(TransformerConfig(), LONG, "sequence", 0.0)
     assert encoder.patch == 5
     vectors, real = encoder._patched(torch.randn(2, 12, 128), torch.arange(12) < torch.tensor([[12], [6]]))
     assert vectors.shape == (2, 3, 128)

@@ -10,7 +10,7 @@ from dle_training.config import run_config
 from dle_training.export import dry_run, graph
 from dle_training.models import backbone
 from dle_training.models._base import Network
-from dle_training.models.cnn import CnnEncoder
+from dle_training.models.cnn import CnnConfig, CnnEncoder
 
 FORM = ImageShape(channels=3, height=32, width=32)
 SCHEMA = Schema(
@@ -22,7 +22,9 @@ SCHEMA = Schema(
 @pytest.fixture(autouse=True)
 def other_library(monkeypatch: pytest.MonkeyPatch) -> None:
     """An encoder of another library that needs no other library."""
-    monkeypatch.setattr(backbone, "BackboneEncoder", lambda config, shape, **_: CnnEncoder(config, shape))
+    monkeypatch.setattr(
+        backbone, "BackboneEncoder", lambda settings, shape, dropout, **_: CnnEncoder(CnnConfig(), shape, dropout)
+    )
 
 
 def test_what_exports_is_let_through() -> None:

@@ -1,80 +1,101 @@
-"""What suits a model where the configuration leaves a choice open: learning rate, epochs, batches, augmentation.
+"""The one place where open choices are made: before training, from the schema and the number of training rows.
 
-A model of several encoders follows the recipe of the one that is dearest to train. Tables keep the settings that the
-optimizer and the loop have by themselves.
+A null in the configuration that stands for "what suits the data" gets its value here. `config.yaml` of a run holds the
+result, so that a run opens, exports and replays whatever later versions choose. No other code has a default of its own.
 """
-
-from dataclasses import dataclass
 
 from msgspec.structs import asdict, replace
 
 from dle_bundle.schema import Schema
 from dle_training.augmentation.settings import AugmentationConfig
-from dle_training.config.run_config import RunConfig
-from dle_training.fitting import devices, loop
-from dle_training.models import registry
-from dle_training.models.registry import BACKBONE, Input
+from dle_training.config import devices
+from dle_training.config.run_config import ObjectiveConfig, RunConfig, TrainingConfig
+from dle_training.models import mlp, registry
+from dle_training.models.families import ModelConfig
+from dle_training.models.family import Input, Recipe
 from dle_training.optimization import optimizers, schedules
-from dle_training.preprocessing import piecewise
+from dle_training.preprocessing.settings import PreprocessingConfig
+from dle_training.scoring import metrics
 
-NONE = AugmentationConfig(flip=False, shift=0.0, jitter=0.0, scaling=0.0, slicing=0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """Settings for one encoder. `lr` is that of adamw; `epochs` are stretched until there are `least_steps` steps."""
-
-    lr: float
-    epochs: int
-    least_steps: int = 0
-    largest_batch: int | None = None
-    augmentation: AugmentationConfig = NONE
-
-
-RECIPES = {
-    # mirrored letters and digits are other letters, or none: flipping is for the data to allow
-    "cnn": Recipe(3e-3, 10, 1_200, 128, replace(NONE, shift=0.08)),
-    "timm": Recipe(1e-3, 8, 300, 64, replace(NONE, shift=0.08)),
-    "tcn": Recipe(2e-3, 20, 300, 64),
-    "rnn": Recipe(3e-3, 12, 600, 128),
-    "transformer": Recipe(5e-4, 10, 600, 64),
-    "bag": Recipe(3e-3, 6, 200, 256),
-    "mlp": Recipe(2e-3, loop.TABLE_EPOCHS),
-}
-
-
-def _suited(config: RunConfig, chosen: dict[Input, str], rows: int) -> RunConfig:
-    """The configuration with every open choice made, for encoders `chosen` by kind of input and `rows` to train on."""
-    name = next(iter(chosen.values()))  # images first, then series, text and columns
-    recipe = RECIPES["timm" if name.startswith(BACKBONE) else name]
-    size = loop.batch_size(config, rows)
-    if config.training.batch_size is None and recipe.largest_batch is not None:
-        size = min(size, recipe.largest_batch)
-    steps = len(loop.split_batches(rows, size))
-    epochs = config.training.epochs or max(recipe.epochs, -(-recipe.least_steps // steps))
-    lr = config.optimizer.lr
-    if lr is None:
-        lr = recipe.lr if config.optimizer.name == "adamw" else optimizers.learning_rate(config.optimizer)
-    augmentation = {
-        key: getattr(recipe.augmentation, key) if value is None else value
-        for key, value in asdict(config.augmentation).items()
-    }
-    return replace(
-        config,
-        augmentation=replace(config.augmentation, **augmentation),
-        optimizer=replace(config.optimizer, lr=lr),
-        training=replace(config.training, epochs=epochs, batch_size=size, patience=loop.patience(config, epochs)),
-    )
+LEAST_PATIENCE = 10
+PIECEWISE_BINS, LEAST_ROWS_FOR_BINS = 32, 10_000
+BATCH_SIZES = ((2_800, 32), (4_500, 64), (6_400, 128), (32_000, 256), (108_000, 512))
+"""Rows in a step for training parts of fewer rows than the first number (Gorishniy et al., "TabM", 2024)."""
+LARGEST_BATCH = 1024
 
 
 def resolve(config: RunConfig, schema: Schema, rows: int) -> RunConfig:
-    """The configuration with every choice made that is left open, for `rows` to train on; InputError for wrong ones."""
-    devices.choose(config.device)
+    """The configuration without an open choice, for data of this `schema` with `rows` training rows.
+
+    Raises InputError for a model, a metric, a dropout or a device that cannot be used.
+    """
     chosen = registry.choose(config.model.name, registry.inputs(schema))
-    suited = _suited(config, chosen, rows)
+    recipe = registry.family(next(iter(chosen.values()))).recipe  # of the input that is dearest to train
+    lr = config.optimizer.lr
+    if lr is None:
+        adamw = config.optimizer.name == "adamw"
+        lr = recipe.lr if adamw else optimizers.OPTIMIZERS[config.optimizer.name].lr
+    gamma = config.schedule.gamma
     return replace(
-        suited,
-        preprocessing=replace(config.preprocessing, piecewise_bins=piecewise.bins(config.preprocessing, rows)),
-        model=replace(config.model, name=registry.joined(chosen)),
-        schedule=schedules.resolve(config.schedule),
+        config,
+        data=replace(config.data, target=schema.outputs.target),
+        preprocessing=_preprocessing(config.preprocessing, schema, rows),
+        model=_model(config.model, chosen),
+        augmentation=_augmentation(config.augmentation, recipe),
+        objective=_objective(config.objective, schema),
+        optimizer=replace(config.optimizer, lr=lr),
+        schedule=replace(
+            config.schedule, gamma=schedules.SCHEDULES[config.schedule.name].gamma if gamma is None else gamma
+        ),
+        training=_training(config.training, recipe, schema, rows),
+        device=devices.choose(config.device).type,
+    )
+
+
+def _preprocessing(config: PreprocessingConfig, schema: Schema, rows: int) -> PreprocessingConfig:
+    bins, size = config.piecewise_bins, config.image_size
+    if bins is None:
+        bins = PIECEWISE_BINS if config.numeric == "standard" and rows >= LEAST_ROWS_FOR_BINS else 0
+    shapes = [field.image for field in schema.image if field.image is not None]
+    sides = {side for shape in shapes for side in (shape.height, shape.width)}
+    if size is None and len(sides) == 1:  # images of their own size need not be square, which no single number says
+        size = sides.pop()
+    return replace(config, piecewise_bins=bins, image_size=size)
+
+
+def _model(config: ModelConfig, chosen: dict[Input, str]) -> ModelConfig:
+    hidden = config.hidden
+    if hidden is None:
+        hidden = mlp.ALONE if set(chosen) == {"table"} else mlp.BESIDE_OTHERS
+    each = registry.dropouts(config, chosen)
+    dropout = each if len(set(each.values())) > 1 else next(iter(each.values()))
+    return replace(config, name=registry.joined(chosen), hidden=hidden, dropout=dropout)
+
+
+def _augmentation(config: AugmentationConfig, recipe: Recipe) -> AugmentationConfig:
+    values = asdict(config)
+    return replace(
+        config,
+        **{key: getattr(recipe.augmentation, key) if value is None else value for key, value in values.items()},
+    )
+
+
+def _objective(config: ObjectiveConfig, schema: Schema) -> ObjectiveConfig:
+    return replace(config, task="regression" if schema.outputs.classes is None else "classification")
+
+
+def _training(config: TrainingConfig, recipe: Recipe, schema: Schema, rows: int) -> TrainingConfig:
+    size = config.batch_size
+    if size is None:
+        size = next((size for below, size in BATCH_SIZES if rows < below), LARGEST_BATCH)
+        size = min(size, recipe.largest_batch or size)
+    steps = max(rows // size + (rows % size > 1), 1)  # a single row left over joins the last batch
+    epochs = config.epochs or max(recipe.epochs, -(-recipe.least_steps // steps))
+    return replace(
+        config,
+        batch_size=size,
+        epochs=epochs,
+        metric=metrics.choose(config.metric, schema.outputs.task).name,
+        # of many epochs with few steps each, the first say little
+        patience=max(LEAST_PATIENCE, epochs // 3) if config.patience is None else config.patience,
     )

@@ -14,18 +14,15 @@ from msgspec import Meta
 
 from dle_bundle.errors import InputError
 from dle_training.augmentation.settings import AugmentationConfig
-from dle_training.models.settings import ModelConfig
+from dle_training.models.families import ModelConfig
 from dle_training.optimization.optimizers import OptimizerConfig
 from dle_training.optimization.schedules import ScheduleConfig
 from dle_training.preprocessing.settings import PreprocessingConfig
+from dle_training.scoring.metrics import MetricName
 from dle_training.settings import yaml_text
 from dle_training.settings.base import Count, Fraction, Positive, Settings
 
 Kind = Literal["numeric", "categorical", "boolean", "datetime", "image", "sequence", "text"]
-MetricName = Literal[
-    "accuracy", "balanced_accuracy", "precision_macro", "recall_macro", "f1_macro", "f1_weighted", "roc_auc",
-    "average_precision", "log_loss", "ece", "mae", "rmse", "r2",
-]  # fmt: skip
 
 
 class DataConfig(Settings, frozen=True):
@@ -42,13 +39,13 @@ class DataConfig(Settings, frozen=True):
     kinds: Annotated[
         dict[str, Kind],
         Meta(description="Kind of a column, where the inferred one is wrong: {zip_code: categorical}."),
-    ] = {}
+    ] = msgspec.field(default_factory=dict)
     drop: Annotated[tuple[str, ...], Meta(description="Columns that are not used.")] = ()
     na_values: Annotated[tuple[str, ...], Meta(description="Spellings of a missing value, beside the usual ones.")] = ()
     date_formats: Annotated[
         dict[str, str],
         Meta(description="strptime format of a date-time column that is not ISO 8601: {born: '%d.%m.%Y'}."),
-    ] = {}
+    ] = msgspec.field(default_factory=dict)
     delimiter: Annotated[
         Annotated[str, Meta(min_length=1, max_length=1)] | None,
         Meta(description="Column separator of text files; null: the suffix's own, found out in .txt."),

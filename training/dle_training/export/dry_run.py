@@ -11,7 +11,7 @@ from dle_bundle.schema import Schema
 from dle_training.config.run_config import RunConfig
 from dle_training.export import graph
 from dle_training.models import registry
-from dle_training.models.registry import BACKBONE
+from dle_training.models.backbone import BACKBONE
 from dle_training.preprocessing.shape import Images, InputShape
 
 

@@ -1,4 +1,4 @@
-"""The training loop: one function, in reading order, over batches of tensors that stay in memory (see `parts`).
+"""The training loop: one function, in reading order, over batches of tensors that stay in memory (see `batches`).
 
 There is no data loader for what fits: worker processes hand batches over several times slower than a CPU slices them.
 Nothing waits for the device within an epoch: losses are summed where they are and read once at its end.
@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from dle_bundle.errors import InputError, Interrupted, WorkError
+from dle_training.config import devices
 from dle_training.config.run_config import RunConfig
-from dle_training.fitting import checkpoint, devices
+from dle_training.fitting import checkpoint, early_stopping
 from dle_training.fitting.batches import Part
 from dle_training.fitting.listeners import EpochRecord, Listener, Plan
 from dle_training.fitting.replicas import ALONE, Replicas
@@ -27,10 +28,8 @@ from dle_training.optimization import optimizers, schedules
 from dle_training.optimization.objectives import Objective
 from dle_training.preprocessing.shape import Inputs
 from dle_training.scoring import metrics
+from dle_training.settings.base import chosen
 
-TABLE_EPOCHS, LEAST_PATIENCE = 30, 10
-_BATCH_SIZES = ((2_800, 32), (4_500, 64), (6_400, 128), (32_000, 256), (108_000, 512))
-_LARGEST_BATCH = 1024
 Augmentation = Callable[[Inputs], Inputs]
 LAST, BEST = "last.safetensors", "best.safetensors"
 
@@ -46,11 +45,12 @@ class Fit:
 
 
 @dataclass(frozen=True, slots=True)
-class Training:
-    """What a loop works on: see `begin`.
+class FitInputs:
+    """What is fitted, and on what.
 
-    `epochs` are the most there will be, `batches` the slices of an epoch; `until` is the epoch after which it ends
-    whatever validation says. `replicas` are the processes that share its batches.
+    `config` is resolved. The state goes to `checkpoints`. `augment` varies the inputs of training batches, on the
+    device. With `until`, training stops after that epoch whatever validation says, and the weights are the last ones.
+    `replicas` are the processes that share the batches; each has `checkpoints` of its own, which say the same.
     """
 
     network: Network
@@ -59,14 +59,28 @@ class Training:
     validation: Part
     config: RunConfig
     checkpoints: Path
-    listeners: Sequence[Listener]
-    metric: metrics.Metric
-    epochs: int
-    size: int
-    batches: Sequence[slice]
-    state: TrainingState
+    listeners: Sequence[Listener] = ()
+    augment: Augmentation | None = None
     until: int | None = None
     replicas: Replicas = ALONE
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """A training that has begun: see `begin`.
+
+    Network, objective and both parts of `inputs` are on the device. `batches` are the slices of an epoch.
+    """
+
+    inputs: FitInputs
+    metric: metrics.Metric
+    batches: Sequence[slice]
+    state: TrainingState
+
+    @property
+    def epochs(self) -> int:
+        """The most epochs that there will be."""
+        return chosen(self.inputs.config.training.epochs)
 
     @property
     def progress(self) -> Progress:
@@ -74,24 +88,25 @@ class Training:
 
     def start(self, ending: ExitStack) -> None:
         """Tell the listeners what is about to be trained, and when `ending` closes that it has ended."""
-        for listener in self.listeners:
+        for listener in self.inputs.listeners:
             ending.callback(listener.on_end)
-            plan = Plan(self.epochs, len(self.batches), len(self.train), self.metric, self.progress.history)
+            plan = Plan(self.epochs, len(self.batches), len(self.inputs.train), self.metric, self.progress.history)
             listener.on_start(plan)
 
     def draw_order(self) -> Tensor:
         """The order (N,) of the training rows in the current epoch."""
-        return self.state.draw_order(lambda generator: self.train.draw_order(generator, self.size))
+        size = chosen(self.inputs.config.training.batch_size)
+        return self.state.draw_order(lambda generator: self.inputs.train.draw_order(generator, size))
 
     def learning_rate(self, step: int) -> float:
-        """That of a step, counted from 0, of the current epoch."""
-        return learning_rate(self.config, self.progress.epoch + step / len(self.batches))
+        """The learning rate of a step, counted from 0, of the current epoch."""
+        return learning_rate(self.inputs.config, self.progress.epoch + step / len(self.batches))
 
     def save(self) -> Path:
-        """Write the state and say so; where it is."""
-        last = self.checkpoints / LAST
+        """Write the state and tell the listeners; returns its path."""
+        last = self.inputs.checkpoints / LAST
         self.state.save(last)
-        for listener in self.listeners:
+        for listener in self.inputs.listeners:
             listener.on_checkpoint(last)
         return last
 
@@ -100,11 +115,11 @@ class Training:
 
         Raises WorkError when a loss is no longer finite, and what the listeners raise.
         """
-        state, progress, begun = self.state, self.progress, time.perf_counter()
-        train_loss = state.loss_sum.item() / len(self.train)
-        found = _validate(self.network, self.objective, self.validation, self.metric)
-        validation_loss, score = self.replicas.agree(*found)
-        _check_finite(progress.epoch + 1, train_loss, validation_loss, self.config)
+        inputs, state, progress, begun = self.inputs, self.state, self.progress, time.perf_counter()
+        train_loss = state.loss_sum.item() / len(inputs.train)
+        found = _validate(inputs.network, inputs.objective, inputs.validation, self.metric)
+        validation_loss, score = inputs.replicas.agree(*found)
+        _check_finite(progress.epoch + 1, train_loss, validation_loss, inputs.config)
         record = EpochRecord(
             epoch=progress.epoch + 1,
             train_loss=train_loss,
@@ -112,65 +127,44 @@ class Training:
             metric=score,
             lr=self.learning_rate(len(self.batches) - 1),
             seconds=progress.seconds + time.perf_counter() - begun,
-            rows_per_second=len(self.train) / progress.seconds,
+            rows_per_second=len(inputs.train) / progress.seconds,
         )
         improved = progress.best_score is None or self.metric.better(score, progress.best_score)
-        state.next_epoch(record, improved or self.until is not None)
-        patience_ends = progress.best_epoch + (patience(self.config, self.epochs) or self.epochs)
-        progress.finished = progress.epoch >= (self.until or min(self.epochs, patience_ends))
-        for listener in self.listeners:
+        state.next_epoch(record, improved or inputs.until is not None)
+        if inputs.until is not None:
+            progress.finished = progress.epoch >= inputs.until
+        else:
+            patience = chosen(inputs.config.training.patience)
+            progress.finished = early_stopping.is_over(
+                progress.epoch, progress.best_epoch, epochs=self.epochs, patience=patience
+            )
+        for listener in inputs.listeners:
             listener.on_epoch(progress.history, progress.best_epoch)
 
     def end(self) -> Fit:
         """Give the network the best epoch's weights, and keep them in place of the last state."""
-        progress = self.progress
-        self.network.load_state_dict(self.state.best_weights)
-        self.state.save_best(self.checkpoints / BEST)
-        discard_last(self.checkpoints)
+        inputs, progress = self.inputs, self.progress
+        inputs.network.load_state_dict(self.state.best_weights)
+        self.state.save_best(inputs.checkpoints / BEST)
+        discard_last(inputs.checkpoints)
         best = progress.history[progress.best_epoch - 1]
         return Fit(tuple(progress.history), progress.best_epoch, best.metric, self.metric)
 
 
-def fit(
-    network: Network,
-    objective: Objective,
-    train: Part,
-    validation: Part,
-    config: RunConfig,
-    *,
-    checkpoints: Path,
-    listeners: Sequence[Listener] = (),
-    augment: Augmentation | None = None,
-    until: int | None = None,
-    replicas: Replicas = ALONE,
-) -> Fit:
-    """Train `network` in place until the epochs are over or `patience` is, and give it the best epoch's weights.
+def fit(inputs: FitInputs) -> Fit:
+    """Train the network in place until the epochs are over or `patience` is, and give it the best epoch's weights.
 
-    With `until`, training stops after that epoch, whatever validation says, and the weights are the last ones.
-
-    `network` and `objective` move to the configured device. The state goes to `checkpoints`/last.safetensors every
-    `checkpoint_seconds`, and on Ctrl-C or SIGTERM; where it is there, the loop starts from it and reaches, on the same
-    CPU with as many threads, the weights that it would have reached uninterrupted, bit for bit. At the end the best
-    weights take its place, as best.safetensors; where those are there, nothing is left to train. `augment` varies the
-    inputs of training batches, on the device. `replicas` are the processes that share the batches; each keeps
-    `checkpoints` of its own, which say the same.
+    Network and objective move to the configured device. The state goes to `checkpoints`/last.safetensors every
+    `checkpoint_seconds`, and on Ctrl-C or SIGTERM. Where that file exists, the loop starts from it and reaches, on the
+    same CPU with as many threads, the weights that it would have reached uninterrupted, bit for bit. At the end the
+    best weights take its place, as best.safetensors; where that file exists, nothing is left to train.
 
     Raises Interrupted after Ctrl-C or SIGTERM, WorkError when the loss is no longer finite, InputError for a metric
-    that does not suit the task or the validation part, or a checkpoint of something else.
+    that means nothing on the validation part, or a checkpoint of something else.
     """
-    generators = global_generators(devices.choose(config.device))
-    training = begin(
-        network,
-        objective,
-        train,
-        validation,
-        config,
-        checkpoints=checkpoints,
-        listeners=listeners,
-        generators=generators,
-        until=until,
-        replicas=replicas,
-    )
+    config, checkpoints, replicas = inputs.config, inputs.checkpoints, inputs.replicas
+    training = begin(inputs, global_generators(devices.choose(config.device)))
+    network, augment = training.inputs.network, inputs.augment
     replicas.begin(training.state)
     state, progress, batches = training.state, training.progress, training.batches
     saved = time.monotonic()
@@ -181,11 +175,11 @@ def fit(
             order = training.draw_order()
             network.train()
             shares = [replicas.share(rows) for rows in batches[progress.step :]]
-            for batch in training.train.batches(shares, order):
+            for batch in training.inputs.train.batches(shares, order):
                 for group in state.optimizer.param_groups:
                     group["lr"] = training.learning_rate(progress.step)
-                inputs = batch.inputs if augment is None else augment(batch.inputs)
-                loss = training.objective.loss(network(inputs), batch.targets)
+                varied = batch.inputs if augment is None else augment(batch.inputs)
+                loss = training.inputs.objective.loss(network(varied), batch.targets)
                 state.optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 whole = replicas.combine(network, loss.detach(), len(batch))
@@ -193,7 +187,7 @@ def fit(
                 rows = batches[progress.step]
                 state.loss_sum.add_(whole, alpha=rows.stop - rows.start)
                 progress.step += 1
-                for listener in listeners:
+                for listener in inputs.listeners:
                     listener.on_step(progress.epoch + 1, progress.step)
                 if interruption.requested or time.monotonic() - saved >= config.training.checkpoint_seconds:
                     progress.seconds = time.perf_counter() - begun
@@ -210,54 +204,31 @@ def fit(
     return fitted
 
 
-def begin(
-    network: Network,
-    objective: Objective,
-    train: Part,
-    validation: Part,
-    config: RunConfig,
-    *,
-    checkpoints: Path,
-    listeners: Sequence[Listener],
-    generators: Mapping[str, torch.Generator],
-    until: int | None = None,
-    replicas: Replicas = ALONE,
-) -> Training:
+def begin(inputs: FitInputs, generators: Mapping[str, torch.Generator]) -> Training:
     """A training at its first step, or where its checkpoint is, on the configured device; InputError as `fit`.
 
-    `generators`, by type of device, draw what is drawn beside the order of the rows; see `state`. `until` and
-    `replicas` as in `fit`.
+    `generators`, by type of device, draw everything random but the order of the rows; see `state`.
     """
-    settings = config.training
-    metric = metrics.choose(settings.metric, objective.task)
-    check_meaning(metric.name, objective.actual(validation.targets), len(objective.classes))
+    config, checkpoints = inputs.config, inputs.checkpoints
+    metric = metrics.METRICS[chosen(config.training.metric)]
+    check_meaning(metric, inputs.objective.actual(inputs.validation.targets), len(inputs.objective.classes))
     device = devices.choose(config.device)
-    network, objective = network.to(device), objective.to(device)
-    train, validation = train.to(device), validation.to(device)
-    size = batch_size(config, len(train))
-    optimizer = optimizers.build(config.optimizer, [weight for weight in network.parameters() if weight.requires_grad])
-    data = digest(train.targets, validation.targets)
-    state = TrainingState(network, optimizer, generators, config.seed, data)
+    inputs = replace(
+        inputs,
+        network=inputs.network.to(device),
+        objective=inputs.objective.to(device),
+        train=inputs.train.to(device),
+        validation=inputs.validation.to(device),
+    )
+    weights = [weight for weight in inputs.network.parameters() if weight.requires_grad]
+    data = digest(inputs.train.targets, inputs.validation.targets)
+    state = TrainingState(inputs.network, optimizers.build(config.optimizer, weights), generators, config.seed, data)
     if (checkpoints / BEST).exists():
         state.restore_best(checkpoints / BEST)
     elif (checkpoints / LAST).exists():
         state.restore(checkpoints / LAST)
-    return Training(
-        network,
-        objective,
-        train,
-        validation,
-        config,
-        checkpoints,
-        listeners,
-        metric,
-        epochs=settings.epochs or TABLE_EPOCHS,
-        size=size,
-        batches=split_batches(len(train), size),
-        state=state,
-        until=until,
-        replicas=replicas,
-    )
+    batches = split_batches(len(inputs.train), chosen(config.training.batch_size))
+    return Training(inputs, metric, batches, state)
 
 
 def load_best(network: Network, checkpoints: Path) -> EpochRecord:
@@ -285,27 +256,8 @@ def discard_last(checkpoints: Path) -> None:
 
 def learning_rate(config: RunConfig, epoch: float) -> float:
     """The learning rate after `epoch` passes over the training part, with a fraction within a pass."""
-    peak = optimizers.learning_rate(config.optimizer)
-    return peak * schedules.factor(config.schedule, epoch, config.training.epochs or TABLE_EPOCHS)
-
-
-def patience(config: RunConfig, epochs: int) -> int:
-    """Epochs without a better metric before training stops; 0: it never does.
-
-    With many epochs of few steps each, the first of them say little.
-    """
-    given = config.training.patience
-    return max(LEAST_PATIENCE, epochs // 3) if given is None else given
-
-
-def batch_size(config: RunConfig, rows: int) -> int:
-    """Rows in a step for a training part of `rows`: the configured number, or one that gives small data enough steps.
-
-    The steps of Gorishniy et al., "TabM" (2024).
-    """
-    if config.training.batch_size is not None:
-        return config.training.batch_size
-    return next((size for below, size in _BATCH_SIZES if rows < below), _LARGEST_BATCH)
+    factor = schedules.factor(config.schedule, epoch, chosen(config.training.epochs))
+    return chosen(config.optimizer.lr) * factor
 
 
 def split_batches(rows: int, size: int) -> list[slice]:
@@ -333,24 +285,24 @@ def _validate(network: Network, objective: Objective, validation: Part, metric: 
     logits = predict(network, validation)
     loss = objective.loss(logits, validation.targets).item()
     answers = objective.link(logits).cpu().numpy()
-    score = metrics.score(metric.name, answers, objective.actual(validation.targets))
+    score = metric.score(answers, objective.actual(validation.targets))
     assert score is not None, "see check_meaning"
     return loss, score
 
 
-def check_meaning(metric: str, actual: metrics.Actual, classes: int) -> None:
+def check_meaning(metric: metrics.Metric, actual: metrics.Actual, classes: int) -> None:
     """Raise InputError when `metric` says nothing on these validation targets, whatever is predicted."""
     shape = (len(actual), classes) if classes else actual.shape
-    if metrics.score(metric, np.full(shape, 1 / max(classes, 1)), actual) is None:
+    if metric.score(np.full(shape, 1 / max(classes, 1)), actual) is None:
         raise InputError(
-            f"training.metric: {metric} has no meaning on this validation part, whose targets are all alike; "
+            f"training.metric: {metric.name} has no meaning on this validation part, whose targets are all alike; "
             "choose another metric or a larger validation part"
         )
 
 
 def _check_finite(epoch: int, train_loss: float, validation_loss: float, config: RunConfig) -> None:
     if not math.isfinite(train_loss + validation_loss):
-        lr = optimizers.learning_rate(config.optimizer)
+        lr = chosen(config.optimizer.lr)
         raise WorkError(
             f"The loss is not finite in epoch {epoch} (training {train_loss:g}, validation {validation_loss:g})",
             [

@@ -38,7 +38,7 @@ class Network(nn.Module):
     meaning (logits, a standardised value) is the objective's.
 
     Example:
-        >>> from dle_training.config.run_config import ModelConfig
+        >>> from dle_training.models.families import ModelConfig
         >>> from dle_training.models.registry import build
         >>> network = build(ModelConfig(hidden=(8,)), InputShape(dense=3), outputs=2)
         >>> network({"dense": torch.zeros(5, 3)}).shape

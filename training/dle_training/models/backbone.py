@@ -6,18 +6,31 @@ starts, and only then: a run that is opened again has its own.
 
 import importlib
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 
 from dle_bundle.errors import InputError, nearest
 from dle_training.models._base import Encoder
 from dle_training.models.dropout import Dropout
+from dle_training.models.family import SHIFTED_IMAGES, Family, Recipe
 from dle_training.models.pixels import Standardised
-from dle_training.models.settings import ModelConfig
 from dle_training.preprocessing.shape import Images, Inputs, InputShape
+from dle_training.settings.base import Settings
+from dle_training.settings.dimensions import Choice, Float
 
+
+class BackboneConfig(Settings, frozen=True):
+    """`timm:NAME`: a backbone of the timm library, over images (extra `vision`)."""
+
+    pretrained: Annotated[bool, Meta(description="Start from published weights, which are downloaded.")] = True
+    frozen: Annotated[bool, Meta(description="Keep these weights as they are and train the head alone.")] = False
+
+
+BACKBONE = "timm:"
+"""What stands in `model.name` before the name of an architecture."""
 _COLOURS = 3
 _OPERATORS = ("nms", "qnms")
 """Of torchvision's binary, to which its Python code adds something when it is imported."""
@@ -28,15 +41,17 @@ class BackboneEncoder(Encoder):
 
     Shape: {"image": uint8 or float32 of 0 to 255 (N, columns · C, H, W)} → (N, columns · features); columns share the
     weights, and grey images are repeated to three channels. Pixels are standardised as the published weights expect it,
-    or by the training part's statistics where `config.timm.pretrained` is off. `pretrained` is whether to get published
-    weights now, which is not so where the weights of a run are about to be loaded. With `config.timm.frozen` neither
+    or by the training part's statistics where `settings.pretrained` is off. `pretrained` is whether to get published
+    weights now, which is not so where the weights of a run are about to be loaded. With `settings.frozen` neither
     weights nor batch statistics change.
 
     Raises InputError without timm, for names that it does not know, for images that the architecture cannot read, and
     where published weights cannot be had.
     """
 
-    def __init__(self, config: ModelConfig, shape: InputShape, *, architecture: str, pretrained: bool) -> None:
+    def __init__(
+        self, settings: BackboneConfig, shape: InputShape, dropout: float, *, architecture: str, pretrained: bool
+    ) -> None:
         super().__init__()
         assert shape.image is not None
         images, timm = shape.image, _import(architecture)
@@ -46,16 +61,16 @@ class BackboneEncoder(Encoder):
         if pretrained:
             self.backbone = _pretrained(timm, architecture, images)
         mean, std = images.mean, images.std
-        if config.timm.pretrained and self.repeats * images.channels == _COLOURS:
+        if settings.pretrained and self.repeats * images.channels == _COLOURS:
             expected = timm.data.resolve_model_data_config(self.backbone)
             mean, std = expected["mean"], expected["std"]
         else:
             mean, std = mean * self.repeats, std * self.repeats
         # part of the state, for the next release of timm may expect something else
         self.standardised = Standardised(images.columns, mean, std, persistent=True)
-        self.frozen = config.timm.frozen
+        self.frozen = settings.frozen
         self.backbone.requires_grad_(not self.frozen)
-        self.dropout = Dropout(config.dropout)
+        self.dropout = Dropout(dropout)
         self.width = images.columns * features
         self.train()
 
@@ -159,3 +174,26 @@ def _create(timm: ModuleType, architecture: str, images: Images, *, pretrained: 
 
 def _channels(images: Images) -> int:
     return _COLOURS if images.channels == 1 else images.channels
+
+
+FAMILY = Family(
+    name=f"{BACKBONE}NAME",
+    description="Any backbone of the timm library, pretrained where the weights can be had (extra `vision`).",
+    reads=("image",),
+    settings=BackboneConfig,
+    build=lambda settings, shape, slot: BackboneEncoder(
+        settings,
+        shape,
+        slot.dropout,
+        architecture=slot.name.removeprefix(BACKBONE),
+        pretrained=slot.fresh and settings.pretrained,
+    ),
+    dropout=0.0,
+    recipe=Recipe(lr=1e-3, epochs=8, least_steps=300, largest_batch=64, augmentation=SHIFTED_IMAGES),
+    space={
+        "model.timm.frozen": Choice((False, True)),
+        "model.dropout": Float(0.0, 0.5),
+        "augmentation.shift": Float(0.0, 0.2),
+        "optimizer.lr": Float(3e-5, 3e-3, log=True),
+    },
+)

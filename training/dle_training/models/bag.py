@@ -5,7 +5,10 @@ frequency, are learnt as well. Tokens have rows of their own; the many pairs sha
 graph from the tokens' numbers.
 """
 
+from typing import Annotated
+
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -13,8 +16,19 @@ from dle_bundle.groups import PADDING
 from dle_bundle.text import SEPARATOR
 from dle_training.models._base import Encoder
 from dle_training.models.dropout import Dropout
-from dle_training.models.settings import ModelConfig
+from dle_training.models.family import Family, Recipe
 from dle_training.preprocessing.shape import Inputs, InputShape
+from dle_training.settings.base import Count, Settings
+from dle_training.settings.dimensions import Choice, Float, Int
+
+
+class BagConfig(Settings, frozen=True):
+    """`bag`: the weighted sum of embedded tokens and neighbours, divided by the root of the weights, over text."""
+
+    width: Annotated[Count, Meta(description="Width of the vector of each n-gram.")] = 64
+    ngrams: Annotated[Annotated[int, Meta(ge=1, le=4)], Meta(description="Most neighbours taken together.")] = 2
+    buckets: Annotated[Count, Meta(description="Vectors that n-grams of two and more tokens share, by hash.")] = 30_000
+
 
 _SCALE = 0.01
 """Vectors begin close to nothing, so that what is rare in training stays so."""
@@ -36,24 +50,23 @@ class BagEncoder(Encoder):
 
     Example:
         >>> shape = InputShape(tokens=Tokens(vocabulary=100, longest=9))
-        >>> BagEncoder(ModelConfig(), shape)({"tokens": torch.tensor([[7, 5, 2, 0]])}).shape
+        >>> BagEncoder(BagConfig(), shape, dropout=0.5).eval()({"tokens": torch.tensor([[7, 5, 2, 0]])}).shape
         torch.Size([1, 64])
     """
 
-    def __init__(self, config: ModelConfig, shape: InputShape) -> None:
+    def __init__(self, settings: BagConfig, shape: InputShape, dropout: float) -> None:
         super().__init__()
         assert shape.tokens is not None
-        bag = config.bag
-        self.width = bag.width
-        self.ngrams = bag.ngrams
+        self.width = settings.width
+        self.ngrams = settings.ngrams
         self.vocabulary = shape.tokens.vocabulary
-        self.buckets = bag.buckets if bag.ngrams > 1 else 0
+        self.buckets = settings.buckets if settings.ngrams > 1 else 0
         rows = self.vocabulary + self.buckets
-        self.table = nn.EmbeddingBag(rows, bag.width, mode="sum")
+        self.table = nn.EmbeddingBag(rows, settings.width, mode="sum")
         nn.init.normal_(self.table.weight, std=_SCALE)
         self.log_weights = nn.Parameter(torch.zeros(rows))
         nn.init.constant_(self.log_weights[self.vocabulary :], _FIRST_LOG)
-        self.dropout = Dropout(config.dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, inputs: Inputs) -> Tensor:
         tokens = inputs["tokens"]
@@ -78,3 +91,20 @@ class BagEncoder(Encoder):
             present.append(open_ended & (following != PADDING))
             open_ended = open_ended & (following != PADDING) & (following != SEPARATOR)
         return torch.stack(rows, dim=2).flatten(1), torch.stack(present, dim=2).flatten(1).to(torch.float32)
+
+
+FAMILY = Family(
+    name="bag",
+    description="Weighted sum of embedded tokens and n-grams: fast, and hard to beat on short text.",
+    reads=("text",),
+    settings=BagConfig,
+    build=lambda settings, shape, slot: BagEncoder(settings, shape, slot.dropout),
+    dropout=0.5,
+    recipe=Recipe(lr=3e-3, epochs=6, least_steps=200, largest_batch=256),
+    space={
+        "model.bag.width": Choice((32, 64, 128, 256)),
+        "model.bag.ngrams": Int(1, 3),
+        "model.dropout": Float(0.0, 0.8),
+        "optimizer.lr": Float(1e-3, 3e-2, log=True),
+    },
+)

@@ -5,15 +5,31 @@ Learning for Image Recognition", 2016). Pooling before what follows it does the 
 pixels.
 """
 
+from typing import Annotated
+
+from msgspec import Meta
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dle_training.models._base import Encoder
 from dle_training.models.dropout import Dropout
+from dle_training.models.family import SHIFTED_IMAGES, Family, Recipe
 from dle_training.models.norm import BatchNorm2d
 from dle_training.models.pixels import Standardised
-from dle_training.models.settings import ModelConfig
 from dle_training.preprocessing.shape import Inputs, InputShape
+from dle_training.settings.base import Count, Settings
+from dle_training.settings.dimensions import Choice, Float
+
+
+class CnnConfig(Settings, frozen=True):
+    """`cnn`: a residual network with batch normalisation, over images."""
+
+    width: Annotated[Count, Meta(description="Channels of the first stage; each further stage has twice as many.")] = 16
+    blocks: Annotated[
+        tuple[Count, ...],
+        Meta(description="Residual blocks of each stage; each stage halves the resolution, down to 2."),
+    ] = (1, 1, 1)
+
 
 _LARGE = 64
 """Sides from here on are halved by the first convolution, until they are shorter."""
@@ -72,7 +88,7 @@ class CnnEncoder(Encoder):
         True
     """
 
-    def __init__(self, config: ModelConfig, shape: InputShape) -> None:
+    def __init__(self, settings: CnnConfig, shape: InputShape, dropout: float) -> None:
         super().__init__()
         assert shape.image is not None
         images = shape.image
@@ -82,15 +98,15 @@ class CnnEncoder(Encoder):
             stride *= 2
         side //= stride
         layers: list[nn.Module] = []
-        inputs, outputs = images.channels, config.cnn.width
-        for stage, blocks in enumerate(config.cnn.blocks):
+        inputs, outputs = images.channels, settings.width
+        for stage, blocks in enumerate(settings.blocks):
             pool = side // 2 >= _LEAST_SIDE
             side = side // 2 if pool else side
             layers.append(Stage(inputs, outputs, stride=stride if stage == 0 else 1, pool=pool))
             layers += [Block(outputs) for _ in range(blocks)]
             inputs, outputs = outputs, 2 * outputs
         self.layers = nn.Sequential(*layers)
-        self.dropout = Dropout(config.dropout)
+        self.dropout = Dropout(dropout)
         self.width = images.columns * inputs
 
     def forward(self, inputs: Inputs) -> Tensor:
@@ -98,3 +114,20 @@ class CnnEncoder(Encoder):
         maps: Tensor = self.layers(self.standardised(pixels))  # (N · columns, channels, h, w)
         features: Tensor = self.dropout(maps.mean((2, 3)).reshape(pixels.shape[0], self.width))
         return features
+
+
+FAMILY = Family(
+    name="cnn",
+    description="Small residual network with batch normalisation.",
+    reads=("image",),
+    settings=CnnConfig,
+    build=lambda settings, shape, slot: CnnEncoder(settings, shape, slot.dropout),
+    dropout=0.1,
+    recipe=Recipe(lr=3e-3, epochs=10, least_steps=1_200, largest_batch=128, augmentation=SHIFTED_IMAGES),
+    space={
+        "model.cnn.width": Choice((16, 32, 64)),
+        "model.cnn.blocks": Choice(([1, 1], [1, 1, 1], [2, 2, 2], [1, 1, 1, 1])),
+        "model.dropout": Float(0.0, 0.5),
+        "augmentation.shift": Float(0.0, 0.2),
+    },
+)

@@ -26,10 +26,9 @@ class Dropout(nn.Module):
         [1.0, 1.0]
     """
 
-    def __init__(self, p: float | None) -> None:
-        """Nothing is dropped where `p` is None."""
+    def __init__(self, p: float) -> None:
         super().__init__()
-        self.p = p = p or 0.0
+        self.p = p
         self.dropped = round(p * _LEVELS)
 
     @property

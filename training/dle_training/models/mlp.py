@@ -1,24 +1,39 @@
 """Multi-layer perceptron over a table: dense features and embedded categories through fully connected layers."""
 
+from typing import Annotated
+
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dle_training.models._base import Encoder
 from dle_training.models.dropout import Dropout
+from dle_training.models.family import Family, Recipe, SharedConfig
 from dle_training.models.norm import BatchNorm1d
-from dle_training.models.settings import ModelConfig
 from dle_training.preprocessing.shape import Inputs, InputShape
+from dle_training.settings.base import Count, chosen
+from dle_training.settings.dimensions import Choice, Float, Int
 
 ALONE, BESIDE_OTHERS = (256, 256, 256), (64, 64)
-"""Hidden layers by default: columns beside images, series or text are soon learnt by heart by as many units."""
+"""Hidden layers that are chosen for columns alone, and for columns beside images, series or text.
+
+Beside other inputs as many units would soon learn the columns by heart.
+"""
 
 
-def hidden_layers(config: ModelConfig, *, alone: bool) -> tuple[int, ...]:
-    """The widths that `config` asks for, else what suits columns that are `alone` or not."""
-    if config.hidden is not None:
-        return config.hidden
-    return ALONE if alone else BESIDE_OTHERS
+class MlpConfig(SharedConfig, frozen=True):
+    """`mlp`: fully connected layers, over columns."""
+
+    hidden: Annotated[
+        tuple[Count, ...] | None,
+        Meta(
+            description="Width of each hidden layer over columns; none makes a linear model; null: [256, 256, 256] "
+            "where there are columns alone, [64, 64] beside images, series or text."
+        ),
+    ] = None
+    batch_norm: Annotated[bool, Meta(description="Batch normalisation before each activation.")] = False
+    embedding_dim: Annotated[Count, Meta(description="Width of the vector learnt per category.")] = 8
 
 
 class Embeddings(nn.Module):
@@ -63,20 +78,19 @@ class TableEncoder(Encoder):
     Shape: {"dense": (N, P), "codes": (N, E)} → (N, last hidden width); "codes" only where there are embedded columns.
     """
 
-    def __init__(self, config: ModelConfig, shape: InputShape) -> None:
+    def __init__(self, settings: MlpConfig, shape: InputShape, dropout: float) -> None:
         super().__init__()
         self.dense = shape.dense
-        alone = shape.image is None and shape.sequence is None and shape.tokens is None
         self.embeddings = (
-            Embeddings(shape.cardinalities, shape.frequencies, config.embedding_dim) if shape.cardinalities else None
+            Embeddings(shape.cardinalities, shape.frequencies, settings.embedding_dim) if shape.cardinalities else None
         )
-        self.width = shape.dense + len(shape.cardinalities) * config.embedding_dim
+        self.width = shape.dense + len(shape.cardinalities) * settings.embedding_dim
         layers: list[nn.Module] = []
-        for hidden in hidden_layers(config, alone=alone):
+        for hidden in chosen(settings.hidden):
             layers.append(nn.Linear(self.width, hidden))
-            if config.batch_norm:
+            if settings.batch_norm:
                 layers.append(BatchNorm1d(hidden))
-            layers += [nn.ReLU(), Dropout(config.dropout)]
+            layers += [nn.ReLU(), Dropout(dropout)]
             self.width = hidden
         self.layers = nn.Sequential(*layers)
 
@@ -90,3 +104,22 @@ class TableEncoder(Encoder):
     def before_evaluation(self) -> None:
         if self.embeddings is not None:
             self.embeddings.fill_untrained()
+
+
+FAMILY = Family(
+    name="mlp",
+    description="Fully connected layers over scaled numbers, one-hot and embedded categories.",
+    reads=("table",),
+    settings=MlpConfig,
+    build=lambda settings, shape, slot: TableEncoder(settings, shape, slot.dropout),
+    dropout=0.1,
+    recipe=Recipe(lr=2e-3, epochs=30),
+    space={
+        "model.hidden": Choice(([64], [64, 64], [128, 128], [256, 256], [256, 256, 256], [512, 512])),
+        "model.dropout": Float(0.0, 0.5),
+        "model.batch_norm": Choice((False, True)),
+        "model.embedding_dim": Int(4, 32, log=True),
+        "preprocessing.numeric": Choice(("standard", "min_max")),
+        "preprocessing.piecewise_bins": Choice((0, 16, 32, 64)),
+    },
+)

@@ -1,153 +1,25 @@
-"""The models that `model.name` can choose: encoders by the kind of input that they read.
+"""Which family reads which input, and the network that they make together.
 
-A model has one encoder for each kind of input that there is. A name in `model.name` stands for every kind that its
-encoder reads and that no other name is given for; kinds that no name reads get their default.
+A network has one encoder for each kind of input that there is. A name in `model.name` stands for every kind of input
+that its family reads and that no other name is given for. A kind of input that no name reads gets its default family.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Literal
-
-from msgspec.structs import replace
+from collections.abc import Iterable, Mapping
 
 from dle_bundle.errors import InputError, nearest
 from dle_bundle.schema import Schema
-from dle_training.models import backbone, bag, cnn, mlp, rnn, tcn, transformer
 from dle_training.models._base import Encoder, Network
-from dle_training.models.settings import ModelConfig
+from dle_training.models.backbone import BACKBONE
+from dle_training.models.families import DEFAULTS, FAMILIES, ModelConfig
+from dle_training.models.family import INPUTS, Family, Input, Slot
 from dle_training.preprocessing.shape import InputShape
-from dle_training.settings.dimensions import Choice, Dimension, Float, Int
+from dle_training.settings.dimensions import Dimension
 
-Input = Literal["image", "sequence", "text", "table"]
-INPUTS: tuple[Input, ...] = ("image", "sequence", "text", "table")
-DEFAULTS: dict[Input, str] = {"image": "cnn", "sequence": "tcn", "text": "bag", "table": "mlp"}
-BACKBONE = "timm:"
-_STEPS: dict[Input, Literal["sequence", "tokens"]] = {"sequence": "sequence", "text": "tokens"}
-
-
-@dataclass(frozen=True, slots=True)
-class ModelEntry:
-    """A model that can be chosen by name, and the kinds of input that it reads.
-
-    `dropout` is its own default for `model.dropout`. `build(config, shape, kind, name, fresh)` makes the encoder of one
-    of these kinds with weights from torch's global generator; `fresh` is False where the weights of a run are about to
-    be loaded. `space` is what a search varies, by dotted key, where the user gives no space.
-    """
-
-    name: str
-    description: str
-    reads: tuple[Input, ...]
-    dropout: float
-    build: Callable[[ModelConfig, InputShape, Input, str, bool], Encoder]
-    space: Mapping[str, Dimension]
-
-
-MODELS = {
-    entry.name: entry
-    for entry in (
-        ModelEntry(
-            "mlp",
-            "Fully connected layers over scaled numbers, one-hot and embedded categories.",
-            ("table",),
-            0.1,
-            lambda config, shape, kind, name, fresh: mlp.TableEncoder(config, shape),
-            {
-                "model.hidden": Choice(([64], [64, 64], [128, 128], [256, 256], [256, 256, 256], [512, 512])),
-                "model.dropout": Float(0.0, 0.5),
-                "model.batch_norm": Choice((False, True)),
-                "model.embedding_dim": Int(4, 32, log=True),
-                "preprocessing.numeric": Choice(("standard", "min_max")),
-                "preprocessing.piecewise_bins": Choice((0, 16, 32, 64)),
-            },
-        ),
-        ModelEntry(
-            "cnn",
-            "Small residual network with batch normalisation.",
-            ("image",),
-            0.1,
-            lambda config, shape, kind, name, fresh: cnn.CnnEncoder(config, shape),
-            {
-                "model.cnn.width": Choice((16, 32, 64)),
-                "model.cnn.blocks": Choice(([1, 1], [1, 1, 1], [2, 2, 2], [1, 1, 1, 1])),
-                "model.dropout": Float(0.0, 0.5),
-                "augmentation.shift": Float(0.0, 0.2),
-            },
-        ),
-        ModelEntry(
-            "rnn",
-            "Recurrent network (GRU or LSTM, both directions), pooled by last step, mean or attention.",
-            ("sequence", "text"),
-            0.2,
-            lambda config, shape, kind, name, fresh: rnn.RnnEncoder(config, shape, _STEPS[kind]),
-            {
-                "model.rnn.cell": Choice(("gru", "lstm")),
-                "model.rnn.width": Choice((32, 64, 128, 256)),
-                "model.rnn.layers": Int(1, 3),
-                "model.rnn.pooling": Choice(("last", "mean", "attention")),
-                "model.dropout": Float(0.0, 0.5),
-            },
-        ),
-        ModelEntry(
-            "tcn",
-            "Convolutions of several widths side by side with residual shortcuts, in the manner of InceptionTime.",
-            ("sequence",),
-            0.1,
-            lambda config, shape, kind, name, fresh: tcn.TcnEncoder(config, shape),
-            {
-                "model.tcn.width": Choice((8, 16, 32)),
-                "model.tcn.depth": Choice((3, 6, 9)),
-                "model.tcn.kernel": Choice((9, 19, 39, 79)),
-                "model.dropout": Float(0.0, 0.5),
-            },
-        ),
-        ModelEntry(
-            "transformer",
-            "Encoder with self-attention over steps or tokens.",
-            ("sequence", "text"),
-            0.2,
-            lambda config, shape, kind, name, fresh: transformer.TransformerEncoder(config, shape, _STEPS[kind]),
-            {
-                "model.transformer.width": Choice((64, 128, 256)),
-                "model.transformer.heads": Choice((2, 4, 8)),
-                "model.transformer.layers": Int(1, 4),
-                "model.dropout": Float(0.0, 0.5),
-                "optimizer.lr": Float(1e-4, 3e-3, log=True),
-            },
-        ),
-        ModelEntry(
-            "bag",
-            "Weighted sum of embedded tokens and n-grams: fast, and hard to beat on short text.",
-            ("text",),
-            0.5,
-            lambda config, shape, kind, name, fresh: bag.BagEncoder(config, shape),
-            {
-                "model.bag.width": Choice((32, 64, 128, 256)),
-                "model.bag.ngrams": Int(1, 3),
-                "model.dropout": Float(0.0, 0.8),
-                "optimizer.lr": Float(1e-3, 3e-2, log=True),
-            },
-        ),
-        ModelEntry(
-            f"{BACKBONE}NAME",
-            "Any backbone of the timm library, pretrained where the weights can be had (extra `vision`).",
-            ("image",),
-            0.0,
-            lambda config, shape, kind, name, fresh: backbone.BackboneEncoder(
-                config, shape, architecture=name.removeprefix(BACKBONE), pretrained=fresh and config.timm.pretrained
-            ),
-            {
-                "model.timm.frozen": Choice((False, True)),
-                "model.dropout": Float(0.0, 0.5),
-                "augmentation.shift": Float(0.0, 0.2),
-                "optimizer.lr": Float(3e-5, 3e-3, log=True),
-            },
-        ),
-    )
-}
+_WORDS = {"image": "images", "sequence": "series", "text": "text", "table": "columns"}
 
 
 def inputs(schema: Schema) -> tuple[Input, ...]:
-    """The kinds of input that there are, in the order of `INPUTS`."""
+    """The kinds of input of a schema, in the order of `INPUTS`."""
     present = {
         "image": schema.image,
         "sequence": schema.sequence,
@@ -158,54 +30,72 @@ def inputs(schema: Schema) -> tuple[Input, ...]:
 
 
 def choose(name: str | None, kinds: Iterable[Input]) -> dict[Input, str]:
-    """The name of the encoder for each of `kinds`. Raises InputError with every name that cannot be used."""
+    """The name of the family that reads each of `kinds`. Raises InputError with every name that cannot be used."""
     present = tuple(kinds)
     asked = [part.strip() for part in (name or "").split("+") if part.strip()]
-    faults = [_unknown(part) for part in asked if not _reads(part)]
+    faults = [_unknown(part) for part in asked if _find(part) is None]
+    known = {part: family for part in asked if (family := _find(part)) is not None}
     chosen: dict[Input, str] = {}
-    # those who read one kind only come first, then each takes one, so that two who read both can share them
-    for part in sorted((part for part in asked if _reads(part)), key=lambda part: len(_reads(part))):
-        own = next((kind for kind in _reads(part) if kind in present and kind not in chosen), None)
+    # a family that reads one kind only comes first; then each takes one, so that two that read both can share them
+    for part in sorted((part for part in asked if part in known), key=lambda part: len(known[part].reads)):
+        own = next((kind for kind in known[part].reads if kind in present and kind not in chosen), None)
         if own is None:
-            faults.append(_idle(part, present))
+            faults.append(_idle(part, known[part].reads, present))
         else:
             chosen[own] = part
     for kind in present:
-        chosen.setdefault(kind, next((part for part in asked if kind in _reads(part)), DEFAULTS[kind]))
+        chosen.setdefault(kind, next((part for part in known if kind in known[part].reads), DEFAULTS[kind]))
     if faults:
         raise InputError("The model must change" if len(faults) > 1 else faults.pop(), faults)
     return {kind: chosen[kind] for kind in INPUTS if kind in chosen}
 
 
-def joined(chosen: dict[Input, str]) -> str:
+def joined(chosen: Mapping[Input, str]) -> str:
     """One name from which `choose` makes the same choice."""
     return "+".join(dict.fromkeys(chosen.values()))
 
 
-def space(chosen: Mapping[Input, str]) -> dict[str, Dimension]:
-    """What a search varies by default in encoders `chosen` by kind of input.
+def family(name: str) -> Family:
+    """The family of this name, which must be one that `choose` gave."""
+    found = _find(name)
+    assert found is not None
+    return found
 
-    Where two vary one setting, the encoder of images goes before that of series, text and columns: it costs most.
+
+def space(chosen: Mapping[Input, str]) -> dict[str, Dimension]:
+    """What a search varies by default in families `chosen` by kind of input.
+
+    Where two of them vary one setting, the range of the family that is dearest to train holds: see `INPUTS`.
     """
     merged: dict[str, Dimension] = {}
     for kind in INPUTS:
-        entry = _entry(chosen[kind]) if kind in chosen else None
-        merged = {**(entry.space if entry else {}), **merged}
+        if kind in chosen:
+            merged = {**family(chosen[kind]).space, **merged}
     return merged
 
 
-def resolve(config: ModelConfig, chosen: Mapping[Input, str]) -> ModelConfig:
-    """The configuration with the settings of a search that encoders choose by themselves; see `space` for several."""
-    dropout = next(entry.dropout for kind in INPUTS if kind in chosen and (entry := _entry(chosen[kind])))
-    return replace(
-        config,
-        hidden=mlp.hidden_layers(config, alone=set(chosen) == {"table"}),
-        dropout=dropout if config.dropout is None else config.dropout,
-    )
+def dropouts(config: ModelConfig, chosen: Mapping[Input, str]) -> dict[str, float]:
+    """The dropout of each chosen family by its name: the configured one, or else the family's own.
+
+    Raises InputError where `model.dropout` names families that are not chosen.
+    """
+    names = tuple(dict.fromkeys(chosen.values()))
+    given = config.dropout if isinstance(config.dropout, dict) else dict.fromkeys(names, config.dropout)
+    if unknown := [name for name in given if name not in names]:
+        known = f" (this model has {', '.join(names)})"
+        raise InputError(
+            "model.dropout names model families that this model does not have",
+            [f"{name}{nearest(name, names) or known}" for name in unknown],
+        )
+    own = {name: family(name).dropout for name in names}
+    return own | {name: value for name, value in given.items() if value is not None}
 
 
 def build(config: ModelConfig, shape: InputShape, outputs: int, *, fresh: bool = True) -> Network:
-    """The network that `config` names, with weights from torch's global generator: (N, outputs) for N rows."""
+    """The network that a resolved `config` describes, with weights from torch's global generator.
+
+    Shape: inputs of N rows as `shape` has them → (N, outputs). `fresh` is False where weights are loaded next.
+    """
     present: dict[Input, bool] = {
         "image": shape.image is not None,
         "sequence": shape.sequence is not None,
@@ -213,36 +103,32 @@ def build(config: ModelConfig, shape: InputShape, outputs: int, *, fresh: bool =
         "table": bool(shape.dense or shape.cardinalities),
     }
     chosen = choose(config.name, [kind for kind in INPUTS if present[kind]])
+    dropout = dropouts(config, chosen)
     encoders: dict[str, Encoder] = {}
     for kind, name in chosen.items():
-        entry = _entry(name)
-        assert entry is not None
-        own = config if config.dropout is not None else replace(config, dropout=entry.dropout)
-        encoders[kind] = entry.build(own, shape, kind, name, fresh)
+        own = family(name)
+        encoders[kind] = own.build(_section(config, own), shape, Slot(kind, name, dropout[name], fresh))
     return Network(encoders, outputs)
 
 
-_WORDS = {"image": "images", "sequence": "series", "text": "text", "table": "columns"}
+def _section(config: ModelConfig, own: Family) -> object:
+    """The family's settings: `config` itself for `mlp`, else the section of its name."""
+    return config if isinstance(config, own.settings) else getattr(config, own.name.partition(":")[0])
 
 
-def _entry(name: str) -> ModelEntry | None:
+def _find(name: str) -> Family | None:
     if name.startswith(BACKBONE):
-        return MODELS[f"{BACKBONE}NAME"] if name != BACKBONE else None
-    return MODELS.get(name)
-
-
-def _reads(name: str) -> tuple[Input, ...]:
-    entry = _entry(name)
-    return () if entry is None else entry.reads
+        return FAMILIES[f"{BACKBONE}NAME"] if name != BACKBONE else None
+    return FAMILIES.get(name)
 
 
 def _unknown(name: str) -> str:
-    known = f" (known: {', '.join(MODELS)})"
-    return f"model.name: no model {name!r}{nearest(name, MODELS) or known}"
+    known = f" (known: {', '.join(FAMILIES)})"
+    return f"model.name: no model {name!r}{nearest(name, FAMILIES) or known}"
 
 
-def _idle(name: str, present: tuple[Input, ...]) -> str:
-    fitting = ", ".join(entry.name for entry in MODELS.values() if set(entry.reads) & set(present))
-    words = " or ".join(_WORDS[kind] for kind in _reads(name))
-    why = "which another encoder reads already" if set(_reads(name)) & set(present) else "and there are none here"
+def _idle(name: str, reads: tuple[Input, ...], present: tuple[Input, ...]) -> str:
+    fitting = ", ".join(each.name for each in FAMILIES.values() if set(each.reads) & set(present))
+    words = " or ".join(_WORDS[kind] for kind in reads)
+    why = "which another encoder reads already" if set(reads) & set(present) else "and there are none here"
     return f"model.name: {name} reads {words}, {why}; choose from {fitting}"

@@ -7,16 +7,35 @@ In the exported graph the layers are ONNX's own GRU and LSTM operators: the expo
 the steps of the example and freeze their number. The operators order their gates otherwise, and the weights with them.
 """
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 
 from dle_training.models._base import Encoder
 from dle_training.models.dropout import Dropout
-from dle_training.models.settings import ModelConfig
-from dle_training.models.steps import Pool, Source, Steps
+from dle_training.models.family import Family, Recipe
+from dle_training.models.steps import SOURCES, Pool, Source, Steps
 from dle_training.preprocessing.shape import Inputs, InputShape
+from dle_training.settings.base import Count, Settings
+from dle_training.settings.dimensions import Choice, Float, Int
+
+
+class RnnConfig(Settings, frozen=True):
+    """`rnn`: a recurrent network, over series or tokens."""
+
+    cell: Annotated[Literal["gru", "lstm"], Meta(description="Gated recurrent units, or long short-term memory.")] = (
+        "gru"
+    )
+    width: Annotated[Count, Meta(description="Units of each layer and direction.")] = 64
+    layers: Annotated[Count, Meta(description="Layers on top of each other.")] = 1
+    bidirectional: Annotated[bool, Meta(description="Whether a second network reads from the end.")] = True
+    pooling: Annotated[
+        Literal["last", "mean", "attention"],
+        Meta(description="What becomes of the steps: the last one, their mean, or a learnt weighted mean."),
+    ] = "attention"
+
 
 _GATES = {"GRU": (1, 0, 2), "LSTM": (0, 3, 1, 2)}
 """Where ONNX's gates stand among PyTorch's: z, r, n of r, z, n; i, o, f, c of i, f, c, o."""
@@ -29,19 +48,19 @@ class RnnEncoder(Encoder):
     Shape: {"sequence": (N, T, C), "lengths": (N,)} or {"tokens": (N, T)} → (N, width · directions).
     """
 
-    def __init__(self, config: ModelConfig, shape: InputShape, source: Source) -> None:
+    def __init__(self, settings: RnnConfig, shape: InputShape, source: Source, dropout: float) -> None:
         super().__init__()
-        rnn = config.rnn
-        self.steps = Steps(shape, source, rnn.width)
-        self.directions = 2 if rnn.bidirectional else 1
-        self.width = rnn.width * self.directions
-        kind = nn.GRU if rnn.cell == "gru" else nn.LSTM
-        widths = [rnn.width, *[self.width] * (rnn.layers - 1)]
+        self.steps = Steps(shape, source, settings.width)
+        self.directions = 2 if settings.bidirectional else 1
+        self.width = settings.width * self.directions
+        kind = nn.GRU if settings.cell == "gru" else nn.LSTM
+        widths = [settings.width, *[self.width] * (settings.layers - 1)]
         self.layers = nn.ModuleList(
-            nn.ModuleList(kind(width, rnn.width, batch_first=True) for _ in range(self.directions)) for width in widths
+            nn.ModuleList(kind(width, settings.width, batch_first=True) for _ in range(self.directions))
+            for width in widths
         )
-        self.dropout = Dropout(config.dropout)
-        self.pool = Pool(self.width, rnn.pooling)
+        self.dropout = Dropout(dropout)
+        self.pool = Pool(self.width, settings.pooling)
 
     def forward(self, inputs: Inputs) -> Tensor:
         vectors, real = self.steps(inputs)
@@ -102,3 +121,21 @@ def _operator(layer: nn.GRU | nn.LSTM, vectors: Tensor) -> Tensor:
 
 def _ordered(weight: Tensor, kind: str, width: int) -> Tensor:
     return torch.cat([weight[place * width : (place + 1) * width] for place in _GATES[kind]])
+
+
+FAMILY = Family(
+    name="rnn",
+    description="Recurrent network (GRU or LSTM, both directions), pooled by last step, mean or attention.",
+    reads=("sequence", "text"),
+    settings=RnnConfig,
+    build=lambda settings, shape, slot: RnnEncoder(settings, shape, SOURCES[slot.kind], slot.dropout),
+    dropout=0.2,
+    recipe=Recipe(lr=3e-3, epochs=12, least_steps=600, largest_batch=128),
+    space={
+        "model.rnn.cell": Choice(("gru", "lstm")),
+        "model.rnn.width": Choice((32, 64, 128, 256)),
+        "model.rnn.layers": Int(1, 3),
+        "model.rnn.pooling": Choice(("last", "mean", "attention")),
+        "model.dropout": Float(0.0, 0.5),
+    },
+)

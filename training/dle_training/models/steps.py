@@ -6,9 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from dle_bundle.groups import PADDING
+from dle_training.models.family import Input
 from dle_training.preprocessing.shape import Inputs, InputShape
 
 Source = Literal["sequence", "tokens"]
+SOURCES: dict[Input, Source] = {"sequence": "sequence", "text": "tokens"}
+"""The tensor that holds the steps of each kind of input."""
 Pooling = Literal["last", "mean", "attention"]
 
 

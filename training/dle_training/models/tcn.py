@@ -8,16 +8,30 @@ A series is handled as an image of one line, (N, C, 1, T) with channels last, fo
 of ONNX Runtime are faster than for (N, C, T).
 """
 
+from typing import Annotated
+
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dle_training.models._base import Encoder
 from dle_training.models.dropout import Dropout
+from dle_training.models.family import Family, Recipe
 from dle_training.models.norm import BatchNorm2d
-from dle_training.models.settings import ModelConfig
 from dle_training.models.steps import within
 from dle_training.preprocessing.shape import Inputs, InputShape
+from dle_training.settings.base import Count, Settings
+from dle_training.settings.dimensions import Choice, Float
+
+
+class TcnConfig(Settings, frozen=True):
+    """`tcn`: convolutions of several widths side by side, in residual groups, over series."""
+
+    width: Annotated[Count, Meta(description="Channels of each branch; a layer has four branches.")] = 16
+    depth: Annotated[Count, Meta(description="Layers; every third one is bridged by a shortcut.")] = 6
+    kernel: Annotated[int, Meta(ge=3, description="Steps that the widest branch sees.")] = 39
+
 
 _SHORTCUT_EVERY = 3
 _LONG = 512
@@ -30,21 +44,20 @@ class TcnEncoder(Encoder):
     Shape: {"sequence": (N, T, C), "lengths": (N,)} → (N, 4 · tcn.width).
     """
 
-    def __init__(self, config: ModelConfig, shape: InputShape) -> None:
+    def __init__(self, settings: TcnConfig, shape: InputShape, dropout: float) -> None:
         super().__init__()
         assert shape.sequence is not None
-        tcn = config.tcn
-        self.width = 4 * tcn.width
+        self.width = 4 * settings.width
         channels, steps, stride = shape.sequence.channels, shape.sequence.steps, 1
         while steps // stride >= _LONG:
             stride *= 2
         self.stem = _Stem(channels, self.width, stride) if stride > 1 else None
-        widths = [channels if self.stem is None else self.width, *[self.width] * (tcn.depth - 1)]
-        widest = min(tcn.kernel, max(steps // stride, 3))
-        self.layers = nn.ModuleList(_Layer(width, tcn.width, widest) for width in widths)
-        ends = range(_SHORTCUT_EVERY - 1, tcn.depth, _SHORTCUT_EVERY)
+        widths = [channels if self.stem is None else self.width, *[self.width] * (settings.depth - 1)]
+        widest = min(settings.kernel, max(steps // stride, 3))
+        self.layers = nn.ModuleList(_Layer(width, settings.width, widest) for width in widths)
+        ends = range(_SHORTCUT_EVERY - 1, settings.depth, _SHORTCUT_EVERY)
         self.shortcuts = nn.ModuleList(_Shortcut(widths[end + 1 - _SHORTCUT_EVERY], self.width) for end in ends)
-        self.dropout = Dropout(config.dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, inputs: Inputs) -> Tensor:
         found, lengths = inputs["sequence"].unsqueeze(1).movedim(3, 1), inputs["lengths"]  # (N, C, 1, T)
@@ -132,3 +145,20 @@ class _Shortcut(nn.Module):
     def forward(self, found: Tensor, real: Tensor) -> Tensor:
         bridged: Tensor = self.norm(self.map(found), real)
         return bridged
+
+
+FAMILY = Family(
+    name="tcn",
+    description="Convolutions of several widths side by side with residual shortcuts, in the manner of InceptionTime.",
+    reads=("sequence",),
+    settings=TcnConfig,
+    build=lambda settings, shape, slot: TcnEncoder(settings, shape, slot.dropout),
+    dropout=0.1,
+    recipe=Recipe(lr=2e-3, epochs=20, least_steps=300, largest_batch=64),
+    space={
+        "model.tcn.width": Choice((8, 16, 32)),
+        "model.tcn.depth": Choice((3, 6, 9)),
+        "model.tcn.kernel": Choice((9, 19, 39, 79)),
+        "model.dropout": Float(0.0, 0.5),
+    },
+)

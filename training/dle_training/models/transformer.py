@@ -5,16 +5,36 @@ the steps.
 """
 
 import math
+from typing import Annotated, Literal
 
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dle_training.models._base import Encoder
 from dle_training.models.dropout import Dropout
-from dle_training.models.settings import ModelConfig
-from dle_training.models.steps import Pool, Source, Steps, within
+from dle_training.models.family import Family, Recipe
+from dle_training.models.steps import SOURCES, Pool, Source, Steps, within
 from dle_training.preprocessing.shape import Inputs, InputShape
+from dle_training.settings.base import Count, Settings
+from dle_training.settings.dimensions import Choice, Float, Int
+
+
+class TransformerConfig(Settings, frozen=True):
+    """`transformer`: an encoder with self-attention, over series or tokens."""
+
+    width: Annotated[Count, Meta(description="Width of each step; a multiple of heads.")] = 128
+    heads: Annotated[Count, Meta(description="Attention heads.")] = 4
+    layers: Annotated[Count, Meta(description="Layers on top of each other.")] = 2
+    positions: Annotated[
+        Literal["sinusoidal", "learned"], Meta(description="How a step's place is told: by fixed waves, or learnt.")
+    ] = "sinusoidal"
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"model.transformer.width: expected a multiple of {self.heads} heads, found {self.width}")
+
 
 MOST_PATCHES = 128
 """A series of more steps is cut into about so many patches, by the longest series of training."""
@@ -27,9 +47,8 @@ class TransformerEncoder(Encoder):
     Shape: {"sequence": (N, T, C), "lengths": (N,)} or {"tokens": (N, T)} → (N, transformer.width).
     """
 
-    def __init__(self, config: ModelConfig, shape: InputShape, source: Source) -> None:
+    def __init__(self, settings: TransformerConfig, shape: InputShape, source: Source, dropout: float) -> None:
         super().__init__()
-        settings = config.transformer
         self.width = settings.width
         self.patch = 1
         if source == "sequence" and shape.sequence is not None:
@@ -45,11 +64,9 @@ class TransformerEncoder(Encoder):
             self.positions: nn.Module = LearnedPositions(-(-longest // self.patch), settings.width)
         else:
             self.positions = SinusoidalPositions(settings.width)
-        self.blocks = nn.ModuleList(
-            Block(settings.width, settings.heads, config.dropout) for _ in range(settings.layers)
-        )
+        self.blocks = nn.ModuleList(Block(settings.width, settings.heads, dropout) for _ in range(settings.layers))
         self.norm = nn.LayerNorm(settings.width)
-        self.dropout = Dropout(config.dropout)
+        self.dropout = Dropout(dropout)
         self.pool = Pool(settings.width, "mean")
 
     def forward(self, inputs: Inputs) -> Tensor:
@@ -76,7 +93,7 @@ class Block(nn.Module):
     Shape: (N, T, width), mask (N, T) → (N, T, width).
     """
 
-    def __init__(self, width: int, heads: int, dropout: float | None) -> None:
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads
         self.before_attention, self.before_feed = nn.LayerNorm(width), nn.LayerNorm(width)
@@ -124,3 +141,21 @@ class LearnedPositions(nn.Module):
     def forward(self, vectors: Tensor) -> Tensor:
         places = torch.arange(vectors.shape[1], device=vectors.device)
         return self.table[torch.clamp(places, max=len(self.table) - 1)]
+
+
+FAMILY = Family(
+    name="transformer",
+    description="Encoder with self-attention over steps or tokens.",
+    reads=("sequence", "text"),
+    settings=TransformerConfig,
+    build=lambda settings, shape, slot: TransformerEncoder(settings, shape, SOURCES[slot.kind], slot.dropout),
+    dropout=0.2,
+    recipe=Recipe(lr=5e-4, epochs=10, least_steps=600, largest_batch=64),
+    space={
+        "model.transformer.width": Choice((64, 128, 256)),
+        "model.transformer.heads": Choice((2, 4, 8)),
+        "model.transformer.layers": Int(1, 4),
+        "model.dropout": Float(0.0, 0.5),
+        "optimizer.lr": Float(1e-4, 3e-3, log=True),
+    },
+)

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from dle_bundle.errors import InputError, nearest
 from dle_bundle.schema import Label, Task
 from dle_bundle.values.categories import category
+from dle_training.optimization import losses
 
 ClassWeights = Literal["balanced"] | dict[str, float] | None
 
@@ -104,12 +104,10 @@ class Classification(Objective):
         return targets.cpu().numpy()
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        if self.task == "binary":
-            weight = None if self.weights is None else self.weights[targets]
-            return F.binary_cross_entropy_with_logits(logits[:, 0], targets.to(logits.dtype), weight)
+        compute = losses.of(self.task).compute
         if self.weights is None:
-            return F.cross_entropy(logits, targets)
-        return (F.cross_entropy(logits, targets, reduction="none") * self.weights[targets]).mean()
+            return compute(logits, targets, "mean")
+        return (compute(logits, targets, "none") * self.weights[targets]).mean()
 
     def link(self, logits: Tensor) -> Tensor:
         logits = logits / self.temperature
@@ -152,7 +150,7 @@ class Regression(Objective):
         return values
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return F.mse_loss(self._values(logits), targets)
+        return losses.of(self.task).compute(logits, targets, "mean")
 
     def link(self, logits: Tensor) -> Tensor:
         return self._values(logits) * self.sd + self.mean

@@ -6,18 +6,64 @@ Weight decay covers every parameter.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta
 from torch import nn, optim
 
-from dle_training.settings.base import Positive, Settings
+from dle_training.settings.base import Positive, Settings, chosen
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerEntry:
+    """An optimizer that `optimizer.name` can choose.
+
+    `lr` is the peak learning rate where the configuration leaves it open; adamw takes the model family's own instead.
+    `build(parameters, config)` makes the optimizer.
+    """
+
+    name: str
+    description: str
+    lr: float
+    build: Callable[[Iterable[nn.Parameter], "OptimizerConfig"], optim.Optimizer]
+
+
+def _adamw(parameters: Iterable[nn.Parameter], config: "OptimizerConfig") -> optim.Optimizer:
+    return optim.AdamW(parameters, lr=chosen(config.lr), weight_decay=config.weight_decay, fused=True)
+
+
+def _adam(parameters: Iterable[nn.Parameter], config: "OptimizerConfig") -> optim.Optimizer:
+    return optim.Adam(parameters, lr=chosen(config.lr), weight_decay=config.weight_decay, fused=True)
+
+
+def _sgd(parameters: Iterable[nn.Parameter], config: "OptimizerConfig") -> optim.Optimizer:
+    return optim.SGD(
+        parameters, lr=chosen(config.lr), momentum=config.momentum, weight_decay=config.weight_decay, fused=True
+    )
+
+
+OPTIMIZERS = {
+    entry.name: entry
+    for entry in (
+        OptimizerEntry("adamw", "Adam with weight decay applied to the weights directly (decoupled).", 2e-3, _adamw),
+        OptimizerEntry("adam", "Adaptive moment estimation; weight decay is added to the gradient.", 1e-3, _adam),
+        OptimizerEntry("sgd", "Stochastic gradient descent with momentum.", 0.05, _sgd),
+    )
+}
+
+
+if TYPE_CHECKING:
+    OptimizerName = str
+else:
+    OptimizerName = Literal[tuple(OPTIMIZERS)]
 
 
 class OptimizerConfig(Settings, frozen=True):
     """How gradients change the weights."""
 
-    name: Annotated[Literal["adamw", "adam", "sgd"], Meta(description="Entry of the optimizer registry.")] = "adamw"
+    name: Annotated[OptimizerName, Meta(description="The optimizer; `dle-train --list optimizers` lists them.")] = (
+        "adamw"
+    )
     lr: Annotated[
         Positive | None,
         Meta(
@@ -34,43 +80,6 @@ class OptimizerConfig(Settings, frozen=True):
     ] = 1e-4
 
 
-@dataclass(frozen=True, slots=True)
-class OptimizerEntry:
-    """An optimizer that can be chosen by name; `lr` is its own default peak learning rate."""
-
-    name: str
-    description: str
-    lr: float
-    build: Callable[[Iterable[nn.Parameter], OptimizerConfig, float], optim.Optimizer]
-
-
-def _adamw(parameters: Iterable[nn.Parameter], config: OptimizerConfig, lr: float) -> optim.Optimizer:
-    return optim.AdamW(parameters, lr=lr, weight_decay=config.weight_decay, fused=True)
-
-
-def _adam(parameters: Iterable[nn.Parameter], config: OptimizerConfig, lr: float) -> optim.Optimizer:
-    return optim.Adam(parameters, lr=lr, weight_decay=config.weight_decay, fused=True)
-
-
-def _sgd(parameters: Iterable[nn.Parameter], config: OptimizerConfig, lr: float) -> optim.Optimizer:
-    return optim.SGD(parameters, lr=lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True)
-
-
-OPTIMIZERS = {
-    entry.name: entry
-    for entry in (
-        OptimizerEntry("adamw", "Adam with weight decay applied to the weights directly (decoupled).", 2e-3, _adamw),
-        OptimizerEntry("adam", "Adaptive moment estimation; weight decay is added to the gradient.", 1e-3, _adam),
-        OptimizerEntry("sgd", "Stochastic gradient descent with momentum.", 0.05, _sgd),
-    )
-}
-
-
-def learning_rate(config: OptimizerConfig) -> float:
-    """The peak learning rate: the configured one or the optimizer's own default."""
-    return OPTIMIZERS[config.name].lr if config.lr is None else config.lr
-
-
 def build(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
-    """The optimizer that `config` names, at its peak learning rate."""
-    return OPTIMIZERS[config.name].build(parameters, config, learning_rate(config))
+    """The optimizer that a resolved `config` names, at its peak learning rate."""
+    return OPTIMIZERS[config.name].build(parameters, config)

@@ -14,20 +14,21 @@ from pathlib import Path
 import torch
 
 from dle_bundle.errors import InputError, Interrupted, WorkError
+from dle_training.config import devices
 from dle_training.config.run_config import RunConfig
-from dle_training.fitting import devices, loop
+from dle_training.fitting import loop
 from dle_training.fitting.batches import Part
 from dle_training.fitting.interruption import Interruption
 from dle_training.fitting.listeners import Listener, Stopped
-from dle_training.fitting.loop import Training
+from dle_training.fitting.loop import FitInputs, Training
 from dle_training.fitting.state import own_generators
 from dle_training.fitting.tensors import TrainingData
-from dle_training.models import mlp, registry
+from dle_training.models import registry
 from dle_training.models._base import Network
 from dle_training.optimization import objectives
 from dle_training.packed.network import release
 from dle_training.packed.pack import Pack, Place
-from dle_training.scoring import metrics
+from dle_training.settings.base import chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +65,14 @@ def signature(config: RunConfig, data: TrainingData) -> Hashable | None:
     shape = data.preprocessing.shape(frequencies=False)
     if shape.image or shape.sequence or shape.tokens or registry.choose(config.model.name, ["table"])["table"] != "mlp":
         return None
-    size = loop.batch_size(config, len(data.train))
+    size = chosen(config.training.batch_size)
     batches = loop.split_batches(len(data.train), size)
     model, objective, training = config.model, data.objective, config.training
     return (
         (shape.dense, shape.cardinalities, model.embedding_dim if shape.cardinalities else 0),
-        (mlp.hidden_layers(model, alone=True), model.batch_norm),
+        (model.hidden, model.batch_norm),
         (objective.task, objective.classes, objective.horizon, objective.class_weights is None),
-        (metrics.choose(training.metric, objective.task).name, config.optimizer.name),
+        (training.metric, config.optimizer.name),
         (size, len(batches), training.checkpoint_seconds),
         devices.choose(config.device),
     )
@@ -140,14 +141,16 @@ def _begin(members: Sequence[Member]) -> tuple[list[Place], Part]:
     validation = {key: each.validation.to(device) for key, each in data.items()}
     trainings = [
         loop.begin(
-            member.data.network(member.config),
-            objectives.restore(member.data.objective),
-            rows.slice(slice(firsts[id(member.data)], firsts[id(member.data)] + len(member.data.train))),
-            validation[id(member.data)],
-            member.config,
-            checkpoints=member.checkpoints,
-            listeners=member.listeners,
-            generators=own_generators(device),
+            FitInputs(
+                member.data.network(member.config),
+                objectives.restore(member.data.objective),
+                rows.slice(slice(firsts[id(member.data)], firsts[id(member.data)] + len(member.data.train))),
+                validation[id(member.data)],
+                member.config,
+                member.checkpoints,
+                member.listeners,
+            ),
+            own_generators(device),
         )
         for member in members
     ]
@@ -168,7 +171,7 @@ def _joined(parts: Sequence[Part]) -> Part:
 
 def _count_step(training: Training) -> None:
     training.progress.step += 1
-    for listener in training.listeners:
+    for listener in training.inputs.listeners:
         listener.on_step(training.progress.epoch + 1, training.progress.step)
 
 
@@ -191,5 +194,5 @@ def _end_epoch(training: Training) -> Fitted | Failure | None:
 
 def _end(training: Training) -> Fitted:
     fitted = training.end()
-    release(training.network)
-    return Fitted(training.network, fitted)
+    release(training.inputs.network)
+    return Fitted(training.inputs.network, fitted)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from dle_training.optimization import losses
 from dle_training.optimization.objectives import Classification, Objective
 
 
@@ -19,10 +19,7 @@ class PackedObjective:
 
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         """(M, B, K), (M, B) or (M, B, horizon) → (M, B)."""
-        if self._task == "regression":
-            return (logits - targets.view_as(logits)).square().mean(dim=2)
-        if self._task == "binary":
-            losses = F.binary_cross_entropy_with_logits(logits[..., 0], targets.to(logits.dtype), reduction="none")
-        else:
-            losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
-        return losses if self._weights is None else losses * self._weights.gather(1, targets)
+        each = losses.of(self._task).compute(logits, targets, "none")
+        if self._weights is not None:
+            return each * self._weights.gather(1, targets)
+        return each.mean(dim=2) if each.dim() == 3 else each

@@ -54,11 +54,11 @@ class Pack:
         trainings = [place.training for place in places]
         states = [training.state for training in trainings]
         self._device = states[0].device
-        networks, layout = [training.network for training in trainings], Layout(trainings[0].network)
+        networks, layout = [training.inputs.network for training in trainings], Layout(trainings[0].inputs.network)
         self._network = PackedNetwork(networks, layout, [state.generators[self._device.type] for state in states])
-        optimizer = PACKED[trainings[0].config.optimizer.name]
+        optimizer = PACKED[trainings[0].inputs.config.optimizer.name]
         self._optimizer = optimizer([state.optimizer for state in states], layout)
-        self._objective = PackedObjective([training.objective for training in trainings])
+        self._objective = PackedObjective([training.inputs.objective for training in trainings])
         self._loss_sums = torch.stack([state.loss_sum for state in states])  # (M,)
         for state, loss_sum in zip(states, self._loss_sums, strict=True):
             state.loss_sum = loss_sum

@@ -16,8 +16,10 @@ from dle_bundle.errors import DleError, Interrupted
 from dle_training.config.run_config import RunConfig
 from dle_training.fitting import loop
 from dle_training.fitting.listeners import Listener, Stopped
+from dle_training.fitting.loop import FitInputs
 from dle_training.optimization import objectives
 from dle_training.packed.loop import Member, fit
+from dle_training.settings.base import chosen
 
 _STEPS, _WARM = 12, 3
 """Steps that are done, and those of them that do not count, for the first ones are slower."""
@@ -61,14 +63,9 @@ def _measured(members: Sequence[Member]) -> bool:
             fit([replace(briefs[0], listeners=[together]), *briefs[1:]])
         config, data = briefs[0].config, briefs[0].data
         with suppress(Stopped):
+            objective = objectives.restore(data.objective)
             loop.fit(
-                data.network(config),
-                objectives.restore(data.objective),
-                data.train,
-                data.validation,
-                config,
-                checkpoints=Path(empty),
-                listeners=[alone],
+                FitInputs(data.network(config), objective, data.train, data.validation, config, Path(empty), [alone])
             )
     return together.seconds() < len(members) * alone.seconds()
 
@@ -76,20 +73,18 @@ def _measured(members: Sequence[Member]) -> bool:
 def _briefs(members: Sequence[Member], folder: Path) -> list[Member]:
     """The members with the rows of a few steps, which go on long enough and neither diverge nor save their state."""
     data = {
-        id(each): replace(each, train=each.train.slice(slice(_STEPS * loop.batch_size(config, len(each.train)))))
+        id(each): replace(each, train=each.train.slice(slice(_STEPS * chosen(config.training.batch_size))))
         for config, each in ((member.config, member.data) for member in members)
     }
-    return [Member(_brief(member.config, len(member.data.train)), data[id(member.data)], folder) for member in members]
+    return [Member(_brief(member.config), data[id(member.data)], folder) for member in members]
 
 
-def _brief(config: RunConfig, rows: int) -> RunConfig:
+def _brief(config: RunConfig) -> RunConfig:
     change = msgspec.structs.replace
     training = change(
         config.training,
         epochs=_STEPS,
         patience=0,
-        batch_size=loop.batch_size(config, rows),
-        metric=None,
         checkpoint_seconds=math.inf,
     )
     return change(config, training=training, optimizer=change(config.optimizer, lr=1e-6))

@@ -14,11 +14,6 @@ from torch import Tensor
 
 from dle_bundle.values.numbers import differ
 from dle_training.preprocessing._base import Step
-from dle_training.preprocessing.settings import PreprocessingConfig
-
-DEFAULT_BINS = 32
-LEAST_ROWS = 10_000
-"""Training rows from which on the encoding is used unless the configuration says otherwise."""
 
 
 class PiecewiseFit(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,13 +23,6 @@ class PiecewiseFit(msgspec.Struct, frozen=True, kw_only=True):
     columns: tuple[int, ...] = ()
     starts: tuple[float, ...] = ()
     factors: tuple[float, ...] = ()
-
-
-def bins(config: PreprocessingConfig, rows: int) -> int:
-    """Bins of each column for a training part of `rows`: the configured number, or what suits the rows."""
-    if config.piecewise_bins is not None:
-        return config.piecewise_bins
-    return DEFAULT_BINS if config.numeric == "standard" and rows >= LEAST_ROWS else 0
 
 
 def fit(

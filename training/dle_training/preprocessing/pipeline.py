@@ -28,6 +28,7 @@ from dle_training.preprocessing.pixels import PixelFit
 from dle_training.preprocessing.series import SeriesFit, StandardSeries
 from dle_training.preprocessing.settings import PreprocessingConfig
 from dle_training.preprocessing.shape import Images, InputShape, Series, Tokens
+from dle_training.settings.base import chosen
 
 _CHUNK = 16_384
 
@@ -166,7 +167,7 @@ def fit(schema: Schema, training: Groups, config: PreprocessingConfig) -> Prepro
         )
     fitted = Fitted(
         numeric=numbers,
-        piecewise=piecewise.fit(training.numeric, boolean, numbers.medians, piecewise.bins(config, len(training))),
+        piecewise=piecewise.fit(training.numeric, boolean, numbers.medians, chosen(config.piecewise_bins)),
         categorical=categories.fit(codes, cardinalities, config.one_hot_limit),
         datetime=dates.fit(training.datetime),
         image=image,

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
@@ -26,6 +25,7 @@ from dle_training.fitting.batches import ImageStream
 from dle_training.optimization import objectives
 from dle_training.runs.folder import RunFolder, facts, read_facts, refuse_existing
 from dle_training.scoring import metrics
+from dle_training.settings.base import chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,27 +44,24 @@ def prepare(config: RunConfig, progress: image_files.ImageProgress | None = None
     with image_files.reporting_to(progress):
         dataset = datasets.load(config)
     change = msgspec.structs.replace
-    outputs = dataset.schema.outputs
-    task: Literal["classification", "regression"] = "regression" if outputs.classes is None else "classification"
     known = change(
         config,
-        data=change(config.data, source=dataset.source, target=outputs.target),
+        data=change(config.data, source=dataset.source),
         split=change(config.split, by=dataset.split_by),
-        objective=change(config.objective, task=task),
-        training=change(config.training, metric=_metric(config, dataset)),
     )
-    return Prepared(resolve(known, dataset.schema, len(dataset.split.train)), dataset)
+    resolved = resolve(known, dataset.schema, len(dataset.split.train))
+    _check_objective(resolved, dataset)
+    return Prepared(resolved, dataset)
 
 
-def _metric(config: RunConfig, dataset: Dataset) -> str:
-    """The metric that chooses the epoch; InputError when it, or a class weight, means nothing for these targets."""
+def _check_objective(config: RunConfig, dataset: Dataset) -> None:
+    """Raise InputError when a class weight, or the metric that chooses the epoch, means nothing for these targets."""
     outputs = dataset.schema.outputs
-    metric = metrics.choose(config.training.metric, outputs.task).name
+    metric = metrics.METRICS[chosen(config.training.metric)]
     _, target = dataset.part("train")
     objective = objectives.fit(outputs.task, target, outputs.classes, config.objective.class_weights)
     _, held_out = dataset.part("validation")
     loop.check_meaning(metric, objective.actual(objective.encode(held_out)), len(outputs.classes or ()))
-    return metric
 
 
 def reopen(run: RunFolder, progress: image_files.ImageProgress | None = None) -> Prepared:

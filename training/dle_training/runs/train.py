@@ -21,6 +21,7 @@ from dle_training.augmentation import augment
 from dle_training.config.run_config import RunConfig
 from dle_training.fitting import batches, loop, tensors
 from dle_training.fitting.listeners import EpochRecord, HistoryFile, Listener
+from dle_training.fitting.loop import FitInputs
 from dle_training.fitting.replicas import ALONE, Replicas
 from dle_training.fitting.tensorboard import TensorBoard
 from dle_training.fitting.tensors import TrainingData
@@ -83,15 +84,17 @@ def fit_network(
 ) -> loop.Fit:
     """Fit `network` on `data`, or go on from what is in `checkpoints`; see `loop.fit`."""
     return loop.fit(
-        network,
-        objectives.restore(data.objective),
-        data.train,
-        data.validation,
-        config,
-        checkpoints=checkpoints,
-        listeners=listeners,
-        augment=augment.build(config.augmentation, data.preprocessing.shape(frequencies=False)),
-        replicas=replicas,
+        FitInputs(
+            network,
+            objectives.restore(data.objective),
+            data.train,
+            data.validation,
+            config,
+            checkpoints,
+            listeners,
+            augment=augment.build(config.augmentation, data.preprocessing.shape(frequencies=False)),
+            replicas=replicas,
+        )
     )
 
 
@@ -114,14 +117,16 @@ def finish(run: RunFolder, schema: Schema, data: TrainingData, network: Network,
 def _refit(run: RunFolder, config: RunConfig, data: TrainingData, until: int) -> None:
     """Train anew on the rows of both parts, along the same learning rates as far as the best epoch."""
     loop.fit(
-        data.network(config),
-        objectives.restore(data.objective),
-        batches.together(data.train, data.validation),
-        data.validation,
-        config,
-        checkpoints=run.refitted,
-        augment=augment.build(config.augmentation, data.preprocessing.shape(frequencies=False)),
-        until=until,
+        FitInputs(
+            data.network(config),
+            objectives.restore(data.objective),
+            batches.together(data.train, data.validation),
+            data.validation,
+            config,
+            run.refitted,
+            augment=augment.build(config.augmentation, data.preprocessing.shape(frequencies=False)),
+            until=until,
+        )
     )
 
 

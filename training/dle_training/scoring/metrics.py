@@ -6,9 +6,11 @@ precision: as actual label); a ratio 0/0 counts as 0; and a score that has no me
 single class or an R² of constant targets is.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -25,78 +27,21 @@ _TINY = float(np.finfo(np.float32).eps)  # probabilities are float32: 0 there me
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A score: what it says, and whether more of it is better."""
+    """A score: what it says, whether more of it is better, and how it is computed.
+
+    `score(predictions, actual)` takes probabilities (N, classes) and class indices (N,), or values and actual values
+    (N,) or (N, horizon). It gives None where the score has no meaning.
+    """
 
     name: str
     description: str
     higher_is_better: bool
+    score: Callable[[Predictions, Actual], float | None]
     regression: bool = False
 
     def better(self, score: float, than: float) -> bool:
         """Whether `score` is strictly the better one."""
         return score > than if self.higher_is_better else score < than
-
-
-METRICS = {
-    metric.name: metric
-    for metric in (
-        Metric("accuracy", "Fraction of right labels.", True),
-        Metric("balanced_accuracy", "Recall averaged over the classes: each class counts alike.", True),
-        Metric("precision_macro", "Of the rows given a label, the fraction that has it; class average.", True),
-        Metric("recall_macro", "Of the rows that have a label, the fraction given it; class average.", True),
-        Metric("f1_macro", "Harmonic mean of precision and recall; class average.", True),
-        Metric("f1_weighted", "The same, each class weighted by its number of rows.", True),
-        Metric("roc_auc", "Chance that a row of a class ranks above one of another; one-vs-rest average.", True),
-        Metric("average_precision", "Area under precision over recall; of the second of two classes.", True),
-        Metric("log_loss", "Mean −ln of the actual label's probability: rewards honest probabilities.", False),
-        Metric("ece", "Expected calibration error: mean gap of confidence and accuracy, 15 bins.", False),
-        Metric("mae", "Mean absolute error, in the target's unit.", False, regression=True),
-        Metric(
-            "rmse", "Root mean squared error, in the target's unit: large errors weigh most.", False, regression=True
-        ),
-        Metric("r2", "Fraction of the target's variance that is explained.", True, regression=True),
-    )
-}
-
-
-def choose(name: str | None, task: Task) -> Metric:
-    """The metric for early stopping; null stands for log_loss or rmse.
-
-    Raises InputError for a metric of the other kind of task.
-    """
-    if name is None:
-        return METRICS["rmse" if task == "regression" else "log_loss"]
-    names = [metric.name for metric in METRICS.values() if metric.regression == (task == "regression")]
-    if name not in names:
-        raise InputError(
-            f"training.metric: expected a metric for {task} ({', '.join(names)}), found {name!r}{nearest(name, names)}"
-        )
-    return METRICS[name]
-
-
-def score(name: str, predictions: Predictions, actual: Actual) -> float | None:
-    """One metric; None where it has no meaning."""
-    if METRICS[name].regression:
-        return regression(predictions, actual)[name]
-    if name == "log_loss":
-        return log_loss(predictions, actual)
-    if name == "ece":
-        return ece(predictions, actual)
-    if name in ("roc_auc", "average_precision"):
-        return ranking(predictions, actual)[name]
-    return labelling(confusion(predictions, actual))[name]
-
-
-def all_scores(task: Task, predictions: Predictions, actual: Actual) -> dict[str, float | None]:
-    """Every metric of the task, in the order of METRICS."""
-    if task == "regression":
-        return regression(predictions, actual)
-    return {
-        **labelling(confusion(predictions, actual)),
-        **ranking(predictions, actual),
-        "log_loss": log_loss(predictions, actual),
-        "ece": ece(predictions, actual),
-    }
 
 
 def confusion(probabilities: Predictions, actual: Actual) -> npt.NDArray[np.int64]:
@@ -120,21 +65,6 @@ def per_class(classes: Sequence[Label], counts: npt.NDArray[np.int64]) -> dict[s
     }
 
 
-def labelling(counts: npt.NDArray[np.int64]) -> dict[str, float | None]:
-    """The metrics that need labels alone, from a confusion matrix (rows = actual)."""
-    rows, given = counts.sum(axis=1), counts.sum(axis=0)
-    occurs = (rows > 0) | (given > 0)
-    columns = _precision_recall_f1(counts)
-    return {
-        "accuracy": float(np.trace(counts) / counts.sum()),
-        "balanced_accuracy": float(columns["recall"][rows > 0].mean()),
-        "precision_macro": float(columns["precision"][occurs].mean()),
-        "recall_macro": float(columns["recall"][occurs].mean()),
-        "f1_macro": float(columns["f1"][occurs].mean()),
-        "f1_weighted": float(np.average(columns["f1"], weights=rows)),
-    }
-
-
 def _precision_recall_f1(counts: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.float64]]:
     right, rows, given = np.diag(counts).astype(np.float64), counts.sum(axis=1), counts.sum(axis=0)
     return {
@@ -144,20 +74,38 @@ def _precision_recall_f1(counts: npt.NDArray[np.int64]) -> dict[str, npt.NDArray
     }
 
 
-def ranking(probabilities: Predictions, actual: Actual) -> dict[str, float | None]:
-    """The metrics that order rows by probability: one-vs-rest, averaged over the classes that occur.
+def _accuracy(probabilities: Predictions, actual: Actual) -> float:
+    return float((probabilities.argmax(axis=1) == actual).mean())
 
-    With two classes the ROC AUC is the same for both, and the average precision is the second class's.
-    """
+
+def _balanced_accuracy(probabilities: Predictions, actual: Actual) -> float:
+    counts = confusion(probabilities, actual)
+    return float(_precision_recall_f1(counts)["recall"][counts.sum(axis=1) > 0].mean())
+
+
+def _macro(column: str, probabilities: Predictions, actual: Actual) -> float:
+    """The mean of a column of the classes that occur as actual or predicted label."""
+    counts = confusion(probabilities, actual)
+    occurs = (counts.sum(axis=1) > 0) | (counts.sum(axis=0) > 0)
+    return float(_precision_recall_f1(counts)[column][occurs].mean())
+
+
+def _f1_weighted(probabilities: Predictions, actual: Actual) -> float:
+    counts = confusion(probabilities, actual)
+    return float(np.average(_precision_recall_f1(counts)["f1"], weights=counts.sum(axis=1)))
+
+
+def _one_vs_rest(
+    score: Callable[[npt.NDArray[np.bool_], npt.NDArray[np.floating]], float],
+    probabilities: Predictions,
+    actual: Actual,
+) -> float | None:
+    """The mean of a ranking score over the classes that occur; of two classes that of the second."""
     occurring = np.unique(actual)
     if len(occurring) < 2:
-        return {"roc_auc": None, "average_precision": None}
-    binary = probabilities.shape[1] == 2
-    pairs = [(actual == index, probabilities[:, index]) for index in ([1] if binary else occurring)]
-    return {
-        "roc_auc": float(np.mean([_roc_auc(*pair) for pair in pairs])),
-        "average_precision": float(np.mean([_average_precision(*pair) for pair in pairs])),
-    }
+        return None
+    classes = [1] if probabilities.shape[1] == 2 else occurring
+    return float(np.mean([score(actual == index, probabilities[:, index]) for index in classes]))
 
 
 def _roc_auc(positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.floating]) -> float:
@@ -178,13 +126,13 @@ def _average_precision(positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.f
     return float((gained * found[last] / (last + 1)).sum() / found[-1])
 
 
-def log_loss(probabilities: Predictions, actual: Actual) -> float:
+def _log_loss(probabilities: Predictions, actual: Actual) -> float:
     """Mean of −ln p(actual label), p at least float32's 1.2e-7: no single row can outweigh the rest without bound."""
     chosen = probabilities[np.arange(len(actual)), actual].astype(np.float64)
     return float(-np.log(np.maximum(chosen, _TINY)).mean())
 
 
-def ece(probabilities: Predictions, actual: Actual) -> float:
+def _ece(probabilities: Predictions, actual: Actual) -> float:
     """Expected calibration error: |accuracy − mean confidence| over 15 equal bins of confidence, weighted by rows.
 
     Confidence is the predicted label's probability (Guo et al., 2017).
@@ -196,13 +144,97 @@ def ece(probabilities: Predictions, actual: Actual) -> float:
     return float(np.abs(gaps).sum() / len(actual))
 
 
-def regression(values: Predictions, actual: Actual) -> dict[str, float | None]:
-    """Errors in the target's unit, and R², which is None for constant targets."""
-    errors = values.astype(np.float64) - actual
+def _errors(values: Predictions, actual: Actual) -> npt.NDArray[np.float64]:
+    return values.astype(np.float64) - actual
+
+
+def _mae(values: Predictions, actual: Actual) -> float:
+    return float(np.abs(_errors(values, actual)).mean())
+
+
+def _rmse(values: Predictions, actual: Actual) -> float:
+    return math.sqrt(np.mean(_errors(values, actual) ** 2))
+
+
+def _r2(values: Predictions, actual: Actual) -> float | None:
     variance = float(np.var(actual))
-    squared = float(np.mean(errors**2))
-    return {
-        "mae": float(np.abs(errors).mean()),
-        "rmse": squared**0.5,
-        "r2": 1 - squared / variance if variance > 0 else None,
-    }
+    return 1 - float(np.mean(_errors(values, actual) ** 2)) / variance if variance > 0 else None
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("accuracy", "Fraction of right labels.", True, _accuracy),
+        Metric(
+            "balanced_accuracy", "Recall averaged over the classes: each class counts alike.", True, _balanced_accuracy
+        ),
+        Metric(
+            "precision_macro",
+            "Fraction of the rows given a label that have it; class average.",
+            True,
+            partial(_macro, "precision"),
+        ),
+        Metric(
+            "recall_macro",
+            "Fraction of the rows that have a label that are given it; class average.",
+            True,
+            partial(_macro, "recall"),
+        ),
+        Metric("f1_macro", "Harmonic mean of precision and recall; class average.", True, partial(_macro, "f1")),
+        Metric("f1_weighted", "The same, each class weighted by its number of rows.", True, _f1_weighted),
+        Metric(
+            "roc_auc",
+            "Chance that a row of a class ranks above one of another; one-vs-rest average.",
+            True,
+            partial(_one_vs_rest, _roc_auc),
+        ),
+        Metric(
+            "average_precision",
+            "Area under precision over recall; of the second of two classes.",
+            True,
+            partial(_one_vs_rest, _average_precision),
+        ),
+        Metric(
+            "log_loss", "Mean −ln of the actual label's probability: rewards honest probabilities.", False, _log_loss
+        ),
+        Metric("ece", "Expected calibration error: mean gap of confidence and accuracy, 15 bins.", False, _ece),
+        Metric("mae", "Mean absolute error, in the target's unit.", False, _mae, regression=True),
+        Metric(
+            "rmse",
+            "Root mean squared error, in the target's unit: large errors weigh most.",
+            False,
+            _rmse,
+            regression=True,
+        ),
+        Metric("r2", "Fraction of the target's variance that is explained.", True, _r2, regression=True),
+    )
+}
+if TYPE_CHECKING:
+    MetricName = str
+else:
+    MetricName = Literal[tuple(METRICS)]
+
+
+def choose(name: str | None, task: Task) -> Metric:
+    """The metric for early stopping: log_loss, or rmse for regression, where `name` is None.
+
+    Raises InputError for a metric of the other kind of task.
+    """
+    if name is None:
+        return METRICS["rmse" if task == "regression" else "log_loss"]
+    names = [metric.name for metric in of(task)]
+    if name not in names:
+        raise InputError(
+            f"training.metric: expected a metric for {task} ({', '.join(names)}), found {name!r}{nearest(name, names)}"
+        )
+    return METRICS[name]
+
+
+def of(task: Task) -> list[Metric]:
+    """The metrics of a task."""
+    return [metric for metric in METRICS.values() if metric.regression == (task == "regression")]
+
+
+def all_scores(task: Task, predictions: Predictions, actual: Actual) -> dict[str, float | None]:
+    """Every metric of the task, in the order of METRICS."""
+    return {metric.name: metric.score(predictions, actual) for metric in of(task)}

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from dle_bundle.schema import Schema
 from dle_training.models import registry
-from dle_training.models.registry import Input
+from dle_training.models.family import Input
 from dle_training.preprocessing.settings import PreprocessingConfig
 from dle_training.settings import yaml_text
 from dle_training.settings.dimensions import Dimension, Float, Space

@@ -164,8 +164,7 @@ class Study:
             config = self.config({})
         except InputError:  # they exclude each other without what varies
             return {}
-        model = registry.resolve(config.model, registry.choose(config.model.name, registry.inputs(self.schema)))
-        return points.within(self.request.space, msgspec.structs.replace(config, model=model))
+        return points.within(self.request.space, config)
 
 
 def request(

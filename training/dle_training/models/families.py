@@ -1,0 +1,41 @@
+"""The model families, and the section `model` of the configuration: a new family takes a line in each."""
+
+from dle_training.models import backbone, bag, cnn, mlp, rnn, tcn, transformer
+from dle_training.models.backbone import BackboneConfig
+from dle_training.models.bag import BagConfig
+from dle_training.models.cnn import CnnConfig
+from dle_training.models.family import Input
+from dle_training.models.mlp import MlpConfig
+from dle_training.models.rnn import RnnConfig
+from dle_training.models.tcn import TcnConfig
+from dle_training.models.transformer import TransformerConfig
+
+FAMILIES = {
+    family.name: family
+    for family in (
+        mlp.FAMILY,
+        cnn.FAMILY,
+        rnn.FAMILY,
+        tcn.FAMILY,
+        transformer.FAMILY,
+        bag.FAMILY,
+        backbone.FAMILY,
+    )
+}
+DEFAULTS: dict[Input, str] = {"image": "cnn", "sequence": "tcn", "text": "bag", "table": "mlp"}
+"""The family that reads each kind of input where `model.name` names none for it."""
+
+
+class ModelConfig(MlpConfig, frozen=True):
+    """The network: an encoder for each kind of input, side by side, then a linear head.
+
+    The settings of `mlp`, which reads columns, stand in `model` itself; those of each other family in a section of its
+    own.
+    """
+
+    cnn: CnnConfig = CnnConfig()
+    rnn: RnnConfig = RnnConfig()
+    tcn: TcnConfig = TcnConfig()
+    transformer: TransformerConfig = TransformerConfig()
+    bag: BagConfig = BagConfig()
+    timm: BackboneConfig = BackboneConfig()

@@ -1,0 +1,64 @@
+"""The losses: what training minimises, one entry for each."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from dle_bundle.schema import Task
+
+Reduction = Literal["none", "mean"]
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A loss, and the tasks that are trained by it.
+
+    `compute(outputs, targets, reduction)` takes the network's outputs (…, K) and encoded targets (…), or (…, K) for a
+    horizon of K values. It gives the loss of each row and value, or the mean over all of them.
+    """
+
+    name: str
+    description: str
+    tasks: tuple[Task, ...]
+    compute: Callable[[Tensor, Tensor, Reduction], Tensor]
+
+
+def _binary_cross_entropy(outputs: Tensor, targets: Tensor, reduction: Reduction) -> Tensor:
+    return F.binary_cross_entropy_with_logits(outputs[..., 0], targets.to(outputs.dtype), reduction=reduction)
+
+
+def _cross_entropy(outputs: Tensor, targets: Tensor, reduction: Reduction) -> Tensor:
+    losses = F.cross_entropy(outputs.flatten(0, -2), targets.flatten(), reduction=reduction)
+    return losses if reduction == "mean" else losses.view_as(targets)
+
+
+def _mean_squared_error(outputs: Tensor, targets: Tensor, reduction: Reduction) -> Tensor:
+    return F.mse_loss(outputs.view_as(targets), targets, reduction=reduction)
+
+
+LOSSES = {
+    loss.name: loss
+    for loss in (
+        Loss(
+            "binary_cross_entropy",
+            "Cross-entropy of one logit, that of the second of two classes.",
+            ("binary",),
+            _binary_cross_entropy,
+        ),
+        Loss("cross_entropy", "Cross-entropy of a logit for each class.", ("multiclass",), _cross_entropy),
+        Loss(
+            "mse",
+            "Mean squared error of the target, standardised by the training part.",
+            ("regression",),
+            _mean_squared_error,
+        ),
+    )
+}
+
+
+def of(task: Task) -> Loss:
+    """The loss that a task is trained by."""
+    return next(loss for loss in LOSSES.values() if task in loss.tasks)
