@@ -3,8 +3,9 @@
     python benchmarks/drift.py runs/adult bundles/adult
 
 By chance: windows of test rows as they are; every feature and the prediction may alarm, at the thresholds of
-`dle_bundle.drift.verdict`. Moved: one numeric column at a time is shifted by half its standard deviation, and judged after
-every 50 rows. Demanded: at most one window in 100 alarms by chance, and every shift within 500 rows.
+`dle_bundle.drift.verdict`. Moved: one numeric column at a time is shifted by half its standard deviation, and the
+verdict is taken after every 50 rows. Demanded: at most one window in 100 alarms by chance, and every shift within 500
+rows.
 """
 
 import argparse
