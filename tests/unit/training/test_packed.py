@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dle_bundle.errors import InputError, Interrupted, WorkError
 from dle_training import packed
@@ -23,7 +23,7 @@ from dle_training.fitting.listeners import EpochRecord, HistoryFile, Listener, P
 from dle_training.fitting.loop import FitInputs
 from dle_training.fitting.state import Progress
 from dle_training.fitting.tensors import TrainingData
-from dle_training.optimization import objectives
+from dle_training.optimization import objectives, optimizers
 from dle_training.packed import Failure, Fitted, Member
 from dle_training.runs import folder as run_folder
 from dle_training.runs import prepare, train
@@ -358,6 +358,24 @@ def test_signature(tables: Path, tmp_path: Path) -> None:
     assert of(data=replace(bench.data, train=bench.data.train.slice(slice(32)))) != same
     weighted = msgspec.structs.replace(bench.data.objective, class_weights=(1.0, 2.0))
     assert of(data=replace(bench.data, objective=weighted)) != same
+
+
+def test_what_has_no_packed_form_is_trained_alone(
+    tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An optimizer or a layer that is added later needs no packed form."""
+    bench = Bench(tmp_path, tables / "binary.csv")
+    member = bench.member()
+    lion = msgspec.structs.replace(member.config.optimizer, name="lion")
+    config = msgspec.structs.replace(member.config, optimizer=lion)
+    monkeypatch.setitem(
+        optimizers.OPTIMIZERS, "lion", replace(optimizers.OPTIMIZERS["sgd"], name="lion", description="Made up.")
+    )
+    assert packed.signature(config, bench.data) is None
+    assert bench.alone(replace(member, config=config)).fit.best_epoch >= 1
+    monkeypatch.setattr("dle_training.models.mlp.Dropout", nn.ELU)
+    assert packed.fit_if_possible([bench.member(), bench.member()]) is None
+    assert not packed.faster([bench.member(), bench.member()])
 
 
 def test_only_columns_are_packed(tmp_path: Path) -> None:

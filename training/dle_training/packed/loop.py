@@ -27,6 +27,7 @@ from dle_training.models import registry
 from dle_training.models._base import Network
 from dle_training.optimization import objectives
 from dle_training.packed.network import release
+from dle_training.packed.optimizer import PACKED
 from dle_training.packed.pack import Pack, Place
 from dle_training.settings.base import chosen
 
@@ -57,13 +58,16 @@ class Failure:
 
 
 def signature(config: RunConfig, data: TrainingData) -> Hashable | None:
-    """Members of equal signatures can be in one pack; None: only a table's `mlp` can be packed, and this is none.
+    """Members of equal signatures can be in one pack. None: this training cannot be packed.
 
+    Only a table's `mlp` can, with an optimizer of `PACKED`.
     Free to differ are learning rate, momentum, weight decay, dropout, seed, schedule, epochs and patience; and the
     rows, as long as an epoch has as many steps.
     """
     shape = data.preprocessing.shape(frequencies=False)
     if shape.image or shape.sequence or shape.tokens or registry.choose(config.model.name, ["table"])["table"] != "mlp":
+        return None
+    if config.optimizer.name not in PACKED:
         return None
     size = chosen(config.training.batch_size)
     batches = loop.split_batches(len(data.train), size)

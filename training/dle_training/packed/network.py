@@ -214,7 +214,10 @@ def _encoder(network: Network) -> TableEncoder:
 def _packed(
     encoders: Sequence[TableEncoder], generators: Sequence[torch.Generator]
 ) -> list[_Linear | _BatchNorm | _Dropout | nn.ReLU]:
-    """What does for all members what each one's layers do for it; the weights come from elsewhere."""
+    """What does for all members what each one's layers do for it; the weights come from elsewhere.
+
+    Raises NotImplementedError for a layer that has no packed form.
+    """
     packed: list[_Linear | _BatchNorm | _Dropout | nn.ReLU] = []
     for layers in zip(*(encoder.layers for encoder in encoders), strict=True):
         match layers[0]:
@@ -228,6 +231,8 @@ def _packed(
                 packed.append(_BatchNorm([layer for layer in layers if isinstance(layer, norm.BatchNorm1d)]))
             case Dropout():
                 packed.append(_Dropout([layer for layer in layers if isinstance(layer, Dropout)], generators))
+            case layer:
+                raise NotImplementedError(f"no packed form of {type(layer).__name__}")
     return packed
 
 
