@@ -91,7 +91,7 @@ def test_settings_exist(page: Path) -> None:
         if "$ref" in value
     }
     for section, key in re.findall(rf"\b({'|'.join(sections)})\.([a-z_]+)\b", documents.prose(page)):
-        assert key in sections[section] | {"json", "md", "npz", "onnx"}, f"{section}.{key}"
+        assert key in sections[section] | {"json", "md", "npz", "onnx", "py"}, f"{section}.{key}"
 
 
 def test_the_installed_torch_is_the_one_of_the_constraints() -> None:
