@@ -67,6 +67,12 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @name
+def test_pictures_exist(page: Path) -> None:
+    for source in re.findall(r'<img src="([^"]*)"', documents.prose(page)):
+        assert (page.parent / source).is_file(), source
+
+
+@name
 def test_paths_of_the_repository_exist(page: Path) -> None:
     folders = r"(?:scripts|docs|tests|benchmarks|cli|training|serving|bundle|\.ci)/"
     for path in re.findall(rf"(?<![^\s`])({folders}[^\s`:,;]*)", page.read_text(encoding="utf-8")):
