@@ -71,7 +71,7 @@ def _alarms(opened: Bundle, model: Model, rows: Groups) -> list[str]:
     answers = model.run(rows)
     sums: Sums = counter.count(rows)
     if answers.values is not None:
-        sums += counter.count_values(answers.summary)
+        sums += counter.count_values(answers.point_values)
     else:
         assert answers.classes is not None
         sums += counter.count_classes(answers.classes, answers.confidences)

@@ -1,8 +1,8 @@
-"""Users of a prediction service: each asks for one row or a few, and sometimes says what turned out to be true.
+"""Users of a prediction service for Locust: each predicts one row or a few, and sometimes sends feedback.
 
-A user sends its next request when the last is answered, so that their number is how much is asked at once.
-`scripts/loadtest` runs this against a service of its own; Locust itself, and its web page, do as well:
-`locust -f loadtests/locustfile.py --host http://localhost:3000`.
+A user sends its next request when it has the response to the last one, so the number of users is the number of
+concurrent requests. `scripts/loadtest` runs this file against a service of its own. You can also run Locust with its
+web page: `locust -f loadtests/locustfile.py --host http://localhost:3000`.
 """
 
 import itertools
@@ -26,23 +26,23 @@ from dle_bundle.files import write_atomic
 from dle_bundle.schema import Schema
 
 BATCHES = 0.2
-"""Share of the requests that ask for more than one row."""
+"""Share of the prediction requests with more than one row."""
 BATCH_ROWS = (2, 32)
 FEEDBACK = 0.3
-"""Share of the answers that feedback is given on."""
+"""Share of the predictions that get feedback."""
 SHARES = (50, 95, 99)
-"""Percentiles that are told."""
+"""Reported percentiles."""
 
 
 class Client(FastHttpUser):
     """One client of the service."""
 
-    insecure = False  # certificates are checked, for a key may be sent
+    insecure = False  # verify certificates, since requests may carry an API key
     connection_timeout = network_timeout = 30.0
     numbers: ClassVar = itertools.count()
 
     def on_start(self) -> None:
-        """Each user draws rows of its own."""
+        """Seed the random numbers of this user, so that each user draws different rows."""
         runner = self.environment.runner
         process = runner.worker_index if isinstance(runner, WorkerRunner) else 0
         self.random = Random(f"{self.environment.parsed_options.seed} {process} {next(self.numbers)}")
@@ -52,9 +52,9 @@ class Client(FastHttpUser):
 
     @task
     def predict(self) -> None:
-        """Ask for answers to one row or a few, and give feedback on some."""
+        """Predict one row or a few, and send feedback on some predictions."""
         schema = self.schema = self.schema or self.read_schema()
-        # one task that chooses, for Locust's own choice among tasks follows from no seed
+        # a single task, since Locust's own choice among tasks cannot be seeded
         rows = self.random.randint(*BATCH_ROWS) if self.random.random() < BATCHES else 1
         name = "/predict, batch" if rows > 1 else "/predict, one row"
         drawn = [random_rows.row(schema, self.random) for _ in range(rows)]
@@ -69,26 +69,26 @@ class Client(FastHttpUser):
             self.ask("POST", "/feedback", {"items": items}, rejected=0)
 
     def read_schema(self) -> Schema:
-        """What is to be sent; without it this user ends."""
+        """The schema of the rows to send; the user stops if it cannot be read."""
         schema = self.ask("GET", "/schema")
         if schema is None:
             raise StopUser
         return msgspec.convert(schema, Schema)
 
     def ask(self, method: str, path: str, body: Any = None, name: str | None = None, **lengths: int) -> Any:
-        """The JSON of an answer; None after a failure, which Locust counts under the service's own words.
+        """Send a request and return the JSON response, or None after a failure, which Locust counts by its message.
 
-        `lengths`: how long the arrays of the answer must be.
+        `lengths`: the expected lengths of arrays in the response.
         """
         with self.client.request(
             method, path, name=name, json=body, headers=self.headers, catch_response=True
         ) as response:
             if not response.status_code:
-                return None  # no answer: Locust says why
+                return None  # no response: Locust reports the cause
             try:
                 answer = json.loads(response.text or "")
             except ValueError:
-                response.failure(f"HTTP {response.status_code}, and no JSON")
+                response.failure(f"HTTP {response.status_code}: the response is not JSON")
                 return None
             if response.status_code != 200:
                 response.failure(f"HTTP {response.status_code}: {_words(answer)}")
@@ -102,7 +102,7 @@ class Client(FastHttpUser):
 
 
 def _words(answer: Any) -> str:
-    """The message of an error, with the first of its details."""
+    """The message of an error response, with the first of its details."""
     if not isinstance(answer, dict) or "error" not in answer:
         return json.dumps(answer)[:200]
     first = [f"{detail['field'] or ''} {detail['message']}".strip() for detail in answer.get("details", [])[:1]]
@@ -111,14 +111,16 @@ def _words(answer: Any) -> str:
 
 @events.init_command_line_parser.add_listener
 def options(parser: LocustArgumentParser) -> None:
-    """Locust's options and ours."""
-    parser.add_argument("--seed", type=int, default=0, help="the rows of each user follow from it")
-    parser.add_argument("--summary", metavar="FILE", help="where the figures and the verdict go, as JSON")
-    slo = parser.add_argument_group("SLO", "what must hold of all requests together, else the exit code is 1")
-    slo.add_argument("--p95", type=_figure, metavar="MS", help="95 %% are answered within so many milliseconds")
-    slo.add_argument("--p99", type=_figure, metavar="MS", help="99 %% are answered within so many milliseconds")
-    slo.add_argument("--errors", type=_figure, default=0.0, metavar="PERCENT", help="at most so many fail (0)")
-    slo.add_argument("--rate", type=_figure, metavar="MIN", help="so many requests are answered per second")
+    """Add our options to Locust's."""
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random rows (default: 0)")
+    parser.add_argument("--summary", metavar="FILE", help="write the statistics and the verdict to this JSON file")
+    slo = parser.add_argument_group("SLO", "limits for all requests together; the exit code is 1 if one is missed")
+    slo.add_argument("--p95", type=_figure, metavar="MS", help="maximum 95th percentile of the response times")
+    slo.add_argument("--p99", type=_figure, metavar="MS", help="maximum 99th percentile of the response times")
+    slo.add_argument(
+        "--errors", type=_figure, default=0.0, metavar="PERCENT", help="maximum share of failed requests (default: 0)"
+    )
+    slo.add_argument("--rate", type=_figure, metavar="MIN", help="minimum number of requests per second")
 
 
 def _figure(text: str) -> float:
@@ -127,17 +129,17 @@ def _figure(text: str) -> float:
     except ValueError:
         number = -1.0
     if not 0 <= number < float("inf"):
-        raise ArgumentTypeError(f"expected a number that is not negative, found {text!r}")
+        raise ArgumentTypeError(f"expected a number of at least 0, found {text!r}")
     return number
 
 
 @events.quitting.add_listener
 def judge(environment: Environment, **_: Any) -> None:
-    """Print what was measured, keep it, and let the exit code say whether the SLO is met."""
+    """Print and save the statistics, and set the exit code to 1 if the SLO is missed."""
     if isinstance(environment.runner, WorkerRunner):
-        return  # the master has the figures of all
+        return  # the master has the statistics of all workers
     chosen = environment.parsed_options
-    assert chosen is not None  # as always where the command runs this
+    assert chosen is not None  # the command sets it
     found = _summary(environment.stats, chosen)
     missed = found["slo"]["missed"]
     environment.process_exit_code = 1 if missed else 0
@@ -169,7 +171,7 @@ def _summary(stats: RequestStats, chosen: Namespace) -> dict[str, Any]:
 
 
 def _figures(entry: StatsEntry) -> dict[str, Any]:
-    """Of one kind of request, or of all; times in milliseconds, rounded by Locust to two digits or whole ones."""
+    """The statistics of one kind of request or of all; times in milliseconds, rounded by Locust."""
     return {
         "name": f"{entry.method} {entry.name}".strip(),
         "requests": entry.num_requests,
@@ -180,9 +182,9 @@ def _figures(entry: StatsEntry) -> dict[str, Any]:
 
 
 def _missed(total: dict[str, Any], slo: Namespace) -> list[str]:
-    """What the SLO demands and is not so."""
+    """The limits of the SLO that were missed."""
     if not total["requests"]:
-        return ["no request was answered"]
+        return ["no request got a response"]
     missed = [
         f"{name}: expected at most {getattr(slo, name):g} ms, found {total[name]:g} ms"
         for name in ("p95", "p99")

@@ -1,7 +1,7 @@
-"""Rows such as the clients of a model send, drawn from its schema alone.
+"""Draws random rows for a model from its schema alone.
 
-Each value lies within what training saw, near the typical one more often than not. The service has the same work with
-such rows as with real ones; what it answers means nothing, for the columns are drawn independently of each other.
+Each value lies within the training range, mostly near the example. These rows cost the service as much work as real
+ones, but the predictions are meaningless, since the columns are drawn independently of each other.
 """
 
 import base64
@@ -15,19 +15,19 @@ from dle_bundle.schema import Field, ImageShape, Outputs, Schema, SequenceShape
 
 Value = bool | int | float | str | list[Any] | None
 MISSING = 0.05
-"""Share of the values of optional inputs that are left out."""
+"""Share of the values of optional inputs that are missing."""
 SURPRISES = 0.2
-"""Share of the predictions that turn out to be wrong."""
+"""Share of the predictions whose feedback says that they are wrong."""
 NOISE = 0.1
-"""Standard deviation of the actual from the predicted value, as a share of it."""
+"""Standard deviation of actual values, relative to the predicted value."""
 _STEPS = 100
-"""Of a series whose length nobody has told."""
+"""Number of steps when the schema does not contain the observed ones."""
 _SHADES = 16
-"""So many levels has each pixel, that images weigh about what photographs of their size do as PNG."""
+"""Number of levels per pixel, chosen so that the files are about as large as PNGs of photographs."""
 
 
 def row(schema: Schema, random: Random) -> dict[str, Value]:
-    """One row, in JSON's types."""
+    """One row, with values of JSON types."""
     return {
         field.name: None if not field.required and random.random() < MISSING else _value(field, random)
         for field in schema.inputs
@@ -35,7 +35,7 @@ def row(schema: Schema, random: Random) -> dict[str, Value]:
 
 
 def actual(outputs: Outputs, predicted: Any, random: Random) -> Value:
-    """What turns out to be true after the answer `predicted`: mostly that, else another class; values near it."""
+    """The actual value for feedback on `predicted`: mostly the same class, sometimes another; a number close to it."""
     if isinstance(predicted, list):
         return [float(value) * random.gauss(1, NOISE) for value in predicted]
     if outputs.classes is None:
@@ -46,7 +46,7 @@ def actual(outputs: Outputs, predicted: Any, random: Random) -> Value:
 
 
 def png(shape: ImageShape, random: Random) -> bytes:
-    """A PNG file of the size that the model looks at, every pixel drawn."""
+    """A PNG file of the model's image size with random pixels."""
     width = shape.width * shape.channels
     shades = random.randbytes(shape.height * width).translate(bytes(level // _SHADES * _SHADES for level in range(256)))
     lines = b"".join(b"\0" + shades[start : start + width] for start in range(0, len(shades), width))
@@ -82,7 +82,7 @@ def _value(field: Field, random: Random) -> Value:
 
 
 def _series(shape: SequenceShape, example: Any, random: Random) -> list[Any]:
-    """Steps that wander about the example's, as many as training saw."""
+    """Random steps around those of the example, as many as training saw."""
     low, high = shape.observed_steps or (min(_STEPS, shape.max_steps),) * 2
     typical = example if isinstance(example, list) and example else [0.0]
     steps = []
@@ -94,6 +94,6 @@ def _series(shape: SequenceShape, example: Any, random: Random) -> list[Any]:
 
 
 def _text(example: str, random: Random) -> str:
-    """The example's words in any order, some of them again, from one word to twice as many."""
+    """Random words of the example, from one word to twice as many as it has."""
     words = example.split() or ["text"]
     return " ".join(random.choices(words, k=random.randint(1, 2 * len(words))))

@@ -1,4 +1,4 @@
-"""A bundle on disk: one folder that holds all that a service needs, verified before anything of it is used."""
+"""Loads a bundle: the folder with everything that a service needs, verified before use."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +14,15 @@ MODEL = "model.onnx"
 REFERENCE = "reference.json"
 PARITY = "parity.json"
 TOKENIZER = "tokenizer.json"
-"""Only in a bundle that reads text."""
+"""Only in bundles with text inputs."""
 CARD = "README.md"
 FILES = (SCHEMA, MODEL, REFERENCE, PARITY, CARD)
-"""Every file that each bundle has beside the manifest, which names their digests."""
+"""The files of every bundle, in addition to the manifest, which lists their digests."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A verified bundle: its folder and what its files say."""
+    """A verified bundle: its folder and the content of its files."""
 
     folder: Path
     manifest: manifest.Manifest
@@ -32,24 +32,24 @@ class Bundle:
 
     @property
     def model(self) -> Path:
-        """The ONNX file."""
+        """The path of the ONNX file."""
         return self.folder / MODEL
 
 
 def load(folder: Path) -> Bundle:
-    """Open the bundle in `folder` after checking its format and every digest; raises BundleError."""
+    """Load the bundle in `folder` after checking its format and every digest; raises BundleError."""
     if not folder.is_dir():
         raise BundleError(f"{folder}: no such bundle (expected a folder with a manifest.json)")
     described = manifest.load(folder / MANIFEST)
     absent = [name for name in (SCHEMA, MODEL, REFERENCE) if name not in described.files]
     if absent:
-        raise BundleError(f"{folder / MANIFEST}: files: no digest of {', '.join(absent)}")
+        raise BundleError(f"{folder / MANIFEST}: files: expected a digest of {', '.join(absent)}")
     escaping = [name for name in described.files if Path(name).is_absolute() or ".." in Path(name).parts]
     if escaping:
-        raise BundleError(f"{folder / MANIFEST}: files: outside the bundle: {', '.join(escaping)}")
+        raise BundleError(f"{folder / MANIFEST}: files: these paths lead outside the bundle: {', '.join(escaping)}")
     integrity.verify(folder, described.files)
     columns = schema.load(folder / SCHEMA)
     if columns.text and TOKENIZER not in described.files:
-        raise BundleError(f"{folder / MANIFEST}: files: no digest of {TOKENIZER}, by which text is read")
+        raise BundleError(f"{folder / MANIFEST}: files: expected a digest of {TOKENIZER}, which text inputs need")
     tokenizer = Tokenizer.load(folder / TOKENIZER) if columns.text else None
     return Bundle(folder, described, columns, reference.load(folder / REFERENCE, columns), tokenizer)

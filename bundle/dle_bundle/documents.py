@@ -1,4 +1,4 @@
-"""JSON files that people read as well: written indented, read by type, refused with the place that is wrong."""
+"""JSON files: written with indentation, read into a type, with errors that name the wrong place."""
 
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,13 +11,13 @@ Document = TypeVar("Document")
 
 
 def encode(value: Any) -> bytes:
-    """The text of a JSON file: indented, closed by a line end. Accepts what msgspec does."""
+    """Encode a value that msgspec supports as indented JSON with a newline at the end."""
     return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
 
 
 def read(path: Path, kind: type[Document], error: type[InputError] = InputError) -> Document:
-    """The content of a JSON file as `kind`; raises `error` when it is absent or something else."""
+    """Read a JSON file as `kind`; raises `error` when it is missing or does not match."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except (OSError, msgspec.MsgspecError) as fault:
-        raise error(f"{path}: no readable {kind.__name__.lower()}: {fault}") from fault
+        raise error(f"{path}: cannot read the {kind.__name__.lower()}: {fault}") from fault

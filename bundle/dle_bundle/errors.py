@@ -1,6 +1,6 @@
-"""The errors that a person sees: a sentence, the details beneath it, and the exit code of the command line.
+"""The errors that users see: a sentence, further details, and the exit code of the command.
 
-Every error that is raised on purpose derives from `DleError`; anything else is a defect and may show a traceback.
+Every deliberate error derives from `DleError`; any other exception is a defect and may show a traceback.
 """
 
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ import msgspec
 
 
 class DleError(Exception):
-    """Base of all deliberate errors. `details` are further lines, one fault each."""
+    """Base class of all deliberate errors. Each of `details` is one fault, shown on its own line."""
 
     exit_code = 1
 
@@ -23,31 +23,31 @@ class DleError(Exception):
 
 
 class WorkError(DleError, RuntimeError):
-    """The work failed although its input was fine: parity, disk, port, a loss that is not finite."""
+    """The work failed although its input was valid: parity, disk, port, a loss that is not finite."""
 
 
 class InputError(DleError, ValueError):
-    """Arguments, configuration or data must change before the command can work."""
+    """The arguments, the configuration or the data are wrong; the user must change them."""
 
     exit_code = 2
 
 
 class BundleError(InputError):
-    """A bundle that is incomplete, altered, or of a format that this version does not read."""
+    """A bundle is incomplete or altered, or has a format that this version cannot read."""
 
 
 class Interrupted(DleError):
-    """Stopped by Ctrl-C or SIGTERM; what had been trained was saved."""
+    """Ctrl-C or SIGTERM stopped the command; training progress was saved."""
 
     exit_code = 130
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """One thing wrong with one value of a request or a table.
+    """One fault of a request or a table.
 
-    `row` counts from 0 in a request, as its JSON does, and from 1 in a file, without its header (None: the whole of
-    either). `field` is an input's name (None: the whole row), `code` is one of `type`, `non_finite`, `missing`,
-    `unknown`, `image`, `sequence`, `json`.
+    `row` counts from 0 in a request and from 1 (without the header) in a file; None means the whole request or file.
+    `field` is an input's name; None means the whole row. `code` is one of `type`, `non_finite`, `missing`, `unknown`,
+    `image`, `sequence`, `json`.
     """
 
     row: int | None
@@ -62,21 +62,21 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 class RowFaults(InputError):
-    """Rows that do not fit the schema, with every fault of every row; `more`: there were too many to list."""
+    """Rows do not match the schema. `faults` lists every fault of every row; `more` means that it was cut off."""
 
     def __init__(self, faults: Iterable[Fault], *, more: bool = False, shown: int = 20) -> None:
         self.faults = tuple(faults)
         lines = [str(fault) for fault in self.faults[:shown]]
         if len(self.faults) > shown:
             lines.append(f"and {len(self.faults) - shown:,} more")
-        message = f"{'more than ' if more else ''}{len(self.faults):,} value(s) do not fit the schema"
+        message = f"{'more than ' if more else ''}{len(self.faults):,} value(s) do not match the schema"
         if [fault.code for fault in self.faults] == ["json"]:
             message = "the body is not JSON"
         super().__init__(message, lines)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """` (did you mean 'a' or 'b'?)` for names close to `name`, else an empty string."""
+    """The text ` (did you mean 'a' or 'b'?)` for known names close to `name`, else an empty string."""
     import difflib
 
     by_folded = {candidate.casefold(): candidate for candidate in known}

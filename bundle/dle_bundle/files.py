@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all: temporary name, fsync, rename, fsync of the parent."""
+"""Atomic files and folders: written under a temporary name, synced, then renamed, so they are never incomplete."""
 
 import os
 import secrets
@@ -12,7 +12,7 @@ from dle_bundle.errors import InputError
 
 
 def sync(path: Path) -> None:
-    """Have a file or folder survive the loss of power as it is now."""
+    """Sync a file or folder to disk, so that it survives a power failure."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -22,9 +22,9 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def atomic_path(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; what was written there replaces `path` when the block ends well."""
+    """Yield a temporary path beside `path`; its file replaces `path` when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # the suffix stays, so that writers that choose a format by it still do
+    # keep the suffix, since some writers choose the format by it
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
@@ -40,13 +40,13 @@ def atomic_path(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
 
 
 def write_atomic(path: Path, content: bytes | str, *, mode: int = 0o644) -> None:
-    """Replace `path` by `content` (text as UTF-8) in one step that survives a crash."""
+    """Replace the file at `path` atomically by `content` (text as UTF-8)."""
     with atomic_path(path, mode=mode) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def create_atomic(path: Path, content: str, *, mode: int = 0o644) -> None:
-    """Make a file unless there is one; whoever comes first wins, and nobody sees half of it."""
+    """Create the file at `path` atomically unless it exists; of several processes the first one wins."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
@@ -55,7 +55,7 @@ def create_atomic(path: Path, content: str, *, mode: int = 0o644) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.link(temporary, path)  # unlike a rename, it never replaces
+        os.link(temporary, path)  # unlike a rename, a link never replaces an existing file
     except FileExistsError:
         pass
     finally:
@@ -64,22 +64,22 @@ def create_atomic(path: Path, content: str, *, mode: int = 0o644) -> None:
 
 
 def refuse_impossible(folder: Path) -> None:
-    """Raise InputError where no folder of this name can be made."""
+    """Raise InputError when the folder cannot be created."""
     above = next(each for each in folder.absolute().parents if each.exists())
     if not above.is_dir():
-        raise InputError(f"{folder} cannot be made: {above} is a file")
+        raise InputError(f"{folder} cannot be created: {above} is a file")
     if not os.access(above, os.W_OK | os.X_OK):
-        raise InputError(f"{folder} cannot be made: {above} cannot be written to")
+        raise InputError(f"{folder} cannot be created: {above} is not writable")
 
 
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """Yield an empty folder that becomes `target` when the block ends well, and vanishes otherwise.
+    """Yield an empty folder that becomes `target` when the block ends without an error, and is deleted otherwise.
 
-    Raises InputError when `target` exists, or cannot be made.
+    Raises InputError when `target` exists or cannot be created.
     """
     if target.exists():
-        raise InputError(f"{target} exists already: choose another folder or remove it first")
+        raise InputError(f"{target} already exists: choose another folder or remove it first")
     refuse_impossible(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -89,7 +89,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
             sync(path)
         os.chmod(temporary, 0o755)
         sync(temporary)
-        # rename refuses a non-empty target, so a folder that appeared meanwhile is never overwritten
+        # a rename fails on a non-empty target, so a folder created meanwhile is never overwritten
         os.rename(temporary, target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)

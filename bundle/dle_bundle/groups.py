@@ -1,7 +1,7 @@
-"""Rows as the graph takes them: one array a kind of input, not one a column.
+"""Rows as the graph's inputs: one array for each kind of input (a group) instead of one for each column.
 
-A grouped input costs one tensor a kind; one tensor a column is dearer at every batch size. Text stays as it was written
-until it is about to be tokenised, so that what counts and what answers read the same rows.
+One tensor per group is faster than one per column at every batch size. Text is kept untokenised beside its tokens,
+since drift monitoring needs both.
 """
 
 from collections.abc import Sequence
@@ -12,33 +12,33 @@ import numpy as np
 import numpy.typing as npt
 
 MISSING_TIME = np.iinfo(np.int64).min
-"""A missing date-time, in the `datetime` group."""
+"""The value of a missing date-time in the `datetime` group."""
 
 FIRST_TIME, LAST_TIME = -62_135_596_800, 253_402_300_799
-"""The years 1 to 9999, which a calendar holds; far within what int64 and float64 count."""
+"""Epoch seconds of the years 1 to 9999, the range of Python's dates; int64 and float64 hold them exactly."""
 
 PADDING = 0
-"""The token that fills rows of the `tokens` group."""
+"""The token that pads rows of the `tokens` group."""
 
 _TABLE_ROWS = 8_192
 _LEAST_ROWS, _MOST_ROWS, _CELLS_AT_ONCE = 8, 1_024, 1 << 18
 _TEXT_CELLS = 256
-"""What a text is taken for before it is tokens."""
+"""Assumed number of tokens of a text that is not tokenised yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """N rows in schema order within each group; a group that the schema has no field of is None or of width 0.
+    """N rows, with the inputs of each group in schema order; a group without inputs is None or has width 0.
 
     `numeric` float32 (N, F), NaN = missing; booleans are 0 and 1 here.
     `categorical` object array of str (N, C), `""` = missing.
     `datetime` int64 (N, D), UTC epoch seconds, `MISSING_TIME` = missing.
-    `image` uint8 (N, images · channels, H, W), the images of a row one after another; a missing one is black. Any
-    sequence of rows will do that has a shape, is indexed as an array is and becomes one by `np.asarray`.
-    `sequence` float32 (N, T, channels), NaN = missing and beyond the end; the channels of all series side by side.
-    `lengths` int64 (N,), the steps of each row's longest series, at least 1.
+    `image` uint8 (N, images · channels, H, W), the images of a row stacked; a missing image is black. An object that
+    has a shape, supports an array's indexing and becomes an array by `np.asarray` also works, see `ImageFiles`.
+    `sequence` float32 (N, T, channels), NaN = missing or padding; the channels of all series of a row side by side.
+    `lengths` int64 (N,), the number of steps of each row's longest series, at least 1.
     `text` object array of str (N, X), `""` = missing.
-    `tokens` int64 (N, L), made of `text` by the tokenizer: each column's tokens, a separator, then `PADDING`.
+    `tokens` int64 (N, L), the tokenised `text`: the tokens of each column and a separator after each, then `PADDING`.
     """
 
     numeric: npt.NDArray[np.float32]
@@ -54,16 +54,16 @@ class Groups:
         return len(self.numeric)
 
     def take(self, rows: npt.NDArray[Any] | slice) -> "Groups":
-        """The rows at the positions, mask or slice given."""
+        """The rows at these positions (or of this mask or slice)."""
         found: dict[str, Any] = {name: x if x is None else x[rows] for name, x in self._arrays().items()}
         return Groups(**found)
 
     def with_tokens(self, tokens: npt.NDArray[np.int64]) -> "Groups":
-        """The same rows with their text tokenised."""
+        """The same rows with these tokens."""
         return replace(self, tokens=tokens)
 
     def trimmed(self) -> "Groups":
-        """The same rows without the steps and tokens that are beyond the end of all of them."""
+        """The same rows without the steps and tokens that are padding in every row."""
         sequence, tokens = self.sequence, self.tokens
         if sequence is not None and self.lengths is not None:
             sequence = sequence[:, : int(self.lengths.max(initial=1))]
@@ -73,12 +73,12 @@ class Groups:
         return replace(self, sequence=sequence, tokens=tokens)
 
     def feeds(self) -> dict[str, npt.NDArray[Any]]:
-        """Inputs for the graph: the groups that have columns, by name; text must have been tokenised."""
+        """The inputs of the graph: the groups that have columns, by name; text must be tokenised."""
         present = {name: array for name, array in self._arrays().items() if array is not None and name != "text"}
         return {name: np.asarray(array) for name, array in present.items() if array.ndim == 1 or array.shape[1]}
 
     def rows_at_once(self) -> int:
-        """How many of these rows a network should answer in one go, for its activations to stay in the memory."""
+        """How many of these rows a network should predict at once, so that its activations fit into memory."""
         wide = [array for array in (self.image, self.sequence, self.tokens) if array is not None]
         texts = 0 if self.text is None or self.tokens is not None else _TEXT_CELLS * self.text.shape[1]
         return rows_at_once(texts + sum(int(np.prod(array.shape[1:])) for array in wide))
@@ -92,21 +92,21 @@ GROUPS = ("numeric", "categorical", "datetime", "image", "sequence", "lengths", 
 
 
 def rows_at_once(cells: int) -> int:
-    """How many rows a network should answer at once that have so many `cells`: pixels, steps × channels, tokens."""
+    """How many rows with this many `cells` (pixels, steps × channels, tokens) a network should predict at once."""
     return max(_LEAST_ROWS, min(_MOST_ROWS, _CELLS_AT_ONCE // cells)) if cells else _TABLE_ROWS
 
 
 def empty(rows: int) -> Groups:
-    """`rows` rows without any column."""
+    """`rows` rows without columns."""
     return Groups(
         np.empty((rows, 0), dtype=np.float32), np.empty((rows, 0), dtype=object), np.empty((rows, 0), dtype=np.int64)
     )
 
 
 def concatenate(parts: Sequence[Groups]) -> Groups:
-    """All rows of all parts of one schema, in order; at least one part. Sequences and tokens are padded to one length.
+    """Join parts with the same schema, at least one, in order; sequences and tokens are padded to the same length.
 
-    Of images, arrays come out.
+    Several parts with images give an array of pixels, even if the images were files.
     """
     if len(parts) == 1:
         return parts[0]
@@ -123,7 +123,7 @@ def concatenate(parts: Sequence[Groups]) -> Groups:
 
 
 def _padded(arrays: Sequence[npt.NDArray[Any]], filler: float) -> npt.NDArray[Any]:
-    """Arrays (N, T, …) below one another, filled up to the longest T."""
+    """Concatenate arrays (N, T, …), padded with `filler` to the longest T."""
     longest = max(array.shape[1] for array in arrays)
     rows = sum(len(array) for array in arrays)
     whole = np.full((rows, longest, *arrays[0].shape[2:]), filler, dtype=arrays[0].dtype)

@@ -13,7 +13,7 @@ from pathlib import Path
 LOCK = "lock"
 """The file that `Lock` holds. It stays empty."""
 _BLOCK_LOCK = ".lock"
-"""The file that `alone_in` holds: hidden, for it may lie in a user's folder. It stays empty."""
+"""The file that `alone_in` holds: hidden, since the folder may be a user's own. It stays empty."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`manifest.json`: what a bundle is, which version of the format it has, and the digest of every file in it."""
+"""`manifest.json`: a bundle's name, version, task and format, and the digest of every file in it."""
 
 from pathlib import Path
 
@@ -10,21 +10,21 @@ from dle_bundle.schema import Task
 
 FORMAT = 1
 CAPABILITIES: frozenset[str] = frozenset()
-"""Entries of `requires` that this version understands."""
+"""Entries of `requires` that this version supports."""
 
 
 class FormatHeader(msgspec.Struct, frozen=True, kw_only=True):
-    """What a reader must know before it reads the rest."""
+    """The part of the manifest that is read first, since other fields depend on the format."""
 
     format: int
     requires: tuple[str, ...] = ()
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """`outputs` maps a role (`label`, `probabilities`, `value`) to the name of the graph's output.
+    """The content of `manifest.json`; unknown keys are ignored.
 
-    `files` maps each file's name to its SHA-256. `requires` names what a reader must understand to use the bundle
-    rightly; unknown keys are ignored.
+    `outputs` maps a role (`label`, `probabilities`, `value`) to the name of the graph's output. `files` maps each file
+    name to its SHA-256. `requires` lists the capabilities that a reader needs to use the bundle correctly.
     """
 
     format: int
@@ -39,16 +39,19 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def load(path: Path) -> Manifest:
-    """Read `manifest.json`; raises BundleError: absent, unreadable, of a newer format, or with unknown needs."""
+    """Read `manifest.json`; raises BundleError when it is missing, unreadable, or needs another version of dle."""
     if not path.is_file():
-        raise BundleError(f"{path.parent} is not a bundle: it has no manifest.json")
-    # by themselves first, for what comes after them may look otherwise in another format
-    demands = documents.read(path, FormatHeader, BundleError)
-    if demands.format != FORMAT:
-        raise BundleError(f"{path}: format {demands.format}, this version reads format {FORMAT}: use a matching dle")
-    unknown = [need for need in demands.requires if need not in CAPABILITIES]
+        raise BundleError(f"{path.parent} is not a bundle: it contains no manifest.json")
+    header = documents.read(path, FormatHeader, BundleError)
+    if header.format != FORMAT:
+        raise BundleError(
+            f"{path}: expected format {FORMAT}, found {header.format}: use the version of dle that made the bundle"
+        )
+    unknown = [need for need in header.requires if need not in CAPABILITIES]
     if unknown:
-        raise BundleError(f"{path}: the bundle requires {', '.join(unknown)}, which this version lacks: upgrade dle")
+        raise BundleError(
+            f"{path}: the bundle requires {', '.join(unknown)}, which this version does not support: upgrade dle"
+        )
     manifest = documents.read(path, Manifest, BundleError)
     if manifest.version < 1:
         raise BundleError(f"{path}: version: expected a positive integer, found {manifest.version}")

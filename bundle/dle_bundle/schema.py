@@ -1,7 +1,7 @@
-"""What goes into a model and what comes out: the content of `schema.json`.
+"""`schema.json`: the inputs and outputs of a model.
 
-Training infers it, the exporter copies it into the bundle, and the service decodes, documents and checks requests
-by it. Ranges and categories are what was *observed* in training, never limits: a value outside them is served.
+Training infers the schema and the exporter copies it into the bundle. The service decodes, checks and documents
+requests by it. Ranges and categories describe the training data; they are not limits, and other values are accepted.
 """
 
 from functools import cached_property
@@ -21,7 +21,7 @@ Label = str | int | bool
 
 
 class ImageShape(msgspec.Struct, frozen=True, kw_only=True):
-    """An image as the graph takes it: grey (one channel) or RGB (three), resized and cropped to height × width."""
+    """The images that the graph takes: grey (1 channel) or RGB (3), resized and cropped to height × width."""
 
     channels: Literal[1, 3]
     height: int
@@ -29,9 +29,10 @@ class ImageShape(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SequenceShape(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A series: the names of its channels, the most steps that one may have, the fewest and most that training saw.
+    """The series of an input: the names of their channels and their number of steps.
 
-    `window`: of forecasts, which see the last so many steps and need as many.
+    `max_steps`: the maximum. `observed_steps`: the fewest and most steps in training. `window`: for forecasts, the
+    number of steps at the end that the model sees, which is also the minimum.
     """
 
     channels: tuple[str, ...]
@@ -40,20 +41,20 @@ class SequenceShape(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     window: int | None = None
 
     def count_fault(self, steps: int) -> str | None:
-        """What is wrong with a series of so many steps."""
+        """The fault of a series with this many steps, or None."""
         if steps == 0:
             return "expected at least one step, got none"
         if steps > self.max_steps:
             return f"expected at most {self.max_steps:,} steps, got {steps:,}"
         if self.window is not None and steps < self.window:
-            return f"expected at least {self.window:,} steps, which a forecast sees, got {steps:,}"
+            return f"expected at least {self.window:,} steps for a forecast, got {steps:,}"
         return None
 
 
 class Layout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How the rows of a long table become series: one of each `sequence_id`, in the order of `time`, of these columns.
+    """How the rows of a long table become series: the rows of each `sequence_id`, ordered by `time`.
 
-    `window`: the last so many steps of each are what a forecast sees.
+    `channels` are the columns of the steps. `window`: for forecasts, the number of last steps that the model sees.
     """
 
     channels: tuple[str, ...]
@@ -65,13 +66,13 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One input column.
 
-    `required`: no value was missing in the data it was inferred from, so a missing one is a fault.
+    `required`: no value was missing in the source, so a missing value is a fault.
     `observed_range`: lowest and highest training value (numbers, or ISO 8601 text for date-times).
-    `categories`: the values that training knew, in the order of their codes.
-    `json_type`: what a category looks like in JSON, as in the source column.
+    `categories`: the categories in the training data, in the order of their codes.
+    `json_type`: the JSON type of a category, which follows the type of the source column.
     `date_format`: strptime format of date-time text that is not ISO 8601.
-    `example`: median or most frequent value, never a value picked from one row.
-    `image`, `sequence`: what the array of such an input looks like.
+    `example`: the median or the most frequent value, never a value picked from one row.
+    `image`, `sequence`: the shape of such an input.
     """
 
     name: str
@@ -88,7 +89,7 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def form(self) -> str:
-        """The form of an image or a series in words; nothing for other kinds."""
+        """The shape of an image or a series in words; empty for other kinds."""
         if self.image is not None:
             colour = "grey" if self.image.channels == 1 else "RGB"
             return f"{colour}, fitted to {self.image.width} × {self.image.height} pixels"
@@ -100,9 +101,9 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Outputs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The answer: `classes` in the order of the graph's probabilities, or a value when there are none.
+    """The prediction: one of `classes`, in the order of the graph's probabilities, or a value if `classes` is None.
 
-    `horizon`: how many steps ahead a forecast answers; its answer is so many values.
+    `horizon`: the number of steps ahead, and of values, that a forecast predicts.
     """
 
     target: str
@@ -115,14 +116,15 @@ class Outputs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The classes as text, for columns, keys, bins and labels of metrics: truth values as JSON writes them."""
+        """The classes as text, for columns, keys, bins and metric labels; booleans are `true` and `false`."""
         return tuple(category(label) for label in self.classes or ())
 
 
 class Schema(msgspec.Struct, frozen=True, kw_only=True, dict=True):
-    """Inputs in column order, outputs, and how text files are read: spellings of a missing value, column separator.
+    """The inputs in column order, the outputs, and how source files are read.
 
-    `delimiter` None: the one that goes with a file's suffix. `layout`: of models that learnt from long tables.
+    `na_values`: spellings of a missing value. `delimiter`: column separator of text files; None follows the suffix.
+    `layout`: for models trained on long tables.
     """
 
     inputs: tuple[Field, ...]
@@ -133,35 +135,35 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @cached_property
     def numeric(self) -> tuple[Field, ...]:
-        """Columns of the `numeric` group: numbers and booleans, in column order."""
+        """The inputs of the `numeric` group, in column order: numbers and booleans."""
         return tuple(field for field in self.inputs if field.kind in ("numeric", "boolean"))
 
     @cached_property
     def categorical(self) -> tuple[Field, ...]:
-        """Columns of the `categorical` group."""
+        """The inputs of the `categorical` group."""
         return tuple(field for field in self.inputs if field.kind == "categorical")
 
     @cached_property
     def datetime(self) -> tuple[Field, ...]:
-        """Columns of the `datetime` group."""
+        """The inputs of the `datetime` group."""
         return tuple(field for field in self.inputs if field.kind == "datetime")
 
     @cached_property
     def image(self) -> tuple[Field, ...]:
-        """Columns of the `image` group; all of one shape."""
+        """The inputs of the `image` group; all have the same shape."""
         return tuple(field for field in self.inputs if field.kind == "image")
 
     @cached_property
     def sequence(self) -> tuple[Field, ...]:
-        """Columns of the `sequence` group."""
+        """The inputs of the `sequence` group."""
         return tuple(field for field in self.inputs if field.kind == "sequence")
 
     @cached_property
     def text(self) -> tuple[Field, ...]:
-        """Columns of the `tokens` group."""
+        """The inputs of the `text` group, which becomes the `tokens` group."""
         return tuple(field for field in self.inputs if field.kind == "text")
 
 
 def load(path: Path) -> Schema:
-    """Read `schema.json`; raises BundleError that says where it is wrong."""
+    """Read `schema.json`; raises BundleError that names the place where it is wrong."""
     return documents.read(path, Schema, BundleError)

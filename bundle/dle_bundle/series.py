@@ -1,6 +1,7 @@
-"""What a series is in a request and in the `sequence` group: steps one after another, each with its channels.
+"""Parses the series of JSON requests into the arrays of the `sequence` group, and computes their statistics.
 
-In JSON it is a list of steps, each a list of numbers or null; with one channel the numbers alone will do.
+In JSON a series is a list of steps, and each step is a list with a number or null per channel. With one channel, a
+step may be just the number.
 """
 
 import math
@@ -17,19 +18,19 @@ from dle_bundle.values.numbers import float32
 
 _MOST_FAULTS = 3
 _CHANNELS_APART = 8
-"""Of so many channels each is watched on its own; of more, all together."""
+"""Up to this many channels are monitored separately, more channels all together."""
 _CELLS_AT_ONCE = 1 << 20
 
 
 class BadSeries(ValueError):
-    """What is wrong with a series, and at which step, counted from 0 as JSON does."""
+    """The fault of a series; steps count from 0, as in JSON."""
 
 
 def parse(value: object, shape: SequenceShape, sentinels: Sequence[float] = ()) -> npt.NDArray[np.float32]:
-    """The steps (T, channels) of a value as JSON has it, NaN = missing; raises BadSeries with its first faults.
+    """Parse a JSON value into steps (T, channels), NaN = missing; raises BadSeries with its first faults.
 
-    Of a forecast's series they are the last ones. `sentinels` are numbers that mean missing, as
-    `missing_numbers` gives them.
+    For forecasts, only the last `shape.window` steps are returned. `sentinels` are the numbers that mean missing, see
+    `missing_numbers`.
     """
     if not isinstance(value, list):
         raise BadSeries(f"expected a list of steps, got {_kind(value)}")
@@ -46,10 +47,10 @@ def parse(value: object, shape: SequenceShape, sentinels: Sequence[float] = ()) 
 
 
 def _numbers(steps: list[Any], channels: int) -> npt.NDArray[np.float64] | None:
-    """The steps as an array (T, channels), or None when one of them is not as it should be."""
+    """The steps as an array (T, channels), or None if any step is invalid."""
     flat = channels == 1 and not isinstance(steps[0], list)
     try:
-        # its types are checked in C, where a walk in Python would take most of a prediction's time
+        # msgspec checks the types in C; a loop in Python would take most of a prediction's time
         checked: list[Any] = msgspec.convert(steps, list[float | None] if flat else list[list[float | None]])
     except msgspec.ValidationError:
         return None
@@ -58,21 +59,21 @@ def _numbers(steps: list[Any], channels: int) -> npt.NDArray[np.float64] | None:
             return None
         checked = list(chain.from_iterable(checked))
     numbers: npt.NDArray[np.float64] = np.fromiter(checked, np.float64, len(checked))
-    # a null has become NaN by now, and nothing else may be one
+    # null has become NaN; any other number must be finite
     if (beside := len(numbers) - int(np.isfinite(numbers).sum())) and beside != checked.count(None):
         return None
     return numbers.reshape(-1, channels)
 
 
 def missing(rows: int, shape: SequenceShape) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """`rows` series that are missing: one step without values, (N, 1, channels), and lengths (N,)."""
+    """`rows` missing series: (N, 1, channels), one step without values each, and lengths (N,)."""
     return np.full((rows, 1, len(shape.channels)), np.nan, dtype=np.float32), np.ones(rows, dtype=np.int64)
 
 
 def stack(
     parts: Sequence[npt.NDArray[np.float32] | None], shape: SequenceShape
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Series (T, channels) of different lengths as one array (N, longest T, channels) and lengths; None = missing."""
+    """Stack series (T, channels), None = missing, into an array (N, longest T, channels) and lengths (N,)."""
     lengths = np.array([1 if part is None else len(part) for part in parts], dtype=np.int64)
     whole = np.full((len(parts), int(lengths.max(initial=1)), len(shape.channels)), np.nan, dtype=np.float32)
     for row, part in enumerate(parts):
@@ -84,7 +85,7 @@ def stack(
 def join(
     parts: Sequence[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]],
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Several series of each row side by side: (N, longest T, all channels), and the longest length of each row."""
+    """Join several series per row side by side: (N, longest T, all channels), and the longest length of each row."""
     if len(parts) == 1:
         return parts[0]
     longest = max(array.shape[1] for array, _ in parts)
@@ -95,7 +96,7 @@ def join(
 
 
 def statistics_of(channels: Sequence[str]) -> tuple[str, ...]:
-    """The names of what `statistics` gives for these channels."""
+    """The names of the statistics for these channels."""
     if len(channels) == 1:
         return "level", "spread", "length"
     apart = channels if len(channels) <= _CHANNELS_APART else ()
@@ -106,12 +107,12 @@ def statistics_of(channels: Sequence[str]) -> tuple[str, ...]:
 def statistics(
     sequence: npt.NDArray[np.float32], lengths: npt.NDArray[np.int64], channels: Sequence[str]
 ) -> dict[str, npt.NDArray[np.float32]]:
-    """Level (mean) and spread (standard deviation) over the steps of each channel, (N,), and the length in steps.
+    """Level (mean) and spread (standard deviation) of each channel over the steps, and the length in steps; each (N,).
 
-    NaN where nothing is known. More than 8 channels are taken together. A shift of a channel's level or spread is what
-    a network that was fitted to standardised steps feels first.
+    A statistic without known values is NaN. More than 8 channels are treated as one. A network that is fitted to
+    standardised steps reacts first to shifts of level and spread.
     """
-    # a part at a time: whole training sets come this way, and the sums want float64
+    # part by part, since a whole training set in float64 may not fit into memory
     rows = max(1, _CELLS_AT_ONCE // max(1, int(np.prod(sequence.shape[1:]))))
     parts = [
         _moments(sequence[start : start + rows], lengths[start : start + rows], len(channels))
@@ -125,7 +126,7 @@ def statistics(
 def _moments(
     sequence: npt.NDArray[np.float32], lengths: npt.NDArray[np.int64], channels: int
 ) -> npt.NDArray[np.float64]:
-    """What is watched of each row, (N, 2 · channels + 1): level and spread by turns, then the length."""
+    """The statistics of each row, (N, 2 · channels + 1): level and spread of each channel, then the length."""
     known = ~np.isnan(sequence)  # padding is NaN as well
     values = np.where(known, sequence, 0).astype(np.float64)
     if channels > _CHANNELS_APART:
@@ -140,7 +141,7 @@ def _moments(
 
 
 def _faults(steps: list[Any], shape: SequenceShape) -> list[str]:
-    """The first few faults, by a walk that takes its time."""
+    """The first few faults, found step by step."""
     channels, faults = len(shape.channels), list[str]()
     flat = channels == 1 and not isinstance(steps[0], list)
     for place, step in enumerate(steps):
@@ -169,7 +170,7 @@ def _value_faults(where: str, number: Any) -> list[str]:
 def _finite(number: float) -> bool:
     try:
         return math.isfinite(float(number))
-    except OverflowError:  # whole numbers have no bound
+    except OverflowError:  # integers in JSON are unbounded
         return False
 
 
@@ -180,6 +181,6 @@ def _count(channels: int) -> str:
 def _kind(value: object) -> str:
     names = {dict: "an object", list: "a list", str: "a string", type(None): "null"}
     if isinstance(value, bool):
-        return f"a truth value ({'true' if value else 'false'})"
+        return f"a boolean ({'true' if value else 'false'})"
     kind = names.get(type(value), "a number")
     return f"{kind} ({value!r:.40})" if isinstance(value, str | int | float) else kind

@@ -1,7 +1,7 @@
-"""Text to tokens, the same in training and in serving: `tokenizer.json`, applied by the `tokenizers` library.
+"""Tokenises text with `tokenizer.json` and the `tokenizers` library, equally in training and serving.
 
-The file is complete: whoever reads it with that library cuts text as the model does. What is added here is how the text
-columns of a row become one sequence: the tokens of each column, a separator after each, then padding.
+The file is complete: the library alone tokenises a text with it as the model does. This module joins the text columns
+of a row into one sequence: the tokens of each column, a separator after each column, then padding.
 """
 
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # said outright, or a later fork is warned of
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # set explicitly to avoid a warning at a later fork
 
 from tokenizers import Encoding, models
 from tokenizers import Tokenizer as LibraryTokenizer
@@ -21,16 +21,16 @@ from dle_bundle.groups import PADDING
 
 UNKNOWN, SEPARATOR = 1, 2
 SPECIALS = ("[PAD]", "[UNK]", "[SEP]")
-"""The first tokens of every vocabulary, in this order."""
+"""The first tokens of every vocabulary, in order."""
 _CONTINUES = "##"
 _BYTES_START = "Ġ"
-"""How pieces of words and, in byte-level models, beginnings of words are marked."""
+"""Prefixes of the tokens that continue a word, and of those that begin one in byte-level models."""
 _APART = 64
-"""Rows from which on the tokenizer's own threads are worth their start."""
+"""Number of texts from which on the tokenizer's threads pay off."""
 
 
 class Tokenizer:
-    """A vocabulary and its rules. Safe to share between threads.
+    """A vocabulary and its rules. Safe to share between threads. `content` is the content of its file.
 
     Example::
 
@@ -45,34 +45,36 @@ class Tokenizer:
         pieces = model.get_vocab()
         marked = isinstance(model.model, models.BPE)
         self._starts = np.ones(self.vocabulary, dtype=bool)
-        """Whether a token is the first of its word."""
+        """For each token, whether it begins a word."""
         for piece, place in pieces.items():
             self._starts[place] = piece.startswith(_BYTES_START) if marked else not piece.startswith(_CONTINUES)
         self._starts[: len(SPECIALS)] = True
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
-        """The tokenizer of a file; raises BundleError for one that is not there or not of this kind."""
+        """Load the tokenizer from a file; raises BundleError when it is missing or not a tokenizer of this kind."""
         try:
             return cls.from_bytes(path.read_bytes())
         except OSError as error:
-            raise BundleError(f"{path}: no readable tokenizer: {error}") from error
+            raise BundleError(f"{path}: cannot read the tokenizer: {error}") from error
         except BundleError as error:
             raise BundleError(f"{path}: {error.message}") from error
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "Tokenizer":
-        """The tokenizer that the content of a file describes; raises BundleError."""
+        """The tokenizer from the content of its file; raises BundleError."""
         try:
             model = LibraryTokenizer.from_str(content.decode())
         except Exception as error:  # the library's errors share no base
-            raise BundleError(f"no readable tokenizer: {error}") from error
+            raise BundleError(f"cannot read the tokenizer: {error}") from error
         if model.truncation is None or [model.id_to_token(place) for place in range(3)] != list(SPECIALS):
-            raise BundleError(f"no tokenizer of this kind: expected {', '.join(SPECIALS)} first, and a most length")
+            raise BundleError(
+                f"not a tokenizer of dle: expected {', '.join(SPECIALS)} as its first tokens, and a truncation length"
+            )
         return cls(model, content)
 
     def tokens(self, text: npt.NDArray[np.object_]) -> npt.NDArray[np.int64]:
-        """Tokens (N, L) of the texts (N, X), `""` = missing: each column's, a separator after each, then padding."""
+        """Tokenise texts (N, X), `""` = missing, into (N, L): the columns with a separator after each, then padding."""
         rows, columns = text.shape
         found = [encoding.ids for encoding in self._encode(text)]
         counts = np.fromiter(map(len, found), dtype=np.int64, count=len(found)).reshape(rows, columns) + 1
@@ -82,17 +84,17 @@ class Tokenizer:
         return whole
 
     def truncated(self, text: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
-        """Which of the texts (N, X) lose their end."""
+        """Whether each of the texts (N, X) is truncated."""
         found = [bool(encoding.overflowing) for encoding in self._model.encode_batch(text.ravel().tolist())]
         return np.array(found, dtype=bool).reshape(text.shape)
 
     def statistics(
         self, text: npt.NDArray[np.object_], tokens: npt.NDArray[np.int64]
     ) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
-        """For each column its length in characters (N,) and the share of its words that are out of the vocabulary (N,).
+        """For each column the length in characters (N,) and the share of words out of the vocabulary (N,).
 
-        `tokens` are those of `text` (N, X). Out of the vocabulary is a word that is known in pieces only, or not at
-        all. NaN where the text is missing.
+        `tokens` (N, L) are the tokens of `text` (N, X). A word is out of the vocabulary when no single token covers
+        it. Both are NaN where the text is missing.
         """
         rows, columns = text.shape
         separators = tokens == SEPARATOR

@@ -1,7 +1,8 @@
-"""The service as one plain ASGI application: our router in front of BentoML's, which answers nothing itself.
+"""The ASGI application of the service: it handles every request itself, so none reaches BentoML's application.
 
-BentoML's middleware costs more than a prediction, labels series by raw path and leaves a timer per request; its own
-pages answer errors in another shape and call home. So no request reaches it; it runs the server and the workers.
+BentoML's middleware takes longer than a prediction, labels metrics by raw path and leaves a timer behind for each
+request. Its pages have another error format and load files from the internet. BentoML only runs the server and its
+workers.
 """
 
 import asyncio
@@ -37,11 +38,11 @@ Asgi = Callable[[Message, Receive, Send], Awaitable[None]]
 
 log = logging.getLogger(__name__)
 _COUNTING_SECONDS = 0.1
-"""Between two counts of what was answered: long enough for many rows to be counted at once."""
+"""Interval between two counts of new predictions: long enough for many rows to be counted together."""
 
 
 class Application:
-    """Answers HTTP; passes the life cycle on to `inner`, BentoML's application."""
+    """Handles HTTP requests; passes the lifespan protocol on to `inner`, BentoML's application."""
 
     def __init__(self, settings: Settings, inner: Asgi) -> None:
         self._inner = inner
@@ -67,17 +68,17 @@ class Application:
             await self._http(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._live(scope, receive, send)
-        else:  # there are no websockets here
+        else:  # websockets are not supported
             await send({"type": "websocket.close", "code": 1008})
 
     async def load(self) -> None:
-        """Load the models in a thread and sign in as ready."""
+        """Load the models in a thread, then sign the roster."""
         await asyncio.to_thread(self.repository.load)
         if self.repository.state is LoadState.READY:
             self.roster.sign()
 
     def close(self) -> None:
-        """End the threads, after what they have begun, and count the last answers."""
+        """Finish the work that the threads have begun, end them, and count the last predictions."""
         self._predict.close()
         self._feedback.close()
         for served in self.repository.loaded:
@@ -89,9 +90,10 @@ class Application:
     async def _live(self, scope: Message, receive: Receive, send: Send) -> None:
         loading, counting = asyncio.create_task(self.load()), asyncio.create_task(self._count())
         try:
-            if self.roster.replaces():  # the others answer meanwhile: connections come here once this one can as well
+            # the other workers respond meanwhile, so a replacement accepts connections only when it is ready
+            if self.roster.replaces():
                 await loading
-            if loading.done() and self.repository.state is not LoadState.READY:  # ends this process, to be tried again
+            if loading.done() and self.repository.state is not LoadState.READY:  # this process ends and is replaced
                 await send({"type": "lifespan.startup.failed"})
             else:
                 await self._inner(scope, receive, send)
@@ -128,7 +130,7 @@ class Application:
     async def _answer(self, scope: Message, receive: Receive, found: Any) -> Response:
         try:
             if found is None:
-                raise NotFound(f"no such path: {scope['path'][:200]!r}; GET /docs shows those that there are")
+                raise NotFound(f"path {scope['path'][:200]!r} does not exist; GET /docs lists the paths")
             route, parameters = found
             headers = dict(scope["headers"])
             if self._keyring is not None and route.scope is not None:
@@ -142,8 +144,8 @@ class Application:
             return Response(error.body(), JSON, error.status, error.headers)
         except ClientDisconnected:
             raise
-        except asyncio.CancelledError:  # the server ends and has waited for long enough
-            ending = NotReady("the server is being ended", retry_after=1)
+        except asyncio.CancelledError:  # the server is shutting down and its grace period is over
+            ending = NotReady("the server is shutting down", retry_after=1)
             return Response(ending.body(), JSON, ending.status, ending.headers)
         except Exception:
             log.exception("%s %s failed", scope["method"], scope["path"])
@@ -183,7 +185,7 @@ def _routes(
 
 
 def _guarded(routes: Iterable[Route]) -> list[Route]:
-    """The routes as they are with API keys: those that are not open may answer 401 and 403 as well."""
+    """The routes of a server with API keys: each one with a scope may also return 401 and 403."""
     return [route if route.scope is None else replace(route, codes=(*route.codes, 401, 403)) for route in routes]
 
 

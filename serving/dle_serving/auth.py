@@ -1,9 +1,9 @@
-"""API keys: who may ask for what, from a file that holds no key, only their hashes.
+"""API keys and their scopes, from a file that holds only the hashes of the keys.
 
-A line a key: `NAME SCOPES SHA256`, the scopes separated by commas, the hash in hexadecimal; `#` begins a comment.
-A plain SHA-256 is right here, where it would be wrong for passwords: a key is 256 random bits that `dle-key` made, so
-there is nothing to guess that a slow hash or a salt would protect. Several keys at once are how one is replaced:
-add the new one, move the callers over, take the old one out; the file is followed while the service runs.
+Each line is one key: `NAME SCOPES SHA256`, with the scopes separated by commas and the hash in hexadecimal; `#` begins
+a comment. A plain SHA-256 is enough, unlike for passwords: `dle-key` makes each key from 256 random bits, so guessing
+is hopeless without a slow hash or a salt. To replace a key, add the new one, switch the clients over, then remove the
+old one. The service rereads the file when it changes.
 """
 
 import hashlib
@@ -27,9 +27,9 @@ Scope = Literal["predict", "feedback", "metrics", "admin"]
 """What an API key allows; `admin` allows everything."""
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 _KEY_BYTES = 32
-_HEAD = "# API keys of a service, by their hashes: NAME SCOPES SHA256. Taking a line out refuses its key.\n"
+_HEAD = "# API keys of a service, as hashes: NAME SCOPES SHA256. To revoke a key, delete its line.\n"
 _LOOK_SECONDS = 1.0
-"""The file is looked at no more often."""
+"""Minimum time between two checks of whether the file has changed."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -38,36 +38,36 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """One line of the file; `digest` is the SHA-256 of the key."""
+    """One key of the file; `digest` is its SHA-256."""
 
     name: str
     scopes: frozenset[Scope]
     digest: bytes
 
     def line(self) -> str:
-        """The line that says the same."""
+        """The key as a line of the file."""
         return f"{self.name} {','.join(scope for scope in SCOPES if scope in self.scopes)} {self.digest.hex()}\n"
 
 
 def make(name: str, scopes: Sequence[str]) -> tuple[str, ApiKey]:
-    """A new key, to be told once, and its entry; raises InputError for a name or scopes that cannot be."""
+    """Make a key and return its text and its entry; raises InputError for an invalid name or scope."""
     key = secrets.token_urlsafe(_KEY_BYTES)
     entry, faults = _entry(name, scopes, _digest(key.encode()).hex())
     if entry is None:
-        raise InputError("no key was made", faults)
+        raise InputError("No key was created", faults)
     return key, entry
 
 
 def add(path: Path, name: str, scopes: Sequence[str]) -> str:
-    """Make a key and put its line at the end of the file at `path`; the key itself.
+    """Make a key, append its line to the file at `path`, and return the key.
 
-    The file keeps its mode; one that is made has 0600. Raises InputError when the folder is not there, the file is
-    wrong or has the name already, or for a name or scopes that cannot be.
+    An existing file keeps its mode; a new one gets 0600. Raises InputError when the folder is missing, the file is
+    invalid or contains the name already, or the name or a scope is invalid.
     """
-    path = path.resolve()  # a link stays one
+    path = path.resolve()  # a symbolic link is kept
     if not path.parent.is_dir():
-        raise InputError(f"{path.parent}: expected a folder to keep the keys in: there is none")
-    with locks.alone_in(path.parent):  # not in the file itself, which is replaced
+        raise InputError(f"{path.parent}: no such folder; create it before you keep API keys in it")
+    with locks.alone_in(path.parent):  # not on the key file itself, which is replaced
         keys: tuple[ApiKey, ...] = ()
         text, mode = _HEAD, 0o600
         if path.exists():
@@ -75,7 +75,7 @@ def add(path: Path, name: str, scopes: Sequence[str]) -> str:
             text, mode = path.read_text(encoding="utf-8"), path.stat().st_mode & 0o777
         if name in (key.name for key in keys):
             raise InputError(
-                f"{path} has a key of the name {name!r} already: choose another, and take that line out later"
+                f"{path} already contains a key named {name!r}: choose another name, and remove the old key later"
             )
         key, entry = make(name, scopes)
         files.write_atomic(path, text.rstrip("\n") + "\n" + entry.line(), mode=mode)
@@ -83,7 +83,7 @@ def add(path: Path, name: str, scopes: Sequence[str]) -> str:
 
 
 def parse(text: str) -> tuple[ApiKey, ...]:
-    """The keys of a file; raises InputError with every fault of every line."""
+    """Parse the content of a key file; raises InputError that lists every fault of every line."""
     keys: list[ApiKey] = []
     faults: list[str] = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -98,30 +98,32 @@ def parse(text: str) -> tuple[ApiKey, ...]:
         if entry is None:
             continue
         faults += [
-            f"line {number}: {what} again, as of {earlier.name!r}"
+            f"line {number}: {what} is already that of {earlier.name!r}"
             for earlier in keys
             for what, same in (("the name", earlier.name == entry.name), ("the key", earlier.digest == entry.digest))
             if same
         ]
         keys.append(entry)
     if faults:
-        raise InputError("not the keys of a service", faults)
+        raise InputError("not a valid file of API keys", faults)
     return tuple(keys)
 
 
 def load(path: Path) -> tuple[ApiKey, ...]:
-    """The keys of the file at `path`, at least one, as a service wants them at its start; raises InputError."""
+    """The keys of the file at `path`; raises InputError when it is invalid or contains no key."""
     keys = _read(path)
     if not keys:
-        raise InputError(f"{path}: holds no API keys; make one with: dle-key NAME --file {path}")
+        raise InputError(f"{path} contains no API keys; create one with: dle-key NAME --file {path}")
     return keys
 
 
 class Keyring:
-    """The keys of one service, as its file has them now.
+    """The current keys of one service; used from the event loop.
 
-    A file that is gone or empty holds none, and refuses everybody. One that is wrong is told in the log, and the keys
-    before it stay; a worker that starts with a wrong one knows none until it is mended.
+    Failures
+    --------
+    A missing or empty file means no keys: every request is refused. When a changed file is invalid, the fault is logged
+    and the previous keys stay in use. A worker that starts with an invalid file has no keys until it is repaired.
     """
 
     def __init__(self, path: Path) -> None:
@@ -131,23 +133,23 @@ class Keyring:
         self._look()
 
     def check(self, authorization: bytes | None, scope: Scope) -> None:
-        """Let `Bearer KEY` through where the key has the scope; raises Unauthorized, Forbidden."""
+        """Check that `Bearer KEY` is a known key with the scope; raises Unauthorized or Forbidden."""
         if time.monotonic() >= self._next_look:
             self._look()
         scheme, _, given = (authorization or b"").partition(b" ")
         if scheme.lower() != b"bearer":
             raise Unauthorized("expected an API key: send it as Authorization: Bearer KEY")
         digest, found = _digest(given.strip()), None
-        for key in self._keys:  # all of them, so that the time taken tells nothing about any
+        for key in self._keys:  # always compare all keys, so that the time taken reveals nothing
             if hmac.compare_digest(key.digest, digest):
                 found = key
         if found is None:
-            raise Unauthorized("the API key is not one of this service")
+            raise Unauthorized("unknown API key")
         if scope not in found.scopes and "admin" not in found.scopes:
             raise Forbidden(f"the API key {found.name!r} has the scopes {', '.join(sorted(found.scopes))}, not {scope}")
 
     def _look(self) -> None:
-        """Take the keys of a file that has changed."""
+        """Reread the file when it has changed."""
         self._next_look = time.monotonic() + _LOOK_SECONDS
         state = self._state()
         if state == self._seen:
@@ -156,12 +158,12 @@ class Keyring:
         try:
             self._keys = () if state is None else _read(self._path)
         except InputError as error:
-            log.error("%d API key(s) stay, for their file is wrong: %s", len(self._keys), error)
+            log.error("the file of API keys is invalid; %d earlier key(s) stay in use: %s", len(self._keys), error)
         else:
-            log.info("took %d API key(s) from %s", len(self._keys), self._path)
+            log.info("read %d API key(s) from %s", len(self._keys), self._path)
 
     def _state(self) -> tuple[int, ...] | None:
-        """What differs once the file was written or replaced; None when it is not there."""
+        """A value that changes when the file is written or replaced; None when the file is missing."""
         try:
             found = self._path.stat()
         except OSError:
@@ -170,15 +172,15 @@ class Keyring:
 
 
 def check_start(settings: Settings, host: str) -> None:
-    """Raise InputError when the keys cannot be used, or when `host` is beyond loopback and anybody could ask."""
+    """Raise InputError when the key file is unusable, or when `host` is beyond loopback and no keys are required."""
     if settings.api_keys_file is not None:
         load(settings.api_keys_file)
     elif not settings.insecure and not _loopback(host):
         raise InputError(
-            f"Listening on {host} without API keys would answer anybody who reaches it",
+            f"Anyone who can reach {host} could use a server that listens there without API keys",
             (
-                "make a key with dle-key NAME --file FILE, and set DLE_API_KEYS_FILE=FILE",
-                "or, where something else keeps strangers out, say so with --insecure or DLE_INSECURE=true",
+                "create a key with dle-key NAME --file FILE, and set DLE_API_KEYS_FILE=FILE",
+                "or, if something else restricts access, use --insecure or DLE_INSECURE=true",
             ),
         )
 
@@ -194,7 +196,7 @@ def _read(path: Path) -> tuple[ApiKey, ...]:
 
 def _unreadable(path: Path, error: OSError | UnicodeDecodeError) -> InputError:
     reason = error.strerror if isinstance(error, OSError) else error
-    return InputError(f"{path}: no API keys can be read: {reason}")
+    return InputError(f"{path}: cannot read API keys: {reason}")
 
 
 def _loopback(host: str) -> bool:

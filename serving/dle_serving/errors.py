@@ -1,4 +1,4 @@
-"""What the service refuses, by HTTP status; every error of every route is one of these and has one body.
+"""HTTP errors, one class per status; every error response of every route is one of these, with the same body.
 
 The body is `{"error": string, "details": [{"row", "field", "code", "message"}]}`.
 """
@@ -11,7 +11,7 @@ from dle_bundle.errors import DleError, Fault
 
 
 class HttpError(DleError):
-    """Base: an answer other than 200. `headers` go out beside the content's own."""
+    """Base class of error responses. `headers` are sent in addition to the content headers."""
 
     status = 500
 
@@ -21,18 +21,18 @@ class HttpError(DleError):
         self.headers = tuple(headers)
 
     def body(self) -> bytes:
-        """The JSON text of the answer."""
+        """The response body as JSON."""
         return msgspec.json.encode({"error": self.message, "details": self.faults})
 
 
 class BadRequest(HttpError):
-    """The request must change: its rows, its JSON or its query."""
+    """The rows, the JSON or the query of the request are wrong."""
 
     status = 400
 
 
 class Unauthorized(HttpError):
-    """No API key, or one that is not known."""
+    """The API key is missing or unknown."""
 
     status = 401
 
@@ -41,19 +41,19 @@ class Unauthorized(HttpError):
 
 
 class Forbidden(HttpError):
-    """The API key lacks the scope of the route."""
+    """The API key lacks the scope that the route requires."""
 
     status = 403
 
 
 class NotFound(HttpError):
-    """No such path, model or version."""
+    """The path, model or version does not exist."""
 
     status = 404
 
 
 class MethodNotAllowed(HttpError):
-    """The path exists, but not for this method; `Allow` names those that it has."""
+    """The path does not support this method; the `Allow` header lists the methods that it supports."""
 
     status = 405
 
@@ -63,19 +63,19 @@ class MethodNotAllowed(HttpError):
 
 
 class TooLarge(HttpError):
-    """More bytes or rows than the service takes."""
+    """The request has more bytes or rows than the service allows."""
 
     status = 413
 
 
 class UnsupportedMediaType(HttpError):
-    """The body is not JSON, or is compressed."""
+    """The body has a media type that the route does not accept, or is compressed."""
 
     status = 415
 
 
 class NotReady(HttpError):
-    """The models are not loaded (yet)."""
+    """The server cannot respond now, for instance while it loads its models; `retry_after` is in seconds."""
 
     status = 503
 
@@ -84,6 +84,6 @@ class NotReady(HttpError):
 
 
 class InternalError(HttpError):
-    """A defect; the log has the traceback, the answer has not."""
+    """A defect of the service. The log holds the traceback; the response does not."""
 
     status = 500

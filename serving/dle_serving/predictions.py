@@ -1,4 +1,4 @@
-"""What a model answers for a batch of rows."""
+"""A model's predictions for a batch of rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,9 +9,10 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """The answers to N rows: `classes` (N,) int64 and `probabilities` (N, K) float32, or `values` float32.
+    """Predictions for N rows: `classes` and `probabilities` of a classifier, or `values` of a regression.
 
-    `classes` are positions in the schema's classes. `values` are (N,), of a forecast over several steps (N, horizon).
+    `classes` (N,) int64 are positions in the schema's classes; `probabilities` (N, K) float32. `values` float32 are
+    (N,), or (N, horizon) for a forecast over several steps.
     """
 
     classes: npt.NDArray[np.int64] | None = None
@@ -19,7 +20,7 @@ class Predictions:
     values: npt.NDArray[np.float32] | None = None
 
     def take(self, rows: slice | npt.NDArray[np.int64]) -> "Predictions":
-        """The answers to the rows at these places, in their order."""
+        """The predictions for the rows at these positions, in that order."""
         if self.values is not None:
             return Predictions(values=self.values[rows])
         assert self.classes is not None
@@ -28,20 +29,20 @@ class Predictions:
 
     @property
     def confidences(self) -> npt.NDArray[np.float32]:
-        """The probability (N,) of each answer's class."""
+        """The probability (N,) of each predicted class."""
         assert self.classes is not None
         assert self.probabilities is not None
         return np.take_along_axis(self.probabilities, self.classes[:, None], axis=1)[:, 0]
 
     @property
-    def summary(self) -> npt.NDArray[np.float32]:
-        """One value (N,) for each answer of a regression: of a horizon the mean, by which it is watched."""
+    def point_values(self) -> npt.NDArray[np.float32]:
+        """One value (N,) per prediction of a regression: the mean over the horizon, as ids and monitoring use it."""
         assert self.values is not None
         return self.values if self.values.ndim == 1 else self.values.mean(axis=1)
 
 
 def concatenate(parts: Sequence[Predictions]) -> Predictions:
-    """All answers of all parts of one model, in order; at least one part."""
+    """Join the predictions of one model, in order; at least one part."""
     if parts[0].values is not None:
         return Predictions(values=np.concatenate([part.values for part in parts if part.values is not None]))
     return Predictions(

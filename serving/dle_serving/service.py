@@ -1,6 +1,7 @@
-"""The BentoML service: `bentoml serve dle_serving.service:Service` with DLE_BUNDLES set, or `dle-serve` for people.
+"""The BentoML service, for `bentoml serve dle_serving.service:Service` with DLE_BUNDLES set.
 
-BentoML runs the server, its workers and their replacement. The application in front of it is ours (see `app`).
+`dle-serve` starts the same service with closer supervision. BentoML runs the server and its workers; `app` handles
+the requests.
 """
 
 import os
@@ -26,23 +27,23 @@ from dle_serving.settings import Settings, from_environment
 
 
 class WrappedService(BentoService[Any]):  # type: ignore[misc]
-    """A BentoML service whose ASGI application stands behind ours."""
+    """A BentoML service that wraps BentoML's ASGI application in ours."""
 
     def to_asgi(self, is_main: bool = True) -> Any:
-        """What BentoML's worker process gives to uvicorn."""
+        """The application that BentoML's worker process passes to uvicorn."""
         end_with_parent()
         log_plainly("worker")
-        # only here: the supervising process needs none of it
+        # imported here: the supervising process does not need it
         from dle_serving.app import Application
 
         try:
             return Application(from_environment(), super().to_asgi(is_main=is_main))
-        except InputError as error:  # what `prepare` found in order was changed since
+        except InputError as error:  # something changed after `prepare` checked it
             _refuse(error)
 
 
 def _host() -> str:
-    """Where `bentoml serve` is about to listen: at its --host or BENTOML_HOST, else as its configuration says."""
+    """The host on which `bentoml serve` will listen: its --host, BENTOML_HOST, or BentoML's configuration."""
     context = click.get_current_context(silent=True)
     given = None if context is None else context.params.get("host")
     return str(given or BentoMLContainer.http.host.get())
@@ -54,17 +55,19 @@ def _refuse(error: DleError) -> NoReturn:
 
 
 def _check_store(settings: Settings) -> None:
-    """Make what is missing; a store that cannot be reached now may be later, and predictions need none."""
+    """Connect to the feedback store and create its tables. An unreachable store is only a warning."""
     store = open_store(settings.feedback_store, settings.home)
     checking = SideThread("check").submit(store.check)
     try:
         if not wait([checking], DEADLINE_SECONDS).done:
-            raise StoreError(f"no answer within {DEADLINE_SECONDS:g} s")
+            raise StoreError(f"no response within {DEADLINE_SECONDS:g} s")
         checking.result()
     except NewerStore:
         raise
     except StoreError as error:
-        sys.stderr.write(f"Warning: feedback is answered with 503 until its store can be reached: {error}\n")
+        sys.stderr.write(
+            f"Warning: the feedback store cannot be reached; POST /feedback returns 503 until it can: {error}\n"
+        )
     finally:
         store.close()
 
@@ -72,7 +75,7 @@ def _check_store(settings: Settings) -> None:
 def _workers() -> int:
     try:
         return from_environment().workers
-    except InputError:  # told by `prepare`, with all that is wrong
+    except InputError:  # `prepare` reports it
         return 1
 
 
@@ -89,7 +92,7 @@ class Service:
     @bentoml.on_deployment  # type: ignore[untyped-decorator]
     @staticmethod
     def prepare() -> None:
-        """Check the settings and make what the workers share, once, before they start."""
+        """Check the settings and create the files that the workers share, once, before the workers start."""
         try:
             settings = from_environment()
             check_start(settings, _host())
@@ -100,7 +103,7 @@ class Service:
         several = "KUBERNETES_SERVICE_HOST" in os.environ or settings.feedback_store is not None
         if several and settings.token_keys_file is None:
             sys.stderr.write(
-                "Warning: DLE_TOKEN_KEYS_FILE is not set: each replica signs prediction ids with a key of its own, "
-                "so that feedback finds its prediction at one of them only\n"
+                "Warning: DLE_TOKEN_KEYS_FILE is not set: each replica signs prediction ids with its own key, so only "
+                "the replica that made a prediction accepts feedback on it\n"
             )
         Roster(settings.home, settings.workers).reset()

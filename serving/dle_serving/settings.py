@@ -1,7 +1,7 @@
-"""The service's settings: environment variables, read once, all faults told at once.
+"""The service's settings, read once from environment variables; all wrong values are reported together.
 
-`bentoml serve` passes nothing else on to its workers, and a container is configured by its environment anyway.
-`VARIABLES` is the one description of each: `docs/configuration.md` is generated from it.
+`bentoml serve` passes only the environment on to its workers, and containers are configured by it anyway.
+`VARIABLES` describes each variable; `docs/configuration.md` is generated from it.
 """
 
 import os
@@ -17,7 +17,7 @@ Device = Literal["auto", "cpu", "cuda"]
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What one server works by; every field is a row of `VARIABLES`."""
+    """The settings of one server; each field is described by a row of `VARIABLES`."""
 
     bundles: tuple[Path, ...]
     home: Path = Path(".dle")
@@ -37,15 +37,15 @@ class Settings:
 
     @property
     def signing_keys_file(self) -> Path:
-        """Where the keys of prediction ids are."""
+        """The file with the keys that sign prediction ids."""
         return self.token_keys_file or self.home / "token.keys"
 
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """One environment variable: the field it sets, how its text is read and written, and what it means.
+    """One environment variable: the field that it sets, how its text is parsed and formatted, and its meaning.
 
-    The text of a `secret` one is never shown.
+    The value of a `secret` variable is never shown.
     """
 
     name: str
@@ -96,7 +96,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def _duration(text: str) -> int:
-    """Seconds of a text such as 90d."""
+    """The number of seconds in a duration such as `90d`."""
     if text[-1] not in _UNITS:
         raise ValueError
     return _positive(text[:-1]) * _UNITS[text[-1]]
@@ -120,74 +120,76 @@ VARIABLES = (
         "bundles",
         _paths,
         "a list of paths",
-        "Bundles, or folders that hold bundles, separated as in PATH; the first bundle answers the bare routes. "
-        "Required.",
+        "Bundles, or folders that contain bundles, separated as in PATH. The routes without a model name use the first "
+        "bundle. Required.",
     ),
     Variable(
         "DLE_HOME",
         "home",
         Path,
         "a path",
-        "The server's own directory: token keys and what its workers share. Two servers never share one.",
+        "The server's own directory, for its signing keys, feedback and the counts that its workers share. Two servers "
+        "cannot use the same directory.",
     ),
-    Variable("DLE_WORKERS", "workers", _positive, "a positive integer", "Worker processes."),
+    Variable("DLE_WORKERS", "workers", _positive, "a positive integer", "Number of worker processes."),
     Variable(
         "DLE_DEVICE",
         "device",
         _device,
         "auto, cpu or cuda",
-        "Where models run; auto takes CUDA where it works and says which it took.",
+        "Where models run. auto uses CUDA if it works, else the CPU; GET /readyz shows the choice.",
     ),
     Variable(
         "DLE_THREADS",
         "threads",
         _positive,
         "a positive integer",
-        "Threads of one model run in each worker. More than one helps large batches and costs small ones.",
+        "Threads per model run in each worker. More than one speeds up large batches and slows down small ones.",
     ),
     Variable(
         "DLE_BATCH_ROWS",
         "batch_rows",
         _positive,
         "a positive integer",
-        "Most rows gathered from concurrent requests into one run. A larger request runs alone, in a thread.",
+        "Maximum number of rows that are batched from concurrent requests into one model run. A larger request runs "
+        "alone, in a thread.",
     ),
     Variable(
         "DLE_MAX_BODY_BYTES",
         "max_body_bytes",
         _positive,
         "a positive integer",
-        "Longest request body; a longer one is answered with 413.",
+        "Maximum size of a request body; larger ones get status 413.",
     ),
     Variable(
         "DLE_MAX_ROWS",
         "max_rows",
         _positive,
         "a positive integer",
-        "Most rows in one request; more are answered with 413.",
+        "Maximum number of rows in one request; more get status 413.",
     ),
     Variable(
         "DLE_TOKEN_KEYS_FILE",
         "token_keys_file",
         Path,
         "a path",
-        "Keys that sign prediction ids, one a line in hexadecimal; the first signs, all verify. Replicas need the "
-        "same file. Unset: token.keys in DLE_HOME, made at the first start.",
+        "File with the keys that sign prediction ids: one hexadecimal key per line. The first key signs, every key "
+        "verifies. All replicas need the same file. Unset: token.keys in DLE_HOME, created at the first start.",
     ),
     Variable(
         "DLE_API_KEYS_FILE",
         "api_keys_file",
         Path,
         "a path",
-        "Hashed API keys and their scopes, as dle-key writes them; followed when it changes. Unset: every request is "
-        "answered, and only loopback is listened on.",
+        "File with hashed API keys and their scopes, written by dle-key. Changes take effect while the server runs. "
+        "Unset: requests need no key, and the server listens on loopback only.",
     ),
     Variable(
         "DLE_INSECURE",
         "insecure",
         _truth,
         "true or false",
-        "Listen beyond loopback without API keys.",
+        "Allow the server to listen beyond loopback without API keys.",
         _truth_text,
     ),
     Variable(
@@ -195,7 +197,7 @@ VARIABLES = (
         "monitoring",
         _truth,
         "true or false",
-        "Count inputs and answers for /drift and the drift series.",
+        "Count inputs and predictions for GET /drift and the drift metrics.",
         _truth_text,
     ),
     Variable(
@@ -203,7 +205,7 @@ VARIABLES = (
         "drift_window",
         _window,
         "whole minutes up to a day, as 30m or 24h",
-        "How far back /drift looks.",
+        "The time window of GET /drift.",
         _duration_text,
     ),
     Variable(
@@ -211,8 +213,8 @@ VARIABLES = (
         "feedback_store",
         _store_url,
         "a URL that begins with postgresql://",
-        "Where feedback is kept: postgresql://USER:PASSWORD@HOST/DATABASE, which several replicas share. Unset: "
-        "feedback.sqlite3 in DLE_HOME.",
+        "Database for feedback: postgresql://USER:PASSWORD@HOST/DATABASE, which several replicas can share. Unset: "
+        "the SQLite file feedback.sqlite3 in DLE_HOME.",
         secret=True,
     ),
     Variable(
@@ -220,21 +222,21 @@ VARIABLES = (
         "feedback_max_age",
         _duration,
         "a duration, as 90d, 12h or 30m",
-        "Feedback on older predictions is rejected.",
+        "Maximum age of a prediction that still accepts feedback.",
         _duration_text,
     ),
 )
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
-    """Read the settings; raises InputError naming every variable that is absent or unreadable.
+    """Read the settings; raises InputError that lists every missing or invalid variable.
 
-    Others that begin with DLE_ are left alone: Kubernetes makes such for a Service named dle.
+    Unknown variables that begin with DLE_ are ignored: Kubernetes defines some for a Service named dle.
     """
     faults, values = [], {}
     for variable in VARIABLES:
         text = environment.get(variable.name, "")
-        if not text:  # set to nothing is not set, as compose files and shells have it
+        if not text:  # an empty variable counts as unset, as in shells and compose files
             continue
         try:
             values[variable.field] = variable.read(text)
@@ -242,7 +244,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
             found = "something else" if variable.secret else repr(text)
             faults.append(f"{variable.name}: expected {variable.expected}, found {found}")
     if "bundles" not in values and not any(fault.startswith("DLE_BUNDLES") for fault in faults):
-        faults.append("DLE_BUNDLES: expected a list of bundles, or of folders that hold bundles; it is not set")
+        faults.append("DLE_BUNDLES is not set: expected a list of bundles, or of folders that contain bundles")
     if faults:
         raise InputError("The service cannot start with these settings", faults)
     return Settings(**values)

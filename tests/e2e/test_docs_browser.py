@@ -90,4 +90,4 @@ def test_the_page_asks_for_a_key_and_tries_with_it(tmp_path: Path) -> None:
             [BROWSER, *options, f"{url}/docs"], capture_output=True, text=True, timeout=120, check=False
         )
     (title,) = re.findall("<title>(.*?)</title>", done.stdout)
-    assert title == "the API key is not one of this service; not asked again; 200; inputs", done.stderr
+    assert title == "unknown API key; not asked again; 200; inputs", done.stderr

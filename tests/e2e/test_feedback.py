@@ -171,7 +171,7 @@ def test_postgresql_may_go_and_come_back(income: Path, tmp_path: Path) -> None:
     with postgres.running() as database:
         database.stop()
         with serving(tmp_path, income, workers=2, DLE_FEEDBACK_STORE=database.url()) as server:
-            assert "feedback is answered with 503 until its store can be reached" in server.log.read_text()
+            assert "the feedback store cannot be reached; POST /feedback returns 503" in server.log.read_text()
             one, two, three = predicted(server.url, 3)
             refused = httpx.post(f"{server.url}/feedback", json=body(one), timeout=DEADLINE)
             assert_is_error(refused, 503)
@@ -261,5 +261,5 @@ def test_a_store_of_a_newer_release_is_refused_at_the_start(income: Path, tmp_pa
     log = tmp_path / "log"
     with launch(tmp_path, log, income, DLE_HOME=str(home)) as process:
         assert process.wait(DEADLINE) != 0
-    assert "its tables are of version 9, made by a newer release" in log.read_text()
+    assert "the feedback tables have version 9, made by a newer release" in log.read_text()
     assert "Traceback" not in log.read_text()

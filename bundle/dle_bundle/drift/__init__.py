@@ -1,1 +1,1 @@
-"""Drift: what is watched, the reference it is compared with, counts, statistics and verdicts."""
+"""Drift: the monitored features, the reference bins, counts per bin, and the statistics and verdicts."""

@@ -1,7 +1,7 @@
-"""What is watched of each input: a column's own values; of an image, a series or a text a few numbers on it.
+"""The features that drift monitoring compares: the values of table columns, and statistics of other inputs.
 
 Images: brightness, contrast, sharpness. Series: level and spread of each channel, length up to the last known step.
-Text: length in characters and the share of words that the tokenizer does not know whole.
+Text: length in characters, and the share of words that are not in the tokenizer's vocabulary as a whole.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ _CELLS_AT_ONCE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """Values (N,) under the name by which they are watched: texts, `""` = missing, or numbers, NaN = missing."""
+    """A monitored feature: its name, its input, and values (N,): text (`""` = missing) or numbers (NaN = missing)."""
 
     name: str
     field: Field
@@ -35,7 +35,7 @@ class Feature:
 
 
 def table_columns(groups: Groups, schema: Schema) -> list[Feature]:
-    """The columns whose values are watched as they are, in column order; missing date-times as NaN."""
+    """The table columns, in column order, whose values are monitored directly; missing date-times are NaN."""
     by_name: dict[str, npt.NDArray[Any]] = {}
     for index, field in enumerate(schema.numeric):
         by_name[field.name] = groups.numeric[:, index]
@@ -48,7 +48,7 @@ def table_columns(groups: Groups, schema: Schema) -> list[Feature]:
 
 
 def monitored_features(groups: Groups, schema: Schema, tokenizer: Tokenizer | None = None) -> list[Feature]:
-    """Everything that is watched, in the order of the inputs; text must have been tokenised."""
+    """Every monitored feature of these rows, in the order of the inputs; text must be tokenised."""
     described: dict[str, list[Feature]] = {}
     for feature in (*table_columns(groups, schema), *_described(groups, schema, tokenizer)):
         described.setdefault(feature.field.name, []).append(feature)
@@ -56,7 +56,7 @@ def monitored_features(groups: Groups, schema: Schema, tokenizer: Tokenizer | No
 
 
 def feature_names(schema: Schema) -> dict[str, bool]:
-    """The name of everything that is watched, and whether it is a category."""
+    """The name of every monitored feature, and whether it is a category."""
     found: dict[str, bool] = {}
     for field in schema.inputs:
         if field.image is not None:
@@ -71,9 +71,9 @@ def feature_names(schema: Schema) -> dict[str, bool]:
 
 
 def _known_steps(sequence: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-    """Steps (N,) of series (N, T, C) up to the last that has a value, at least 1.
+    """The number of steps (N,) of series (N, T, C) up to the last one with a value, at least 1.
 
-    `Groups.lengths` has the longest series of a row, which may be another one.
+    `Groups.lengths` is no substitute: it holds the length of a row's longest series.
     """
     counts = np.ones(len(sequence), dtype=np.int64)
     rows = max(1, _CELLS_AT_ONCE // max(1, int(np.prod(sequence.shape[1:]))))
@@ -90,7 +90,7 @@ def _described(groups: Groups, schema: Schema, tokenizer: Tokenizer | None) -> I
         assert field.image is not None
         first = index * field.image.channels
         pixels = np.asarray(groups.image[:, first : first + field.image.channels])
-        # a missing image is black; where none may be missing, a black one is what it shows
+        # a missing image is black; if the input is required, a black image is a real one
         missing = np.zeros(len(pixels), dtype=bool) if field.required else ~pixels.any(axis=(1, 2, 3))
         for what, values in images.statistics(pixels).items():
             yield Feature(f"{field.name}.{what}", field, np.where(missing, np.float32(np.nan), values))

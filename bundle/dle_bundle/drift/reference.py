@@ -1,8 +1,8 @@
-"""`reference.json`: how the training data and the predictions were distributed, in bins that the service counts in.
+"""`reference.json`: the distribution of the training data and of the predictions, as fractions per bin.
 
-A numeric column is binned by its own training quantiles, with bins of their own for values below and above what
-training saw and for missing ones: equal-width bins would hide drift behind one outlier. A category has a bin to
-itself up to 29 of them, then `other`, `missing` and `unseen`. Fractions are smoothed and so never zero, since
+Bins of numbers follow the quantiles of the training data, since one outlier would spoil bins of equal width; values
+below and above the training range and missing values have bins of their own. The 29 most frequent categories have a
+bin each, followed by `other`, `missing` and `unseen`. Fractions are smoothed and therefore never zero, since the
 population stability index and χ² divide by them.
 """
 
@@ -31,11 +31,11 @@ Integers = npt.NDArray[np.int64]
 
 
 class Bins(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
-    """The bins of one feature (or of the prediction), with names in counting order.
+    """The bins of one feature or of the predictions; `names` and `fractions` are in the order of the bins.
 
-    With `edges` e0 < … < ek: `below` e0, k bins [e(i), e(i+1)), `above` (from ek on, which is the next number after
-    the highest that training saw), `missing`.
-    With `categories`: one bin each, then `other` (known, but beyond the first 29), `missing`, `unseen`.
+    With `edges` e0 < … < ek: `below` (under e0), k bins [e(i), e(i+1)), `above` (from ek on, the next number after the
+    highest training value), `missing`.
+    With `categories`: one bin each, then `other` (known categories that have no bin), `missing`, `unseen`.
     """
 
     names: tuple[str, ...]
@@ -45,13 +45,13 @@ class Bins(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=T
     others: tuple[str, ...] = ()
 
     def assign_numbers(self, values: npt.NDArray[Any]) -> Integers:
-        """The bin (N,) of each of `values` (N,), NaN = missing."""
+        """The bin (N,) of each number (N,), NaN = missing."""
         place = np.searchsorted(self._edges, values, side="right")
         place[np.isnan(values)] = len(self._edges) + 1
         return place
 
     def assign_categories(self, values: npt.NDArray[np.object_]) -> Integers:
-        """The bin (N,) of each of the texts (N,), `""` = missing."""
+        """The bin (N,) of each category (N,), `""` = missing."""
         bins = map(self._bin_of_category.get, values.tolist(), repeat(len(self.names) - 1))
         return np.fromiter(bins, dtype=np.int64, count=len(values))
 
@@ -67,10 +67,12 @@ class Bins(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=T
 
 
 class Reference(msgspec.Struct, frozen=True, kw_only=True):
-    """`features` by name (see `features`); `prediction` bins the answer: classes, or quantiles of the value.
+    """The content of `reference.json`.
 
-    `rows` and `prediction_rows`: how many rows the fractions come from (training part, validation part).
-    `calibration`: temperature and expected calibration error on validation. `metrics`: by part, then by name.
+    `features`: the bins of each monitored feature, from `rows` rows of the training part. `prediction`: the bins of the
+    predictions (classes, or quantiles of the value), from `prediction_rows` rows of the validation part.
+    `calibration`: temperature, and expected calibration error on the validation part. `metrics`: scores by part, then
+    by metric.
     """
 
     rows: int
@@ -87,7 +89,7 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def load(path: Path, schema: Schema) -> Reference:
-    """Read `reference.json`; raises BundleError that says where it is wrong or does not go with the schema."""
+    """Read `reference.json`; raises BundleError that lists every place where it is wrong or contradicts the schema."""
     reference = documents.read(path, Reference, BundleError)
     known = feature_names(schema)
     faults = [f"features: {name}: no such input" for name in reference.features if name not in known]
@@ -100,12 +102,12 @@ def load(path: Path, schema: Schema) -> Reference:
     if fault:
         faults.append(f"prediction: {fault}")
     if faults:
-        raise BundleError(f"{path} does not go with the schema", faults)
+        raise BundleError(f"{path} does not match the schema", faults)
     return reference
 
 
 def _fault(bins: Bins, beside: int | None) -> str | None:
-    """What is wrong with bins of categories and so many `beside` them, or of numbers (None)."""
+    """The fault of bins of categories with `beside` additional bins, or of bins of numbers (None); None if valid."""
     bounds = bins.edges if beside is None else bins.categories
     if bounds is None:
         return "expected bins of numbers" if beside is None else "expected bins of categories"
@@ -116,10 +118,10 @@ def _fault(bins: Bins, beside: int | None) -> str | None:
 
 
 def number_bins(values: npt.NDArray[Any]) -> Bins:
-    """Bins of `values` (N,), NaN = missing: one for each value that holds a tenth of them, quantiles of the others.
+    """Bins of `values` (N,), NaN = missing: one per value that makes up a tenth of them, and quantiles of the rest.
 
-    Without bins of their own, frequent values would swallow the quantiles: a column that is zero in nine rows of ten
-    would have a single bin. Bounds that differ by rounding errors only are one bound.
+    Frequent values need bins of their own: a column that is zero in nine of ten rows would otherwise get a single bin.
+    Bounds that differ only by rounding errors are merged.
     """
     known = values[~np.isnan(values)]
     if not len(known):
@@ -143,7 +145,7 @@ def number_bins(values: npt.NDArray[Any]) -> Bins:
 
 
 def _merged(starts: npt.NDArray[Any], values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The ascending `starts` (S,) but those that equal the one before, up to rounding errors of the values (D,)."""
+    """The ascending `starts` (S,) without those equal to their predecessor, up to rounding errors of the values (D,)."""
     largest = float(np.abs(values).max())
     kept = [0]
     for place in range(1, len(starts)):
@@ -153,7 +155,7 @@ def _merged(starts: npt.NDArray[Any], values: npt.NDArray[Any]) -> npt.NDArray[A
 
 
 def category_bins(values: npt.NDArray[np.object_], known: tuple[str, ...]) -> Bins:
-    """One bin for each of the most frequent of the `known` categories, then other, missing and unseen."""
+    """Bins for the most frequent of the `known` categories, then `other`, `missing` and `unseen`."""
     present, counts = np.unique(values.astype(str), return_counts=True)
     frequency = dict(zip(present.tolist(), counts.tolist(), strict=True))
     ranked = sorted(known, key=lambda value: (-frequency.get(value, 0), value))
@@ -164,7 +166,7 @@ def category_bins(values: npt.NDArray[np.object_], known: tuple[str, ...]) -> Bi
 
 
 def feature_bins(features: Sequence[Feature]) -> dict[str, Bins]:
-    """Bins of what is watched (the first 200 features), by name, from training rows."""
+    """Bins of the monitored features (the first 200) by name, from training rows."""
     return {
         feature.name: category_bins(feature.values, feature.field.categories or ())
         if feature.is_category
@@ -174,16 +176,16 @@ def feature_bins(features: Sequence[Feature]) -> dict[str, Bins]:
 
 
 def smoothed(counts: Integers) -> tuple[float, ...]:
-    """Fractions with half a count added to every bin: positive, and summing to one."""
+    """The counts as fractions that sum to one, with half a count added to each bin, so that none is zero."""
     raised = counts + SMOOTHING
     return tuple((raised / raised.sum()).tolist())
 
 
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Names that rounding made equal, told apart by their number."""
+    """The names, with a number added to those that rounding made equal."""
     return tuple(f"{name} #{index}" if names.count(name) > 1 else name for index, name in enumerate(names))
 
 
 def _beside(own: tuple[str, ...]) -> tuple[str, ...]:
-    """The names of the bins beside the categories, told apart from a category that has such a name."""
+    """The names of the bins beside the categories, in parentheses where a category has the same name."""
     return tuple(f"({name})" if name in own else name for name in ("other", "missing", "unseen"))

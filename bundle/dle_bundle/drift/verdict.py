@@ -1,8 +1,8 @@
-"""Whether what a model sees, answers and scores has moved away from what it was built on: statistics and verdicts.
+"""Makes the drift verdicts: whether inputs, predictions and scores have shifted from the reference.
 
-An alarm needs an effect (population stability index), significance (χ² over a critical value shared out among the
-features, by Bonferroni) and enough rows: the index alone cries wolf on small windows and χ² alone on large ones. The
-recording rules in `k8s/monitoring` compute the same numbers from the same counts.
+A verdict of drift needs a large effect (population stability index), significance (χ², with Bonferroni's correction for
+the number of features) and enough rows: the index alone gives false alarms on small windows, χ² alone on large ones.
+The recording rules in `k8s/monitoring` compute the same statistics from the same counts.
 """
 
 import math
@@ -21,18 +21,18 @@ LEAST_ROWS = 200
 PSI_LIMIT = 0.2
 SIGNIFICANCE = 0.001
 SCORE_FALL = 0.05
-"""An accuracy this much lower is worth an alarm."""
+"""The fall of the accuracy from which on it counts as drift."""
 ERROR_GROWTH = 1.2
-"""A mean absolute error this many times as large is worth an alarm."""
+"""The factor of the mean absolute error from which on it counts as drift."""
 STANDARD_ERRORS = 3.0
 
 Verdict = Literal["drift", "ok", "insufficient"]
 VERDICTS: tuple[Verdict, ...] = ("drift", "ok", "insufficient")
-"""The worst first."""
+"""By priority: the first one that occurs is the overall verdict."""
 
 
 class BinShare(msgspec.Struct, frozen=True):
-    """One bin: how many rows fell in it, which fraction that is, and which it was in the reference."""
+    """One bin: its count, the fraction of all rows, and the fraction in the reference."""
 
     bin: str
     count: int
@@ -41,10 +41,10 @@ class BinShare(msgspec.Struct, frozen=True):
 
 
 class Shift(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How far a distribution of `n` rows is from its reference; the numbers are null without rows.
+    """How far the distribution of `n` rows is from its reference; the statistics are null without rows.
 
-    `psi`: population stability index, 0 and up. `jensen_shannon`: the distance to base 2, 0 to 1. `chi2`: against
-    `critical_value`.
+    `psi`: population stability index, at least 0. `jensen_shannon`: Jensen-Shannon distance to base 2, from 0 to 1.
+    `chi2`: significant above `critical_value`.
     """
 
     feature: str | msgspec.UnsetType = msgspec.UNSET
@@ -58,7 +58,7 @@ class Shift(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Score(msgspec.Struct, frozen=True, kw_only=True):
-    """A score of `n` rows beside the bundle's score on its test part; `difference` is score − reference."""
+    """A score over `n` rows and the model's score on its test part; `difference` is score − reference."""
 
     metric: str
     verdict: Verdict
@@ -72,11 +72,11 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
 def compare(
     counts: npt.NDArray[Any], bins: Bins, *, reference_rows: int, comparisons: int, feature: str | None = None
 ) -> Shift:
-    """Counts (B,) against the fractions of `bins`, which come from `reference_rows` rows.
+    """Compare counts (B,) with the fractions of `bins`, which come from `reference_rows` rows.
 
-    PSI is Σ (c − r)·ln(c/r) over smoothed fractions. χ² is Pearson's with two amendments: an expected count below one
-    counts as one, or a single unseen value would outweigh everything else; and it is scaled by N/(N + n), for a
-    reference of N rows is a sample as well.
+    PSI is Σ (c − r)·ln(c/r) over smoothed fractions. χ² is Pearson's with two changes. Expected counts below one are
+    raised to one, since a single unseen value would otherwise outweigh everything else. It is scaled by N/(N + n),
+    since the reference of N rows is a sample too. `comparisons` is the number of tests for Bonferroni's correction.
     """
     n = int(counts.sum())
     critical = critical_value(len(bins.names), comparisons)
@@ -102,7 +102,7 @@ def compare(
 
 
 def shares(counts: npt.NDArray[Any], bins: Bins) -> list[BinShare]:
-    """Each bin's count and fraction beside its reference, in the order of the bins."""
+    """The count, the fraction and the reference fraction of each bin, in order."""
     n = int(counts.sum())
     return [
         BinShare(name, int(count), float(count) / n if n else None, fraction)
@@ -111,7 +111,7 @@ def shares(counts: npt.NDArray[Any], bins: Bins) -> list[BinShare]:
 
 
 def feature_shifts(tally: BinCounts, reference: Reference) -> list[Shift]:
-    """Every monitored feature, the worst first: drifted ones, then by falling PSI."""
+    """The shift of every monitored feature: drifted features first, then by falling PSI."""
     found = [
         compare(
             counts,
@@ -126,22 +126,23 @@ def feature_shifts(tally: BinCounts, reference: Reference) -> list[Shift]:
 
 
 def prediction_shift(tally: BinCounts, reference: Reference) -> Shift:
-    """The answers against those on validation rows."""
+    """The shift of the predictions from those on validation rows."""
     return compare(tally.prediction, reference.prediction, reference_rows=reference.prediction_rows, comparisons=1)
 
 
 def accuracy(n: int, correct: int, reference: float | None) -> Score:
-    """Accuracy of `n` rows whose labels came back."""
+    """The accuracy of `n` rows with feedback."""
     score = correct / n if n else None
     error = None if score is None else math.sqrt(score * (1 - score) / n)
     return _fallen("accuracy", n, score, reference, error)
 
 
 def estimated_accuracy(tally: BinCounts, reference: float | None) -> Score:
-    """Accuracy that the calibrated confidences promise, for rows without labels; its standard error is √Σp(1 − p)/n.
+    """The accuracy estimated from the calibrated confidences p, without labels; standard error √Σp(1 − p)/n.
 
-    Confidence-based performance estimation (NannyML's CBPE) in its plainest form: right as long as the model is as
-    sure as it is right, so it shows covariate shift and is blind to a changed relation between inputs and target.
+    This is the simplest form of confidence-based performance estimation (NannyML's CBPE). It is correct as long as the
+    model is calibrated: it shows the effect of covariate shift, but not of a changed relation between inputs and
+    target.
     """
     n = tally.rows
     score = tally.expected_correct / n if n else None
@@ -150,7 +151,7 @@ def estimated_accuracy(tally: BinCounts, reference: float | None) -> Score:
 
 
 def mean_absolute_error(n: int, absolute: float, squared: float, reference: float | None) -> Score:
-    """Mean absolute error of `n` rows whose values came back, from the sums of |e| and e²."""
+    """The mean absolute error of `n` rows with feedback, from the sums of |e| and e²."""
     score = absolute / n if n else None
     error = None if score is None else math.sqrt(max(squared / n - score**2, 0.0) / n)
     grown = (
@@ -165,7 +166,7 @@ def mean_absolute_error(n: int, absolute: float, squared: float, reference: floa
 
 @lru_cache(maxsize=1024)
 def critical_value(bins: int, comparisons: int) -> float:
-    """The χ² quantile with `bins` − 1 degrees of freedom that all `comparisons` together exceed by chance in 0.1 %."""
+    """The critical value of χ² with `bins` − 1 degrees of freedom, at 0.1 % for all `comparisons` together."""
     degrees, chance = max(bins - 1, 1), SIGNIFICANCE / max(comparisons, 1)
     low, high = 0.0, 1.0
     while _exceeded(high, degrees) > chance:
@@ -177,7 +178,7 @@ def critical_value(bins: int, comparisons: int) -> float:
 
 
 def _exceeded(value: float, degrees: int) -> float:
-    """How often χ² exceeds `value` by chance: the recurrence of the incomplete gamma function (DLMF 8.8.2)."""
+    """The probability that χ² exceeds `value`, by the recurrence of the incomplete gamma function (DLMF 8.8.2)."""
     half = value / 2
     first, total = (0.5, math.erfc(math.sqrt(half))) if degrees % 2 else (0.0, 0.0)
     powers = (first + step for step in range(degrees // 2))
@@ -185,7 +186,7 @@ def _exceeded(value: float, degrees: int) -> float:
 
 
 def worst(verdicts: Sequence[Verdict]) -> Verdict:
-    """`drift` if there is one, `ok` if one could be judged, else `insufficient`."""
+    """`drift` if any verdict is drift, else `ok` if any is ok, else `insufficient`."""
     return min(verdicts, key=VERDICTS.index, default="insufficient")
 
 

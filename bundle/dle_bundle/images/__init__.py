@@ -1,1 +1,1 @@
-"""Image files: which formats are read, and how a file becomes pixels."""
+"""Image files: the supported formats, and decoding into pixels."""

@@ -1,8 +1,8 @@
-"""Opening the content of an image file: which formats there are, and why a file is refused.
+"""Opens image files of the supported formats, and rejects invalid ones.
 
-The formats are few and told by how a file starts; none of Pillow's other readers is ever asked. Pillow complains in
-many ways, by exceptions of every kind and by warnings; here it is always `BadImage`, in a few words. Whatever is not
-wrong enough for that, such as a damaged comment, is let through in silence.
+The first bytes of a file determine its format; Pillow's readers of other formats are never used. Pillow reports faults
+by many kinds of exceptions and warnings; this module turns them into `BadImage` with a short reason. Faults that Pillow
+tolerates, such as a damaged comment, are ignored silently.
 """
 
 import re
@@ -26,23 +26,23 @@ from PIL import (
 from PIL.ImageFile import ImageFile
 
 MOST_PIXELS = 64_000_000
-"""An image that declares more is refused before it is decoded, for a small file may declare gigabytes."""
+"""Images that declare more pixels are rejected before decoding, since a small file can declare gigabytes."""
 
 _START = 16
-"""Bytes that tell a format."""
+"""Number of bytes that determine the format."""
 _HOLD_EXIF = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 _SILENT = re.compile(r"PIL\.")
 
 
 class BadImage(ValueError):
-    """Why a file cannot be read as an image: "empty", "not an image", "truncated", "too many pixels (…)", …."""
+    """The reason why a file is not a valid image: "empty", "not an image", "truncated", "too many pixels (…)", …."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Format:
-    """How a file starts, what reads it, how its name ends, what HTTP calls it.
+    """One format: the start of its files, Pillow's reader, its file name suffixes and its media types.
 
-    `is_whole`: whether all of a file is there, as far as Pillow would not notice.
+    `is_whole`: detects truncated files that Pillow would accept.
     """
 
     start: re.Pattern[bytes]
@@ -92,16 +92,16 @@ _FORMATS = (
 )
 
 SUFFIXES = tuple(suffix for known in _FORMATS for suffix in known.suffixes)
-"""How the names of image files end, in lower case."""
+"""The suffixes of image files, in lower case."""
 MEDIA_TYPES = tuple(media_type for known in _FORMATS for media_type in known.media_types)
-"""What HTTP calls them."""
+"""The media types of image files."""
 
 
 @contextmanager
 def opened(file: BinaryIO) -> Iterator[ImageFile]:
-    """The image with its header read and its pixels still to come; the first frame of several.
+    """Open an image and read its header but not its pixels; of several frames, the first one.
 
-    Raises BadImage, also for whatever goes wrong with the image within the `with` block.
+    Raises BadImage, also for any exception inside the `with` block.
     """
     _silence()
     try:
@@ -116,23 +116,23 @@ def opened(file: BinaryIO) -> Iterator[ImageFile]:
         yield image
     except BadImage:
         raise
-    except Image.DecompressionBombError:  # of formats that check before they have told the size
+    except Image.DecompressionBombError:  # some formats check before their size is known
         raise BadImage(f"too many pixels (at most {MOST_PIXELS // 1_000_000} million)") from None
-    except Exception as error:  # noqa: BLE001 - readers fail with whatever a broken byte leads to
+    except Exception as error:  # noqa: BLE001 - damaged files cause exceptions of any kind
         raise BadImage("truncated" if _has_ended(error) else "truncated or damaged") from None
 
 
 def load(image: ImageFile, content: bytes) -> None:
-    """Decode the pixels; raises BadImage where the end of the file is missing though Pillow makes do without it."""
+    """Decode the pixels; raises BadImage for truncated files, also those that Pillow would accept."""
     if not _format(content[:_START]).is_whole(content):
         raise BadImage("truncated")
     image.load()
 
 
 def orientation(image: ImageFile) -> int:
-    """How to turn the image, 1 to 8 as in EXIF; 1 where that is not told, or the format's reader does it itself.
+    """The EXIF orientation, 1 to 8; 1 if there is none or Pillow's reader applies it itself.
 
-    A PNG may tell it after its pixels.
+    A PNG may store it after its pixels.
     """
     if isinstance(image, TiffImagePlugin.TiffImageFile) or not any(key in image.info for key in _HOLD_EXIF):
         return 1
@@ -158,10 +158,7 @@ def _has_ended(error: Exception) -> bool:
 
 
 def _silence() -> None:
-    """Have Pillow's warnings ignored from now on.
-
-    They are about files, and files are judged here. To ignore them for a moment only would not be safe with threads.
-    """
+    """Ignore Pillow's warnings about files from now on. Ignoring them temporarily would not be thread-safe."""
     first = warnings.filters[0] if warnings.filters else None
     if first is None or first[0] != "ignore" or first[3] != _SILENT:
         warnings.filterwarnings("ignore", module=_SILENT.pattern)

@@ -1,8 +1,8 @@
-"""Image files to pixels, by one rule for training, offline prediction and the service.
+"""Decodes image files into pixels, by the same rules in training, offline prediction and the service.
 
-An image is turned upright, made grey or RGB, resized by its shorter side and cropped at its centre. Transparent parts
-show `BACKGROUND`; 16 bits are scaled to 8; of several frames the first counts. The same bytes give the same pixels
-everywhere, so nothing here depends on how many images are read at once, or by whom.
+An image is turned upright, converted to grey or RGB, resized by its shorter side and cropped at its centre. Transparent
+parts show `BACKGROUND`, 16 bits are scaled to 8, and only the first frame is used. The same bytes always give the same
+pixels, however many images are decoded together.
 """
 
 import io
@@ -28,12 +28,12 @@ from dle_bundle.schema import ImageShape
 Pixels = npt.NDArray[np.uint8]
 
 MOST_TOGETHER = 4 * MOST_PIXELS
-"""Pixels of the images of one request, as they are decoded: large JPEGs are at a fraction of their size."""
+"""Maximum number of decoded pixels in one request; large JPEGs are decoded at a fraction of their size."""
 
 BACKGROUND = (255, 255, 255, 255)
-"""White, which is what pictures with transparent parts are mostly drawn for."""
+"""White, since most pictures with transparent parts are drawn for a white background."""
 STATISTICS = ("brightness", "contrast", "sharpness")
-"""What `statistics` measures."""
+"""The names of the statistics."""
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -50,28 +50,28 @@ _GREY_MODES = ("1", "L", "LA", "La", "I", "F")
 _WHOLE_SCALES = (255, 65_535, 2**31 - 1)
 _REAL_SCALES = (1, 255, 65_535)
 _BLOCK_PIXELS = 1 << 17
-"""Pixels that are converted or measured at once: what fits the processor's cache."""
+"""Number of pixels that are processed at once, so that they fit into the processor's cache."""
 _SMALL_PIXELS = 1 << 20
-"""Of an image up to this size all pixels are converted together: no memory worth saving."""
+"""Images up to this size are converted at once; working in blocks would save little memory."""
 _FILTER = Image.Resampling.BILINEAR
 
 
 class PixelBudget:
-    """Pixels that may be decoded of what came together: many small files can declare as many as one may each."""
+    """Limits the pixels that are decoded for one request, since each of many small files can declare the maximum."""
 
     def __init__(self) -> None:
         self._left = MOST_TOGETHER
 
     def take(self, pixels: int) -> None:
-        """Raises BadImage where fewer are left; they stay."""
+        """Use up `pixels`; raises BadImage, and uses up none, if fewer are left."""
         if pixels > self._left:
             most = MOST_TOGETHER // 1_000_000
-            raise BadImage(f"too many pixels in one request (at most {most} million): send it in several")
+            raise BadImage(f"too many pixels in one request (at most {most} million): split the request")
         self._left -= pixels
 
 
 def decode(content: bytes, shape: ImageShape, budget: PixelBudget | None = None) -> Pixels:
-    """The pixels (channels, height, width) of the content of an image file; raises BadImage."""
+    """Decode the content of an image file into pixels (channels, height, width); raises BadImage."""
     with opened(io.BytesIO(content)) as image:
         _draft(image, shape, sideways=orientation(image) >= _SIDEWAYS)
         if budget is not None:
@@ -81,7 +81,7 @@ def decode(content: bytes, shape: ImageShape, budget: PixelBudget | None = None)
 
 
 def read(place: str | bytes, shape: ImageShape) -> Pixels:
-    """The same of the file at a path, or of a file's content; raises BadImage, also where the file cannot be read."""
+    """Decode the file at a path, or the content of a file; raises BadImage, also if the file cannot be read."""
     if isinstance(place, bytes):
         return decode(place, shape)
     with _file(place) as file:
@@ -89,9 +89,9 @@ def read(place: str | bytes, shape: ImageShape) -> Pixels:
 
 
 def fit(pixels: Pixels, shape: ImageShape) -> Pixels:
-    """An image that is an array (H, W), (H, W, C) or (C, H, W), with C = 1, 3 or 4, by the same rules as a file.
+    """Resize and crop an array (H, W), (H, W, C) or (C, H, W), with C = 1, 3 or 4, by the same rules as a file.
 
-    Where C may stand at either end, it stands at the last. Raises ValueError for any other array.
+    If both ends could be C, the last one is. Raises ValueError for any other array.
     """
     found = pixels.shape
     if len(found) == 3 and found[2] not in (1, 3, 4) and found[0] in (1, 3, 4):
@@ -107,10 +107,10 @@ def fit(pixels: Pixels, shape: ImageShape) -> Pixels:
 
 
 def measure(place: str | bytes) -> tuple[bool, int, int]:
-    """Whether an image is in colour, its height and its width, from the header alone; raises BadImage.
+    """Whether an image is in colour, its height and its width, from its header; raises BadImage.
 
-    The place is a path or the content of a file. An image of grey pixels is in colour when its format would hold
-    others; of a palette, the colours count.
+    `place` is a path or the content of a file. A format with colour counts as colour even if all pixels are grey; for
+    an image with a palette, the colours of the palette count.
     """
     with _file(place) as file, opened(file) as image:
         width, height = image.size
@@ -120,12 +120,12 @@ def measure(place: str | bytes) -> tuple[bool, int, int]:
 
 
 class ImageFiles:
-    """Stands in for the `image` group (N, columns · channels, H, W), uint8, where the pixels are still in files.
+    """The `image` group (N, columns · channels, H, W), uint8, with the pixels still in files.
 
-    It has the array's shape, is indexed by rows as the array is, giving the same of these rows, and becomes the array
-    by `np.asarray`, which decodes. Each place is a path, the content of a file, or `b""` for a black image.
+    It has the array's shape and supports indexing by rows; `np.asarray` decodes the files into the array. Each of
+    `places` is a path, the content of a file, or `b""` for a black image.
 
-    Raises InputError from `np.asarray` for a file that cannot be read: those were told apart before.
+    `np.asarray` raises InputError for a file that cannot be read; callers have checked the files before.
 
     Example::
 
@@ -146,7 +146,7 @@ class ImageFiles:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Rows, columns · channels, height, width."""
+        """The shape of the array: rows, columns · channels, height, width."""
         rows, columns = self.places.shape
         return rows, columns * self.image.channels, self.image.height, self.image.width
 
@@ -154,7 +154,7 @@ class ImageFiles:
         return len(self.places)
 
     def __getitem__(self, index: Any) -> Any:
-        """The rows of a slice, a mask or an array of positions, unread; anything else gives an array, read."""
+        """The rows of a slice, mask or array of positions, still in files; any other index decodes into an array."""
         if isinstance(index, slice) or (isinstance(index, np.ndarray | list) and np.ndim(index) == 1):
             return ImageFiles(self.places[index], self.image)
         if isinstance(index, tuple) and index and isinstance(index[0], slice | np.ndarray):
@@ -163,7 +163,7 @@ class ImageFiles:
         return np.asarray(ImageFiles(self.places[[int(row)]], self.image))[(0, *rest)]
 
     def reshape(self, *shape: int) -> "ImageFiles":
-        """The same images with so many in a row: (rows, -1, H, W). ValueError where the shape does not allow it."""
+        """The same images arranged as (rows, -1, H, W); raises ValueError for any other kind of shape."""
         (rows, width, *side), channels = shape, self.image.channels
         columns = self.places.size // rows if width == -1 and rows else max(width // channels, 1)
         wanted = (rows, columns * channels, *side)
@@ -173,7 +173,7 @@ class ImageFiles:
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         if copy is False:
-            raise ValueError("images that are files cannot become an array without being read")
+            raise ValueError("image files cannot become an array without a copy")
         side = (self.image.channels, self.image.height, self.image.width)
         whole = np.zeros((self.places.size, *side), dtype=np.uint8)
         places: list[str | bytes] = self.places.ravel().tolist()
@@ -190,11 +190,11 @@ class ImageFiles:
 
 
 def statistics(images: Pixels) -> dict[str, npt.NDArray[np.float32]]:
-    """Numbers (N,) that describe images (N, C, H, W), C = 1 or 3, by their grey level from 0 to 1.
+    """Brightness, contrast and sharpness (N,) of images (N, C, H, W), C = 1 or 3, from grey levels between 0 and 1.
 
-    Brightness is its mean, contrast its standard deviation, sharpness the mean absolute difference between a pixel and
-    the mean of its four neighbours (the discrete Laplacian), 0 for images of fewer than 3 × 3 pixels. All sums are of
-    whole numbers, so an image gives the same numbers in whatever company it is measured.
+    Brightness is the mean, contrast the standard deviation, and sharpness the mean absolute difference between a pixel
+    and the mean of its four neighbours (the discrete Laplacian), 0 for images smaller than 3 × 3 pixels. All sums are
+    over integers, so the statistics of an image do not depend on the other images in the batch.
     """
     count, _, height, width = images.shape
     sums = np.zeros((3, count))  # of the level, of its square, of the absolute Laplacian
@@ -225,11 +225,11 @@ def _file(place: str | bytes) -> Iterator[BinaryIO]:
     except ValueError as error:
         if isinstance(error, BadImage):
             raise
-        raise BadImage("no path of a file") from None  # it has a NUL
+        raise BadImage("not a valid path") from None  # it contains a NUL
 
 
 def _grey(images: Pixels) -> Pixels:
-    """(n, C, H, W) to (n, H, W) by the luma of ITU-R BT.601, as Pillow has it, in 256ths."""
+    """Convert (n, C, H, W) to grey (n, H, W) by the luma of ITU-R BT.601, as Pillow does, in 256ths."""
     if images.shape[1] == 1:
         return images[:, 0]
     total = images[:, 0].astype(np.uint16) * np.uint16(77)
@@ -239,7 +239,7 @@ def _grey(images: Pixels) -> Pixels:
 
 
 def _roughness(grey: Pixels) -> npt.NDArray[np.int64]:
-    """Sum of the absolute Laplacian over the inner pixels of (n, H, W)."""
+    """The sum (n,) of the absolute Laplacian over the inner pixels of (n, H, W)."""
     level = grey.astype(np.int16)
     bend = level[:, 1:-1, 1:-1] * np.int16(4)
     bend -= level[:, :-2, 1:-1]
@@ -251,15 +251,15 @@ def _roughness(grey: Pixels) -> npt.NDArray[np.int64]:
 
 
 def _draft(image: ImageFile, shape: ImageShape, *, sideways: bool) -> None:
-    """Have a large JPEG decoded at half, a quarter or an eighth of its size, where twice the pixels wanted remain."""
+    """Decode a large JPEG at 1/2, 1/4 or 1/8 of its size, if at least twice the wanted size remains."""
     wanted = (2 * shape.height, 2 * shape.width) if sideways else (2 * shape.width, 2 * shape.height)
     image.draft("L" if shape.channels == 1 and image.mode == "RGB" else image.mode, wanted)
 
 
 def _framed(image: Image.Image, shape: ImageShape, turn: int = 1) -> Pixels:
-    """Turned upright, resized so that it just covers height × width, and cropped at the centre: (channels, H, W).
+    """Turn an image upright, resize it to cover height × width, and crop its centre: (channels, H, W).
 
-    Only what is seen is computed: of an image that is a mere line, the rest would be a bomb.
+    Only the visible part is computed, since resizing an image one pixel high as a whole would take huge memory.
     """
     width, height = image.size if turn < _SIDEWAYS else image.size[::-1]
     box, most = _box(width, height, shape), _most_level(image)
@@ -274,10 +274,10 @@ def _framed(image: Image.Image, shape: ImageShape, turn: int = 1) -> Pixels:
 def _resized_by_blocks(
     image: Image.Image, shape: ImageShape, most: int | None, turn: int, box: tuple[float, float, float, float]
 ) -> Image.Image:
-    """What is in a box of the upright image, in mode L or RGB, with the pixels that a resize of all of it gives or ±1.
+    """Resize a box of the upright image, in mode L or RGB; the pixels differ from a direct resize by at most 1.
 
-    A block of rows at a time is converted and resized in width, then all of them in height: a large image that is
-    converted as a whole takes many times the memory of its pixels.
+    Blocks of rows are converted and resized in width, then everything in height, since converting a large image as a
+    whole takes many times the memory of its pixels.
     """
     width, height = image.size if turn < _SIDEWAYS else image.size[::-1]
     left, top, right, bottom = box
@@ -294,7 +294,7 @@ def _resized_by_blocks(
 
 
 def _box(width: int, height: int, shape: ImageShape) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom of what is seen of an image; whole pixels where its size stays."""
+    """Left, top, right and bottom of the visible part of an image; whole pixels if it is not resized."""
     scale = max(shape.width / width, shape.height / height)
     seen = min(shape.width / scale, width), min(shape.height / scale, height)
     left, top = (width - seen[0]) / 2, (height - seen[1]) / 2
@@ -304,13 +304,13 @@ def _box(width: int, height: int, shape: ImageShape) -> tuple[float, float, floa
 
 
 def _reach(first: float, last: float, wanted: int, count: int) -> range:
-    """The pixels of `count` in a line that have a part in the `wanted` ones between two places, and a few more."""
+    """The source pixels, out of `count`, that affect the `wanted` pixels between two positions, with a margin."""
     margin = math.ceil((last - first) / wanted) + 1
     return range(max(math.floor(first) - margin, 0), min(math.ceil(last) + margin, count))
 
 
 def _stored(box: tuple[int, int, int, int], width: int, height: int, turn: int) -> tuple[int, int, int, int]:
-    """Where a box of the upright image, width × height, is in the image as it is stored."""
+    """Convert a box of the upright image (width × height) into the coordinates of the stored image."""
     left, top, right, bottom = box
     if turn in (2, 3, 6, 7):
         left, right = width - right, width - left
@@ -320,7 +320,7 @@ def _stored(box: tuple[int, int, int, int], width: int, height: int, turn: int) 
 
 
 def _plain(image: Image.Image, shape: ImageShape, most: int | None, turn: int) -> Image.Image:
-    """A part of an image upright, in mode L or RGB, over the background; `most` is `_most_level` of all of it."""
+    """Convert a part of an image to upright, L or RGB, over the background; `most` is the image's `_most_level`."""
     mode = "L" if shape.channels == 1 else "RGB"
     if most is not None:
         image = _eight_bits(image, most)
@@ -333,10 +333,10 @@ def _plain(image: Image.Image, shape: ImageShape, most: int | None, turn: int) -
 
 
 def _most_level(image: Image.Image) -> int | None:
-    """The level that is white, of images of more than 8 bits.
+    """The level of white in images with more than 8 bits, else None.
 
-    Pillow does not tell what the levels of mode I (whole numbers) and F (real ones) range over, except that PPM has
-    16 bits. So it is the least of the customary ranges that the image stays within.
+    Pillow does not report the range of modes I (integers) and F (floats), except that PPM has 16 bits. So the smallest
+    customary range that contains all levels is used.
     """
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
         return 65_535
@@ -350,7 +350,7 @@ def _most_level(image: Image.Image) -> int | None:
 
 
 def _eight_bits(image: Image.Image, most: int) -> Image.Image:
-    """Levels from 0 to `most` scaled to 8 bits."""
+    """Scale levels from 0 to `most` to 8 bits."""
     levels = np.asarray(image).astype(np.float64)
     if image.mode == "F":
         np.nan_to_num(levels, copy=False)

@@ -1,1 +1,1 @@
-"""JSON rows of a request: decoded in one pass, or every fault of every row."""
+"""Decodes the JSON rows of a request, or finds every fault of every row."""

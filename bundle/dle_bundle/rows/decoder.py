@@ -1,7 +1,7 @@
-"""JSON rows to groups, in one pass; and every fault of every row when there is one.
+"""Decodes the JSON rows of a request into groups.
 
-A well-formed body is decoded by a msgspec decoder built from the schema, straight into typed rows. Only when that
-fails, or a required value turns out to be missing, is the body read again by the slow walk that finds all faults.
+A msgspec decoder built from the schema decodes a valid body directly into typed rows. Only if that fails, or a
+required value is missing, is the body read again by the slower `FaultFinder`, which finds all faults.
 """
 
 import re
@@ -29,7 +29,7 @@ from dle_bundle.values.missing import missing_numbers
 from dle_bundle.values.numbers import float32
 
 _UNFIT = re.compile(r'["\\\x00-\x1f]')
-"""What no name of a msgspec struct's field may hold."""
+"""Characters that the field names of a msgspec struct cannot contain."""
 
 _JSON_TYPES: dict[str, Any] = {"numeric": float, "boolean": bool, "datetime": str, "sequence": list[Any]}
 
@@ -40,18 +40,18 @@ def _json_type(field: Field) -> Any:
 
 
 MOST_BYTES = 256 << 20
-"""What the images or series of a request may take as arrays: a small body can hold much larger ones."""
+"""Maximum size of the images or series of a request as arrays, which can be much larger than the body."""
 
 
 class TooManyRows(InputError):
-    """A request of more rows, or larger ones, than the decoder takes."""
+    """A request has more or larger rows than the decoder accepts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Valid rows, a list a group: quick to gather from many requests before arrays are made of all at once.
+    """Valid rows, as one list per group, so that the rows of many requests can be joined before arrays are made.
 
-    Images are arrays (channels, H, W) and series arrays (T, channels); None where one is missing.
+    An image is an array (channels, H, W) and a series an array (T, channels); None means missing.
     """
 
     numeric: list[Sequence[float | None]]
@@ -66,7 +66,7 @@ class Rows:
 
     @property
     def steps(self) -> int:
-        """The steps of the longest series, to which all are padded; at least 1."""
+        """The number of steps of the longest series, to which all are padded; at least 1."""
         return max((len(part) for row in self.sequence for part in row if part is not None), default=1)
 
 
@@ -99,11 +99,11 @@ class RowDecoder:
         self._channels = sum(len(field.sequence.channels) for field in schema.sequence if field.sequence is not None)
 
     def decode(self, body: bytes) -> Groups:
-        """Groups of the rows in `body`, in order; raises RowFaults with every fault of every row."""
+        """Decode `body` into groups; raises as `rows` does."""
         return self.groups([self.rows(body)])
 
     def rows(self, body: bytes) -> Rows:
-        """The rows in `body`, valid and in order; raises RowFaults with every fault of every row, TooManyRows."""
+        """Decode `body` into valid rows; raises TooManyRows, or RowFaults with every fault of every row."""
         try:
             return self._checked(self._reader.read(body))
         except TooManyRows:
@@ -112,7 +112,7 @@ class RowDecoder:
             raise self._finder.find(body, str(error)) from None
 
     def image_row(self, content: bytes) -> Rows:
-        """One row of a schema whose only input is an image, from the content of a file; raises RowFaults."""
+        """Decode an image file into a row, if an image is the schema's only input; raises RowFaults."""
         (field,) = self._schema.inputs
         assert field.image is not None
         try:
@@ -121,7 +121,7 @@ class RowDecoder:
             raise RowFaults([Fault(0, field.name, "image", f"the image cannot be read: {error}")]) from None
 
     def groups(self, parts: Sequence[Rows]) -> Groups:
-        """Groups of all rows of all parts, in order."""
+        """Join the rows of all parts, in order, into groups."""
         rows = parts[0] if len(parts) == 1 else _joined(parts)
         schema, count = self._schema, len(rows)
         numbers = np.array(rows.numeric, dtype=np.float64).reshape(count, len(schema.numeric))
@@ -153,7 +153,7 @@ class RowDecoder:
         return series.join(stacked) if stacked else (None, None)
 
     def _checked(self, rows: list[Any]) -> Rows:
-        """Values as the groups take them; ValueError when one is not fit, which one is for the slow walk to say."""
+        """Convert and check every value; raises ValueError for an invalid one, which `FaultFinder` then describes."""
         self._check_count(rows)
         self._check_bytes(len(rows), self._image_bytes)
         numeric = [self._numeric(row) for row in rows]
@@ -192,12 +192,12 @@ class RowDecoder:
     def _check_bytes(self, rows: int, each: int) -> None:
         if rows * each > MOST_BYTES:
             raise TooManyRows(
-                f"expected at most {MOST_BYTES // each:,} rows in a request whose longest or largest takes {each:,} "
-                f"bytes, found {rows:,}"
+                f"expected at most {MOST_BYTES // each:,} rows in a request whose largest row takes {each:,} bytes in "
+                f"memory, found {rows:,}"
             )
 
     def _without_sentinels(self, values: tuple[float | None, ...]) -> list[float | None]:
-        """The numbers of one row with None for those that mean missing; ValueError where a value is required."""
+        """The numbers of one row, with None for numbers that mean missing; raises ValueError if one is required."""
         kept: list[float | None] = list(values)
         for index, (value, field) in enumerate(zip(values, self._schema.numeric, strict=True)):
             if field.kind == "numeric" and value in self._sentinels:
@@ -239,9 +239,9 @@ class RowDecoder:
 
 
 class _TextLookup(dict[str | int | None, str]):
-    """From a value of one column to the text that the graph takes, `""` = missing; known ones take one look-up.
+    """Maps the values of one column to the text that the graph takes, `""` = missing.
 
-    ValueError when a value is missing but required.
+    Known categories take one look-up. Raises ValueError when a required value is missing.
     """
 
     def __init__(self, field: Field, na_values: frozenset[str]) -> None:
@@ -252,7 +252,7 @@ class _TextLookup(dict[str | int | None, str]):
         self._required = field.required
 
     def __missing__(self, value: str | int | None) -> str:
-        # not kept, for what clients send has no end
+        # not stored, since clients can send any number of different texts
         text = "" if value is None else category(value)
         if text in self._na_values or not text:
             if self._required:
@@ -266,19 +266,19 @@ def _joined(parts: Sequence[Rows]) -> Rows:
 
 
 class _BodyReader(Protocol):
-    """Reads bodies to rows of values of the right types; ValueError (msgspec's) when one does not fit."""
+    """Decodes bodies into rows of typed values; raises msgspec's ValidationError or DecodeError."""
 
     def read(self, body: bytes) -> list[Any]: ...
 
     def getter(self, fields: Sequence[Field]) -> Any:
-        """A function from a row to the tuple of its values of these fields."""
+        """A function that returns the values of these fields from a row, as a tuple."""
 
 
 class _StructReader:
-    """Rows as structs: the quick way."""
+    """Decodes rows as structs, the fast way."""
 
     def __init__(self, schema: Schema) -> None:
-        # attributes are f0, f1, … and renamed, since a column's name need not be an identifier
+        # attributes are named f0, f1, … and renamed, since a column's name need not be an identifier
         self._slots = {field.name: f"f{index}" for index, field in enumerate(schema.inputs)}
         row = msgspec.defstruct(
             "Row",
@@ -305,7 +305,7 @@ class _StructReader:
 
 
 class _DictReader:
-    """Rows as dicts, for names that no struct takes; in two passes, since typed dicts let unknown names through."""
+    """Decodes rows as dicts, for names that a struct cannot have, in two passes: a TypedDict allows unknown keys."""
 
     def __init__(self, schema: Schema) -> None:
         types = {field.name: _json_type(field) for field in schema.inputs}

@@ -1,6 +1,6 @@
-"""Every fault of every row of a body that the fast decoder refused: the slow walk, taken only then.
+"""Finds every fault of every row in a body that the decoder rejected.
 
-It reads JSON by Python's own parser and says for each value what the schema expects and what was found.
+It parses the JSON again with Python's parser and reports for each value what the schema expects and what was found.
 """
 
 import json
@@ -19,9 +19,9 @@ from dle_bundle.values.dates import epoch_seconds
 from dle_bundle.values.missing import missing_numbers
 
 MOST_FAULTS = 10_000
-"""So many are told of one body: a hostile one can hold millions, and the report of them would be larger still."""
+"""Maximum number of faults reported for one body, since a hostile body can have millions."""
 _SUGGESTIONS = 100
-"""For so many unknown names the nearest known one is looked up, which takes longer than all else."""
+"""The nearest known name is suggested for this many unknown names: finding it is the slowest step."""
 _LONGEST_NAME = 200
 
 _EXPECTED = {
@@ -37,7 +37,7 @@ _MISSING = "missing", "a value is required"
 
 
 class FaultFinder:
-    """Finds what is wrong in `{"rows": [{…}, …]}` bodies of one schema."""
+    """Finds the faults of `{"rows": [{…}, …]}` bodies of one schema."""
 
     def __init__(self, schema: Schema) -> None:
         self._schema = schema
@@ -45,7 +45,7 @@ class FaultFinder:
         self._sentinels = missing_numbers(schema.na_values)
 
     def find(self, body: bytes, otherwise: str) -> RowFaults:
-        """The first `MOST_FAULTS` faults; `otherwise` is what is said of a body in which this walk finds none."""
+        """The first `MOST_FAULTS` faults of `body`, or the message `otherwise` if no fault is found."""
         unknown: dict[str, str] = {}
         budget = PixelBudget()
         found = body_faults(body, "rows", lambda index, row: self._row_faults(index, row, unknown, budget))
@@ -57,7 +57,7 @@ class FaultFinder:
             yield Fault(index, None, "type", f"expected an object, got {json_kind(row)}")
             return
         for name in (key for key in row if key not in self._fields):
-            yield Fault(index, shown(name), "unknown", f"no such input{self._suggestion(name, unknown)}")
+            yield Fault(index, shown(name), "unknown", f"unknown input{self._suggestion(name, unknown)}")
         for field in self._schema.inputs:
             fault = self._value_fault(row.get(field.name), field, budget)
             if fault:
@@ -133,23 +133,23 @@ def _expected(field: Field) -> str:
 
 
 def body_faults(body: bytes, key: str, each: Callable[[int, Any], Iterator[Fault]]) -> Iterator[Fault]:
-    """What is wrong in a body `{key: [{…}, …]}`, where `each` finds the faults of one element, from 0."""
+    """The faults of a body `{key: [{…}, …]}`; `each` finds the faults of one element by its position, from 0."""
     if not body.strip():
         yield Fault(None, None, "json", "the body is empty")
         return
     try:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
-        yield Fault(None, None, "json", f"not readable as JSON: {error}")
+        yield Fault(None, None, "json", f"the body is not valid JSON: {error}")
         return
     if not isinstance(document, dict):
         yield Fault(None, None, "type", f'expected an object {{"{key}": […]}}, got {json_kind(document)}')
         return
     for name in (name for name in document if name != key):
-        yield Fault(None, shown(name), "unknown", f'unknown key beside "{key}"')
+        yield Fault(None, shown(name), "unknown", f'unknown key: expected only "{key}"')
     elements = document.get(key)
     if elements is None:
-        yield Fault(None, key, "missing", f'the key "{key}" is absent or null')
+        yield Fault(None, key, "missing", f'the key "{key}" is missing or null')
     elif not isinstance(elements, list):
         yield Fault(None, key, "type", f"expected an array of objects, got {json_kind(elements)}")
     else:
@@ -158,13 +158,13 @@ def body_faults(body: bytes, key: str, each: Callable[[int, Any], Iterator[Fault
 
 
 def shown(text: str) -> str:
-    """`text` as UTF-8 can carry it (JSON can hold half a character), and not longer than a name can be."""
+    """`text` shortened to the length of a name, without lone surrogates, which JSON can contain but UTF-8 cannot."""
     return text[:_LONGEST_NAME].encode(errors="replace").decode()
 
 
 def json_kind(value: Any) -> str:
-    """What a value is in JSON, in words, with its first characters."""
-    names = {dict: "an object", list: "an array", str: "a string", bool: "a truth value", type(None): "null"}
+    """The JSON type of a value in words, with its first characters."""
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
     kind = names.get(type(value), "a number")
     if isinstance(value, bool):
         return f"{kind} ({'true' if value else 'false'})"

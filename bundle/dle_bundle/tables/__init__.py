@@ -1,1 +1,1 @@
-"""Files and Arrow columns: every kind of source as a table, and tables as the graph's groups."""
+"""Reads source files as Arrow tables, and converts Arrow columns into groups."""

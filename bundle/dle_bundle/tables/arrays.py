@@ -1,7 +1,7 @@
-"""Array files (.npy, .npz) as Arrow tables, read the same way for training and for offline prediction.
+"""Reads array files (.npy, .npz) as Arrow tables, for training and offline prediction.
 
-`X` and `y` are inputs and target; of parts, X_train, y_train, X_test, y_test (and X_validation, y_validation), one
-table is made whose column `split` names the part; `classes` are the names of the whole numbers in y.
+`X` and `y` are inputs and target. The parts X_train, y_train, X_test, y_test (and X_validation, y_validation) become
+one table with the column `split`. `classes` are the class names for the integers in `y`.
 """
 
 import zipfile
@@ -18,9 +18,9 @@ from dle_bundle.tables import folders
 from dle_bundle.tables.folders import PARTS, SPLIT
 
 SEQUENCE = "sequence"
-"""The column of series that a file gives no name of its own."""
+"""The name of the column of series where the file gives none."""
 TARGET = "y"
-# RuntimeError: a zip file that is encrypted or compressed in a way unknown here
+# RuntimeError: an encrypted zip file, or one with an unknown compression
 _DAMAGED = (
     OSError,
     EOFError,
@@ -36,9 +36,9 @@ _DAMAGED = (
 
 
 def read(path: Path) -> pa.Table:
-    """The arrays of a .npy or .npz file as columns, `X` alone of a .npy file.
+    """Read the arrays of a .npy or .npz file as columns; the array of a .npy file is `X`.
 
-    Raises InputError: not readable, arrays that do not belong together, of no such form.
+    Raises InputError when the file is unreadable, or its arrays do not match or have a wrong shape.
     """
     arrays = _loaded(path)
     names = arrays.pop("classes", None) if TARGET in arrays or f"{TARGET}_train" in arrays else None
@@ -50,17 +50,17 @@ def read(path: Path) -> pa.Table:
 
 
 def _loaded(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of the file by name, a lone one as `X`."""
+    """The arrays of the file by name; a single array is `X`."""
     kind = path.suffix.lower()
     try:
         if kind == ".npz":
-            # opened here, since NumPy leaves a damaged file open
+            # opened here, since NumPy does not close a damaged file
             with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
         whole = np.load(path, allow_pickle=False)
         return {name: whole[name] for name in whole.dtype.names} if whole.dtype.names else {"X": whole}
     except _DAMAGED as error:
-        reason = "no NumPy array file, or one of objects" if "pickle" in str(error) else error
+        reason = "not a NumPy array file, or one with Python objects" if "pickle" in str(error) else error
         raise InputError(f"{path}: not readable as {kind}: {reason}") from error
 
 
@@ -71,15 +71,17 @@ def _joined(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> dict[str, npt.ND
         raise InputError(f"{path}: expected the arrays {', '.join(expected)}, found {', '.join(sorted(arrays))}")
     shown = {name: arrays[name].shape for name in expected}
     if not all(shown.values()):
-        raise InputError(f"{path}: expected arrays with a row for each example, found {shown}")
+        raise InputError(f"{path}: expected arrays with one row per example, found {shown}")
     rows = {part: (len(arrays[f"X_{part}"]), len(arrays[f"y_{part}"])) for part in parts}
     shapes = {part: arrays[f"X_{part}"].shape[1:] for part in parts}
     if any(features != labels for features, labels in rows.values()) or len(set(shapes.values())) > 1:
-        raise InputError(f"{path}: expected X and y of one length in each part and one width, found {shown}")
+        raise InputError(
+            f"{path}: expected X and y of equal length in each part, and the same width in all parts, found {shown}"
+        )
     try:
         joined = {stem: np.concatenate([arrays[f"{stem}_{part}"] for part in parts]) for stem in ("X", "y")}
     except (ValueError, TypeError) as error:
-        raise InputError(f"{path}: X and y of the parts cannot be put together: {error}") from error
+        raise InputError(f"{path}: cannot join the parts of X and y: {error}") from error
     return {**joined, SPLIT: np.repeat(parts, [rows[part][0] for part in parts])}
 
 
@@ -87,20 +89,20 @@ def _named(path: Path, codes: npt.NDArray[Any], names: npt.NDArray[Any]) -> npt.
     if names.ndim != 1:
         raise InputError(f"{path}: classes: expected one dimension, found shape {names.shape}")
     if not (codes.dtype.kind in "iu" and codes.size and 0 <= codes.min() <= codes.max() < len(names)):
-        raise InputError(f"{path}: expected y to be whole numbers from 0 to {len(names) - 1}, places in `classes`")
+        raise InputError(f"{path}: expected y to be integers from 0 to {len(names) - 1}, positions in `classes`")
     named: npt.NDArray[Any] = names[codes]
     return named
 
 
 def _columns(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> pa.Table:
-    """Columns of arrays: matrices give NAME0, NAME1, … (`X`: x0, x1, …), others their name. Errors name `path`.
+    """The arrays as columns: a matrix gives NAME0, NAME1, … (`X`: x0, x1, …), any other array one column.
 
-    `X` of three and more dimensions is called `image` where it holds bytes, else `sequence`.
+    `X` with three or more dimensions is named `image` if it holds bytes, else `sequence`.
     """
     lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
         found = ", ".join(f"{name}: {length:,}" for name, length in lengths.items())
-        raise InputError(f"{path}: expected arrays of one length, found {found}")
+        raise InputError(f"{path}: expected arrays of equal length, found {found}")
     columns: list[tuple[str, pa.Array]] = []
     for name, array in arrays.items():
         if not 1 <= array.ndim <= 4 or (array.ndim == 4 and array.dtype != np.uint8):
@@ -122,12 +124,12 @@ def _columns(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> pa.Table:
 
 def _column(path: Path, name: str, array: npt.NDArray[Any]) -> pa.Array:
     try:
-        # Arrow takes the byte order of this machine only
+        # Arrow accepts only the native byte order
         native = array.astype(str if array.dtype.kind == "S" else array.dtype.newbyteorder("="), copy=False)
         return pa.array(native)
     except (pa.ArrowException, ValueError, TypeError) as error:
         raise InputError(
-            f"{path}: {name}: expected numbers, truth values, dates or text, found {array.dtype} values: {error}"
+            f"{path}: {name}: expected numbers, booleans, dates or text, found {array.dtype} values: {error}"
         ) from error
 
 

@@ -1,7 +1,7 @@
-"""Arrow columns to groups, by the rules of `decode`; and every fault of every row.
+"""Converts Arrow columns into groups, by the rules of `dle_bundle.values`, and finds every fault of every row.
 
-Numbers are cast by Arrow, text is decoded once for each distinct value. Infinite numbers, text in a column of
-numbers, unreadable date-times and missing values of required columns are faults.
+Arrow casts numbers; text is parsed once for each distinct value. Faults are infinite numbers, text in a column of
+numbers, invalid date-times, and missing values in required columns.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ def is_text(column: Column) -> bool:
 
 
 def is_number(column: Column) -> bool:
-    """Whether the column holds numbers, truth values or nothing at all."""
+    """Whether the column holds numbers, booleans or only nulls."""
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     known = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_null)
     return any(test(kind) for test in known)
@@ -47,7 +47,7 @@ def is_date(column: Column) -> bool:
 
 
 def distinct(column: Column) -> tuple[list[Any], npt.NDArray[np.int64]]:
-    """The distinct values (None for null) and, for each row, the position of its value among them."""
+    """The distinct values (None for null), and for each row (N,) the position of its value among them."""
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode("encode")
     whole = encoded.unify_dictionaries().combine_chunks()
     if isinstance(whole, pa.ChunkedArray):
@@ -58,14 +58,14 @@ def distinct(column: Column) -> tuple[list[Any], npt.NDArray[np.int64]]:
 
 
 def trimmed(column: Column, na_values: tuple[str, ...]) -> Column:
-    """A text column without white space around its values, missing spellings as nulls."""
+    """A text column with white space trimmed, and the spellings of missing values as nulls."""
     plain = column.cast(pa.large_string())
     text = pc.utf8_trim_whitespace(plain)
     return pc.if_else(pc.is_in(text, pa.array(na_values, pa.large_string())), None, text)
 
 
 def numbers(column: Column, na_values: tuple[str, ...]) -> tuple[_Floats, npt.NDArray[np.bool_]]:
-    """float64 values (NaN = missing) and a mask of the rows that hold something other than a number."""
+    """Parse a column into float64 (N,), NaN = missing, and a mask (N,) of the rows that are not numbers."""
     if is_text(column):
         values, unreadable = _parsed(trimmed(column, na_values), parse_number)
     elif not is_number(column):
@@ -81,7 +81,7 @@ def numbers(column: Column, na_values: tuple[str, ...]) -> tuple[_Floats, npt.ND
 
 
 def booleans(column: Column, na_values: tuple[str, ...]) -> tuple[_Floats, npt.NDArray[np.bool_]]:
-    """As `numbers`, for truth values: 1.0, 0.0, NaN = missing."""
+    """As `numbers`, for booleans: 1.0, 0.0, NaN = missing."""
     if is_text(column):
         return _parsed(trimmed(column, na_values), parse_boolean)
     values, unreadable = numbers(column, na_values)
@@ -89,7 +89,7 @@ def booleans(column: Column, na_values: tuple[str, ...]) -> tuple[_Floats, npt.N
 
 
 def categories(column: Column, na_values: tuple[str, ...]) -> npt.NDArray[np.object_]:
-    """The text of each row's category, `""` = missing."""
+    """The categories as text (N,), `""` = missing."""
     values, positions = distinct(column)
     texts = ["" if value is None or value != value else category(_plain(value)) for value in values]
     missing = frozenset(na_values)
@@ -100,7 +100,7 @@ def categories(column: Column, na_values: tuple[str, ...]) -> npt.NDArray[np.obj
 def moments(
     column: Column, na_values: tuple[str, ...], date_format: str | None
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """int64 UTC epoch seconds (`MISSING_TIME` = missing) and a mask of the rows that hold no date-time."""
+    """Parse a column into int64 UTC epoch seconds (N,), `MISSING_TIME` = missing, and a mask of the invalid rows."""
     if is_date(column):
         stamps = column.cast(pa.timestamp("us", tz=getattr(column.type, "tz", None)), safe=False).cast(pa.int64())
         micros = stamps.fill_null(0).to_numpy().astype(np.int64)
@@ -128,11 +128,11 @@ def to_groups(
     folder: Path | None = None,
     images: Any = None,
 ) -> tuple[Groups, list[Fault]]:
-    """Groups of all rows, and the faults; rows in faults count from `first_row`, as people count those of a file.
+    """Convert a table into groups, and list the faults; the rows in faults count from `first_row`.
 
-    Columns that the schema lacks are ignored. An absent column is one fault when it is required, else all missing.
-    A faulty value is missing in the groups. Paths of images are relative to `folder`; `images` is the `image` group
-    where somebody has read it already.
+    Columns that are not in the schema are ignored. A missing column is one fault if it is required; otherwise all its
+    values are missing. An invalid value is missing in the groups. Image paths are relative to `folder`; `images` is the
+    `image` group if it has been read already.
     """
     reader = _ColumnReader(table, schema, first_row, folder)
     count = len(table)
@@ -156,7 +156,7 @@ def to_groups(
 
 
 class _ColumnReader:
-    """Reads one field at a time and gathers the faults."""
+    """Reads one input at a time and collects the faults."""
 
     def __init__(self, table: pa.Table, schema: Schema, first_row: int, folder: Path | None) -> None:
         self._table = table
@@ -200,7 +200,7 @@ class _ColumnReader:
         return values
 
     def images(self, fields: tuple[Field, ...]) -> Any:
-        """The `image` group (N, images · channels, H, W); None without such fields."""
+        """The `image` group (N, images · channels, H, W); None without image inputs."""
         if not fields or (shape := fields[0].image) is None:
             return None
         count = len(self._table)
@@ -218,7 +218,7 @@ class _ColumnReader:
                 continue
             try:
                 found, broken, missing = image_columns.images([column], shape, self._folder, self._na_values)
-            except ValueError as error:  # of arrays, which have all one shape
+            except ValueError as error:  # the column holds arrays, which all have the same shape
                 broken, found, missing = (
                     [(row, 0, str(error)) for row in range(count)],
                     empty,
@@ -233,7 +233,7 @@ class _ColumnReader:
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
     def series(self, fields: tuple[Field, ...]) -> tuple[Any, Any]:
-        """The `sequence` group (N, T, channels) and the lengths (N,); None without such fields."""
+        """The `sequence` group (N, T, channels) and the lengths (N,); None without series inputs."""
         parts = []
         for field in fields:
             assert field.sequence is not None
@@ -257,7 +257,7 @@ class _ColumnReader:
         if field.name in self._table.column_names:
             return self._table.column(field.name)
         if field.required:
-            self.faults.append(Fault(None, field.name, "missing", "a required column is absent"))
+            self.faults.append(Fault(None, field.name, "missing", "a required column is missing"))
         return None
 
     def _report(self, field: Field, rows: npt.NDArray[np.bool_], code: str, expected: str, column: Column) -> None:
@@ -275,7 +275,7 @@ class _ColumnReader:
 
 def _parsed(text: Column, parse: _Parse) -> tuple[_Floats, npt.NDArray[np.bool_]]:
     if parse is parse_number:
-        try:  # Arrow and Python both round correctly, so the quick way gives the same numbers
+        try:  # faster, with the same numbers, since Arrow and Python both round correctly
             return _unless_nan(text.cast(pa.float64()))
         except pa.ArrowInvalid:
             pass
@@ -292,7 +292,7 @@ def _parsed(text: Column, parse: _Parse) -> tuple[_Floats, npt.NDArray[np.bool_]
 
 
 def _unless_nan(floats: Column) -> tuple[_Floats, npt.NDArray[np.bool_]]:
-    # a spelling of NaN that is not a missing value is text, not a number
+    # NaN in a spelling that does not mean missing is text, not a number
     values = floats.to_numpy().astype(np.float64)
     return values, np.isnan(values) & np.asarray(floats.is_valid())
 

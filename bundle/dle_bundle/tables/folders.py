@@ -1,7 +1,7 @@
-"""A folder of image files as a table of paths: `image`, and of files in class folders `label` and `split`.
+"""Reads a folder of image files as a table of paths, with the columns `image`, `label` and `split`.
 
-What stands there: images themselves; or a folder for each class; or `train` and `test` (and `validation`), each with a
-folder for each class. Files are read when their rows are.
+The folder contains images (only `image`), or one folder per class (`image`, `label`), or the folders `train` and `test`
+(and `validation`) with one folder per class each (all three). The files themselves are read later.
 """
 
 import os
@@ -26,13 +26,15 @@ _LISTED = 5
 
 
 def read(folder: Path) -> pa.Table:
-    """The image files below `folder` as rows, in the order of their paths, which are relative to it.
+    """The image files below `folder` as rows, sorted by their path, which is relative to `folder`.
 
-    Raises InputError: no image file, files beside class folders, parts that are not told apart from classes.
+    Raises InputError when there are no image files, or some lie outside the class folders.
     """
     files = _files(folder)
     if not files:
-        raise InputError(f"{folder}: expected image files ({', '.join(SUFFIXES)}) in it or in a folder for each class")
+        raise InputError(
+            f"{folder}: expected image files ({', '.join(SUFFIXES)}), in the folder itself or in one folder per class"
+        )
     steps = [file.parts for file in files]
     tops = {parts[0] for parts in steps if len(parts) > 1}
     split = {top for top in tops if top.lower() in _PARTS} == tops and "train" in {_PARTS[top.lower()] for top in tops}
@@ -44,8 +46,8 @@ def read(folder: Path) -> pa.Table:
     if beside:
         shown = ", ".join(str(file) for file in beside[:_LISTED]) + (", …" if len(beside) > _LISTED else "")
         raise InputError(
-            f"{folder}: {len(beside):,} image file(s) stand outside of the class folders: {shown}; "
-            "move them into one, or out of the folder"
+            f"{folder}: {len(beside):,} image file(s) lie outside the class folders: {shown}; "
+            "move them into a class folder or elsewhere"
         )
     columns[LABEL] = pa.array([parts[depth - 1] for parts in steps], pa.large_string())
     if split:
@@ -54,7 +56,7 @@ def read(folder: Path) -> pa.Table:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Relative paths of the image files, sorted; hidden files and folders are left out."""
+    """The relative paths of the image files, sorted, without hidden files and folders."""
     found: list[Path] = []
     for place, folders, names in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]

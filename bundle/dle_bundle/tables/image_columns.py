@@ -1,7 +1,7 @@
-"""Arrow columns of images to the `image` group: paths of files, the content of files, or arrays of bytes.
+"""Converts Arrow columns of images into the `image` group: paths, contents of files, or arrays of bytes.
 
-Paths are relative to the folder of the table. A missing image is black; where paths are, the spellings of missing
-values of all other columns count as well.
+Paths are relative to the folder of the table. A missing image is black; in a column of paths the usual spellings of
+missing values apply.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,20 +18,20 @@ from dle_bundle.schema import ImageShape
 
 Column = Any
 Place = str | bytes | None
-"""The path of an image file, the content of one, or nothing."""
+"""The path of an image file, the content of one, or None if the image is missing."""
 Decode = Callable[[Sequence[str | bytes], ImageShape], tuple[Any, dict[int, str]]]
-"""Images (N, channels, H, W) of N places, and by its index why each bad one, which is black, cannot be read."""
+"""Decodes N places into images (N, channels, H, W) and a reason, by index, for each invalid one, which is black."""
 Broken = tuple[int, int, str]
-"""Row, column among the image columns, and the reason."""
+"""An invalid image: its row, its position among the image columns, and the reason."""
 
 
 def is_image(column: Column) -> bool:
-    """Whether the column holds the content of files, or arrays of bytes in two or three dimensions."""
+    """Whether the column holds contents of files, or arrays of bytes with two or three dimensions."""
     return _is_content(column) or _pixels_of(column) is not None
 
 
 def places(column: Column, folder: Path | None, na_values: Sequence[str]) -> list[Place]:
-    """Where each row's image is; nothing for arrays. Blank paths and those in `na_values` are missing."""
+    """The place of each row's image; empty for a column of arrays. Blank paths and `na_values` are missing."""
     if _is_content(column):
         return list(column.to_pylist())
     if isinstance(column.type, pa.FixedShapeTensorType):
@@ -42,7 +42,7 @@ def places(column: Column, folder: Path | None, na_values: Sequence[str]) -> lis
 
 
 def array_shape(column: Column) -> tuple[bool, int, int] | None:
-    """Of a column of arrays: whether they are in colour, height and width."""
+    """For a column of arrays, whether they are in colour, their height and their width; else None."""
     sizes = _pixels_of(column)
     if sizes is None:
         return None
@@ -60,9 +60,9 @@ def images(
     na_values: Sequence[str],
     decode: Decode | None = None,
 ) -> tuple[Any, list[Broken], npt.NDArray[np.bool_]]:
-    """The images of all rows (N, columns · channels, H, W), the broken ones, and a mask (N, columns) of missing ones.
+    """The images (N, columns · channels, H, W), the invalid ones, and a mask (N, columns) of the missing ones.
 
-    `decode` reads the files; without it they are read here, one by one.
+    `decode` reads the files; by default they are decoded one by one.
     """
     count = len(columns[0])
     arrays = [_pixels_of(column) is not None for column in columns]
@@ -90,7 +90,7 @@ def images(
             broken += [(int(rows[place]), index, reason) for place, reason in reasons.items()]
         wide = whole.reshape(count, len(columns) * shape.channels, shape.height, shape.width)
         return wide, sorted(broken), missing
-    # row by row, so that the images of a row stand together; an empty content stands for a missing one
+    # row by row, so that the images of a row are adjacent; an empty content means missing
     together = [found[row] or b"" for row in range(count) for found in listed]
     found, reasons = _read(together, shape, decode)
     broken = [
@@ -104,7 +104,7 @@ def images(
 
 
 def shown(column: Column, row: int) -> str:
-    """What to call the image of a row: its path, or what it is."""
+    """The name of a row's image in messages: its path, or `image`."""
     value = column[row].as_py() if not isinstance(column.type, pa.FixedShapeTensorType) else None
     return value.strip() if isinstance(value, str) else "image"
 
@@ -115,7 +115,7 @@ def _is_content(column: Column) -> bool:
 
 
 def _pixels_of(column: Column) -> tuple[int, ...] | None:
-    """The shape of each row's array of bytes, where the column has such."""
+    """The shape of each row's array of bytes, or None for any other column."""
     kind = column.type
     if not isinstance(kind, pa.FixedShapeTensorType) or kind.value_type != pa.uint8():
         return None

@@ -1,7 +1,7 @@
-"""Long tables, in which a series stands as rows below one another, as tables with a row for each series.
+"""Converts long tables, with one row per step, into tables with one row per series, by the same rules everywhere.
 
-Both sides do it by the same rules: training, and the prediction of a file. A series is of one id, in the order of time;
-columns that stay the same within each id are ordinary columns of it.
+A series consists of the rows with the same id, ordered by time. Columns that are constant within each id become
+ordinary columns.
 """
 
 from collections.abc import Sequence
@@ -25,10 +25,10 @@ _LISTED = 10
 
 @dataclass(frozen=True, slots=True)
 class Ordered:
-    """A long table with its rows in order of id and time.
+    """A long table sorted by id and time.
 
-    `rows` (M,) are the places of its rows in the source. `starts` (N,) is where each series begins among them and
-    `counts` (N,) how many rows it has; `times` (M,) and `values` (M, channels), NaN = missing, are in that order.
+    `rows` (M,) are the positions of the sorted rows in `table`. Each of N series begins at `starts` (N,) and has
+    `counts` (N,) rows, in sorted order; `times` (M,) and `values` (M, channels), NaN = missing, are sorted too.
     """
 
     table: pa.Table
@@ -40,17 +40,17 @@ class Ordered:
 
 
 def order(table: pa.Table, layout: Layout, na_values: tuple[str, ...]) -> Ordered:
-    """The rows by id, in the order of their first appearance, and by time.
+    """Sort the rows by id, in the order of first appearance, and by time.
 
-    Raises InputError with everything wrong: absent columns, missing ids and times, times that stand twice in a series,
-    channels that hold something else than numbers.
+    Raises InputError that lists all faults: missing columns, ids and times, times that occur twice in a series, and
+    channels that are not numbers.
     """
     absent = [
         name for name in (layout.sequence_id, layout.time, *layout.channels) if name and name not in table.column_names
     ]
     if absent:
         raise InputError(
-            "Columns of the series are absent", [f"{name!r}{nearest(name, table.column_names)}" for name in absent]
+            "Columns of the series are missing", [f"{name!r}{nearest(name, table.column_names)}" for name in absent]
         )
     faults: list[str] = []
     ids = _ids(table, layout.sequence_id, na_values, faults)
@@ -59,9 +59,9 @@ def order(table: pa.Table, layout: Layout, na_values: tuple[str, ...]) -> Ordere
     rows = np.lexsort((times, ids))
     same = (np.diff(ids[rows]) == 0) & (np.diff(times[rows]) == 0) & (ids[rows[1:]] >= 0)
     twice = np.flatnonzero(same)
-    faults += _listed(f"{layout.time!r}: a time that {_whose(layout)} has already", np.sort(rows[twice + 1]))
+    faults += _listed(f"{layout.time!r}: a time that occurs twice in {_whose(layout)}", np.sort(rows[twice + 1]))
     if faults:
-        raise InputError("The rows do not make series", faults)
+        raise InputError("The rows do not form series", faults)
     starts = np.flatnonzero(np.diff(ids[rows], prepend=-1))
     counts = np.diff(starts, append=len(rows))
     stacked = np.stack(values, axis=1)[rows] if values else np.empty((len(rows), 0))
@@ -69,14 +69,16 @@ def order(table: pa.Table, layout: Layout, na_values: tuple[str, ...]) -> Ordere
 
 
 def gather(table: pa.Table, layout: Layout, na_values: tuple[str, ...]) -> pa.Table:
-    """A row for each series: its steps in the column `sequence`, and of all other columns its first row's value.
+    """One row per series: its steps in the column `sequence`, and the value of its first row for all other columns.
 
-    With `layout.window` the last so many steps, and of the other columns the last row's value. An id or a time that is
-    called `sequence` makes room. Raises InputError as `order` does, and for series that are shorter than the window.
+    With `layout.window`, only that many last steps, and the values of the last row. An id or time column named
+    `sequence` is replaced. Raises InputError as `order` does, and for series shorter than the window.
     """
     own = {layout.sequence_id, layout.time, *layout.channels}
     if SEQUENCE in table.column_names and SEQUENCE not in own:
-        raise InputError(f"{SEQUENCE!r} is what the column of the series will be called: rename the one that there is")
+        raise InputError(
+            f"the name {SEQUENCE!r} is reserved for the column of the series: rename the column with this name"
+        )
     ordered = order(table, layout, na_values)
     starts, counts, shown = ordered.starts, ordered.counts, ordered.starts
     if layout.window is not None:
@@ -85,7 +87,7 @@ def gather(table: pa.Table, layout: Layout, na_values: tuple[str, ...]) -> pa.Ta
         starts, counts = starts + counts - layout.window, np.full(len(counts), layout.window)
     kept = [name for name in table.column_names if name not in (*layout.channels, SEQUENCE)]
     whole = table.select(kept).take(pa.array(ordered.rows[shown]))
-    # as a mapping, since a table of no columns has no rows
+    # from a mapping, since a table without columns has no rows
     named = dict(zip(kept, whole.columns, strict=True))
     return pa.table({**named, SEQUENCE: steps(ordered.values, starts, counts)})
 
@@ -100,7 +102,7 @@ def steps(values: npt.NDArray[np.float64], starts: npt.NDArray[np.int64], counts
 
 
 def constant(ordered: Ordered, name: str) -> bool:
-    """Whether the column has one value, or none, within each series; never of lists and the like."""
+    """Whether the column has the same value, or none, throughout each series; False for lists and nested types."""
     column = ordered.table.column(name)
     if not (columns.is_text(column) or columns.is_number(column) or columns.is_date(column)):
         return False
@@ -125,15 +127,15 @@ def _check_lengths(ordered: Ordered, layout: Layout, window: int) -> None:
         if len(short) > _LISTED:
             details.append(f"and {len(short) - _LISTED:,} more")
         fewer = "1 series has fewer" if len(short) == 1 else f"{len(short):,} series have fewer"
-        raise InputError(f"a forecast sees {window:,} steps, and {fewer}", details)
+        raise InputError(f"a forecast needs {window:,} steps, but {fewer}", details)
 
 
 def _whose(layout: Layout) -> str:
-    return "the table" if layout.sequence_id is None else f"its {layout.sequence_id!r}"
+    return "the table" if layout.sequence_id is None else f"the same {layout.sequence_id!r}"
 
 
 def _ids(table: pa.Table, name: str | None, na_values: tuple[str, ...], faults: list[str]) -> npt.NDArray[np.int64]:
-    """The number of each row's series, by first appearance; -1 = it has none, which is a fault."""
+    """The number (M,) of each row's series, by first appearance; -1 for a missing id, which is a fault."""
     if name is None:
         return np.zeros(len(table), dtype=np.int64)
     texts = columns.categories(table.column(name), na_values)
@@ -143,7 +145,7 @@ def _ids(table: pa.Table, name: str | None, na_values: tuple[str, ...], faults: 
 
 
 def _times(table: pa.Table, name: str | None, na_values: tuple[str, ...], faults: list[str]) -> npt.NDArray[np.float64]:
-    """Numbers, or epoch microseconds, by which rows are ordered; without such a column the order of the rows."""
+    """The times (M,) as numbers or epoch microseconds; without a time column, the positions of the rows."""
     if name is None:
         return np.arange(len(table), dtype=np.float64)
     column = table.column(name)
@@ -153,7 +155,7 @@ def _times(table: pa.Table, name: str | None, na_values: tuple[str, ...], faults
         times, unreadable = columns.numbers(column, na_values)
         if columns.is_text(column) and unreadable.any():
             moments, no_moment = _moments(column, na_values)
-            if no_moment.sum() <= unreadable.sum():  # one bad value among numbers does not make them dates
+            if no_moment.sum() <= unreadable.sum():  # a few invalid numbers do not make a column of dates
                 times, unreadable = moments, no_moment
     what = f"{name!r}: expected a number or an ISO 8601 date-time"
     faults += _listed(what, np.flatnonzero(unreadable | np.isinf(times)), column)
@@ -167,7 +169,7 @@ def _stamps(column: Column) -> npt.NDArray[np.float64]:
 
 
 def _moments(column: Column, na_values: tuple[str, ...]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """As `columns.moments`, but with the fractions of a second, which order what is measured many times in one."""
+    """As `columns.moments`, in microseconds, so that several measurements in a second keep their order."""
     values, positions = columns.distinct(columns.trimmed(column, na_values))
     table = np.full(len(values), np.nan)
     unreadable = np.zeros(len(values), dtype=bool)
@@ -189,7 +191,7 @@ def _numbers(table: pa.Table, name: str, na_values: tuple[str, ...], faults: lis
 
 
 def _listed(what: str, rows: Sequence[int] | npt.NDArray[np.int64], column: Column | None = None) -> list[str]:
-    """One line on the rows, counted from 1, with the first one's value; nothing where there are none."""
+    """One line that lists the rows, counted from 1, and the first one's value; empty without rows."""
     if not len(rows):
         return []
     found = "" if column is None else f", found {column[int(rows[0])].as_py()!r:.40}"

@@ -1,7 +1,7 @@
-"""Arrow columns of series to arrays: lists of numbers, lists of steps, or arrays of one shape.
+"""Converts Arrow columns of series into arrays: lists of numbers, lists of steps, or arrays of equal shape.
 
-All rows are read at once, by the offsets of their lists; only what is wrong is looked at row by row. The answers are
-those of `series.parse` for the same numbers in JSON, bit for bit.
+All rows are read at once by the offsets of their lists; only faults are handled row by row. The results equal those of
+`series.parse` for the same numbers in JSON, bit for bit.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ _Mask = npt.NDArray[np.bool_]
 
 
 def is_series(column: Column) -> bool:
-    """Whether the column holds lists of numbers, lists of lists of numbers, or arrays of two dimensions of them."""
+    """Whether the column holds lists of numbers, lists of lists of numbers, or two-dimensional arrays of numbers."""
     kind = column.type
     if isinstance(kind, pa.FixedShapeTensorType):
         return len(kind.shape) == 2 and _is_number(kind.value_type)
@@ -31,7 +31,7 @@ def is_series(column: Column) -> bool:
 
 
 def width(column: Column) -> int:
-    """How many channels the series of the column have; of an array of two dimensions the smaller one."""
+    """The number of channels; for two-dimensional arrays, the smaller dimension."""
     kind = column.type
     if isinstance(kind, pa.FixedShapeTensorType):
         return int(min(kind.shape))
@@ -42,7 +42,7 @@ def width(column: Column) -> int:
 
 
 def longest(column: Column) -> int:
-    """The most steps of a series in the column."""
+    """The number of steps of the longest series in the column."""
     if isinstance(column.type, pa.FixedShapeTensorType):
         return int(max(column.type.shape))
     return int(pc.max(pc.list_value_length(_whole(column))).as_py() or 0)
@@ -51,10 +51,10 @@ def longest(column: Column) -> int:
 def read(
     column: Column, shape: SequenceShape, sentinels: Sequence[float] = ()
 ) -> tuple[npt.NDArray[np.float32], _Counts, dict[int, str], _Mask]:
-    """The series (N, T, channels), NaN = missing and padding; lengths (N,); by row what is wrong; which are missing.
+    """Read series (N, T, channels), NaN = missing or padding, lengths (N,), faults by row, and a mask of missing rows.
 
-    A row that is wrong or missing is one step without values; of a forecast's series there are the last steps.
-    `sentinels` are numbers that mean missing.
+    An invalid or missing row becomes one step without values. For forecasts, only the last `shape.window` steps are
+    returned. `sentinels` are the numbers that mean missing.
     """
     whole = _whole(column)
     absent: _Mask = np.asarray(whole.is_null()) if whole.null_count else np.zeros(len(whole), dtype=bool)
@@ -84,17 +84,17 @@ def read(
 
 
 def _steps(whole: Any, absent: _Mask, shape: SequenceShape) -> tuple[npt.NDArray[np.float64], _Counts, dict[int, str]]:
-    """The steps (M, channels) of all rows that have the right form, how many are each row's (N,), and what is wrong."""
+    """The steps (M, channels) of all valid rows, the number of steps of each row (N,), and the faults by row."""
     channels = len(shape.channels)
     if isinstance(whole.type, pa.FixedShapeTensorType):
         return _of_arrays(whole, absent, shape)
     counts: _Counts = np.asarray(pc.list_value_length(whole).fill_null(0)).astype(np.int64)
     nested = _is_list(whole.type.value_type)
     if channels != 1 and not nested:
-        reason = f"expected steps of {channels} numbers, got numbers that stand alone"
+        reason = f"expected steps of {channels} numbers, got single numbers"
         return _none(channels), np.zeros_like(counts), dict.fromkeys(np.flatnonzero(~absent).tolist(), reason)
     faults = _of_lengths(counts, absent, shape)
-    flat = whole.flatten()  # of the rows that are not null
+    flat = whole.flatten()  # without null rows
     if nested:
         sizes: _Counts = np.asarray(pc.list_value_length(flat).fill_null(-1)).astype(np.int64)
         if (sizes != channels).any():
@@ -110,8 +110,8 @@ def _steps(whole: Any, absent: _Mask, shape: SequenceShape) -> tuple[npt.NDArray
 def _of_arrays(
     whole: Any, absent: _Mask, shape: SequenceShape
 ) -> tuple[npt.NDArray[np.float64], _Counts, dict[int, str]]:
-    """As `_steps`, of arrays of one shape: (channels, steps), unless only (steps, channels) fits."""
-    # of tensors with nulls there is no array, and their type's shape knows nothing of a permutation
+    """As `_steps`, for arrays of equal shape: (channels, steps), unless only (steps, channels) fits."""
+    # tensors with nulls have no array, and the shape of their type ignores a permutation
     array = (whole.filter(pa.array(~absent)) if absent.any() else whole).to_numpy_ndarray().astype(np.float64)
     channels, (rows, columns) = len(shape.channels), array.shape[1:]
     if channels not in (rows, columns):
@@ -125,7 +125,7 @@ def _of_arrays(
 
 
 def _of_lengths(counts: _Counts, absent: _Mask, shape: SequenceShape) -> dict[int, str]:
-    """What is wrong with the number of steps, by row."""
+    """The faults in the number of steps, by row."""
     least = 1 if shape.window is None else shape.window
     wrong = np.flatnonzero(((counts < least) | (counts > shape.max_steps)) & ~absent)
     found = ((row, shape.count_fault(int(counts[row]))) for row in wrong.tolist())
@@ -133,7 +133,7 @@ def _of_lengths(counts: _Counts, absent: _Mask, shape: SequenceShape) -> dict[in
 
 
 def _ragged(counts: _Counts, sizes: _Counts, channels: int) -> dict[int, str]:
-    """The first step of each row that is of another width than the series has; `sizes` (M,), -1 = null."""
+    """A fault for the first step of each row with a wrong number of channels; `sizes` (M,), -1 = null."""
     starts = np.cumsum(counts) - counts
     rows = np.repeat(np.arange(len(counts)), counts)
     expected = f"{channels} number{'s' if channels > 1 else ''}"

@@ -1,8 +1,7 @@
-"""Table files as Arrow tables, read the same way for training and for offline prediction.
+"""Reads table files as Arrow tables, for training and offline prediction.
 
-Delimited text keeps every value as the text that stands in the file; what it means is decided by the schema
-(`columns`), not by what one file happens to hold. Parquet keeps its types; matrices become columns x0, x1, …, arrays of
-three and more dimensions one column, and a folder of image files is a table of their paths.
+The values of delimited text stay text; the schema determines how `columns` parses them, not the content of one file.
+Parquet keeps its types. `arrays` reads .npy and .npz files, `folders` reads folders of image files.
 """
 
 import csv
@@ -29,34 +28,34 @@ _BLOCK = 8 << 20
 
 
 def suffix(path: Path) -> str:
-    """The suffix by which a table's format is known (`.csv.gz` counts as one); InputError for an unknown one."""
+    """The suffix that determines the format (`.csv.gz` is one suffix); raises InputError for an unknown one."""
     name = path.name.lower()
     for known in sorted(SUFFIXES, key=len, reverse=True):
         if name.endswith(known):
             return known
     if name.endswith(pixels.SUFFIXES):
-        raise InputError(f"{path}: a single image; name the folder that it is in, or a table with its path")
+        raise InputError(f"{path}: a single image; use the folder that contains it, or a table with its path")
     raise InputError(f"{path}: expected a file ending in {', '.join(SUFFIXES)}")
 
 
 def check_exists(path: Path) -> None:
-    """Raises InputError where there is neither a file nor a folder, with the names beside it that are like it."""
+    """Raise InputError with similar names when there is no file or folder at `path`."""
     if not path.exists():
         beside = [other.name for other in path.absolute().parent.glob("*") if not other.name.startswith(".")]
         raise InputError(f"{path}: no such file or folder{nearest(path.name, beside)}")
 
 
 def read(path: Path, *, delimiter: str | None = None) -> pa.Table:
-    """The whole table. `delimiter` overrides the one that goes with the suffix or is found in a .txt file.
+    """Read the whole table. `delimiter` overrides that of the suffix, or the one detected in a .txt file.
 
-    Raises InputError: no such file, unknown suffix, not readable as its type (with the line), no rows, no columns,
-    duplicate column names.
+    Raises InputError when the file is missing or unreadable (with the line), or has an unknown suffix, no rows, no
+    columns or duplicate column names.
     """
     return pa.concat_tables(stream(path, delimiter=delimiter), promote_options="permissive")
 
 
 def stream(path: Path, *, delimiter: str | None = None, rows: int = 65_536) -> Iterator[pa.Table]:
-    """The table in parts of at most `rows` rows (at least one part), in order; raises as `read` does."""
+    """Read the table in parts of at most `rows` rows, in order, at least one part; raises as `read` does."""
     kind = _kind_of_file(path) if not path.is_dir() else "folder"
     parts = _parts(path, kind, delimiter, rows)
     first = next(parts, None)
@@ -110,7 +109,7 @@ def _text(path: Path, kind: str, delimiter: str | None, rows: int) -> Iterator[p
     _check_names(path, names)
     try:
         reader = pyarrow.csv.open_csv(
-            # told outright, since a guess by the suffix would miss .GZ
+            # explicit, since Arrow does not recognise the suffix .GZ
             pa.input_stream(path, compression="gzip" if kind.endswith(".gz") else None),
             # row numbers in error messages need the single-threaded parser
             read_options=pyarrow.csv.ReadOptions(
@@ -131,13 +130,13 @@ def _text(path: Path, kind: str, delimiter: str | None, rows: int) -> Iterator[p
 
 
 def _sample(path: Path, kind: str) -> str:
-    """The head of a text file; InputError when it is empty or not UTF-8."""
+    """The first MiB of a text file; raises InputError when it is empty or not UTF-8."""
     with cast(IO[bytes], gzip.open(path) if kind.endswith(".gz") else path.open("rb")) as file:
         head = file.read(1 << 20)
     if not head.strip():
         raise InputError(f"{path}: empty file")
     try:
-        # a character cut in two by the end of the sample is no fault
+        # ignore a character that is cut in two by the end of the sample
         text = head.decode("utf-8-sig") if len(head) < 1 << 20 else head.decode("utf-8-sig", errors="ignore")
     except UnicodeDecodeError as error:
         line = head.count(b"\n", 0, error.start) + 1
@@ -153,7 +152,7 @@ def _sample(path: Path, kind: str) -> str:
 
 
 def _header(path: Path, kind: str, sample: str, separator: str) -> tuple[list[str], int]:
-    """The first row that is not empty, and the lines to its end (a quoted name may hold line breaks)."""
+    """The first row that is not empty, and the number of lines up to its end (quoted names may contain line breaks)."""
     reader = csv.reader(io.StringIO(sample, newline=""), delimiter=separator)
     try:
         header = next((row for row in reader if len(row) > 1 or (row and row[0].strip())), [])
@@ -163,7 +162,7 @@ def _header(path: Path, kind: str, sample: str, separator: str) -> tuple[list[st
 
 
 def _check_separator(path: Path, header: list[str]) -> None:
-    """InputError when the header is one name that looks like several."""
+    """Raise InputError when the header is one name that looks like several."""
     found = next((mark for mark in ";\t|" if len(header) == 1 and mark in header[0]), None)
     if found:
         raise InputError(
@@ -175,11 +174,11 @@ def _sniff(path: Path, sample: str) -> str:
     try:
         return csv.Sniffer().sniff("\n".join(sample.lstrip("\r\n").splitlines()[:50]), delimiters=",;\t| ").delimiter
     except csv.Error as error:
-        raise InputError(f"{path}: no delimiter found; name it with data.delimiter") from error
+        raise InputError(f"{path}: no delimiter found; set data.delimiter") from error
 
 
 def _located(path: Path, kind: str, message: str, width: int) -> str:
-    """Arrow's message with the line of the file in front, where it can be told."""
+    """Arrow's message, preceded by the line of the file if it is known."""
     found = re.search(r"Row #(\d+): (.*)", message, re.DOTALL)
     if found:
         return f"line {found[1]}: {found[2].splitlines()[0]}"
@@ -187,6 +186,6 @@ def _located(path: Path, kind: str, message: str, width: int) -> str:
 
 
 def _check_names(path: Path, names: list[str]) -> None:
-    details = [f"column name {name!r} stands {count} times" for name, count in Counter(names).items() if count > 1]
+    details = [f"column name {name!r} occurs {count} times" for name, count in Counter(names).items() if count > 1]
     if details or not names:
-        raise InputError(f"{path}: expected columns with names of their own", details)
+        raise InputError(f"{path}: expected columns with different names", details)

@@ -1,1 +1,1 @@
-"""What a single value means, by one rule for files and requests: numbers, dates, categories, missing values."""
+"""Parses single values (numbers, dates, categories, missing values) by the same rules for files and requests."""

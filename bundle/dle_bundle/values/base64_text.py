@@ -1,10 +1,10 @@
-"""Base64 text, as JSON requests carry images, becomes bytes."""
+"""Decodes base64 text, the form of images in JSON requests."""
 
 import binascii
 
 
 def decode_base64(text: str) -> bytes:
-    """The bytes that base64 text stands for, with or without the head of a data URI; ValueError for anything else."""
+    """Decode base64 text, with or without the prefix of a data URI; raises ValueError for anything else."""
     body = text.partition(",")[2] if text[:5].lower() == "data:" else text
     try:
         return binascii.a2b_base64("".join(body.split()), strict_mode=True)

@@ -1,8 +1,8 @@
-"""The text by which a category is known, whatever type it was written in."""
+"""Converts the values of categories to text, so that a category is the same in every file format and in JSON."""
 
 
 def category(value: str | int | float | bool) -> str:
-    """The text by which a category is known: trimmed text, `true`/`false`, whole numbers without a point."""
+    """The text of a category: trimmed text, `true` or `false`, whole numbers without a decimal point."""
     if isinstance(value, str):
         return value.strip()
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Which spellings mean that a value is missing."""
+"""The spellings of a missing value."""
 
 from functools import lru_cache
 
@@ -7,10 +7,10 @@ from dle_bundle.values.numbers import NUMBER
 NA_VALUES = (
     "", "#N/A", "#NA", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null", "?",
 )  # fmt: skip
-"""Spellings of a missing value in text, after trimming white space."""
+"""The default spellings of a missing value in text, after white space is trimmed."""
 
 
 @lru_cache
 def missing_numbers(na_values: tuple[str, ...]) -> tuple[float, ...]:
-    """The spellings that are numbers, such as -999: they mean missing in columns of numbers, however written."""
+    """The spellings that are numbers, such as -999; in numeric columns these numbers mean missing in any notation."""
     return tuple(float(text) for text in na_values if NUMBER.fullmatch(text))

@@ -1,8 +1,4 @@
-"""From text and plain values to numbers, truth values, date-times and categories: one rule for every way in.
-
-The functions here take one value; `rows` applies them to JSON and `columns` to the distinct values of a table, so a
-value means the same in training, in a file given to `dle-predict` and in a request.
-"""
+"""Parses numbers and booleans written as text, and rounds numbers to float32."""
 
 import re
 
@@ -21,14 +17,14 @@ Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64] | np.float32 | np.flo
 
 
 def parse_number(text: str) -> float:
-    """A decimal number, possibly infinite; ValueError for anything else (no thousands separators, no `1_000`)."""
+    """Parse a decimal number, possibly infinite; raises ValueError for anything else, such as `1,000` or `1_000`."""
     if not NUMBER.fullmatch(text):
         raise ValueError(f"expected a number, got {text!r}")
     return float(text)
 
 
 def parse_boolean(text: str) -> float:
-    """1.0 or 0.0 for the usual spellings; ValueError otherwise."""
+    """Parse the usual spellings of a boolean into 1.0 or 0.0; raises ValueError for anything else."""
     folded = text.casefold()
     if folded in TRUE:
         return 1.0
@@ -38,7 +34,7 @@ def parse_boolean(text: str) -> float:
 
 
 def float32(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """Round to float32; finite values beyond its range become its largest, so that finite stays finite."""
+    """Round to float32; finite values beyond its range become its largest, so they stay finite."""
     return np.minimum(np.maximum(values, -_FLOAT32_MAX), _FLOAT32_MAX).astype(np.float32)
 
 

@@ -1,1 +1,1 @@
-"""One HTTP connection: what a request may bring."""
+"""The HTTP connection: limits on what a request may send."""

@@ -1,6 +1,6 @@
-"""What a request may bring: a JSON body of bounded length or, where one is read, an image file; nothing else.
+"""Limits on request bodies: their size, and their media type (JSON, or an image file where the route accepts one).
 
-BentoML bounds no body and takes pickle where it is asked to; here neither exists.
+BentoML neither limits the size of a body nor refuses pickle; this service does both.
 """
 
 from collections.abc import Collection, Mapping
@@ -12,13 +12,13 @@ _JSON = "application/json"
 
 
 class ClientDisconnected(Exception):
-    """The client left before its request was complete; there is nobody to answer."""
+    """The client disconnected before its request was complete."""
 
 
 def check_content(headers: Mapping[bytes, bytes], images: Collection[str] = ()) -> str:
-    """The media type of the body: `application/json`, for which a body without a type is taken, or one of `images`.
+    """Return the media type of the body: `application/json` (also when none is given) or one of `images`.
 
-    Raises UnsupportedMediaType for others, JSON in another encoding than UTF-8, and compressed bodies.
+    Raises UnsupportedMediaType for any other type, for JSON in another encoding than UTF-8 and for compressed bodies.
     """
     encoding = headers.get(b"content-encoding", b"identity")
     if encoding.lower() != b"identity":
@@ -36,9 +36,10 @@ def check_content(headers: Mapping[bytes, bytes], images: Collection[str] = ()) 
 
 
 async def read_body(headers: Mapping[bytes, bytes], receive: Any, most: int) -> bytes:
-    """The whole body. Raises TooLarge before reading a longer one, or as soon as a chunked one turns out longer.
+    """Read the whole body, of at most `most` bytes.
 
-    The server drops what the client still sends after that, without keeping it.
+    Raises TooLarge before reading anything when content-length is larger, or as soon as a chunked body exceeds `most`;
+    the server then discards the rest of the body. Raises ClientDisconnected when the client leaves too early.
     """
     declared = headers.get(b"content-length")
     if declared is not None:

@@ -1,6 +1,6 @@
-"""The databases that feedback is kept in, behind one small face: SQLite beside the server, PostgreSQL for several.
+"""The databases for feedback behind one interface: SQLite for one server, PostgreSQL for several.
 
-Statements are written with `?` for values. Errors never hold a URL, for URLs hold passwords.
+Statements use `?` as the placeholder for values. Error messages never contain the URL, which may hold a password.
 """
 
 import logging
@@ -17,47 +17,57 @@ from dle_bundle.errors import InputError, WorkError
 
 log = logging.getLogger(__name__)
 _WAIT_SECONDS = 5
-"""So long one waits for a lock that another holds, for a connection, and for a statement."""
+"""Timeout for a lock, a connection and a statement."""
 _LOCK = 0x646C65
-"""PostgreSQL's advisory lock of whoever makes the tables."""
+"""Number of the PostgreSQL advisory lock that is held while tables are created."""
 
 
 class StoreError(WorkError):
-    """The store cannot be reached, or does not do what is asked."""
+    """The store cannot be reached, or a statement failed."""
 
 
 class ConnectionLost(StoreError):
-    """What was begun did not end; on a new connection it may."""
+    """The connection broke before the work was done; it may succeed on a new connection."""
 
 
 class Database(Protocol):
-    """One connection, for one thread at a time. All methods raise StoreError; `close` and `open` go on from there."""
+    """One connection to a database. `Store` is its only user.
+
+    Threads
+    -------
+    One thread at a time, except `abandon`, which any thread may call meanwhile.
+
+    Failures
+    --------
+    Every method raises StoreError; ConnectionLost means that the same work may succeed on a new connection. After an
+    error, call `close`, then `open`.
+    """
 
     name: str
 
     def open(self) -> bool:
-        """Connect, unless connected; whether it did."""
+        """Connect unless connected; returns whether a new connection was made."""
 
     def close(self) -> None:
-        """Give the connection up."""
+        """Close the connection."""
 
     def abandon(self) -> None:
-        """Break the connection, from any thread, so that whoever waits for an answer gets ConnectionLost."""
+        """Break the connection, so that the thread that waits for the database gets ConnectionLost."""
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-        """The rows that a statement gives, as tuples. Outside of a transaction it is one of its own."""
+        """Run a statement and return its rows as tuples. Outside a transaction it commits by itself."""
 
     def execute_many(self, statement: str, values: Sequence[Sequence[Any]]) -> list[Any]:
-        """The rows that a statement gives for each of these values in turn."""
+        """Run a statement once for each of these values and return all rows, in order."""
 
     def transaction(self, *, alone: bool = False) -> AbstractContextManager[None]:
-        """All of the block or nothing; with `alone`, no other such block runs meanwhile."""
+        """Run the block as one transaction; with `alone`, wait until no other such block runs."""
 
     def has_table(self, name: str) -> bool: ...
 
 
 class Sqlite:
-    """A file. What is committed has reached the disk: the write-ahead log is synchronised at every commit."""
+    """A SQLite file. A commit returns when the data is on disk: the write-ahead log is synced at each commit."""
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
@@ -66,21 +76,19 @@ class Sqlite:
         self._file = 0
 
     def open(self) -> bool:
-        """Connect, and make the file where there is none, which may be a later one."""
+        """Connect; the file is created if it is missing, also when it disappears later."""
         if self._connection is not None:
             if self._is_there():
                 return False
-            log.error(
-                "%s is gone or was replaced, and with it the feedback in it; going on with what is there", self.name
-            )
+            log.error("%s was removed or replaced: its feedback is lost; continuing with the current file", self.name)
             self.close()
-        with self._told():
+        with self._translated_errors():
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._path.touch(mode=0o600)
             self._connection = sqlite3.connect(
                 self._path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False
             )
-            with locks.alone_in(self._path.parent):  # the first change to WAL waits for nobody, it fails
+            with locks.alone_in(self._path.parent):  # the switch to WAL fails instead of waiting
                 self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
             self._file = self._path.stat().st_ino
@@ -98,21 +106,21 @@ class Sqlite:
             connection.close()
 
     def abandon(self) -> None:
-        """Nothing: whoever waits here waits for a lock, which has an end, or for the disk, which nobody can break."""
+        """Do nothing: waiting for a lock ends with the timeout, and waiting for the disk cannot be interrupted."""
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         assert self._connection is not None
-        with self._told():
+        with self._translated_errors():
             return self._connection.execute(statement, values).fetchall()
 
     def execute_many(self, statement: str, values: Sequence[Sequence[Any]]) -> list[Any]:
         assert self._connection is not None
-        with self._told():
+        with self._translated_errors():
             return [row for of_one in values for row in self._connection.execute(statement, of_one)]
 
     @contextmanager
     def transaction(self, *, alone: bool = False) -> Iterator[None]:
-        """Writers take turns in any case, so `alone` changes nothing."""
+        """SQLite allows one writer at a time anyway, so `alone` makes no difference."""
         self.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -126,7 +134,7 @@ class Sqlite:
         return bool(self.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (name,)))
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _translated_errors(self) -> Iterator[None]:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
@@ -134,34 +142,33 @@ class Sqlite:
 
 
 class Postgres:
-    """A database of PostgreSQL, by URL."""
+    """A PostgreSQL database."""
 
     def __init__(self, url: str) -> None:
-        """Raises InputError for a URL that PostgreSQL's library does not read."""
-        import psycopg  # where it is used: servers with SQLite need none of it
+        """Parse the URL; raises InputError when PostgreSQL's library cannot."""
+        import psycopg  # imported here: servers with SQLite do not need it
         from psycopg.conninfo import conninfo_to_dict
 
         wrong = InputError(
-            "DLE_FEEDBACK_STORE: expected a URL as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with the signs of a "
-            "password that mean something in a URL written as % and their code"
+            "DLE_FEEDBACK_STORE: expected a URL such as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with special "
+            "characters in the password percent-encoded"
         )
         try:
-            said = conninfo_to_dict(url)
-        except psycopg.Error:  # its text may quote the password
+            given = conninfo_to_dict(url)
+        except psycopg.Error:  # its message may contain the password
             raise wrong from None
-        host = str(said.get("host", "localhost"))
-        if "@" in host or not str(said.get("port", "0")).replace(",", "").isdigit():  # pieces of a password
+        host = str(given.get("host", "localhost"))
+        if "@" in host or not str(given.get("port", "0")).replace(",", "").isdigit():  # parts of a password
             raise wrong
         alive = {"keepalives_idle": _WAIT_SECONDS, "keepalives_interval": 1, "keepalives_count": _WAIT_SECONDS}
         own = {"connect_timeout": _WAIT_SECONDS, "tcp_user_timeout": _WAIT_SECONDS * 1000, **alive}
-        self._arguments: dict[str, Any] = {"application_name": "dle", **own, **said, "client_encoding": "utf8"}
-        self.name = f"PostgreSQL database {said.get('dbname', '')} on {host}"
+        self._arguments: dict[str, Any] = {"application_name": "dle", **own, **given, "client_encoding": "utf8"}
+        self.name = f"PostgreSQL database {given.get('dbname', '')} on {host}"
         self._connection: psycopg.Connection[Any] | None = None
         self._socket: socket.socket | None = None
-        """The connection's, by a number of its own, so that breaking it can never hit another that came after."""
+        """Duplicates the connection's descriptor; `abandon` cannot hit a later connection."""
 
     def open(self) -> bool:
-        """Connect, unless connected."""
         import psycopg
 
         if self._connection is not None:
@@ -183,24 +190,24 @@ class Postgres:
             connection.close()
 
     def abandon(self) -> None:
-        """Shut the socket down: a server that is there but silent is waited for without end otherwise."""
+        """Shut down the socket: a server that accepts connections but does not respond would block for ever."""
         own = self._socket
         if own is not None:
-            with suppress(OSError):  # closed meanwhile, by either side
+            with suppress(OSError):  # already closed by either side
                 own.shutdown(socket.SHUT_RDWR)
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         assert self._connection is not None
-        with self._told():
+        with self._translated_errors():
             cursor = self._connection.execute(statement.replace("?", "%s").encode(), values)
             return cursor.fetchall() if cursor.description else []
 
     def execute_many(self, statement: str, values: Sequence[Sequence[Any]]) -> list[Any]:
-        """All are sent before the first answer is waited for."""
+        """All statements are sent before the first result is read."""
         assert self._connection is not None
         rows: list[Any] = []
         if values:
-            with self._told(), self._connection.cursor() as cursor:
+            with self._translated_errors(), self._connection.cursor() as cursor:
                 cursor.executemany(statement.replace("?", "%s").encode(), values, returning=True)
                 more: bool | None = True
                 while more:
@@ -210,30 +217,29 @@ class Postgres:
 
     @contextmanager
     def transaction(self, *, alone: bool = False) -> Iterator[None]:
-        """All of the block or nothing."""
         assert self._connection is not None
-        with self._told(), self._connection.transaction():
+        with self._translated_errors(), self._connection.transaction():
             if alone:
                 self.execute(f"SELECT pg_advisory_xact_lock({_LOCK})")
             yield
 
     def has_table(self, name: str) -> bool:
-        # not to_regclass, which may answer from before one waited for the lock
+        # to_regclass could use a snapshot from before the wait for the lock
         found = "SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = current_schema() AND tablename = ?"
         return bool(self.execute(found, (name,)))
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _translated_errors(self) -> Iterator[None]:
         import psycopg
 
         try:
             yield
-        except psycopg.OperationalError as error:  # lost, ended by the server, in a deadlock, too slow
+        except psycopg.OperationalError as error:  # connection lost, server shutdown, deadlock or timeout
             raise ConnectionLost(f"{self.name}: {error}") from error
         except psycopg.Error as error:
             raise StoreError(f"{self.name}: {error}") from error
 
 
 def database(url: str | None, home: Path) -> Database:
-    """The one that `url` names; None: a file in `home`. Raises InputError for a URL that names none."""
+    """The database at `url`, or a SQLite file in `home` for None; raises InputError for an invalid URL."""
     return Sqlite(home / "feedback.sqlite3") if url is None else Postgres(url)

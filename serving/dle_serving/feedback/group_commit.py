@@ -1,6 +1,6 @@
-"""Requests that arrive together share one transaction: a commit waits for the disk however little it holds.
+"""Commits the feedback of concurrent requests together, since a commit waits for the disk however small it is.
 
-While one transaction is under way, in a thread of its own, what arrives gathers for the next.
+One transaction runs at a time, in a thread of its own; requests that arrive meanwhile form the next one.
 """
 
 import asyncio
@@ -14,12 +14,18 @@ from dle_serving.feedback.store import DEADLINE_SECONDS, FeedbackRecord, Outcome
 
 MOST_ITEMS = 20_000
 MOST_REQUESTS = 1_000
-"""More than these do not gather before a slow store: one that works keeps them well before the deadline."""
+"""Limits on the items and requests that wait: a working store commits so many well before the deadline."""
 _ENDING_SECONDS = 1.0
 
 
 class GroupCommit:
-    """Adds to the store from an event loop, which never waits for it."""
+    """Adds feedback to the store without blocking the event loop; used from that loop alone.
+
+    Failures
+    --------
+    `add` raises StoreError when the store fails, takes longer than the deadline, or has too many items waiting. Items
+    without a response in time may still be committed; when they are sent again they count as duplicates.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -29,14 +35,11 @@ class GroupCommit:
         self._committing: asyncio.Task[None] | None = None
 
     async def add(self, items: Sequence[FeedbackRecord]) -> list[Outcome]:
-        """What became of the items, which are committed then; raises StoreError, at the latest at the deadline.
-
-        Items without an answer in time may still be kept: given again they are duplicates.
-        """
+        """Commit the items, then return the outcome of each; raises StoreError, at the latest at the deadline."""
         if not items:
             return []
         if self._waiting and (self._items + len(items) > MOST_ITEMS or len(self._waiting) >= MOST_REQUESTS):
-            raise StoreError(f"{self._items:,} items of {len(self._waiting):,} requests wait to be kept")
+            raise StoreError(f"{self._items:,} items of {len(self._waiting):,} requests are waiting")
         future: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
         self._waiting.append((items, future))
         self._items += len(items)
@@ -45,10 +48,10 @@ class GroupCommit:
         try:
             return await asyncio.wait_for(future, DEADLINE_SECONDS)
         except TimeoutError:
-            raise StoreError(f"no answer within {DEADLINE_SECONDS:g} s") from None
+            raise StoreError(f"no response within {DEADLINE_SECONDS:g} s") from None
 
     def close(self) -> None:
-        """Wait for the transaction under way, but not for long: those who asked for it have their answers by now."""
+        """Wait up to one second for the transaction in progress. Requests have had their responses by now."""
         self._thread.close(_ENDING_SECONDS)
 
     async def _commit(self) -> None:
@@ -61,9 +64,9 @@ class GroupCommit:
                 while not (await asyncio.wait([keeping], timeout=DEADLINE_SECONDS))[0]:
                     self._store.abandon()
                 outcomes = keeping.result()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the requests are told
+            except Exception as error:  # noqa: BLE001 - passed on to the requests
                 for _, future in batch:
-                    if not future.done():  # done: its client has gone or its time was over
+                    if not future.done():  # done: its client left or the deadline passed
                         future.set_exception(error)
                 continue
             start = 0

@@ -1,7 +1,7 @@
-"""Prediction ids that carry their prediction, signed: feedback needs no stored predictions.
+"""Signs and verifies prediction ids. An id contains its prediction, so feedback needs no stored predictions.
 
-An id is base64url of 36 bytes: format, key number, time, model fingerprint, class index, confidence or value,
-nonce, and a keyed BLAKE2b over all of these. It is signed, not secret: whoever holds it can read it.
+An id is the base64url text of 36 bytes: format, key number, time, model fingerprint, class index, confidence or value,
+nonce, and a keyed BLAKE2b hash of these. It is signed but not encrypted: anyone can read the prediction in it.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from dle_bundle.manifest import Manifest
 
 FORMAT = 1
 NO_CLASS = 0xFFFF
-"""The class index of a regression."""
+"""The class index in the ids of a regression."""
 
 # format, key number, seconds since 1970, fingerprint, class index, confidence or value, nonce
 _FIELDS = struct.Struct(">BBI4sHf8s")
@@ -33,7 +33,11 @@ _KEY_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class PredictionId:
-    """What a genuine id says. `class_index` is None for a regression; `answer` is then its value."""
+    """The content of a genuine id.
+
+    `answer` is the confidence in the predicted class; for a regression, `class_index` is None and `answer` is the
+    value. `time` is in seconds since 1970.
+    """
 
     time: int
     fingerprint: bytes
@@ -43,7 +47,7 @@ class PredictionId:
 
 
 class IdError(DleError):
-    """An id that is not accepted; `code` says why, in the words of the feedback contract."""
+    """An id is not accepted; `code` is the rejection code of POST /feedback."""
 
     def __init__(self, code: Literal["signature", "expired"], message: str) -> None:
         super().__init__(message)
@@ -51,30 +55,33 @@ class IdError(DleError):
 
 
 def fingerprint(manifest: Manifest) -> bytes:
-    """Four bytes that tell bundles apart, from the digests of their files."""
+    """Four bytes that identify a bundle, computed from its name, version and file digests."""
     content = f"{manifest.name}\0{manifest.version}\0{sorted(manifest.files.items())}"
     return hashlib.blake2b(content.encode(), digest_size=4).digest()
 
 
 class SigningKeys:
-    """The keys of one deployment. The first signs, all verify, so that a key can be replaced without losing ids."""
+    """The keys of one deployment: the first key signs, all keys verify, so keys can be replaced without losing ids.
+
+    Safe in any thread.
+    """
 
     def __init__(self, keys: Sequence[bytes]) -> None:
-        """Raises InputError: none, one that is too short, or two that cannot be told apart."""
-        # the number is taken from the key itself, so that it stays when others come and go
+        """Raises InputError when `keys` is empty, a key is too short, or two keys have the same number."""
+        # the number is derived from the key, so it stays the same when other keys are added or removed
         numbers = [hashlib.blake2b(key, digest_size=1).digest()[0] for key in keys]
         if not keys or any(len(key) < _KEY_BYTES for key in keys) or len(set(numbers)) < len(keys):
             raise InputError(
-                f"expected keys of at least {_KEY_BYTES} bytes with numbers of their own; make another with: "
+                f"expected keys of at least {_KEY_BYTES} bytes with different numbers; create another key with: "
                 f"openssl rand -hex {_KEY_BYTES}"
             )
-        # hashing starts with the key; copies of that state spare every token that first block
+        # hashing begins with the key; copying that state saves the first block for every id
         states = [hashlib.blake2b(key=key[:64], digest_size=_SIGNATURE) for key in keys]
         self._states = dict(zip(numbers, states, strict=True))
         self._number, self._state = numbers[0], states[0]
 
     def sign(self, time: int, fingerprint: bytes, classes: Sequence[int], answers: Sequence[float]) -> list[str]:
-        """An id for each answer: its class index (`NO_CLASS` for a regression) and its confidence or value."""
+        """Sign an id for each prediction: its class index (`NO_CLASS` for a regression) and its confidence or value."""
         nonces = os.urandom(8 * len(answers))
         number, copy, pack = self._number, self._state.copy, _FIELDS.pack
         parts: list[bytes] = []
@@ -84,18 +91,21 @@ class SigningKeys:
             state = copy()
             state.update(fields)
             parts += (fields, state.digest())
-        # 36 bytes are a multiple of three, so the text of all is the texts of each
+        # 36 bytes are a multiple of three, so the ids can be encoded together and cut apart
         text = urlsafe_b64encode(b"".join(parts)).decode()
         return [text[start : start + _TEXT_LENGTH] for start in range(0, len(text), _TEXT_LENGTH)]
 
     def verify(self, text: str, now: int, max_age: int) -> PredictionId:
-        """What `text` says; raises IdError when it was not signed here, or is older than `max_age` seconds."""
-        forged = IdError("signature", "not an id that this service gave")
+        """The content of the id `text`; raises IdError when it was not signed with these keys or is too old.
+
+        `now` is in seconds since 1970, `max_age` in seconds.
+        """
+        forged = IdError("signature", "not an id that this service signed")
         try:
             content = urlsafe_b64decode(text.encode("ascii"))
         except ValueError:
             raise forged from None
-        # one prediction has one text: base64 leaves no bits over at this length, but its decoder skips what is foreign
+        # accept only the canonical text: the decoder skips characters that are not base64
         if len(content) != _LENGTH or len(text) != _TEXT_LENGTH or urlsafe_b64encode(content).decode() != text:
             raise forged
         fields, signature = content[: _FIELDS.size], content[_FIELDS.size :]
@@ -109,14 +119,15 @@ class SigningKeys:
             raise forged
         if not now - max_age <= time:
             ago, accepted = timedelta(seconds=now - time), timedelta(seconds=max_age)
-            raise IdError("expired", f"given {ago} ago, but feedback is accepted for {accepted}")
+            raise IdError("expired", f"the prediction was made {ago} ago, but feedback is accepted for {accepted}")
         return PredictionId(time, print_, None if class_index == NO_CLASS else class_index, answer, nonce)
 
 
 def load_signing_keys(path: Path, *, create: bool) -> SigningKeys:
-    """Keys from a file of one hexadecimal key a line; with `create`, an absent file is made (mode 0600).
+    """Read the signing keys from a file with one hexadecimal key per line.
 
-    Raises InputError when it is absent (without `create`), not readable, or holds no usable keys.
+    With `create`, a missing file is created with a random key and mode 0600. Raises InputError when the file is missing
+    (without `create`), unreadable, or contains no usable keys.
     """
     if create and not path.exists():
         create_atomic(path, secrets.token_hex(_KEY_BYTES) + "\n", mode=0o600)
@@ -124,4 +135,4 @@ def load_signing_keys(path: Path, *, create: bool) -> SigningKeys:
         keys = [bytes.fromhex(line) for line in path.read_text().split("\n") if line.strip()]
         return SigningKeys(keys)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: no keys of prediction ids: {error}") from error
+        raise InputError(f"{path}: cannot read the keys that sign prediction ids: {error}") from error

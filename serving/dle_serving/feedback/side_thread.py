@@ -1,6 +1,6 @@
-"""A thread beside the event loop for work that waits for others, one piece after the other, and may never end.
+"""A side thread for work that may block for ever, such as a call to an unresponsive database.
 
-The thread of an executor would keep the process from ending until its work has ended; this one does not.
+A process waits at its end for the threads of an executor; it does not wait for this one.
 """
 
 import threading
@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 
 class SideThread:
-    """Does what is submitted, in its order."""
+    """Runs submitted functions one after another, in a daemon thread."""
 
     def __init__(self, name: str) -> None:
         self._work: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
@@ -21,13 +21,13 @@ class SideThread:
         self._thread.start()
 
     def submit(self, work: Callable[[], Result]) -> Future[Result]:
-        """What the work gives or raises, when it is done."""
+        """Queue `work`; the future gets its result or exception."""
         future: Future[Result] = Future()
         self._work.put((future, work))
         return future
 
     def close(self, seconds: float) -> None:
-        """Wait for what was submitted, but not longer than this; nothing can be submitted any more."""
+        """Wait up to `seconds` for the submitted work. Nothing can be submitted afterwards."""
         self._work.put(None)
         self._thread.join(seconds)
 
@@ -38,6 +38,6 @@ class SideThread:
                 continue
             try:
                 future.set_result(work())
-            except BaseException as error:  # noqa: BLE001 - whoever submitted it is told
+            except BaseException as error:  # noqa: BLE001 - passed on through the future
                 future.set_exception(error)
-            del submitted, future, work  # not kept until the next one comes
+            del submitted, future, work  # do not keep them alive while waiting

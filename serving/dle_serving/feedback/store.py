@@ -1,8 +1,8 @@
-"""Where feedback is kept, and counted in the same transaction: a count exists exactly when its feedback is committed.
+"""Stores feedback in a database and keeps a tally of it.
 
-Every item is a row of `feedback`. `tally` sums them by server, model, minute, class and predicted class; minute 0 is
-ever. Each server counts what it has accepted itself, so that servers that share a database can be summed; `server`
-tells when each of them last accepted something, to the minute.
+Table `feedback` has one row per item. Table `tally` sums items by server, model, minute, actual and predicted class;
+minute 0 holds the totals. Each server tallies only the feedback that it accepted itself, so the tallies of servers that
+share a database can be added up. Table `server` records the last minute in which each server accepted feedback.
 """
 
 import secrets
@@ -17,14 +17,14 @@ from dle_bundle.files import create_atomic
 from dle_serving.feedback.databases import ConnectionLost, Database, StoreError, database
 
 VERSION = 1
-"""Of the tables."""
+"""Version of the tables."""
 CONFUSION_CLASSES = 20
-"""Up to so many classes are counted pair by pair: beyond, the pairs would outnumber the feedback."""
+"""Up to this many classes, the tally has a cell per pair of classes; with more, the cells would outnumber the items."""
 DEADLINE_SECONDS = 10.0
-"""Whoever waits in vain for so long abandons the store."""
+"""Callers that have waited for this long call `Store.abandon`."""
 _DAY_SECONDS = 24 * 3600
 _SILENT_DAYS = 90
-"""The tally of a server that has accepted nothing for so long goes: most such servers never come back."""
+"""After this many days without feedback, the tally of a server is deleted: most such servers never return."""
 _TABLES = (
     """CREATE TABLE feedback (
         id TEXT PRIMARY KEY, server TEXT NOT NULL, model TEXT NOT NULL, version BIGINT NOT NULL,
@@ -52,19 +52,19 @@ Result = TypeVar("Result")
 
 
 class NewerStore(StoreError):
-    """The tables are of a later version than this one knows."""
+    """The tables have a newer version than this release supports."""
 
     exit_code = 2
 
 
 @dataclass(frozen=True, slots=True)
 class FeedbackRecord:
-    """One verified item, ready to be kept.
+    """One verified item, ready to be stored.
 
-    `id`: the prediction's, 48 characters. `predicted`, `actual`: names of classes; of a regression `""` and the
-    value's shortest text. `answer`: confidence, or predicted value. `error`: of a regression, actual − predicted value.
-    `counted_as`: the predicted class in the tally, where it may be one name for many classes. `counted_error`: the
-    error in the tally, where one beyond all measure would swallow all that are added later.
+    `id`: the prediction id, 48 characters. `predicted`, `actual`: class names; for a regression `""` and the shortest
+    text of the value. `answer`: confidence, or predicted value. `error`: for a regression, actual − predicted value.
+    `counted_as`: the predicted class in the tally, which may stand for several classes. `counted_error`: the error in
+    the tally, limited so that a single absurd value cannot drown all later ones.
     """
 
     id: str
@@ -81,7 +81,7 @@ class FeedbackRecord:
 
 
 class Outcome(Enum):
-    """What became of one item."""
+    """The outcome of one item."""
 
     ACCEPTED = "accepted"
     DUPLICATE = "duplicate"
@@ -90,7 +90,7 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Feedback of one actual and one predicted class (both `""` for a regression): how many, Σ|error|, Σ error²."""
+    """One cell of the tally: the count, Σ|error| and Σ error² of a pair of classes (`""` for a regression)."""
 
     actual: str
     predicted: str
@@ -100,12 +100,12 @@ class Cell:
 
 
 def counted_as(actual: str, predicted: str, classes: Sequence[str]) -> str:
-    """The predicted class in the tally: the class itself, or one name for all that are wrong where there are many."""
+    """The predicted class in the tally: itself, or with many classes one name for all wrong predictions."""
     return predicted if actual == predicted or len(classes) <= CONFUSION_CLASSES else _rest(classes)
 
 
 def tally_cells(classes: Sequence[str]) -> list[tuple[str, str]]:
-    """Every (actual, predicted) that a classifier's tally can have."""
+    """Every pair (actual, predicted) that the tally of a classifier can contain."""
     if len(classes) <= CONFUSION_CLASSES:
         return [(actual, predicted) for actual in classes for predicted in classes]
     return [(actual, predicted) for actual in classes for predicted in (actual, _rest(classes))]
@@ -119,7 +119,23 @@ def _rest(classes: Sequence[str]) -> str:
 
 
 class Store:
-    """Keeps and counts feedback. Safe in any thread; one works at a time."""
+    """Stores and tallies feedback.
+
+    Transactions
+    ------------
+    `add` stores all its items and their tally in one transaction, so a count exists if and only if its feedback is
+    committed. When `add` returns, the transaction is committed and, with SQLite, on disk.
+
+    Threads
+    -------
+    Every method is safe in any thread; calls wait for each other. `abandon` and `close` do not wait.
+
+    Failures
+    --------
+    Every method raises StoreError, or NewerStore when a newer release created the tables. After a lost connection the
+    same work is tried once more on a new connection; what had been committed is then found as a duplicate. After an
+    error nothing is stored, or all of it, and the next call reconnects.
+    """
 
     def __init__(self, database: Database, server: str) -> None:
         self._database = database
@@ -128,20 +144,21 @@ class Store:
         self._swept = 0
 
     def check(self) -> None:
-        """Connect and make the tables; raises StoreError, and of these NewerStore."""
+        """Connect, and create the tables if they are missing."""
         self._run(lambda: None)
 
     def add(self, items: Sequence[FeedbackRecord], now: float) -> list[Outcome]:
-        """Keep the items, all or none, in one transaction that is committed when this returns; raises StoreError.
+        """Store the items and return the outcome of each; `now` is in seconds since 1970.
 
-        An id that is known already is a duplicate, or a conflict when its actual value is another: the first wins.
+        An id that already has feedback is a duplicate, or a conflict when the actual value differs; the first feedback
+        is kept.
         """
         return self._run(lambda: self._add(items, int(now))) if items else []
 
     def tally(self, fingerprint: str, since_minute: int | None) -> list[Cell]:
-        """What this server has accepted for a model, ever or since a minute since 1970 (at most a day ago).
+        """The cells of a model, for the feedback that this server has accepted.
 
-        Raises StoreError.
+        In total (None), or since a minute, which is counted from 1970 and at most a day ago.
         """
         chosen = "minute = 0" if since_minute is None else f"minute > 0 AND minute >= {since_minute:d}"
         statement = (
@@ -152,7 +169,7 @@ class Store:
         return [Cell(*row) for row in rows]
 
     def close(self) -> None:
-        """Disconnect, or abandon what is under way; the next call connects again."""
+        """Disconnect, or abandon the call in progress; the next call reconnects."""
         if self._lock.acquire(blocking=False):
             self._database.close()
             self._lock.release()
@@ -160,9 +177,9 @@ class Store:
             self.abandon()
 
     def abandon(self) -> None:
-        """Break the connection under whoever works with it: a database that is there but silent would hold it for ever.
+        """Break the connection of the call in progress, for a database that accepts connections but does not respond.
 
-        What was begun is begun once more, on a new connection: abandon it again if that takes too long as well.
+        The call is then tried once more on a new connection; abandon it again if that takes too long as well.
         """
         self._database.abandon()
 
@@ -170,7 +187,7 @@ class Store:
         with self._lock:
             try:
                 return self._attempt(work)
-            except ConnectionLost:  # as when the database was restarted; what was committed is found as a duplicate
+            except ConnectionLost:  # for instance after a restart of the database
                 return self._attempt(work)
 
     def _attempt(self, work: Callable[[], Result]) -> Result:
@@ -186,21 +203,21 @@ class Store:
         database = self._database
         if not database.has_table("feedback_store"):
             with database.transaction(alone=True):
-                if not database.has_table("feedback_store"):  # another may have been first
+                if not database.has_table("feedback_store"):  # another server may have been faster
                     for statement in _TABLES:
                         database.execute(statement)
         ((version,),) = database.execute("SELECT version FROM feedback_store")
         if version > VERSION:
             raise NewerStore(
-                f"{database.name}: its tables are of version {version}, made by a newer release; this one knows "
-                f"version {VERSION}"
+                f"{database.name}: the feedback tables have version {version}, made by a newer release; this release "
+                f"supports version {VERSION}"
             )
 
     def _add(self, items: Sequence[FeedbackRecord], now: int) -> list[Outcome]:
         first: dict[str, FeedbackRecord] = {}
         for item in items:
             first.setdefault(item.id, item)
-        # in order, so that no two transactions wait for each other
+        # sorted, so that two transactions cannot deadlock
         ordered = [first[id_] for id_ in sorted(first)]
         minute = now // 60
         with self._database.transaction():
@@ -237,9 +254,9 @@ class Store:
         self._database.execute_many(_ADD, rows)
 
     def _sweep(self, now: int) -> None:
-        """Drop tallies that nobody reads any more, those of other servers too, for some never come back."""
+        """Delete tallies that are no longer read, also those of servers that have not returned for long."""
         database = self._database
-        # first of all, so that a server which does come back is not swept by another meanwhile
+        # first, so that another server does not delete the tally of one that has just returned
         database.execute(_SEEN, (self._server, now))
         gone = database.execute("DELETE FROM server WHERE seen < ? RETURNING id", (now - _SILENT_DAYS * _DAY_SECONDS,))
         database.execute_many("DELETE FROM tally WHERE server = ?", gone)
@@ -247,12 +264,12 @@ class Store:
 
 
 def open_store(url: str | None, home: Path) -> Store:
-    """The store at `url`, or in the server's directory; nothing is connected yet. Raises InputError for a wrong URL."""
+    """The store at `url` (None: in `home`), not yet connected; raises InputError for an invalid URL."""
     return Store(database(url, home), _server_id(home / "server.id"))
 
 
 def _server_id(path: Path) -> str:
-    """The name of the server whose directory it is, made at its first start."""
+    """The id of the server that owns the directory, created at its first start."""
     if not path.exists():
         create_atomic(path, secrets.token_hex(8) + "\n")
     return path.read_text().strip()

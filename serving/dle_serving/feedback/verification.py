@@ -1,6 +1,6 @@
-"""What feedback says, checked item by item: a genuine id, of a model that is served, and a value that its target has.
+"""Verifies feedback items: a genuine id, from a served model, with a value that its target can have.
 
-The id alone tells the model and what it answered, so nothing about the prediction has to be looked up.
+The id contains the model and the prediction, so no stored prediction is needed.
 """
 
 import json
@@ -18,29 +18,29 @@ from dle_serving.feedback.ids import IdError, PredictionId, SigningKeys, fingerp
 from dle_serving.feedback.store import FeedbackRecord, counted_as
 
 Actual = str | bool | int | float | list[float]
-"""A class, a value, or the values of a horizon."""
+"""A class, a number, or one number per step of the horizon."""
 Code = Literal["signature", "expired", "label", "conflict"]
 _MOST_NAMED = 20
 _SUGGESTIONS = 3
-"""For so many unknown classes of a request the nearest known one is looked up, which takes longer than all else."""
+"""The nearest class name is suggested for this many items of a request: finding it is the slowest step."""
 _MOST_COMPARED = 100
-"""Among more classes than these it is not looked up."""
+"""No class name is suggested when the model has more classes than this."""
 _MOST_ERROR = 1_000.0
-"""So many times the scale of the predictions is the most that one error counts for in the sums: what is added to 1e40
-later is lost, so that a single absurd value would end the score for ever."""
+"""Limit on one error in the tally, in multiples of the predictions' scale. Without it a single absurd value would ruin
+the score for ever: numbers that are added to 1e40 are lost to rounding."""
 _HIGHEST = 3.4028234663852886e38
-"""The highest float32, in which predicted values are."""
+"""The highest float32, the type of predicted values."""
 
 
 class FeedbackItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """One item of a request: a prediction's id and what turned out to be true."""
+    """One item of a request: a prediction id and the actual value."""
 
     id: str
     actual: Actual
 
 
 class Rejection(msgspec.Struct, frozen=True, gc=False):
-    """An item (its place, from 0) that is not accepted, and why."""
+    """A rejected item, by its position (from 0), with the reason."""
 
     item: int
     code: Code
@@ -96,7 +96,7 @@ class Target:
             text = repr(values if self._horizon > 1 else values[0])
             return FeedbackRecord(*described, "", text, prediction.answer, error, prediction.time, "", counted_error)
         actual = item.actual
-        if isinstance(actual, float) and actual.is_integer():  # JSON has one kind of number, and some write 3 as 3.0
+        if isinstance(actual, float) and actual.is_integer():  # JSON has only one number type: 3 may arrive as 3.0
             actual = int(actual)
         name = None if isinstance(actual, list) else self._names.get((type(actual), actual))
         if name is None:
@@ -114,7 +114,7 @@ class Target:
 def check(
     items: Sequence[FeedbackItem], targets: Mapping[bytes, Target], keys: SigningKeys, *, now: int, max_age: int
 ) -> CheckedItems:
-    """Check every item; `targets` are those of the served models, by the fingerprint in the id.
+    """Check every item; `targets` maps the fingerprint of each served model to its target.
 
     `now` is in seconds since 1970. Ids older than `max_age` seconds are rejected. Safe in any thread.
     """
@@ -124,7 +124,7 @@ def check(
             prediction = keys.verify(item.id, now, max_age)
             target = targets.get(prediction.fingerprint)
             if target is None:
-                raise ItemError("expired", "given by a model, or a version of one, that is no longer served")
+                raise ItemError("expired", "the model, or the version, that made this prediction is no longer served")
             record = target.record(item, prediction, suggest=unknown < _SUGGESTIONS)
         except (IdError, ItemError) as error:
             checked.rejections.append(Rejection(position, error.code, error.message))
@@ -142,7 +142,7 @@ def _scale(reference: Reference) -> float:
 
 
 def _numbers(actual: Actual, horizon: int) -> list[float]:
-    """One value, or those of a horizon, whose mean is compared with that of the prediction."""
+    """The values of a regression: one, or one per step of the horizon."""
     if horizon == 1:
         return [_number(actual)]
     if not isinstance(actual, list) or len(actual) != horizon:
@@ -153,7 +153,7 @@ def _numbers(actual: Actual, horizon: int) -> list[float]:
 def _number(actual: Actual) -> float:
     if isinstance(actual, str | bool | list):
         raise ItemError("label", f"expected a number, got {shown(_json(actual))}")
-    if not abs(actual) <= _HIGHEST:  # whole numbers have no bound
+    if not abs(actual) <= _HIGHEST:  # integers in JSON are unbounded
         raise ItemError("label", f"expected a finite number between ±{_HIGHEST:.2g}")
     return float(actual)
 

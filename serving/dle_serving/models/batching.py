@@ -1,9 +1,8 @@
-"""Gathers requests that arrive together into one run of the model.
+"""Batches concurrent requests into one model run.
 
-A run costs nearly the same for one row as for a few dozen, so with many connections this is where the time goes.
-Requests decoded in the same turn of the event loop are gathered without any waiting: nobody pays for it with latency.
-Where a run takes long it is done in a thread, and what arrives meanwhile is gathered for the next one.
-Rows are valid before they come here, so no request can spoil another's.
+One row takes nearly as long as a few dozen, so batching determines the throughput with many connections. Requests that
+are decoded in the same iteration of the event loop are batched without waiting, so batching adds no latency. A slow
+model runs in a thread, and requests that arrive meanwhile form the next batch.
 """
 
 import asyncio
@@ -18,13 +17,26 @@ _Waiting = list[tuple[Rows, "asyncio.Future[Predictions]"]]
 _Outcomes = list[Predictions | Exception]
 
 MOST_STEPS = 1 << 20
-"""Series of a batch are padded to the longest: rows × steps are no more than this, unless one request has more."""
+"""Limit on rows × steps of a batch, since series are padded to the longest one; a single request may exceed it."""
 
 
 class Batcher:
-    """Runs `run` over what has gathered, at most `most_rows` rows a time, for the event loop that submits.
+    """Calls `run` with the rows that waiting requests have submitted, at most `most_rows` at a time.
 
-    In that loop itself; with `threads` in one of these, one run at a time.
+    Threads
+    -------
+    `submit` is called in the thread of one event loop. `run` is called in that thread, or in one of `threads`; never
+    twice at the same time.
+
+    Ownership
+    ---------
+    The caller owns `threads` and shuts them down; requests that still wait are then cancelled. Rows are validated
+    before they are submitted, and the batcher does not change them.
+
+    Failures
+    --------
+    When `run` fails for a batch of several requests, it is called again for each of them, so only the request at fault
+    gets the exception. A request whose client left is dropped from the queue.
     """
 
     def __init__(self, run: Run, most_rows: int, threads: Executor | None = None) -> None:
@@ -35,38 +47,40 @@ class Batcher:
         self._is_due = False
 
     def submit(self, rows: Rows) -> "asyncio.Future[Predictions]":
-        """The answers to `rows` (at most `most_rows` of them), soon; must be called in the event loop's thread."""
+        """Queue `rows`, at most `most_rows` of them, and return the future of their predictions."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Predictions] = loop.create_future()
         if not self._is_due:
             self._is_due = True
-            # after the requests whose bytes have arrived already, which stand in the loop's queue before this
+            # the loop first handles the requests whose bytes have already arrived
             loop.call_soon(self._flush)
         self._waiting.append((rows, future))
         return future
 
     def _flush(self) -> None:
         while self._waiting:
-            batch = self._taken()
+            batch = self._next_batch()
             parts = [rows for rows, _ in batch]
             if self._threads is not None:
                 running = asyncio.get_running_loop().run_in_executor(self._threads, self._outcomes, parts)
-                running.add_done_callback(lambda done, batch=batch: self._go_on(batch, done))  # type: ignore[misc]
+                running.add_done_callback(lambda done, batch=batch: self._finish(batch, done))  # type: ignore[misc]
                 return
-            _tell(batch, self._outcomes(parts))
+            _deliver(batch, self._outcomes(parts))
         self._is_due = False
 
-    def _go_on(self, batch: _Waiting, done: "asyncio.Future[_Outcomes]") -> None:
-        if done.cancelled():  # the server ends
+    def _finish(self, batch: _Waiting, done: "asyncio.Future[_Outcomes]") -> None:
+        if done.cancelled():  # the server is shutting down
             for _, future in batch:
                 future.cancel()
         else:
-            _tell(batch, done.result())
-        self._waiting = [(rows, future) for rows, future in self._waiting if not future.done()]  # some clients left
+            _deliver(batch, done.result())
+        self._waiting = [
+            (rows, future) for rows, future in self._waiting if not future.done()
+        ]  # drop clients that left
         self._flush()
 
-    def _taken(self) -> _Waiting:
-        """The first of those that wait, as many as go together; at least one."""
+    def _next_batch(self) -> _Waiting:
+        """Remove the first waiting requests that fit into one batch, at least one, from the queue."""
         rows, steps, count = 0, 1, 0
         for waiting, _ in self._waiting:
             rows, steps = rows + len(waiting), max(steps, waiting.steps)
@@ -77,22 +91,22 @@ class Batcher:
         return batch
 
     def _outcomes(self, parts: list[Rows]) -> _Outcomes:
-        """For each part its answers, or why there are none."""
+        """The predictions, or the exception, for each part."""
         try:
-            answers = self._run(parts)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the request is told
-            # among several it is one request's own, and the others are answered
+            predictions = self._run(parts)
+        except Exception as error:  # noqa: BLE001 - passed on to the request
+            # one request may be at fault: the others still get their predictions
             return [error] if len(parts) == 1 else [self._outcomes([part])[0] for part in parts]
         outcomes, start = _Outcomes(), 0
         for part in parts:
-            outcomes.append(answers.take(slice(start, start + len(part))))
+            outcomes.append(predictions.take(slice(start, start + len(part))))
             start += len(part)
         return outcomes
 
 
-def _tell(batch: _Waiting, outcomes: _Outcomes) -> None:
+def _deliver(batch: _Waiting, outcomes: _Outcomes) -> None:
     for (_, future), outcome in zip(batch, outcomes, strict=True):
-        if future.done():  # its client has gone
+        if future.done():  # its client left
             continue
         if isinstance(outcome, Exception):
             future.set_exception(outcome)

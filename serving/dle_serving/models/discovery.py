@@ -1,4 +1,4 @@
-"""Finds the bundles that a server is told to serve, and verifies them."""
+"""Finds the bundles at the configured paths and verifies them."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,9 +9,10 @@ from dle_bundle.errors import BundleError
 
 
 def load_bundles(places: Iterable[Path]) -> list[Bundle]:
-    """Verified bundles of all places, which are bundles or folders that hold bundles.
+    """Load and verify all bundles at `places`; each place is a bundle or a folder that contains bundles.
 
-    Raises BundleError telling every fault: nothing found, one altered, two of one name and version.
+    Raises BundleError that lists every fault: no bundle at a place, an altered bundle, two bundles with the same name
+    and version.
     """
     found: list[Bundle] = []
     faults: list[str] = []
@@ -39,7 +40,7 @@ def _folders(places: Iterable[Path], faults: list[str]) -> list[Path]:
             if not place.is_dir():
                 faults.append(f"{place}: no such folder")
             elif not (place / bundles.MANIFEST).exists():
-                faults.append(f"{place}: neither a bundle nor a folder that holds bundles (no {bundles.MANIFEST})")
+                faults.append(f"{place}: neither a bundle nor a folder that contains bundles (no {bundles.MANIFEST})")
             else:
                 folders.append(place)
         else:

@@ -1,6 +1,6 @@
-"""The models that a server answers with: found, verified, opened and warmed up, before the first request.
+"""The models of a server: bundles are found, verified, opened and warmed up before the first prediction.
 
-Loading runs in a thread of its own, so that the server says from the start what it is doing.
+Loading runs in a thread of its own, so that /livez and /readyz respond from the start.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class LoadState(Enum):
-    """Where loading stands."""
+    """The state of loading."""
 
     LOADING = "loading"
     READY = "ready"
@@ -31,17 +31,33 @@ class LoadState(Enum):
 
 
 class Repository:
-    """Bundles by name and version; the first one answers where none is named."""
+    """The loaded models by name and version; requests that name no model use the first one.
+
+    Threads
+    -------
+    `load` runs once, in a thread of its own; everything else is called by the event loop. Other threads may read
+    `state`, `all`, `loaded`, `monitored` and `find` at any time: the models become visible together, when `state`
+    changes to READY, and never change afterwards.
+
+    Ownership
+    ---------
+    The repository creates the models. Its caller closes each of `loaded`.
+
+    Failures
+    --------
+    `load` raises nothing. One bundle that cannot be loaded makes the whole server FAILED, with the cause in `reason`
+    and in the log; `all` and `find` then raise NotReady, which becomes status 503.
+    """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings
         self._metrics = metrics
         self._served: dict[tuple[str, int], ServedModel] = {}
         self.state = LoadState.LOADING
-        self.reason = "the models are being loaded"
+        self.reason = "the models are still loading"
 
     def load(self) -> None:
-        """Load every bundle; the outcome is in `state` and `reason`, for /readyz to tell."""
+        """Load every bundle; the outcome is in `state` and `reason`."""
         try:
             for served in self._load_all():
                 self._served[served.name, served.version] = served
@@ -50,34 +66,34 @@ class Repository:
             self.state, self.reason = LoadState.FAILED, f"loading failed: {error}"
         except Exception:
             log.exception("loading failed")
-            self.state, self.reason = LoadState.FAILED, "loading failed: internal error, told in the server's log"
+            self.state, self.reason = LoadState.FAILED, "loading failed: internal error; the server's log shows it"
         else:
             self.state, self.reason = LoadState.READY, ""
 
     def all(self) -> Sequence[ServedModel]:
-        """Every model, in the order of the settings; raises NotReady."""
+        """All models, in the order of DLE_BUNDLES; raises NotReady."""
         self._check_ready()
         return tuple(self._served.values())
 
     @property
     def loaded(self) -> Sequence[ServedModel]:
-        """Every model, or none while there is a reason for it."""
+        """All models, or none unless the state is READY."""
         return tuple(self._served.values()) if self.state is LoadState.READY else ()
 
     def monitored(self) -> Sequence[MonitoredModel]:
-        """What is to be watched of these."""
+        """What monitoring needs of each loaded model."""
         return [served.monitored for served in self.loaded]
 
     async def count(self) -> None:
-        """Count what this process has answered, a slice a turn of the event loop."""
+        """Count this process's new predictions, one slice per iteration of the event loop."""
         for model in self.monitored():
             while model.observations is not None and model.observations.count_some():
                 await asyncio.sleep(0)
 
     def find(self, name: str | None = None, version: str | None = None) -> ServedModel:
-        """The model of that name (None: the first one) and version (None: its highest).
+        """The model with this name (None: the first model) and version (None: its highest).
 
-        Raises NotReady, NotFound.
+        Raises NotReady, and NotFound for an unknown name or version.
         """
         self._check_ready()
         if name is None:
@@ -85,12 +101,14 @@ class Repository:
         versions = {number: served for (known, number), served in self._served.items() if known == name}
         if not versions:
             known = ", ".join(dict.fromkeys(repr(known) for known, _ in self._served))
-            raise NotFound(f"expected a model of {known}, got {name[:100]!r}")
+            raise NotFound(f"unknown model {name[:100]!r}: expected one of {known}")
         if version is None:
             return versions[max(versions)]
         found = versions.get(int(version)) if version.isascii() and version.isdigit() and len(version) < 20 else None
         if found is None:
-            raise NotFound(f"expected a version of {', '.join(map(str, sorted(versions)))}, got {version[:100]!r}")
+            raise NotFound(
+                f"unknown version {version[:100]!r}: expected one of {', '.join(map(str, sorted(versions)))}"
+            )
         return found
 
     def _check_ready(self) -> None:

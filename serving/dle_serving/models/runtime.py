@@ -1,7 +1,4 @@
-"""A bundle's graph in ONNX Runtime: groups in, answers out; and where it runs.
-
-The device is decided here and nowhere else.
-"""
+"""Runs a bundle's graph in ONNX Runtime, and decides on which device."""
 
 import os
 from collections.abc import Sequence
@@ -12,7 +9,7 @@ import numpy.typing as npt
 
 from dle_serving.predictions import Predictions, concatenate
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before its import: it would report to its maker
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # set before the import, which starts telemetry
 
 import onnxruntime
 
@@ -34,19 +31,19 @@ _GROUP_TYPES = {
     "tokens": "tensor(int64)",
 }
 _FREE_DIMENSIONS = {"sequence": 2, "tokens": 2}
-"""Beside the rows, the steps or tokens of a batch are free."""
+"""Groups whose second dimension, the steps or tokens, also varies from batch to batch."""
 
 
 class Model:
-    """A bundle ready to answer. Safe to share between threads.
+    """A bundle's graph, open in ONNX Runtime. Safe to share between threads.
 
-    `provider` is where it runs: `cpu` or `cuda`.
+    `provider` is the device that it runs on: `cpu` or `cuda`.
     """
 
     def __init__(self, bundle: Bundle, device: Device = "auto", threads: int = 0) -> None:
-        """Open the graph; `threads` 0 takes all cores.
+        """Open the graph; `threads` 0 uses all cores.
 
-        Raises InputError when `device` is not available, BundleError when the graph does not go with the schema.
+        Raises InputError when `device` is unavailable, BundleError when the graph does not match schema and manifest.
         """
         self.schema = bundle.schema
         self._tokenizer = bundle.tokenizer
@@ -58,13 +55,13 @@ class Model:
         self._place: dict[Label, int] = {label: index for index, label in enumerate(classes or ())}
 
     def tokenise(self, groups: Groups) -> Groups:
-        """The same rows with their text as tokens."""
+        """The same rows with their text tokenised."""
         if self._tokenizer is None or groups.text is None:
             return groups
         return groups.with_tokens(self._tokenizer.tokens(groups.text))
 
     def run(self, groups: Groups) -> Predictions:
-        """Answers to all rows, in order, whose text is tokens; raises WorkError when one is not a finite number."""
+        """Predict all rows, in order; text must be tokenised. Raises WorkError when a prediction is not finite."""
         if not len(groups):
             return self._nothing()
         step = groups.rows_at_once()
@@ -74,7 +71,7 @@ class Model:
         if lengths is None:
             parts = (groups.take(slice(start, start + step)) for start in range(0, len(groups), step))
             return concatenate([self._run(part) for part in parts])
-        # rows of like length together, for each run is as long as its longest
+        # rows of similar length run together, since each run is padded to its longest row
         order = np.argsort(lengths, kind="stable")
         places = (order[start : start + step] for start in range(0, len(order), step))
         return concatenate([self._run(groups.take(place).trimmed()) for place in places]).take(np.argsort(order))
@@ -82,7 +79,7 @@ class Model:
     def _run(self, groups: Groups) -> Predictions:
         found = self._session.run(self._outputs, groups.feeds())
         if not np.isfinite(found[-1]).all():
-            raise WorkError("the model's answer is not a finite number")
+            raise WorkError("the model's prediction is not a finite number")
         if len(self._outputs) == 1:
             return Predictions(values=found[0])
         labels, probabilities = found
@@ -90,7 +87,7 @@ class Model:
         return Predictions(classes, probabilities)
 
     def warm_up(self, sizes: Sequence[int]) -> None:
-        """Run batches of these sizes, so that no request waits for the runtime to prepare itself."""
+        """Run batches of these sizes, so that the first requests do not wait for the runtime's own preparation."""
         for rows in sizes:
             self.run(self.tokenise(example_groups(self.schema, rows)))
 
@@ -103,14 +100,14 @@ class Model:
 
 
 def _lengths(groups: Groups) -> npt.NDArray[np.int64] | None:
-    """The steps or tokens (N,) of each row; None where all rows have one form."""
+    """The number of steps or tokens (N,) of each row; None when rows do not vary in length."""
     if groups.sequence is not None:
         return groups.lengths
     return None if groups.tokens is None else np.count_nonzero(groups.tokens != PADDING, axis=1)
 
 
 def example_groups(schema: Schema, rows: int) -> Groups:
-    """`rows` rows in which everything is missing: any schema has them."""
+    """`rows` rows in which every value is missing, for any schema."""
     image = sequence = lengths = text = None
     if schema.image and (shape := schema.image[0].image) is not None:
         image = np.zeros((rows, len(schema.image) * shape.channels, shape.height, shape.width), dtype=np.uint8)
@@ -132,12 +129,12 @@ def example_groups(schema: Schema, rows: int) -> Groups:
 
 
 def check_device(device: Device) -> list[str]:
-    """The devices of the installed runtime; raises InputError when `device` is none of them."""
+    """The devices that the installed runtime supports; raises InputError when `device` is not among them."""
     available = [name for name, provider in _PROVIDERS.items() if provider in onnxruntime.get_available_providers()]
     if device != "auto" and device not in available:
         raise InputError(
-            f"device {device}: not available in this ONNX Runtime, which has {', '.join(available)}; "
-            "for CUDA install the extra gpu instead of cpu"
+            f"device {device}: not available in this ONNX Runtime, which supports {', '.join(available)}; "
+            "for CUDA, install the extra gpu instead of cpu"
         )
     return available
 
@@ -147,11 +144,11 @@ def _open(bundle: Bundle, device: Device, threads: int) -> tuple[Any, str]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # threads that wait busily take the core from the process's own event loop and from other workers
+    # spinning threads would take the cores from the event loop and from other workers
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     wanted = [name for name in ("cuda", "cpu") if name in available and device in ("auto", name)]
-    # the string operators at the front of the graph run on the CPU in any case
+    # the string operators at the start of the graph always run on the CPU
     providers = [_PROVIDERS[name] for name in dict.fromkeys([*wanted, "cpu"])]
     try:
         session = onnxruntime.InferenceSession(bundle.model, options, providers=providers)
@@ -164,7 +161,7 @@ def _open(bundle: Bundle, device: Device, threads: int) -> tuple[Any, str]:
 
 
 def _check(bundle: Bundle, session: Any, roles: tuple[str, ...]) -> None:
-    """Raise BundleError unless the graph takes what the schema says and gives what the manifest says."""
+    """Raise BundleError unless the graph's inputs match the schema and its outputs the manifest."""
     groups = example_groups(bundle.schema, 0)
     feeds = groups.feeds()
     if groups.text is not None:
@@ -183,7 +180,7 @@ def _check(bundle: Bundle, session: Any, roles: tuple[str, ...]) -> None:
         if bundle.manifest.outputs.get(role) not in outputs
     ]
     if faults:
-        raise BundleError(f"{bundle.model} does not go with its schema and manifest", faults)
+        raise BundleError(f"{bundle.model} does not match its schema and manifest", faults)
 
 
 def _fixed(name: str, shape: Sequence[Any]) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""One model that is served, with all that answering and watching it takes."""
+"""One served model: its decoder, its graph, its batcher, its metrics and its monitoring."""
 
 import time
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from dle_serving.settings import Settings
 
 
 class ServedModel:
-    """One loaded bundle with all that answering takes."""
+    """A loaded bundle with everything that requests to it need. Safe in any thread, except `batcher`."""
 
     def __init__(self, bundle: Bundle, model: Model, keys: SigningKeys, settings: Settings, metrics: Metrics) -> None:
         self.name = bundle.manifest.name
@@ -40,7 +40,7 @@ class ServedModel:
             self.name, self.version, self.fingerprint, self.class_names, bundle.reference, observations
         )
         self.decoder = RowDecoder(bundle.schema, settings.max_rows)
-        wide = self.schema.image or self.schema.sequence or self.schema.text  # a run may take long
+        wide = self.schema.image or self.schema.sequence or self.schema.text  # one run may take long
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="wide-model") if wide else None
         self.batcher = Batcher(self.run, settings.batch_rows, self._thread)
         self._predictions = metrics.model(self.name, self.version, self.task, self.provider, time.time())
@@ -48,7 +48,7 @@ class ServedModel:
         self._metrics = metrics
 
     def run(self, parts: Sequence[Rows]) -> Predictions:
-        """Answers to the rows of all parts, in order. Safe in any thread."""
+        """Predict the rows of all parts, in order."""
         started = time.perf_counter()
         groups = self._model.tokenise(self.decoder.groups(parts))
         answers = self._model.run(groups)
@@ -60,7 +60,7 @@ class ServedModel:
         return answers
 
     def close(self) -> None:
-        """End the thread, after what it has begun, and count what is not counted yet."""
+        """Finish the run in progress, end the thread, and count the last predictions."""
         if self._thread is not None:
             self._thread.shutdown(cancel_futures=True)
         if self.monitored.observations is not None:

@@ -1,1 +1,1 @@
-"""What the service tells about itself: metrics, and ids by which feedback finds its prediction."""
+"""Monitoring: Prometheus metrics, counts of inputs and predictions, and the quality that feedback shows."""

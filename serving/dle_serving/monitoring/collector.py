@@ -1,7 +1,6 @@
-"""The series of drift and quality, made from the shared sums and the feedback store whenever Prometheus asks.
+"""The metrics of drift and quality, read from the shared counts and the feedback store at each scrape.
 
-The sums stand in files that all workers share already, so there is nothing to merge and nothing to keep twice; any
-worker gives the same answer.
+All workers share these sources, so every worker exports the same values.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,14 +19,14 @@ _MODEL = ("model", "version")
 
 
 class DriftSeries(Collector):
-    """Counts with all that PromQL needs to make the statistics of `dle_bundle.drift.verdict` from them."""
+    """Exports the counts from which PromQL computes the statistics of `dle_bundle.drift.verdict`."""
 
     def __init__(self, models: ListModels, quality: Quality) -> None:
         self._models = models
         self._quality = quality
 
     def collect(self) -> Iterator[Metric]:
-        """The families, over all monitored models."""
+        """The metric families, over all monitored models."""
         models = self._models()
         yield _scores(models)
         read = [(model, model.observations.total()) for model in models if model.observations is not None]
@@ -44,17 +43,17 @@ _Read = Sequence[tuple[MonitoredModel, BinCounts]]
 
 def _features(read: _Read) -> Iterable[Metric]:
     by_bin = (*_MODEL, "feature", "bin")
-    counts = CounterMetricFamily("dle_feature_bin", "Rows by the bin that a feature's value fell in.", labels=by_bin)
+    counts = CounterMetricFamily("dle_feature_bin", "Rows by feature and bin.", labels=by_bin)
     fractions = GaugeMetricFamily(
-        "dle_feature_reference_fraction", "Smoothed fraction of training rows in the bin.", labels=by_bin
+        "dle_feature_reference_fraction", "Smoothed fraction of the training rows in the bin.", labels=by_bin
     )
     critical = GaugeMetricFamily(
         "dle_feature_drift_critical_value",
-        "Above it chi-squared is no chance.",
+        "Critical value of chi-squared: larger values are significant.",
         labels=(*_MODEL, "feature"),
     )
     rows = GaugeMetricFamily(
-        "dle_feature_reference_rows", "Training rows behind the reference fractions.", labels=_MODEL
+        "dle_feature_reference_rows", "Number of training rows behind the reference fractions.", labels=_MODEL
     )
     for model, tally in read:
         reference = model.reference
@@ -70,17 +69,19 @@ def _features(read: _Read) -> Iterable[Metric]:
 
 def _prediction(read: _Read) -> Iterable[Metric]:
     by_bin = (*_MODEL, "bin")
-    counts = CounterMetricFamily("dle_prediction_bin", "Answers by the bin that they fell in.", labels=by_bin)
+    counts = CounterMetricFamily("dle_prediction_bin", "Predictions by bin.", labels=by_bin)
     fractions = GaugeMetricFamily(
         "dle_prediction_reference_fraction",
-        "Smoothed fraction of validation answers in the bin.",
+        "Smoothed fraction of the predictions on validation rows in the bin.",
         labels=by_bin,
     )
     critical = GaugeMetricFamily(
-        "dle_prediction_drift_critical_value", "Above it chi-squared is no chance.", labels=_MODEL
+        "dle_prediction_drift_critical_value",
+        "Critical value of chi-squared: larger values are significant.",
+        labels=_MODEL,
     )
     rows = GaugeMetricFamily(
-        "dle_prediction_reference_rows", "Validation rows behind the reference fractions.", labels=_MODEL
+        "dle_prediction_reference_rows", "Number of validation rows behind the reference fractions.", labels=_MODEL
     )
     for model, tally in read:
         bins = model.reference.prediction
@@ -94,10 +95,12 @@ def _prediction(read: _Read) -> Iterable[Metric]:
 
 def _expected(read: _Read) -> Iterable[Metric]:
     correct = CounterMetricFamily(
-        "dle_expected_correct", "Sum of confidences: how many answers are expected to be right.", labels=_MODEL
+        "dle_expected_correct", "Sum of confidences: the expected number of correct predictions.", labels=_MODEL
     )
     variance = CounterMetricFamily(
-        "dle_expected_correct_variance", "Sum of p(1 - p) over confidences p: the variance of that sum.", labels=_MODEL
+        "dle_expected_correct_variance",
+        "Sum of p(1 - p) over confidences p: the variance of the number of correct predictions.",
+        labels=_MODEL,
     )
     for model, tally in read:
         if model.class_names:
@@ -107,9 +110,7 @@ def _expected(read: _Read) -> Iterable[Metric]:
 
 
 def _scores(models: Iterable[MonitoredModel]) -> Metric:
-    scores = GaugeMetricFamily(
-        "dle_reference_score", "The bundle's score on its test part.", labels=(*_MODEL, "metric")
-    )
+    scores = GaugeMetricFamily("dle_reference_score", "The model's score on its test part.", labels=(*_MODEL, "metric"))
     for model in models:
         for metric, score in model.reference.test_scores.items():
             scores.add_metric((*model.labels, metric), score)
@@ -118,7 +119,7 @@ def _scores(models: Iterable[MonitoredModel]) -> Metric:
 
 def _quality(known: _Known) -> Iterable[Metric]:
     right = CounterMetricFamily(
-        "dle_feedback", "Feedback accepted, by whether the answer was right.", labels=(*_MODEL, "correct")
+        "dle_feedback", "Feedback accepted, by whether the prediction was correct.", labels=(*_MODEL, "correct")
     )
     confusion = CounterMetricFamily(
         "dle_confusion", "Feedback accepted, by actual and predicted class.", labels=(*_MODEL, "actual", "predicted")
@@ -127,7 +128,7 @@ def _quality(known: _Known) -> Iterable[Metric]:
     squared = CounterMetricFamily("dle_squared_error", "Sum of (actual - predicted value) squared.", labels=_MODEL)
     moved = GaugeMetricFamily(
         "dle_accuracy_drift",
-        "Accuracy (of a regression: mean absolute error) in the window, less that on the test part.",
+        "Accuracy (regression: mean absolute error) in the window minus its value on the test part.",
         labels=_MODEL,
     )
     for model, feedback in known:

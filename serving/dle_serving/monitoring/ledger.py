@@ -1,4 +1,4 @@
-"""Sums that all workers of a server add to, ever and by the minute."""
+"""Sums that all workers of a server add to: in total and per minute."""
 
 from pathlib import Path
 
@@ -11,16 +11,16 @@ _MINUTE = 60
 
 
 class Ledger:
-    """`size` sums of one model over the `minutes` last minutes and ever.
+    """`size` sums of one model, in total and for each of the last `minutes` minutes.
 
-    Row 0 holds the sums ever; each other row is one minute's, whose number since 1970 stands in column 0 and which is
-    used again once it lies outside every window.
+    Row 0 holds the totals. Each other row holds one minute, with its number since 1970 in column 0, and is reused when
+    the minute has left the window. `SharedMatrix` says who may write and what survives a crash.
     """
 
     def __init__(self, folder: Path, size: int, minutes: int) -> None:
-        """The sums stand in files in `folder`."""
+        """The sums are kept in files in `folder`."""
         self._minutes = minutes
-        self._rows = minutes + 2  # the minute that runs, those of the window, and one that is being cleared
+        self._rows = minutes + 2  # the current minute, the window, and one row that is being cleared
         self._size = size
         self._shared = SharedMatrix(folder, "sums", 1 + self._rows, 1 + size)
 
@@ -30,7 +30,7 @@ class Ledger:
         row = self._shared.own[1 + minute % self._rows]
         if row[0] != minute:
             row[:] = 0
-            row[0] = minute  # last: a reader takes the row from here on
+            row[0] = minute  # last, since readers use the row from here on
         row[1:] += sums
         self._shared.own[0, 1:] += sums
 
@@ -51,5 +51,5 @@ class Ledger:
         return found
 
     def close(self) -> None:
-        """Leave the file to the next worker."""
+        """Release the file for the next worker."""
         self._shared.close()

@@ -1,4 +1,4 @@
-"""What watching a model takes to know of it."""
+"""A loaded model as monitoring sees it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from dle_serving.monitoring.observations import Observations
 
 @dataclass(frozen=True, slots=True)
 class MonitoredModel:
-    """One loaded model: its names, what it is compared with, and its counts; None: nothing is counted."""
+    """One loaded model: its names, its reference, and its counts (None when monitoring is off)."""
 
     name: str
     version: int
@@ -20,9 +20,9 @@ class MonitoredModel:
 
     @property
     def labels(self) -> tuple[str, str]:
-        """Name and version, as every series of the model has them."""
+        """Name and version: the labels of the model's metrics."""
         return self.name, str(self.version)
 
 
 ListModels = Callable[[], Sequence[MonitoredModel]]
-"""Those that are loaded now."""
+"""Returns the models that are loaded now."""

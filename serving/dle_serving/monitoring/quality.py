@@ -1,8 +1,8 @@
-"""How good the answers turned out to be, by the feedback that this server has accepted.
+"""The quality of the predictions, according to the feedback that this server has accepted.
 
-Sums are read from the store, where they are committed together with what they count. A store that is slow or away must
-not take /metrics with it: reading has a second, and then there are no sums. Old ones would not do: each worker would
-tell its own, and a counter that goes down is taken for one that began again.
+The tallies are read from the feedback store. A slow or unreachable store must not block /metrics, so a reading that
+takes longer than one second is left out. Older tallies are no substitute: each worker would export different ones, and
+Prometheus takes a counter that falls for a restart.
 """
 
 import logging
@@ -25,19 +25,19 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class FeedbackCells:
-    """Cells of one model, ever and of the window."""
+    """The tally of one model: in total and in the window."""
 
     total: Sequence[Cell]
     window: Sequence[Cell]
 
 
 class Quality:
-    """Reads the store for /metrics and /drift."""
+    """Reads the feedback store for /metrics and /drift. `read` may be called in any thread but the event loop's."""
 
     def __init__(self, store: Store, models: ListModels, window: int) -> None:
-        """`store`: for these readings alone, for whoever shares one with the writer waits for long transactions.
+        """`store` is used for reading only: sharing it with the writer would mean waiting for long transactions.
 
-        `window` in seconds, whole minutes.
+        `window` is in seconds, a multiple of 60.
         """
         self._store = store
         self._models = models
@@ -48,10 +48,7 @@ class Quality:
         self._failing = False
 
     def read(self) -> Mapping[bytes, FeedbackCells]:
-        """What is known of each model, by fingerprint; of none while the store cannot be read.
-
-        Waits, so it is not for the event loop.
-        """
+        """The tallies of each model, by fingerprint; empty while the store cannot be read. Waits up to one second."""
         reading = self._reading
         if reading is None or reading.done():
             reading = self._reading = self._thread.submit(self._tallies)
@@ -62,7 +59,7 @@ class Quality:
         return reading.result() if reading.done() else {}
 
     def close(self) -> None:
-        """Wait for what is being read, but not for long, and disconnect."""
+        """Wait up to one second for the reading in progress, and disconnect."""
         self._thread.close(_PATIENCE_SECONDS)
         self._store.close()
 
@@ -78,7 +75,9 @@ class Quality:
             }
         except StoreError as error:
             if not self._failing:
-                log.warning("feedback is left out of /metrics and /drift until its store can be reached: %s", error)
+                log.warning(
+                    "the feedback store cannot be read; /metrics and /drift leave feedback out until it can: %s", error
+                )
             self._failing = True
             return {}
         if self._failing:
@@ -88,12 +87,12 @@ class Quality:
 
 
 def correct(cells: Sequence[Cell]) -> int:
-    """How many answers were right."""
+    """The number of correct predictions."""
     return sum(cell.count for cell in cells if cell.actual == cell.predicted)
 
 
 def rolling(cells: Sequence[Cell], model: MonitoredModel) -> Score:
-    """Accuracy, or mean absolute error of a regression, beside the bundle's on its test part."""
+    """Accuracy, or mean absolute error for a regression, compared with the model's score on its test part."""
     count = sum(cell.count for cell in cells)
     if model.class_names:
         return verdict.accuracy(count, correct(cells), model.reference.test_scores.get("accuracy"))

@@ -1,7 +1,7 @@
-"""Counters, histograms and gauges whose values stand in numbers that all workers share.
+"""Prometheus counters, histograms and gauges whose values are shared by all workers.
 
-prometheus_client describes and writes them out; its own way to share values among processes takes a tenth of the time
-of a small request, and leaves files behind for each worker that ever was. Here an observation is an addition in place.
+prometheus_client formats them. Its own multiprocess mode takes a tenth of the time of a small request and leaves files
+behind for every worker; here an observation is an addition to a mapped number.
 """
 
 import hashlib
@@ -22,12 +22,12 @@ from dle_bundle.drift.counting import Sums
 from dle_serving.monitoring.shared_numbers import SharedMatrix
 
 MetricType = Literal["counter", "histogram", "livesum", "max"]
-"""A gauge is the sum over the workers that there are, or the highest value of any."""
+"""The gauges follow prometheus_client's modes: `livesum` adds up the running workers, `max` is the highest value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Series of one name: what they are, and the upper bounds of a histogram's buckets."""
+    """A metric family: its name, help text, type, label names and, for a histogram, the upper bounds of the buckets."""
 
     name: str
     help: str
@@ -37,12 +37,12 @@ class Family:
 
     @property
     def size(self) -> int:
-        """How many numbers one series takes: a histogram's buckets, the one without a bound, and the sum."""
+        """How many numbers one series needs; for a histogram the buckets, the +Inf bucket and the sum."""
         return len(self.bounds) + 2 if self.type == "histogram" else 1
 
 
 class SharedSeries:
-    """One series: changed here, and seen by all workers once its board is open. Safe in any thread."""
+    """One series, which this worker updates and all workers see once its group is open. Safe in any thread."""
 
     __slots__ = ("_bounds", "_cells", "_lock", "_start", "_sum")
 
@@ -53,7 +53,7 @@ class SharedSeries:
         self._cells = memoryview(b"").cast("d")
 
     def open(self, cells: "memoryview[float]") -> None:
-        """From now on it stands in `cells`."""
+        """Keep the values in `cells` from now on."""
         self._cells = cells
 
     def inc(self, amount: float = 1.0) -> None:
@@ -67,7 +67,7 @@ class SharedSeries:
             self._cells[self._start] = value
 
     def observe(self, value: float) -> None:
-        """Put a value into a histogram."""
+        """Add a value to a histogram."""
         place = self._start + bisect_left(self._bounds, value)
         with self._lock:
             self._cells[place] += 1
@@ -75,8 +75,8 @@ class SharedSeries:
 
 
 @dataclass(slots=True)
-class SeriesSet:
-    """Series that are declared together, then opened; what is declared alike is shared."""
+class SeriesGroup:
+    """Series that are declared, then opened together; workers with equal declarations share the values."""
 
     folder: Path
     _declared: list[tuple[Family, tuple[str, ...], SharedSeries]] = field(default_factory=list)
@@ -85,7 +85,7 @@ class SeriesSet:
     _shared: SharedMatrix | None = None
 
     def series(self, family: Family, *labels: str) -> SharedSeries:
-        """Declare a series of the family, with these values of its labels."""
+        """Declare a series of the family with these label values; only before `open`."""
         assert self._shared is None
         made = SharedSeries(self._size, family.bounds, self._lock)
         self._declared.append((family, labels, made))
@@ -93,7 +93,7 @@ class SeriesSet:
         return made
 
     def open(self) -> None:
-        """Have all series at the values that they had, gauges of the living at 0."""
+        """Connect all series to the shared numbers: they continue with the earlier values, `livesum` gauges with 0."""
         described = repr([(family, labels) for family, labels, _ in self._declared])
         name = hashlib.sha256(described.encode()).hexdigest()[:16]
         self._shared = SharedMatrix(self.folder, name, 1, self._size)
@@ -104,18 +104,18 @@ class SeriesSet:
                 series.set(0)
 
     def close(self) -> None:
-        """Leave the values to the next worker."""
+        """Release the values for the next worker."""
         if self._shared is not None:
             self._shared.close()
 
     def read(self) -> Iterator[tuple[Family, tuple[str, ...], Sums]]:
-        """Every series with its numbers over all workers."""
+        """Every series with its numbers, combined over all workers."""
         if self._shared is None:
             return
-        everyone, living = self._shared.all(), self._shared.living()
+        everyone, running = self._shared.all(), self._shared.running()
         merged: dict[MetricType, Sums] = {
             "counter": _merged(np.add, everyone),
-            "livesum": _merged(np.add, living),
+            "livesum": _merged(np.add, running),
             "max": _merged(np.maximum, everyone),
         }
         merged["histogram"] = merged["counter"]
@@ -125,11 +125,11 @@ class SeriesSet:
             start += family.size
 
 
-def families(boards: Iterable[SeriesSet]) -> Iterator[Metric]:
-    """All series of all boards, family by family in the order of their first declaration."""
+def families(groups: Iterable[SeriesGroup]) -> Iterator[Metric]:
+    """The metric families of all groups, in the order of their first declaration."""
     by_family: dict[Family, list[tuple[tuple[str, ...], Sums]]] = {}
-    for board in boards:
-        for family, labels, numbers in board.read():
+    for group in groups:
+        for family, labels, numbers in group.read():
             by_family.setdefault(family, []).append((labels, numbers))
     for family, found in by_family.items():
         yield _FAMILIES[family.type](family, found)

@@ -1,9 +1,4 @@
-"""Numbers that all workers of a server write and each can read, in memory-mapped files.
-
-Each worker has a file of its own and writes without asking anybody; whoever reads puts the files together. What was
-written survives the worker, however it ends: the kernel holds the pages, and the worker that replaces it goes on with
-the same file.
-"""
+"""Numbers that the workers of a server share through memory-mapped files."""
 
 import fcntl
 import mmap
@@ -17,13 +12,25 @@ Matrix = npt.NDArray[np.float64]
 
 
 class SharedMatrix:
-    """A matrix (rows, columns) of float64 of each worker, all 0 at first; `own` is the one of this process.
+    """One float64 matrix (rows, columns) per worker, initially 0; `own` is the matrix of this process.
 
-    `name` says what the columns mean: processes share what has the same folder, name and shape.
+    Matrices with the same folder, name and shape belong together; `name` identifies the meaning of the columns.
+
+    Ownership
+    ---------
+    Each worker holds the `flock` of one file and alone writes to it, without further locking; threads of one worker
+    need a lock of their own. Every worker reads the files of all workers and adds them up. A reader may see a row half
+    updated.
+
+    Failures
+    --------
+    Numbers survive the death of their worker, since the kernel keeps the mapped pages; the worker that replaces it
+    takes over the file and continues with its numbers. They do not survive a power failure unless the kernel has
+    written them to disk.
     """
 
     def __init__(self, folder: Path, name: str, rows: int, columns: int) -> None:
-        """Take the first file that no living worker has."""
+        """Take over the first file that no running worker holds, or create one."""
         self._folder = folder
         self._shape = rows, columns
         self._bytes = rows * columns * 8
@@ -35,24 +42,24 @@ class SharedMatrix:
 
     @property
     def cells(self) -> "memoryview[float]":
-        """`own`, row after row: the quick way to single numbers."""
+        """`own`, row by row: the fastest access to single numbers."""
         return memoryview(self._map).cast("d")
 
     def all(self) -> list[Matrix]:
-        """The matrices of all workers that ever were, to read."""
+        """The matrices of all workers, past and present; read-only."""
         return [self._read(path) for path in self._files()]
 
-    def living(self) -> list[Matrix]:
-        """Those of the workers that there are now."""
+    def running(self) -> list[Matrix]:
+        """The matrices of the workers that run now; read-only."""
         return [self._read(path) for path in self._files() if _held(path)]
 
     def close(self) -> None:
-        """Leave the file to the next worker."""
-        fcntl.flock(self._file, fcntl.LOCK_UN)  # the map keeps a descriptor of its own, and with it the lock
+        """Release the file for the next worker."""
+        fcntl.flock(self._file, fcntl.LOCK_UN)  # explicitly, since the map keeps a duplicate of the descriptor
         os.close(self._file)
 
     def _files(self) -> list[Path]:
-        # of another length is one that is just being made
+        # a file of another size is still being created
         return [path for path in self._folder.glob(self._pattern) if path.stat().st_size == self._bytes]
 
     def _read(self, path: Path) -> Matrix:
@@ -69,13 +76,13 @@ class SharedMatrix:
                 index += 1
                 continue
             if os.fstat(file).st_size != self._bytes:
-                # written out now, for on a full disk a write to a hole in a mapped file ends the process
+                # allocate it now: on a full disk, writing to a hole of a mapped file kills the process
                 os.pwrite(file, bytes(self._bytes), 0)
             return file
 
 
 def _held(path: Path) -> bool:
-    """Whether a living worker has the file."""
+    """Whether a running worker holds the file."""
     with path.open() as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

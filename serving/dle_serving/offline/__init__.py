@@ -1,1 +1,1 @@
-"""Answers to the rows of a file: what dle-predict does."""
+"""Predictions for the rows of a file: the work of dle-predict."""

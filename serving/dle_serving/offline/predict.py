@@ -1,9 +1,9 @@
-"""Answers to the rows of a file, through the same rules and the same graph as the service: what `dle-predict` does.
+"""Predicts the rows of a file, with the same decoding and the same graph as the service: the work of `dle-predict`.
 
-The output is written beside its place and renamed when all is well, so there is never half of one; an existing file
-is replaced. With `errors`, bad rows go there and are left out of the output, whose other rows keep their order.
-A file is read in parts, but for long tables, whose series may begin and end anywhere: there a row of the output is a
-series.
+The output is written to a temporary file and renamed at the end, so it is never incomplete; an existing file is
+replaced. With `errors`, invalid rows are reported there and left out of the output; the other rows keep their order.
+Files are read in parts, except for long tables, whose series may be spread over the file; each row of their output is
+one series.
 """
 
 import time
@@ -29,17 +29,17 @@ from dle_serving.predictions import Predictions, concatenate
 from dle_serving.settings import Device
 
 _PART_ROWS, _PART_CELLS = 65_536, 1 << 26
-"""Rows of a file that are read at once, and the pixels that these may have."""
+"""Maximum number of rows, and of pixels in them, that are read at once."""
 _SERIES_ROWS = 4_096
-"""As many are read at once where there are series, which are padded to the longest."""
+"""Maximum number of rows with series that are read at once, since series are padded to the longest."""
 _RUN_ROWS = 4_096
 _MOST_FAULTS = 100_000
-"""After so many, reading stops: a file of the wrong kind would fill the memory with its faults."""
+"""Reading stops after this many faults, since those of a wrong file could fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What was done. `ignored`: columns of the source that the model does not know and nobody asked to keep."""
+    """The result of a run. `ignored`: columns that are neither inputs of the model nor in `keep`."""
 
     rows: int
     predicted: int
@@ -59,13 +59,15 @@ def predict(
     errors: Path | None = None,
     device: Device = "auto",
 ) -> Summary:
-    """Answer every row of `source` into `out` (.csv[.gz], .tsv or .parquet), columns in `keep` first.
+    """Predict every row of `source` and write `out` (.csv[.gz], .tsv or .parquet).
 
-    Without `keep`, the answers for a folder begin with the images' paths, and those for a long table with the ids. A
-    source is a table, a file of arrays or a folder of images; paths in a table are relative to it. Columns:
-    `label, probability, probability_<class>…`, `value`, or `value_1`, `value_2`, … of a forecast. `errors` (CSV: row
-    from 1, field, code, message) takes the faults of bad rows. Raises InputError: bundle, source, suffix, columns;
-    RowFaults with every fault when rows are bad and there is no `errors`, and then nothing is written.
+    `source` is a table, a file of arrays or a folder of images; image paths in a table are relative to its folder. The
+    output begins with the columns in `keep`; without `keep`, with the paths for a folder of images and with the ids
+    for a long table. Then follow `label, probability, probability_<class>…`, or `value`, or `value_1`, `value_2`, …
+    for a forecast. `errors` is a CSV file of the faults in invalid rows: row (from 1), field, code, message.
+
+    Raises InputError for a wrong bundle, source, suffix or column. Raises RowFaults with every fault when rows are
+    invalid and `errors` is None; nothing is written then.
     """
     started = time.perf_counter()
     suffix = _check_paths(source, out, errors)
@@ -100,7 +102,7 @@ def predict(
 
 
 def _parts(source: Path, schema: Schema) -> Iterator[pa.Table]:
-    """The source as tables with a row for each answer, in order."""
+    """The source as tables with one row per prediction, in order."""
     rows = _rows_of_a_part(schema)
     if schema.layout is not None:
         whole = table_files.read(source, delimiter=schema.delimiter)
@@ -109,7 +111,7 @@ def _parts(source: Path, schema: Schema) -> Iterator[pa.Table]:
         yield from (table.slice(start, rows) for start in range(0, len(table), rows))
         return
     for part in table_files.stream(source, delimiter=schema.delimiter, rows=rows):
-        if source.is_dir() and len(schema.image) == 1:  # the model knows its image by the name it had in training
+        if source.is_dir() and len(schema.image) == 1:  # rename it to the input's name in training
             yield part.rename_columns({folders.IMAGE: schema.image[0].name})
         else:
             yield part
@@ -123,7 +125,7 @@ def _rows_of_a_part(schema: Schema) -> int:
 
 
 class _Faults:
-    """Faults so far: kept for one error at the end, or only counted where a report takes them."""
+    """The faults so far: collected for one error at the end, or only counted if they are written to a report."""
 
     def __init__(self, reported: bool) -> None:
         self._reported = reported
@@ -132,11 +134,11 @@ class _Faults:
 
     @property
     def fatal(self) -> bool:
-        """Whether nothing will be written."""
+        """Whether the run will fail, so that no output is needed."""
         return bool(self._kept)
 
     def take(self, found: list[Fault], first: int, count: int) -> Any:
-        """Note faults of one part; returns the mask (count,) of its good rows, None when all are."""
+        """Add the faults of one part; returns the mask (count,) of its valid rows, or None when all are valid."""
         if any(fault.row is None for fault in found):
             raise RowFaults(fault for fault in found if fault.row is None)
         if not found:
@@ -152,7 +154,7 @@ class _Faults:
         return good
 
     def check(self) -> None:
-        """Raise RowFaults when there are faults that no report has taken."""
+        """Raise RowFaults when faults were collected."""
         if self._kept:
             raise RowFaults(self._kept)
 
@@ -166,7 +168,7 @@ def _check_paths(source: Path, out: Path, errors: Path | None) -> str:
         faults.append(f"{out}: is a folder, not a file")
     places = [path.resolve() for path in (source, out, errors) if path is not None]
     if len(set(places)) < len(places):
-        faults.append("the source, the output and the file of errors are to be different files")
+        faults.append("the source, the output and the errors must be different files")
     if faults:
         raise InputError("Nothing was predicted", faults)
     assert suffix is not None
@@ -181,7 +183,7 @@ def _names(schema: Schema) -> list[str]:
 
 
 def _named_by(table: pa.Table, source: Path, schema: Schema) -> tuple[str, ...]:
-    """The column that tells whose answer a row is, where rows of the output are not those of a file."""
+    """The column that identifies each row of the output when it is not simply a row of the source file."""
     names = [schema.image[0].name] if source.is_dir() and len(schema.image) == 1 else []
     if schema.layout is not None and schema.layout.sequence_id is not None:
         names.append(schema.layout.sequence_id)
@@ -191,14 +193,14 @@ def _named_by(table: pa.Table, source: Path, schema: Schema) -> tuple[str, ...]:
 def _check_keep(keep: Sequence[str], schema: Schema) -> None:
     twice = sorted({name for name in keep if keep.count(name) > 1 or name in _names(schema)})
     if twice:
-        raise InputError(f"--keep {', '.join(twice)}: the output would have two columns of one name")
+        raise InputError(f"--keep {', '.join(twice)}: the output would have two columns with the same name")
 
 
 def _ignored(table: pa.Table, keep: Sequence[str], schema: Schema) -> tuple[str, ...]:
     present = table.column_names
     absent = [f"{name}{nearest(name, present)}" for name in keep if name not in present]
     if absent:
-        raise InputError(f"--keep: no such column; there are {', '.join(present)}", absent)
+        raise InputError(f"--keep: no such column; the source has {', '.join(present)}", absent)
     known = {field.name for field in schema.inputs} | set(keep)
     if schema.layout is not None:
         known |= {name for name in (schema.layout.sequence_id, schema.layout.time) if name is not None}
@@ -210,7 +212,7 @@ def _check_kept(table: pa.Table, keep: Sequence[str], suffix: str) -> None:
     wide = [name for name, column in columns.items() if not (is_text(column) or is_number(column) or is_date(column))]
     if wide and suffix != ".parquet":
         raise InputError(
-            f"--keep {', '.join(wide)}: no text, numbers or dates: only a .parquet file takes such columns"
+            f"--keep {', '.join(wide)}: not text, numbers or dates; only a .parquet file can hold such columns"
         )
 
 
@@ -219,16 +221,16 @@ def _run(model: Model, groups: Groups) -> Predictions:
     return concatenate([model.run(model.tokenise(groups.take(slice(start, start + _RUN_ROWS)))) for start in starts])
 
 
-def _result(part: pa.Table, answers: Predictions, keep: Sequence[str], schema: Schema) -> pa.Table:
+def _result(part: pa.Table, predictions: Predictions, keep: Sequence[str], schema: Schema) -> pa.Table:
     columns = {name: part.column(name) for name in keep}
     if schema.outputs.classes is None:
-        assert answers.values is not None
-        values = answers.values.reshape(len(part), schema.outputs.horizon)
+        assert predictions.values is not None
+        values = predictions.values.reshape(len(part), schema.outputs.horizon)
         columns |= {name: pa.array(values[:, step]) for step, name in enumerate(_names(schema))}
         return pa.table(columns)
-    assert answers.probabilities is not None
-    columns["label"] = pa.array(list(schema.outputs.classes)).take(pa.array(answers.classes))
-    columns["probability"] = pa.array(answers.confidences)
+    assert predictions.probabilities is not None
+    columns["label"] = pa.array(list(schema.outputs.classes)).take(pa.array(predictions.classes))
+    columns["probability"] = pa.array(predictions.confidences)
     for index, name in enumerate(_names(schema)[2:]):
-        columns[name] = pa.array(np.ascontiguousarray(answers.probabilities[:, index]))
+        columns[name] = pa.array(np.ascontiguousarray(predictions.probabilities[:, index]))
     return pa.table(columns)

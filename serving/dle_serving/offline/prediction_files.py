@@ -1,4 +1,4 @@
-"""The files that `offline` writes: predictions as delimited text or Parquet, and the report of faults."""
+"""Writes predictions as delimited text or Parquet, and faults as CSV."""
 
 import csv
 import gzip
@@ -17,14 +17,14 @@ SUFFIXES = (".csv", ".csv.gz", ".tsv", ".parquet")
 
 
 class Writer(Protocol):
-    """Takes tables of one and the same columns, in order."""
+    """Writes tables with the same columns, one after another."""
 
     def write(self, table: pa.Table) -> None: ...
 
 
 @contextmanager
 def fault_report(path: Path) -> Iterator[Any]:
-    """A CSV writer of (row, field, code, message); the file appears when the block ends well."""
+    """A CSV writer of (row, field, code, message); the file appears when the block ends without an error."""
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("row", "field", "code", "message"))
@@ -33,7 +33,10 @@ def fault_report(path: Path) -> Iterator[Any]:
 
 @contextmanager
 def writer(path: Path, suffix: str) -> Iterator[Writer]:
-    """A writer of tables to `path`, which appears when the block ends well; `suffix` is one of `SUFFIXES`."""
+    """A writer of tables to `path`, which appears when the block ends without an error.
+
+    `suffix` is one of `SUFFIXES`.
+    """
     with atomic_path(path) as temporary:
         if suffix == ".parquet":
             parquet = _Parquet(temporary)
@@ -43,7 +46,7 @@ def writer(path: Path, suffix: str) -> Iterator[Writer]:
                 parquet.close()
             return
         with temporary.open("wb") as raw, ExitStack() as stack:
-            # no time stamp and no name within, so that the same predictions make the same file
+            # without a time stamp or name inside, so that equal predictions give equal files
             binary = stack.enter_context(gzip.GzipFile("", "wb", 6, raw, mtime=0)) if suffix == ".csv.gz" else raw
             text = stack.enter_context(io.TextIOWrapper(cast(Any, binary), encoding="utf-8", newline=""))
             yield _Text(text, "\t" if suffix == ".tsv" else ",")
@@ -73,6 +76,6 @@ class _Text:
         if not self._headed:
             self._writer.writerow(table.column_names)
             self._headed = True
-        # as text by Arrow, which writes the shortest number that reads back the same
+        # Arrow formats numbers as the shortest text that reads back to the same value
         texts = [column.cast(pa.large_string()).to_pylist() for column in table.columns]
         self._writer.writerows(zip(*texts, strict=True))

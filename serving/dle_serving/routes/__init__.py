@@ -1,1 +1,1 @@
-"""The HTTP routes, one file each, and what they have in common."""
+"""The HTTP routes: one file for each, the contract that they share, and the router."""

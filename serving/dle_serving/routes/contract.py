@@ -1,4 +1,4 @@
-"""What a route is: a path, and for each method a function from a request to a response."""
+"""Request, response and route: a route maps a path and a method to a handler."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,13 +11,13 @@ from dle_serving.errors import BadRequest
 
 JSON = b"application/json"
 CLIENT_LEFT = 499
-"""In the metrics, the code of a request whose client left before it was complete."""
+"""Status code, in the metrics only, of a request whose client disconnected before it was complete."""
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 @dataclass(slots=True)
 class Request:
-    """One HTTP request; `parameters` are those of its path, `receive` gives its body in pieces."""
+    """One HTTP request; `parameters` come from its path, `receive` returns the next part of its body."""
 
     method: str
     path: str
@@ -27,25 +27,25 @@ class Request:
     parameters: Mapping[str, str] = field(default_factory=dict)
 
     def flags(self, **defaults: bool) -> Mapping[str, bool]:
-        """The query's truth values over these defaults; raises BadRequest for any other name or value."""
+        """The boolean query parameters, with these defaults; raises BadRequest for any other name or value."""
         if not self.query:
             return defaults
         found, faults = dict(defaults), []
         for name, text in parse_qsl(self.query.decode("latin-1"), keep_blank_values=True):
             if name not in defaults:
-                faults.append(Fault(None, name, "unknown", f"no such query parameter{nearest(name[:50], defaults)}"))
+                faults.append(Fault(None, name, "unknown", f"unknown query parameter{nearest(name[:50], defaults)}"))
             elif text not in ("true", "false"):
                 faults.append(Fault(None, name, "type", f"expected true or false, got {text[:50]!r}"))
             else:
                 found[name] = text == "true"
         if faults:
-            raise BadRequest("the query does not fit the route", faults)
+            raise BadRequest("invalid query", faults)
         return found
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer that went well, or the body of one that did not."""
+    """One HTTP response."""
 
     body: bytes
     content_type: bytes = JSON
@@ -58,10 +58,10 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`path` may hold parameters in braces, and is the route's name in the metrics.
+    """A path, which may contain parameters in braces, and its handler. The path is the route's name in the metrics.
 
-    `scope`: what a key must be allowed to do, None: open to everybody.
-    `codes`: the status codes that it gives beside 200, 400 (query), 405 and 500.
+    `scope`: the scope that an API key needs, or None for a public route.
+    `codes`: the status codes that the route returns in addition to 200, 400 (query), 405 and 500.
     """
 
     path: str
@@ -72,5 +72,5 @@ class Route:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """The methods that it takes; HEAD works where GET does."""
+        """The supported methods; every GET route supports HEAD."""
         return ("GET", "HEAD") if self.method == "GET" else (self.method,)

@@ -1,7 +1,8 @@
-"""/docs: the service's documentation for people, a page that works without the internet.
+"""GET /docs: the interactive documentation of the service, which works without internet access.
 
-Swagger UI comes with BentoML. Its own page is not used, for it calls home. Where the service asks for API keys the page
-asks for one as well, since the contract is not open to everybody; the key stays in the page and is sent with its tries.
+The page uses the Swagger UI that BentoML ships, but not BentoML's own page, which loads files from the internet. If
+the service requires API keys, /openapi.json does too: the page asks for a key, keeps it in memory, and sends it with
+each request that the reader tries.
 """
 
 import asyncio
@@ -62,13 +63,13 @@ show("");
 
 
 async def page(request: Request) -> Response:
-    """The page itself."""
+    """The page."""
     request.flags()
     return Response(_PAGE, b"text/html; charset=utf-8")
 
 
 async def asset(request: Request) -> Response:
-    """A file that the page needs; raises NotFound for any other."""
+    """A file that the page loads; raises NotFound for any other name."""
     request.flags()
     name = request.parameters["file"]
     if name not in FILES:

@@ -1,4 +1,4 @@
-"""GET /drift: whether what a model sees, answers and scores has moved, over the last window."""
+"""GET /drift: whether a model's inputs, predictions and scores have shifted during the last window."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ from dle_serving.routes.contract import Request, Response
 
 
 class Window(msgspec.Struct, frozen=True, rename={"start": "from", "end": "to"}):
-    """The time that was looked at: `seconds` in whole minutes, and the minute that runs."""
+    """The time window: `seconds` in whole minutes, plus the current minute."""
 
     seconds: int
     start: datetime
@@ -27,9 +27,9 @@ class Window(msgspec.Struct, frozen=True, rename={"start": "from", "end": "to"})
 
 
 class DriftReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of the answer. `rows`: answers counted in the window. `verdict`: the worst of all.
+    """The response body. `rows`: predictions counted in the window. `verdict`: the worst of all verdicts.
 
-    `accuracy` is null while the feedback store cannot be reached, `estimated_accuracy` for a regression.
+    `accuracy` is null while the feedback store cannot be reached. `estimated_accuracy` is null for a regression.
     """
 
     model: str
@@ -44,19 +44,19 @@ class DriftReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DriftHandler:
-    """The handler."""
+    """Handles GET /drift."""
 
     def __init__(self, repository: Repository, quality: Quality) -> None:
         self._repository = repository
         self._quality = quality
 
     async def __call__(self, request: Request) -> Response:
-        """The report of one model; raises NotFound where nothing is counted."""
+        """The report of one model; raises NotFound when monitoring is off, NotReady while the models load."""
         with_bins = request.flags(bins=False)["bins"]
         served = self._repository.find(request.parameters.get("model"), request.parameters.get("version"))
         model = served.monitored
         if model.observations is None:
-            raise NotFound("nothing is counted here: DLE_MONITORING is false")
+            raise NotFound("drift is not monitored: DLE_MONITORING is false")
         await self._repository.count()
         report = await asyncio.to_thread(_report, model, model.observations, self._quality, with_bins)
         return Response(msgspec.json.encode(report))

@@ -1,4 +1,4 @@
-"""POST /feedback: what turned out to be true of earlier predictions, committed before it is acknowledged."""
+"""POST /feedback: the true values of earlier predictions, committed before the response is sent."""
 
 import asyncio
 import logging
@@ -27,22 +27,22 @@ from dle_serving.routes.contract import Request, Response
 from dle_serving.settings import Settings
 
 _INLINE_BYTES = 16 << 10
-"""A longer body is decoded and checked in a thread, so that the event loop keeps answering everyone else."""
+"""Longer bodies are decoded and checked in a thread, so that they do not block the event loop."""
 _RETRY_SECONDS = 5
-_CONFLICT = "feedback on this prediction was given before, with another actual value, which stays"
+_CONFLICT = "this prediction already has feedback with another actual value, which is kept"
 Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
 
 
 class FeedbackRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """The body of a request."""
+    """The request body."""
 
     items: list[FeedbackItem]
 
 
 class FeedbackResponse(msgspec.Struct, frozen=True):
-    """The body of the answer."""
+    """The response body."""
 
     accepted: int
     duplicates: int
@@ -51,13 +51,13 @@ class FeedbackResponse(msgspec.Struct, frozen=True):
 
 _EXPECTED: tuple[tuple[str, Any, str], ...] = (
     ("id", str, "a string"),
-    ("actual", str | bool | int | float | list, "a class, a number or the numbers of a horizon"),
+    ("actual", str | bool | int | float | list, "a class, a number, or a list with one number per step of the horizon"),
 )
 _decoder = msgspec.json.Decoder(FeedbackRequest)
 
 
 class FeedbackHandler:
-    """The handler; holds the thread that writes to the store."""
+    """Handles POST /feedback; owns the thread that writes to the store."""
 
     def __init__(self, settings: Settings, repository: Repository, metrics: Metrics, store: Store) -> None:
         self._repository = repository
@@ -68,7 +68,7 @@ class FeedbackHandler:
         self._most_items = settings.max_rows
 
     async def __call__(self, request: Request) -> Response:
-        """Keep the items of one request, all of them or none; raises what `errors` knows."""
+        """Store the valid items of one request in one transaction; raises BadRequest, NotReady, TooLarge."""
         request.flags()
         models = self._repository.all()
         check_content(request.headers)
@@ -79,13 +79,13 @@ class FeedbackHandler:
         try:
             outcomes = await self._commits.add(checked.records)
         except StoreError as error:
-            log.warning("feedback was not kept: %s", error)
-            fault = Fault(None, None, "store", "nothing of this request is acknowledged; send it again")
+            log.warning("feedback was not stored: %s", error)
+            fault = Fault(None, None, "store", "no item of this request is acknowledged; send it again")
             raise NotReady("the feedback store cannot be reached", [fault], retry_after=_RETRY_SECONDS) from None
         return await run(lambda: self._answer(checked, outcomes, now))
 
     def close(self) -> None:
-        """Wait for what is being kept and end the thread."""
+        """Wait briefly for the transaction in progress, and end the thread."""
         self._commits.close()
 
     def _check(self, body: bytes, models: Sequence[ServedModel], now: int) -> CheckedItems:
@@ -99,7 +99,7 @@ class FeedbackHandler:
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             found = list(islice(body_faults(body, "items", _item_faults), MOST_FAULTS))
             faults = found or [Fault(None, None, "json", str(error))]
-            raise BadRequest("the body is not feedback", faults) from None
+            raise BadRequest("the body is not valid feedback", faults) from None
         if len(items) > self._most_items:
             raise TooLarge(f"expected at most {self._most_items:,} items in a request, found {len(items):,}")
         return items
@@ -127,7 +127,7 @@ def _item_faults(place: int, item: Any) -> Iterator[Fault]:
         yield Fault(place, None, "type", f"expected an object, got {json_kind(item)}")
         return
     for name in (key for key in item if key not in ("id", "actual")):
-        yield Fault(place, shown(name), "unknown", 'unknown key beside "id" and "actual"')
+        yield Fault(place, shown(name), "unknown", 'unknown key: expected "id" and "actual"')
     for name, kinds, expected in _EXPECTED:
         value = item.get(name)
         if value is None:
@@ -141,8 +141,8 @@ def _item_faults(place: int, item: Any) -> Iterator[Fault]:
 
 
 def _finite(value: Any) -> bool:
-    """Whether it is no number, or one that float64 holds."""
+    """False for a number that is infinite, NaN or beyond float64; True for everything else."""
     try:
         return not isinstance(value, int | float) or math.isfinite(value)
-    except OverflowError:  # whole numbers have no bound
+    except OverflowError:  # integers in JSON are unbounded
         return False

@@ -1,7 +1,7 @@
-"""/openapi.json: the contract of this very server, with each model's own inputs, examples and answers.
+"""GET /openapi.json: the API of this server, with the inputs, examples and predictions of each of its models.
 
-Ranges and categories are observed, never enforced, so they stand as `x-observed-range` and `x-observed-categories`:
-`minimum` or `enum` would make clients refuse the very rows that show drift.
+Ranges and categories that training saw are not limits, so they appear as `x-observed-range` and
+`x-observed-categories`: `minimum` or `enum` would make clients reject the rows that show drift.
 """
 
 import re
@@ -20,38 +20,38 @@ from dle_serving.routes.feedback import FeedbackRequest, FeedbackResponse
 Json = dict[str, Any]
 
 _TYPES = {"numeric": "number", "boolean": "boolean", "sequence": "array"}
-"""Of JSON; all other kinds are strings."""
+"""The JSON type of each kind of input; all other kinds are strings."""
 _REASONS = {
-    400: "The request does not fit: every fault of every row is told",
-    401: "No API key, or one that is not known",
-    403: "The API key lacks the scope of the route",
-    404: "No such model, version or path",
-    405: "Not with this method",
-    413: "The body is longer, or has more rows, than the service takes",
-    415: "The body is of a type that is not read here",
-    500: "A defect of the service",
+    400: "The request is invalid; `details` lists every fault of every row",
+    401: "The API key is missing or unknown",
+    403: "The API key lacks the scope that the route requires",
+    404: "The model, version or path does not exist",
+    405: "The path does not support this method",
+    413: "The body has more bytes or rows than the service allows",
+    415: "The body has an unsupported media type",
+    500: "An internal error of the service",
     503: "The models are not loaded, or the feedback store cannot be reached",
 }
 _SUMMARIES = {
-    "/predict": "Answers to rows, by the first model",
+    "/predict": "Predictions of the first model",
     "/schema": "Inputs and outputs of the first model",
-    "/drift": "How far inputs and answers of the first model are from training",
-    "/feedback": "What turned out to be true of earlier predictions, of any model",
+    "/drift": "Drift of the first model's inputs, predictions and accuracy",
+    "/feedback": "Report the true values of earlier predictions, of any model",
     "/livez": "Whether the process is alive",
     "/readyz": "Whether every model is loaded, verified and warmed up",
-    "/metrics": "Series for Prometheus",
+    "/metrics": "Metrics for Prometheus",
     "/openapi.json": "This document",
-    "/docs": "This document, for people",
+    "/docs": "This document as an interactive page",
 }
 _TAGS = {"predict": "predictions", "feedback": "feedback", "metrics": "monitoring", None: "health and this page"}
-"""Headings on the page /docs, by scope."""
+"""Headings of the page /docs, by the scope of the routes."""
 _MODEL_SUMMARIES = {
-    "predict": "Answers of",
+    "predict": "Predictions of",
     "schema": "Inputs and outputs of",
-    "drift": "How far inputs and answers are from training, of",
+    "drift": "Drift of the inputs, predictions and accuracy of",
 }
 _ID = "ASpqbbSAyZ8pTgABP2aZmk0xq7vWc0oFoZr3b1uQyV9kXw2e"
-"""Of no prediction; an id is signed by a server's own keys."""
+"""An example id, which no server accepts: each server signs ids with its own keys."""
 ERROR: Json = {
     "type": "object",
     "required": ["error", "details"],
@@ -63,7 +63,7 @@ ERROR: Json = {
                 "type": "object",
                 "required": ["row", "field", "code", "message"],
                 "properties": {
-                    "row": {"type": ["integer", "null"], "description": "from 0; null: the whole request"},
+                    "row": {"type": ["integer", "null"], "description": "counts from 0; null means the whole request"},
                     "field": {"type": ["string", "null"]},
                     "code": {"type": "string"},
                     "message": {"type": "string"},
@@ -75,20 +75,20 @@ ERROR: Json = {
 
 
 class OpenApiHandler:
-    """The handler."""
+    """Handles GET /openapi.json."""
 
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
         self.routes: Sequence[Route] = ()
 
     async def __call__(self, request: Request) -> Response:
-        """The document; raises NotReady while there are no models to describe."""
+        """The document; raises NotReady while the models load."""
         request.flags()
         return Response(msgspec.json.encode(document(self._repository.all(), self.routes)))
 
 
 def document(models: Sequence[ServedModel], routes: Sequence[Route]) -> Json:
-    """OpenAPI 3.1 of `routes` for `models`; paths with a model in them are written out for each."""
+    """OpenAPI 3.1 for `routes` and `models`; a path with a model parameter appears once for each model."""
     paths: Json = {}
     schemas: Json = {"Error": ERROR, **monitoring_schemas(models[0])}
     for served in models:
@@ -100,7 +100,9 @@ def document(models: Sequence[ServedModel], routes: Sequence[Route]) -> Json:
         if "{model}" not in route.path:
             paths[route.path] = {route.method.lower(): _operation(route, models[0], _SUMMARIES[route.path])}
             continue
-        for served in sorted(models, key=lambda served: served.version):  # without a version: the highest
+        for served in sorted(
+            models, key=lambda served: served.version
+        ):  # the highest version, which a path without one uses, comes last
             path = route.path.replace("{model}", served.name).replace("{version}", str(served.version))
             summary = f"{_MODEL_SUMMARIES[path.rpartition('/')[2]]} {served.name}"
             paths[path] = {route.method.lower(): _operation(route, served, summary)}
@@ -119,7 +121,7 @@ def document(models: Sequence[ServedModel], routes: Sequence[Route]) -> Json:
 
 
 def rows_schema(schema: Schema) -> Json:
-    """JSON schema of `{"rows": […]}` for one model, with an example that it takes."""
+    """JSON schema of `{"rows": […]}` for one model, with a valid example."""
     row = {
         "type": "object",
         "properties": {field.name: _input(field) for field in schema.inputs},
@@ -137,10 +139,10 @@ def rows_schema(schema: Schema) -> Json:
 
 
 def predictions_schema(schema: Schema) -> Json:
-    """JSON schema of the answer of one model."""
+    """JSON schema of the response of one model."""
     outputs = schema.outputs
     properties: Json = {
-        "id": {"type": "string", "description": "names this prediction in feedback; not with ids=false"}
+        "id": {"type": "string", "description": "identifies this prediction in feedback; absent with ids=false"}
     }
     if outputs.classes is None and outputs.horizon > 1:
         steps = {"type": "array", "items": {"type": "number"}, "minItems": outputs.horizon, "maxItems": outputs.horizon}
@@ -149,7 +151,7 @@ def predictions_schema(schema: Schema) -> Json:
         properties["value"] = {"type": "number", "description": outputs.target, **_unit(outputs.unit)}
     else:
         properties["label"] = {"enum": list(outputs.classes), "description": outputs.target}
-        properties["probability"] = {"type": "number", "description": "of the label"}
+        properties["probability"] = {"type": "number", "description": "probability of the label"}
         properties["probabilities"] = {"type": "object", "additionalProperties": {"type": "number"}}
     prediction = {"type": "object", "properties": properties, "required": [name for name in properties if name != "id"]}
     return {
@@ -164,7 +166,7 @@ def predictions_schema(schema: Schema) -> Json:
 
 
 def monitoring_schemas(served: ServedModel) -> Json:
-    """JSON schemas of what /feedback takes and gives and /drift gives, with an example of feedback for one model."""
+    """JSON schemas of the bodies of /feedback and /drift, with an example of feedback for one model."""
     _, schemas = msgspec.json.schema_components(
         [FeedbackRequest, FeedbackResponse, DriftReport], ref_template="#/components/schemas/{name}"
     )
@@ -179,16 +181,18 @@ def _input(field: Field) -> Json:
     types = plain if field.required else [*plain, "null"]
     described: Json = {"type": types[0] if len(types) == 1 else types, **_unit(field.unit)}
     if field.kind == "datetime" and field.date_format is None:
-        described["description"] = "ISO 8601 date or date-time; without a zone it is UTC"
+        described["description"] = "ISO 8601 date or date-time; UTC if it has no time zone"
     elif field.date_format is not None:
-        described["description"] = f"date-time as {field.date_format}, or ISO 8601; without a zone it is UTC"
+        described["description"] = (
+            f"date-time in the format {field.date_format}, or ISO 8601; UTC if it has no time zone"
+        )
     if field.image is not None:
         described |= {"contentEncoding": "base64", "contentMediaType": "image/*"}
-        described["description"] = f"an image file as base64; becomes {field.form}"
+        described["description"] = f"an image file as base64; the model sees it {field.form}"
     if field.sequence is not None:
         least = field.sequence.window or 1
         described |= {"items": _step(field.sequence), "minItems": least, "maxItems": field.sequence.max_steps}
-        described["description"] = f"a step after another, each with its channels; seen in training: {field.form}"
+        described["description"] = f"a list of steps, each a list of its channels; training saw {field.form}"
     if field.observed_range is not None:
         described["x-observed-range"] = list(field.observed_range)
     if field.categories is not None:
@@ -199,7 +203,7 @@ def _input(field: Field) -> Json:
 
 
 def _step(shape: SequenceShape) -> Json:
-    """One step of a series: a number for each channel; with one channel the number alone will do."""
+    """One step of a series: a list with a number per channel, or just the number if there is one channel."""
     number: Json = {"type": ["number", "null"]}
     width = len(shape.channels)
     step: Json = {"type": "array", "items": number, "minItems": width, "maxItems": width}
@@ -215,7 +219,7 @@ def _operation(route: Route, served: ServedModel, summary: str) -> Json:
     operation: Json = {
         "summary": summary,
         "tags": [_TAGS[route.scope]],
-        "responses": {"200": {"description": "As asked"}, **responses},
+        "responses": {"200": {"description": "Success"}, **responses},
     }
     if 401 in route.codes:
         operation["security"] = [{"bearer": [route.scope]}]
@@ -223,10 +227,10 @@ def _operation(route: Route, served: ServedModel, summary: str) -> Json:
         operation["requestBody"] = {"required": True, "content": _json("#/components/schemas/FeedbackRequest")}
         operation["responses"]["200"]["content"] = _json("#/components/schemas/FeedbackResponse")
     elif route.path.endswith("/drift"):
-        operation["parameters"] = [_flag("bins", "tell each bin's count and fraction", default=False)]
+        operation["parameters"] = [_flag("bins", "include the count and fraction of each bin", default=False)]
         operation["responses"]["200"]["content"] = _json("#/components/schemas/DriftReport")
     elif route.method == "POST":
-        operation["parameters"] = [_flag("ids", "give ids", default=True)]
+        operation["parameters"] = [_flag("ids", "include prediction ids", default=True)]
         operation["requestBody"] = {
             "required": True,
             "content": _json(f"#/components/schemas/{_component(served, 'Rows')}") | _files(served.media_types),

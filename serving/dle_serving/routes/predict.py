@@ -1,4 +1,4 @@
-"""POST /predict: rows in, answers out; for a model of one image, also the image file itself."""
+"""POST /predict: predictions for rows of JSON or, for a model whose only input is an image, for an image file."""
 
 import asyncio
 import time
@@ -20,15 +20,15 @@ from dle_serving.predictions import Predictions
 from dle_serving.routes.contract import Request, Response
 
 _INLINE_BYTES = 32 << 10
-"""A longer body is decoded and answered in a thread, so that the event loop keeps answering everyone else."""
+"""Longer bodies are decoded and predicted in a thread, so that they do not block the event loop."""
 _IMAGES_LARGER = 64
-"""So much longer a body of images may be and still be answered with others."""
+"""How many times larger a body of images may be and still be batched with other requests."""
 _THREADS = 2
 _encoder = msgspec.json.Encoder()
 
 
 class ClassPrediction(msgspec.Struct, gc=False, kw_only=True):
-    """One answer of a classifier."""
+    """One prediction of a classifier."""
 
     id: str | msgspec.UnsetType = msgspec.UNSET
     label: Label
@@ -37,21 +37,21 @@ class ClassPrediction(msgspec.Struct, gc=False, kw_only=True):
 
 
 class ValuePrediction(msgspec.Struct, gc=False, kw_only=True):
-    """One answer of a regression."""
+    """One prediction of a regression."""
 
     id: str | msgspec.UnsetType = msgspec.UNSET
     value: float
 
 
 class HorizonPrediction(msgspec.Struct, gc=False, kw_only=True):
-    """One forecast over several steps, the next one first."""
+    """One forecast over several steps, the next step first."""
 
     id: str | msgspec.UnsetType = msgspec.UNSET
     values: list[float]
 
 
 class PredictResponse(msgspec.Struct, gc=False):
-    """The body of the answer."""
+    """The response body."""
 
     model: str
     version: int
@@ -59,7 +59,7 @@ class PredictResponse(msgspec.Struct, gc=False):
 
 
 class PredictHandler:
-    """The handler; holds the threads for large requests."""
+    """Handles POST /predict; owns the threads for large requests."""
 
     def __init__(self, repository: Repository, metrics: Metrics, max_body_bytes: int, batch_rows: int) -> None:
         self._repository = repository
@@ -69,7 +69,7 @@ class PredictHandler:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="large-request")
 
     async def __call__(self, request: Request) -> Response:
-        """Answer one request; raises what `errors` knows."""
+        """Predict the rows of one request; raises an `HttpError` for anything wrong with it."""
         with_ids = request.flags(ids=True)["ids"]
         served = self._repository.find(request.parameters.get("model"), request.parameters.get("version"))
         media = check_content(request.headers, served.media_types)
@@ -87,7 +87,7 @@ class PredictHandler:
         return self._encode(served, answers, with_ids)
 
     def close(self) -> None:
-        """Wait for large requests and end the threads."""
+        """Wait for the large requests in progress, and end the threads."""
         self._threads.shutdown()
 
     def _run_and_encode(self, served: ServedModel, rows: Rows, with_ids: bool) -> Response:
@@ -134,7 +134,7 @@ def _classes(served: ServedModel, answers: Predictions, with_ids: bool) -> list[
 
 def _values(served: ServedModel, answers: Predictions, with_ids: bool) -> Sequence[ValuePrediction | HorizonPrediction]:
     assert answers.values is not None
-    summary: list[float] = answers.summary.tolist()
+    summary: list[float] = answers.point_values.tolist()
     ids = _ids(served, [NO_CLASS] * len(summary), summary, with_ids)
     pairs = zip(ids, answers.values.tolist(), strict=True)
     if answers.values.ndim > 1:

@@ -1,16 +1,16 @@
-"""From a path to its route; a handful of routes need no more than a dictionary and a comparison."""
+"""Finds the route of a path, by a dictionary or segment by segment."""
 
 from collections.abc import Iterable, Mapping
 
 from dle_serving.routes.contract import CLIENT_LEFT, Route
 
 UNKNOWN = "unknown"
-"""The name, in the metrics, of every path that has no route."""
+"""The route label, in the metrics, of requests whose path has no route."""
 _COMMON_CODES = (200, 400, 405, 500, 503)
 
 
 class Router:
-    """Finds the route of a path."""
+    """Matches paths to routes. Paths without parameters match first, then the others in order."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self.routes = tuple(routes)
@@ -18,7 +18,7 @@ class Router:
         self._templates = [(route.path.split("/"), route) for route in self.routes if "{" in route.path]
 
     def find(self, path: str) -> tuple[Route, Mapping[str, str]] | None:
-        """The route and the parameters in its path."""
+        """The route and the parameters in its path, or None."""
         plain = self._plain.get(path)
         if plain is not None:
             return plain, {}
@@ -31,7 +31,7 @@ class Router:
         return None
 
     def responses(self) -> list[tuple[str, int]]:
-        """Every route's name with every code that it may give."""
+        """Every pair of a route's name and a status code that it may return."""
         known = [(route.path, code) for route in self.routes for code in sorted({*_COMMON_CODES, *route.codes})]
         left = [(route.path, CLIENT_LEFT) for route in self.routes]
         return [*known, *left, (UNKNOWN, 404), (UNKNOWN, 500), (UNKNOWN, CLIENT_LEFT)]

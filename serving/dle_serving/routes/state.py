@@ -1,4 +1,4 @@
-"""The routes that say how the server is and what it has: /livez, /readyz, /metrics and the models' schemas."""
+"""GET /livez, /readyz, /metrics and /schema: the state of the server and its models."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ _ALIVE = Response(b'{"status":"alive"}')
 
 
 class StateHandlers:
-    """Handlers over the repository, the workers and the metrics."""
+    """Handles the four routes."""
 
     def __init__(self, repository: Repository, roster: Roster, metrics: Metrics) -> None:
         self._repository = repository
@@ -24,30 +24,30 @@ class StateHandlers:
         self._metrics = metrics
 
     async def livez(self, request: Request) -> Response:
-        """The event loop turns; nothing else is asked."""
+        """Status 200 as long as the event loop runs."""
         request.flags()
         return _ALIVE
 
     async def readyz(self, request: Request) -> Response:
-        """Every worker has loaded, verified and warmed up every model; otherwise NotReady says why not."""
+        """Status 200 when every worker has loaded and warmed up every model; else raises NotReady with the reason."""
         request.flags()
         models = tuple(
             LoadedModel(served.name, served.version, served.task, served.provider) for served in self._repository.all()
         )
         missing = self._roster.missing()
         if missing:
-            raise NotReady(f"{missing} more worker(s) are loading the models", retry_after=1)
+            raise NotReady(f"{missing} worker(s) are still loading the models", retry_after=1)
         return Response(msgspec.json.encode(Readiness("ready", models)))
 
     async def metrics(self, request: Request) -> Response:
-        """The series of all workers, for Prometheus."""
+        """The metrics of all workers, in Prometheus' text format."""
         request.flags()
         await self._repository.count()
         text = await asyncio.to_thread(self._metrics.exposition)
         return Response(text, CONTENT_TYPE.encode())
 
     async def schema(self, request: Request) -> Response:
-        """The model's `schema.json`."""
+        """The `schema.json` of one model."""
         request.flags()
         served = self._repository.find(request.parameters.get("model"), request.parameters.get("version"))
         return Response(documents.encode(served.schema))

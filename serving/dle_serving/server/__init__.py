@@ -1,1 +1,1 @@
-"""The server's processes: starting, supervising, replacing and ending them."""
+"""The processes of a server: start, supervise, replace and stop them."""

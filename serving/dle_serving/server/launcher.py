@@ -1,7 +1,7 @@
-"""Starts a server, says when it is ready, and ends it: what `dle-serve` does.
+"""Starts a server, reports when it is ready, and stops it: the work of `dle-serve`.
 
-The server is `bentoml serve`, with closer supervision (see `supervisor`), in a process of its own, so that this one
-stays free of BentoML's signal handlers and memory. What cannot work is refused before anything starts.
+The server is `bentoml serve` with closer supervision (see `supervisor`). It runs in a process of its own, which keeps
+BentoML's signal handlers and memory out of this one. Wrong arguments are reported before anything starts.
 """
 
 import errno
@@ -31,15 +31,15 @@ from dle_serving.server.readiness import LoadedModel, Readiness
 from dle_serving.settings import Device, Settings, from_environment
 
 _DRAIN_SECONDS = 10
-"""Requests in flight have so long to be answered after a signal."""
+"""Grace period for requests in progress after a signal."""
 _POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class RunningServer:
-    """A server that answers at `url`, with its first model first.
+    """A server that is ready at `url`; `models` begins with the default model.
 
-    `home` is its directory; `keys`: it asks for API keys.
+    `home` is its directory; `keys` says whether it requires API keys.
     """
 
     url: str
@@ -59,19 +59,20 @@ def serve(
     insecure: bool = False,
     on_ready: Callable[[RunningServer], None],
 ) -> None:
-    """Serve until SIGTERM (returns) or Ctrl-C (raises Interrupted); `port` 0 takes a free one.
+    """Serve until SIGTERM (returns) or Ctrl-C (raises Interrupted); `port` 0 picks a free port.
 
-    A `host` beyond loopback takes API keys, or `insecure`. What is not given comes from the environment (see
-    `settings`).
-    `on_ready` is called when /readyz is 200.
-    Raises InputError (bundles, device, host, settings) and WorkError (port or directory in use, the server failed).
+    A `host` beyond loopback requires API keys or `insecure`. Arguments that are None come from the environment, see
+    `settings`. `on_ready` is called when /readyz returns 200.
+
+    Raises InputError for wrong bundles, device, host or settings, and WorkError when the port or the directory is in
+    use or the server fails.
     """
     load_bundles(bundles)
     host = "127.0.0.1" if host == "localhost" else host
     port = _free_port(host, port)
     settings = _settings(bundles, port, workers, device, insecure)
     if settings.device == "cuda":
-        from dle_serving.models.runtime import check_device  # the runtime takes a while to import
+        from dle_serving.models.runtime import check_device  # imported here, since the runtime takes long to import
 
         check_device(settings.device)
     check_start(settings, host)
@@ -86,11 +87,11 @@ def serve(
             raise Interrupted("stopped by Ctrl-C") from None
         finally:
             _stop(process)
-        raise WorkError(f"the server ended by itself with exit code {code}; the lines above say why")
+        raise WorkError(f"the server ended unexpectedly with exit code {code}; see the log above")
 
 
 class _Terminated(BaseException):
-    """SIGTERM has come."""
+    """SIGTERM was received."""
 
 
 def _settings(
@@ -98,7 +99,7 @@ def _settings(
 ) -> Settings:
     listed = [str(path.resolve()) for path in bundles]
     if any(os.pathsep in path for path in listed):
-        raise InputError(f"the path of a bundle cannot hold {os.pathsep!r}", listed)
+        raise InputError(f"the path of a bundle cannot contain {os.pathsep!r}", listed)
     chosen = {"DLE_BUNDLES": os.pathsep.join(listed)}
     if workers is not None:
         chosen["DLE_WORKERS"] = str(workers)
@@ -114,7 +115,7 @@ def _environment(settings: Settings) -> Mapping[str, str]:
     files = {"DLE_TOKEN_KEYS_FILE": settings.token_keys_file, "DLE_API_KEYS_FILE": settings.api_keys_file}
     home = settings.home.resolve()
     return {
-        **inherited,  # in a container BentoML would not replace a dead worker
+        **inherited,  # without the variable that makes BentoML not replace dead workers in a container
         **{name: str(path.resolve()) for name, path in files.items() if path is not None},
         "DLE_BUNDLES": os.pathsep.join(map(str, settings.bundles)),
         "DLE_HOME": str(home),
@@ -132,16 +133,16 @@ def _start(settings: Settings, host: str, port: int) -> "subprocess.Popen[bytes]
     return subprocess.Popen(
         command,
         env=_environment(settings),
-        cwd=settings.home,  # BentoML imports from its working directory first, which is not to be the caller's
+        cwd=settings.home,  # BentoML imports from its working directory first: not from the caller's
         stdin=subprocess.DEVNULL,
         stdout=sys.stderr.fileno(),
-        start_new_session=True,  # Ctrl-C comes to this process alone, which ends the server in its order
-        preexec_fn=end_with_parent,  # this process has one thread here
+        start_new_session=True,  # Ctrl-C reaches only this process, which then stops the server
+        preexec_fn=end_with_parent,  # safe, since this process has only one thread here
     )
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """End the server; its workers follow it. A second signal ends it at once."""
+    """Stop the server and with it its workers. A second signal kills it at once."""
     try:
         process.terminate()
         process.wait(_DRAIN_SECONDS + 5)
@@ -155,7 +156,7 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", settings: Settings, ho
     while True:
         code = process.poll()
         if code is not None:
-            raise WorkError(f"the server did not start (exit code {code}); the lines above say why")
+            raise WorkError(f"the server did not start (exit code {code}); see the log above")
         found = _readyz(reachable, port)
         if isinstance(found, Readiness):
             shown = f"[{reachable}]" if ":" in reachable else reachable
@@ -183,7 +184,7 @@ def _readyz(host: str, port: int) -> Readiness | dict[str, Any] | None:
 
 
 def _free_port(host: str, port: int) -> int:
-    """`port`, or a free one for 0; raises InputError for what is no address, WorkError for what cannot be bound."""
+    """Return `port`, or a free port for 0; raises InputError for an invalid address, WorkError if binding fails."""
     try:
         family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
     except ValueError:
@@ -194,7 +195,7 @@ def _free_port(host: str, port: int) -> int:
             probe.bind((host, port))
         except OSError as error:
             reason = "in use by another process" if error.errno == errno.EADDRINUSE else error.strerror
-            raise WorkError(f"port {port} on {host}: {reason}; choose another with --port") from None
+            raise WorkError(f"port {port} on {host}: {reason}; choose another port with --port") from None
         except OverflowError:
             raise InputError(f"port {port}: expected 0 to 65535") from None
         bound: int = probe.getsockname()[1]
@@ -203,7 +204,7 @@ def _free_port(host: str, port: int) -> int:
 
 @contextmanager
 def _claimed(home: Path) -> Iterator[None]:
-    """Keep `home` to this server; raises WorkError when another has it."""
+    """Hold the lock on `home` while the block runs; raises WorkError when another server holds it."""
     try:
         lock = Lock(home)
     except OSError as error:

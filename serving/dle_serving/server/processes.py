@@ -1,4 +1,4 @@
-"""What the service asks of the operating system about processes; on others than Linux as far as they can tell."""
+"""Operating system calls for processes; outside Linux, with fewer guarantees."""
 
 import ctypes
 import os
@@ -10,7 +10,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs; one that ended but was not waited for yet does not."""
+    """Whether the process runs; a zombie does not."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -25,6 +25,6 @@ def alive(pid: int) -> bool:
 
 
 def end_with_parent() -> None:
-    """Have the kernel send SIGTERM to this process when its parent dies, however it dies."""
+    """Make the kernel send SIGTERM to this process when its parent dies for any reason (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

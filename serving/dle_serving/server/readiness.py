@@ -1,10 +1,10 @@
-"""The body of a ready server's /readyz: the route writes it, the launcher reads it."""
+"""The body of GET /readyz when the server is ready: the route writes it and the launcher reads it."""
 
 import msgspec
 
 
 class LoadedModel(msgspec.Struct, frozen=True):
-    """One model that the server serves; `provider` is where it runs: `cpu` or `cuda`."""
+    """One served model; `provider` is the device that it runs on: `cpu` or `cuda`."""
 
     model: str
     version: int
@@ -13,7 +13,7 @@ class LoadedModel(msgspec.Struct, frozen=True):
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """Sent with status 200, the first model first."""
+    """The body; `models` begins with the default model."""
 
     status: str
     models: tuple[LoadedModel, ...]

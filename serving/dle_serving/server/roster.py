@@ -1,7 +1,7 @@
-"""Which workers of a server are ready: a file each in the server's directory.
+"""Records which workers of a server are ready, as one file per worker in the server's directory.
 
-Connections go to any worker, so the server as a whole is ready only when all of its workers are. Once it was, a
-worker that is replaced does not take the others out of service.
+Connections go to any worker, so the server becomes ready when all its workers are. It then stays ready: replacing a
+worker does not take the others out of service.
 """
 
 import os
@@ -12,7 +12,7 @@ from dle_serving.server.processes import alive
 
 
 class Roster:
-    """The roll of one server's `workers` processes; `reset` it before they start."""
+    """The ready workers of one server with `workers` processes; call `reset` before they start."""
 
     def __init__(self, home: Path, workers: int) -> None:
         self._folder = home / "run"
@@ -21,18 +21,18 @@ class Roster:
         self._marker = self._folder / "complete"
 
     def reset(self) -> None:
-        """Forget the workers of an earlier run."""
+        """Remove the workers of an earlier run."""
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
 
     def sign(self) -> None:
-        """Put down that the process that calls is ready."""
+        """Record that the calling process is ready."""
         self._folder.mkdir(parents=True, exist_ok=True)
         (self._folder / str(os.getpid())).touch()
         self.missing()
 
     def missing(self) -> int:
-        """How many workers are yet to sign; 0 ever after it was 0 once."""
+        """The number of workers that have not signed yet; stays 0 once it was 0."""
         if self._complete:
             return 0
         if not self.replaces():
@@ -44,5 +44,5 @@ class Roster:
         return 0
 
     def replaces(self) -> bool:
-        """Whether the server was complete before, so that a process that starts takes the place of one that died."""
+        """Whether all workers were ready before, so that a starting process replaces one that died."""
         return self._marker.exists()

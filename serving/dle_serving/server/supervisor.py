@@ -1,10 +1,10 @@
 """Runs the `bentoml` command and replaces dead workers at once: `python -m dle_serving.server.supervisor serve`.
 
-BentoML looks after its workers every ten seconds, so that long after one has died its share of the answers is missing.
-Here they are looked at five times a second, and one that died is replaced at once. Where workers keep dying, as when
-their start fails or a request crashes them, that would keep a processor busy with starting them; so after a few they
-are replaced as seldom as BentoML does. And a SIGTERM that comes meanwhile is kept until it can be followed. Nothing
-else differs from `bentoml serve`, which keeps BentoML's way.
+BentoML checks its workers every ten seconds, so a dead worker's share of the requests fails for long. This supervisor
+checks five times a second and replaces a dead worker at once. When workers keep dying, for instance because they fail
+to start or a request crashes them, it falls back to one replacement every ten seconds, so that starting them does not
+take all the CPU. A SIGTERM that arrives while a worker is being replaced is handled afterwards instead of lost.
+Otherwise it behaves like `bentoml serve`.
 """
 
 import logging
@@ -22,19 +22,19 @@ from dle_serving.server.logs import log_plainly
 
 _LOOK_SECONDS = 0.2
 _AT_ONCE = 5
-"""So many replacements are made without delay; each is allowed again after `_APART_SECONDS`."""
+"""Number of replacements without delay; one more is allowed every `_APART_SECONDS`."""
 _APART_SECONDS = 10.0
 
 
 class RestartLimiter:
-    """How soon the next replacement may be made, by the clock that the caller reads."""
+    """Limits the rate of replacements; a token bucket."""
 
     def __init__(self) -> None:
         self._spare = float(_AT_ONCE)
         self._at = 0.0
 
     def wait(self, now: float) -> float:
-        """Seconds until one may be made; 0: now, and it counts as made."""
+        """Seconds until the next replacement is allowed; 0 allows and counts one. `now` is in seconds of any clock."""
         self._spare = min(self._spare + (now - self._at) / _APART_SECONDS, _AT_ONCE)
         self._at = now
         if self._spare < 1:
@@ -44,36 +44,35 @@ class RestartLimiter:
 
 
 class Supervisor(circus.Arbiter):
-    """BentoML's arbiter, looking often; its own work does not change."""
+    """BentoML's arbiter with more frequent checks and limited replacements."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **{**options, "check_delay": _LOOK_SECONDS})
         log_plainly("supervisor")
-        self._log = logging.getLogger(
-            "dle_serving.server.supervisor"
-        )  # not before: BentoML disables what loggers there are
+        # here, since BentoML disables the loggers that exist before
+        self._log = logging.getLogger("dle_serving.server.supervisor")
         self._limiter = RestartLimiter()
-        self._told: set[int] = set()
+        self._reported: set[int] = set()
 
     def manage_watchers(self) -> Any:
-        """Called at every look: tell of workers that died, and have BentoML replace them when it is time."""
+        """Log workers that have died, and let BentoML replace them when the limiter allows it; called at each check."""
         if self._stopping or self._restarting or self._exclusive_running_command is not None:
-            return None  # it starts or ends them itself, and would refuse
-        dead = [process for process in self._dead() if process.pid not in self._told]
+            return None  # the arbiter is busy with its workers and would refuse
+        dead = [process for process in self._dead() if process.pid not in self._reported]
         for process in dead:
             self._log.error("worker %d died after %.1f s%s", process.pid, process.age(), _cause(process.pid))
-            self._told.add(process.pid)
-        if self._told:
+            self._reported.add(process.pid)
+        if self._reported:
             wait = self._limiter.wait(time.monotonic())
             if wait:
                 if dead:
                     self._log.error("workers keep dying: the next one starts in %.0f s", wait)
                 return None
-        self._told.clear()
+        self._reported.clear()
         return super().manage_watchers()
 
     def stop(self) -> Any:
-        """End the workers; while one is being replaced, circus would refuse to, and a SIGTERM would be lost."""
+        """Stop the workers. While one is being replaced circus would lose the SIGTERM, so try again later."""
         if self._stopping:
             return None
         if self._exclusive_running_command is not None:
@@ -87,10 +86,10 @@ class Supervisor(circus.Arbiter):
 
 
 def _cause(pid: int) -> str:
-    """By what a child ended, as far as it is known; whoever waits for it still can."""
+    """How a child process ended, if that is known, without reaping it."""
     try:
         ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:  # somebody has waited for it
+    except ChildProcessError:  # it has been reaped already
         return ""
     if ended is None:
         return ""

@@ -98,9 +98,9 @@ def test_a_file_is_a_row_of_a_model_of_one_image() -> None:
 def test_rows_that_would_not_fit_the_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "MOST_BYTES", 200)
     assert len(decode({"back": BACK}, {"back": BACK})) == 2
-    with pytest.raises(TooManyRows, match=r"at most 4 rows .* takes 48 bytes, found 5"):
+    with pytest.raises(TooManyRows, match=r"at most 4 rows .* takes 48 bytes in memory, found 5"):
         decode(*[{"back": "not read"}] * 5)
-    with pytest.raises(TooManyRows, match=r"at most 1 rows .* takes 108 bytes, found 2"):
+    with pytest.raises(TooManyRows, match=r"at most 1 rows .* takes 108 bytes in memory, found 2"):
         decode({"back": BACK}, {"back": BACK, "a\\b": [1] * 9})
 
 

@@ -103,13 +103,13 @@ def test_all_faults_at_once() -> None:
         load=["1"] * 7,
     )
     assert refusal(table) == (
-        "The rows do not make series",
+        "The rows do not form series",
         "'unit': no id in 2 row(s): 2, 5",
         "'t': expected a number or an ISO 8601 date-time, found 'noon' in 2 row(s): 3, 5",
         "'t': no time in 1 row(s): 6",
         "'temp': expected a number, found 'hot' in 2 row(s): 2, 6",
         "'temp': expected a finite number, found 'inf' in 1 row(s): 4",
-        "'t': a time that its 'unit' has already in 1 row(s): 4",
+        "'t': a time that occurs twice in the same 'unit' in 1 row(s): 4",
     )
 
 
@@ -126,7 +126,7 @@ def test_the_same_time_in_two_series_is_fine() -> None:
 
 def test_absent_columns() -> None:
     assert refusal(text(units=["a"], t=["1"], temp=["1"])) == (
-        "Columns of the series are absent",
+        "Columns of the series are missing",
         "'unit' (did you mean 'units'?)",
         "'load'",
     )
@@ -135,9 +135,9 @@ def test_absent_columns() -> None:
 def test_series_shorter_than_the_window() -> None:
     table = text(unit=[*"aabbb"], t=[*"12345"], temp=[*"12345"])
     layout = Layout(channels=("temp",), sequence_id="unit", time="t", window=3)
-    assert refusal(table, layout) == ("a forecast sees 3 steps, and 1 series has fewer", "'a': 2 steps")
+    assert refusal(table, layout) == ("a forecast needs 3 steps, but 1 series has fewer", "'a': 2 steps")
     alone = Layout(channels=("temp",), time="t", window=6)
-    assert refusal(table, alone) == ("a forecast sees 6 steps, and 1 series has fewer", "the table: 5 steps")
+    assert refusal(table, alone) == ("a forecast needs 6 steps, but 1 series has fewer", "the table: 5 steps")
 
 
 def test_columns_called_sequence() -> None:

@@ -40,14 +40,14 @@ def test_unknown_optional_keys_are_ignored(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 2}, "format 2"),
-        ({"format": 0}, "format 0"),
-        ({"format": 2, "outputs": {"a": {}}}, "format 2"),
+        ({"format": 2}, "expected format 1, found 2"),
+        ({"format": 0}, "expected format 1, found 0"),
+        ({"format": 2, "outputs": {"a": {}}}, "expected format 1, found 2"),
         ({"requires": ["quantum"], "task": "poetry"}, "requires quantum"),
         ({"requires": ["quantum"]}, "requires quantum"),
         ({"version": 0}, "expected a positive integer"),
-        ({"version": "1"}, "no readable manifest"),
-        ({"task": "poetry"}, "no readable manifest"),
+        ({"version": "1"}, "cannot read the manifest"),
+        ({"task": "poetry"}, "cannot read the manifest"),
     ],
 )
 def test_refusals(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -56,7 +56,7 @@ def test_refusals(tmp_path: Path, changes: dict[str, Any], message: str) -> None
 
 
 def test_a_folder_without_a_manifest(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="it has no manifest"):
+    with pytest.raises(BundleError, match="it contains no manifest"):
         bundle.load(tmp_path)
     with pytest.raises(BundleError, match="no such bundle"):
         bundle.load(tmp_path / "none")

@@ -50,7 +50,7 @@ def test_json(text: str, shape: SequenceShape, steps: Any) -> None:
         ('"1, 2"', ONE, "expected a list of steps, got a string ('1, 2')"),
         ("[]", ONE, "expected at least one step, got none"),
         ("[1, 2, 3, 4, 5, 6, 7]", ONE, "expected at most 6 steps, got 7"),
-        ("[1, true]", ONE, "step 1: expected a number, got a truth value (true)"),
+        ("[1, true]", ONE, "step 1: expected a number, got a boolean (true)"),
         ('[1, "x"]', ONE, "step 1: expected a number, got a string ('x')"),
         ("[1, [2]]", ONE, "step 1: expected a number, got a list"),
         ("[[1], 2]", ONE, "step 1: expected a list of 1 number, got a number (2)"),
@@ -152,7 +152,7 @@ def test_faults_of_some_rows_leave_the_others() -> None:
 @pytest.mark.parametrize(
     ("column", "shape", "reason"),
     [
-        (pa.array([[1.0, 2.0]]), TWO, "expected steps of 2 numbers, got numbers that stand alone"),
+        (pa.array([[1.0, 2.0]]), TWO, "expected steps of 2 numbers, got single numbers"),
         (pa.array([[[1.0, 2.0]]]), ONE, "step 0: expected 1 number, got 2"),
         (tensors([[[1, 2], [3, 4]]]), ONE, "expected 1 channel, got an array of 2 × 2"),
         (tensors(np.zeros((1, 2, 7))), TWO, "expected at most 6 steps, got 7"),
@@ -215,12 +215,12 @@ def _floats(value: Any) -> Any:
 def test_a_forecast_sees_the_last_steps_and_needs_as_many() -> None:
     shape = SequenceShape(channels=("temp",), max_steps=6, window=3)
     equal(parse("[9, 8, 1, null, 3]", shape), [[1], [NAN], [3]])
-    with pytest.raises(BadSeries, match="expected at least 3 steps, which a forecast sees, got 2"):
+    with pytest.raises(BadSeries, match="expected at least 3 steps for a forecast, got 2"):
         parse("[1, 2]", shape)
     found, lengths, faults, _ = series_columns.read(pa.array([[9, 8, 1, None, 3], [1, 2], [4, 5, 6]]), shape)
     equal(found[[0, 2]], [[[1], [NAN], [3]], [[4], [5], [6]]])
     assert lengths.tolist() == [3, 1, 3]
-    assert faults == {1: "expected at least 3 steps, which a forecast sees, got 2"}
+    assert faults == {1: "expected at least 3 steps for a forecast, got 2"}
 
 
 def test_side_by_side() -> None:

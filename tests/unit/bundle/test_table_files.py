@@ -70,7 +70,7 @@ def test_arrays_become_columns(tmp_path: Path) -> None:
         ("t.xlsx", b"", "expected a file ending in"),
         ("t.csv", b"", "empty file"),
         ("t.csv", b"a,b\n", "no rows"),
-        ("t.csv", b"a,a\n1,2\n", "'a' stands 2 times"),
+        ("t.csv", b"a,a\n1,2\n", "'a' occurs 2 times"),
         ("t.csv", b"a,b\n1,2\n3\n", "not readable as .csv: line 3: Expected 2 columns, got 1"),
         ("t.csv", b"a,b\n1,\xe9\n", "line 2: expected UTF-8 text, found byte 0xe9"),
         ("t.csv", b"\xe9\n1\n", "convert it, for instance with iconv -f latin1 -t utf-8"),
@@ -82,8 +82,8 @@ def test_arrays_become_columns(tmp_path: Path) -> None:
         ("t.csv", b"a,b\n1,\x00\n", "line 2: binary data"),
         ("t.csv.gz", b"plain", "not readable as .csv.gz"),
         ("t.parquet", b"plain", "not readable as .parquet"),
-        ("t.npy", b"plain", "not readable as .npy: no NumPy array file"),
-        ("t.npz", b"plain", "not readable as .npz: no NumPy array file"),
+        ("t.npy", b"plain", "not readable as .npy: not a NumPy array file"),
+        ("t.npz", b"plain", "not readable as .npz: not a NumPy array file"),
     ],
 )
 def test_unreadable_files(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -120,7 +120,7 @@ def test_a_path_that_is_not_there_is_told_with_its_nearest(tmp_path: Path) -> No
     with pytest.raises(InputError, match=r"phtos: no such file or folder \(did you mean 'photos'\?\)"):
         table_files.read(tmp_path / "phtos")
     (tmp_path / "a.png").write_bytes(b"x")
-    with pytest.raises(InputError, match="a single image; name the folder"):
+    with pytest.raises(InputError, match="a single image; use the folder"):
         table_files.read(tmp_path / "a.png")
 
 
@@ -150,7 +150,7 @@ def test_images_as_floats_are_refused_with_the_cure(tmp_path: Path) -> None:
 
 def test_arrays_of_different_lengths(tmp_path: Path) -> None:
     np.savez(tmp_path / "t.npz", X=np.eye(2), y=np.arange(3))
-    with pytest.raises(InputError, match="expected arrays of one length, found X: 2, y: 3"):
+    with pytest.raises(InputError, match="expected arrays of equal length, found X: 2, y: 3"):
         table_files.read(tmp_path / "t.npz")
 
 

@@ -147,12 +147,12 @@ def test_round_trip(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
-        (b"", "no readable tokenizer"),
-        (b"\xff\xfe", "no readable tokenizer"),
-        (b"{}", "no readable tokenizer"),
-        (content()[:-40], "no readable tokenizer"),
-        (content(pieces=("it", *SPECIALS)), r"expected \[PAD\], \[UNK\], \[SEP\] first"),
-        (Model(models.BPE()).to_str().encode(), r"expected \[PAD\], \[UNK\], \[SEP\] first"),
+        (b"", "cannot read the tokenizer"),
+        (b"\xff\xfe", "cannot read the tokenizer"),
+        (b"{}", "cannot read the tokenizer"),
+        (content()[:-40], "cannot read the tokenizer"),
+        (content(pieces=("it", *SPECIALS)), r"expected \[PAD\], \[UNK\], \[SEP\] as its first"),
+        (Model(models.BPE()).to_str().encode(), r"expected \[PAD\], \[UNK\], \[SEP\] as its first"),
     ],
 )
 def test_what_is_no_tokenizer(bad: bytes, words: str, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_what_is_no_tokenizer(bad: bytes, words: str, tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="no readable tokenizer"):
+    with pytest.raises(BundleError, match="cannot read the tokenizer"):
         Tokenizer.load(tmp_path / "tokenizer.json")
 
 

@@ -52,7 +52,7 @@ def test_a_place_where_nothing_can_be_made_is_refused_before_the_source(
     with pytest.raises(SystemExit) as ended:
         console.run({"dle-train": train.app, "dle-tune": tune.app}[command])
     assert ended.value.code == 2
-    assert f"cannot be made: {tmp_path / 'file'} is a file" in capsys.readouterr().err
+    assert f"cannot be created: {tmp_path / 'file'} is a file" in capsys.readouterr().err
 
 
 def test_ctrl_c_before_the_first_trial_tells_how_to_go_on(

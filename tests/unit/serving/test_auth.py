@@ -191,11 +191,14 @@ def test_the_file_keeps_its_mode(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "faults"),
     [
-        ("", ["holds no API keys; make one with: dle-key NAME --file "]),
+        ("", ["contains no API keys; create one with: dle-key NAME --file "]),
         (f"a predict {SHA} x\n", ["line 1: expected NAME SCOPES SHA256, found 4 word(s)"]),
         (f"# c\n-a predict,all {SHA}\n", ["line 2: name '-a'", "line 2: scope 'all': expected one of predict, feed"]),
         (f"a predict {SHA[1:]}\n", ["line 1: hash: expected the SHA-256"]),
-        (f"a predict {SHA}\na metrics {SHA}\n", ["line 2: the name again", "line 2: the key again, as of 'a'"]),
+        (
+            f"a predict {SHA}\na metrics {SHA}\n",
+            ["line 2: the name is already that of 'a'", "line 2: the key is already that of 'a'"],
+        ),
         ("a , x\n", ["line 1: scope ''", "line 1: hash"]),
     ],
 )
@@ -210,10 +213,10 @@ def test_every_fault_of_a_file_is_told(tmp_path: Path, text: str, faults: list[s
 
 
 def test_a_file_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no API keys can be read: No such file"):
+    with pytest.raises(InputError, match="cannot read API keys: No such file"):
         auth.load(tmp_path / "absent")
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match=r"no API keys can be read: .*utf-8"):
+    with pytest.raises(InputError, match=r"cannot read API keys: .*utf-8"):
         auth.load(tmp_path / "binary")
 
 
@@ -230,7 +233,7 @@ def test_loopback_needs_no_keys(tmp_path: Path, host: str) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.invalid"])
 def test_beyond_loopback_keys_or_a_word_are_needed(tmp_path: Path, host: str) -> None:
-    with pytest.raises(InputError, match=f"Listening on {host} without API keys") as caught:
+    with pytest.raises(InputError, match=f"Anyone who can reach {host} could use a server") as caught:
         auth.check_start(Settings(bundles=(tmp_path,)), host)
     assert "dle-key" in str(caught.value)
     assert "--insecure" in str(caught.value)
@@ -238,5 +241,5 @@ def test_beyond_loopback_keys_or_a_word_are_needed(tmp_path: Path, host: str) ->
     file = tmp_path / "keys"
     file.write_text(auth.make("app", ["predict"])[1].line())
     auth.check_start(Settings(bundles=(tmp_path,), api_keys_file=file), host)
-    with pytest.raises(InputError, match="no API keys can be read"):
+    with pytest.raises(InputError, match="cannot read API keys"):
         auth.check_start(Settings(bundles=(tmp_path,), api_keys_file=tmp_path / "absent", insecure=True), host)

@@ -25,8 +25,8 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(BundleError) as caught:
         load_bundles([altered, tmp_path / "empty", tmp_path / "absent", first, second])
     text = str(caught.value)
-    assert "schema.json: SHA-256" in text
-    assert "empty: neither a bundle nor a folder that holds bundles" in text
+    assert "schema.json: expected SHA-256" in text
+    assert "empty: neither a bundle nor a folder that contains bundles" in text
     assert "absent: no such folder" in text
     assert "are both income version 1" in text
     assert caught.value.exit_code == 2

@@ -111,7 +111,7 @@ def test_a_store_that_never_answers_is_given_up_and_keeps_nobody_from_ending(
         group = commits(store)
         asking = [asyncio.create_task(group.add(items(id_))) for id_ in "12"]
         for one in asking:
-            with pytest.raises(StoreError, match=r"no answer within 0\.05 s"):
+            with pytest.raises(StoreError, match=r"no response within 0\.05 s"):
                 await one
         assert await asyncio.to_thread(store.abandoned.wait, DEADLINE)
         group.close()
@@ -131,7 +131,7 @@ def test_what_waits_is_bounded(store: Slow, monkeypatch: pytest.MonkeyPatch) -> 
         await started(first)
         second = asyncio.create_task(group.add(items(*"23456")))  # alone, it may be as large as it is
         await started(second)
-        with pytest.raises(StoreError, match="5 items of 1 requests wait"):
+        with pytest.raises(StoreError, match="5 items of 1 requests are waiting"):
             await group.add(items("7"))
         assert await group.add([]) == []  # nothing to keep waits for nothing
         store.gate.set()
@@ -141,7 +141,7 @@ def test_what_waits_is_bounded(store: Slow, monkeypatch: pytest.MonkeyPatch) -> 
         for id_ in "abc":
             many.append(asyncio.create_task(group.add(items(id_))))
             await started(*many)
-        with pytest.raises(StoreError, match="2 items of 2 requests wait"):
+        with pytest.raises(StoreError, match="2 items of 2 requests are waiting"):
             await group.add(items("d"))
         store.gate.set()
         await asyncio.gather(*many)

@@ -92,5 +92,5 @@ def test_a_keys_file_that_was_named_must_be_there(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         load_signing_keys(tmp_path / "absent", create=False)
     (tmp_path / "text").write_text("not hexadecimal\n")
-    with pytest.raises(InputError, match="no keys"):
+    with pytest.raises(InputError, match="cannot read the keys"):
         load_signing_keys(tmp_path / "text", create=True)

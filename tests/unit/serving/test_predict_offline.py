@@ -191,7 +191,7 @@ def test_what_cannot_be_done_is_refused(tmp_path: Path, bundle: Path) -> None:
         predict(bundle, path, out, errors=out)
     with pytest.raises(InputError, match="did you mean 'workclass'"):
         predict(bundle, path, out, keep=["workclas"])
-    with pytest.raises(InputError, match="two columns of one name"):
+    with pytest.raises(InputError, match="two columns with the same name"):
         predict(bundle, path, out, keep=["label"])
     with pytest.raises(InputError, match="no such file"):
         predict(bundle, tmp_path / "absent.csv", out)

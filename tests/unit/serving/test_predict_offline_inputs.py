@@ -104,7 +104,7 @@ def test_arrays_of_images(tmp_path: Path, pictures: Path, suffix: str) -> None:
     np.savez(tmp_path / "in.npz", photo=pixels().transpose(0, 2, 3, 1), id=np.arange(COUNT))
     out = tmp_path / f"out{suffix}"
     if suffix == ".csv":
-        with pytest.raises(InputError, match="--keep photo: no text, numbers or dates"):
+        with pytest.raises(InputError, match="--keep photo: not text, numbers or dates"):
             predict(pictures, tmp_path / "in.npz", out, keep=["photo"])
         predict(pictures, tmp_path / "in.npz", out, keep=["id"])
         assert_answers(read(out), bundles.PICTURE, IMAGES)
@@ -179,7 +179,7 @@ def test_long_tables_have_a_row_for_each_series(tmp_path: Path) -> None:
 def test_a_long_table_of_too_few_steps_is_refused(tmp_path: Path) -> None:
     bundle = bundles.write(tmp_path / "bundle", bundles.FORECAST, name="forecast")
     (tmp_path / "in.csv").write_text("meter,hour,load\n1,1,2\n1,2,3\n")
-    with pytest.raises(InputError, match="a forecast sees 4 steps"):
+    with pytest.raises(InputError, match="a forecast needs 4 steps"):
         predict(bundle, tmp_path / "in.csv", tmp_path / "out.csv")
     np.savez(tmp_path / "in.npz", X=np.ones((3, 1, 4)))
     assert predict(bundle, tmp_path / "in.npz", tmp_path / "out.csv").rows == 3, "what is series already stays so"

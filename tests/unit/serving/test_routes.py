@@ -234,7 +234,7 @@ def test_a_hostile_body_has_a_bounded_answer(service: InProcess) -> None:
     assert len(assert_is_error(service.post("/predict", content=content), 400)["details"]) == 4_002
     body = assert_is_error(service.post("/predict", content=b'{"rows": [' + b"{}," * 33_000 + b"{}]}"), 400)
     assert len(body["details"]) == 10_000
-    assert body["error"] == "more than 10,000 value(s) do not fit the schema"
+    assert body["error"] == "more than 10,000 value(s) do not match the schema"
 
 
 def test_values_beyond_what_was_seen_are_served(service: InProcess) -> None:
@@ -318,7 +318,7 @@ def test_a_server_that_could_not_load_says_why(tmp_path: Path) -> None:
     response = service.get("/readyz")
     body = assert_is_error(response, 503)
     assert body["details"][0]["code"] == "failed"
-    assert "model.onnx: SHA-256" in body["error"]
+    assert "model.onnx: expected SHA-256" in body["error"]
     assert int(response.headers["retry-after"]) > 1
     assert_is_error(service.post("/predict", json={"rows": []}), 503)
     assert service.get("/livez").status_code == 200

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from dle_serving.monitoring.series import Family, SeriesSet, families
+from dle_serving.monitoring.series import Family, SeriesGroup, families
 
 DONE = Family("done", "Done.", "counter", ("what",))
 TOOK = Family("took_seconds", "Took.", "histogram", (), (0.1, 1))
@@ -18,13 +18,13 @@ class Worker:
     """A board with one series of each kind."""
 
     def __init__(self, folder: Path) -> None:
-        self.board = SeriesSet(folder)
+        self.board = SeriesGroup(folder)
         self.this, self.that = (self.board.series(DONE, what) for what in ("this", "that"))
         self.took, self.busy, self.last = (self.board.series(family) for family in (TOOK, BUSY, LAST))
         self.board.open()
 
 
-def text(*boards: SeriesSet) -> list[str]:
+def text(*boards: SeriesGroup) -> list[str]:
     """What Prometheus reads, without descriptions."""
 
     class Page(Collector):
@@ -90,14 +90,14 @@ def test_what_was_counted_outlives_its_worker_and_what_it_was_busy_with_does_not
 
 def test_other_series_stand_in_other_files(tmp_path: Path) -> None:
     Worker(tmp_path).this.inc()
-    other = SeriesSet(tmp_path)
+    other = SeriesGroup(tmp_path)
     other.series(DONE, "this")
     other.open()
     assert text(other) == ['done_total{what="this"} 0.0']
 
 
 def test_families_of_several_boards_come_together(tmp_path: Path) -> None:
-    boards = [SeriesSet(tmp_path), SeriesSet(tmp_path)]
+    boards = [SeriesGroup(tmp_path), SeriesGroup(tmp_path)]
     for index, board in enumerate(boards):
         made = board.series(DONE, f"{index}")
         board.open()
@@ -109,4 +109,4 @@ def test_nothing_is_declared_any_more_once_it_is_open(tmp_path: Path) -> None:
     board = Worker(tmp_path).board
     with pytest.raises(AssertionError):
         board.series(DONE, "late")
-    assert text(SeriesSet(tmp_path)) == []
+    assert text(SeriesGroup(tmp_path)) == []

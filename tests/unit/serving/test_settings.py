@@ -80,4 +80,4 @@ def test_all_faults_are_told_at_once() -> None:
         settings.from_environment({"DLE_DEVICE": "tpu", "DLE_WORKERS": "0", "DLE_THREADS": "two"})
     assert len(caught.value.details) == 4
     assert "DLE_DEVICE: expected auto, cpu or cuda, found 'tpu'" in caught.value.details
-    assert any(line.startswith("DLE_BUNDLES: ") for line in caught.value.details)
+    assert any(line.startswith("DLE_BUNDLES is not set: ") for line in caught.value.details)

@@ -365,6 +365,6 @@ def test_a_file_that_is_gone_takes_no_feedback_with_it_unseen(tmp_path: Path, ca
     (tmp_path / "feedback.sqlite3").unlink()
     with caplog.at_level("ERROR", "dle_serving"):
         assert store.add([given_back("b")], NOW) == [ACCEPTED]
-    assert "is gone or was replaced" in caplog.text
+    assert "was removed or replaced" in caplog.text
     store.close()
     assert rows(Sqlite(tmp_path / "feedback.sqlite3"), "SELECT id FROM feedback") == [("b",)]

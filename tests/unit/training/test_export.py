@@ -112,7 +112,7 @@ def test_a_bundle_is_exported_verified_and_loaded(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "people" / "parity.json").read_text())["rows"] == exported.parity.rows
     assert "# people" in (tmp_path / "people" / "README.md").read_text()
     (tmp_path / "people" / "model.onnx").write_bytes(b"other")
-    with pytest.raises(BundleError, match="not as it was exported"):
+    with pytest.raises(BundleError, match="was altered after its export"):
         bundles.load(tmp_path / "people")
 
 
