@@ -79,7 +79,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     Raises InputError when `target` exists or cannot be created.
     """
     if target.exists():
-        raise InputError(f"{target} already exists: choose another folder or remove it first")
+        raise InputError(f"{target} exists already: choose another folder or remove it first")
     refuse_impossible(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))

@@ -145,7 +145,7 @@ def number_bins(values: npt.NDArray[Any]) -> Bins:
 
 
 def _merged(starts: npt.NDArray[Any], values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The ascending `starts` (S,) without those equal to their predecessor, up to rounding errors of the values (D,)."""
+    """The ascending `starts` (S,) without those that equal their predecessor up to rounding errors of values (D,)."""
     largest = float(np.abs(values).max())
     kept = [0]
     for place in range(1, len(starts)):

@@ -47,5 +47,5 @@ def test_a_failed_folder_vanishes(tmp_path: Path) -> None:
 
 
 def test_an_existing_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="already exists"), atomic_folder(tmp_path):
+    with pytest.raises(InputError, match="exists already"), atomic_folder(tmp_path):
         pass

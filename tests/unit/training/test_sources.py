@@ -72,12 +72,12 @@ def test_arrays_without_parts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"X": np.ones((2, 1)), "y": np.ones(3)}, "arrays of one length"),
+        ({"X": np.ones((2, 1)), "y": np.ones(3)}, "arrays of equal length"),
         ({"X": np.ones((2, 1, 1, 1)), "y": np.ones(2)}, "one or two dimensions, three for series"),
         ({"X_train": np.ones((2, 1)), "y_train": np.ones(2), "X_test": np.ones((2, 1))}, "expected the arrays"),
         (
             {"X_train": np.ones((2, 1)), "y_train": np.ones(2), "X_test": np.ones((2, 2)), "y_test": np.ones(2)},
-            "one width",
+            "the same width in all parts",
         ),
         ({"X": np.ones((2, 1)), "y": np.array([0, 2]), "classes": np.array(["a", "b"])}, "positions in `classes`"),
         ({"X_train": np.array(1.0), "y_train": np.array(1.0)}, "one row per example"),

@@ -161,7 +161,7 @@ def test_runs_and_studies_are_told_apart(made: Study, tmp_path: Path) -> None:
         run_folder.found(fold)
     run = tmp_path / "run"
     run.mkdir()
-    with pytest.raises(InputError, match="already exists: choose another folder"):
+    with pytest.raises(InputError, match="exists already: choose another folder"):
         run_folder.refuse_existing(run)
     (run / "config.yaml").touch()
     with pytest.raises(InputError, match=f"continue that run with dle-train --resume --out {run}, or"):
