@@ -265,25 +265,29 @@ def _show_result(speaker: Console, study: "Study", selected: "Selected", rows: "
 
 
 def _show_finalists(speaker: Console, study: "Study", selected: "Selected", complete: int) -> None:
-    """Their scores by seed, where there are seeds; and why there are fewer of them than were asked for."""
+    """The finalists' scores by seed, and why there are fewer finalists than were asked for."""
     settings, finalists = study.request.settings, selected.selection.finalists
     if settings.seeds == 1:
         return
     speaker.table(
-        f"Finalists, {settings.seeds} seeds each",
+        f"Finalists, {console.counted(settings.seeds - 1, 'new seed')} each",
         [
-            (each.number, f"{each.score:.4g} ± {each.sd or 0:.2g}", " · ".join(f"{score:.4g}" for score in each.scores))
+            (
+                each.number,
+                f"{each.score:.4g}" if each.sd is None else f"{each.score:.4g} ± {each.sd:.2g}",
+                " · ".join(f"{score:.4g}" for score in each.scores),
+            )
             for each in finalists
         ],
         ("trial", f"mean {study.metric.name}", "by seed"),
     )
     if len(finalists) < settings.finalists:
-        few = f"Of {settings.finalists} finalists asked for there are {len(finalists)}"
+        few = f"There are {len(finalists)} finalists, not {settings.finalists} (study.finalists)"
         if complete >= settings.finalists:
             speaker.say(f"{few}: the others failed with another seed")
         else:
-            further = "" if settings.pruner == "none" else "; study.pruner=none stops none early"
-            speaker.say(f"{few}: {complete} came to their end{further}")
+            hint = "" if settings.pruner == "none" else "; --set study.pruner=none completes every trial"
+            speaker.say(f"{few}: only {console.counted(complete, 'trial')} completed{hint}")
 
 
 def main() -> None:

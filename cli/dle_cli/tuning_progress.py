@@ -50,6 +50,7 @@ class TuningProgress(Watcher):
                 self._note(trial.number, trial.value)
         self._started = self._said = time.monotonic()
         self._begun: float | None = None
+        self._timeout_announced = False
         self._whole = self._bar.add_task("trials", total=study.count, completed=self._ended, far=self._far())
         self._bar.start()
 
@@ -67,6 +68,7 @@ class TuningProgress(Watcher):
         elif number not in self._shares:
             self._given += (epoch - 1) / self._epochs[number]
         self._shares[number] = epoch / self._epochs[number]
+        self._announce_timeout()
         self._bar.update(self._whole, far=self._far())
         self._say()
 
@@ -84,6 +86,19 @@ class TuningProgress(Watcher):
 
     def close(self) -> None:
         self._bar.stop()
+
+    def _announce_timeout(self) -> None:
+        """Say once that the time limit is over while trials are still running."""
+        if self._timeout is None or self._timeout_announced or time.monotonic() - self._started < self._timeout:
+            return
+        self._timeout_announced = True
+        running = sorted(self._running)
+        numbers = f"trial{'s' if len(running) > 1 else ''} {', '.join(map(str, running))}"
+        self._terminal.print(
+            f"The time limit of {duration_text(self._timeout)} (study.timeout) is over: no further trial starts, and "
+            f"{numbers} will be completed",
+            soft_wrap=True, markup=False, highlight=False,
+        )  # fmt: skip
 
     def _note(self, number: int, score: float) -> None:
         if self._best is None or self._study.metric.better(score, self._best[0]):

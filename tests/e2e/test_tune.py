@@ -121,7 +121,7 @@ def test_bad_trials_are_stopped_early_and_finalists_have_further_seeds(folder: P
         "dle-tune", "people.csv", "--target", "buys", "--trials", "6", "--set", "training.epochs=9",
         "--set", "training.patience=0", "--set", "study.pruner=halving", "--set", "study.least_epochs=2",
         "--set", "study.reduction=2", "--set", "model.hidden=[16]", "--space", "optimizer.lr={log: [1e-6, 1e-1]}",
-        "--set", "study.finalists=2", "--set", "study.seeds=2", "--out", "halved", "--quiet", folder=folder,
+        "--set", "study.finalists=2", "--set", "study.seeds=3", "--out", "halved", "--quiet", folder=folder,
     )  # fmt: skip
     states = {number: state for number, (state, _) in results(folder / "halved").items()}
     pruned = [number for number, state in states.items() if state == "pruned"]
@@ -133,7 +133,10 @@ def test_bad_trials_are_stopped_early_and_finalists_have_further_seeds(folder: P
     for finalist in selection["finalists"]:
         assert len(finalist["scores"]) == 2
         assert finalist["score"] == pytest.approx(sum(finalist["scores"]) / 2)
-        assert (folder / "halved" / "finalists" / f"{finalist['number']:03}-seed1" / "metrics.json").is_file()
+        own = float(results(folder / "halved")[finalist["number"]][1])
+        assert own not in finalist["scores"], "the score that made it a finalist counts"
+        for seed in (1, 2):
+            assert (folder / f"halved/finalists/{finalist['number']:03}-seed{seed}/metrics.json").is_file()
 
 
 @pytest.mark.full

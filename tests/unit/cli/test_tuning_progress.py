@@ -46,3 +46,27 @@ def test_time_left_counts_epochs_and_the_timeout(
     progress.on_end(0, "complete", 0.5, None)
     assert progress._far() == "2 of 10 · best log_loss 0.5 (trial 0) · 1.5 s a trial · left ≤ 12 s"
     progress.close()
+
+
+@pytest.mark.parametrize("timeout", [None, 20.0])
+def test_trials_that_run_past_the_time_limit_are_announced_once(
+    study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], timeout: float | None
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    progress = TuningProgress(study, timeout)
+    for number in (3, 1):
+        progress.on_begin(number, {}, 10)
+    now = 119.0
+    progress.on_epoch(3, 1, 0.7)
+    assert "time limit" not in capsys.readouterr().err
+    said = ""
+    for epoch in (2, 3):
+        now += 2
+        progress.on_epoch(3, epoch, 0.7)
+        said += capsys.readouterr().err
+    progress.close()
+    expected = (
+        "The time limit of 20 s (study.timeout) is over: no further trial starts, and trials 1, 3 will be completed"
+    )
+    assert said.count(expected) == said.count("time limit") == (0 if timeout is None else 1)

@@ -197,6 +197,7 @@ def test_finalists_are_shown_with_their_seeds(written: Callable[[str], Path]) ->
     assert "Finalists" in text
     assert "0.1100 ± 0.0140" in text
     assert "0.1000 · 0.1200" in text
+    assert "each trained again with 2 new seeds" in text
 
 
 def test_what_cannot_be_told_is_said(written: Callable[[str], Path]) -> None:

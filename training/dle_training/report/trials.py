@@ -35,9 +35,9 @@ class TrialRow(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Finalist:
-    """A trial that was trained with each of several seeds: its scores, their mean and their standard deviation.
+    """One of the best trials, with its scores by further seed, their mean and their standard deviation.
 
-    `sd` is None for a single score.
+    Without further seeds `scores` is empty and `mean` is the trial's own score. `sd` is None for a single score.
     """
 
     number: int

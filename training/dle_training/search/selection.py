@@ -40,15 +40,17 @@ _ERRORS_SHOWN = 3
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """A trial that came to its end.
 
-    `scores` of the folds or of the seeds, one alone where there is one of either; `score` is their mean, `sd` their
-    standard deviation and `error` the standard error of the mean, None for a single one.
+    `score` is the trial's own score, `sd` its standard deviation over the folds and `error` the standard error of the
+    mean. A finalist that was trained with further seeds has the score of each of them in `scores`. Its `score`, `sd`
+    and `error` are the mean, standard deviation and standard error of these; the trial's own score is left out, because
+    the trial became a finalist by it. `sd` and `error` are None for a single score.
     """
 
     number: int
     score: float
-    scores: tuple[float, ...]
     parameters: int
     seconds: float
+    scores: tuple[float, ...] = ()
     sd: float | None = None
     error: float | None = None
 
@@ -119,7 +121,7 @@ def _decided(study: Study, data: PreparedData, listeners: Callable[[str], Sequen
         ranked.sort(key=lambda candidate: candidate.score, reverse=metric.higher_is_better)
     chosen = ranked[0]
     if settings.rule == "one_standard_error":
-        # the finalists are those with seeds; without them every trial has its folds
+        # with further seeds only the finalists have a standard error; without them every trial has one, of its folds
         pool = ranked if settings.seeds > 1 else ranking(study)
         chosen = simplest(pool, higher_is_better=metric.higher_is_better)
     selection = Selection(number=chosen.number, rule=settings.rule, finalists=tuple(ranked), ended=ended)
@@ -174,28 +176,27 @@ def _candidate(study: Study, ended: FrozenTrial) -> Candidate:
     result = result_of(ended)
     error = None if result.sd is None else result.sd / sqrt(study.folds)
     return Candidate(
-        number=ended.number, score=ended.value, scores=(ended.value,), parameters=result.parameters,
-        seconds=result.seconds, sd=result.sd, error=error,
+        number=ended.number, score=ended.value, parameters=result.parameters, seconds=result.seconds, sd=result.sd,
+        error=error,
     )  # fmt: skip
 
 
 def _with_seeds(
     study: Study, candidate: Candidate, data: PreparedData, listeners: Callable[[str], Sequence[Listener]]
 ) -> Candidate:
-    """The finalist trained with each further seed, on the same rows: its mean and spread over the seeds."""
+    """Train the finalist with each further seed, on the same rows; its mean and spread over these seeds."""
     with storage.errors_translated("read"):
         params = study.trials.all()[candidate.number].params
     config = study.config(points.from_storable(study.request.space, params))
-    scores = [candidate.score]
+    scores = []
     for further in range(1, study.request.settings.seeds):
         own = msgspec.structs.replace(config, seed=(config.seed + further) % 2**32)
         folder = study.folder.path / FINALISTS / f"{candidate.number:03}-seed{own.seed}"
         name = f"trial {candidate.number}, seed {own.seed}"
         scores.append(_score(study, folder, own, data, listeners, name))
-    sd = stdev(scores)
-    return msgspec.structs.replace(
-        candidate, score=mean(scores), scores=tuple(scores), sd=sd, error=sd / sqrt(len(scores))
-    )
+    sd = stdev(scores) if len(scores) > 1 else None
+    error = None if sd is None else sd / sqrt(len(scores))
+    return msgspec.structs.replace(candidate, score=mean(scores), scores=tuple(scores), sd=sd, error=error)
 
 
 def _score(

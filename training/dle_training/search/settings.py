@@ -10,6 +10,8 @@ from dle_training.settings import yaml_text
 from dle_training.settings.base import Count, Settings
 
 _LEAST_HALVED = 20
+LEAST_SCORES = 3
+"""Scores of a trial that a standard error takes at least."""
 
 
 class StudyConfig(Settings, frozen=True):
@@ -69,13 +71,19 @@ class StudyConfig(Settings, frozen=True):
         str | None,
         Meta(description="Optuna storage, such as postgresql://user@host/name; null: journal.log in the study."),
     ] = None
-    finalists: Annotated[Count, Meta(description="Best trials that are trained again with other seeds.")] = 1
-    seeds: Annotated[Count, Meta(description="Seeds that each finalist is trained with, its own included.")] = 1
+    finalists: Annotated[Count, Meta(description="Number of best trials to train again with other seeds.")] = 1
+    seeds: Annotated[
+        Count,
+        Meta(
+            description="Seeds of each finalist, its own included. Finalists are ranked by the mean score of the other "
+            "seeds, because the trial's own score is the one that made it a finalist."
+        ),
+    ] = 1
     rule: Annotated[
         Literal["best", "one_standard_error"],
         Meta(
-            description="The best score, or the fewest parameters among the scores within a standard error of it, "
-            "which needs folds or seeds."
+            description="Select the best score, or the fewest parameters within one standard error of the best score. "
+            "The standard error takes at least 3 folds, or 4 seeds: 3 beside the trial's own."
         ),
     ] = "best"
     refit: Annotated[bool, Meta(description="Train the selected model again on training and validation rows.")] = False
@@ -83,6 +91,19 @@ class StudyConfig(Settings, frozen=True):
     def __post_init__(self) -> None:
         if self.seeds == 1 and self.finalists > 1:
             raise ValueError("study.finalists: expected 1 with a single seed, found more: set study.seeds as well")
+
+
+def standard_error_fault(seeds: int, folds: int | None) -> str | None:
+    """Why rule one_standard_error has no standard error with so many seeds and folds; None if it has one."""
+    if seeds > 1:
+        found, mend = seeds - 1, f"--set study.seeds={LEAST_SCORES + 1}"
+        what = "scores from new seeds (the trial's own score, which made it a finalist, does not count)"
+    else:
+        found, mend = folds or 1, f"--folds {LEAST_SCORES} or --set study.seeds={LEAST_SCORES + 1}"
+        what = "scores of each trial"
+    if found >= LEAST_SCORES:
+        return None
+    return f"study.rule: one_standard_error expects at least {LEAST_SCORES} {what}, found {found}: {mend}"
 
 
 def changed(config: StudyConfig, changes: Mapping[str, Any]) -> StudyConfig:

@@ -191,9 +191,10 @@ def request(
         faults.append(f"study: expected a mapping, found {yaml_text.found(own)}")
         own = {}
     faults += [f"study.{fault}" for fault in yaml_text.misfits(own, StudyConfig)]
-    repeated = section(fixed, "split").get("folds") or own.get("seeds", 1) != 1
-    if own.get("rule") == "one_standard_error" and not repeated:
-        faults.append("study.rule: one_standard_error needs more than one score of each trial: --folds or study.seeds")
+    seeds, folded = own.get("seeds", 1), section(fixed, "split").get("folds")
+    if own.get("rule") == "one_standard_error" and isinstance(seeds, int) and isinstance(folded, int | None):
+        fault = settings.standard_error_fault(seeds, folded)
+        faults += [] if fault is None else [fault]
     if own.get("search") == "grid":
         faults += points.ranges(asked)
         if not asked.dimensions:

@@ -8,7 +8,7 @@ from statistics import mean, stdev
 
 import msgspec
 import numpy as np
-from optuna.trial import Trial, TrialState
+from optuna.trial import TrialState
 
 from dle_bundle.errors import DleError, InputError, Interrupted, WorkError
 from dle_bundle.files import write_atomic
@@ -91,15 +91,14 @@ class TrialTraining:
         data = self._made(fold)
         with self._outcome_recorded():
             run, schema = self._run(fold), self._study.schema
-            self._finished.append(train.fit(run, self.config, schema, data, [self._reports()]))
+            self._add(train.fit(run, self.config, schema, data, [self._reports()]))
 
     def take(self, fold: int, member: Member, outcome: Fitted | Failure) -> None:
         """What came of a fold that was trained in a pack."""
         with self._outcome_recorded():
             if isinstance(outcome, Failure):
                 raise outcome.error
-            done = train.finish(self._run(fold), self._study.schema, member.data, outcome.network, outcome.fit)
-            self._finished.append(done)
+            self._add(train.finish(self._run(fold), self._study.schema, member.data, outcome.network, outcome.fit))
 
     def complete(self) -> None:
         """Tell the study the result of all folds."""
@@ -138,8 +137,15 @@ class TrialTraining:
         data.write_fitted(run.path)
         return data
 
+    def _add(self, finished: Finished) -> None:
+        """Keep the result of a fold."""
+        self._finished.append(finished)
+        if len(self._finished) < self._study.folds:
+            with storage.errors_translated("written"):
+                self.claim.saved()
+
     def _reports(self) -> "Reports":
-        return Reports(self._study, self.claim.trial, self._watcher, [score(each) for each in self._finished])
+        return Reports(self._study, self.claim, self._watcher, [score(each) for each in self._finished])
 
     def _run(self, fold: int) -> RunFolder:
         if self._study.folds == 1:
@@ -185,9 +191,10 @@ class Reports(Listener):
     The pruner's steps are epochs, counted through all folds; a fold that ends early goes on to the next one's first.
     """
 
-    def __init__(self, study: Study, trial: Trial, watcher: Watcher, before: Sequence[float]) -> None:
+    def __init__(self, study: Study, claim: Claim, watcher: Watcher, before: Sequence[float]) -> None:
         self._study = study
-        self._trial = trial
+        self._claim = claim
+        self._trial = claim.trial
         self._watcher = watcher
         self._before = before
         self._planned = 0
@@ -215,6 +222,10 @@ class Reports(Listener):
             stop = step <= self._planned * self._study.folds * self._prunable and self._trial.should_prune()
         if stop:
             raise Stopped
+
+    def on_checkpoint(self, path: Path) -> None:
+        with storage.errors_translated("written"):
+            self._claim.saved()
 
 
 def _link(shared: Path, own: Path) -> None:

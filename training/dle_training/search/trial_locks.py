@@ -1,72 +1,85 @@
-"""Who works on which trial: each is claimed by one process, which holds a lock on its folder until it ends.
+"""Which process works on which trial: a process claims a trial by a lock on its folder.
 
-Whatever stops a process, the trials it worked on are then claimed by nobody, and the next who looks for work goes on
-with them where their last checkpoint is.
+The operating system releases the lock when the process ends, however it ends. The trial is then unlocked and still
+running, so the next process that looks for work claims it and resumes it from its last checkpoint.
+
+A trial may itself be why its processes die, for example for lack of memory. The study therefore counts the processes
+that began with a trial and died before they saved its state, and fails the trial after `MOST_ATTEMPTS` of them.
 """
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from dle_bundle import documents
 from dle_bundle.errors import InputError
 from dle_bundle.locks import Lock, alone_in
-from dle_training.fitting import loop
-from dle_training.fitting.listeners import read_history
-from dle_training.runs import cross_validation
-from dle_training.runs.folder import RunFolder
 from dle_training.search import points, settings, storage
 from dle_training.search import study as studies
 from dle_training.search.points import Point
 from dle_training.search.study import Study
 
 MOST_ATTEMPTS = 3
-"""Processes that may die over a trial, none of which got further than those before, until it counts as failed."""
-_ATTEMPTS, _REACHED, _ERROR = "attempts", "reached", "error"
+"""A trial fails after so many processes in a row have died over it without saving its state."""
+_ATTEMPTS, _ERROR = "attempts", "error"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Claim:
-    """A trial that this process alone works on, as long as it holds the lock, and its point of the space.
+    """A trial that only this process works on, for as long as it holds the lock.
 
-    `deaths` are those of processes over it since it got further than ever.
+    `point` is the trial's point of the space. `attempts` counts the earlier processes that died over the trial since
+    its state was last saved.
     """
 
     trial: Trial
     lock: Lock
     point: Point
-    deaths: int = 0
+    attempts: int = 0
+    _recorded: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._recorded = self.attempts
 
     @property
     def number(self) -> int:
         return self.trial.number
 
     def fail(self, study: Study, reason: str) -> None:
-        """Tell the study that the trial failed."""
+        """Record in the study that the trial failed."""
         self.trial.set_user_attr(_ERROR, reason)
         study.trials.study.tell(self.trial, state=TrialState.FAIL)
 
     def begin(self) -> None:
-        """From now on the end of this process is a death over the trial."""
-        self.trial.set_user_attr(_ATTEMPTS, self.deaths + 1)
+        """Count an attempt: if this process dies from now on, it counts against the trial."""
+        self._record(self.attempts + 1)
 
-    def forgive(self) -> None:
-        """A trial that is left on purpose, by Ctrl-C, was not the death of its process."""
-        with suppress(UpdateFinishedTrialError):  # this one has ended
-            self.trial.set_user_attr(_ATTEMPTS, self.deaths)
+    def saved(self) -> None:
+        """Start counting again: the state was saved, so whoever resumes the trial starts further on."""
+        self.attempts = 0
+        self._record(0)
+
+    def leave(self) -> None:
+        """Take the attempt back: this process leaves the trial on purpose."""
+        self._record(self.attempts)
+
+    def _record(self, attempts: int) -> None:
+        if attempts == self._recorded:
+            return
+        with suppress(UpdateFinishedTrialError):  # the trial has ended
+            self.trial.set_user_attr(_ATTEMPTS, attempts)
+        self._recorded = attempts
 
 
 def claim(study: Study, most: int) -> list[Claim]:
-    """Up to `most` trials to work on: those that were abandoned, then new ones; none where all are taken or ended."""
+    """Claim up to `most` trials: abandoned ones first, then new ones. Empty when every trial is taken or has ended."""
     with alone_in(study.folder.path), storage.errors_translated("reached"):
         trials = study.trials.all()
         found = _abandoned(study, trials, most)
         begun = sum(trial.state != TrialState.WAITING for trial in trials)
-        waiting = len(trials) - begun  # given points, where their process died before it began with them
+        waiting = len(trials) - begun  # enqueued points whose process died before it asked for them
         for number in range(begun, min(begun + most - len(found), study.count)):
             study.trials.study.sampler = _sampler(study, number)
             if number >= begun + waiting and (given := study.given(number)):
@@ -77,18 +90,18 @@ def claim(study: Study, most: int) -> list[Claim]:
 
 
 def regain(study: Study, known: Claim) -> Claim | None:
-    """The claim as it is now, with its lock taken again; None where others work on the trial, or have done so."""
+    """The claim with its lock taken again. None if another process works on the trial or has ended it."""
     if known.lock.held:
         return known
     again = _taken_up(study, known.number, known.lock)
-    if again is not None and again.deaths >= MOST_ATTEMPTS:  # it fails, by the next who claims it
+    if again is not None and again.attempts >= MOST_ATTEMPTS:  # the next process that claims it fails it
         known.lock.release()
         return None
     return again
 
 
 def running(study: Study) -> list[bool]:
-    """For each trial that has begun and not ended, whether a process works on it."""
+    """For each trial that has begun and not ended: whether a process works on it."""
     with alone_in(study.folder.path), storage.errors_translated("read"):
         locks = [Lock(study.folder.trial(each.number).path) for each in study.trials.all() if _runs(each)]
         free = [lock.acquire() for lock in locks]
@@ -99,17 +112,17 @@ def running(study: Study) -> list[bool]:
 
 
 def grown(study: Study, trials: int) -> Study:
-    """The study, from now on of so many trials in all, which begin with those that it has.
+    """Let the study grow to `trials` trials in all, and return it as it is then.
 
-    Raises InputError where it has more of them, or a grid fewer combinations, and while somebody works on it, who would
-    not know.
+    Raises InputError if it has more trials already, if its grid has fewer combinations, or while any process works on
+    it, because that process would not notice the change.
     """
     folder = study.folder
     if _grown_count(study, trials) == study.count:
         return study
     if any(running(study)):
         raise InputError(
-            f"{folder.path}: --trials: trials are being trained; stop that by Ctrl-C, or let it come to its end"
+            f"{folder.path}: --trials: trials are being trained; stop them with Ctrl-C, or wait until they have ended"
         )
     with alone_in(folder.path):
         _grown_count(studies.open_study(folder), trials)  # another command may have been faster
@@ -119,7 +132,7 @@ def grown(study: Study, trials: int) -> Study:
 
 
 def _grown_count(study: Study, trials: int) -> int:
-    """How many trials the study would have. Raises InputError where it has more of them, or its grid fewer."""
+    """How many trials the study would have. Raises InputError if it has more already, or its grid has fewer."""
     asked = settings.changed(study.request.settings, {"trials": trials})
     count = settings.trials(asked, None if study.grid is None else len(study.grid))
     if count < study.count or count < trials:
@@ -142,42 +155,16 @@ def _abandoned(study: Study, trials: list[FrozenTrial], most: int) -> list[Claim
 
 
 def _taken_up(study: Study, number: int, lock: Lock) -> Claim | None:
-    """A trial that was begun, as it is now; None where another process works on it or has ended it."""
+    """Claim a running trial. None if another process works on it or has ended it."""
     if not lock.acquire():
         return None
     if not study.trials.runs(number):
         lock.release()
         return None
-    study.trials.study.sampler = _sampler(study, number)  # in case its process died before it had a point
+    study.trials.study.sampler = _sampler(study, number)  # its process may have died before the trial had a point
     again = study.trials.reopen(number)
-    return Claim(again, lock, points.suggest(study.request.space, again), _deaths(study, again))
-
-
-def _deaths(study: Study, again: Trial) -> int:
-    """Processes that died over the trial since it got further than ever.
-
-    So a trial that kills its processes ends soon, and machines that come and go never end one.
-    """
-    known, reached = again.user_attrs, _progress(study, again.number)
-    if reached > float(known.get(_REACHED, 0)):
-        again.set_user_attr(_REACHED, reached)
-        again.set_user_attr(_ATTEMPTS, 0)
-        return 0
-    return int(known.get(_ATTEMPTS, 0))
-
-
-def _progress(study: Study, number: int) -> float:
-    """Epochs that are behind a trial, of all its folds; the steps since then count as a part of one."""
-    folder = study.folder.trial(number)
-    folds = [RunFolder(path) for path in folder.path.glob(f"{cross_validation.FOLDS}/*")]
-    return sum(_epochs(run) for run in [folder, *folds])
-
-
-def _epochs(run: RunFolder) -> float:
-    saved = (run.checkpoints / loop.LAST).with_suffix(".json")
-    progress = documents.read(saved, dict[str, Any]) if saved.exists() else {"epoch": 0, "step": 0}
-    whole = len(read_history(run.history)) if run.history.exists() else 0
-    return max(whole, progress["epoch"] + progress["step"] / (progress["step"] + 1))
+    attempts = int(again.user_attrs.get(_ATTEMPTS, 0))
+    return Claim(again, lock, points.suggest(study.request.space, again), attempts)
 
 
 def _sampler(study: Study, number: int) -> BaseSampler:

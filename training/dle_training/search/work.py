@@ -129,8 +129,8 @@ def _groups(study: Study, data: PreparedData, found: Sequence[Claim], watcher: W
     groups: dict[Hashable, list[Ready]] = defaultdict(list)
     for each in found:
         if (config := _config(study, each, watcher)) is not None:
-            # what a process has died over is trained alone, so that it takes no others with it again
-            signature = None if each.deaths else packed.signature(config, data.of(config, 0))
+            # a trial that a process has died over is trained alone: if it was the cause, it takes no others with it
+            signature = None if each.attempts else packed.signature(config, data.of(config, 0))
             groups[each.number if signature is None else signature].append((each, config))
     return groups
 
@@ -138,37 +138,39 @@ def _groups(study: Study, data: PreparedData, found: Sequence[Claim], watcher: W
 def _is_faster(signature: Hashable, group: Sequence[Ready], data: PreparedData, faster: Faster) -> bool:
     if signature not in faster:
         members = [Member(config, data.of(config, 0), Path()) for _, config in group]
-        with _charged([claim for claim, _ in group]):  # a process may die of this too
+        with _counted([claim for claim, _ in group]):  # the measurement may kill the process too
             faster[signature] = packed.faster(members)
-        with storage.errors_translated("written"):
-            for claim, _ in group:
-                claim.forgive()
     return faster[signature]
 
 
 @contextmanager
-def _charged(found: Sequence[Claim]) -> Iterator[None]:
-    """The end of this process meanwhile is a death over these trials, unless it is no fault of theirs.
+def _counted(claims: Sequence[Claim]) -> Iterator[None]:
+    """If this process dies inside the block, it counts against these trials.
 
-    Those of disks and storages are none, nor is being asked to end.
+    Ctrl-C, a full disk and an unreachable storage do not count.
     """
     with storage.errors_translated("written"):
-        for each in found:
+        for each in claims:
             each.begin()
     try:
         yield
     except (Interrupted, KeyboardInterrupt, OSError, StorageError):
-        # where that cannot be written either, it is one of several deaths that it takes for a trial to fail
-        with suppress(OSError, StorageError), storage.errors_translated("written"):
-            for each in found:
-                if each.lock.held:  # else it has ended
-                    each.forgive()
+        with suppress(OSError, StorageError):  # if this cannot be written either, one attempt of three is lost
+            _leave(claims)
         raise
+    _leave(claims)
+
+
+def _leave(claims: Sequence[Claim]) -> None:
+    with storage.errors_translated("written"):
+        for each in claims:
+            if each.lock.held:  # otherwise the trial has ended
+                each.leave()
 
 
 def _train_at_once(study: Study, data: PreparedData, trainings: Sequence[TrialTraining]) -> None:
     """Train these trials to their end, fold by fold, so that those that the pruner stops in one are not in the next."""
-    with _charged([training.claim for training in trainings]):
+    with _counted([training.claim for training in trainings]):
         for fold in range(study.folds):
             groups: dict[Hashable, list[TrialTraining]] = defaultdict(list)
             for training in trainings:
@@ -200,13 +202,13 @@ def _config(study: Study, found: Claim, watcher: Watcher) -> RunConfig | None:
 
     It has where its settings exclude each other, and where too many processes have died over it.
     """
-    if found.deaths < trial_locks.MOST_ATTEMPTS:
+    if found.attempts < trial_locks.MOST_ATTEMPTS:
         try:
             return study.config(found.point)
         except InputError as error:
             reason = "; ".join((error.message, *error.details))
     else:
-        reason = f"the process that worked on it died {found.deaths} times without getting further"
+        reason = f"{found.attempts} processes died over it before they could save its state"
     with storage.errors_translated("written"):
         found.fail(study, reason)
     watcher.on_end(found.number, "fail", None, reason)

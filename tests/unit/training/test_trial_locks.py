@@ -1,16 +1,15 @@
-"""Trials that were left behind: who goes on with them, and when nobody does any more."""
+"""Abandoned trials: which process resumes them, and when they count as failed."""
 
 import errno
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import pytest
 from optuna.trial import TrialState
 from tests import people
 
+from dle_bundle.errors import Interrupted
 from dle_training import packed
 from dle_training.fitting.listeners import EpochRecord, Listener
 from dle_training.packed import Failure, Fitted, Member
@@ -23,30 +22,51 @@ from dle_training.search.study import Study, StudyFolder
 from dle_training.search.trial import TrialTraining, Watcher
 
 
+def small_study(folder: Path, *settings: str) -> Study:
+    """Two trials, not pruned."""
+    people.write_people(folder / "people.csv", 100)
+    flags = {"data.source": str(folder / "people.csv"), "data.target": "buys", "study.trials": 2}
+    asked = studies.request({}, ["study.pruner=none", *settings], flags, ["model.dropout={float: [0, 0.5]}"])
+    return studies.create(StudyFolder(folder / "study"), studies.plan(asked))
+
+
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
-    people.write_people(tmp_path / "people.csv", 100)
-    flags = {"data.source": str(tmp_path / "people.csv"), "data.target": "buys", "study.trials": 2}
-    asked = studies.request({}, ["training.epochs=2", "study.pruner=none"], flags, ["model.dropout={float: [0, 0.5]}"])
-    return studies.create(StudyFolder(tmp_path / "study"), studies.plan(asked))
+    return small_study(tmp_path, "training.epochs=2")
 
 
-def die_over_it(study: Study, epochs: int) -> bool:
-    """A process claims the first trial, gets so far, and dies; whether there was still hope for it."""
-    first = trial_locks.claim(study, 1)[0]
-    if first.number:
-        first.lock.release()
-        return False
-    if first.deaths == trial_locks.MOST_ATTEMPTS:
-        first.lock.release()
-        return False
-    first.begin()
-    first.lock.release()
-    record = EpochRecord(
-        epoch=1, train_loss=1.0, validation_loss=1.0, metric=1.0, lr=0.1, seconds=0.1, rows_per_second=1.0
-    )
-    study.folder.trial(0).history.write_bytes(msgspec.json.Encoder().encode_lines([record] * epochs))
-    return True
+class Killed(BaseException):
+    """Stands for the end of a process, which runs no handler of ours."""
+
+
+class Killer(Watcher):
+    """Kills the process at the first sight of each epoch of the first trial."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+        self.ended: list[tuple[int, str, str | None]] = []
+
+    def on_epoch(self, number: int, epoch: int, score: float) -> None:
+        if number == 0 and epoch not in self.seen:
+            self.seen.append(epoch)
+            raise Killed
+
+    def on_end(self, number: int, state: str, score: float | None, error: str | None) -> None:
+        self.ended.append((number, state, error))
+
+
+def processes(study: Study, watcher: Watcher) -> int:
+    """Work on the study in one process after another until no trial is left; how many of them were killed."""
+    killed = 0
+    dataset = studies.read_again(study)
+    while True:
+        try:
+            with PreparedData(study, lambda: dataset) as data:
+                work.work(study, data, watcher, work.Deadline(None), 1)
+        except Killed:
+            killed += 1
+        else:
+            return killed
 
 
 def test_the_first_trial_has_the_defaults_as_far_as_the_space_holds_them(tmp_path: Path) -> None:
@@ -71,40 +91,48 @@ def test_the_first_trial_has_the_defaults_as_far_as_the_space_holds_them(tmp_pat
             assert point == {"optimizer.lr": 1e-4}
 
 
-def test_a_trial_that_kills_its_processes_fails(study: Study) -> None:
-    ended: list[tuple[int, str, str | None]] = []
-
-    class Ear(Watcher):
-        def on_end(self, number: int, state: str, score: float | None, error: str | None) -> None:
-            ended.append((number, state, error))
-
-    assert [die_over_it(study, 5) for _ in range(5)] == [True, True, True, True, False]
-    dataset = studies.read_again(study)
-    with PreparedData(study, lambda: dataset) as data:
-        work.work(study, data, Ear(), work.Deadline(None), 1)
+def test_a_trial_that_kills_its_processes_fails(tmp_path: Path) -> None:
+    """Whatever epoch it reaches: without a saved state the next process begins where the last one did."""
+    study = small_study(tmp_path, "training.epochs=9", "study.packing=never")
+    watcher = Killer()
+    assert processes(study, watcher) == trial_locks.MOST_ATTEMPTS
     assert study.trials.all()[0].state == TrialState.FAIL
-    assert ended[0] == (0, "fail", "the process that worked on it died 3 times without getting further")
-    assert [number for number, _, _ in ended] == [0, 1]
+    assert watcher.ended[0] == (0, "fail", "3 processes died over it before they could save its state")
+    assert [number for number, _, _ in watcher.ended] == [0, 1]
+
+
+def test_a_trial_that_gets_further_each_time_never_fails(tmp_path: Path) -> None:
+    """Each process saves the state after every step, and is killed when the next epoch has ended."""
+    study = small_study(tmp_path, "training.epochs=9", "training.patience=0", "training.checkpoint_seconds=1e-9")
+    watcher = Killer()
+    assert processes(study, watcher) == 9 > trial_locks.MOST_ATTEMPTS
+    assert [state for _, state, _ in watcher.ended] == ["complete"] * 2
+
+
+def test_a_fold_that_has_ended_is_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process is killed in each fold, after the folds before it have ended."""
+    study = small_study(tmp_path, "training.epochs=1", "split.folds=5", "study.packing=never")
+    killed: set[tuple[int, int]] = set()
+    alone = TrialTraining.alone
+
+    def killed_once(training: TrialTraining, fold: int) -> None:
+        if (training.claim.number, fold) not in killed:
+            killed.add((training.claim.number, fold))
+            raise Killed
+        alone(training, fold)
+
+    monkeypatch.setattr(TrialTraining, "alone", killed_once)
+    assert processes(study, Watcher()) == 10
+    assert [trial.state for trial in study.trials.all()] == [TrialState.COMPLETE] * 2
 
 
 def test_a_trial_that_has_not_begun_is_not_blamed_for_a_death(study: Study) -> None:
     for _ in range(2 * trial_locks.MOST_ATTEMPTS):
         first, second = trial_locks.claim(study, 2)
         assert (first.number, second.number) == (0, 1)
-        assert first.deaths == second.deaths == 0
+        assert first.attempts == second.attempts == 0
         first.lock.release()
         second.lock.release()
-
-
-def test_steps_are_progress_too(study: Study) -> None:
-    checkpoints = study.folder.trial(0).checkpoints
-    for step in range(1, 2 * trial_locks.MOST_ATTEMPTS):
-        first = trial_locks.claim(study, 1)[0]
-        assert (first.number, first.deaths) == (0, 0)
-        first.begin()
-        first.lock.release()
-        checkpoints.mkdir(parents=True, exist_ok=True)
-        (checkpoints / "last.json").write_text(json.dumps({"epoch": 0, "step": step}))
 
 
 def test_a_trial_that_ends_between_two_looks_is_not_gone_on_with(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,16 +145,30 @@ def test_a_trial_that_ends_between_two_looks_is_not_gone_on_with(study: Study, m
     assert study.trials.study.trials[0].state == TrialState.COMPLETE
 
 
-def test_ctrl_c_after_a_trial_has_ended_forgives_the_others(study: Study) -> None:
+def test_ctrl_c_is_no_attempt(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(training: TrialTraining, fold: int) -> None:
+        raise Interrupted("Interrupted before the first step")
+
+    dataset = studies.read_again(study)
+    with PreparedData(study, lambda: dataset) as data:
+        monkeypatch.setattr(TrialTraining, "alone", stopped)
+        monkeypatch.setattr("dle_training.packed.faster", lambda _: False)
+        for _ in range(2 * trial_locks.MOST_ATTEMPTS):
+            with pytest.raises(Interrupted):
+                work.work_once(study, data, Watcher(), work.Deadline(None), 1, {})
+    assert [claim.attempts for claim in trial_locks.claim(study, 2)] == [0, 0]
+
+
+def test_ctrl_c_after_a_trial_has_ended_is_no_attempt_at_the_others(study: Study) -> None:
     first, second = trial_locks.claim(study, 2)
     for each in (first, second):
         each.begin()
     study.trials.study.tell(first.trial, state=TrialState.PRUNED)
     for each in (first, second):
-        each.forgive()
+        each.leave()
         each.lock.release()
     (again,) = trial_locks.claim(study, 2)
-    assert (again.number, again.deaths) == (1, 0)
+    assert (again.number, again.attempts) == (1, 0)
 
 
 def test_trials_whose_turn_has_not_come_are_there_for_others(study: Study) -> None:
@@ -169,16 +211,16 @@ def test_a_claim_that_is_taken_again_knows_what_has_happened_meanwhile(study: St
     second.lock.release()
     for _ in range(trial_locks.MOST_ATTEMPTS - 1):
         (elsewhere,) = trial_locks.claim(study, 1)
-        elsewhere.trial.report(0.5, step=1 + elsewhere.deaths)
+        elsewhere.trial.report(0.5, step=1 + elsewhere.attempts)
         elsewhere.begin()
         elsewhere.lock.release()
     again = trial_locks.regain(study, second)
     assert again is not None
-    assert (again.number, again.deaths) == (1, trial_locks.MOST_ATTEMPTS - 1)
+    assert (again.number, again.attempts) == (1, trial_locks.MOST_ATTEMPTS - 1)
     assert sorted(study.trials.all()[1].intermediate_values) == [1, 2]
     again.begin()
     again.lock.release()
-    assert trial_locks.regain(study, second) is None, "it fails, by the next who claims it"
+    assert trial_locks.regain(study, second) is None, "the next process that claims it fails it"
     assert not second.lock.held
 
 
@@ -239,11 +281,7 @@ def test_where_memory_lacks_for_a_pack_its_trials_are_trained_alone(
     assert max(steps) == (1, 3)
 
 
-def test_a_trial_that_gets_further_each_time_never_does(study: Study) -> None:
-    assert all(die_over_it(study, epochs) for epochs in range(1, 10))
-
-
 def test_what_is_left_behind_is_not_waited_for_after_the_deadline(study: Study) -> None:
-    die_over_it(study, 1)
+    trial_locks.claim(study, 1)[0].lock.release()
     assert work.wait_for_others(study, work.Deadline(None))
     assert not work.wait_for_others(study, work.Deadline(0))
