@@ -13,6 +13,7 @@ from dle_bundle.schema import Field, ImageShape, Label, Outputs, Schema, Sequenc
 from dle_training.augmentation import augment as augmentation
 from dle_training.augmentation.settings import AugmentationConfig
 from dle_training.config import run_config
+from dle_training.config.resolve import resolve
 from dle_training.config.run_config import RunConfig
 from dle_training.data.dataset import Dataset
 from dle_training.data.split import Split
@@ -86,8 +87,8 @@ def classified() -> Dataset:
 
 
 def fitted(data: Dataset) -> Preprocessing:
-    settings = change(run_config.RunConfig().preprocessing, max_tokens=16)
-    return pipeline.fit(data.schema, data.part("train")[0], settings)
+    config = resolve(run_config.RunConfig(), data.schema, len(data.split.train))
+    return pipeline.fit(data.schema, data.part("train")[0], change(config.preprocessing, max_tokens=16))
 
 
 def test_training_examples_are_of_the_training_part_and_of_every_class() -> None:
