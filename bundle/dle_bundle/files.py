@@ -73,7 +73,7 @@ def refuse_impossible(folder: Path) -> None:
 
 
 @contextmanager
-def atomic_folder(target: Path) -> Iterator[Path]:
+def atomic_folder(target: Path, *, mode: int = 0o755) -> Iterator[Path]:
     """Yield an empty folder that becomes `target` when the block ends without an error, and is deleted otherwise.
 
     Raises InputError when `target` exists or cannot be created.
@@ -87,7 +87,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         yield temporary
         for path in sorted(temporary.rglob("*")):
             sync(path)
-        os.chmod(temporary, 0o755)
+        os.chmod(temporary, mode)
         sync(temporary)
         # a rename fails on a non-empty target, so a folder created meanwhile is never overwritten
         os.rename(temporary, target)

@@ -31,10 +31,13 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 class Lock:
-    """A lock on a folder that lasts until `release`, or until the process ends. The folder is created if needed."""
+    """A lock on a folder that lasts until `release`, or until the process ends.
+
+    The folder is made where needed, for its owner alone.
+    """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path = folder / LOCK
         self._descriptor: int | None = None
 

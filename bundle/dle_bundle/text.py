@@ -75,18 +75,13 @@ class Tokenizer:
 
     def tokens(self, text: npt.NDArray[np.object_]) -> npt.NDArray[np.int64]:
         """Tokenise texts (N, X), `""` = missing, into (N, L): the columns with a separator after each, then padding."""
-        rows, columns = text.shape
-        found = [encoding.ids for encoding in self._encode(text)]
-        counts = np.fromiter(map(len, found), dtype=np.int64, count=len(found)).reshape(rows, columns) + 1
-        whole = np.full((rows, int(counts.sum(axis=1).max(initial=1))), PADDING, dtype=np.int64)
-        flat = [token for ids in found for token in (*ids, SEPARATOR)]
-        whole[np.arange(whole.shape[1]) < counts.sum(axis=1)[:, None]] = flat
-        return whole
+        return _joined(self._encode(text), *text.shape)
 
-    def truncated(self, text: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
-        """Whether each of the texts (N, X) is truncated."""
-        found = [bool(encoding.overflowing) for encoding in self._model.encode_batch(text.ravel().tolist())]
-        return np.array(found, dtype=bool).reshape(text.shape)
+    def tokens_and_lengths(self, text: npt.NDArray[np.object_]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """As `tokens`, and the number of tokens (N, X) that each text has before it is cut."""
+        found = self._encode(text)
+        counts = [len(encoding) + sum(map(len, encoding.overflowing)) for encoding in found]
+        return _joined(found, *text.shape), np.array(counts, dtype=np.int64).reshape(text.shape)
 
     def statistics(
         self, text: npt.NDArray[np.object_], tokens: npt.NDArray[np.int64]
@@ -118,3 +113,13 @@ class Tokenizer:
         if len(texts) < _APART:
             return [self._model.encode(one) for one in texts]
         return self._model.encode_batch_fast(texts)
+
+
+def _joined(encodings: Sequence[Encoding], rows: int, columns: int) -> npt.NDArray[np.int64]:
+    """The tokens of each row's texts (N · X) after one another, a separator after each text, then padding: (N, L)."""
+    found = [encoding.ids for encoding in encodings]
+    counts = np.fromiter(map(len, found), dtype=np.int64, count=len(found)).reshape(rows, columns) + 1
+    whole = np.full((rows, int(counts.sum(axis=1).max(initial=1))), PADDING, dtype=np.int64)
+    flat = [token for ids in found for token in (*ids, SEPARATOR)]
+    whole[np.arange(whole.shape[1]) < counts.sum(axis=1)[:, None]] = flat
+    return whole

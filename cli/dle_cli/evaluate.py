@@ -17,21 +17,25 @@ def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.")],
     data: Annotated[
         str | None,
-        typer.Option(metavar="SOURCE", help="Measure on all rows of another source instead of the test part."),
+        typer.Option(
+            metavar="SOURCE",
+            help="Score all rows of another source; or the test part, where the run keeps none.",
+        ),
     ] = None,
     as_json: console.Json = False,
     quiet: console.Quiet = False,
 ) -> None:
-    """Measure a run on its test part, and write metrics.json, report.html and figures into it."""
-    from dle_training.runs.evaluate import measure
+    """Score a run on its test part, and write metrics.json, report.html and figures into it."""
+    from dle_training.runs import evaluate as evaluating
     from dle_training.runs.folder import found
 
     speaker = Console(as_json, quiet)
     folder = found(run)
-    evaluation = measure(folder, data)
+    on_test = data is None or evaluating.is_test_part(folder, data)
+    evaluation = evaluating.evaluate(folder, data)
     speaker.document(msgspec.to_builtins(evaluation))
     speaker.table(
-        f"{'Test part' if data is None else data}: {console.counted(evaluation.rows, 'row')}",
+        f"{'Test part' if on_test else data}: {console.counted(evaluation.rows, 'row')}",
         [(name, "–" if score is None else f"{score:.4g}") for name, score in evaluation.test.items()],
     )
     if evaluation.confusion_matrix is not None:
@@ -39,7 +43,7 @@ def evaluate(
         if len(labels) <= 12:
             rows = zip(labels, evaluation.confusion_matrix.counts, strict=True)
             speaker.table("Confusion", [(label, *counts) for label, counts in rows], ("actual \\ predicted", *labels))
-    if data is None:
+    if on_test:
         speaker.say(f"Report: {folder.report}")
     speaker.next(f"dle-export {run} --to bundles/{run.resolve().name}")
 

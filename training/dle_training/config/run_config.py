@@ -57,6 +57,14 @@ class DataConfig(Settings, frozen=True):
         Positive,
         Meta(description="GiB that decoded images may take; beyond, worker processes decode them in every epoch."),
     ] = 2.0
+    keep_rows: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Test and validation rows that a run keeps for evaluation; 0 keeps none. A row of more than "
+            "1,000 values, pixels, steps or characters counts as one row for each 1,000.",
+        ),
+    ] = 100_000
     sequence_id: Annotated[
         str | None,
         Meta(description="Column that tells which rows of a long table are one series."),

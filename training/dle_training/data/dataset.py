@@ -169,6 +169,16 @@ def read_labelled(source: str, schema: Schema, config: RunConfig) -> Labelled:
     return Labelled(groups.take(usable), values[usable], (*target.missing_note(name, known), *skipped))
 
 
+def digest(source: str, schema: Schema, config: RunConfig) -> str:
+    """The digest that `load` gives the content of `source`, when it is the data of this schema. Raises InputError."""
+    found = sources.read(source, delimiter=config.data.delimiter)
+    if not schema.image:
+        return found.digest
+    name, _ = target.choose(found.table.column_names, schema.outputs.target, None)
+    table = column_roles.rearrange(found.table, schema, name)
+    return pictures.digest(found.digest, schema.inputs, table, found.folder, schema.na_values)
+
+
 def _understand(
     table: pa.Table, columns_of_source: list[str], name: str, na_values: tuple[str, ...], config: RunConfig
 ) -> tuple[Target, split.SplitRule, Blocks | None, InferredInputs]:

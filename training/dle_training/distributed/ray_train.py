@@ -84,7 +84,7 @@ def train(run: RunFolder, prepared: Prepared, jobs: int | None, listeners: Seque
         tensors.save(data, folder / _DATA)
         _until_it_ends(run, config, jobs, everyone)
     # it has ended, so this finds nothing left to train, and measures
-    return fit(run, config, dataset.schema, data)
+    return fit(run, config, dataset.schema, data, dataset=dataset)
 
 
 @contextmanager

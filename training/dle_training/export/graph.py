@@ -17,7 +17,7 @@ import torch
 from onnx import TensorProto, compose, helper, numpy_helper
 from torch import Tensor, nn
 
-from dle_bundle.groups import GROUPS, Groups
+from dle_bundle.groups import GROUPS
 from dle_bundle.schema import Label, Schema
 from dle_training.models._base import Network
 from dle_training.preprocessing.categories import FIRST, MISSING, UNSEEN
@@ -63,19 +63,6 @@ def build(core: nn.Module, schema: Schema, example: dict[str, Tensor]) -> onnx.M
     model = helper.make_model(graph, opset_imports=domains, ir_version=IR_VERSION, producer_name="dle")
     onnx.checker.check_model(model, full_check=True)
     return model
-
-
-def longest(rows: Groups) -> Groups:
-    """The two rows of the most steps or characters, as an example for the exporter.
-
-    A short one can become a single step or n-gram within an encoder, and the exporter takes a 1 for a constant.
-    """
-    lengths = np.zeros(len(rows), dtype=np.int64)
-    if rows.lengths is not None:
-        lengths += rows.lengths
-    elif rows.text is not None:
-        lengths += [sum(map(len, texts)) for texts in rows.text]
-    return rows.take(np.argsort(-lengths, kind="stable")[:2])
 
 
 def _export(core: nn.Module, example: dict[str, Tensor], answer: str) -> onnx.ModelProto:

@@ -1,4 +1,4 @@
-"""How long the exported graph of a model takes for a single row: what an application waits for at the least."""
+"""How long the exported graph of a model takes for a single row: the least that an application waits."""
 
 import time
 from statistics import median
@@ -6,20 +6,20 @@ from statistics import median
 from dle_bundle.groups import Groups
 from dle_training.export import graph, parity
 from dle_training.runs.trained_model import TrainedModel
+from dle_training.runs.training_sample import LONGEST
 
 _WARM_UP, _RUNS, _SECONDS = 20, 300, 0.5
 
 
-def single_row(model: TrainedModel, rows: Groups) -> float:
-    """Median milliseconds of the graph in ONNX Runtime, on one thread of the CPU, for the first of `rows`.
+def single_row(model: TrainedModel, sample: Groups) -> float:
+    """Median milliseconds of the graph in ONNX Runtime, on one thread of the CPU, for the longest training row.
 
-    `rows` are those of the training part.
+    `sample` holds training rows, the longest first (see `training_sample`).
     """
-    rows = graph.longest(rows)
-    example = model.tensors(rows)
+    example = model.tensors(sample.take(slice(LONGEST)).trimmed())
     content = graph.build(model.answer(tuple(example)), model.schema, example).SerializeToString()
     session = parity.open_session(content)
-    feeds = model.preprocessing.tokenise(rows.take(slice(0, 1))).trimmed().feeds()
+    feeds = model.preprocessing.tokenise(sample.take(slice(1))).trimmed().feeds()
     for _ in range(_WARM_UP):
         session.run(None, feeds)
     times: list[float] = []

@@ -13,8 +13,6 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from dle_training.runs.probes import probes
-
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before its import: it would report to its maker
 
 import onnxruntime
@@ -51,17 +49,15 @@ def check(
     model: bytes,
     predict: Predict,
     prepare: Prepare,
-    training: Groups,
+    rows: Groups,
     schema: Schema,
     *,
     scale: float,
-    seed: int = 0,
 ) -> Parity:
-    """Compare the graph with `predict`; raises WorkError with the worst rows.
+    """Compare the graph with `predict` on `rows` (see `probes`); raises WorkError with the worst rows.
 
     `scale` is the target's standard deviation (regression; unused otherwise).
     """
-    rows = probes(training, schema, np.random.default_rng(seed))
     session = open_session(model)
     expected = predict(rows)
     labels = None if schema.outputs.classes is None else np.array(schema.outputs.classes, dtype=object)

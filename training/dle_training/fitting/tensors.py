@@ -56,7 +56,7 @@ class TrainingData:
 def make(dataset: Dataset, config: RunConfig, stream: ImageStream | None = None) -> TrainingData:
     """Fit on the training part of `dataset` and prepare both parts; images come from `stream` where there is one."""
     groups, target = dataset.part("train")
-    preprocessing = pipeline.fit(dataset.schema, groups, config.preprocessing)
+    preprocessing, groups = pipeline.fit(dataset.schema, groups, config.preprocessing)
     outputs = dataset.schema.outputs
     objective = objectives.fit(outputs.task, target, outputs.classes, config.objective.class_weights)
 

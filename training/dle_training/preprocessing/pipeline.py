@@ -31,17 +31,21 @@ from dle_training.preprocessing.shape import Images, InputShape, Series, Tokens
 from dle_training.settings.base import chosen
 
 _CHUNK = 16_384
+_LENGTHS = 1_000
+"""Texts whose lengths are kept for the report."""
 
 
 class TokenFit(msgspec.Struct, frozen=True, kw_only=True):
     """`vocabulary` of the tokenizer, whose file stands beside; each of the text columns has `max_tokens` at most.
 
-    `truncated` is the share of training texts that were longer.
+    `truncated` is the share of training texts that were longer, `lengths` are the tokens of some of them before the
+    cut, evenly spaced over the training part.
     """
 
     vocabulary: int
     max_tokens: int
     truncated: float
+    lengths: tuple[int, ...]
 
 
 class Fitted(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,8 +102,8 @@ class Preprocessing(nn.Module):
         return outputs
 
     def tokenise(self, groups: Groups) -> Groups:
-        """The same rows with their text as tokens."""
-        if groups.text is None or self.tokenizer is None or self.fitted.tokens is None:
+        """The same rows with their text as tokens, unless they have tokens already."""
+        if groups.text is None or groups.tokens is not None or self.tokenizer is None:
             return groups
         return groups.with_tokens(self.tokenizer.tokens(groups.text))
 
@@ -146,8 +150,8 @@ class Preprocessing(nn.Module):
         )
 
 
-def fit(schema: Schema, training: Groups, config: PreprocessingConfig) -> Preprocessing:
-    """Fit all steps on the groups of the training part."""
+def fit(schema: Schema, training: Groups, config: PreprocessingConfig) -> tuple[Preprocessing, Groups]:
+    """All steps, fitted on the rows of the training part, and these rows with their text as tokens."""
     vocabularies = _vocabularies(schema)
     codes = categories.encode(training.categorical, vocabularies)
     boolean = np.array([field.kind == "boolean" for field in schema.numeric], dtype=bool)
@@ -160,11 +164,9 @@ def fit(schema: Schema, training: Groups, config: PreprocessingConfig) -> Prepro
         sequence = series.fit(training.sequence, training.lengths)
     if training.text is not None:
         tokenizer = Tokenizer.from_bytes(tokens.fit(training.text, config))
-        text = TokenFit(
-            vocabulary=tokenizer.vocabulary,
-            max_tokens=config.max_tokens,
-            truncated=_truncated(tokenizer, training.text),
-        )
+        tokenised, lengths = tokenizer.tokens_and_lengths(training.text)
+        text = _token_fit(tokenizer, lengths[training.text != ""])
+        training = training.with_tokens(tokenised)
     fitted = Fitted(
         numeric=numbers,
         piecewise=piecewise.fit(training.numeric, boolean, numbers.medians, chosen(config.piecewise_bins)),
@@ -174,13 +176,17 @@ def fit(schema: Schema, training: Groups, config: PreprocessingConfig) -> Prepro
         sequence=sequence,
         tokens=text,
     )
-    return Preprocessing(schema, fitted, tokenizer).eval()
+    return Preprocessing(schema, fitted, tokenizer).eval(), training
 
 
-def _truncated(tokenizer: Tokenizer, text: npt.NDArray[np.object_]) -> float:
-    """The share of the texts (N, X) that lose their end, of those that are there."""
-    known = text != ""
-    return float(tokenizer.truncated(text)[known].mean()) if known.any() else 0.0
+def _token_fit(tokenizer: Tokenizer, lengths: npt.NDArray[np.int64]) -> TokenFit:
+    """What is known of the texts of the training part by the tokens (M,) that they have before the cut."""
+    return TokenFit(
+        vocabulary=tokenizer.vocabulary,
+        max_tokens=tokenizer.max_tokens,
+        truncated=float((lengths > tokenizer.max_tokens).mean()) if len(lengths) else 0.0,
+        lengths=tuple(lengths[:: max(-(-len(lengths) // _LENGTHS), 1)].tolist()),
+    )
 
 
 def load(path: Path, schema: Schema, tokenizer: Path) -> Preprocessing:

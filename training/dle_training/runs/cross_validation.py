@@ -12,9 +12,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from dle_bundle.files import atomic_path
 from dle_bundle.schema import Schema
 from dle_training import packed
 from dle_training.config.run_config import RunConfig
@@ -25,8 +23,8 @@ from dle_training.fitting import tensors
 from dle_training.fitting.listeners import HistoryFile, Listener
 from dle_training.fitting.tensors import TrainingData
 from dle_training.packed import Failure, Member
+from dle_training.runs import answers, prepare
 from dle_training.runs import folder as run_folder
-from dle_training.runs import prepare
 from dle_training.runs.folder import RunFolder
 from dle_training.runs.prepare import Prepared
 from dle_training.runs.train import Finished, finish, fit
@@ -156,24 +154,7 @@ def write_out_of_fold(
     rows = np.concatenate([split.validation for split in splits])
     numbers = np.repeat(np.arange(1, len(splits) + 1), [len(split.validation) for split in splits])
     predicted = np.concatenate([fold.predicted for fold in finished])
-    columns: dict[str, pa.Array] = {"row": pa.array(rows + 1), "fold": pa.array(numbers)}
-    classes, steps = schema.outputs.classes, schema.outputs.horizon
-    if classes is None:
-        for name, values in (("actual", actual[rows]), ("value", predicted)):
-            each = values.reshape(len(rows), steps)
-            names = [name] if steps == 1 else [f"{name}_{step}" for step in range(1, steps + 1)]
-            columns |= {column: pa.array(each[:, step]) for step, column in enumerate(names)}
-    else:
-        best = predicted.argmax(axis=1)
-        columns["actual"] = pa.array([classes[place] for place in actual[rows]])
-        columns["label"] = pa.array([classes[place] for place in best])
-        columns["probability"] = pa.array(predicted[np.arange(len(rows)), best])
-        columns |= {
-            f"probability_{name}": pa.array(predicted[:, k]) for k, name in enumerate(schema.outputs.class_names)
-        }
-    table = pa.table(columns).take(pa.array(np.argsort(rows, kind="stable")))
-    with atomic_path(folder / OUT_OF_FOLD) as temporary:
-        pq.write_table(table, temporary)
+    answers.write(folder / OUT_OF_FOLD, schema, rows, actual[rows], predicted, further={"fold": pa.array(numbers)})
 
 
 def _over(values: Sequence[float | None], summary: Callable[[npt.NDArray[np.float64]], Any]) -> float | None:

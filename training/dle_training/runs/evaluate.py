@@ -8,32 +8,52 @@ from dle_bundle import schema as schemas
 from dle_bundle.errors import InputError
 from dle_bundle.groups import Groups
 from dle_training.config import run_config
-from dle_training.data.dataset import read_labelled
+from dle_training.data import dataset as datasets
 from dle_training.data.target import Values
 from dle_training.fitting.listeners import read_history
 from dle_training.report import page, samples, worst_examples
-from dle_training.runs import cross_validation
-from dle_training.runs.folder import RunFolder, read_facts, read_metrics, write_metrics
+from dle_training.runs import contents, cross_validation
+from dle_training.runs.folder import RunFolder, Scores, read_facts, read_metrics, write_metrics
 from dle_training.runs.prepare import reopen
-from dle_training.runs.train import open_model
+from dle_training.runs.train import open_model, refuse_unfinished
 from dle_training.runs.trained_model import TrainedModel
 from dle_training.scoring import evaluation
 from dle_training.scoring.evaluation import Evaluation
 from dle_training.scoring.metrics import Actual
 
 
-def measure(run: RunFolder, source: str | None = None) -> Evaluation:
-    """Judge the run's model, on all rows of `source` or on the test part.
+def evaluate(run: RunFolder, source: str | None = None) -> Evaluation:
+    """Score the run's model on the test part that it keeps; or on its test part, or on all rows, of `source`.
 
-    For the test part the scores go into metrics.json and the report and its figures are written. Raises InputError: no
-    finished run, data that changed or does not fit the schema.
+    All rows of `source` are scored, unless the run keeps no test rows and `source` holds the data that it was trained
+    on: then only the test part is read from there (see `is_test_part`). Raises InputError: no finished run, no test
+    rows, a `source` that does not fit the schema.
+    """
+    refuse_unfinished(run)
+    if source is None:
+        return evaluate_test_part(run, *contents.read_part(run, "test"))
+    if is_test_part(run, source):
+        return evaluate_test_part(run, *reopen(run, source=source).dataset.part("test"))
+    model = open_model(run)
+    other = datasets.read_labelled(source, model.schema, run.read_config())
+    return _score(run, model, other.groups, other.target)
+
+
+def is_test_part(run: RunFolder, source: str) -> bool:
+    """Whether `evaluate` reads from `source` the test part that the run does not keep. Raises InputError."""
+    refuse_unfinished(run)
+    facts = read_facts(run)
+    if facts.kept["test"]:
+        return False
+    return datasets.digest(source, schemas.load(run.schema), run.read_config()) == facts.digest
+
+
+def evaluate_test_part(run: RunFolder, groups: Groups, target: Values) -> Evaluation:
+    """Score the run's model on its test part, with these inputs and labels or values.
+
+    The scores go into metrics.json, and the report and its figures are written. Raises InputError: no finished run.
     """
     model, config = open_model(run), run.read_config()
-    if source is not None:
-        other = read_labelled(source, model.schema, config)
-        return judge(run, model, other.groups, other.target)
-    dataset = reopen(run).dataset
-    groups, target = dataset.part("test")
     predicted, actual = model.predict(groups), _actual(model, target)
     test = evaluation.evaluate(model.schema.outputs, actual, predicted, run=str(run.path))
     write_metrics(run, test=test.test, per_class=test.per_class, confusion_matrix=test.confusion_matrix)
@@ -51,7 +71,7 @@ def measure(run: RunFolder, source: str | None = None) -> Evaluation:
         test=test,
         actual=actual,
         predicted=predicted,
-        samples=samples.choose(dataset, model.preprocessing, config),
+        samples=samples.choose(*contents.read_training_sample(run), model.schema, model.preprocessing, config),
         prediction_examples=worst_examples.choose(model.schema, groups, actual, predicted),
         dropped=facts.dropped,
         notes=facts.notes,
@@ -61,8 +81,8 @@ def measure(run: RunFolder, source: str | None = None) -> Evaluation:
     return test
 
 
-def measured(run: RunFolder) -> Evaluation:
-    """What `measure` found on the test part. Raises InputError where it was not measured yet."""
+def recorded(run: RunFolder) -> Evaluation:
+    """What `evaluate` found on the test part. Raises InputError where the run was not evaluated yet."""
     known = read_metrics(run)
     if "test" not in known:
         raise InputError(f"{run.path}: not evaluated yet: dle-evaluate {run.path}")
@@ -73,8 +93,16 @@ def measured(run: RunFolder) -> Evaluation:
     )
 
 
-def judge(run: RunFolder, model: TrainedModel, groups: Groups, target: Values) -> Evaluation:
-    """The scores of `model` on rows with their target."""
+def scores_on_test(run: RunFolder, model: TrainedModel) -> Scores:
+    """The test scores of `model`, the run's own: as recorded, else of the test part that the run keeps.
+
+    Raises InputError where it keeps none.
+    """
+    known: dict[str, Scores] = read_metrics(run)
+    return known["test"] if "test" in known else _score(run, model, *contents.read_part(run, "test")).test
+
+
+def _score(run: RunFolder, model: TrainedModel, groups: Groups, target: Values) -> Evaluation:
     return evaluation.evaluate(model.schema.outputs, _actual(model, target), model.predict(groups), run=str(run.path))
 
 

@@ -13,6 +13,7 @@ from dle_training.config import run_config
 from dle_training.config.run_config import RunConfig
 from dle_training.data.dataset import Dataset
 from dle_training.fitting.listeners import HISTORY
+from dle_training.runs import kept_rows
 
 Scores = dict[str, float | None]
 """Metrics by name; None where a metric has no meaning."""
@@ -21,11 +22,13 @@ Scores = dict[str, float | None]
 class DataFacts(msgspec.Struct, frozen=True, kw_only=True):
     """`data.json`: what the data was when the run began.
 
-    `digest`: SHA-256 of the source's content. `rows`: used, by part. `dropped`: columns and why they are not inputs.
+    `digest`: SHA-256 of the source's content. `rows`: how many each part has. `kept`: how many of the test and the
+    validation part the finished run holds. `dropped`: columns and why they are not inputs.
     """
 
     digest: str
     rows: dict[str, int]
+    kept: dict[str, int]
     dropped: dict[str, str]
     notes: tuple[str, ...]
 
@@ -86,6 +89,20 @@ class RunFolder:
         return self.path / "tensorboard"
 
     @property
+    def training_sample(self) -> Path:
+        """Some training rows: see `training_sample`."""
+        return self.path / "rows" / "training_sample.parquet"
+
+    @property
+    def validation_answers(self) -> Path:
+        """Number, target and answer of each validation row."""
+        return self.path / "rows" / "validation_answers.parquet"
+
+    @property
+    def reference(self) -> Path:
+        return self.path / "reference.json"
+
+    @property
     def metrics(self) -> Path:
         return self.path / "metrics.json"
 
@@ -97,6 +114,10 @@ class RunFolder:
     def report(self) -> Path:
         return self.path / "report.html"
 
+    def part(self, name: str) -> Path:
+        """The rows of the `test` or the `validation` part."""
+        return self.path / "rows" / f"{name}.parquet"
+
     def read_config(self) -> RunConfig:
         """The configuration of the run; InputError where there is no run."""
         if is_study(self.path):
@@ -107,16 +128,13 @@ class RunFolder:
 
 
 def found(path: Path) -> RunFolder:
-    """The run at `path`; of a study, which is a folder with a study.yaml, the selected one.
+    """The run at `path`, or the selected run of the study there, which is a folder with a study.yaml.
 
-    Raises InputError where the study has selected none.
+    Raises InputError for a study that has selected none, and for a trial.
     """
     if not is_study(path):
-        run = RunFolder(path)
-        study = next((folder for folder in path.absolute().parents if is_study(folder)), None)
-        if study is not None and run.config.is_file() and not (run.data.is_file() and run.metrics.is_file()):
-            raise InputError(f"{path}: a trial of a study, which is no run of its own: name the study, {study}")
-        return run
+        refuse_trial(path)
+        return RunFolder(path)
     selected = RunFolder(path / "selected")
     if not selected.metrics.is_file():
         raise InputError(f"{path}: the study has not finished: dle-tune --resume --out {path}")
@@ -128,9 +146,26 @@ def is_study(path: Path) -> bool:
     return (path / "study.yaml").is_file()
 
 
-def facts(dataset: Dataset) -> DataFacts:
-    """What `data.json` says of a data set."""
-    return DataFacts(digest=dataset.digest, rows=dataset.split.sizes(), dropped=dataset.dropped, notes=dataset.notes)
+def refuse_trial(path: Path) -> None:
+    """Raise InputError for a trial of a study: it shares the study's data and keeps no rows."""
+    study = next((folder for folder in path.absolute().parents if is_study(folder)), None)
+    config = RunFolder(path).config
+    if study is not None and config.is_file() and path.absolute() != study / "selected":
+        raise InputError(
+            f"{path}: a trial, which keeps no rows. Name its study, {study}, or train the trial as a run: "
+            f"dle-train --config {config} --out {study}-{path.absolute().name}"
+        )
+
+
+def facts(dataset: Dataset, keep_rows: int) -> DataFacts:
+    """What `data.json` says of a data set, with `data.keep_rows`."""
+    return DataFacts(
+        digest=dataset.digest,
+        rows=dataset.split.sizes(),
+        kept=kept_rows.count(dataset, keep_rows),
+        dropped=dataset.dropped,
+        notes=dataset.notes,
+    )
 
 
 def refuse_existing(folder: Path) -> None:

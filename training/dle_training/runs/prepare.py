@@ -64,9 +64,15 @@ def _check_objective(config: RunConfig, dataset: Dataset) -> None:
     loop.check_meaning(metric, objective.actual(objective.encode(held_out)), len(outputs.classes or ()))
 
 
-def reopen(run: RunFolder, progress: image_files.ImageProgress | None = None) -> Prepared:
-    """What a run that was begun trains on; InputError where there is none, or its data is not what it was."""
-    prepared = prepare(run.read_config(), progress)
+def reopen(run: RunFolder, progress: image_files.ImageProgress | None = None, source: str | None = None) -> Prepared:
+    """What a run that was begun trains on, read from its source or from where the same data is now.
+
+    Raises InputError where there is no run, or its data is not what it was.
+    """
+    config = run.read_config()
+    if source is not None:
+        config = msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, source=source))
+    prepared = prepare(config, progress)
     dataset, source = prepared.dataset, prepared.config.data.source
     if read_facts(run).digest != dataset.digest:
         raise InputError(f"{source} has changed since {run.path} was trained: restore it, or train a new run")
@@ -76,13 +82,16 @@ def reopen(run: RunFolder, progress: image_files.ImageProgress | None = None) ->
 
 
 def create(folder: Path, prepared: Prepared) -> RunFolder:
-    """Make the run directory, with what is known before training; refuses an existing one."""
+    """Make the run directory, which its owner alone can read, with what is known before training.
+
+    Raises InputError where something is there already.
+    """
     refuse_existing(folder)
     dataset = prepared.dataset
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder, mode=0o700) as temporary:
         run = RunFolder(temporary)
         write_atomic(run.config, run_config.dump(prepared.config))
-        write_atomic(run.data, documents.encode(facts(dataset)))
+        write_atomic(run.data, documents.encode(facts(dataset, prepared.config.data.keep_rows)))
         write_atomic(run.schema, documents.encode(dataset.schema))
         dataset.split.save(run.split)
     return RunFolder(folder)

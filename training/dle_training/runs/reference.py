@@ -1,46 +1,62 @@
-"""The bundle's `reference.json`: distributions of training inputs and of predictions on validation rows.
+"""The run's `reference.json`: distributions of training inputs and of the answers for validation rows.
 
-Predictions are binned on validation rows, since on training rows the model is surer than it will ever be again.
+Answers are binned on validation rows, since on training rows a model is surer than it will ever be again. The export
+adds the test scores.
 """
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
-import numpy.typing as npt
 
-from dle_bundle.drift.features import Feature
+from dle_bundle.drift.features import Feature, monitored_features
 from dle_bundle.drift.reference import CATEGORY_BINS, Bins, Reference, feature_bins, number_bins, smoothed
-from dle_bundle.schema import Schema
+from dle_bundle.groups import Groups
+from dle_bundle.images.pixels import ImageFiles
+from dle_training.runs.trained_model import TrainedModel
+from dle_training.scoring.evaluation import Scores
+from dle_training.scoring.metrics import Predictions
+
+_SAMPLED = 10_000
+"""Images that are still in files and are read for their statistics."""
 
 
-def build(
-    schema: Schema,
-    training: Sequence[Feature],
-    rows: int,
-    predicted: npt.NDArray[np.float32],
-    *,
-    calibration: Mapping[str, float],
-    metrics: Mapping[str, Mapping[str, float]],
-) -> Reference:
-    """Bins of what is watched of the `rows` training rows, and of `predicted`: probabilities (N, K) or values (N,)."""
-    names = schema.outputs.class_names
+def build(model: TrainedModel, training: Groups, predicted: Predictions, validation: Scores) -> Reference:
+    """Bins of the training rows and of what was `predicted` for the validation rows, with the scores there.
+
+    `predicted` are probabilities (N, K), values (N,) or values (N, horizon).
+    """
+    names = model.schema.outputs.class_names
+    calibration = {}
+    if names:
+        calibration = {"temperature": model.objective.state().temperature, **known({"ece": validation.get("ece")})}
     return Reference(
-        rows=rows,
-        features=feature_bins(training),
+        rows=len(training),
+        features=feature_bins(_features(model, training)),
         prediction_rows=len(predicted),
         prediction=_class_bins(predicted, names) if names else number_bins(_summary(predicted)),
-        calibration=dict(calibration),
-        metrics={part: dict(scores) for part, scores in metrics.items()},
+        calibration=calibration,
+        metrics={"validation": known(validation)},
     )
 
 
-def _summary(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """One value (N,) for each answer, as the service watches it: of a horizon the mean."""
-    mean: npt.NDArray[np.float32] = values if values.ndim == 1 else values.mean(axis=1)
+def known(scores: Scores) -> dict[str, float]:
+    """The scores that have a value."""
+    return {name: score for name, score in scores.items() if score is not None}
+
+
+def _features(model: TrainedModel, training: Groups) -> list[Feature]:
+    """What the service monitors, of the training rows; of very many images in files, an evenly spaced sample."""
+    if isinstance(training.image, ImageFiles):
+        training = training.take(slice(None, None, -(-len(training) // _SAMPLED)))
+    prepared = model.preprocessing.tokenise(training)
+    return monitored_features(prepared, model.schema, model.preprocessing.tokenizer)
+
+
+def _summary(values: Predictions) -> Predictions:
+    """One value (N,) for each answer, as the service watches it: the mean of a horizon."""
+    mean: Predictions = values if values.ndim == 1 else values.mean(axis=1)
     return mean
 
 
-def _class_bins(probabilities: npt.NDArray[np.float32], classes: tuple[str, ...]) -> Bins:
+def _class_bins(probabilities: Predictions, classes: tuple[str, ...]) -> Bins:
     """A bin for each predicted class; beyond the 29 most frequent they share `other`."""
     counts = np.bincount(probabilities.argmax(axis=1), minlength=len(classes))
     ranked = np.argsort(-counts, kind="stable")

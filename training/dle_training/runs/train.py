@@ -1,7 +1,7 @@
-"""One run: from a configuration to a folder that holds all that evaluation, export and resumption need.
+"""One run: from prepared data to a folder that holds everything that evaluation, export and resumption need.
 
-The story is `prepare` (read, infer, split), then `train` (fit preprocessing, fit the network, calibrate, measure on
-validation). Neither looks at the test part's targets, which only `evaluation` does.
+Preprocessing and network are fitted, the network is calibrated and scored on the validation part, and the run keeps the
+rows that later commands read. The targets of the test part are kept too, but only `evaluate` looks at them.
 """
 
 import shutil
@@ -19,6 +19,7 @@ from dle_bundle.files import write_atomic
 from dle_bundle.schema import Schema
 from dle_training.augmentation import augment
 from dle_training.config.run_config import RunConfig
+from dle_training.data.dataset import Dataset
 from dle_training.fitting import batches, loop, tensors
 from dle_training.fitting.listeners import EpochRecord, HistoryFile, Listener
 from dle_training.fitting.loop import FitInputs
@@ -30,7 +31,8 @@ from dle_training.models._base import Network
 from dle_training.optimization import objectives
 from dle_training.optimization.objectives import Objective, ObjectiveState
 from dle_training.preprocessing import pipeline
-from dle_training.runs.folder import RunFolder, Scores, write_metrics
+from dle_training.runs import contents
+from dle_training.runs.folder import RunFolder, Scores, read_metrics, write_metrics
 from dle_training.runs.prepare import Prepared, streamed
 from dle_training.runs.trained_model import TrainedModel
 from dle_training.scoring import calibration, metrics
@@ -60,18 +62,26 @@ def train(run: RunFolder, prepared: Prepared, listeners: Sequence[Listener] = ()
     with streamed(dataset) as stream:
         data = tensors.make(dataset, prepared.config, stream)
         data.write_fitted(run.path)
-        return fit(run, prepared.config, dataset.schema, data, [TensorBoard(run.tensorboard), *listeners])
+        return fit(run, prepared.config, dataset.schema, data, [TensorBoard(run.tensorboard), *listeners], dataset)
 
 
 def fit(
-    run: RunFolder, config: RunConfig, schema: Schema, data: TrainingData, listeners: Sequence[Listener] = ()
+    run: RunFolder,
+    config: RunConfig,
+    schema: Schema,
+    data: TrainingData,
+    listeners: Sequence[Listener] = (),
+    dataset: Dataset | None = None,
 ) -> Finished:
-    """Fit a network on `data`, calibrate it, measure it on validation; or continue where a checkpoint is."""
+    """Fit a network on `data`, calibrate it and score it on the validation part, or continue where a checkpoint is.
+
+    A run of its own gets its `dataset` and keeps rows of it (see `contents`); a trial or a fold has none.
+    """
     network = data.network(config)
     fitted = fit_network(network, config, data, run.checkpoints, [HistoryFile(run.history), *listeners])
     if config.training.refit:
         _refit(run, config, data, fitted.best_epoch)
-    return finish(run, schema, data, network, fitted)
+    return finish(run, schema, data, network, fitted, dataset)
 
 
 def fit_network(
@@ -98,8 +108,18 @@ def fit_network(
     )
 
 
-def finish(run: RunFolder, schema: Schema, data: TrainingData, network: Network, fitted: loop.Fit) -> Finished:
-    """Calibrate a network that was fitted on `data`, and measure it on validation; it moves to the CPU."""
+def finish(
+    run: RunFolder,
+    schema: Schema,
+    data: TrainingData,
+    network: Network,
+    fitted: loop.Fit,
+    dataset: Dataset | None = None,
+) -> Finished:
+    """Calibrate a network that was fitted on `data`, and score it on the validation part; it moves to the CPU.
+
+    `dataset` as in `fit`. metrics.json is written last: a run that has it is finished and holds everything.
+    """
     network.cpu()
     objective = objectives.restore(data.objective)
     logits = loop.predict(network, data.validation)
@@ -109,9 +129,17 @@ def finish(run: RunFolder, schema: Schema, data: TrainingData, network: Network,
     model = TrainedModel(schema, data.preprocessing, network, objective, fitted.best_epoch)
     predicted = objective.link(logits).numpy()
     scores = defined(metrics.all_scores(schema.outputs.task, predicted, actual))
-    # written last, since a run with metrics is a finished one
+    if dataset is not None:
+        contents.write(run, model, dataset, data, predicted, scores)
     write_metrics(run, validation=scores)
     return Finished(fitted.history, fitted.best_epoch, scores, predicted, model.parameters)
+
+
+def complete(run: RunFolder, config: RunConfig, dataset: Dataset, data: TrainingData) -> None:
+    """Give a finished trial what a run of its own holds."""
+    model = open_fitted(run, config, dataset.schema)
+    predicted = model.predict(dataset.part("validation")[0])
+    contents.write(run, model, dataset, data, predicted, read_metrics(run)["validation"])
 
 
 def _refit(run: RunFolder, config: RunConfig, data: TrainingData, until: int) -> None:
@@ -140,10 +168,15 @@ def _calibrated(objective: Objective, logits: Tensor, targets: Tensor) -> Object
 
 def open_model(run: RunFolder) -> TrainedModel:
     """The trained model of a finished run; InputError where it is not finished."""
-    config = run.read_config()
+    refuse_unfinished(run)
+    return open_fitted(run, run.read_config(), schemas.load(run.schema))
+
+
+def refuse_unfinished(run: RunFolder) -> None:
+    """Raise InputError where there is no run, or its training has not finished."""
+    run.read_config()
     if not run.metrics.is_file():
         raise InputError(f"{run.path}: training has not finished: dle-train --resume --out {run.path}")
-    return open_fitted(run, config, schemas.load(run.schema))
 
 
 def open_fitted(run: RunFolder, config: RunConfig, schema: Schema) -> TrainedModel:

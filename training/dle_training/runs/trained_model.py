@@ -68,6 +68,6 @@ class TrainedModel:
         step = groups.rows_at_once()
         with torch.inference_mode():
             for start in range(0, max(len(groups), 1), step):
-                rows = self.tensors(groups.take(slice(start, start + step)))
+                rows = self.tensors(groups.take(slice(start, start + step)).trimmed())
                 parts.append(self.answer(tuple(rows))(*rows.values()).numpy())
         return np.concatenate(parts)

@@ -19,7 +19,7 @@ from dle_bundle.schema import Schema
 from dle_training.data import split as splits
 from dle_training.export import latency
 from dle_training.fitting.listeners import read_history
-from dle_training.runs import cross_validation, prepare, train
+from dle_training.runs import contents, cross_validation, train
 from dle_training.runs import folder as run_folder
 from dle_training.runs.folder import DataFacts, RunFolder, Scores
 from dle_training.runs.trained_model import TrainedModel
@@ -135,6 +135,7 @@ def _found(paths: Sequence[Path]) -> list[_Found]:
 def _read(path: Path) -> _Found:
     if not path.is_dir():
         raise InputError(f"{path}: {'a file, not a run' if path.exists() else 'nothing is there'}")
+    run_folder.refuse_trial(path)
     own, is_study = StudyFolder(path), run_folder.is_study(path)
     run = own.selected if is_study else RunFolder(path)
     if is_study and not run.config.is_file():
@@ -145,8 +146,6 @@ def _read(path: Path) -> _Found:
             facts=documents.read(own.data, DataFacts), schema=schemas.load(own.schema),
         )  # fmt: skip
     config = run.read_config()
-    if not run.data.is_file():
-        raise InputError(f"{path}: a training of a study or of its folds, no run: see the leaderboard.csv of the study")
     return _Found(
         path=path, run=run, is_study=is_study, source=str(config.data.source), model=config.model.name,
         metric=str(config.training.metric), facts=run_folder.read_facts(run), schema=schemas.load(run.schema),
@@ -177,11 +176,10 @@ def _entry(found: _Found) -> Entry:
 
 
 def _latency(run: RunFolder, model: TrainedModel) -> float:
-    """What latency.json says, or else what it is made to say. Raises InputError where the data is not there."""
+    """Milliseconds of a single row, measured once and kept in latency.json. Raises InputError."""
     if run.latency.exists():
         return documents.read(run.latency, Timing).milliseconds
-    rows, _ = prepare.reopen(run).dataset.part("train")
-    measured = latency.single_row(model, rows)
+    measured = latency.single_row(model, contents.read_training_sample(run)[0])
     write_atomic(run.latency, documents.encode(Timing(milliseconds=measured)))
     return measured
 

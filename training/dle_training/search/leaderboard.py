@@ -3,10 +3,12 @@
 import csv
 import io
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from dle_bundle import documents
@@ -16,7 +18,7 @@ from dle_training.data.dataset import Dataset
 from dle_training.export import latency
 from dle_training.fitting.listeners import HISTORY, read_history
 from dle_training.report.trials import TrialRow as TrialRow
-from dle_training.runs import cross_validation, train
+from dle_training.runs import cross_validation, train, training_sample
 from dle_training.runs.folder import RunFolder
 from dle_training.scoring.pareto import front
 from dle_training.search import points, selection, storage, study
@@ -96,12 +98,15 @@ def measure_latencies(
     missing = {architecture(config): (each, config) for each, config in configs if architecture(config) not in known}
     if not missing:
         return known
-    rows, _ = dataset().part("train")
+    training, target = dataset().part("train")
+    sample = training.take(training_sample.choose(training, target, study.schema.outputs))
+    if sample.image is not None:
+        sample = replace(sample, image=np.asarray(sample.image))
     for done, (name, (each, config)) in enumerate(missing.items()):
         progress(done, len(missing))
         trained = study.folder.trial(each.number)
         fitted = trained if study.folds == 1 else RunFolder(trained.path / cross_validation.FOLDS / "1")
-        known[name] = latency.single_row(train.open_fitted(fitted, config, study.schema), rows)
+        known[name] = latency.single_row(train.open_fitted(fitted, config, study.schema), sample)
         write_atomic(path, documents.encode(known))
     progress(len(missing), len(missing))
     return known

@@ -80,7 +80,7 @@ class Selected:
 def concluding(study: Study) -> Iterator[None]:
     """No other process selects and measures meanwhile; the second to come finds all done."""
     trials = study.folder.path / "trials"
-    trials.mkdir(exist_ok=True)
+    trials.mkdir(mode=0o700, exist_ok=True)
     with locks.alone_in(trials):
         yield
 
@@ -102,9 +102,9 @@ def select(study: Study, dataset: Callable[[], Dataset], listeners: Callable[[st
         if study.folds > 1 and cross_validation.read(run) is None:
             found = cross_validation.read(study.folder.trial(selection.number))
             run_folder.write_metrics(run, cross_validation=found)
-    if "test" in run_folder.read_metrics(run):
-        return Selected(selection, point, evaluate.measured(run))
-    return Selected(selection, point, evaluate.measure(run))
+        if "test" in run_folder.read_metrics(run):
+            return Selected(selection, point, evaluate.recorded(run))
+        return Selected(selection, point, evaluate.evaluate_test_part(run, *data.dataset().part("test")))
 
 
 def _decided(study: Study, data: PreparedData, listeners: Callable[[str], Sequence[Listener]]) -> Selection:
@@ -207,7 +207,7 @@ def _score(
     listeners: Callable[[str], Sequence[Listener]],
     name: str,
 ) -> float:
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if study.folds > 1:
         finished = cross_validation.train(
             folder, config, study.schema, lambda fold: data.of(config, fold), study.folds,
@@ -228,8 +228,9 @@ def _train_selected(
     """Make `selected/` a run of this configuration: the trial's own, unless it has none or is to be refitted."""
     run, refit = study.folder.selected, study.request.settings.refit
     if study.folds == 1 and not refit:
-        with atomic_folder(run.path) as temporary:
+        with atomic_folder(run.path, mode=0o700) as temporary:
             _copy(study.folder.trial(number).path, temporary)
+            train.complete(RunFolder(temporary), config, data.dataset(), data.of(config, 0))
         return
     config = msgspec.structs.replace(
         config,

@@ -266,15 +266,15 @@ def _valid(asked: Request) -> RunConfig:
 
 
 def create(folder: StudyFolder, planned: StudyPlan) -> Study:
-    """Make the folder of a new study; refuses an existing one."""
+    """Make the folder of a new study, which its owner alone can read. Raises InputError where something is there."""
     dataset = planned.prepared.dataset
     asked = planned.request
     # one of its own in a storage that others use, and where an earlier attempt has left its name behind
     name = f"{folder.path.resolve().name}-{secrets.token_hex(4)}"
-    with atomic_folder(folder.path) as temporary:
+    with atomic_folder(folder.path, mode=0o700) as temporary:
         made = StudyFolder(temporary)
         write(made, name, asked)
-        write_atomic(made.data, documents.encode(run_folder.facts(dataset)))
+        write_atomic(made.data, documents.encode(run_folder.facts(dataset, planned.prepared.config.data.keep_rows)))
         write_atomic(made.schema, documents.encode(dataset.schema))
         dataset.split.save(made.split(0))
         if len(planned.splits) > 1:

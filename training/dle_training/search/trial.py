@@ -129,7 +129,7 @@ class TrialTraining:
     def _made(self, fold: int) -> TrainingData:
         """The data of a fold, whose folder now has all but what training adds."""
         run, data = self._run(fold), self._data.of(self.config, fold)
-        run.path.mkdir(parents=True, exist_ok=True)
+        run.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self._study.folds == 1:
             shared = self._study.folder
             for common, own in ((shared.data, run.data), (shared.schema, run.schema), (shared.split(0), run.split)):

@@ -1,4 +1,4 @@
-"""Rows that an export is tried on: training rows, and the same with values missing, unseen and extreme."""
+"""The rows that an export is tried on: training rows, and the same with values missing, unseen and extreme."""
 
 from dataclasses import replace
 from typing import Any
@@ -9,13 +9,9 @@ import numpy.typing as npt
 from dle_bundle.groups import MISSING_TIME, Groups, concatenate
 from dle_bundle.schema import Schema
 
-SAMPLE = 256
 
-
-def probes(training: Groups, schema: Schema, generator: np.random.Generator) -> Groups:
+def make(sample: Groups, schema: Schema, generator: np.random.Generator) -> Groups:
     """Training rows as they are, then with a third of the values missing, unseen, extreme, and all of it at once."""
-    sample = training.take(np.sort(generator.permutation(len(training))[: _sample(training)]))
-    sample = replace(sample, image=None if sample.image is None else np.asarray(sample.image))
     changes = (_missing, _unseen, _extreme)
     parts = [sample, *(change(sample, generator) for change in changes)]
     mixed = sample
@@ -27,11 +23,6 @@ def probes(training: Groups, schema: Schema, generator: np.random.Generator) -> 
     if schema.sequence:
         whole += [_cut(sample, generator), _drawn_out(sample, schema)]
     return concatenate(whole)
-
-
-def _sample(training: Groups) -> int:
-    """Fewer rows of large inputs, which take the time of many."""
-    return min(SAMPLE, max(16, training.rows_at_once() // 4))
 
 
 def _chosen(array: npt.NDArray[Any], generator: np.random.Generator | None) -> npt.NDArray[np.bool_]:

@@ -1,0 +1,72 @@
+"""What a run holds beside its model, so that nothing reads the source again once training has ended.
+
+Test and validation rows, a sample of the training rows, the answers for the validation rows, and the distributions
+that a service compares its requests with.
+"""
+
+from dle_bundle import documents
+from dle_bundle import schema as schemas
+from dle_bundle.drift.reference import Reference
+from dle_bundle.errors import InputError
+from dle_bundle.files import write_atomic
+from dle_bundle.groups import Groups
+from dle_training.data.dataset import Dataset
+from dle_training.data.target import Values
+from dle_training.fitting.tensors import TrainingData
+from dle_training.runs import answers, kept_rows, reference, training_sample
+from dle_training.runs.folder import RunFolder, read_facts
+from dle_training.runs.trained_model import TrainedModel
+from dle_training.scoring.evaluation import Scores
+from dle_training.scoring.metrics import Predictions
+
+
+def write(
+    run: RunFolder,
+    model: TrainedModel,
+    dataset: Dataset,
+    data: TrainingData,
+    predicted: Predictions,
+    validation: Scores,
+) -> None:
+    """Write everything that the run of `model` holds, each file whole or not at all.
+
+    `data` is what `dataset` became for training; `predicted` and `validation` are the answers and the scores on the
+    validation part. Which parts are kept stands in `data.json` since the run began.
+    """
+    schema, split = model.schema, dataset.split
+    for name, rows in read_facts(run).kept.items():
+        if rows:
+            kept_rows.write(run.part(name), dataset.groups, dataset.target, getattr(split, name), schema)
+    training, target = dataset.part("train")
+    sample = split.train[training_sample.choose(training, target, schema.outputs)]
+    kept_rows.write(run.training_sample, dataset.groups, dataset.target, sample, schema)
+    actual = model.objective.actual(data.validation.targets)
+    answers.write(run.validation_answers, schema, split.validation, actual, predicted)
+    if "tokens" in data.train.inputs:  # so that no text is tokenised again
+        training = training.with_tokens(data.train.inputs["tokens"].numpy())
+    write_atomic(run.reference, documents.encode(reference.build(model, training, predicted, validation)))
+
+
+def read_part(run: RunFolder, name: str) -> tuple[Groups, Values]:
+    """Inputs and target of the `test` or the `validation` part.
+
+    Raises InputError that says where the source was, when the run keeps no such rows.
+    """
+    facts = read_facts(run)
+    if not facts.kept[name]:
+        data = run.read_config().data
+        raise InputError(
+            f"{run.path} keeps no {name} rows: {facts.rows[name]:,} rows did not fit into data.keep_rows="
+            f"{data.keep_rows}. Evaluate it on its source: dle-evaluate {run.path} --data {data.source}"
+        )
+    return kept_rows.read(run.part(name), schemas.load(run.schema))
+
+
+def read_training_sample(run: RunFolder) -> tuple[Groups, Values]:
+    """Inputs and target of some training rows: first the longest, see `training_sample`. Raises InputError."""
+    return kept_rows.read(run.training_sample, schemas.load(run.schema))
+
+
+def read_reference(run: RunFolder) -> Reference:
+    """The distributions and the validation scores, without test scores. Raises InputError."""
+    return documents.read(run.reference, Reference)
