@@ -115,7 +115,7 @@ def from_source(config: RunConfig) -> Problem:
     """The training part of a table, prepared as `dle-train` does."""
     dataset = prepare.prepare(config).dataset
     groups, target = dataset.part("train")
-    preprocessing = pipeline.fit(dataset.schema, groups, config.preprocessing)
+    preprocessing, _ = pipeline.fit(dataset.schema, groups, config.preprocessing)
     outputs = dataset.schema.outputs
     objective = objectives.fit(outputs.task, target, outputs.classes)
     part = Part(preprocessing.prepare(groups), objective.encode(target))

@@ -13,14 +13,14 @@ from tests import people
 from dle_bundle.groups import Groups
 from dle_training.config import run_config
 from dle_training.export import graph
-from dle_training.runs import prepare, train
+from dle_training.runs import contents, prepare, train
 from dle_training.runs.folder import RunFolder
 from dle_training.runs.trained_model import TrainedModel
 
 
 @dataclass(frozen=True)
 class Small:
-    """A finished run, its model, its training rows, and its graph."""
+    """A finished run, its model, the training rows that it keeps, and its graph."""
 
     run: RunFolder
     model: TrainedModel
@@ -43,7 +43,7 @@ def small(target: str) -> Small:
     run = prepare.create(folder / "run", prepared)
     train.train(run, prepared)
     model = train.open_model(run)
-    training, _ = prepared.dataset.part("train")
+    training, _ = contents.read_training_sample(run)
     example = model.tensors(training.take(slice(0, 2)))
     proto = graph.build(model.answer(tuple(example)), model.schema, example)
     return Small(run, model, training, proto)

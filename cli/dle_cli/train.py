@@ -195,7 +195,9 @@ def _show_result(
 ) -> None:
     from dle_bundle import documents
     from dle_training.preprocessing.pipeline import Fitted
+    from dle_training.runs.folder import read_facts
 
+    kept = read_facts(run).kept
     texts = documents.read(run.preprocessing, Fitted).tokens
     cut = [] if texts is None else [("text", _cut(texts.truncated, texts.max_tokens))]
     seconds = sum(record.seconds for record in finished.history)
@@ -208,6 +210,7 @@ def _show_result(
             ("epochs", f"{len(finished.history)}, best {finished.best_epoch}"),
             ("time", f"{seconds:.1f} s at {rate:,.0f} rows/s"),
             *cut,
+            ("rows kept", _kept(kept)),
             *((f"validation {name}", f"{score:.4g}") for name, score in scores.items()),
         ],
     )
@@ -227,6 +230,7 @@ def _show_result(
             "task": prepared.dataset.schema.outputs.task,
             "target": prepared.dataset.schema.outputs.target,
             "rows": prepared.dataset.split.sizes(),
+            "kept": kept,
             "epochs": len(finished.history),
             "best_epoch": finished.best_epoch,
             "parameters": finished.parameters,
@@ -236,7 +240,15 @@ def _show_result(
             **({} if texts is None else {"truncated_texts": texts.truncated}),
         }
     )
-    speaker.next(f"dle-evaluate {run.path}")
+    source = "" if kept["test"] else f" --data {prepared.config.data.source}"
+    speaker.next(f"dle-evaluate {run.path}{source}")
+
+
+def _kept(rows: dict[str, int]) -> str:
+    """Which rows the run keeps beside the model."""
+    listed = ", ".join(f"{count:,} {part}" for part, count in rows.items() if count) or "none"
+    left_out = " and ".join(part for part, count in rows.items() if not count)
+    return f"{listed} (data.keep_rows has no room for {left_out})" if left_out else listed
 
 
 def _cut(truncated: float, most: int) -> str:

@@ -41,8 +41,11 @@ def line(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp(request.param)
     people.write_people(folder / "people.csv", ROWS, target=request.param)
     trained = commands.document("dle-train", "people.csv", "--target", request.param, *SMALL, folder=folder)
+    (folder / "people.csv").rename(folder / "away.csv")  # the run needs it no more
     evaluated = commands.document("dle-evaluate", "runs/people", folder=folder)
     exported = commands.document("dle-export", "runs/people", "--to", "bundles/people", folder=folder)
+    commands.document("dle-compare", "runs/people", folder=folder)
+    (folder / "away.csv").rename(folder / "people.csv")
     return Line(folder, request.param, trained, evaluated, exported)
 
 
@@ -71,8 +74,12 @@ def test_the_run_directory_is_complete(line: Line) -> None:
     present = {path.name for path in line.run.iterdir()}
     assert present >= {
         "config.yaml", "schema.json", "split.npz", "preprocessing.json", "checkpoints", "history.jsonl", "metrics.json",
-        "report.html", "figures", "tensorboard",
+        "report.html", "figures", "tensorboard", "rows", "reference.json",
     }  # fmt: skip
+    kept = {path.stem for path in (line.run / "rows").iterdir()}
+    assert kept == {"test", "validation", "training_sample", "validation_answers"}
+    assert line.trained["kept"] == {part: line.trained["rows"][part] for part in ("test", "validation")}
+    assert line.run.stat().st_mode & 0o777 == 0o700
     schema = json.loads((line.run / "schema.json").read_text())
     assert [field["name"] for field in schema["inputs"]] == ["age", "income", "town", "colour", "member", "since"]
     dropped = json.loads((line.run / "data.json").read_text())["dropped"]
@@ -170,6 +177,8 @@ def test_changed_data_is_noticed(line: Line) -> None:
     before = path.read_bytes()
     try:
         path.write_bytes(before.replace(b"town a", b"town b", 1))
-        assert "has changed" in commands.refusal("dle-evaluate", "runs/people", folder=line.folder)
+        assert "has changed" in commands.refusal("dle-train", "--resume", "--out", "runs/people", folder=line.folder)
+        again = commands.document("dle-evaluate", "runs/people", folder=line.folder)
+        assert again == line.evaluated, "the run has rows of its own"
     finally:
         path.write_bytes(before)

@@ -74,7 +74,7 @@ def exported(scaling: str) -> tuple[Preprocessing, Callable[..., list[npt.NDArra
     """The fitted preprocessing and its graph in ONNX Runtime."""
     data = training()
     config = PreprocessingConfig(numeric=scaling, piecewise_bins=4)  # type: ignore[arg-type]
-    preprocessing = pipeline.fit(SCHEMA, data, config)
+    preprocessing, _ = pipeline.fit(SCHEMA, data, config)
     rows = torch.export.Dim("rows", min=1, max=1 << 30)
     example = (data.numeric[:3], encoded(preprocessing, data.categorical[:3]), data.datetime[:3])
     with warnings.catch_warnings():

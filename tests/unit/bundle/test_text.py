@@ -56,7 +56,9 @@ def test_each_column_is_cut_by_itself() -> None:
         [*[IT] * 5, SEPARATOR, *[IT] * 5, SEPARATOR],
         [*[IT] * 5, SEPARATOR, SEPARATOR, *[PADDING] * 5],
     ]
-    assert TOKENIZER.truncated(given).tolist() == [[True, True], [False, False]]
+    whole, lengths = TOKENIZER.tokens_and_lengths(given)
+    assert lengths.tolist() == [[6, 6], [5, 0]]
+    np.testing.assert_array_equal(whole, TOKENIZER.tokens(given))
 
 
 @pytest.mark.parametrize("rows", [0, 1, 63, 64, 200])
@@ -66,7 +68,7 @@ def test_any_number_of_rows(rows: int, columns: int) -> None:
     found = TOKENIZER.tokens(given)
     assert found.shape == (rows, 3 * columns if rows else 1)
     assert (found == np.array([IT, FITS, SEPARATOR] * columns)).all() or not rows
-    assert TOKENIZER.truncated(given).shape == given.shape
+    assert TOKENIZER.tokens_and_lengths(given)[1].tolist() == np.full(given.shape, 2).tolist()
     assert all(length.shape == share.shape == (rows,) for length, share in TOKENIZER.statistics(given, found))
 
 

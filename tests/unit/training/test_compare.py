@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("compare")
     for target in ("buys", "spent"):
         people.write_people(folder / f"{target}.csv", 200, target=target)
-    evaluate.measure(train(folder, "a", "buys", "training.metric=accuracy"))
+    evaluate.evaluate(train(folder, "a", "buys", "training.metric=accuracy"))
     train(folder, "b", "buys", "training.metric=accuracy", "split.folds=2", "optimizer.lr=1e-6", folds=True)
     train(folder, "loss", "buys", "seed=1")
     train(folder, "spent-run", "spent")
@@ -96,17 +96,21 @@ def test_a_latency_is_measured_once(folder: Path, monkeypatch: pytest.MonkeyPatc
     assert compare(folder, "a") == [before]
 
 
-def test_without_its_data_a_run_has_no_latency(folder: Path, tmp_path: Path) -> None:
+def test_a_latency_needs_the_rows_that_the_run_keeps_and_no_source(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "a", tmp_path / "gone")
     (tmp_path / "gone" / "latency.json").unlink(missing_ok=True)
     config = tmp_path / "gone" / "config.yaml"
     config.write_text(config.read_text().replace(str(folder / "buys.csv"), str(tmp_path / "moved.csv")))
     ((entry,),) = (group.runs for group in compare(tmp_path, "gone"))
+    assert entry.latency
+    (tmp_path / "gone" / "latency.json").unlink()
+    RunFolder(tmp_path / "gone").training_sample.unlink()
+    ((entry,),) = (group.runs for group in compare(tmp_path, "gone"))
     assert entry.latency is None
     assert entry.parameters is not None
     assert entry.note is not None
     assert "latency is not known" in entry.note
-    assert "moved.csv" in entry.note
+    assert "training_sample.parquet" in entry.note
 
 
 def test_unfinished_runs_and_studies_come_last(folder: Path, tmp_path: Path) -> None:

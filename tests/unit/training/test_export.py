@@ -8,16 +8,22 @@ import onnx
 import pytest
 import torch
 from onnx import numpy_helper
-from tests.trained import small
+from tests.trained import Small, small
 
 from dle_bundle import bundle as bundles
 from dle_bundle.errors import BundleError, InputError, WorkError
+from dle_bundle.groups import Groups
 from dle_bundle.schema import Outputs, Schema
-from dle_training.export import graph, parity
+from dle_training.export import graph, parity, probes
 from dle_training.export.bundle import export_run
-from dle_training.runs import probes, reference
+from dle_training.runs import reference
 
 TARGETS = ("buys", "level", "spent")
+
+
+def tried(chosen: Small) -> Groups:
+    """The rows that an export of this model is tried on."""
+    return probes.make(chosen.training, chosen.model.schema, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -48,7 +54,7 @@ def test_parity_holds(target: str) -> None:
     chosen = small(target)
     proof = parity.check(
         chosen.graph.SerializeToString(), chosen.model.predict, chosen.model.preprocessing.tokenise,
-        chosen.training, chosen.model.schema,
+        tried(chosen), chosen.model.schema,
         scale=chosen.model.objective.state().sd,
     )  # fmt: skip
     assert proof.largest_difference <= proof.bound
@@ -70,14 +76,14 @@ def test_a_graph_that_answers_otherwise_fails(target: str) -> None:
     with pytest.raises(WorkError, match="does not answer as PyTorch does"):
         parity.check(
             altered.SerializeToString(), chosen.model.predict, chosen.model.preprocessing.tokenise,
-            chosen.training, chosen.model.schema,
+            tried(chosen), chosen.model.schema,
             scale=chosen.model.objective.state().sd,
         )  # fmt: skip
 
 
 def test_probes_hold_missing_unseen_and_extreme_values() -> None:
     chosen = small("buys")
-    rows = probes.probes(chosen.training, chosen.model.schema, np.random.default_rng(0))
+    rows = tried(chosen)
     known = {value for field in chosen.model.schema.categorical for value in field.categories or ()}
     assert np.isnan(rows.numeric).all(axis=1).any()
     assert (rows.categorical == "").all(axis=1).any()
@@ -96,7 +102,7 @@ def test_labels_have_the_type_of_the_target(classes: tuple[str | int | bool, ...
 def test_truth_values_are_spelt_as_in_json() -> None:
     schema = Schema(inputs=(), outputs=Outputs(target="y", task="binary", classes=(False, True)))
     answers = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]], dtype=np.float32)
-    assert reference.build(schema, [], 3, answers, calibration={}, metrics={}).prediction.names == ("false", "true")
+    assert reference._class_bins(answers, schema.outputs.class_names).names == ("false", "true")
 
 
 def test_a_bundle_is_exported_verified_and_loaded(tmp_path: Path) -> None:

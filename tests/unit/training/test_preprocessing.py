@@ -208,7 +208,7 @@ def groups(count: int) -> Groups:
 
 def test_pipeline() -> None:
     data = groups(100)
-    preprocessing = pipeline.fit(SCHEMA, data, PreprocessingConfig(piecewise_bins=0))
+    preprocessing, _ = pipeline.fit(SCHEMA, data, PreprocessingConfig(piecewise_bins=0))
     inputs = preprocessing.prepare(data)
     shape = preprocessing.shape(frequencies=True)
     assert inputs["dense"].shape == (100, shape.dense)
@@ -224,7 +224,7 @@ def test_pipeline() -> None:
 
 def test_chunks_change_nothing() -> None:
     data = groups(40_000)
-    preprocessing = pipeline.fit(SCHEMA, data, PreprocessingConfig(piecewise_bins=0))
+    preprocessing, _ = pipeline.fit(SCHEMA, data, PreprocessingConfig(piecewise_bins=0))
     whole, part = preprocessing.prepare(data), preprocessing.prepare(data.take(slice(20_000, 20_003)))
     for name in whole:
         assert torch.equal(whole[name][20_000:20_003], part[name])
@@ -233,7 +233,7 @@ def test_chunks_change_nothing() -> None:
 @pytest.mark.parametrize("scaling", ["standard", "min_max", "unit_norm"])
 def test_json_makes_the_same_module(scaling: Literal["standard", "min_max", "unit_norm"], tmp_path: Path) -> None:
     data = groups(100)
-    preprocessing = pipeline.fit(SCHEMA, data, PreprocessingConfig(numeric=scaling, piecewise_bins=0))
+    preprocessing, _ = pipeline.fit(SCHEMA, data, PreprocessingConfig(numeric=scaling, piecewise_bins=0))
     (tmp_path / "p.json").write_bytes(documents.encode(preprocessing.fitted))
     again = pipeline.load(tmp_path / "p.json", SCHEMA, tmp_path)
     assert again.fitted == preprocessing.fitted
@@ -251,11 +251,11 @@ def test_groups_without_columns() -> None:
             data.categorical[:, : len(schema.categorical)],
             data.datetime[:, : len(schema.datetime)],
         )
-        prepared = pipeline.fit(schema, part, PreprocessingConfig(piecewise_bins=0)).prepare(part)
+        prepared = pipeline.fit(schema, part, PreprocessingConfig(piecewise_bins=0))[0].prepare(part)
         assert set(prepared) == ({"dense", "codes"} if kept == ("categorical",) else {"dense"})
     only = Schema(inputs=SCHEMA.inputs[3:4], outputs=SCHEMA.outputs)
     part = Groups(data.numeric[:, :0], data.categorical[:, 1:], data.datetime[:, :0])
-    assert set(pipeline.fit(only, part, PreprocessingConfig(piecewise_bins=0)).prepare(part)) == {"codes"}
+    assert set(pipeline.fit(only, part, PreprocessingConfig(piecewise_bins=0))[0].prepare(part)) == {"codes"}
 
 
 def test_wrong_files(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_wrong_files(tmp_path: Path) -> None:
     path.write_bytes(b"{}")
     with pytest.raises(InputError, match="no readable fitted"):
         pipeline.load(path, SCHEMA, path)
-    path.write_bytes(documents.encode(pipeline.fit(SCHEMA, groups(30), PreprocessingConfig(piecewise_bins=0)).fitted))
+    path.write_bytes(documents.encode(pipeline.fit(SCHEMA, groups(30), PreprocessingConfig(piecewise_bins=0))[0].fitted))
     other = Schema(inputs=SCHEMA.inputs[1:], outputs=SCHEMA.outputs)
     with pytest.raises(InputError, match="does not belong to the schema"):
         pipeline.load(path, other, path)

@@ -16,11 +16,12 @@ from dle_training.config import run_config
 from dle_training.config.resolve import resolve
 from dle_training.config.run_config import RunConfig
 from dle_training.data.dataset import Dataset
+from dle_training.data.row_samples import one_of_each
 from dle_training.data.split import Split
 from dle_training.preprocessing import pipeline
 from dle_training.preprocessing.pipeline import Preprocessing
 from dle_training.report import samples, worst_examples
-from dle_training.report.samples import IMAGES, SERIES, VERSIONS, one_of_each
+from dle_training.report.samples import IMAGES, SERIES, VERSIONS, Samples
 from dle_training.report.worst_examples import PredictedRow
 
 ROWS, STEPS = 60, 20
@@ -45,14 +46,14 @@ class Unread:
 
     def __getitem__(self, rows: npt.NDArray[np.int64]) -> "Unread":
         taken = Unread(self.pixels, self.rows[rows])
-        taken.__dict__["parent"] = self
+        taken.__dict__["whole"] = self.__dict__.get("whole", self)
         return taken
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __array__(self, dtype: object = None, copy: object = None) -> npt.NDArray[np.uint8]:
-        self.__dict__.get("parent", self).read += len(self)
+        self.__dict__.get("whole", self).read += len(self)
         return self.pixels[self.rows]
 
 
@@ -88,12 +89,17 @@ def classified() -> Dataset:
 
 def fitted(data: Dataset) -> Preprocessing:
     config = resolve(run_config.RunConfig(), data.schema, len(data.split.train))
-    return pipeline.fit(data.schema, data.part("train")[0], change(config.preprocessing, max_tokens=16))
+    return pipeline.fit(data.schema, data.part("train")[0], change(config.preprocessing, max_tokens=16))[0]
+
+
+def chosen(data: Dataset, preprocessing: Preprocessing, config: RunConfig = VARIED) -> Samples:
+    """The examples of the training part."""
+    return samples.choose(*data.part("train"), data.schema, preprocessing, config)
 
 
 def test_training_examples_are_of_the_training_part_and_of_every_class() -> None:
     data = classified()
-    made = samples.choose(data, fitted(data), VARIED)
+    made = chosen(data, fitted(data))
     assert made.images is not None
     rows = made.images.plain[:, 0, 0, 0]
     assert set(rows) <= set(data.split.train)
@@ -110,7 +116,7 @@ def test_no_other_part_has_a_say_in_training_examples() -> None:
     poisoned = groups.image.copy()
     poisoned[others] = 0
     changed = replace(data, target=target, groups=replace(groups, image=poisoned))
-    first, second = (samples.choose(one, fitted(data), VARIED) for one in (data, changed))
+    first, second = (chosen(one, fitted(data)) for one in (data, changed))
     for one, other in ((first.images, second.images), (first.series, second.series)):
         assert one is not None
         assert other is not None
@@ -126,7 +132,7 @@ def test_variations_are_those_of_the_loop_and_leave_its_random_numbers_alone() -
     preprocessing = fitted(data)
     torch.manual_seed(11)
     before = torch.get_rng_state()
-    made = samples.choose(data, preprocessing, VARIED).images
+    made = chosen(data, preprocessing).images
     assert torch.equal(torch.get_rng_state(), before)
     assert made is not None
     assert made.varied is not None
@@ -142,7 +148,7 @@ def test_variations_are_those_of_the_loop_and_leave_its_random_numbers_alone() -
 
 def test_without_augmentation_there_are_more_images_and_no_variations() -> None:
     data = classified()
-    made = samples.choose(data, fitted(data), RunConfig())
+    made = chosen(data, fitted(data), RunConfig())
     assert made.images is not None
     assert made.series is not None
     assert made.images.varied is None
@@ -153,8 +159,8 @@ def test_without_augmentation_there_are_more_images_and_no_variations() -> None:
 def test_images_in_files_are_read_only_where_they_are_shown() -> None:
     data = classified()
     preprocessing, files = fitted(data), Unread(data.groups.image)
-    made = samples.choose(replace(data, groups=replace(data.groups, image=files)), preprocessing, VARIED)
-    same = samples.choose(data, preprocessing, VARIED)
+    made = chosen(replace(data, groups=replace(data.groups, image=files)), preprocessing)
+    same = chosen(data, preprocessing)
     assert files.read == IMAGES
     assert made.images is not None
     assert same.images is not None
@@ -163,7 +169,7 @@ def test_images_in_files_are_read_only_where_they_are_shown() -> None:
 
 def test_missing_steps_of_series_are_not_there_to_be_drawn() -> None:
     data = classified()
-    made = samples.choose(data, fitted(data), VARIED).series
+    made = chosen(data, fitted(data)).series
     assert made is not None
     assert made.varied is not None
     assert made.plain.shape == (SERIES, STEPS, 3)
@@ -179,7 +185,7 @@ def test_missing_steps_of_series_are_not_there_to_be_drawn() -> None:
 def test_lengths_of_texts_are_those_before_the_cut() -> None:
     data = classified()
     preprocessing = fitted(data)
-    made = samples.choose(data, preprocessing, VARIED).texts
+    made = chosen(data, preprocessing).texts
     assert made is not None
     assert made.max_tokens == 16
     assert sorted(made.tokens) == sorted(data.split.train + 1)
@@ -189,13 +195,13 @@ def test_lengths_of_texts_are_those_before_the_cut() -> None:
 def test_values_are_shown_from_the_lowest_to_the_highest() -> None:
     values = np.random.default_rng(5).normal(size=ROWS)
     data = dataset(Outputs(target="price", task="regression"), values)
-    made = samples.choose(data, fitted(data), VARIED).images
+    made = chosen(data, fitted(data)).images
     assert made is not None
     trained = values[data.split.train]
     assert list(made.targets) == sorted(made.targets, key=float)  # type: ignore[arg-type]
     assert (made.targets[0], made.targets[-1]) == (trained.min(), trained.max())
     steps = dataset(Outputs(target="price", task="regression", horizon=2), np.stack([values, values], axis=1))
-    many = samples.choose(steps, fitted(steps), VARIED).images
+    many = chosen(steps, fitted(steps)).images
     assert many is not None
     assert many.targets == (None,) * IMAGES
 

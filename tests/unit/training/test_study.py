@@ -157,7 +157,7 @@ def test_runs_and_studies_are_told_apart(made: Study, tmp_path: Path) -> None:
     fold = made.folder.trial(0).path / "folds" / "1"
     fold.mkdir(parents=True)
     (fold / "config.yaml").touch()
-    with pytest.raises(InputError, match=f"no run of its own: name the study, {path}"):
+    with pytest.raises(InputError, match=f"keeps no rows. Name the study, {path}, or train the trial"):
         run_folder.found(fold)
     run = tmp_path / "run"
     run.mkdir()

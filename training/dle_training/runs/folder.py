@@ -152,7 +152,7 @@ def refuse_trial(path: Path) -> None:
     config = RunFolder(path).config
     if study is not None and config.is_file() and path.absolute() != study / "selected":
         raise InputError(
-            f"{path}: a trial, which keeps no rows. Name its study, {study}, or train the trial as a run: "
+            f"{path}: a trial of a study keeps no rows. Name the study, {study}, or train the trial as a run: "
             f"dle-train --config {config} --out {study}-{path.absolute().name}"
         )
 
