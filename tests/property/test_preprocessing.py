@@ -152,7 +152,7 @@ def test_the_unit_of_a_column_makes_no_difference(
         lengths = np.full(rows, len(series))
         groups = replace(empty(rows), numeric=(table * unit).astype(np.float32), sequence=sequence, lengths=lengths)
         config = PreprocessingConfig(numeric=scaling, piecewise_bins=4)  # type: ignore[arg-type]
-        prepared = pipeline.fit(UNITS, groups, config).prepare(groups)
+        prepared = pipeline.fit(UNITS, groups, config)[0].prepare(groups)
         return {name: tensor.numpy() for name, tensor in prepared.items()}
 
     plain, scaled = features(1), features(10.0**power)

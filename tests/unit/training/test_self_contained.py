@@ -78,7 +78,7 @@ def test_without_its_source_a_run_is_evaluated_compared_and_exported(
     shutil.copytree(folder, tmp_path / "copy")
     run, made = trained(tmp_path / "copy", name)
     model = train.open_model(run)
-    expected = {part: model.predict(made.dataset.part(part)[0]) for part in ("test", "validation")}  # type: ignore[arg-type]
+    expected = {part: model.predict(made.dataset.part(part)[0]) for part in ("test", "validation")}
     moved = RunFolder(tmp_path / "moved")
     run.path.rename(moved.path)
     shutil.rmtree(tmp_path / "copy")
@@ -199,7 +199,7 @@ def test_stopped_while_it_writes_a_run_is_unfinished_and_resumed(
 
     with monkeypatch.context() as patched:
         if stops == "write":
-            patched.setattr(kept_rows.pq.ParquetWriter, "close", breaking(lambda *_: None, 1))
+            patched.setattr(pq.ParquetWriter, "close", breaking(lambda *_: None, 1))
         elif stops == "between":
             patched.setattr(kept_rows, "write", breaking(kept_rows.write, 3))
         else:
