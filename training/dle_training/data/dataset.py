@@ -7,17 +7,19 @@ be readable. The same reading, by the schema of a run, labels another table for 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from dle_bundle.errors import InputError, RowFaults
-from dle_bundle.groups import Groups
-from dle_bundle.schema import Schema
+from dle_bundle.groups import MISSING_TIME, Groups
+from dle_bundle.schema import Field, Schema
 from dle_bundle.tables import columns
 from dle_bundle.values.missing import NA_VALUES
+from dle_bundle.values.numbers import float32
 from dle_training.config.run_config import RunConfig
 from dle_training.data import (
     blocks,
@@ -33,6 +35,7 @@ from dle_training.data import (
 )
 from dle_training.data.blocks import Blocks
 from dle_training.data.inference import InferredInputs
+from dle_training.data.kinds import Reading
 from dle_training.data.pictures import Pictures
 from dle_training.data.split import Split, Strata
 from dle_training.data.target import Target, Values
@@ -116,8 +119,9 @@ def load(config: RunConfig) -> Dataset:
         delimiter=config.data.delimiter,
         layout=arranged.layout,
     )
-    groups = _grouped(table, draft, known, images)
-    schema, empty, rare = statistics.complete(draft, groups.take(parts.train), config.preprocessing.max_categories)
+    read = _ReadColumns(inputs.readings, np.flatnonzero(goal.known), _series(table, draft, known))
+    training = read.grouped(draft).take(parts.train)  # without images, which have no statistics
+    schema, empty, rare = statistics.complete(draft, training, config.preprocessing.max_categories)
     # the column that tells the parts of a forecast was made here, and the note on its windows tells it better
     made = {windows.SPLIT} if arranged.layout is not None and arranged.layout.window is not None else set()
     dropped = {name: why for name, why in (arranged.dropped | inputs.dropped | empty).items() if name not in made}
@@ -137,7 +141,7 @@ def load(config: RunConfig) -> Dataset:
         source=source.place,
         digest=pictures.digest(source.digest, fields, table, source.folder, na_values),
         schema=schema,
-        groups=_grouped(table, schema, known, images) if empty else groups,
+        groups=replace(read.grouped(schema), image=None if images is None else images.images),
         target=goal.values,
         split=parts,
         split_by=by.name,
@@ -165,7 +169,7 @@ def read_labelled(source: str, schema: Schema, config: RunConfig) -> Labelled:
         raise InputError(f"{name!r}: the target has no value in any row")
     images = pictures.read(schema.inputs, table, found.folder, config, schema.na_values)
     usable, skipped = pictures.check(images, known, config)
-    groups = _grouped(table, schema, usable, images)
+    groups = _by_schema(table, schema, usable, images)
     return Labelled(groups.take(usable), values[usable], (*target.missing_note(name, known), *skipped))
 
 
@@ -215,7 +219,38 @@ def _collected(errors: list[InputError]) -> Iterator[None]:
         errors.append(error)
 
 
-def _grouped(table: pa.Table, schema: Schema, known: npt.NDArray[np.bool_], images: Pictures | None) -> Groups:
+@dataclass(frozen=True, slots=True)
+class _ReadColumns:
+    """What was read of the columns of a table: by inference at the positions `rows` (M,), and the series of all rows."""
+
+    readings: dict[str, Reading]
+    rows: npt.NDArray[np.int64]
+    series: Groups
+
+    def grouped(self, schema: Schema) -> Groups:
+        """Groups of all rows, without images; in rows that inference has not read all columns are missing."""
+        return replace(
+            self.series,
+            numeric=self._side_by_side(schema.numeric, np.nan, np.float32),
+            categorical=self._side_by_side(schema.categorical, "", object),
+            datetime=self._side_by_side(schema.datetime, MISSING_TIME, np.int64),
+            text=self._side_by_side(schema.text, "", object) if schema.text else None,
+        )
+
+    def _side_by_side(self, fields: tuple[Field, ...], missing: object, dtype: Any) -> npt.NDArray[Any]:
+        array = np.full((len(self.series), len(fields)), missing, dtype=dtype)
+        for index, field in enumerate(fields):
+            values = self.readings[field.name].values
+            array[self.rows, index] = float32(values) if dtype is np.float32 else values
+        return array
+
+
+def _series(table: pa.Table, schema: Schema, known: npt.NDArray[np.bool_]) -> Groups:
+    """The series of all rows, and nothing else; RowFaults as `_by_schema`."""
+    return _by_schema(table, msgspec.structs.replace(schema, inputs=schema.sequence), known, None)
+
+
+def _by_schema(table: pa.Table, schema: Schema, known: npt.NDArray[np.bool_], images: Pictures | None) -> Groups:
     """Groups of all rows, with these images; RowFaults for what is wrong in rows that are used, `known` (N,)."""
     groups, faults = columns.to_groups(table, schema, images=None if images is None else images.images)
     if wrong := [fault for fault in faults if fault.row is None or known[fault.row - 1]]:

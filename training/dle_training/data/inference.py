@@ -39,9 +39,13 @@ _WORD = re.compile(rf"(?<!\S)[^\W\d_][^\s\d_@/.:-]+[.:]?(?!\S)|{_UNSPACED.patter
 
 @dataclass(frozen=True, slots=True)
 class InferredInputs:
-    """Fields in column order (nothing observed yet), why each other column was left out, and what else to say."""
+    """Fields in column order (nothing observed yet), why each other column was left out, and what else to say.
+
+    `readings`, by field, hold the values that were read to find the kind, so that no column is read again.
+    """
 
     fields: tuple[Field, ...]
+    readings: dict[str, Reading]
     dropped: dict[str, str]
     notes: tuple[str, ...]
 
@@ -71,37 +75,42 @@ def infer(
     `apart` names the columns that are no features, each with the reason ("" for the target, which needs none).
     Raises InputError with the faults of all columns.
     """
-    fields: list[Field] = []
+    readings: dict[str, Reading] = {}
+    rejected: dict[str, Reading] = {}
     dropped: dict[str, str] = {}
-    notes: list[str] = []
     faults: list[str] = []
     for name in table.column_names:
         if name in apart or name in config.drop:
             if reason := apart.get(name, "left out by data.drop"):
                 dropped[name] = reason
             continue
+        column = table.column(name)
+        if not _has_values(column, na_values):
+            dropped[name] = "no value at all"
+            continue
+        given = config.kinds.get(name)
         try:
-            answer = _field(name, table.column(name), config, na_values, rows)
+            reading = kinds.read(name, column, na_values, rows, given, config.date_formats.get(name))
         except InputError as error:
             faults.append(error.message)
             continue
-        if isinstance(answer, str):
-            dropped[name] = answer
+        if given is None and _is_prose(reading):
+            reading = replace(reading, kind="text", whole=False)
+        useless = _useless(reading) or (None if given else _meaningless(name, column, reading, rows))
+        if useless is None:
+            readings[name] = reading
         else:
-            field, note = answer
-            fields.append(field)
-            notes += [f"{name}: {note}"] if note else []
+            dropped[name], rejected[name] = useless, reading
     _refuse("Columns that cannot be used as they are", faults)
-    if not fields:
-        for name in [name for name in dropped if name not in apart and name not in config.drop]:
-            text = _short_texts(name, table.column(name), config, na_values, rows)
-            if text is not None:
-                fields.append(text)
-                notes.append(f"{name}: {_SHORT}")
-                del dropped[name]
-    if not fields:
+    if not readings:
+        for name in [name for name, reading in rejected.items() if _is_short_text(name, reading, config)]:
+            readings[name] = replace(rejected[name], kind="text", whole=False, note=_SHORT)
+            del dropped[name]
+    if not readings:
         raise no_inputs(dropped)
-    return InferredInputs(tuple(fields), dropped, tuple(notes))
+    fields = tuple(_described(name, reading) for name, reading in readings.items())
+    notes = tuple(f"{name}: {reading.note}" for name, reading in readings.items() if reading.note)
+    return InferredInputs(fields, readings, dropped, notes)
 
 
 def no_inputs(dropped: dict[str, str]) -> InputError:
@@ -117,20 +126,6 @@ def _refuse(message: str, faults: list[str]) -> None:
         raise InputError(message, faults)
 
 
-def _field(
-    name: str, column: Column, config: DataConfig, na_values: tuple[str, ...], rows: npt.NDArray[np.int64]
-) -> tuple[Field, str | None] | str:
-    """The field of a column with a note on it, or why it is left out."""
-    given = config.kinds.get(name)
-    if not _has_values(column, na_values):
-        return "no value at all"
-    reading = kinds.read(name, column, na_values, rows, given, config.date_formats.get(name))
-    if given is None and _is_prose(reading):
-        reading = replace(reading, kind="text", whole=False)
-    reason = _useless(reading) or (None if given else _meaningless(name, column, reading, rows))
-    return reason or (_described(name, reading), reading.note)
-
-
 def _described(name: str, reading: Reading) -> Field:
     return Field(
         name=name,
@@ -141,18 +136,11 @@ def _described(name: str, reading: Reading) -> Field:
     )
 
 
-def _short_texts(
-    name: str, column: Column, config: DataConfig, na_values: tuple[str, ...], rows: npt.NDArray[np.int64]
-) -> Field | None:
-    """The column as text, if it was left out as an identifier and yet at least half of its values hold a word."""
-    if name in config.kinds or _named_like_a_key(name) or not _has_values(column, na_values):
-        return None
-    reading = kinds.read(name, column, na_values, rows)
-    if reading.kind != "categorical" or _useless(reading):
-        return None
-    if sum(1 for text in reading.known if _WORD.search(text)) < _MOSTLY_WORDS * len(reading.known):
-        return None
-    return _described(name, replace(reading, kind="text", whole=False))
+def _is_short_text(name: str, reading: Reading, config: DataConfig) -> bool:
+    """Whether a column that was left out as an identifier is text: at least half of its values hold a word."""
+    if name in config.kinds or _named_like_a_key(name) or reading.kind != "categorical" or _useless(reading):
+        return False
+    return sum(1 for text in reading.known if _WORD.search(text)) >= _MOSTLY_WORDS * len(reading.known)
 
 
 def _has_values(column: Column, na_values: tuple[str, ...]) -> bool:

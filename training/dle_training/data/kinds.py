@@ -61,9 +61,12 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class _ColumnFormat:
+    """How a column is to be read. `numbers` are those of `columns.numbers`, where the kind was found by them."""
+
     kind: Kind
     date_format: str | None = None
     note: str | None = None
+    numbers: tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]] | None = None
 
 
 def read(
@@ -83,12 +86,18 @@ def read(
     if choice.kind in ("image", "sequence"):
         return _whole_values(name, column, choice.kind, na_values)
     if choice.kind in ("categorical", "text"):
+        if not (columns.is_text(column) or columns.is_number(column) or columns.is_date(column)):
+            raise InputError(
+                f"{name!r}: expected text or numbers for {choice.kind}, found {column.type}; "
+                f"set data.kinds.{name} to another kind, or leave it out with data.drop"
+            )
         return _texts(choice.kind, column, na_values, choice.note)
     if choice.kind == "datetime":
         values, unreadable = columns.moments(column, na_values, choice.date_format)
         reading = Reading("datetime", values, values == MISSING_TIME, date_format=choice.date_format, note=choice.note)
     else:
-        numbers, unreadable = (columns.booleans if choice.kind == "boolean" else columns.numbers)(column, na_values)
+        parse = columns.booleans if choice.kind == "boolean" else columns.numbers
+        numbers, unreadable = choice.numbers or parse(column, na_values)
         missing = np.isnan(numbers)
         whole = bool(np.all(numbers[~missing] == np.floor(numbers[~missing])))
         reading = Reading(choice.kind, numbers, missing, whole=whole)
@@ -121,7 +130,7 @@ def times(
         values, unreadable = columns.moments(column, na_values, choice.date_format)
         missing = values == MISSING_TIME
     elif choice.kind == "numeric":
-        values, unreadable = columns.numbers(column, na_values)
+        values, unreadable = choice.numbers or columns.numbers(column, na_values)
         missing = ~np.isfinite(values)
     else:
         raise InputError(
@@ -185,15 +194,15 @@ def _infer(name: str, column: Column, na_values: tuple[str, ...]) -> _ColumnForm
 
 def _infer_text(name: str, column: Column, na_values: tuple[str, ...]) -> _ColumnFormat:
     text = columns.trimmed(column, na_values)
-    _, unreadable = columns.numbers(column, na_values)
+    numbers, unreadable = columns.numbers(column, na_values)
+    numeric = _ColumnFormat("numeric", numbers=(numbers, unreadable))
     if not unreadable.any():
-        codes = _are_codes(text)
-        note = "digits with leading zeros are taken as codes, not numbers" if codes else None
-        return _ColumnFormat("categorical" if codes else "numeric", note=note)
+        note = "digits with leading zeros are taken as codes, not numbers"
+        return _ColumnFormat("categorical", note=note) if _are_codes(text) else numeric
     spellings = len(pc.unique(text.filter(pa.array(unreadable))))
     share = 1 - unreadable.sum() / (len(text) - text.null_count)
     if share >= _NEARLY_ALL or (share >= 0.5 and spellings <= _FEW_SPELLINGS):
-        return _ColumnFormat("numeric")
+        return numeric
     words = {value.casefold() for value in columns.distinct(text)[0] if value is not None}
     if sum(word.endswith(SUFFIXES) for word in words) >= _NEARLY_ALL * len(words):
         return _ColumnFormat("image")
