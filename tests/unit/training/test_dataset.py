@@ -62,7 +62,8 @@ def test_the_whole_story(tmp_path: Path, name: str) -> None:
     assert sorted(rows.tolist()) == [row for row in range(N) if row not in (7, 50)]
     # a row has one number everywhere
     assert len(data.groups) == len(data.target) == N
-    assert data.groups.categorical[:, 0].tolist() == columns()["city"]
+    towns = [town if bought else "" for town, bought in zip(columns()["city"], columns()["bought"], strict=True)]
+    assert data.groups.categorical[:, 0].tolist() == towns
     assert data.target.tolist() == columns()["bought"]
 
 

@@ -265,7 +265,8 @@ def test_wrong_files(tmp_path: Path) -> None:
     path.write_bytes(b"{}")
     with pytest.raises(InputError, match="no readable fitted"):
         pipeline.load(path, SCHEMA, path)
-    path.write_bytes(documents.encode(pipeline.fit(SCHEMA, groups(30), PreprocessingConfig(piecewise_bins=0))[0].fitted))
+    preprocessing, _ = pipeline.fit(SCHEMA, groups(30), PreprocessingConfig(piecewise_bins=0))
+    path.write_bytes(documents.encode(preprocessing.fitted))
     other = Schema(inputs=SCHEMA.inputs[1:], outputs=SCHEMA.outputs)
     with pytest.raises(InputError, match="does not belong to the schema"):
         pipeline.load(path, other, path)

@@ -78,6 +78,11 @@ class Dataset:
         rows = getattr(self.split, name)
         return self.groups.take(rows), self.target[rows]
 
+    def actual(self, rows: npt.NDArray[np.int64]) -> Values:
+        """The targets of `rows` as metrics take them: places among the classes, or values."""
+        classes = self.schema.outputs.classes
+        return self.target[rows] if classes is None else target.class_index(self.target[rows], classes)
+
     def with_split(self, split: Split) -> "Dataset":
         """The same rows in other parts, such as a fold of cross-validation.
 
@@ -221,7 +226,7 @@ def _collected(errors: list[InputError]) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class _ReadColumns:
-    """What was read of the columns of a table: by inference at the positions `rows` (M,), and the series of all rows."""
+    """What inference has read of the columns of a table, at the positions `rows` (M,), and the series of all rows."""
 
     readings: dict[str, Reading]
     rows: npt.NDArray[np.int64]

@@ -186,6 +186,12 @@ def fit(
     return restore(msgspec.structs.replace(bare.state(), class_weights=tuple(weights.tolist())))
 
 
+def check_class_weights(classes: Sequence[Label] | None, class_weights: ClassWeights) -> None:
+    """Raise InputError where `class_weights` names labels that are not classes."""
+    if isinstance(class_weights, dict):
+        _named(tuple(classes or ()), class_weights)
+
+
 def restore(state: ObjectiveState) -> Objective:
     """The objective that `state` describes."""
     return Regression(state) if state.task == "regression" else Classification(state)

@@ -16,7 +16,7 @@ import pyarrow as pa
 from dle_bundle.schema import Schema
 from dle_training import packed
 from dle_training.config.run_config import RunConfig
-from dle_training.data import folds, target
+from dle_training.data import folds
 from dle_training.data.dataset import Dataset
 from dle_training.data.split import Split
 from dle_training.fitting import tensors
@@ -135,12 +135,11 @@ def read(run: RunFolder) -> CrossValidation | None:
 
 def actual(dataset: Dataset) -> Actual:
     """The target of every row of the source: the place among the classes (N,), 0 where none is known, or values."""
-    classes = dataset.schema.outputs.classes
-    if classes is None:
+    if dataset.schema.outputs.classes is None:
         return dataset.target
     places = np.zeros(len(dataset.target), dtype=np.int64)
     for rows in (dataset.split.train, dataset.split.validation, dataset.split.test):
-        places[rows] = target.class_index(dataset.target[rows], classes)
+        places[rows] = dataset.actual(rows)
     return places
 
 

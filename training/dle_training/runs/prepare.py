@@ -58,10 +58,8 @@ def _check_objective(config: RunConfig, dataset: Dataset) -> None:
     """Raise InputError when a class weight, or the metric that chooses the epoch, means nothing for these targets."""
     outputs = dataset.schema.outputs
     metric = metrics.METRICS[chosen(config.training.metric)]
-    _, target = dataset.part("train")
-    objective = objectives.fit(outputs.task, target, outputs.classes, config.objective.class_weights)
-    _, held_out = dataset.part("validation")
-    loop.check_meaning(metric, objective.actual(objective.encode(held_out)), len(outputs.classes or ()))
+    objectives.check_class_weights(outputs.classes, config.objective.class_weights)
+    loop.check_meaning(metric, dataset.actual(dataset.split.validation), len(outputs.classes or ()))
 
 
 def reopen(run: RunFolder, progress: image_files.ImageProgress | None = None, source: str | None = None) -> Prepared:
