@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import sys
 
 # Tests run side by side, and threads that outnumber the cores cost an order of magnitude. Before anything loads OpenMP.
@@ -10,6 +11,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 from hypothesis import settings
+
+# A shell that runs the tests in the background makes them ignore Ctrl-C, and with them every command that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No deadline: the first call of a graph or an exporter takes as long as it takes.
 settings.register_profile("dle", deadline=None, derandomize=True, print_blob=True)

@@ -1,10 +1,14 @@
 """Many image files, read here or by workers: the same pixels in the same order, and every fault."""
 
 import io
+import multiprocessing
+import operator
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +17,17 @@ import pytest
 import torch
 from PIL import Image
 
-from dle_bundle.errors import InputError
+from dle_bundle.errors import InputError, WorkError
 from dle_bundle.images.pixels import ImageFiles
 from dle_bundle.schema import ImageShape
 from dle_training.data import image_files
 from dle_training.data.image_files import ImageSource, Stream
+from dle_training.data.workers import Workers
 
 SHAPE = ImageShape(channels=3, height=12, width=10)
 COUNT = 100
 AMPLE = 1 << 30
+DEADLINE = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -143,9 +149,14 @@ def test_workers_have_no_use_for_torch() -> None:
 
 
 ENDLESS = """
-import sys
+import os, sys
 from dle_bundle.schema import ImageShape
 from dle_training.data import image_files
+
+if __name__ == "__mp_main__" and len(sys.argv) > 2:  # a worker that starts, and waits at the gate
+    os.write(1, b"starting\\n")
+    open(sys.argv[2]).close()
+    os.write(1, b"started\\n")
 
 if __name__ == "__main__":
     places, shape = [sys.argv[1]] * 1_000_000, ImageShape(channels=3, height=12, width=10)
@@ -156,21 +167,82 @@ if __name__ == "__main__":
 """
 
 
+@contextmanager
+def endless(folder: Path, *gate: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process that reads images with two workers and does not come to an end; with a `gate`, both wait there first.
+
+    The workers hold its pipes too, so `communicate` returns when the last of them has ended.
+    """
+    script, image = folder / "endless.py", folder / "a.png"
+    script.write_text(ENDLESS)
+    Image.new("RGB", (40, 30)).save(image)
+    command = [sys.executable, str(script), str(image), *gate]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, start_new_session=True) as parent:
+        try:
+            yield parent
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(parent.pid, signal.SIGKILL)  # whatever is left where the test has failed
+
+
 @pytest.mark.e2e
 @pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_workers_end_with_their_parent(blow: signal.Signals, tmp_path: Path) -> None:
-    script, image = tmp_path / "endless.py", tmp_path / "a.png"
-    script.write_text(ENDLESS)
-    Image.new("RGB", (40, 30)).save(image)
-    command = [sys.executable, str(script), str(image)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as parent:
+    with endless(tmp_path) as parent:
         assert parent.stdout is not None
         assert parent.stdout.readline() == b"reading\n"
         if blow == signal.SIGINT:
             os.killpg(parent.pid, blow)  # as a terminal does
         else:
             parent.send_signal(blow)
-        # the workers hold these pipes too, so they end when the last worker has
-        _, said = parent.communicate(timeout=60)
+        _, said = parent.communicate(timeout=DEADLINE)
     assert parent.returncode == -blow
     assert said.count(b"KeyboardInterrupt") == (blow == signal.SIGINT), "workers say nothing"
+
+
+@pytest.mark.e2e
+def test_workers_that_are_starting_do_not_hear_ctrl_c(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    with endless(tmp_path, str(gate)) as parent:
+        assert parent.stdout is not None
+        assert [parent.stdout.readline() for _ in range(2)] == [b"starting\n"] * 2
+        os.killpg(parent.pid, signal.SIGINT)
+        with opened(gate):
+            assert [parent.stdout.readline() for _ in range(2)] == [b"started\n"] * 2
+            _, said = parent.communicate(timeout=DEADLINE)
+    assert parent.returncode == -signal.SIGINT
+    assert said.count(b"KeyboardInterrupt") == said.count(b"Traceback") == 1, "only the parent speaks"
+
+
+@contextmanager
+def opened(gate: Path) -> Iterator[None]:
+    """Meanwhile nobody who opens this named pipe has to wait."""
+    file = os.open(gate, os.O_RDWR)
+    try:
+        yield
+    finally:
+        os.close(file)
+
+
+def test_a_worker_that_dies_fails_the_work() -> None:
+    workers = Workers(2)
+    with pytest.raises(WorkError, match="A worker process that decodes images has died"):
+        list(workers.run(os._exit, [(1,)] * 10))
+    workers.close()
+    assert not multiprocessing.active_children()
+
+
+def test_a_worker_that_dies_while_calls_are_cancelled_leaves_no_process(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    waits, dies = (os.open, str(gate), os.O_RDONLY), (os._exit, 1)
+    workers = Workers(2)
+    answers = workers.run(operator.call, [(pow, 2, 3), waits, dies, *[(pow, 2, 4)] * 10])
+    assert next(answers) == 8
+    assert isinstance(answers, Generator)
+    answers.close()
+    with opened(gate):
+        workers.close()
+    assert not multiprocessing.active_children()

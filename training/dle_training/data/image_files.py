@@ -1,31 +1,23 @@
 """Many image files at once: a look at their headers, all of their pixels, or a stream of batches.
 
-Worker processes decode, since a single one could not keep up with a network. They are started afresh instead of forked,
-for a fork of a process that runs threads may hang, and know nothing of PyTorch, which would take most of their memory
-and of the time to start: so this module imports it only where it hands tensors over.
+Worker processes decode, since a single one could not keep up with a network. They import this module, so it imports
+PyTorch only where it hands tensors over: PyTorch would take most of a worker's memory and of its time to start.
 """
 
-import multiprocessing
-import os
-import signal
 import statistics
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from dle_bundle.errors import WorkError
 from dle_bundle.images import pixels as decoding
 from dle_bundle.images.pixels import BadImage, ImageFiles, Pixels
 from dle_bundle.schema import ImageShape
+from dle_training.data.workers import Workers, cores
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -120,7 +112,7 @@ class Stream:
 
     def __init__(self, images: ImageFiles, *, workers: int | None = None) -> None:
         self._images = images
-        self._workers = _Workers(cores() if workers is None else workers)
+        self._workers = Workers(cores() if workers is None else workers)
 
     def batches(self, rows: Sequence["Tensor"]) -> Iterator["Tensor"]:
         """uint8 (len(rows[i]), columns · channels, H, W) for each of `rows` (int64, on the CPU) in turn.
@@ -143,65 +135,6 @@ class Stream:
         self.close()
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-class _Workers:
-    """Processes that call functions; with a `count` of 1 there are none, and the functions are called here."""
-
-    def __init__(self, count: int) -> None:
-        self._ahead = 2 * count
-        self._pool = None
-        if count > 1:
-            method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-            self._pool = ProcessPoolExecutor(count, multiprocessing.get_context(method), initializer=_start_worker)
-
-    def run(self, function: Callable[..., Any], tasks: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
-        """What `function` returns for each of `tasks`, in order; only a few are in the works or waiting at a time."""
-        if self._pool is None:
-            for task in tasks:
-                yield function(*task)
-            return
-        waiting: deque[Future[Any]] = deque()
-        try:
-            for task in tasks:
-                waiting.append(self._pool.submit(function, *task))
-                if len(waiting) > self._ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        except BrokenProcessPool:
-            raise WorkError(
-                "A worker process that decodes images has died",
-                [
-                    "it may have been killed for want of memory: fewer cores mean fewer workers",
-                    'a script of your own must do its work under `if __name__ == "__main__":`',
-                ],
-            ) from None
-        finally:
-            for future in waiting:
-                future.cancel()
-
-    def close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-
-
-def _start_worker() -> None:
-    """Ctrl-C is the parent's affair, which may want to finish its step; but without a parent there is no work."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow_parent, daemon=True).start()
-
-
-def _follow_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
 def _chunks(places: Sequence[ImageSource], shape: ImageShape, *, keep: bool, workers: int | None) -> Generator[_Chunk]:
     """What `_read` returns for each `_CHUNK` of places in turn."""
     count, start, begun = len(places), 0, time.monotonic()
@@ -213,7 +146,7 @@ def _chunks(places: Sequence[ImageSource], shape: ImageShape, *, keep: bool, wor
             break
     starts = range(start, count, _CHUNK)
     if starts:
-        team = _Workers(min(cores() if workers is None else workers, len(starts)))
+        team = Workers(min(cores() if workers is None else workers, len(starts)))
         try:
             yield from team.run(_read, ((places[first : first + _CHUNK], shape, keep) for first in starts))
         finally:

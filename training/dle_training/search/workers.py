@@ -12,7 +12,6 @@ import threading
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -21,7 +20,7 @@ import torch
 
 from dle_bundle.errors import DleError, InputError, Interrupted, WorkError
 from dle_training.data.dataset import Dataset
-from dle_training.data.image_files import cores
+from dle_training.data.workers import cores, without_interrupts
 from dle_training.fitting.interruption import Interruption
 from dle_training.search import study as studies
 from dle_training.search import work
@@ -142,14 +141,8 @@ class _Keeper:
         worker = self._context.Process(
             target=_work, args=(self._study.folder.path, self._jobs, self._deadline.left(), theirs), daemon=False
         )
-        # a terminal's Ctrl-C goes to all processes, and this one is to decide what becomes of it: from the very start
-        resource_tracker.ensure_running()  # which would unblock the signal
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        with theirs, without_interrupts():  # the keeper decides what becomes of Ctrl-C
             worker.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()
         self._workers[ours] = worker
 
     def _hear(self, pipe: Connection, *, stopping: bool) -> None:
