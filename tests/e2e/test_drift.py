@@ -82,7 +82,9 @@ def test_every_worker_gives_the_same_drift_and_the_same_series(server: Server) -
 
 
 def test_what_was_counted_survives_every_worker(server: Server) -> None:
-    before = agreed(server, eventually(lambda: reports(server)[0]["rows"]))
+    counted = reports(server)[0]["rows"]
+    send(server, 50, seed=8)
+    before = agreed(server, counted + 50)
     for round_ in range(3):
         victim = eventually(partial(_pair, server))[round_ % 2]
         victim.send_signal(signal.SIGKILL)

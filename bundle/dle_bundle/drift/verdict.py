@@ -110,7 +110,7 @@ def shares(counts: npt.NDArray[Any], bins: Bins) -> list[BinShare]:
     ]
 
 
-def feature_shifts(tally: BinCounts, reference: Reference) -> list[Shift]:
+def feature_shifts(counted: BinCounts, reference: Reference) -> list[Shift]:
     """The shift of every monitored feature: drifted features first, then by falling PSI."""
     found = [
         compare(
@@ -120,14 +120,14 @@ def feature_shifts(tally: BinCounts, reference: Reference) -> list[Shift]:
             comparisons=len(reference.features),
             feature=name,
         )
-        for name, counts in tally.features.items()
+        for name, counts in counted.features.items()
     ]
     return sorted(found, key=lambda shift: (VERDICTS.index(shift.verdict), -(shift.psi or 0.0)))
 
 
-def prediction_shift(tally: BinCounts, reference: Reference) -> Shift:
+def prediction_shift(counted: BinCounts, reference: Reference) -> Shift:
     """The shift of the predictions from those on validation rows."""
-    return compare(tally.prediction, reference.prediction, reference_rows=reference.prediction_rows, comparisons=1)
+    return compare(counted.prediction, reference.prediction, reference_rows=reference.prediction_rows, comparisons=1)
 
 
 def accuracy(n: int, correct: int, reference: float | None) -> Score:
@@ -137,16 +137,16 @@ def accuracy(n: int, correct: int, reference: float | None) -> Score:
     return _fallen("accuracy", n, score, reference, error)
 
 
-def estimated_accuracy(tally: BinCounts, reference: float | None) -> Score:
+def estimated_accuracy(counted: BinCounts, reference: float | None) -> Score:
     """The accuracy estimated from the calibrated confidences p, without labels; standard error √Σp(1 − p)/n.
 
     This is the simplest form of confidence-based performance estimation (NannyML's CBPE). It is correct as long as the
     model is calibrated: it shows the effect of covariate shift, but not of a changed relation between inputs and
     target.
     """
-    n = tally.rows
-    score = tally.expected_correct / n if n else None
-    error = math.sqrt(tally.expected_variance) / n if n else None
+    n = counted.rows
+    score = counted.expected_correct / n if n else None
+    error = math.sqrt(counted.expected_variance) / n if n else None
     return _fallen("accuracy", n, score, reference, error)
 
 

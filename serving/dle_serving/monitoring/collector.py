@@ -55,13 +55,13 @@ def _features(read: _Read) -> Iterable[Metric]:
     rows = GaugeMetricFamily(
         "dle_feature_reference_rows", "Number of training rows behind the reference fractions.", labels=_MODEL
     )
-    for model, tally in read:
+    for model, counted in read:
         reference = model.reference
         rows.add_metric(model.labels, reference.rows)
         for name, bins in reference.features.items():
             value = verdict.critical_value(len(bins.names), len(reference.features))
             critical.add_metric((*model.labels, name), value)
-            for bin_, count, fraction in zip(bins.names, tally.features[name].tolist(), bins.fractions, strict=True):
+            for bin_, count, fraction in zip(bins.names, counted.features[name].tolist(), bins.fractions, strict=True):
                 counts.add_metric((*model.labels, name, bin_), count)
                 fractions.add_metric((*model.labels, name, bin_), fraction)
     return counts, fractions, critical, rows
@@ -83,11 +83,11 @@ def _prediction(read: _Read) -> Iterable[Metric]:
     rows = GaugeMetricFamily(
         "dle_prediction_reference_rows", "Number of validation rows behind the reference fractions.", labels=_MODEL
     )
-    for model, tally in read:
+    for model, counted in read:
         bins = model.reference.prediction
         rows.add_metric(model.labels, model.reference.prediction_rows)
         critical.add_metric(model.labels, verdict.critical_value(len(bins.names), 1))
-        for bin_, count, fraction in zip(bins.names, tally.prediction.tolist(), bins.fractions, strict=True):
+        for bin_, count, fraction in zip(bins.names, counted.prediction.tolist(), bins.fractions, strict=True):
             counts.add_metric((*model.labels, bin_), count)
             fractions.add_metric((*model.labels, bin_), fraction)
     return counts, fractions, critical, rows
@@ -102,10 +102,10 @@ def _expected(read: _Read) -> Iterable[Metric]:
         "Sum of p(1 - p) over confidences p: the variance of the number of correct predictions.",
         labels=_MODEL,
     )
-    for model, tally in read:
+    for model, counted in read:
         if model.class_names:
-            correct.add_metric(model.labels, tally.expected_correct)
-            variance.add_metric(model.labels, tally.expected_variance)
+            correct.add_metric(model.labels, counted.expected_correct)
+            variance.add_metric(model.labels, counted.expected_variance)
     return correct, variance
 
 

@@ -64,20 +64,20 @@ class DriftHandler:
 
 def _report(model: MonitoredModel, observations: Observations, quality: Quality, with_bins: bool) -> DriftReport:
     now = time.time()
-    tally, reference = observations.window(now), model.reference
-    features = drift.feature_shifts(tally, reference)
-    prediction = drift.prediction_shift(tally, reference)
+    counted, reference = observations.window(now), model.reference
+    features = drift.feature_shifts(counted, reference)
+    prediction = drift.prediction_shift(counted, reference)
     if with_bins:
         features = [
-            replace(shift, bins=drift.shares(tally.features[shift.feature], reference.features[shift.feature]))
+            replace(shift, bins=drift.shares(counted.features[shift.feature], reference.features[shift.feature]))
             for shift in features
             if isinstance(shift.feature, str)
         ]
-        prediction = replace(prediction, bins=drift.shares(tally.prediction, reference.prediction))
+        prediction = replace(prediction, bins=drift.shares(counted.prediction, reference.prediction))
     feedback = quality.read().get(model.fingerprint)
     accuracy = None if feedback is None else rolling(feedback.window, model)
     estimated = (
-        drift.estimated_accuracy(tally, model.reference.test_scores.get("accuracy")) if model.class_names else None
+        drift.estimated_accuracy(counted, model.reference.test_scores.get("accuracy")) if model.class_names else None
     )
     scores = [score.verdict for score in (accuracy, estimated) if score is not None]
     first = int(now) // 60 * 60 - observations.seconds
@@ -86,7 +86,7 @@ def _report(model: MonitoredModel, observations: Observations, quality: Quality,
         version=model.version,
         verdict=drift.worst([*(shift.verdict for shift in features), prediction.verdict, *scores]),
         window=Window(observations.seconds, datetime.fromtimestamp(first, UTC), datetime.fromtimestamp(int(now), UTC)),
-        rows=tally.rows,
+        rows=counted.rows,
         features=features,
         prediction=prediction,
         accuracy=accuracy,
