@@ -192,7 +192,7 @@ def test_postgresql_may_go_and_come_back(income: Path, tmp_path: Path) -> None:
             assert {name for _, name in kept} == {(server.home / "server.id").read_text().strip()}
             assert eventually(lambda: counted(server.url) == 2)
             log = server.log.read_text()
-    assert "feedback was not kept" in log
+    assert "feedback was not stored" in log
     assert postgres.PASSWORD not in log
     assert "Traceback" not in log
 
