@@ -160,11 +160,12 @@ class TrainingProgress(Listener):
 def scores_text(history: Sequence[EpochRecord], metric: str, best_epoch: int, *, wide: bool) -> str:
     """Losses, the metric when it is another score than the loss, and the best epoch where there is room for it.
 
-    Log loss is the validation loss unless classes are weighted. The first epoch tells which: later on, the metric's
-    bound on improbable answers can make them differ as well, and what is shown should not change on the way.
+    Loss is the validation loss, and so is log loss unless classes are weighted. The first epoch tells which: later on,
+    the metric's bound on improbable answers can make them differ as well, and what is shown should not change on the
+    way.
     """
     first, record = history[0], history[-1]
-    repeated = metric == "log_loss" and math.isclose(first.metric, first.validation_loss, rel_tol=0.01)
+    repeated = metric in ("loss", "log_loss") and math.isclose(first.metric, first.validation_loss, rel_tol=0.01)
     shown = [f"loss {record.train_loss:.3f}", f"val {record.validation_loss:.3f}"]
     if not repeated:
         shown.append(f"{metric} {record.metric:.3f}")

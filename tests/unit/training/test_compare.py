@@ -42,12 +42,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     evaluate.evaluate(train(folder, "a", "buys", "training.metric=accuracy"))
     train(folder, "b", "buys", "training.metric=accuracy", "split.folds=2", "optimizer.lr=1e-6", folds=True)
     train(folder, "loss", "buys", "seed=1")
+    train(folder, "weighted", "buys", "objective.class_weights=balanced")
     train(folder, "spent-run", "spent")
     return folder
 
 
 def compare(folder: Path, *names: str) -> list[Group]:
     return comparing.compare([folder / name for name in names], lambda done, total: None)
+
+
+def test_losses_with_class_weights_are_not_compared(folder: Path) -> None:
+    (group,) = compare(folder, "weighted")
+    assert group.metric == "log_loss"
+    assert group.runs[0].validation is not None
+    assert group.runs[0].validation["log_loss"] is not None
 
 
 def names(group: Group) -> list[str]:

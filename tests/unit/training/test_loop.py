@@ -29,7 +29,7 @@ from dle_training.scoring import metrics
 def validation_score(small_fit: SimpleNamespace, network: Network, name: str) -> float | None:
     objective, _, validation, _ = small_fit.problem()
     answers = objective.link(loop.predict(network, validation)).numpy()
-    return metrics.METRICS[name].score(answers, objective.actual(validation.targets))
+    return metrics.all_scores(objective.task, answers, objective.actual(validation.targets))[name]
 
 
 def test_it_learns(small_fit: SimpleNamespace, tmp_path: Path) -> None:

@@ -16,6 +16,12 @@ PROBABILITIES = np.array(
 ACTUAL = np.array([0, 0, 1, 1, 2])
 
 
+def score(name: str, predictions: metrics.Predictions, actual: metrics.Actual) -> float | None:
+    compute = metrics.METRICS[name].score
+    assert compute is not None
+    return compute(predictions, actual)
+
+
 def test_labels_by_hand() -> None:
     counts = metrics.confusion(PROBABILITIES, ACTUAL)
     assert counts.tolist() == [[1, 1, 0], [0, 2, 0], [1, 0, 0]]
@@ -36,15 +42,13 @@ def test_labels_by_hand() -> None:
 
 def test_probabilities_by_hand() -> None:
     chosen = [0.8, 0.3, 0.7, 0.5, 0.3]
-    assert metrics.METRICS["log_loss"].score(PROBABILITIES, ACTUAL) == pytest.approx(-sum(map(math.log, chosen)) / 5)
+    assert score("log_loss", PROBABILITIES, ACTUAL) == pytest.approx(-sum(map(math.log, chosen)) / 5)
     # 0.8 right; 0.6 wrong and 0.7 right in bins of their own; 0.5 right and 0.5 wrong share one
-    assert metrics.METRICS["ece"].score(PROBABILITIES, ACTUAL) == pytest.approx((0.2 + 0.6 + 0.3 + 0.0) / 5, abs=1e-6)
+    assert score("ece", PROBABILITIES, ACTUAL) == pytest.approx((0.2 + 0.6 + 0.3 + 0.0) / 5, abs=1e-6)
     # a: {.8 .3} over {.2 .1 .5}: 5 of 6; b: {.7 .5} over {.1 .6 .2}: 5 of 6; c: .3 over {.1 .1 .1 .4}: 3 of 4
-    assert metrics.METRICS["roc_auc"].score(PROBABILITIES, ACTUAL) == pytest.approx((5 / 6 + 5 / 6 + 3 / 4) / 3)
+    assert score("roc_auc", PROBABILITIES, ACTUAL) == pytest.approx((5 / 6 + 5 / 6 + 3 / 4) / 3)
     # precision at each hit: a at ranks 1 and 3, b likewise, c at rank 2
-    assert metrics.METRICS["average_precision"].score(PROBABILITIES, ACTUAL) == pytest.approx(
-        (5 / 6 + 5 / 6 + 1 / 2) / 3
-    )
+    assert score("average_precision", PROBABILITIES, ACTUAL) == pytest.approx((5 / 6 + 5 / 6 + 1 / 2) / 3)
 
 
 def test_two_classes_score_the_second() -> None:
@@ -96,9 +100,7 @@ def test_a_single_class_has_no_ranking() -> None:
 
 
 def test_log_loss_of_certain_errors_is_bounded() -> None:
-    assert metrics.METRICS["log_loss"].score(np.array([[1.0, 0.0]], np.float32), np.array([1])) == pytest.approx(
-        15.94, abs=0.01
-    )
+    assert score("log_loss", np.array([[1.0, 0.0]], np.float32), np.array([1])) == pytest.approx(15.94, abs=0.01)
 
 
 def test_regression_by_hand() -> None:
@@ -109,7 +111,7 @@ def test_regression_by_hand() -> None:
 
 
 def test_r2_of_constant_targets_has_no_meaning() -> None:
-    assert metrics.METRICS["r2"].score(np.array([1.0, 2.0]), np.array([3.0, 3.0])) is None
+    assert score("r2", np.array([1.0, 2.0]), np.array([3.0, 3.0])) is None
 
 
 def test_direction() -> None:
@@ -121,11 +123,15 @@ def test_direction() -> None:
         "ece",
         "mae",
         "rmse",
+        "loss",
     }
 
 
 def test_the_metric_must_suit_the_task() -> None:
     assert metrics.choose(None, "binary").name == "log_loss"
+    assert metrics.choose(None, "binary", weighted=True).name == "loss"
+    assert metrics.choose("accuracy", "binary", weighted=True).name == "accuracy"
+    assert metrics.choose("loss", "regression").name == "loss"
     assert metrics.choose(None, "regression").name == "rmse"
     assert metrics.choose("roc_auc", "multiclass").name == "roc_auc"
     with pytest.raises(InputError, match="expected a metric for regression"):

@@ -114,17 +114,65 @@ def test_temperature_divides_the_logits_and_keeps_the_labels() -> None:
     assert torch.equal(warm.argmax(1), objectives.restore(state).link(logits).argmax(1))
 
 
+def test_the_weights_are_taken_out_of_the_probabilities() -> None:
+    """The weighted loss is least at p · w, scaled to sum 1, where p are the frequencies of the classes."""
+    weights, frequencies = (0.5, 2.0, 8.0), torch.tensor([[0.7, 0.2, 0.1]])
+    objective = objectives.restore(ObjectiveState(task="multiclass", classes=("a", "b", "c"), class_weights=weights))
+    targets, logits = torch.arange(3), torch.zeros(1, 3, requires_grad=True)
+    optimizer = torch.optim.LBFGS([logits], line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = sum(frequencies[0, k] * objective.loss(logits, targets[k : k + 1]) for k in range(3))
+        assert isinstance(loss, torch.Tensor)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    for _ in range(20):
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(objective.link(logits.detach()), frequencies, atol=1e-3, rtol=1e-3)
+
+
+def test_the_weights_are_taken_out_after_the_temperature() -> None:
+    logits, weights = torch.randn(5, 3), (0.5, 2.0, 8.0)
+    state = ObjectiveState(task="multiclass", classes=("a", "b", "c"), class_weights=weights, temperature=1.7)
+    expected = torch.softmax(logits / 1.7 - torch.tensor(weights).log(), dim=1)
+    torch.testing.assert_close(objectives.restore(state).link(logits), expected)
+    state = ObjectiveState(task="binary", classes=("a", "b"), class_weights=(0.5, 8.0), temperature=1.7)
+    second = torch.sigmoid(logits[:, :1] / 1.7 - math.log(16))
+    torch.testing.assert_close(objectives.restore(state).link(logits[:, :1]), torch.cat([1 - second, second], 1))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 10.0])
+@pytest.mark.parametrize(("task", "target"), [("binary", "aaab"), ("multiclass", "aaaaaabbc")])
+def test_logits_that_say_nothing_give_the_frequencies(task: Task, target: str, temperature: float) -> None:
+    labels = np.array(list(target))
+    state = objectives.fit(task, labels, tuple(sorted(set(target))), "balanced").state()
+    objective = objectives.restore(msgspec.structs.replace(state, temperature=temperature))
+    found = objective.link(torch.zeros(1, objective.outputs))
+    frequencies = np.unique(labels, return_counts=True)[1] / len(labels)
+    np.testing.assert_allclose(found.numpy()[0], frequencies, rtol=1e-5)
+
+
+def test_weights_of_any_size_leave_finite_probabilities() -> None:
+    objective = objectives.fit("binary", np.array(list("ab")), ("a", "b"), {"a": 1e-60, "b": 1e60})
+    assert objective.link(torch.tensor([[100.0], [-100.0]])).isfinite().all()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("classes", [2, 4])
 @pytest.mark.parametrize("true", [0.5, 1.0, 3.0])
-def test_temperature_is_found_again(classes: int, true: float) -> None:
+def test_temperature_is_found_again(classes: int, true: float, weighted: bool) -> None:
     """Labels drawn from the probabilities at a known temperature."""
     draw = np.random.default_rng(0)
     logits = draw.normal(scale=2, size=(20_000, classes))
-    probabilities = np.exp(logits / true)
+    added = np.log(np.arange(1, classes + 1)) if weighted else np.zeros(classes)
+    probabilities = np.exp(logits / true - added)
     probabilities /= probabilities.sum(1, keepdims=True)
     targets = (draw.random((len(logits), 1)) > probabilities.cumsum(1)).sum(1)
-    given = logits if classes > 2 else logits[:, 1:] - logits[:, :1]
-    assert calibration.fit_temperature(torch.tensor(given), torch.tensor(targets)) == pytest.approx(true, rel=0.07)
+    given, log_weights = (each if classes > 2 else each[..., 1:] - each[..., :1] for each in (logits, added))
+    found = calibration.fit_temperature(torch.tensor(given), torch.tensor(targets), torch.tensor(log_weights))
+    assert found == pytest.approx(true, rel=0.07)
 
 
 def test_temperature_of_little_or_separated_data_is_moderate() -> None:

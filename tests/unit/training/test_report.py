@@ -65,6 +65,7 @@ def content(
         config=run_config.dump(run_config.RunConfig()),
         history=history,
         metric="rmse" if outputs.classes is None else "log_loss",
+        class_weights=False,
         best_epoch=6,
         validation=metrics.all_scores(outputs.task, predicted, actual),
         test=evaluate(outputs, actual, predicted, run="runs/houses"),

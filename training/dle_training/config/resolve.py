@@ -47,7 +47,7 @@ def resolve(config: RunConfig, schema: Schema, rows: int) -> RunConfig:
         schedule=replace(
             config.schedule, gamma=schedules.SCHEDULES[config.schedule.name].gamma if gamma is None else gamma
         ),
-        training=_training(config.training, recipe, schema, rows),
+        training=_training(config.training, recipe, schema, rows, weighted=config.objective.class_weights is not None),
         device=devices.choose(config.device).type,
     )
 
@@ -84,7 +84,7 @@ def _objective(config: ObjectiveConfig, schema: Schema) -> ObjectiveConfig:
     return replace(config, task="regression" if schema.outputs.classes is None else "classification")
 
 
-def _training(config: TrainingConfig, recipe: Recipe, schema: Schema, rows: int) -> TrainingConfig:
+def _training(config: TrainingConfig, recipe: Recipe, schema: Schema, rows: int, *, weighted: bool) -> TrainingConfig:
     size = config.batch_size
     if size is None:
         size = next((size for below, size in BATCH_SIZES if rows < below), LARGEST_BATCH)
@@ -95,7 +95,7 @@ def _training(config: TrainingConfig, recipe: Recipe, schema: Schema, rows: int)
         config,
         batch_size=size,
         epochs=epochs,
-        metric=metrics.choose(config.metric, schema.outputs.task).name,
+        metric=metrics.choose(config.metric, schema.outputs.task, weighted=weighted).name,
         # of many epochs with few steps each, the first say little
         patience=max(LEAST_PATIENCE, epochs // 3) if config.patience is None else config.patience,
     )

@@ -116,7 +116,7 @@ class ObjectiveConfig(Settings, frozen=True):
         Literal["balanced"] | dict[str, Positive] | None,
         Meta(
             description="Weight of each class in the loss: balanced (inverse frequency) or {label: weight}, 1 for "
-            "labels left out; null: all equal."
+            "labels left out; null: all equal. Probabilities and labels follow the classes' own frequencies again."
         ),
     ] = None
 
@@ -137,7 +137,10 @@ class TrainingConfig(Settings, frozen=True):
     ] = None
     metric: Annotated[
         MetricName | None,
-        Meta(description="Validation metric that chooses the best epoch; null: log_loss, or rmse for regression."),
+        Meta(
+            description="Validation metric that chooses the best epoch; null: log_loss, loss with class weights, or "
+            "rmse for regression."
+        ),
     ] = None
     patience: Annotated[
         Annotated[int, Meta(ge=0)] | None,

@@ -70,6 +70,8 @@ def export_run(run: RunFolder, target: Path, version: int = 1) -> Exported:
     )
     config = run.read_config()
     about = {"Model": f"{config.model.name}, {model.parameters:,} parameters", "Seed": str(config.seed)}
+    if config.objective.class_weights is not None:
+        about["Class weights"] = "in training only; probabilities follow how often each class occurs"
     content = proto.SerializeToString()
     files = {
         bundles.SCHEMA: documents.encode(model.schema),

@@ -285,7 +285,7 @@ def _validate(network: Network, objective: Objective, validation: Part, metric: 
     logits = predict(network, validation)
     loss = objective.loss(logits, validation.targets).item()
     answers = objective.link(logits).cpu().numpy()
-    score = metric.score(answers, objective.actual(validation.targets))
+    score = loss if metric.score is None else metric.score(answers, objective.actual(validation.targets))
     assert score is not None, "see check_meaning"
     return loss, score
 
@@ -293,7 +293,7 @@ def _validate(network: Network, objective: Objective, validation: Part, metric: 
 def check_meaning(metric: metrics.Metric, actual: metrics.Actual, classes: int) -> None:
     """Raise InputError when `metric` says nothing on these validation targets, whatever is predicted."""
     shape = (len(actual), classes) if classes else actual.shape
-    if metric.score(np.full(shape, 1 / max(classes, 1)), actual) is None:
+    if metric.score is not None and metric.score(np.full(shape, 1 / max(classes, 1)), actual) is None:
         raise InputError(
             f"training.metric: {metric.name} has no meaning on this validation part, whose targets are all alike; "
             "choose another metric or a larger validation part"

@@ -73,11 +73,17 @@ class Classification(Objective):
 
     A class weight w makes each of its rows count w times. The weights are scaled to mean 1 over the training part and
     the loss divides by the number of rows (`nn.CrossEntropyLoss` divides by the weights in the batch, which makes rare
-    classes noisier). The temperature divides the logits in `link` only: 1 until it is calibrated.
+    classes noisier).
+
+    The loss is least at logits whose softmax is p · w, scaled to sum 1, where p are the probabilities. So `link` takes
+    ln w away again: softmax(logits / temperature − ln w). The temperature is 1 until it is calibrated. It comes first,
+    because the network is sure or unsure of the weighted classes; logits that say nothing give the frequencies of the
+    classes, whatever the temperature.
     """
 
     temperature: Tensor
     weights: Tensor | None
+    log_weights: Tensor | None
 
     def __init__(self, state: ObjectiveState) -> None:
         super().__init__()
@@ -88,6 +94,12 @@ class Classification(Objective):
         self._class_weights = state.class_weights
         self.register_buffer("weights", None if state.class_weights is None else torch.tensor(state.class_weights))
         self.register_buffer("temperature", torch.tensor(state.temperature))
+        self.register_buffer("log_weights", None if state.class_weights is None else self._added(state.class_weights))
+
+    def _added(self, class_weights: Sequence[float]) -> Tensor:
+        """What class weights add to the logits (K,)."""
+        logs = np.log(class_weights)
+        return torch.tensor(logs[1:] - logs[:1] if self.outputs == 1 else logs, dtype=torch.float32)
 
     def encode(self, target: npt.NDArray[np.generic]) -> Tensor:
         labels = target.tolist()
@@ -111,6 +123,8 @@ class Classification(Objective):
 
     def link(self, logits: Tensor) -> Tensor:
         logits = logits / self.temperature
+        if self.log_weights is not None:
+            logits = logits - self.log_weights
         if self.task == "binary":
             return torch.sigmoid(torch.cat([-logits, logits], dim=1))
         return torch.softmax(logits, dim=1)

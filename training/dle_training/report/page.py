@@ -32,8 +32,9 @@ class ReportContent:
 
     `rows` counts the rows of each part. `validation` and `test` are the scores of the best epoch's weights. `actual`
     and `predicted` belong to the test part, as `evaluation.evaluate` takes them. `samples` are examples of the training
-    part, `prediction_examples` of the test part. `dropped` gives the reason for each column that is left out, `notes`
-    are remarks on the data. `folds` is None unless the run was cross-validated.
+    part, `prediction_examples` of the test part. `class_weights` tells whether training weighted the classes. `dropped`
+    gives the reason for each column that is left out, `notes` are remarks on the data. `folds` is None unless the run
+    was cross-validated.
     """
 
     run: str
@@ -43,6 +44,7 @@ class ReportContent:
     config: str
     history: Sequence[EpochRecord]
     metric: str
+    class_weights: bool
     best_epoch: int
     validation: Scores
     test: Evaluation

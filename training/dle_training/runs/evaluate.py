@@ -66,6 +66,7 @@ def evaluate_test_part(run: RunFolder, groups: Groups, target: Values) -> Evalua
         config=run_config.dump(config),
         history=history,
         metric=str(config.training.metric),
+        class_weights=config.objective.class_weights is not None,
         best_epoch=model.best_epoch,
         validation=read_metrics(run)["validation"],
         test=test,

@@ -29,7 +29,7 @@ from dle_training.fitting.tensors import TrainingData
 from dle_training.models import registry
 from dle_training.models._base import Network
 from dle_training.optimization import objectives
-from dle_training.optimization.objectives import Objective, ObjectiveState
+from dle_training.optimization.objectives import Classification, Objective, ObjectiveState
 from dle_training.preprocessing import pipeline
 from dle_training.runs import contents
 from dle_training.runs.folder import RunFolder, Scores, read_metrics, write_metrics
@@ -160,9 +160,9 @@ def _refit(run: RunFolder, config: RunConfig, data: TrainingData, until: int) ->
 
 def _calibrated(objective: Objective, logits: Tensor, targets: Tensor) -> Objective:
     """The objective with the temperature that suits these validation rows; unchanged for regression."""
-    if objective.task == "regression":
+    if not isinstance(objective, Classification):
         return objective
-    temperature = calibration.fit_temperature(logits, targets)
+    temperature = calibration.fit_temperature(logits, targets, objective.log_weights)
     return objectives.restore(msgspec.structs.replace(objective.state(), temperature=temperature))
 
 

@@ -30,13 +30,14 @@ class Metric:
     """A score: what it says, whether more of it is better, and how it is computed.
 
     `score(predictions, actual)` takes probabilities (N, classes) and class indices (N,), or values and actual values
-    (N,) or (N, horizon). It gives None where the score has no meaning.
+    (N,) or (N, horizon). It gives None where the score has no meaning. A metric without `score` is the loss itself: it
+    chooses the epoch, and no evaluation reports it.
     """
 
     name: str
     description: str
     higher_is_better: bool
-    score: Callable[[Predictions, Actual], float | None]
+    score: Callable[[Predictions, Actual], float | None] | None
     regression: bool = False
 
     def better(self, score: float, than: float) -> bool:
@@ -207,6 +208,9 @@ METRICS = {
             regression=True,
         ),
         Metric("r2", "Fraction of the target's variance that is explained.", True, _r2, regression=True),
+        Metric(
+            "loss", "The loss that training minimises, with its class weights; it only chooses the epoch.", False, None
+        ),
     )
 }
 if TYPE_CHECKING:
@@ -215,13 +219,13 @@ else:
     MetricName = Literal[tuple(METRICS)]
 
 
-def choose(name: str | None, task: Task) -> Metric:
-    """The metric for early stopping: log_loss, or rmse for regression, where `name` is None.
+def choose(name: str | None, task: Task, *, weighted: bool = False) -> Metric:
+    """The metric for early stopping. Where `name` is None: log_loss, loss with class weights, rmse for regression.
 
     Raises InputError for a metric of the other kind of task.
     """
     if name is None:
-        return METRICS["rmse" if task == "regression" else "log_loss"]
+        return METRICS["rmse" if task == "regression" else "loss" if weighted else "log_loss"]
     names = [metric.name for metric in of(task)]
     if name not in names:
         raise InputError(
@@ -232,9 +236,10 @@ def choose(name: str | None, task: Task) -> Metric:
 
 def of(task: Task) -> list[Metric]:
     """The metrics of a task."""
-    return [metric for metric in METRICS.values() if metric.regression == (task == "regression")]
+    regression = task == "regression"
+    return [metric for metric in METRICS.values() if metric.score is None or metric.regression == regression]
 
 
 def all_scores(task: Task, predictions: Predictions, actual: Actual) -> dict[str, float | None]:
-    """Every metric of the task, in the order of METRICS."""
-    return {metric.name: metric.score(predictions, actual) for metric in of(task)}
+    """Every metric of the task but the loss, in the order of METRICS."""
+    return {metric.name: metric.score(predictions, actual) for metric in of(task) if metric.score is not None}

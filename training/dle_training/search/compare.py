@@ -187,7 +187,9 @@ def _latency(run: RunFolder, model: TrainedModel) -> float:
 def _group(pairs: Sequence[tuple[_Found, Entry]]) -> Group:
     first, outputs = pairs[0][0], pairs[0][0].schema.outputs
     named = {found.metric for found, _ in pairs}
-    metric = metrics.choose(named.pop() if len(named) == 1 else None, outputs.task)
+    metric = metrics.METRICS[named.pop()] if len(named) == 1 else metrics.choose(None, outputs.task)
+    if metric.score is None:  # the loss depends on each run's class weights
+        metric = metrics.choose(None, outputs.task)
     sign = -1 if metric.higher_is_better else 1
     costs = {
         entry.path: sign * score

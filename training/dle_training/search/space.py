@@ -29,6 +29,7 @@ CONSTANT = {
 }
 """Sections and settings that are no dimensions, and why."""
 
+WEIGHTS = "objective.class_weights"
 _ATTEMPTS = 1_000
 _SPACE_EXAMPLE, GRID_EXAMPLE = '"optimizer.lr={log: [1e-4, 1e-2]}"', "optimizer.lr=1e-3,3e-3,1e-2"
 
@@ -68,6 +69,9 @@ def check(space: Space, fixed: Tree, faults: Iterable[str] = ()) -> None:
     faults = [*faults, *yaml_text.misfits(fixed, RunConfig)]
     for key, dimension in space.dimensions.items():
         faults += _faults(key, dimension, fixed)
+    training = fixed.get("training")
+    if WEIGHTS in space.dimensions and isinstance(training, dict) and training.get("metric") == "loss":
+        faults.append(f"training.metric: trials with different {WEIGHTS} are not compared by loss; set log_loss")
     if not faults:
         faults += _exclusion(space, fixed)
     if faults:

@@ -223,6 +223,9 @@ def plan(asked: Request, progress: ImageProgress | None = None) -> StudyPlan:
         "objective.task": config.objective.task,
         "training.metric": config.training.metric,
     }
+    if space.WEIGHTS in asked.space.dimensions:  # a loss with other weights is another score
+        given = section(asked.fixed, "training").get("metric")
+        known["training.metric"] = metrics.choose(given, dataset.schema.outputs.task).name
     fixed = msgspec.to_builtins(asked.fixed)
     for key, value in known.items():
         yaml_text.assign(fixed, key, value)
