@@ -25,7 +25,8 @@ The contenders train the same layers on the same tensors:
       python -m venv keras && keras/bin/pip install tensorflow-cpu
 
 All loops of PyTorch draw orders of rows alike: shuffled once an epoch, rows of unequal length beside others of about
-their own (`Part.draw_order`), each batch cut to its longest row. Keras shuffles by itself. Validation is left out.
+their own (`PreparedRows.draw_order`), each batch cut to its longest row. Keras shuffles by itself. Validation is left
+out.
 Each contender runs `--repeats` times; the tables have the medians.
 """
 
@@ -51,7 +52,7 @@ from dle_bundle.groups import PADDING
 from dle_training.config import run_config
 from dle_training.config.run_config import RunConfig
 from dle_training.fitting import batches, loop
-from dle_training.fitting.batches import Part
+from dle_training.fitting.batches import PreparedRows
 from dle_training.fitting.loop import FitInputs
 from dle_training.models import mlp
 from dle_training.models.families import FAMILIES
@@ -73,7 +74,7 @@ VOCABULARY, SHORTEST, LONGEST = 5_000, 4, 128
 class Problem:
     """Prepared tensors, and what is needed to make networks for them; `plain` makes the one of torch.nn alone."""
 
-    part: Part
+    part: PreparedRows
     objective: Objective
     shape: InputShape
     config: RunConfig
@@ -108,7 +109,7 @@ def table(config: RunConfig, rows: int) -> Problem:
         tuple(np.bincount(column, minlength=size).tolist()) for column, size in zip(codes.T, CARDINALITIES, strict=True)
     )
     shape = InputShape(DENSE, CARDINALITIES, frequencies)
-    return Problem(Part(inputs, objective.encode(target)), objective, shape, config, PlainMlp)
+    return Problem(PreparedRows(inputs, objective.encode(target)), objective, shape, config, PlainMlp)
 
 
 def from_source(config: RunConfig) -> Problem:
@@ -118,7 +119,7 @@ def from_source(config: RunConfig) -> Problem:
     preprocessing, _ = pipeline.fit(dataset.schema, groups, config.preprocessing)
     outputs = dataset.schema.outputs
     objective = objectives.fit(outputs.task, target, outputs.classes)
-    part = Part(preprocessing.prepare(groups), objective.encode(target))
+    part = PreparedRows(preprocessing.prepare(groups), objective.encode(target))
     return Problem(part, objective, preprocessing.shape(frequencies=True), config, PlainMlp)
 
 
@@ -131,7 +132,7 @@ def images(config: RunConfig, rows: int) -> Problem:
     scaled = pixels / 255
     shape = InputShape(image=Images(1, 1, 28, 28, (float(scaled.mean()),), (float(scaled.std()),)))
     inputs = {"image": torch.from_numpy(pixels)}
-    return Problem(Part(inputs, objective.encode(target)), objective, shape, config, PlainCnn)
+    return Problem(PreparedRows(inputs, objective.encode(target)), objective, shape, config, PlainCnn)
 
 
 def text(config: RunConfig, rows: int, plain: Callable[[Problem], nn.Module]) -> Problem:
@@ -143,7 +144,7 @@ def text(config: RunConfig, rows: int, plain: Callable[[Problem], nn.Module]) ->
     target = (lengths + draw.normal(0, 20, rows) > np.median(lengths)).astype(np.int64)
     objective = objectives.fit("binary", target, (0, 1))
     inputs = {"tokens": torch.from_numpy(tokens)}
-    part = Part(inputs, objective.encode(target), spans=batches.spans(inputs))
+    part = PreparedRows(inputs, objective.encode(target), spans=batches.spans(inputs))
     return Problem(part, objective, InputShape(tokens=Tokens(VOCABULARY, LONGEST)), config, plain)
 
 

@@ -1,5 +1,6 @@
 """JSON files: written with indentation, read into a type, with errors that name the wrong place."""
 
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,4 +21,5 @@ def read(path: Path, kind: type[Document], error: type[InputError] = InputError)
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except (OSError, msgspec.MsgspecError) as fault:
-        raise error(f"{path}: cannot read the {kind.__name__.lower()}: {fault}") from fault
+        name = re.sub("(?<=[a-z])(?=[A-Z])", " ", kind.__name__).lower()
+        raise error(f"{path}: cannot read the {name}: {fault}") from fault

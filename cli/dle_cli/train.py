@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from dle_training.fitting.listeners import Listener
     from dle_training.runs.folder import RunFolder
     from dle_training.runs.prepare import Prepared
-    from dle_training.runs.train import Finished
+    from dle_training.runs.train import RunResult
     from dle_training.scoring.cross_validation import CrossValidation
 
     Check = Callable[[RunConfig], None]
-    Work = Callable[[RunFolder, Prepared, Sequence[Listener]], Finished]
+    Work = Callable[[RunFolder, Prepared, Sequence[Listener]], RunResult]
 
 app = console.application("Train a model.")
 
@@ -167,7 +167,7 @@ def _reopened(speaker: Console, folder: Path, source: str | None, check: "Check"
 
 def _trained(
     speaker: Console, run: "RunFolder", prepared: "Prepared", work: "Work"
-) -> "tuple[Finished, CrossValidation | None]":
+) -> "tuple[RunResult, CrossValidation | None]":
     from dle_training.runs import cross_validation
     from dle_training.runs.prepare import discard_untrained
 
@@ -190,15 +190,15 @@ def _show_result(
     speaker: Console,
     run: "RunFolder",
     prepared: "Prepared",
-    finished: "Finished",
+    finished: "RunResult",
     validated: "CrossValidation | None",
 ) -> None:
     from dle_bundle import documents
-    from dle_training.preprocessing.pipeline import Fitted
+    from dle_training.preprocessing.pipeline import PreprocessingState
     from dle_training.runs.folder import read_facts
 
     kept = read_facts(run).kept
-    texts = documents.read(run.preprocessing, Fitted).tokens
+    texts = documents.read(run.preprocessing, PreprocessingState).tokens
     cut = [] if texts is None else [("text", _cut(texts.truncated, texts.max_tokens))]
     seconds = sum(record.seconds for record in finished.history)
     rate = sum(record.rows_per_second for record in finished.history) / len(finished.history)

@@ -17,7 +17,7 @@ from dle_training.config import run_config
 from dle_training.config.resolve import resolve
 from dle_training.config.run_config import RunConfig
 from dle_training.fitting import loop
-from dle_training.fitting.batches import Part
+from dle_training.fitting.batches import PreparedRows
 from dle_training.fitting.listeners import Listener
 from dle_training.fitting.loop import FitInputs
 from dle_training.models._base import Network
@@ -33,14 +33,14 @@ SCHEMA = Schema(
 )
 
 
-def problem() -> tuple[objectives.Objective, Part, Part, InputShape]:
+def problem() -> tuple[objectives.Objective, PreparedRows, PreparedRows, InputShape]:
     """Three classes that depend on two numbers and an embedded category."""
     draw = np.random.default_rng(3)
     dense = draw.normal(size=(ROWS + 80, 5)).astype(np.float32)
     codes = draw.integers(2, 14, size=(ROWS + 80, 1))
     target = np.array(["a", "b", "c"])[(dense[:, 0] + dense[:, 1] > 0).astype(int) + (codes[:, 0] > 9)]
     objective = objectives.fit("multiclass", target[:ROWS], ("a", "b", "c"), "balanced")
-    every = Part({"dense": torch.from_numpy(dense), "codes": torch.from_numpy(codes)}, objective.encode(target))
+    every = PreparedRows({"dense": torch.from_numpy(dense), "codes": torch.from_numpy(codes)}, objective.encode(target))
     counts = tuple(np.bincount(codes[:ROWS, 0], minlength=14).tolist())
     return objective, every.slice(slice(ROWS)), every.slice(slice(ROWS, None)), InputShape(5, (14,), (counts,))
 
@@ -52,7 +52,7 @@ def configured(*assignments: str) -> RunConfig:
     return resolve(config, SCHEMA, ROWS)
 
 
-def run(folder: Path, *assignments: str, listeners: Sequence[Listener] = ()) -> tuple[Network, loop.Fit]:
+def run(folder: Path, *assignments: str, listeners: Sequence[Listener] = ()) -> tuple[Network, loop.FitResult]:
     """Fit into `folder`, or go on with what is there, with `assignments` over a small configuration."""
     config = configured(*assignments)
     objective, train, validation, shape = problem()

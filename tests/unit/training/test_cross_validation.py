@@ -13,7 +13,7 @@ from dle_bundle import documents
 from dle_training import packed
 from dle_training.config import run_config
 from dle_training.fitting.listeners import EpochRecord, Listener, Plan, read_history
-from dle_training.packed import Failure, Fitted, Member
+from dle_training.packed import Member, MemberFailure, MemberResult
 from dle_training.runs import cross_validation, prepare
 from dle_training.runs.folder import RunFolder
 from dle_training.runs.prepare import Prepared
@@ -85,7 +85,7 @@ def test_trained_at_once_they_come_to_the_same(
 ) -> None:
     fit, packs = packed.fit_if_possible, list[int]()
 
-    def fitted(members: Sequence[Member]) -> list[Fitted | Failure] | None:
+    def fitted(members: Sequence[Member]) -> list[MemberResult | MemberFailure] | None:
         packs.append(len(members))
         return fit(members)
 
@@ -102,7 +102,7 @@ def test_trained_at_once_they_come_to_the_same(
 def test_where_memory_lacks_they_are_trained_alone(
     tmp_path: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def without_room(members: Sequence[Member]) -> list[Fitted | Failure]:
+    def without_room(members: Sequence[Member]) -> list[MemberResult | MemberFailure]:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr("dle_training.packed.loop.fit", without_room)

@@ -14,7 +14,7 @@ from dle_bundle.errors import InputError, WorkError
 from dle_training.config import devices
 from dle_training.fitting import batches as parts
 from dle_training.fitting import checkpoint, loop
-from dle_training.fitting.batches import Part
+from dle_training.fitting.batches import PreparedRows
 from dle_training.fitting.listeners import EpochRecord, HistoryFile, Listener, Plan, read_history
 from dle_training.fitting.loop import FitInputs
 from dle_training.fitting.state import Progress
@@ -121,7 +121,7 @@ def test_regression_to_its_own_unit(tmp_path: Path) -> None:
     X = draw.normal(size=(400, 3)).astype(np.float32)
     target = 5000 + 300 * X[:, 0] - 100 * X[:, 1]
     objective = objectives.fit("regression", target[:300])
-    every = Part({"dense": torch.from_numpy(X)}, objective.encode(target))
+    every = PreparedRows({"dense": torch.from_numpy(X)}, objective.encode(target))
     config = resolved("model.hidden=[16]", "training.epochs=40", "training.batch_size=16", task="regression")
     network = build(config.model, InputShape(3), 1)
     train, validation = every.slice(slice(300)), every.slice(slice(300, None))

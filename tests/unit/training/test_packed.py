@@ -24,7 +24,7 @@ from dle_training.fitting.loop import FitInputs
 from dle_training.fitting.state import Progress
 from dle_training.fitting.tensors import TrainingData
 from dle_training.optimization import objectives, optimizers
-from dle_training.packed import Failure, Fitted, Member
+from dle_training.packed import Member, MemberFailure, MemberResult
 from dle_training.runs import folder as run_folder
 from dle_training.runs import prepare, train
 
@@ -59,7 +59,7 @@ def last_states(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep what a training that ends has no more use for: the last weights, the optimizer, the generators."""
     end = loop.Training.end
 
-    def saved(training: loop.Training) -> loop.Fit:
+    def saved(training: loop.Training) -> loop.FitResult:
         training.state.save(training.inputs.checkpoints / ENDED)
         return end(training)
 
@@ -87,21 +87,21 @@ class Bench:
         """The same training, from its start, in another folder."""
         return replace(member, checkpoints=self._folder / str(next(self._numbers)), listeners=())
 
-    def alone(self, member: Member) -> Fitted:
+    def alone(self, member: Member) -> MemberResult:
         """What `loop.fit` makes of it, or goes on to."""
         data, network = member.data, member.data.network(member.config)
         objective = objectives.restore(data.objective)
         inputs = FitInputs(
             network, objective, data.train, data.validation, member.config, member.checkpoints, member.listeners
         )
-        return Fitted(network, loop.fit(inputs))
+        return MemberResult(network, loop.fit(inputs))
 
 
-def fit(*members: Member) -> list[Fitted]:
+def fit(*members: Member) -> list[MemberResult]:
     """A pack in which nobody fails."""
     outcomes = packed.fit(members)
-    assert all(isinstance(outcome, Fitted) for outcome in outcomes)
-    return [outcome for outcome in outcomes if isinstance(outcome, Fitted)]
+    assert all(isinstance(outcome, MemberResult) for outcome in outcomes)
+    return [outcome for outcome in outcomes if isinstance(outcome, MemberResult)]
 
 
 def state(member: Member) -> tuple[dict[str, Tensor], Progress]:
@@ -224,14 +224,14 @@ def test_those_who_leave_do_not_disturb_the_others(tables: Path, tmp_path: Path)
     short = bench.member("training.epochs=3")
     impatient = bench.member("training.patience=1", "optimizer.lr=3", "schedule.name=constant")
     outcomes = packed.fit([first, stopped, diverging, short, impatient, last])
-    assert isinstance(outcomes[1], Failure)
+    assert isinstance(outcomes[1], MemberFailure)
     assert isinstance(outcomes[1].error, Stopped)
-    assert isinstance(outcomes[2], Failure)
+    assert isinstance(outcomes[2], MemberFailure)
     assert isinstance(outcomes[2].error, WorkError)
     assert "not finite in epoch 1" in str(outcomes[2].error)
-    assert isinstance(outcomes[3], Fitted)
+    assert isinstance(outcomes[3], MemberResult)
     assert len(outcomes[3].fit.history) == 3
-    assert isinstance(outcomes[4], Fitted)
+    assert isinstance(outcomes[4], MemberResult)
     assert len(outcomes[4].fit.history) == outcomes[4].fit.best_epoch + 1 < 5
     for member in (first, last, short):
         alone = bench.again(member)

@@ -260,10 +260,10 @@ def test_groups_without_columns() -> None:
 
 def test_wrong_files(tmp_path: Path) -> None:
     path = tmp_path / "p.json"
-    with pytest.raises(InputError, match="no readable fitted"):
+    with pytest.raises(InputError, match="cannot read the preprocessing state"):
         pipeline.load(path, SCHEMA, path)
     path.write_bytes(b"{}")
-    with pytest.raises(InputError, match="no readable fitted"):
+    with pytest.raises(InputError, match="cannot read the preprocessing state"):
         pipeline.load(path, SCHEMA, path)
     preprocessing, _ = pipeline.fit(SCHEMA, groups(30), PreprocessingConfig(piecewise_bins=0))
     path.write_bytes(documents.encode(preprocessing.fitted))

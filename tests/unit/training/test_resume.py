@@ -17,7 +17,7 @@ from tests.configs import resolved
 from dle_bundle.errors import InputError, Interrupted
 from dle_training.augmentation import augment
 from dle_training.fitting import checkpoint, loop
-from dle_training.fitting.batches import Part
+from dle_training.fitting.batches import PreparedRows
 from dle_training.fitting.listeners import EpochRecord, Listener
 from dle_training.fitting.loop import FitInputs
 from dle_training.fitting.state import Progress
@@ -110,7 +110,7 @@ def test_images_and_series_that_are_varied(tmp_path: Path) -> None:
         "sequence": torch.randn(rows, steps, 2, generator=draw) * real,
         "lengths": lengths,
     }
-    part = Part(inputs, torch.randint(0, 3, (rows,), generator=draw), spans=lengths)
+    part = PreparedRows(inputs, torch.randint(0, 3, (rows,), generator=draw), spans=lengths)
     shape = InputShape(image=Images(1, 1, 12, 12, (0.5,), (0.3,)), sequence=Series(2, steps))
     settings = ["cnn.width=4", "cnn.blocks=[1]", "tcn.width=2", "tcn.depth=3", "dropout=0.2", "name=cnn+tcn"]
     kinds = ["flip=true", "shift=0.2", "rotation=20", "erasing=0.3", "jitter=0.1", "scaling=0.1", "slicing=0.2"]

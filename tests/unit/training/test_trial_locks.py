@@ -12,7 +12,7 @@ from tests import people
 from dle_bundle.errors import Interrupted
 from dle_training import packed
 from dle_training.fitting.listeners import EpochRecord, Listener
-from dle_training.packed import Failure, Fitted, Member
+from dle_training.packed import Member, MemberFailure, MemberResult
 from dle_training.search import leaderboard, trial_locks, work
 from dle_training.search import study as studies
 from dle_training.search.points import Point
@@ -261,7 +261,7 @@ def test_where_memory_lacks_for_a_pack_its_trials_are_trained_alone(
 
     fit = packed.fit
 
-    def without_room(members: Sequence[Member]) -> list[Fitted | Failure]:
+    def without_room(members: Sequence[Member]) -> list[MemberResult | MemberFailure]:
         first = members[0]
         return fit([replace(first, listeners=[*first.listeners, Heavy()]), *members[1:]])
 

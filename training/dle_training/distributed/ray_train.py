@@ -41,7 +41,7 @@ from dle_training.fitting.listeners import EpochRecord, HistoryFile, Listener, P
 from dle_training.fitting.tensorboard import TensorBoard
 from dle_training.runs.folder import RunFolder
 from dle_training.runs.prepare import Prepared
-from dle_training.runs.train import Finished, fit, fit_network
+from dle_training.runs.train import RunResult, fit, fit_network
 
 _LOOK_SECONDS = 0.2
 """Between two looks at what was told, and between two questions whether to stop."""
@@ -65,7 +65,7 @@ def check(config: RunConfig) -> None:
         raise InputError("--engine ray trains one network, once", faults)
 
 
-def train(run: RunFolder, prepared: Prepared, jobs: int | None, listeners: Sequence[Listener] = ()) -> Finished:
+def train(run: RunFolder, prepared: Prepared, jobs: int | None, listeners: Sequence[Listener] = ()) -> RunResult:
     """Train, or continue where a checkpoint is, with `jobs` workers (None: one for each GPU, or for each CPU).
 
     Raises Interrupted after Ctrl-C with the state saved, InputError for more workers than there is room for or images

@@ -35,7 +35,7 @@ class ImageStream(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PreparedRows:
     """N rows of the data, prepared: the network's inputs (see `InputShape`) and encoded targets (N,) or (N, horizon).
 
     `stream` gives the images where they are not among the inputs, and `places` (N,) are the rows' positions in it.
@@ -62,7 +62,7 @@ class Part:
         """Of all that is in memory."""
         return sum(tensor.nbytes for tensor in (self.targets, *self.inputs.values()))
 
-    def to(self, device: torch.device) -> "Part":
+    def to(self, device: torch.device) -> "PreparedRows":
         """The same rows on `device`."""
         inputs = {name: tensor.to(device) for name, tensor in self.inputs.items()}
         return replace(self, inputs=inputs, targets=self.targets.to(device))
@@ -79,7 +79,7 @@ class Part:
         shuffled = batches[torch.randperm(len(batches), generator=generator)]
         return torch.cat([shuffled.reshape(-1), whole[full:]])
 
-    def batches(self, slices: Sequence[slice], order: Tensor | None = None) -> Iterator["Part"]:
+    def batches(self, slices: Sequence[slice], order: Tensor | None = None) -> Iterator["PreparedRows"]:
         """The rows of each slice in turn; with `order` (N,), on the CPU, of the rows in that order."""
         device = self.targets.device
         images = self.inputs.get(_IMAGE)
@@ -97,28 +97,28 @@ class Part:
                 batch.inputs[_IMAGE] = images.index_select(0, order[rows].to(device))
             yield batch
 
-    def in_turn(self) -> Iterator["Part"]:
+    def in_turn(self) -> Iterator["PreparedRows"]:
         """All rows in order, as many at once as an evaluation takes."""
         step = rows_at_once(self.cells)
         yield from self.batches([slice(start, start + step) for start in range(0, max(len(self), 1), step)])
 
-    def take(self, order: Tensor) -> "Part":
+    def take(self, order: Tensor) -> "PreparedRows":
         """The rows at the indices `order` (M,), gathered; of streamed images none."""
         return self._take(order, images=True)
 
-    def slice(self, rows: slice) -> "Part":
+    def slice(self, rows: slice) -> "PreparedRows":
         """Consecutive rows, as views, cut to the longest of them; of streamed images none."""
         inputs = {name: tensor[rows] for name, tensor in self.inputs.items()}
         spans = None if self.spans is None else self.spans[rows]
         if spans is not None and len(spans):
             longest = int(spans.max())
             inputs |= {name: inputs[name][:, :longest] for name in ("sequence", "tokens") if name in inputs}
-        return Part(inputs, self.targets[rows], spans=spans)
+        return PreparedRows(inputs, self.targets[rows], spans=spans)
 
-    def _take(self, order: Tensor, *, images: bool) -> "Part":
+    def _take(self, order: Tensor, *, images: bool) -> "PreparedRows":
         inputs = {name: x.index_select(0, order) for name, x in self.inputs.items() if images or name != _IMAGE}
         spans = None if self.spans is None else self.spans[order.cpu()]
-        return Part(inputs, self.targets.index_select(0, order), spans=spans)
+        return PreparedRows(inputs, self.targets.index_select(0, order), spans=spans)
 
 
 def make(
@@ -127,23 +127,23 @@ def make(
     targets: Tensor,
     stream: ImageStream | None,
     places: npt.NDArray[np.int64],
-) -> Part:
+) -> PreparedRows:
     """The part of the data set that these rows are, at `places` (N,) of it; images from `stream` where there is one."""
     inputs = preprocessing.prepare(rows)
     if rows.image is not None and stream is None:
         inputs[_IMAGE] = torch.from_numpy(np.ascontiguousarray(rows.image))
     streamed = torch.from_numpy(places) if stream is not None else None
-    return Part(inputs, targets, stream, streamed, spans(inputs))
+    return PreparedRows(inputs, targets, stream, streamed, spans(inputs))
 
 
-def together(one: Part, other: Part) -> Part:
+def together(one: PreparedRows, other: PreparedRows) -> PreparedRows:
     """The rows of both, those of `one` first."""
     inputs = {name: _joined(tensor, other.inputs[name]) for name, tensor in one.inputs.items()}
     places = None
     if one.places is not None:
         assert other.places is not None
         places = torch.cat([one.places, other.places])
-    return Part(inputs, torch.cat([one.targets, other.targets]), one.stream, places, spans(inputs))
+    return PreparedRows(inputs, torch.cat([one.targets, other.targets]), one.stream, places, spans(inputs))
 
 
 def _joined(one: Tensor, other: Tensor) -> Tensor:

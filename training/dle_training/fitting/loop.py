@@ -19,7 +19,7 @@ from dle_bundle.errors import InputError, Interrupted, WorkError
 from dle_training.config import devices
 from dle_training.config.run_config import RunConfig
 from dle_training.fitting import checkpoint, early_stopping
-from dle_training.fitting.batches import Part
+from dle_training.fitting.batches import PreparedRows
 from dle_training.fitting.listeners import EpochRecord, Listener, Plan
 from dle_training.fitting.replicas import ALONE, Replicas
 from dle_training.fitting.state import Progress, TrainingState, digest, global_generators
@@ -35,7 +35,7 @@ LAST, BEST = "last.safetensors", "best.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class FitResult:
     """What came of training; the network holds the weights of `best_epoch`."""
 
     history: Sequence[EpochRecord]
@@ -55,8 +55,8 @@ class FitInputs:
 
     network: Network
     objective: Objective
-    train: Part
-    validation: Part
+    train: PreparedRows
+    validation: PreparedRows
     config: RunConfig
     checkpoints: Path
     listeners: Sequence[Listener] = ()
@@ -141,17 +141,17 @@ class Training:
         for listener in inputs.listeners:
             listener.on_epoch(progress.history, progress.best_epoch)
 
-    def end(self) -> Fit:
+    def end(self) -> FitResult:
         """Give the network the best epoch's weights, and keep them in place of the last state."""
         inputs, progress = self.inputs, self.progress
         inputs.network.load_state_dict(self.state.best_weights)
         self.state.save_best(inputs.checkpoints / BEST)
         discard_last(inputs.checkpoints)
         best = progress.history[progress.best_epoch - 1]
-        return Fit(tuple(progress.history), progress.best_epoch, best.metric, self.metric)
+        return FitResult(tuple(progress.history), progress.best_epoch, best.metric, self.metric)
 
 
-def fit(inputs: FitInputs) -> Fit:
+def fit(inputs: FitInputs) -> FitResult:
     """Train the network in place until the epochs are over or `patience` is, and give it the best epoch's weights.
 
     Network and objective move to the configured device. The state goes to `checkpoints`/last.safetensors every
@@ -272,14 +272,16 @@ def split_batches(rows: int, size: int) -> list[slice]:
 
 
 @torch.inference_mode()
-def predict(network: Network, part: Part) -> Tensor:
+def predict(network: Network, part: PreparedRows) -> Tensor:
     """The network's output (N, K) in evaluation mode for any number of rows, on the network's device."""
     network.eval()
     device = next(network.parameters()).device
     return torch.cat([network(rows.to(device).inputs) for rows in part.in_turn()])
 
 
-def _validate(network: Network, objective: Objective, validation: Part, metric: metrics.Metric) -> tuple[float, float]:
+def _validate(
+    network: Network, objective: Objective, validation: PreparedRows, metric: metrics.Metric
+) -> tuple[float, float]:
     """The loss and the metric on the validation part."""
     network.before_evaluation()
     logits = predict(network, validation)

@@ -19,7 +19,7 @@ from dle_training.config.run_config import RunConfig
 from dle_training.data.dataset import Dataset, PartName
 from dle_training.data.target import Values
 from dle_training.fitting import batches
-from dle_training.fitting.batches import ImageStream, Part
+from dle_training.fitting.batches import ImageStream, PreparedRows
 from dle_training.models import registry
 from dle_training.models._base import Network
 from dle_training.optimization import objectives
@@ -37,8 +37,8 @@ class TrainingData:
 
     preprocessing: Preprocessing
     objective: ObjectiveState
-    train: Part
-    validation: Part
+    train: PreparedRows
+    validation: PreparedRows
 
     def network(self, config: RunConfig) -> Network:
         """A network for these inputs and targets, with the weights that `config.seed` draws."""
@@ -60,7 +60,7 @@ def make(dataset: Dataset, config: RunConfig, stream: ImageStream | None = None)
     outputs = dataset.schema.outputs
     objective = objectives.fit(outputs.task, target, outputs.classes, config.objective.class_weights)
 
-    def prepared(name: PartName, rows: Groups, values: Values) -> Part:
+    def prepared(name: PartName, rows: Groups, values: Values) -> PreparedRows:
         return batches.make(preprocessing, rows, objective.encode(values), stream, getattr(dataset.split, name))
 
     return TrainingData(
@@ -79,7 +79,7 @@ def save(data: TrainingData, folder: Path) -> None:
     data.write_fitted(folder)
     write_atomic(folder / OBJECTIVE, documents.encode(data.objective))
     for name in ("train", "validation"):
-        part: Part = getattr(data, name)
+        part: PreparedRows = getattr(data, name)
         assert part.stream is None
         for array, tensor in {_TARGETS: part.targets, **{_INPUT + key: x for key, x in part.inputs.items()}}.items():
             path = folder / f"{name}.{array}.npy"
@@ -96,11 +96,11 @@ def load(folder: Path, schema: Schema) -> TrainingData:
     return TrainingData(preprocessing, objective, _part(folder, "train"), _part(folder, "validation"))
 
 
-def _part(folder: Path, name: str) -> Part:
+def _part(folder: Path, name: str) -> PreparedRows:
     prefix = f"{name}.{_INPUT}"
     files = sorted(folder.glob(f"{prefix}*.npy"))
     inputs = {file.stem.removeprefix(prefix): _mapped(file) for file in files}
-    return Part(inputs, _mapped(folder / f"{name}.{_TARGETS}.npy"), spans=batches.spans(inputs))
+    return PreparedRows(inputs, _mapped(folder / f"{name}.{_TARGETS}.npy"), spans=batches.spans(inputs))
 
 
 def _mapped(path: Path) -> Tensor:

@@ -1,8 +1,8 @@
 """Several trainings of one architecture at once: trials of a search, folds of a cross-validation."""
 
-from dle_training.packed.loop import Failure as Failure
-from dle_training.packed.loop import Fitted as Fitted
 from dle_training.packed.loop import Member as Member
+from dle_training.packed.loop import MemberFailure as MemberFailure
+from dle_training.packed.loop import MemberResult as MemberResult
 from dle_training.packed.loop import fit as fit
 from dle_training.packed.loop import fit_if_possible as fit_if_possible
 from dle_training.packed.loop import signature as signature

@@ -17,7 +17,7 @@ from dle_bundle.errors import InputError, Interrupted, WorkError
 from dle_training.config import devices
 from dle_training.config.run_config import RunConfig
 from dle_training.fitting import loop
-from dle_training.fitting.batches import Part
+from dle_training.fitting.batches import PreparedRows
 from dle_training.fitting.interruption import Interruption
 from dle_training.fitting.listeners import Listener, Stopped
 from dle_training.fitting.loop import FitInputs, Training
@@ -43,15 +43,15 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class MemberResult:
     """A member that came to its end; the network holds the weights of the best epoch."""
 
     network: Network
-    fit: loop.Fit
+    fit: loop.FitResult
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class MemberFailure:
     """A member that ended before: a listener gave it up, or its loss was no longer finite."""
 
     error: Stopped | WorkError
@@ -82,7 +82,7 @@ def signature(config: RunConfig, data: TrainingData) -> Hashable | None:
     )
 
 
-def fit(members: Sequence[Member]) -> list[Fitted | Failure]:
+def fit(members: Sequence[Member]) -> list[MemberResult | MemberFailure]:
     """Train members of one `signature`, each as `TrainingData.network` and `loop.fit` do; the outcomes in their order.
 
     A member that ends leaves the others as they are. States are saved as `loop.fit` saves them: each can go on with a
@@ -92,7 +92,7 @@ def fit(members: Sequence[Member]) -> list[Fitted | Failure]:
     `loop.fit` does.
     """
     places, rows = _begin(members)
-    outcomes: dict[Place, Fitted | Failure] = {}
+    outcomes: dict[Place, MemberResult | MemberFailure] = {}
     between, saved = members[0].config.training.checkpoint_seconds, time.monotonic()
     with Interruption() as interruption, ExitStack() as ending:
         endings = {place: ending.enter_context(ExitStack()) for place in places}
@@ -126,7 +126,7 @@ def fit(members: Sequence[Member]) -> list[Fitted | Failure]:
     return [outcomes[place] for place in places]
 
 
-def fit_if_possible(members: Sequence[Member]) -> list[Fitted | Failure] | None:
+def fit_if_possible(members: Sequence[Member]) -> list[MemberResult | MemberFailure] | None:
     """As `fit`; None where these cannot be trained at once, for want of memory perhaps, and each may be by itself."""
     try:
         return fit(members)
@@ -136,7 +136,7 @@ def fit_if_possible(members: Sequence[Member]) -> list[Fitted | Failure] | None:
         return None
 
 
-def _begin(members: Sequence[Member]) -> tuple[list[Place], Part]:
+def _begin(members: Sequence[Member]) -> tuple[list[Place], PreparedRows]:
     """All trainings, and the table of their training rows on the device, in which members of the same data share."""
     device = devices.choose(members[0].config.device)
     data = {id(member.data): member.data for member in members}
@@ -165,12 +165,12 @@ def _begin(members: Sequence[Member]) -> tuple[list[Place], Part]:
     return places, rows
 
 
-def _joined(parts: Sequence[Part]) -> Part:
+def _joined(parts: Sequence[PreparedRows]) -> PreparedRows:
     """The rows of all parts, one after another."""
     if len(parts) == 1:
         return parts[0]
     inputs = {name: torch.cat([part.inputs[name] for part in parts]) for name in parts[0].inputs}
-    return Part(inputs, torch.cat([part.targets for part in parts]))
+    return PreparedRows(inputs, torch.cat([part.targets for part in parts]))
 
 
 def _count_step(training: Training) -> None:
@@ -187,16 +187,16 @@ def _share(running: Sequence[Place], begun: float) -> float:
     return now
 
 
-def _end_epoch(training: Training) -> Fitted | Failure | None:
+def _end_epoch(training: Training) -> MemberResult | MemberFailure | None:
     """Close the epoch; the outcome if it was the last."""
     try:
         training.end_epoch()
     except (Stopped, WorkError) as error:
-        return Failure(error)
+        return MemberFailure(error)
     return _end(training) if training.progress.finished else None
 
 
-def _end(training: Training) -> Fitted:
+def _end(training: Training) -> MemberResult:
     fitted = training.end()
     release(training.inputs.network)
-    return Fitted(training.inputs.network, fitted)
+    return MemberResult(training.inputs.network, fitted)

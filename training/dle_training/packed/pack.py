@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from dle_training.fitting.batches import Part
+from dle_training.fitting.batches import PreparedRows
 from dle_training.fitting.loop import Training
 from dle_training.packed.network import Layout, PackedNetwork, Rows
 from dle_training.packed.objective import PackedObjective
@@ -49,7 +49,7 @@ class Pack:
     Their states' tensors become views of the pack's, up to the next pack that they are put into.
     """
 
-    def __init__(self, places: Sequence[Place], rows: Part) -> None:
+    def __init__(self, places: Sequence[Place], rows: PreparedRows) -> None:
         self._places, self._rows = places, rows
         trainings = [place.training for place in places]
         states = [training.state for training in trainings]

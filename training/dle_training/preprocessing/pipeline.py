@@ -48,7 +48,7 @@ class TokenFit(msgspec.Struct, frozen=True, kw_only=True):
     lengths: tuple[int, ...]
 
 
-class Fitted(msgspec.Struct, frozen=True, kw_only=True):
+class PreprocessingState(msgspec.Struct, frozen=True, kw_only=True):
     """The content of `preprocessing.json`; None for groups that the schema has no column of."""
 
     numeric: NumericFit
@@ -69,7 +69,7 @@ class Preprocessing(nn.Module):
     Images and tokens pass as they are: scaling and embedding are the encoders' own.
     """
 
-    def __init__(self, schema: Schema, fitted: Fitted, tokenizer: Tokenizer | None = None) -> None:
+    def __init__(self, schema: Schema, fitted: PreprocessingState, tokenizer: Tokenizer | None = None) -> None:
         super().__init__()
         self.fitted = fitted
         self.tokenizer = tokenizer
@@ -167,7 +167,7 @@ def fit(schema: Schema, training: Groups, config: PreprocessingConfig) -> tuple[
         tokenised, lengths = tokenizer.tokens_and_lengths(training.text)
         text = _token_fit(tokenizer, lengths[training.text != ""])
         training = training.with_tokens(tokenised)
-    fitted = Fitted(
+    fitted = PreprocessingState(
         numeric=numbers,
         piecewise=piecewise.fit(training.numeric, boolean, numbers.medians, chosen(config.piecewise_bins)),
         categorical=categories.fit(codes, cardinalities, config.one_hot_limit),
@@ -194,7 +194,7 @@ def load(path: Path, schema: Schema, tokenizer: Path) -> Preprocessing:
 
     Raises InputError that says where it is wrong.
     """
-    fitted = documents.read(path, Fitted)
+    fitted = documents.read(path, PreprocessingState)
     expected = tuple(categories.FIRST + len(vocabulary) for vocabulary in _vocabularies(schema))
     found = tuple(len(column) for column in fitted.categorical.frequencies)
     widths = (len(fitted.numeric.medians), len(fitted.datetime.centres))

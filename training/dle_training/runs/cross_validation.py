@@ -22,12 +22,12 @@ from dle_training.data.split import Split
 from dle_training.fitting import tensors
 from dle_training.fitting.listeners import HistoryFile, Listener
 from dle_training.fitting.tensors import TrainingData
-from dle_training.packed import Failure, Member
+from dle_training.packed import Member, MemberFailure
 from dle_training.runs import answers, prepare
 from dle_training.runs import folder as run_folder
 from dle_training.runs.folder import RunFolder
 from dle_training.runs.prepare import Prepared
-from dle_training.runs.train import Finished, finish, fit
+from dle_training.runs.train import RunResult, finish, fit
 from dle_training.scoring.cross_validation import CrossValidation
 from dle_training.scoring.metrics import Actual
 
@@ -71,7 +71,7 @@ def train(
     data: Callable[[int], TrainingData],
     count: int,
     listeners: Callable[[str], Sequence[Listener]],
-) -> list[Finished]:
+) -> list[RunResult]:
     """Train the networks of all folds, or continue where they stopped: all at once where that is faster.
 
     `data(k)` is that of fold k, from 0, and `listeners(what)` are told of the training called `what`. Raises what
@@ -101,7 +101,7 @@ def train(
     return finished
 
 
-def _train_packed(places: Sequence[RunFolder], schema: Schema, members: Sequence[Member]) -> list[Finished] | None:
+def _train_packed(places: Sequence[RunFolder], schema: Schema, members: Sequence[Member]) -> list[RunResult] | None:
     """None where they cannot be trained at once."""
     for run, member in zip(places, members, strict=True):
         member.data.write_fitted(run.path)
@@ -110,13 +110,13 @@ def _train_packed(places: Sequence[RunFolder], schema: Schema, members: Sequence
         return None
     finished = []
     for run, member, outcome in zip(places, members, outcomes, strict=True):
-        if isinstance(outcome, Failure):
+        if isinstance(outcome, MemberFailure):
             raise outcome.error
         finished.append(finish(run, schema, member.data, outcome.network, outcome.fit))
     return finished
 
 
-def summarise(finished: Sequence[Finished]) -> CrossValidation:
+def summarise(finished: Sequence[RunResult]) -> CrossValidation:
     """Mean and spread of every metric."""
     scores = tuple(fold.validation for fold in finished)
     columns = {name: [fold[name] for fold in scores] for name in scores[0]}
@@ -144,7 +144,7 @@ def actual(dataset: Dataset) -> Actual:
 
 
 def write_out_of_fold(
-    folder: Path, schema: Schema, splits: Sequence[Split], finished: Sequence[Finished], actual: Actual
+    folder: Path, schema: Schema, splits: Sequence[Split], finished: Sequence[RunResult], actual: Actual
 ) -> None:
     """Write `out_of_fold.parquet`: `row` (from 1), `fold`, `actual`, and the answer as `dle-predict` has it.
 

@@ -41,7 +41,7 @@ from dle_training.scoring.metrics import Predictions
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class RunResult:
     """What training came to.
 
     `validation` has every metric of the task on the validation part, by name; `predicted` are the answers for its rows:
@@ -55,7 +55,7 @@ class Finished:
     parameters: int
 
 
-def train(run: RunFolder, prepared: Prepared, listeners: Sequence[Listener] = ()) -> Finished:
+def train(run: RunFolder, prepared: Prepared, listeners: Sequence[Listener] = ()) -> RunResult:
     """Train, or continue where a checkpoint is; raises Interrupted after Ctrl-C with the state saved."""
     dataset = prepared.dataset
     shutil.rmtree(run.workers, ignore_errors=True)  # of a command that was killed, where one process goes on
@@ -72,7 +72,7 @@ def fit(
     data: TrainingData,
     listeners: Sequence[Listener] = (),
     dataset: Dataset | None = None,
-) -> Finished:
+) -> RunResult:
     """Fit a network on `data`, calibrate it and score it on the validation part, or continue where a checkpoint is.
 
     A run of its own gets its `dataset` and keeps rows of it (see `contents`); a trial or a fold has none.
@@ -91,7 +91,7 @@ def fit_network(
     checkpoints: Path,
     listeners: Sequence[Listener] = (),
     replicas: Replicas = ALONE,
-) -> loop.Fit:
+) -> loop.FitResult:
     """Fit `network` on `data`, or go on from what is in `checkpoints`; see `loop.fit`."""
     return loop.fit(
         FitInputs(
@@ -113,9 +113,9 @@ def finish(
     schema: Schema,
     data: TrainingData,
     network: Network,
-    fitted: loop.Fit,
+    fitted: loop.FitResult,
     dataset: Dataset | None = None,
-) -> Finished:
+) -> RunResult:
     """Calibrate a network that was fitted on `data`, and score it on the validation part; it moves to the CPU.
 
     `dataset` as in `fit`. metrics.json is written last: a run that has it is finished and holds everything.
@@ -132,7 +132,7 @@ def finish(
     if dataset is not None:
         contents.write(run, model, dataset, data, predicted, scores)
     write_metrics(run, validation=scores)
-    return Finished(fitted.history, fitted.best_epoch, scores, predicted, model.parameters)
+    return RunResult(fitted.history, fitted.best_epoch, scores, predicted, model.parameters)
 
 
 def complete(run: RunFolder, config: RunConfig, dataset: Dataset, data: TrainingData) -> None:

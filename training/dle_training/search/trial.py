@@ -18,11 +18,11 @@ from dle_training.data.split import load as load_split
 from dle_training.fitting import loop
 from dle_training.fitting.listeners import EpochRecord, HistoryFile, Listener, Plan, Stopped
 from dle_training.fitting.tensors import TrainingData
-from dle_training.packed import Failure, Fitted, Member
+from dle_training.packed import Member, MemberFailure, MemberResult
 from dle_training.runs import cross_validation, train
 from dle_training.runs import folder as run_folder
 from dle_training.runs.folder import RunFolder
-from dle_training.runs.train import Finished
+from dle_training.runs.train import RunResult
 from dle_training.search import storage
 from dle_training.search.points import Point
 from dle_training.search.shared_data import PreparedData
@@ -76,7 +76,7 @@ class TrialTraining:
         self._data = data
         self._watcher = watcher
         self._folder = study.folder.trial(found.number)
-        self._finished: list[Finished] = []
+        self._finished: list[RunResult] = []
         self.config = config
         watcher.on_begin(found.number, found.point, (self.config.training.epochs or 1) * study.folds)
         write_atomic(self._folder.config, run_config.dump(self.config))
@@ -93,10 +93,10 @@ class TrialTraining:
             run, schema = self._run(fold), self._study.schema
             self._add(train.fit(run, self.config, schema, data, [self._reports()]))
 
-    def take(self, fold: int, member: Member, outcome: Fitted | Failure) -> None:
+    def take(self, fold: int, member: Member, outcome: MemberResult | MemberFailure) -> None:
         """What came of a fold that was trained in a pack."""
         with self._outcome_recorded():
-            if isinstance(outcome, Failure):
+            if isinstance(outcome, MemberFailure):
                 raise outcome.error
             self._add(train.finish(self._run(fold), self._study.schema, member.data, outcome.network, outcome.fit))
 
@@ -137,7 +137,7 @@ class TrialTraining:
         data.write_fitted(run.path)
         return data
 
-    def _add(self, finished: Finished) -> None:
+    def _add(self, finished: RunResult) -> None:
         """Keep the result of a fold."""
         self._finished.append(finished)
         if len(self._finished) < self._study.folds:
@@ -180,7 +180,7 @@ class TrialTraining:
         self._watcher.on_end(self.claim.number, state, mean_score, error)
 
 
-def score(finished: Finished) -> float:
+def score(finished: RunResult) -> float:
     """The best epoch's score, as the loop saw it: before calibration, as the pruner was told."""
     return finished.history[finished.best_epoch - 1].metric
 

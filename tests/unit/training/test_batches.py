@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from dle_training.fitting.batches import Part, spans
+from dle_training.fitting.batches import PreparedRows, spans
 from dle_training.fitting.loop import split_batches
 
 
@@ -19,11 +19,11 @@ class Stream:
         yield from (self.images[places] for places in rows)
 
 
-def sequences(rows: int, steps: int = 40) -> Part:
+def sequences(rows: int, steps: int = 40) -> PreparedRows:
     lengths = torch.randint(1, steps + 1, (rows,))
     within = torch.arange(steps) < lengths[:, None]
     tokens = torch.randint(1, 9, (rows, steps)) * within
-    return Part({"tokens": tokens}, torch.arange(rows), spans=spans({"tokens": tokens}))
+    return PreparedRows({"tokens": tokens}, torch.arange(rows), spans=spans({"tokens": tokens}))
 
 
 def test_every_row_once_and_in_another_order_each_time() -> None:
@@ -62,8 +62,8 @@ def test_spans_are_of_tokens_and_steps() -> None:
 def test_streamed_images_are_those_of_memory() -> None:
     images = torch.randint(256, (30, 1, 4, 4), dtype=torch.uint8)
     places = torch.arange(5, 25)
-    held = Part({"image": images[places], "dense": torch.randn(20, 2)}, torch.arange(20))
-    streamed = Part({"dense": held.inputs["dense"]}, held.targets, Stream(images), places)
+    held = PreparedRows({"image": images[places], "dense": torch.randn(20, 2)}, torch.arange(20))
+    streamed = PreparedRows({"dense": held.inputs["dense"]}, held.targets, Stream(images), places)
     order = held.draw_order(torch.Generator().manual_seed(1), 8)
     for slices, shuffled in (
         (split_batches(20, 8), order),
