@@ -1,6 +1,7 @@
 """`dle-train`: from a source to a run directory."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -79,20 +80,21 @@ def train(
         return
     given = {"--target": target, "--split": split, "--folds": folds, "--seed": seed, "--device": device}
     if resume:
+        changed = {name: value for name, value in given.items() if name != "--device"}
         options.refuse_with_resume(
-            {**given, "--config": config, "--set": assignments}, "the run's config.yaml", "train a new run"
+            {**changed, "--config": config, "--set": assignments}, "the run's config.yaml", "train a new run"
         )
     options.warn_of_overridden(speaker, given, assignments or [])
     check, work = _engine(engine, jobs)
     try:
         if resume:
-            run, prepared = _reopened(speaker, out or options.default_folder(source), source, check)
+            run, prepared = _reopened(speaker, out or options.default_folder(source), source, device, check)
         else:
             from dle_training.config import run_config
 
             asked = run_config.load(config, assignments, options.to_settings({"SOURCE": source, **given}))
             check(asked)
-            run, prepared = _begun(speaker, asked, out)
+            run, prepared = _begun(speaker, asked, out, engine)
     except KeyboardInterrupt:
         raise Interrupted("Interrupted while the data was read; nothing was trained") from None
     shown.show_data(speaker, prepared)
@@ -137,7 +139,7 @@ def _list(speaker: Console, kind: str) -> None:
     speaker.document({kind: [dict(zip(headers, row, strict=True)) for row in known[kind]]})
 
 
-def _begun(speaker: Console, config: "RunConfig", out: Path | None) -> "tuple[RunFolder, Prepared]":
+def _begun(speaker: Console, config: "RunConfig", out: Path | None, engine: str | None) -> "tuple[RunFolder, Prepared]":
     from dle_training.export import dry_run
     from dle_training.runs import cross_validation
     from dle_training.runs.folder import refuse_existing
@@ -147,22 +149,31 @@ def _begun(speaker: Console, config: "RunConfig", out: Path | None) -> "tuple[Ru
     refuse_existing(folder)
     with shown.reading(speaker) as progress:
         prepared = prepare(config, progress)
+    if engine == "ray":  # this machine's device is not that of the workers, who find out for themselves
+        prepared = _on_device(prepared, config.device)
     cross_validation.make_folds(prepared)  # too many of them are told before anything is trained
     dry_run.check(prepared.config, prepared.dataset.schema)
     return create(folder, prepared), prepared
 
 
-def _reopened(speaker: Console, folder: Path, source: str | None, check: "Check") -> "tuple[RunFolder, Prepared]":
+def _reopened(
+    speaker: Console, folder: Path, source: str | None, device: str | None, check: "Check"
+) -> "tuple[RunFolder, Prepared]":
     from dle_training.runs.folder import RunFolder
     from dle_training.runs.prepare import reopen
 
     run = RunFolder(folder)
     check(run.read_config())
     with shown.reading(speaker) as progress:
-        prepared = reopen(run, progress)
+        prepared = reopen(run, progress, device=device)
     if source is not None and Path(source).name != Path(prepared.dataset.source).name:
         raise InputError(f"{folder} is a run of {prepared.dataset.source}, not of {source}: leave SOURCE out")
-    return run, prepared
+    return run, _on_device(prepared, run.read_config().device)
+
+
+def _on_device(prepared: "Prepared", device: str) -> "Prepared":
+    """The same with `device`, which may be auto."""
+    return replace(prepared, config=msgspec.structs.replace(prepared.config, device=device))
 
 
 def _trained(

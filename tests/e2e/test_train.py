@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.numpy import load_file
 from tests import commands, people
 from tests.e2e.servers import DEADLINE, eventually
@@ -74,6 +75,21 @@ def test_ctrl_c_saves_and_says_how_to_resume(folder: Path) -> None:
     assert "dle-train --resume --out stopped" in said
     commands.run("dle-train", "--resume", "--out", "stopped", folder=folder)
     assert weights(folder / "stopped") == weights(folder / "whole")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
+def test_a_run_begun_on_a_gpu_continues_without_one_by_the_option_that_the_refusal_names(folder: Path) -> None:
+    process = started(folder, "moved")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=DEADLINE)
+    config = folder / "moved" / "config.yaml"
+    written = config.read_text()
+    assert "\ndevice: cpu\n" in written, "config.yaml holds the device in use"
+    config.write_text(written.replace("\ndevice: cpu\n", "\ndevice: cuda\n"))
+    assert "use --device cpu" in commands.refusal("dle-train", "--resume", "--out", "moved", folder=folder)
+    commands.run("dle-train", "--resume", "--out", "moved", "--device", "cpu", folder=folder)
+    assert config.read_text() == written
+    assert weights(folder / "moved") == weights(folder / "whole")
 
 
 def test_a_run_is_replayed_from_its_configuration(folder: Path) -> None:

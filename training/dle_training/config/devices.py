@@ -9,5 +9,5 @@ def choose(name: str) -> torch.device:
     """The device for auto, cpu or cuda. Raises InputError for cuda without a usable device."""
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
-        raise InputError("device cuda: PyTorch finds no CUDA device here; use --device cpu or auto")
+        raise InputError("device cuda: PyTorch finds no CUDA device here; use --device cpu")
     return torch.device("cuda" if available and name != "cpu" else "cpu")

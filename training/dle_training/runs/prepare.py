@@ -13,7 +13,7 @@ from dle_bundle import schema as schemas
 from dle_bundle.errors import InputError
 from dle_bundle.files import atomic_folder, write_atomic
 from dle_bundle.images.pixels import ImageFiles
-from dle_training.config import run_config
+from dle_training.config import devices, run_config
 from dle_training.config.resolve import resolve
 from dle_training.config.run_config import RunConfig
 from dle_training.data import dataset as datasets
@@ -62,20 +62,30 @@ def _check_objective(config: RunConfig, dataset: Dataset) -> None:
     loop.check_meaning(metric, dataset.actual(dataset.split.validation), len(outputs.classes or ()))
 
 
-def reopen(run: RunFolder, progress: image_files.ImageProgress | None = None, source: str | None = None) -> Prepared:
+def reopen(
+    run: RunFolder,
+    progress: image_files.ImageProgress | None = None,
+    source: str | None = None,
+    device: str | None = None,
+) -> Prepared:
     """What a run that was begun trains on, read from its source or from where the same data is now.
 
-    Raises InputError where there is no run, or its data is not what it was.
+    With `device` the run continues on that device, and its config.yaml says so from now on. Raises InputError where
+    there is no run, where its data is not what it was, or where the device is not there.
     """
     config = run.read_config()
     if source is not None:
         config = msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, source=source))
+    if device is not None:
+        config = msgspec.structs.replace(config, device=devices.choose(device).type)
     prepared = prepare(config, progress)
     dataset, source = prepared.dataset, prepared.config.data.source
     if read_facts(run).digest != dataset.digest:
         raise InputError(f"{source} has changed since {run.path} was trained: restore it, or train a new run")
     if schemas.load(run.schema) != dataset.schema or not splits.load(run.split).equals(dataset.split):
         raise InputError(f"{run.path} was trained by a version of dle that reads {source} otherwise: train a new run")
+    if device is not None:
+        write_atomic(run.config, run_config.dump(config))
     return prepared
 
 
