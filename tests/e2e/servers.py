@@ -20,15 +20,16 @@ LAUNCH = """
 import json, sys
 from pathlib import Path
 from dle_bundle.errors import DleError
-from dle_serving.server.launcher import serve
+from dle_serving.server import launcher
 
 def say(ready):
     models = [[model.model, model.version, model.provider] for model in ready.models]
     print(json.dumps({"url": ready.url, "models": models, "home": str(ready.home)}), flush=True)
 
+launcher._DRAIN_SECONDS = 3600  # nothing is ended by force: what does not end by itself fails its test
 try:
     host, workers, *bundles = sys.argv[1:]
-    serve([Path(path) for path in bundles], host=host, port=0, workers=int(workers), on_ready=say)
+    launcher.serve([Path(path) for path in bundles], host=host, port=0, workers=int(workers), on_ready=say)
 except DleError as error:
     print(f"Error: {error}", file=sys.stderr)
     sys.exit(error.exit_code)
@@ -83,9 +84,12 @@ def serving(
     finally:
         if process.poll() is None:
             process.terminate()
-        process.wait(DEADLINE)
-        process.stdout.close()
-        eventually(lambda: not alive(everyone))
+        try:
+            process.wait(DEADLINE)
+            eventually(lambda: not alive(everyone))
+        finally:
+            process.kill()
+            process.stdout.close()
 
 
 def launch(

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -146,12 +145,12 @@ def test_probes_are_answered_beside_a_large_request(client: httpx.Client) -> Non
     rows = [ROW] * 7_000
     with ThreadPoolExecutor(1) as threads:
         large = threads.submit(lambda: client.post("/predict", json={"rows": rows}))
-        answered = 0
+        before = 0  # probes that are answered before the large request is
         while not large.done():
-            assert client.get("/livez", timeout=5).status_code == 200
-            answered += 1
+            assert client.get("/livez").status_code == 200
+            before += not large.done()
         assert len(large.result().json()["predictions"]) == len(rows)
-    assert answered
+    assert before
 
 
 def test_documents(client: httpx.Client) -> None:
@@ -180,9 +179,7 @@ def test_sigterm_while_a_worker_is_replaced(income: Path, tmp_path: Path) -> Non
         server.workers()[0].kill()
         eventually(lambda: not set(server.processes()) <= set(known), pause=0)
         everyone = server.processes()
-        begun = time.monotonic()
-        assert signalled(server.process, signal.SIGTERM) == 0
-        assert time.monotonic() - begun < 10, "it was ended by force"
+        assert signalled(server.process, signal.SIGTERM) == 0, "and nothing ends it by force here"
         assert not alive(everyone)
 
 

@@ -2,10 +2,8 @@
 
 import signal
 import socket
-import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,9 +22,6 @@ pytestmark = [
 ]
 BODY = msgspec.json.encode({"rows": [dict(bundles.EXAMPLE)]})
 REQUEST = b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(BODY) + BODY
-QUIET_SECONDS = 3.0
-"""On a machine that does nothing else a worker is back within so long."""
-IMPORTS = "import _bentoml_impl.worker.service, dle_serving.service, dle_serving.app, uvicorn"
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +62,8 @@ def asking(ask: Callable[[], int]) -> Iterator[Counter[int]]:
         thread.join(DEADLINE)
 
 
-def test_a_worker_that_is_killed_is_soon_back_and_nobody_else_notices(income: Path, tmp_path: Path) -> None:
+def test_a_worker_that_is_killed_is_replaced_and_nobody_else_notices(income: Path, tmp_path: Path) -> None:
+    """`benchmarks/supervision.py` measures how soon."""
     with serving(tmp_path, income, workers=2) as server:
         dies, survives = server.workers()
         kept = eventually(lambda: connection_to(server, survives))
@@ -83,14 +79,9 @@ def test_a_worker_that_is_killed_is_soon_back_and_nobody_else_notices(income: Pa
         with asking(keep_alive) as through, asking(anew) as fresh:
             eventually(lambda: min(through[200], fresh[200]) > 3)
             before = server.log.read_text()
-            began = time.perf_counter()
             dies.kill()
             roll = server.home / "run"
             new = eventually(lambda: {int(file.name) for file in roll.glob("[0-9]*")} - {survives.pid, dies.pid}).pop()
-            seconds = time.perf_counter() - began
-            sys.stdout.write(
-                f"a worker was back after {seconds:.2f} s (at most {QUIET_SECONDS} s where all is quiet)\n"
-            )
             survives.suspend()  # so that the new one must answer
             try:
                 assert anew() == 200
@@ -103,14 +94,6 @@ def test_a_worker_that_is_killed_is_soon_back_and_nobody_else_notices(income: Pa
         assert fresh[0] <= 2
         assert new in {worker.pid for worker in server.workers()}
         assert f"worker {dies.pid} died after" in server.log.read_text().removeprefix(before)
-    assert seconds < QUIET_SECONDS or seconds < 2 * imports() + 1, "and the machine is not that busy"
-
-
-def imports() -> float:
-    """How long the imports of a worker take here and now, which is most of its start."""
-    began = time.perf_counter()
-    subprocess.run([sys.executable, "-c", IMPORTS], check=True, timeout=DEADLINE)
-    return time.perf_counter() - began
 
 
 def connection_to(server: Server, worker: psutil.Process) -> socket.socket | None:
