@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from msgspec.structs import replace as replace_struct
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dle_training.models._base import Network
@@ -113,6 +113,23 @@ class TestEveryNetwork:
         make.eval()
         assert make(inputs(shape, 1)).shape == (1, 3)
         assert make(inputs(shape, 0)).shape == (0, 3)
+
+    def test_no_bias_is_taken_away_by_what_follows(self, make: Network, shape: InputShape) -> None:
+        """Such a bias has no gradient but rounding errors, which Adam turns into whole steps."""
+        given = inputs(shape, 7)
+
+        def output() -> Tensor:
+            torch.manual_seed(3)  # of dropout
+            answers: Tensor = make.train()(given)
+            return answers.detach()
+
+        before = output()
+        for name, module in make.named_modules():
+            if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d) and module.bias is not None:
+                own = module.bias.data
+                module.bias.data = own + torch.randn_like(own)
+                assert (output() - before).abs().max() > 1e-3, name
+                module.bias.data = own
 
     def test_rows_do_not_influence_each_other(self, make: Network, shape: InputShape) -> None:
         given = inputs(shape, 9)

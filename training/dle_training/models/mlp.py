@@ -87,7 +87,8 @@ class TableEncoder(Encoder):
         self.width = shape.dense + len(shape.cardinalities) * settings.embedding_dim
         layers: list[nn.Module] = []
         for hidden in chosen(settings.hidden):
-            layers.append(nn.Linear(self.width, hidden))
+            # normalisation takes a bias before it away
+            layers.append(nn.Linear(self.width, hidden, bias=not settings.batch_norm))
             if settings.batch_norm:
                 layers.append(BatchNorm1d(hidden))
             layers += [nn.ReLU(), Dropout(dropout)]

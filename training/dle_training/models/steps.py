@@ -48,7 +48,7 @@ class Pool(nn.Module):
     def __init__(self, width: int, pooling: Pooling) -> None:
         super().__init__()
         self.pooling = pooling
-        self.score = nn.Linear(width, 1) if pooling == "attention" else None
+        self.score = nn.Linear(width, 1, bias=False) if pooling == "attention" else None
 
     def forward(self, vectors: Tensor, real: Tensor) -> Tensor:
         if self.pooling == "last":

@@ -78,7 +78,7 @@ class PackedNetwork:
         encoders = [_encoder(network) for network in networks]
         self._dense, self._embeddings = bool(encoders[0].dense), encoders[0].embeddings
         self._layers = _packed(encoders, generators)
-        self._head = _Linear(rectified=False)
+        self._head = _Linear(biased=True)
 
     def __call__(self, inputs: Inputs, rows: Rows) -> Tensor:
         weights = iter(self._layout.stacked(self.weights))
@@ -88,7 +88,7 @@ class PackedNetwork:
         for layer in self._layers:
             match layer:
                 case _Linear():
-                    units = layer(features, next(weights), next(weights))
+                    units = layer(features, next(weights), next(weights) if layer.biased else None)
                 case nn.ReLU():
                     units = units.relu_()
                 case _BatchNorm():
@@ -106,14 +106,15 @@ def release(network: Network) -> None:
 
 
 class _Linear:
-    """A linear layer and the ReLU that follows it, if one does."""
+    """A linear layer, with a bias or without, and the ReLU that follows it, if one does."""
 
-    def __init__(self, *, rectified: bool) -> None:
-        self._rectified = rectified
+    def __init__(self, *, biased: bool) -> None:
+        self.biased = biased
+        self.rectified = False
 
-    def __call__(self, features: Sequence[Tensor], weight: Tensor, bias: Tensor) -> Tensor:
+    def __call__(self, features: Sequence[Tensor], weight: Tensor, bias: Tensor | None) -> Tensor:
         """Features (M, B, in), of which `in` is the sum, (M, in, out), (M, out) → (M, B, out)."""
-        units: Tensor = _LinearFunction.apply(self._rectified, weight, bias, *features)  # type: ignore[no-untyped-call]
+        units: Tensor = _LinearFunction.apply(self.rectified, weight, bias, *features)  # type: ignore[no-untyped-call]
         return units
 
 
@@ -124,12 +125,13 @@ class _LinearFunction(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, rectified: bool, weight: Tensor, bias: Tensor, *features: Tensor) -> Tensor:
+    def forward(ctx: Any, rectified: bool, weight: Tensor, bias: Tensor | None, *features: Tensor) -> Tensor:
         first, *others = zip(features, _split(weight, features), strict=True)
         units = torch.bmm(*first)
         for each, own in others:
             units.baddbmm_(each, own)
-        units.add_(bias.unsqueeze(1))
+        if bias is not None:
+            units.add_(bias.unsqueeze(1))
         if rectified:
             units.relu_()
         ctx.save_for_backward(units if rectified else None, weight, *features)
@@ -142,12 +144,13 @@ class _LinearFunction(torch.autograd.Function):
         if rectified is not None:
             torch.ops.aten.threshold_backward.grad_input(gradient, rectified, 0, grad_input=gradient)
         weights = [torch.bmm(each.transpose(1, 2), gradient) for each in features]
-        wanted = ctx.needs_input_grad[3:]
+        biased, *wanted = ctx.needs_input_grad[2:]
         back = [
             _times_transposed(gradient, own) if needed else None
             for own, needed in zip(_split(weight, features), wanted, strict=True)
         ]
-        return None, weights[0] if len(weights) == 1 else torch.cat(weights, dim=1), gradient.sum(dim=1), *back
+        whole = weights[0] if len(weights) == 1 else torch.cat(weights, dim=1)
+        return None, whole, gradient.sum(dim=1) if biased else None, *back
 
 
 def _split(weight: Tensor, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -221,10 +224,10 @@ def _packed(
     packed: list[_Linear | _BatchNorm | _Dropout | nn.ReLU] = []
     for layers in zip(*(encoder.layers for encoder in encoders), strict=True):
         match layers[0]:
-            case nn.Linear():
-                packed.append(_Linear(rectified=False))
+            case nn.Linear() as linear:
+                packed.append(_Linear(biased=linear.bias is not None))
             case nn.ReLU() if isinstance(packed[-1], _Linear):
-                packed[-1] = _Linear(rectified=True)
+                packed[-1].rectified = True
             case nn.ReLU():
                 packed.append(layers[0])
             case norm.BatchNorm1d():
