@@ -60,5 +60,5 @@ def test_it_is_refused_before_a_folder_is_made(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(graph, "try_images", fail)
     config = run_config.load(None, ["model.name=timm:some_net"], {"data.source": str(tmp_path / "photos")})
     with pytest.raises(InputError, match="cannot be exported"):
-        _begun(Console(json=True, quiet=False), config, tmp_path / "run")
+        _begun(Console(json=True, quiet=False), config, tmp_path / "run", None)
     assert not (tmp_path / "run").exists()
