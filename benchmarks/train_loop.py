@@ -372,7 +372,7 @@ def main() -> None:
     print(f"{facts['threads']} threads, torch {facts['torch']}")
     figures, enough = {}, True
     for name in CASES if chosen.model == "all" else [chosen.model]:
-        problem = _problem(name, chosen)
+        problem = make_problem(name, rows=chosen.rows, epochs=chosen.epochs, source=chosen.source, target=chosen.target)
         contenders: dict[str, Callable[[], float]] = {
             FIT: partial(run_fit, problem),
             BARE: partial(run_bare, problem),
@@ -424,12 +424,15 @@ def _options() -> argparse.Namespace:
     return chosen
 
 
-def _problem(name: str, chosen: argparse.Namespace) -> Problem:
+def make_problem(
+    name: str, *, rows: int | None, epochs: int, source: str | None = None, target: str | None = None
+) -> Problem:
+    """The made-up data of a case, or the table `source`, and the configuration that trains it."""
     case = CASES[name]
     settings = [
         f"model.name={name}",
         f"training.batch_size={case.batch}",
-        f"training.epochs={chosen.epochs}",
+        f"training.epochs={epochs}",
         f"model.hidden={list(mlp.ALONE)}",
         f"model.dropout={FAMILIES[name].dropout}",
         f"optimizer.lr={FAMILIES[name].recipe.lr}",
@@ -438,9 +441,8 @@ def _problem(name: str, chosen: argparse.Namespace) -> Problem:
         "schedule.name=cosine",
         "device=cpu",
     ]
-    flags = {"data.source": chosen.source, "data.target": chosen.target}
-    config = run_config.load(None, settings, flags)
-    return from_source(config) if chosen.source else case.make(config, chosen.rows or case.rows)
+    config = run_config.load(None, settings, {"data.source": source, "data.target": target})
+    return from_source(config) if source else case.make(config, rows or case.rows)
 
 
 if __name__ == "__main__":

@@ -117,6 +117,7 @@ class Training:
         """
         inputs, state, progress, begun = self.inputs, self.state, self.progress, time.perf_counter()
         train_loss = state.loss_sum.item() / len(inputs.train)
+        inputs.replicas.merge_statistics(inputs.network)
         found = _validate(inputs.network, inputs.objective, inputs.validation, self.metric)
         validation_loss, score = inputs.replicas.agree(*found)
         _check_finite(progress.epoch + 1, train_loss, validation_loss, inputs.config)
@@ -165,7 +166,7 @@ def fit(inputs: FitInputs) -> FitResult:
     config, checkpoints, replicas = inputs.config, inputs.checkpoints, inputs.replicas
     training = begin(inputs, global_generators(devices.choose(config.device)))
     network, augment = training.inputs.network, inputs.augment
-    replicas.begin(training.state)
+    compute = replicas.begin(training.state)
     state, progress, batches = training.state, training.progress, training.batches
     saved = time.monotonic()
     with replicas.interruption() as interruption, ExitStack() as ending:
@@ -179,12 +180,11 @@ def fit(inputs: FitInputs) -> FitResult:
                 for group in state.optimizer.param_groups:
                     group["lr"] = training.learning_rate(progress.step)
                 varied = batch.inputs if augment is None else augment(batch.inputs)
-                loss = training.inputs.objective.loss(network(varied), batch.targets)
+                loss = training.inputs.objective.loss(compute(varied), batch.targets)
                 state.optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                whole = replicas.combine(network, loss.detach(), len(batch))
-                state.optimizer.step()
                 rows = batches[progress.step]
+                whole = replicas.backward(loss, rows)
+                state.optimizer.step()
                 state.loss_sum.add_(whole, alpha=rows.stop - rows.start)
                 progress.step += 1
                 for listener in inputs.listeners:
