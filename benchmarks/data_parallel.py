@@ -32,6 +32,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dle_training.distributed.workers import Workers
 from dle_training.fitting import loop
+from dle_training.fitting.loop import FitInputs
 from dle_training.fitting.replicas import Replicas
 from dle_training.fitting.state import TrainingState
 from dle_training.models._base import Network
@@ -103,7 +104,8 @@ def main() -> None:
     chosen = parser.parse_args()
     for name in train_loop.CASES if chosen.model == "all" else [chosen.model]:
         with tempfile.TemporaryDirectory() as folder:
-            spawn(_measure, (name, chosen.steps, chosen.repeats, Path(folder)), nprocs=WORKERS)
+            arguments = (name, chosen.steps, chosen.repeats, Path(folder))
+            spawn(_measure, arguments, nprocs=WORKERS)  # type: ignore[no-untyped-call]
             measured = json.loads((Path(folder) / "measured.json").read_text())
         _print(name, measured)
 
@@ -134,9 +136,8 @@ def _rows_per_second(problem: train_loop.Problem, replicas: Replicas, checkpoint
     torch.manual_seed(problem.config.seed)
     network = build(problem.config.model, problem.shape, problem.objective.outputs)
     few = next(problem.part.batches([slice(256)]))
-    fitted = loop.fit(
-        network, problem.objective, problem.part, few, problem.config, checkpoints=checkpoints, replicas=replicas
-    )
+    inputs = FitInputs(network, problem.objective, problem.part, few, problem.config, checkpoints, replicas=replicas)
+    fitted = loop.fit(inputs)
     return fitted.history[0].rows_per_second
 
 

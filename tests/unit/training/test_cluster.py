@@ -1,4 +1,4 @@
-"""Work on Ray, as far as it takes no cluster: what a task gets of the machines, and what is refused."""
+"""Work on Ray that needs no cluster: the CPUs and GPUs of each task, and the requests that are refused."""
 
 import importlib.util
 import sys
@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from dle_bundle.errors import InputError
 from dle_cli import train, tune
-from dle_training.distributed.cluster import Share, share_of
+from dle_training.distributed.cluster import Allocation, allocate
 
 CPUS, GPUS = {"CPU": 16.0, "memory": 1e9}, {"CPU": 16.0, "GPU": 4.0}
 
@@ -30,15 +30,15 @@ CPUS, GPUS = {"CPU": 16.0, "memory": 1e9}, {"CPU": 16.0, "GPU": 4.0}
         ([GPUS], 8, "cuda", (8, 2, 0.5)),
     ],
 )
-def test_the_share_of_a_task_lets_so_many_run(
+def test_each_task_gets_as_much_as_lets_all_run(
     nodes: list[dict[str, float]], jobs: int | None, device: str, expected: tuple[int, int, float]
 ) -> None:
-    assert share_of(nodes, jobs, device) == Share(*expected)
+    assert allocate(nodes, jobs, device) == Allocation(*expected)
 
 
-def test_a_cluster_without_a_gpu_is_none_for_cuda() -> None:
+def test_cuda_is_refused_on_a_cluster_without_a_gpu() -> None:
     with pytest.raises(InputError, match="has no GPU"):
-        share_of([CPUS], None, "cuda")
+        allocate([CPUS], None, "cuda")
 
 
 @pytest.mark.parametrize("command", [train, tune], ids=["train", "tune"])
@@ -66,9 +66,10 @@ def test_where_a_training_cannot_run(options: list[str], expected: str) -> None:
 
 
 @pytest.mark.skipif(
-    not importlib.util.find_spec("ray"), reason="NOT TESTED: what Ray's workers refuse, for Ray is not installed"
+    not importlib.util.find_spec("ray"),
+    reason="NOT TESTED: the settings that Ray's workers refuse; Ray is not installed",
 )
-def test_what_workers_cannot_do_is_said_before_anything_is_read() -> None:
+def test_settings_that_workers_refuse_are_reported_before_anything_is_read() -> None:
     asked = ["nowhere.csv", "--engine", "ray", "--folds", "3", "--set", "training.refit=true"]
     done = CliRunner().invoke(train.app, asked)
     assert isinstance(done.exception, InputError)

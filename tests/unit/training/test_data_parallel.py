@@ -1,5 +1,6 @@
-"""Several processes train what one would: with batches that do not divide, and stopped together."""
+"""Several processes train what one process would: batches that do not divide, a common stop, resumption."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from dle_training.fitting import checkpoint, loop
@@ -20,8 +22,8 @@ DRAWING = (*SMALL, "model.dropout=0.3", "model.batch_norm=true", "training.batch
 
 
 def trained(folder: Path, count: int, *assignments: str, stop: int = 0) -> list[dict[str, Any]]:
-    """What each of `count` processes has left."""
-    folder.mkdir()
+    """What each of `count` processes has left in `folder`, where they continue from checkpoints."""
+    folder.mkdir(exist_ok=True)
     processes = [
         subprocess.Popen(
             [sys.executable, PROGRAM, folder, str(rank), str(count), str(stop), *assignments],
@@ -39,6 +41,11 @@ def trained(folder: Path, count: int, *assignments: str, stop: int = 0) -> list[
 def farthest(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
     assert one.keys() == other.keys()
     return max(float((one[name].double() - other[name].double()).abs().max()) for name in one)
+
+
+def saved_names(file: Path) -> set[str]:
+    with safe_open(file, "pt") as tensors:
+        return set(tensors.keys())
 
 
 @pytest.mark.parametrize(
@@ -59,19 +66,44 @@ def test_several_processes_come_to_the_weights_of_one(count: int, size: int, tmp
         assert record.metric == pytest.approx(expected.metric, abs=1e-5)
 
 
+@pytest.mark.full
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2), (2, 3)])
+def test_another_number_of_processes_resumes_a_training(before: int, after: int, tmp_path: Path) -> None:
+    asked = (*EXACT, "training.batch_size=53")
+    whole = trained(tmp_path / "whole", 1, *asked)[0]["weights"]
+    trained(tmp_path / "begun", before, *asked, stop=10)  # of the 21 steps, in the middle of the second epoch
+    for rank in range(after):  # as Ray's workers do with the first one's checkpoint
+        shutil.copytree(tmp_path / "begun" / "0", tmp_path / "resumed" / str(rank))
+    resumed = trained(tmp_path / "resumed", after, *asked)[0]["weights"]
+    assert farthest(whole, resumed) < 1e-5
+    one, other = (tmp_path / name / "0" for name in ("whole", "resumed"))
+    losses = [[each.train_loss for each in loop.read_ended(folder).history] for folder in (one, other)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    assert saved_names(one / loop.BEST) == saved_names(other / loop.BEST)
+
+
 def test_each_process_draws_for_itself(tmp_path: Path) -> None:
-    """After one step, in which both draw as much."""
+    """After one step, in which both draw as many numbers."""
     left = trained(tmp_path / "two", 2, *DRAWING, stop=1)
     assert not torch.equal(left[0]["drawn"], left[1]["drawn"])
 
 
 @pytest.mark.full
-def test_all_end_alike_whatever_they_draw(tmp_path: Path) -> None:
+def test_all_end_with_the_same_weights_though_each_draws_its_own_dropout(tmp_path: Path) -> None:
     left = trained(tmp_path / "two", 2, *DRAWING)
     assert farthest(left[0]["weights"], left[1]["weights"]) == 0
 
 
-def test_one_is_told_to_stop_and_all_do_after_the_same_step(tmp_path: Path) -> None:
+@pytest.mark.full
+def test_running_statistics_are_those_of_all_shares(tmp_path: Path) -> None:
+    """Weights that do not move, so that the first normalisation sees in shares what it sees in whole batches."""
+    asked = (*EXACT, "model.batch_norm=true", "optimizer.lr=1e-12", "training.batch_size=107")
+    alone, together = (trained(tmp_path / str(count), count, *asked)[0]["weights"] for count in (1, 2))
+    name = next(name for name in alone if name.endswith("running_mean"))
+    assert torch.allclose(together[name], alone[name], atol=5e-4)
+
+
+def test_one_process_is_asked_to_stop_and_all_stop_after_the_same_step(tmp_path: Path) -> None:
     trained(tmp_path / "two", 2, *EXACT, "training.batch_size=32", stop=13)
     first, second = (checkpoint.read(tmp_path / "two" / rank / loop.LAST, Progress)[1] for rank in "01")
     assert (first.epoch, first.step) == (1, 3)

@@ -1,6 +1,7 @@
-"""A cluster of Ray: the one that RAY_ADDRESS names, or Ray on this machine alone, and what its machines have room for.
+"""The Ray cluster to work on, and the number of tasks that its machines have room for.
 
-Ray is an extra, which may not be installed: who is about to import it asks `check` first.
+RAY_ADDRESS names the cluster; without it, Ray starts on this machine alone. Ray is an optional dependency: call `check`
+before importing it.
 """
 
 import importlib
@@ -21,7 +22,7 @@ _CONNECT_SECONDS = 10
 
 
 def check(module: str = "ray") -> None:
-    """Raise InputError where Ray, or what this module of it needs, is not installed."""
+    """Raise InputError if Ray, or a package that this module of Ray needs, is not installed."""
     try:
         importlib.import_module(module)
     except ImportError as error:
@@ -33,7 +34,10 @@ def check(module: str = "ray") -> None:
 
 @contextmanager
 def connected() -> Iterator[None]:
-    """A connection to the cluster that `RAY_ADDRESS` names; without it, Ray on this machine alone, until it is left."""
+    """Connect to the cluster that `RAY_ADDRESS` names, or start Ray on this machine; disconnect at the end.
+
+    Raises InputError for an invalid address, and WorkError when the cluster cannot be reached or Ray does not start.
+    """
     import ray
     from ray.exceptions import RayError
 
@@ -45,7 +49,7 @@ def connected() -> Iterator[None]:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the machine
         given = {"address": "local", "include_dashboard": False}
     try:
-        # what tasks have to say, they say in files or to an actor
+        # tasks report through files or an actor, so their logs stay out of the command's output
         ray.init(**given, log_to_driver=False, logging_level=logging.ERROR)
     except (RayError, OSError, RuntimeError, ValueError) as error:
         where = f"the Ray cluster at {address} ({ADDRESS}) cannot be reached" if address else "Ray does not start"
@@ -57,7 +61,7 @@ def connected() -> Iterator[None]:
 
 
 def _refuse_unreachable(address: str) -> None:
-    """Raise WorkError where nobody listens, which Ray would try again and again before it ends the process."""
+    """Raise WorkError if nothing listens at `address`; Ray itself would retry for long and then end the process."""
     try:
         parts = urlsplit(address if "://" in address else f"//{address}")
         host, port = parts.hostname, parts.port
@@ -74,27 +78,27 @@ def _refuse_unreachable(address: str) -> None:
 
 
 def machines() -> list[Mapping[str, float]]:
-    """The resources of each machine of the cluster that is there."""
+    """The resources of each machine that the cluster has now."""
     import ray
 
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
-    """How many tasks run at a time, and what each takes of the machine that it runs on."""
+class Allocation:
+    """The number of tasks that run at a time, and the CPUs and GPUs of each; `gpus` may be a fraction."""
 
     tasks: int
     cpus: int
     gpus: float
 
 
-def share_of(nodes: Sequence[Mapping[str, float]], jobs: int | None, device: str) -> Share:
-    """The largest share that lets `jobs` tasks run at a time; for None, one for each GPU, or for each CPU.
+def allocate(nodes: Sequence[Mapping[str, float]], jobs: int | None, device: str) -> Allocation:
+    """The most CPUs and GPUs that each of `jobs` tasks can have; None means one task for each GPU, or for each CPU.
 
-    `nodes` are the resources of each machine, as Ray counts them. A task has a GPU where the cluster has any, unless
-    `device` is `cpu`; tasks share one where there are more tasks than GPUs. Raises InputError where `device` is `cuda`
-    and there is none.
+    `nodes` are the resources of each machine, as Ray counts them. In a cluster with GPUs every task gets one, unless
+    `device` is `cpu`; if there are more tasks than GPUs, tasks share them. Raises InputError if `device` is `cuda` and
+    the cluster has no GPU.
     """
     gpus = 0 if device == "cpu" else int(sum(node.get("GPU", 0) for node in nodes))
     if device == "cuda" and not gpus:
@@ -102,9 +106,9 @@ def share_of(nodes: Sequence[Mapping[str, float]], jobs: int | None, device: str
     room = [int(node.get("CPU", 0)) for node in nodes if not gpus or node.get("GPU", 0)]
     tasks = jobs or gpus or sum(room) or 1
     fitting = (cpus for cpus in range(max(room, default=0), 0, -1) if sum(each // cpus for each in room) >= tasks)
-    return Share(tasks=tasks, cpus=next(fitting, 1), gpus=1 / ceil(tasks / gpus) if gpus else 0)
+    return Allocation(tasks=tasks, cpus=next(fitting, 1), gpus=1 / ceil(tasks / gpus) if gpus else 0)
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of Ray says, less what follows, which may be pages."""
+    """The first line of an error of Ray, whose message may run over pages."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -1,19 +1,18 @@
-"""One training by workers of a Ray cluster (Ray Train), which share each batch; see `data_parallel`.
+"""One training by workers of a Ray cluster (Ray Train), which share each batch; see `workers`.
 
-The run directory, which every machine reaches by the same path, is that of any run. The command prepares the data,
-keeps it there for the workers while they train, and measures the model at the end. The first worker alone writes
-checkpoints; what it has to tell listeners goes through an actor to the command, where they are. When a worker or its
-machine is lost, all begin again from the last checkpoint, as many as the cluster still has room for.
+The run directory is the same as for any run, and every machine reaches it by the same path. The command prepares the
+data, keeps them in the run directory while the workers train, and scores the model at the end. Only the first worker
+writes the run's checkpoints. It sends progress to the command through a mailbox. When a worker or its machine is lost,
+Ray ends the other workers, and the command starts as many new ones as the cluster has room for; they continue from the
+last checkpoint.
 
-Imports Ray, which may not be installed; see `cluster.check`.
+This module imports Ray, an optional dependency: call `cluster.check` before the import.
 """
 
-import operator
 import shutil
 import socket
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from contextlib import contextmanager, suppress
@@ -33,29 +32,26 @@ from dle_bundle.errors import DleError, InputError, Interrupted, WorkError
 from dle_bundle.images.pixels import ImageFiles
 from dle_training.config.run_config import RunConfig
 from dle_training.distributed import cluster
-from dle_training.distributed.cluster import Share
+from dle_training.distributed.cluster import Allocation
+from dle_training.distributed.mailbox import LOOK_SECONDS, Mailbox, Poster, StopFlag, deliver
 from dle_training.distributed.workers import Workers
 from dle_training.fitting import tensors
 from dle_training.fitting.interruption import Interruption
-from dle_training.fitting.listeners import EpochRecord, HistoryFile, Listener, Plan
+from dle_training.fitting.listeners import HistoryFile, Listener, Plan
 from dle_training.fitting.tensorboard import TensorBoard
 from dle_training.runs.folder import RunFolder
 from dle_training.runs.prepare import Prepared
 from dle_training.runs.train import RunResult, fit, fit_network
 
-_LOOK_SECONDS = 0.2
-"""Between two looks at what was told, and between two questions whether to stop."""
 _END_SECONDS = 60
-"""For workers that were told to stop, or have given up, to end."""
+"""Time that workers get to end after they were asked to stop, or after one of them gave up."""
 _MOST_LOSSES = 5
-"""Of workers, without a checkpoint in between, before the training gives up."""
+"""Losses of workers in a row, without a checkpoint in between, after which the training gives up."""
 _DATA = "data"
-Call = Callable[[Listener], object]
-"""Something that a listener is told."""
 
 
 def check(config: RunConfig) -> None:
-    """Raise InputError for what is asked of a run that workers cannot do."""
+    """Raise InputError for settings that workers cannot train with."""
     faults = []
     if config.split.folds is not None:
         faults.append("split.folds: folds are networks of their own; leave --folds out, or --engine ray")
@@ -66,10 +62,10 @@ def check(config: RunConfig) -> None:
 
 
 def train(run: RunFolder, prepared: Prepared, jobs: int | None, listeners: Sequence[Listener] = ()) -> RunResult:
-    """Train, or continue where a checkpoint is, with `jobs` workers (None: one for each GPU, or for each CPU).
+    """Train with `jobs` workers, or continue from a checkpoint; None means one worker for each GPU, or for each CPU.
 
-    Raises Interrupted after Ctrl-C with the state saved, InputError for more workers than there is room for or images
-    that are not in memory, WorkError where the cluster cannot be reached or workers are lost again and again.
+    Raises Interrupted after Ctrl-C, with the state saved; InputError for more workers than the cluster has room for,
+    and for images that are not in memory; WorkError when the cluster cannot be reached or loses workers repeatedly.
     """
     dataset, config = prepared.dataset, prepared.config
     if isinstance(dataset.groups.image, ImageFiles):
@@ -83,15 +79,15 @@ def train(run: RunFolder, prepared: Prepared, jobs: int | None, listeners: Seque
     with _shared(run) as folder, cluster.connected():
         tensors.save(data, folder / _DATA)
         _until_it_ends(run, config, jobs, everyone)
-    # it has ended, so this finds nothing left to train, and measures
+    # the checkpoint says that training has ended, so this only calibrates and scores the model
     return fit(run, config, dataset.schema, data, dataset=dataset)
 
 
 @contextmanager
 def _shared(run: RunFolder) -> Iterator[Path]:
-    """A folder in the run for what only workers need, while they do."""
+    """A folder in the run for the data that the workers read; it is removed when they have ended."""
     folder = run.workers
-    shutil.rmtree(folder, ignore_errors=True)  # of a command that was killed
+    shutil.rmtree(folder, ignore_errors=True)  # left by a command that was killed
     (folder / _DATA).mkdir(parents=True)
     try:
         yield folder
@@ -100,19 +96,19 @@ def _shared(run: RunFolder) -> Iterator[Path]:
 
 
 def _until_it_ends(run: RunFolder, config: RunConfig, jobs: int | None, listeners: Sequence[Listener]) -> None:
-    """Begin, and begin again from the last checkpoint when workers are lost."""
+    """Start workers, and start new ones from the last checkpoint whenever some are lost."""
     room = _room(config)
     if jobs is not None and jobs > room:
         raise InputError(f"--jobs: expected at most {room}, one for each GPU or CPU of the cluster, found {jobs}")
     losses = 0
     while True:
         room = _room(config)
-        share = cluster.share_of(cluster.machines(), min(jobs or room, room), config.device)
-        attempt = _Attempt(run, share, listeners)
+        allocation = cluster.allocate(cluster.machines(), min(jobs or room, room), config.device)
+        group = _WorkerGroup(run, allocation, listeners)
         try:
-            attempt.work()
+            group.work()
         except (RayError, ray.train.TrainingFailedError) as error:
-            losses = 1 if attempt.saved else losses + 1
+            losses = 1 if group.saved else losses + 1
             if losses > _MOST_LOSSES:
                 raise WorkError(
                     f"Ray lost workers, or could not start them, {losses} times in a row", [_cause(error)]
@@ -122,38 +118,38 @@ def _until_it_ends(run: RunFolder, config: RunConfig, jobs: int | None, listener
 
 
 def _room(config: RunConfig) -> int:
-    """The most workers that the cluster can take now."""
-    return cluster.share_of(cluster.machines(), None, config.device).tasks
+    """The number of workers that the cluster has room for now."""
+    return cluster.allocate(cluster.machines(), None, config.device).tasks
 
 
 def _cause(error: Exception) -> str:
-    """Why workers were lost, as far as Ray knows: the error of one of them, where it has any."""
+    """Why workers were lost: the error of one of them if Ray knows it, else the error of Ray."""
     failures: dict[int, Exception] = getattr(error, "worker_failures", {})
     return cluster.first_line(next(iter(failures.values()), getattr(error, "controller_failure", error)))
 
 
-class _Attempt(Listener):
-    """One group of workers, from its beginning until it has ended or is lost. It listens to how far they come."""
+class _WorkerGroup(Listener):
+    """One group of workers, from its start until all have ended or one is lost. It listens to their progress."""
 
-    def __init__(self, run: RunFolder, share: Share, listeners: Sequence[Listener]) -> None:
+    def __init__(self, run: RunFolder, allocation: Allocation, listeners: Sequence[Listener]) -> None:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._desk = ray.remote(_Desk).options(num_cpus=0, scheduling_strategy=here).remote()
-        self._listeners = [*listeners, self]  # the last one has begun when all have
+        self._mailbox = ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
+        self._listeners = [*listeners, self]  # this one is last, so when it has begun, all have
         self._begun = False
         self.saved = False
-        """Whether there was a checkpoint."""
+        """Whether these workers have written a checkpoint."""
         folder = run.path.absolute()
         self._trainer = ray.train.torch.TorchTrainer(
             _work,
-            train_loop_config={"folder": folder, "share": share, "desk": self._desk},
+            train_loop_config={"folder": folder, "allocation": allocation, "mailbox": self._mailbox},
             scaling_config=ray.train.ScalingConfig(
-                num_workers=share.tasks,
-                use_gpu=bool(share.gpus),
-                resources_per_worker={"CPU": share.cpus, **({"GPU": 1} if share.gpus else {})},
+                num_workers=allocation.tasks,
+                use_gpu=bool(allocation.gpus),
+                resources_per_worker={"CPU": allocation.cpus, **({"GPU": 1} if allocation.gpus else {})},
             ),
             run_config=ray.train.RunConfig(
                 storage_path=str(RunFolder(folder).workers),
-                # what is lost is begun again with as many workers as there is room for then, by `_until_it_ends`
+                # `_until_it_ends` restarts instead, with as many workers as there is room for then
                 failure_config=ray.train.FailureConfig(max_failures=0, controller_failure_limit=0),
             ),
         )
@@ -165,161 +161,89 @@ class _Attempt(Listener):
         self.saved = True
 
     def work(self) -> None:
-        """Raises the errors that would be those of any attempt, and errors of Ray where workers are lost."""
+        """Wait until the workers have ended. Raises their DleError, and an error of Ray when workers are lost."""
         with Interruption() as interruption:
             work = _started(self._trainer.fit)
             try:
                 while not work.done():
-                    futures.wait([work], timeout=_LOOK_SECONDS)
-                    self._hear()
+                    futures.wait([work], timeout=LOOK_SECONDS)
+                    self._deliver()
                     if interruption.requested:
-                        ray.get(self._desk.stop.remote())
-                self._hear()
+                        ray.get(self._mailbox.stop.remote())
+                self._deliver()
             finally:
                 with suppress(RayError):
-                    ray.get(self._desk.stop.remote())
-                # Ray ends a process that lets go of the cluster while a thread of it still works there
+                    ray.get(self._mailbox.stop.remote())
+                # Ray ends a process that disconnects while one of its threads still works on the cluster
                 futures.wait([work], timeout=_END_SECONDS)
                 if self._begun:
                     for listener in self._listeners:
                         listener.on_end()
             if interruption.requested:
-                raise Interrupted("Interrupted; what was saved last is in the run")
+                raise Interrupted("Interrupted; the run holds the last saved state")
             work.result()
 
-    def _hear(self) -> None:
-        """Tell the listeners what the first worker has told since. Raises the error for which workers gave up."""
-        calls, error = ray.get(self._desk.heard.remote())
-        for call in calls:
+    def _deliver(self) -> None:
+        """Pass the new messages to the listeners. Raises the error with which a worker gave up."""
+        messages, error = ray.get(self._mailbox.collect.remote())
+        for message in messages:
             for listener in self._listeners:
-                call(listener)
+                deliver(message, listener)
         if error is not None:
             raise error
 
 
 def _started(work: Callable[[], object]) -> "futures.Future[object]":
-    """Do it in a thread that does not keep this process alive, for the main thread is the one that hears Ctrl-C."""
+    """Call `work` in a daemon thread; the main thread stays free to receive Ctrl-C."""
     outcome: futures.Future[object] = futures.Future()
 
     def do() -> None:
         try:
             outcome.set_result(work())
-        except Exception as error:  # noqa: BLE001 - who waits for the outcome raises it
+        except Exception as error:  # noqa: BLE001 - the caller gets it from the future
             outcome.set_exception(error)
 
     threading.Thread(target=do, daemon=True).start()
     return outcome
 
 
-class _Desk:
-    """An actor beside the command, through which it and the workers speak; nobody waits at it."""
-
-    def __init__(self) -> None:
-        self._calls: list[Call] = []
-        self._error: DleError | None = None
-        self._stop = False
-
-    def tell(self, call: Call) -> None:
-        """By the first worker, for the listeners."""
-        self._calls.append(call)
-
-    def fail(self, error: DleError) -> None:
-        """By a worker that gives up for a reason that another attempt would have too."""
-        self._error = error
-
-    def heard(self) -> tuple[list[Call], DleError | None]:
-        """What was told since this was asked last."""
-        calls, self._calls = self._calls, []
-        return calls, self._error
-
-    def stop(self) -> None:
-        """By the command."""
-        self._stop = True
-
-    def is_stopped(self) -> bool:
-        """Whether the workers are to stop."""
-        return self._stop
-
-
-class _Teller(Listener):
-    """Tells the desk what the first worker has to tell, of steps no more than people can see."""
-
-    def __init__(self, desk: Any) -> None:
-        self._desk = desk
-        self._told = 0.0
-
-    def on_start(self, plan: Plan) -> None:
-        self._tell(operator.methodcaller("on_start", plan))
-
-    def on_step(self, epoch: int, step: int) -> None:
-        if time.monotonic() - self._told >= _LOOK_SECONDS:
-            self._told = time.monotonic()
-            self._tell(operator.methodcaller("on_step", epoch, step))
-
-    def on_epoch(self, history: Sequence[EpochRecord], best_epoch: int) -> None:
-        self._tell(operator.methodcaller("on_epoch", history, best_epoch))
-
-    def on_checkpoint(self, path: Path) -> None:
-        self._tell(operator.methodcaller("on_checkpoint", path))
-
-    def on_end(self) -> None:
-        ray.get(self._desk.is_stopped.remote())  # calls arrive in their order, so all have arrived
-
-    def _tell(self, call: Call) -> None:
-        self._desk.tell.remote(call)
-
-
 def _work(given: dict[str, Any]) -> None:
-    """In each worker, whose process group Ray has made: train, and say why if it does not come to the end."""
+    """The function that Ray runs in each worker, within a process group: train, and report an error to the command."""
     first = ray.train.get_context().get_world_rank() == 0
-    desk = given["desk"]
+    mailbox = given["mailbox"]
     try:
-        _train_share(RunFolder(given["folder"]), given["share"], first, desk)
+        _train_share(RunFolder(given["folder"]), given["allocation"], first, mailbox)
     except Interrupted as interrupted:
-        if first:  # all are
-            ray.get(desk.fail.remote(interrupted))
+        if first:  # all workers are interrupted after the same step
+            ray.get(mailbox.fail.remote(interrupted))
     except DleError as error:
-        ray.get(desk.fail.remote(error))
-        raise  # the others may be waiting for this one
-    except OSError as error:  # no room on the disk
-        ray.get(desk.fail.remote(WorkError(f"{socket.gethostname()}: {error}")))
+        ray.get(mailbox.fail.remote(error))
+        raise  # the other workers may be waiting for this one, and Ray ends them
+    except OSError as error:  # a full disk, for instance
+        ray.get(mailbox.fail.remote(WorkError(f"{socket.gethostname()}: {error}")))
         raise
 
 
-def _train_share(run: RunFolder, share: Share, first: bool, desk: Any) -> None:
-    torch.set_num_threads(share.cpus)
-    if not (run.workers).is_dir():
+def _train_share(run: RunFolder, allocation: Allocation, first: bool, mailbox: Any) -> None:
+    torch.set_num_threads(allocation.cpus)
+    if not run.workers.is_dir():
         raise InputError(
-            f"{run.path} is not there on the machine {socket.gethostname()} of the cluster: expected a file system "
+            f"{run.path} was not found on the machine {socket.gethostname()} of the cluster: expected a file system "
             "that all machines reach by the same path"
         )
-    if share.gpus:
+    if allocation.gpus:
         torch.cuda.set_device(ray.train.torch.get_device())
     config = run.read_config()
     data = tensors.load(run.workers / _DATA, schemas.load(run.schema))
-    asked = _Asked(desk) if first else _never
+    stop = StopFlag(mailbox) if first else _never
     with tempfile.TemporaryDirectory(prefix="dle-") as own:
         checkpoints = run.checkpoints if first else Path(own) / run.checkpoints.name
         if not first and run.checkpoints.is_dir():
             shutil.copytree(run.checkpoints, checkpoints)
-        distributed.barrier()  # what is copied does not change meanwhile
-        listeners = [_Teller(desk)] if first else []
-        fit_network(data.network(config), config, data, checkpoints, listeners, Workers(asked))
-
-
-class _Asked:
-    """Whether the command has told the workers to stop, asked from time to time."""
-
-    def __init__(self, desk: Any) -> None:
-        self._desk = desk
-        self._last = 0.0
-
-    def __call__(self) -> bool:
-        if time.monotonic() - self._last < _LOOK_SECONDS:
-            return False
-        self._last = time.monotonic()
-        return bool(ray.get(self._desk.is_stopped.remote()))
+        distributed.barrier()  # the first worker writes no checkpoint before the others have copied the last one
+        listeners = [Poster(mailbox)] if first else []
+        fit_network(data.network(config), config, data, checkpoints, listeners, Workers(stop))
 
 
 def _never() -> bool:
-    return False
+    return False  # the first worker passes the flag on to the others

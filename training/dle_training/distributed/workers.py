@@ -32,7 +32,7 @@ class Workers(Replicas):
         self._stop = stop
         self._rank, self._count = distributed.get_rank(), distributed.get_world_size()
         self._interruption = Interruption()
-        self._message = nn.Parameter(torch.zeros(2))
+        self._message: nn.Parameter
 
     def begin(self, state: TrainingState) -> nn.Module:
         self._check_place(state)

@@ -16,7 +16,7 @@ class Encoder(nn.Module):
     """Turns some of the inputs into features: forward(inputs) -> (N, width) float32.
 
     Contract: reads only the inputs that it was built for; rows do not influence each other in eval mode; everything
-    that evaluation needs is in the state dict.
+    that evaluation needs is in the state dict; every weight that requires a gradient gets one in every training step.
     """
 
     width: int

@@ -24,7 +24,7 @@ from ray.exceptions import RayError, RayTaskError
 from dle_bundle.errors import DleError, InputError, Interrupted, WorkError
 from dle_training.data.dataset import Dataset
 from dle_training.distributed import cluster
-from dle_training.distributed.cluster import Share
+from dle_training.distributed.cluster import Allocation
 from dle_training.fitting.interruption import Interruption
 from dle_training.search import points, storage, work
 from dle_training.search import study as studies
@@ -51,8 +51,8 @@ def run(
         data.make_first()
     with cluster.connected():
         device = study.request.fixed.get("device", "auto")
-        share = cluster.share_of(cluster.machines(), jobs, device)
-        driver = _Driver(study, jobs, share, watcher, deadline)
+        allocation = cluster.allocate(cluster.machines(), jobs, device)
+        driver = _Driver(study, jobs, allocation, watcher, deadline)
         while left:
             driver.run()
             left = work.wait_for_others(study, deadline)
@@ -61,7 +61,9 @@ def run(
 class _Driver:
     """Keeps as many tasks at work as there are trials left, and tells the watcher what becomes of them."""
 
-    def __init__(self, study: Study, jobs: int | None, share: Share, watcher: Watcher, deadline: Deadline) -> None:
+    def __init__(
+        self, study: Study, jobs: int | None, allocation: Allocation, watcher: Watcher, deadline: Deadline
+    ) -> None:
         left = deadline.left()
         self._study = study
         self._jobs = study.count if jobs is None else jobs
@@ -70,12 +72,12 @@ class _Driver:
         self._task = functools.partial(
             ray.remote(_work_once)
             # another task, not this one again, goes on with a trial that is lost
-            .options(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=0, scheduling_strategy="SPREAD")
+            .options(num_cpus=allocation.cpus, num_gpus=allocation.gpus, max_retries=0, scheduling_strategy="SPREAD")
             .remote,
             study.folder.path.absolute(),
             Path.cwd(),
             None if left is None else time.time() + left,
-            share,
+            allocation,
         )
         self._running: list[Any] = []
         self._losses = 0
@@ -182,16 +184,16 @@ class _Observer:
             self._watcher.on_epoch(each.number, last, each.intermediate_values[last])
 
 
-def _work_once(folder: Path, directory: Path, end: float | None, share: Share) -> bool:
+def _work_once(folder: Path, directory: Path, end: float | None, allocation: Allocation) -> bool:
     """In a process of Ray on any machine: work as `work.work_once` does, unless it is past `end` (Unix time).
 
     `directory` is the one in which the command was given, from which the paths of the data may count.
     """
-    torch.set_num_threads(share.cpus)
+    torch.set_num_threads(allocation.cpus)
     deadline = Deadline(None if end is None else end - time.time())
     try:
         study, data, faster = _opened(folder, directory)
-        return not deadline.is_over and work.work_once(study, data, Watcher(), deadline, share.tasks, faster)
+        return not deadline.is_over and work.work_once(study, data, Watcher(), deadline, allocation.tasks, faster)
     except OSError as error:  # no room on the disk
         raise WorkError(f"{socket.gethostname()}: {error}") from error
 
