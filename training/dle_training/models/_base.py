@@ -13,10 +13,27 @@ from dle_training.preprocessing.shape import Inputs
 
 
 class Encoder(nn.Module):
-    """Turns some of the inputs into features: forward(inputs) -> (N, width) float32.
+    """Turns one kind of input into features.
 
-    Contract: reads only the inputs that it was built for; rows do not influence each other in eval mode; everything
-    that evaluation needs is in the state dict; every weight that requires a gradient gets one in every training step.
+    Shape: the inputs that the encoder reads, N rows each → (N, width) float32.
+
+    Contract:
+        - An encoder reads only the inputs that it was built for.
+        - In evaluation mode, rows do not influence each other.
+        - The state dict holds everything that evaluation needs.
+        - Every weight that requires a gradient gets one in every training step.
+
+    Threads: in evaluation mode `forward` changes nothing, so several threads may call it at once. Training and
+    `before_evaluation` belong to one thread.
+
+    Example:
+        >>> class Scaled(Encoder):
+        ...     width = 3
+        ...
+        ...     def forward(self, inputs):
+        ...         return 2 * inputs["dense"]
+        >>> Scaled()({"dense": torch.ones(1, 3)}).tolist()
+        [[2.0, 2.0, 2.0]]
     """
 
     width: int
@@ -40,6 +57,7 @@ class Network(nn.Module):
     Example:
         >>> from dle_training.models.families import ModelConfig
         >>> from dle_training.models.registry import build
+        >>> from dle_training.preprocessing.shape import InputShape
         >>> network = build(ModelConfig(hidden=(8,)), InputShape(dense=3), outputs=2)
         >>> network({"dense": torch.zeros(5, 3)}).shape
         torch.Size([5, 2])
@@ -51,7 +69,7 @@ class Network(nn.Module):
         self.head = nn.Linear(sum(encoder.width for encoder in encoders.values()), outputs)
 
     def forward(self, inputs: Inputs) -> Tensor:
-        features = [encoder(inputs) for encoder in self.encoders.values()]
+        features = [encoder(inputs) for encoder in self.encoders.values()]  # each (N, width of the encoder)
         joined: Tensor = self.head(features[0] if len(features) == 1 else torch.cat(features, dim=1))
         return joined
 

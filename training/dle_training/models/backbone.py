@@ -37,16 +37,29 @@ _OPERATORS = ("nms", "qnms")
 
 
 class BackboneEncoder(Encoder):
-    """The architecture that timm knows by the name `architecture` (with or without a tag), without its head.
+    """An architecture of timm without its head; `architecture` is its name in timm, with or without a tag.
 
-    Shape: {"image": uint8 or float32 of 0 to 255 (N, columns · C, H, W)} → (N, columns · features); columns share the
-    weights, and grey images are repeated to three channels. Pixels are standardised as the published weights expect it,
-    or by the training part's statistics where `settings.pretrained` is off. `pretrained` is whether to get published
-    weights now, which is not so where the weights of a run are about to be loaded. With `settings.frozen` neither
-    weights nor batch statistics change.
+    All image columns share the weights. Grey images are repeated to three channels. Pixels are standardised as the
+    published weights expect, or by the statistics of the training part if `settings.pretrained` is off. `pretrained`
+    says whether to load published weights now; pass False if the weights of a run are loaded next. With
+    `settings.frozen` neither weights nor batch statistics change.
 
-    Raises InputError without timm, for names that it does not know, for images that the architecture cannot read, and
-    where published weights cannot be had.
+    Shape: {"image": uint8 or float32 in 0 to 255 (N, columns · C, H, W)} → (N, columns · features).
+
+    Raises InputError if timm is not installed, if timm does not know the name, if the architecture cannot read images
+    of this size, or if the published weights cannot be loaded.
+
+    Example:
+        >>> images = Images(columns=1, channels=1, height=32, width=32, mean=(0.3,), std=(0.35,))
+        >>> encoder = BackboneEncoder(
+        ...     BackboneConfig(pretrained=False),
+        ...     InputShape(image=images),
+        ...     dropout=0.0,
+        ...     architecture="test_resnet",
+        ...     pretrained=False,
+        ... )
+        >>> encoder({"image": torch.zeros(2, 1, 32, 32, dtype=torch.uint8)}).shape == (2, encoder.width)
+        True
     """
 
     def __init__(
@@ -82,11 +95,11 @@ class BackboneEncoder(Encoder):
         return self
 
     def forward(self, inputs: Inputs) -> Tensor:
-        pixels = inputs["image"]
+        pixels = inputs["image"]  # (N, columns · C, H, W)
         if self.repeats > 1:  # (N, columns, H, W) → (N, columns · 3, H, W), each image beside itself
             pixels = pixels.repeat_interleave(self.repeats, dim=1)
         features: Tensor = self.backbone(self.standardised(pixels))  # (N · columns, features)
-        whole: Tensor = self.dropout(features.reshape(pixels.shape[0], self.width))
+        whole: Tensor = self.dropout(features.reshape(pixels.shape[0], self.width))  # (N, columns · features)
         return whole
 
 

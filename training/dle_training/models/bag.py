@@ -43,12 +43,14 @@ _LARGEST_LOG = 8.0
 class BagEncoder(Encoder):
     """Weighted sum of the vectors of all n-grams of up to `bag.ngrams` tokens.
 
-    It is divided by the root of the sum of weights: a mean would be as loud for one word as for a hundred, though the
-    hundred say more. All text columns are one bag; n-grams end where their column does.
+    The sum is divided by the square root of the sum of weights. A mean would have the same size for one word and for a
+    hundred, although the hundred carry more evidence. All text columns form one bag; no n-gram crosses from one column
+    to the next.
 
     Shape: {"tokens": (N, L) int64, 0 = padding} → (N, bag.width).
 
     Example:
+        >>> from dle_training.preprocessing.shape import Tokens
         >>> shape = InputShape(tokens=Tokens(vocabulary=100, longest=9))
         >>> BagEncoder(BagConfig(), shape, dropout=0.5).eval()({"tokens": torch.tensor([[7, 5, 2, 0]])}).shape
         torch.Size([1, 64])
@@ -69,9 +71,9 @@ class BagEncoder(Encoder):
         self.dropout = Dropout(dropout)
 
     def forward(self, inputs: Inputs) -> Tensor:
-        tokens = inputs["tokens"]
+        tokens = inputs["tokens"]  # (N, L)
         grams, whole = self._grams(tokens)  # (N, G), G = L · ngrams
-        logs = self.log_weights.index_select(0, grams.flatten()).view(grams.shape)
+        logs = self.log_weights.index_select(0, grams.flatten()).view(grams.shape)  # (N, G)
         weights = torch.exp(torch.clamp(logs, -_LARGEST_LOG, _LARGEST_LOG)) * whole
         if self.training:
             sums = self.table(grams, per_sample_weights=weights)  # no copy of each vector: training is twice as fast

@@ -38,9 +38,14 @@ _LEAST_SIDE = 2
 
 
 class Stage(nn.Module):
-    """Convolution to `outputs` channels, half the resolution where `pool`, normalisation, ReLU.
+    """Convolution to `outputs` channels, max-pooling if `pool`, normalisation, ReLU.
 
-    Shape: (N, inputs, H, W) → (N, outputs, ⌈H / stride⌉, ⌈W / stride⌉), then halved by pooling.
+    Shape: (N, inputs, H, W) → (N, outputs, ⌈H / stride⌉, ⌈W / stride⌉); `pool` halves height and width.
+
+    Example:
+        >>> import torch
+        >>> Stage(3, 16)(torch.zeros(2, 3, 28, 28)).shape
+        torch.Size([2, 16, 14, 14])
     """
 
     def __init__(self, inputs: int, outputs: int, *, stride: int = 1, pool: bool = True) -> None:
@@ -57,7 +62,15 @@ class Stage(nn.Module):
 
 
 class Block(nn.Module):
-    """Two convolutions around which the input is led and added. Shape: (N, width, H, W) → the same."""
+    """Two convolutions with a shortcut around them: the input is added to their output.
+
+    Shape: (N, width, H, W) → the same.
+
+    Example:
+        >>> import torch
+        >>> Block(16)(torch.zeros(2, 16, 14, 14)).shape
+        torch.Size([2, 16, 14, 14])
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -74,18 +87,20 @@ def _convolution(width: int) -> nn.Conv2d:
 
 
 class CnnEncoder(Encoder):
-    """Stages of residual blocks, then the mean over the image; columns share the weights.
+    """Stages of residual blocks, then the mean over the image; all image columns share the weights.
 
-    Shape: {"image": uint8 or float32 of 0 to 255 (N, columns · C, H, W)} → (N, columns · channels of the last stage).
-    Large images are made smaller by the stride of the first convolution, so that the rest costs what it costs for
-    images of 32 to 63 pixels; stages that would shrink a side below 2 keep the resolution.
+    The stride of the first convolution reduces large images, so that the other layers cost as much as for images of 32
+    to 63 pixels. A stage that would reduce a side below 2 keeps the resolution.
+
+    Shape: {"image": uint8 or float32 in 0 to 255 (N, columns · C, H, W)} → (N, columns · channels of the last stage).
 
     Example:
-        >>> from dle_training.models._base import Images
-        >>> images = Images(1, 1, 28, 28, mean=(0.3,), std=(0.35,))
-        >>> encoder = CnnEncoder(ModelConfig(), InputShape(image=images))
-        >>> encoder({"image": torch.zeros(5, 1, 28, 28, dtype=torch.uint8)}).shape == (5, encoder.width)
-        True
+        >>> import torch
+        >>> from dle_training.preprocessing.shape import Images
+        >>> images = Images(columns=1, channels=1, height=28, width=28, mean=(0.3,), std=(0.35,))
+        >>> encoder = CnnEncoder(CnnConfig(), InputShape(image=images), dropout=0.1)
+        >>> encoder({"image": torch.zeros(5, 1, 28, 28, dtype=torch.uint8)}).shape
+        torch.Size([5, 64])
     """
 
     def __init__(self, settings: CnnConfig, shape: InputShape, dropout: float) -> None:
@@ -110,8 +125,9 @@ class CnnEncoder(Encoder):
         self.width = images.columns * inputs
 
     def forward(self, inputs: Inputs) -> Tensor:
-        pixels = inputs["image"]
+        pixels = inputs["image"]  # (N, columns · C, H, W)
         maps: Tensor = self.layers(self.standardised(pixels))  # (N · columns, channels, h, w)
+        # (N · columns, channels) → (N, columns · channels)
         features: Tensor = self.dropout(maps.mean((2, 3)).reshape(pixels.shape[0], self.width))
         return features
 

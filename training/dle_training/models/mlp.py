@@ -37,12 +37,18 @@ class MlpConfig(SharedConfig, frozen=True):
 
 
 class Embeddings(nn.Module):
-    """One table of vectors for all embedded columns: the code of a column plus its offset is a row of it.
+    """One table of vectors for all embedded columns: a column's code plus the column's offset is a row of the table.
 
-    Rows that no training row uses (always that of unseen values) get the frequency-weighted mean of their column before
-    each evaluation, so that an unseen value lands on the average and not on random weights.
+    No training row uses the row for unseen values, and other rows may lack training examples too. Before each
+    evaluation all of these get the frequency-weighted mean of their column, so that an unseen value is treated as the
+    average and not by random weights.
 
     Shape: codes (N, E) int64 → (N, E · dimension).
+
+    Example:
+        >>> embeddings = Embeddings(cardinalities=(4, 3), frequencies=((0, 0, 2, 1), (0, 1, 2)), dimension=8)
+        >>> embeddings(torch.tensor([[2, 1], [0, 2]])).shape
+        torch.Size([2, 16])
     """
 
     offsets: Tensor
@@ -62,7 +68,7 @@ class Embeddings(nn.Module):
         self.register_buffer("shares", torch.cat(shares).float() if shares else torch.zeros(int(sizes.sum())))
 
     def forward(self, codes: Tensor) -> Tensor:
-        return F.embedding(codes + self.offsets, self.table).flatten(1)
+        return F.embedding(codes + self.offsets, self.table).flatten(1)  # (N, E, dimension) → (N, E · dimension)
 
     @torch.no_grad()
     def fill_untrained(self) -> None:
@@ -75,7 +81,13 @@ class Embeddings(nn.Module):
 class TableEncoder(Encoder):
     """Dense features and embedded codes, concatenated, through hidden layers of linear → (norm) → ReLU → dropout.
 
-    Shape: {"dense": (N, P), "codes": (N, E)} → (N, last hidden width); "codes" only where there are embedded columns.
+    Shape: {"dense": (N, P), "codes": (N, E)} → (N, last hidden width). Without embedded columns there are no "codes",
+    without other columns no "dense".
+
+    Example:
+        >>> encoder = TableEncoder(MlpConfig(hidden=(16,)), InputShape(dense=3), dropout=0.1)
+        >>> encoder({"dense": torch.zeros(5, 3)}).shape
+        torch.Size([5, 16])
     """
 
     def __init__(self, settings: MlpConfig, shape: InputShape, dropout: float) -> None:
@@ -96,9 +108,9 @@ class TableEncoder(Encoder):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, inputs: Inputs) -> Tensor:
-        features = [inputs["dense"]] if self.dense else []
+        features = [inputs["dense"]] if self.dense else []  # (N, P)
         if self.embeddings is not None:
-            features.append(self.embeddings(inputs["codes"]))
+            features.append(self.embeddings(inputs["codes"]))  # (N, E · embedding_dim)
         hidden: Tensor = self.layers(features[0] if len(features) == 1 else torch.cat(features, dim=1))
         return hidden
 

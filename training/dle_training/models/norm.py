@@ -25,8 +25,26 @@ class _Averaging(_BatchNorm):
 
 
 class BatchNorm1d(_Averaging, nn.BatchNorm1d):
-    """As PyTorch's, for (N, C)."""
+    """PyTorch's `BatchNorm1d` with running statistics that are averages in the first steps.
+
+    Shape: (N, C) → the same.
+
+    Example:
+        >>> import torch
+        >>> norm = BatchNorm1d(2)
+        >>> _ = norm(torch.tensor([[0.0, 2.0], [2.0, 4.0]]))
+        >>> norm.running_mean.tolist()  # after one step the mean of its batch; PyTorch's own would hold a tenth of it
+        [1.0, 3.0]
+    """
 
 
 class BatchNorm2d(_Averaging, nn.BatchNorm2d):
-    """As PyTorch's, for (N, C, H, W)."""
+    """PyTorch's `BatchNorm2d` with running statistics that are averages in the first steps.
+
+    Shape: (N, C, H, W) → the same.
+
+    Example:
+        >>> import torch
+        >>> BatchNorm2d(3)(torch.zeros(2, 3, 4, 4)).shape
+        torch.Size([2, 3, 4, 4])
+    """

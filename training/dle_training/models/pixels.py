@@ -14,12 +14,17 @@ _LEAST_STD = 1 / 255
 
 
 class Standardised(nn.Module):
-    """Pixels of 0 to 255 by `mean` and `std` of pixels in [0, 1], one of each per channel.
+    """Standardises pixels from 0 to 255 by `mean` and `std`, which hold one value per channel for pixels in [0, 1].
 
-    The images of a row become rows of their own. Statistics that do not come from the training data are part of the
-    state, where `persistent`.
+    Each image of a row becomes a row of its own. With `persistent` the statistics are part of the state dict; they need
+    to be if they do not come from the training data.
 
     Shape: uint8 or float32 (N, columns · C, H, W) → float32 (N · columns, C, H, W).
+
+    Example:
+        >>> standardised = Standardised(columns=2, mean=(0.5,), std=(0.5,))
+        >>> standardised(torch.full((3, 2, 4, 4), 255, dtype=torch.uint8)).shape
+        torch.Size([6, 1, 4, 4])
     """
 
     mean: Tensor
@@ -33,7 +38,7 @@ class Standardised(nn.Module):
         self.register_buffer("scale", 1 / (255 * deviation), persistent=persistent)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        if self.columns > 1:
+        if self.columns > 1:  # (N, columns · C, H, W) → (N · columns, C, H, W)
             pixels = pixels.reshape(pixels.shape[0] * self.columns, self.channels, *pixels.shape[2:])
         if torch.compiler.is_exporting():
             pixels = pixels.float()  # a graph knows no layouts

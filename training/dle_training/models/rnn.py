@@ -45,7 +45,14 @@ OPSET = 20
 class RnnEncoder(Encoder):
     """Recurrent layers over real steps, then a pooling of their outputs.
 
-    Shape: {"sequence": (N, T, C), "lengths": (N,)} or {"tokens": (N, T)} → (N, width · directions).
+    Shape: {"sequence": (N, T, C), "lengths": (N,)} or {"tokens": (N, T)} → (N, rnn.width · directions).
+
+    Example:
+        >>> from dle_training.preprocessing.shape import Series
+        >>> shape = InputShape(sequence=Series(channels=2, steps=50))
+        >>> encoder = RnnEncoder(RnnConfig(width=8), shape, "sequence", dropout=0.2)
+        >>> encoder({"sequence": torch.zeros(3, 50, 2), "lengths": torch.tensor([50, 20, 1])}).shape
+        torch.Size([3, 16])
     """
 
     def __init__(self, settings: RnnConfig, shape: InputShape, source: Source, dropout: float) -> None:
@@ -63,7 +70,7 @@ class RnnEncoder(Encoder):
         self.pool = Pool(self.width, settings.pooling)
 
     def forward(self, inputs: Inputs) -> Tensor:
-        vectors, real = self.steps(inputs)
+        vectors, real = self.steps(inputs)  # (N, T, width), (N, T)
         reverse = _reversed(real) if self.directions == 2 else None
         for layer in self.layers:
             assert isinstance(layer, nn.ModuleList)
@@ -71,10 +78,10 @@ class RnnEncoder(Encoder):
             outputs = [_run(layer[0], vectors)]
             if reverse is not None:
                 outputs.append(_gathered(_run(layer[1], _gathered(vectors, reverse)), reverse))
-            vectors = torch.cat(outputs, dim=2)
-        pooled: Tensor = self.pool(vectors, real)
+            vectors = torch.cat(outputs, dim=2)  # (N, T, width · directions)
+        pooled: Tensor = self.pool(vectors, real)  # (N, width · directions)
         if self.pool.pooling == "last" and self.directions == 2:
-            # what has read all steps stands at the first one in the second direction
+            # the second direction has read all steps when it comes to the first one
             half = self.width // 2
             pooled = torch.cat([pooled[:, :half], vectors[:, 0, half:]], dim=1)
         dropped: Tensor = self.dropout(pooled)

@@ -16,9 +16,18 @@ Pooling = Literal["last", "mean", "attention"]
 
 
 class Steps(nn.Module):
-    """Vectors of the steps of a series (a linear map) or of tokens (a table), and the mask of those that are real.
+    """Turns the steps of a series (by a linear map) or tokens (by a table) into vectors, and masks the padding.
+
+    Vectors of padding are 0; the mask is True at real steps.
 
     Shape: {"sequence": (N, T, C), "lengths": (N,)} or {"tokens": (N, T)} → (N, T, width) float32, (N, T) bool.
+
+    Example:
+        >>> from dle_training.preprocessing.shape import Tokens
+        >>> steps = Steps(InputShape(tokens=Tokens(vocabulary=100, longest=9)), "tokens", width=8)
+        >>> vectors, real = steps({"tokens": torch.tensor([[7, 5, 0]])})
+        >>> vectors.shape, real.tolist()
+        (torch.Size([1, 3, 8]), [[True, True, False]])
     """
 
     def __init__(self, shape: InputShape, source: Source, width: int) -> None:
@@ -40,9 +49,14 @@ class Steps(nn.Module):
 
 
 class Pool(nn.Module):
-    """One vector of the real steps: the last one, their mean, or a mean whose weights are learnt.
+    """Pools the real steps into one vector: the last step, their mean, or a mean with learnt weights.
 
-    Shape: (N, T, width), mask (N, T) with at least one real step a row → (N, width).
+    Shape: (N, T, width), mask (N, T) with at least one real step in each row → (N, width).
+
+    Example:
+        >>> vectors = torch.tensor([[[1.0], [3.0], [9.0]]])
+        >>> Pool(1, "mean")(vectors, torch.tensor([[True, True, False]])).tolist()
+        [[2.0]]
     """
 
     def __init__(self, width: int, pooling: Pooling) -> None:
@@ -54,11 +68,12 @@ class Pool(nn.Module):
         if self.pooling == "last":
             places = torch.arange(real.shape[1], device=real.device)
             last = (real.to(torch.int64) * places).amax(dim=1)  # (N,)
+            # index (N, 1, width) → (N, 1, width) → (N, width)
             return vectors.gather(1, last.view(-1, 1, 1).expand(-1, 1, vectors.shape[2]))[:, 0]
         if self.score is None:
             weights = real.to(vectors.dtype)
         else:
-            scores = self.score(vectors)[..., 0].masked_fill(~real, -1e9)
+            scores = self.score(vectors)[..., 0].masked_fill(~real, -1e9)  # (N, T)
             weights = torch.softmax(scores, dim=1)
         return masked_mean(vectors, weights)
 

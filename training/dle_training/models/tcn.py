@@ -42,6 +42,12 @@ class TcnEncoder(Encoder):
     """Layers of parallel convolutions, then the mean over the real steps.
 
     Shape: {"sequence": (N, T, C), "lengths": (N,)} → (N, 4 · tcn.width).
+
+    Example:
+        >>> from dle_training.preprocessing.shape import Series
+        >>> encoder = TcnEncoder(TcnConfig(width=8), InputShape(sequence=Series(channels=2, steps=50)), dropout=0.1)
+        >>> encoder({"sequence": torch.zeros(3, 50, 2), "lengths": torch.tensor([50, 20, 1])}).shape
+        torch.Size([3, 32])
     """
 
     def __init__(self, settings: TcnConfig, shape: InputShape, dropout: float) -> None:

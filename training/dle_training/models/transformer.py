@@ -45,6 +45,13 @@ class TransformerEncoder(Encoder):
     """Blocks of attention and a feed-forward network over real steps, then their mean.
 
     Shape: {"sequence": (N, T, C), "lengths": (N,)} or {"tokens": (N, T)} → (N, transformer.width).
+
+    Example:
+        >>> from dle_training.preprocessing.shape import Tokens
+        >>> shape = InputShape(tokens=Tokens(vocabulary=100, longest=9))
+        >>> encoder = TransformerEncoder(TransformerConfig(width=16), shape, "tokens", dropout=0.2)
+        >>> encoder({"tokens": torch.tensor([[7, 5, 2, 0]])}).shape
+        torch.Size([1, 16])
     """
 
     def __init__(self, settings: TransformerConfig, shape: InputShape, source: Source, dropout: float) -> None:
@@ -70,7 +77,7 @@ class TransformerEncoder(Encoder):
         self.pool = Pool(settings.width, "mean")
 
     def forward(self, inputs: Inputs) -> Tensor:
-        vectors, real = self.steps(inputs)
+        vectors, real = self.steps(inputs)  # (N, T, width), (N, T)
         if self.patch > 1:
             vectors, real = self._patched(vectors, real)
         vectors = self.dropout(vectors + self.positions(vectors))
@@ -88,9 +95,14 @@ class TransformerEncoder(Encoder):
 
 
 class Block(nn.Module):
-    """Attention among real steps and a feed-forward network, each added to what it was given.
+    """Attention among real steps, then a feed-forward network; the input of each is added to its output.
 
     Shape: (N, T, width), mask (N, T) → (N, T, width).
+
+    Example:
+        >>> block = Block(width=16, heads=4, dropout=0.1)
+        >>> block(torch.zeros(2, 5, 16), torch.ones(2, 5, dtype=torch.bool)).shape
+        torch.Size([2, 5, 16])
     """
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
@@ -104,17 +116,25 @@ class Block(nn.Module):
 
     def forward(self, vectors: Tensor, real: Tensor) -> Tensor:
         rows, steps, width = vectors.shape
+        # (N, T, 3 · width) → (N, T, 3, heads, width / heads)
         parts = self.project(self.before_attention(vectors)).view(rows, steps, 3, self.heads, width // self.heads)
-        # each of three: rows, heads, steps, width of a head
-        query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
+        query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)  # each (N, heads, T, width / heads)
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=real[:, None, None, :])
+        # (N, heads, T, width / heads) → (N, T, width)
         vectors = vectors + self.dropout(self.join(attended.transpose(1, 2).reshape(rows, steps, width)))
         fed: Tensor = vectors + self.dropout(self.feed(self.before_feed(vectors)))
         return fed
 
 
 class SinusoidalPositions(nn.Module):
-    """Waves of many lengths (Vaswani et al., 2017), for any number of steps: (N, T, width) → (T, width)."""
+    """Sine and cosine waves of many lengths (Vaswani et al., 2017), for any number of steps.
+
+    Shape: (N, T, width) → (T, width).
+
+    Example:
+        >>> SinusoidalPositions(4)(torch.zeros(1, 2, 4))[0].tolist()
+        [0.0, 0.0, 1.0, 1.0]
+    """
 
     frequencies: Tensor
 
@@ -126,13 +146,21 @@ class SinusoidalPositions(nn.Module):
 
     def forward(self, vectors: Tensor) -> Tensor:
         steps = torch.arange(vectors.shape[1], device=vectors.device).to(vectors.dtype)
-        angles = steps.unsqueeze(1) * self.frequencies
-        waves = torch.cat([torch.sin(angles), torch.cos(angles)], dim=1)
+        angles = steps.unsqueeze(1) * self.frequencies  # (T, ⌈width / 2⌉)
+        waves = torch.cat([torch.sin(angles), torch.cos(angles)], dim=1)  # (T, width), or one more if width is odd
         return waves[:, :-1] if self.odd else waves
 
 
 class LearnedPositions(nn.Module):
-    """A vector for each place; places beyond the last one share its own: (N, T, width) → (T, width)."""
+    """A learnt vector for each position; positions beyond the last one share its vector.
+
+    Shape: (N, T, width) → (T, width).
+
+    Example:
+        >>> positions = LearnedPositions(longest=2, width=4)(torch.zeros(1, 3, 4))
+        >>> positions.shape, torch.equal(positions[1], positions[2])
+        (torch.Size([3, 4]), True)
+    """
 
     def __init__(self, longest: int, width: int) -> None:
         super().__init__()

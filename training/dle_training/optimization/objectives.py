@@ -38,7 +38,17 @@ class ObjectiveState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Objective(nn.Module):
-    """A task's target encoding, loss and link. `outputs` is K, the width that the network's output must have."""
+    """The target encoding, loss and link of a task. `outputs` is K, the width that the network's output must have.
+
+    Shape: `encode` takes targets (N,) or (N, horizon); `loss` and `link` take the network's output (N, K).
+
+    Example:
+        >>> objective = fit("regression", np.array([1.0, 3.0]))
+        >>> objective.encode(np.array([1.0, 3.0])).tolist()
+        [-1.0, 1.0]
+        >>> objective.link(torch.tensor([[1.0]])).tolist()
+        [3.0]
+    """
 
     task: Task
     classes: tuple[Label, ...] = ()
@@ -79,6 +89,15 @@ class Classification(Objective):
     ln w away again: softmax(logits / temperature − ln w). The temperature is 1 until it is calibrated. It comes first,
     because the network is sure or unsure of the weighted classes; logits that say nothing give the frequencies of the
     classes, whatever the temperature.
+
+    Shape: targets (N,) of labels → class index (N,) int64; output (N, K) → probabilities (N, classes).
+
+    Example:
+        >>> objective = fit("binary", np.array(["no", "yes"]), classes=("no", "yes"))
+        >>> objective.encode(np.array(["yes", "no"])).tolist()
+        [1, 0]
+        >>> objective.link(torch.zeros(1, objective.outputs)).tolist()
+        [[0.5, 0.5]]
     """
 
     temperature: Tensor
@@ -141,7 +160,14 @@ class Classification(Objective):
 class Regression(Objective):
     """Mean squared error on the target standardised by the training part; `link` gives the target's own unit.
 
-    With a horizon beyond one the target is (N, horizon), and the error is the mean over rows and steps.
+    With a horizon beyond one, the error is the mean over rows and steps.
+
+    Shape: targets (N,) or (N, horizon) → float32 of the same shape; output (N, horizon) → values (N,) or (N, horizon).
+
+    Example:
+        >>> objective = fit("regression", np.array([[1.0, 3.0], [1.0, 3.0]]))
+        >>> objective.link(torch.tensor([[0.0, 1.0]])).tolist()
+        [[2.0, 3.0]]
     """
 
     mean: Tensor

@@ -58,6 +58,11 @@ class Dates(Step):
     """The parts of each column that varied in training, then an indicator for each that had missing values.
 
     Shape: (N, D) int64 epoch seconds, INT64_MIN = missing → (N, width) float32; missing parts are 0.
+
+    Example:
+        >>> fitted = fit(np.array([[0], [172_800]]))  # days of one month: month and time of day do not vary
+        >>> Dates(fitted)(torch.tensor([[0]])).shape  # elapsed, sine and cosine of day of month and of weekday
+        torch.Size([1, 5])
     """
 
     centres: Tensor
@@ -79,9 +84,9 @@ class Dates(Step):
         seconds = torch.clamp(values.to(torch.float64), FIRST_TIME, LAST_TIME)
         elapsed = bounded((seconds - self.centres) * self.factors).to(torch.float32)
         circles = [part for cycle in _cycles(seconds) for part in (torch.sin(cycle), torch.cos(cycle))]
-        features = torch.stack([elapsed, *circles], dim=2)
-        features = torch.where(missing.unsqueeze(2), torch.zeros_like(features), features)  # (N, D, 9)
-        used = torch.index_select(features.flatten(1), 1, self.parts)
+        features = torch.stack([elapsed, *circles], dim=2)  # (N, D, 9)
+        features = torch.where(missing.unsqueeze(2), torch.zeros_like(features), features)
+        used = torch.index_select(features.flatten(1), 1, self.parts)  # (N, D · 9) → (N, parts)
         if not len(self.indicators):
             return used
         return torch.cat([used, torch.index_select(missing, 1, self.indicators).to(used.dtype)], dim=1)

@@ -63,10 +63,25 @@ class PreprocessingState(msgspec.Struct, frozen=True, kw_only=True):
 class Preprocessing(nn.Module):
     """Everything between the graph's groups and the network; deterministic and without trainable weights.
 
-    Shape: of numeric (N, F) float32, codes (N, C) int64, datetime (N, D) int64, image (N, I, H, W) uint8, sequence
-    (N, T, C) float32 with lengths (N,) int64 and tokens (N, L) int64 those that there are → {"dense": (N, P) float32,
-    "codes": (N, E) int64} where they have a width, "image", "sequence" (N, T, C') with "lengths", and "tokens".
-    Images and tokens pass as they are: scaling and embedding are the encoders' own.
+    A group without columns is left out of the inputs, and an output of width 0 is left out of the outputs. Images and
+    tokens pass unchanged, because the encoders scale and embed them.
+
+    Shape: {"numeric": (N, F) float32, "codes": (N, C) int64, "datetime": (N, D) int64, "image": (N, I, H, W) uint8,
+    "sequence": (N, T, C) float32, "lengths": (N,) int64, "tokens": (N, L) int64} → {"dense": (N, P) float32, "codes":
+    (N, E) int64, "sequence": (N, T, C') float32}, and "image", "lengths" and "tokens" as they are.
+
+    Example:
+        >>> from dle_bundle.schema import Field, Outputs
+        >>> inputs = (Field(name="x", kind="numeric", required=True),)
+        >>> schema = Schema(inputs=inputs, outputs=Outputs(target="y", task="regression"))
+        >>> rows = Groups(
+        ...     numeric=np.array([[1.0], [3.0]], np.float32),
+        ...     categorical=np.empty((2, 0), object),
+        ...     datetime=np.empty((2, 0), np.int64),
+        ... )
+        >>> preprocessing, _ = fit(schema, rows, PreprocessingConfig(piecewise_bins=0))
+        >>> preprocessing(preprocessing.tensors(rows))["dense"].tolist()
+        [[-1.0], [1.0]]
     """
 
     def __init__(self, schema: Schema, fitted: PreprocessingState, tokenizer: Tokenizer | None = None) -> None:
@@ -95,7 +110,7 @@ class Preprocessing(nn.Module):
         dense = [step(groups[name]) for step, name in steps if step.width]
         outputs = {"dense": torch.cat(dense, dim=1)} if dense else {}
         if len(self.embedded):
-            outputs["codes"] = torch.index_select(groups["codes"], 1, self.embedded)
+            outputs["codes"] = torch.index_select(groups["codes"], 1, self.embedded)  # (N, C) → (N, E)
         if self.series is not None:
             outputs["sequence"] = self.series(groups["sequence"], groups["lengths"])
         outputs |= {name: groups[name] for name in ("lengths", "image", "tokens") if name in groups}

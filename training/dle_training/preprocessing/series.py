@@ -44,6 +44,12 @@ class StandardSeries(Step):
 
     Shape: sequence (N, T, C) float32, NaN = missing, and lengths (N,) int64 → (N, T, width) float32, within ±14.2; 0
     where a value is missing and beyond the end.
+
+    Example:
+        >>> sequence = np.array([[[1.0], [3.0]]], np.float32)
+        >>> series = StandardSeries(fit(sequence, np.array([2])))
+        >>> series(torch.tensor([[[3.0], [1.0]]]), torch.tensor([1])).tolist()
+        [[[1.0], [0.0]]]
     """
 
     means: Tensor

@@ -18,10 +18,31 @@ from dle_training.preprocessing.pipeline import Preprocessing
 
 
 class Answer(nn.Module):
-    """Preprocessing, network and link in a row.
+    """Preprocessing, network and link, one after the other.
 
-    Shape: the groups that have columns, by position in the order of `names` (see `Preprocessing`) → probabilities
-    (N, K) or values (N,) or (N, horizon).
+    Shape: the groups that have columns, as positional arguments in the order of `names` (see `Preprocessing` for their
+    shapes) → probabilities (N, K), or values (N,) or (N, horizon).
+
+    Example:
+        >>> from dle_bundle.schema import Field, Outputs
+        >>> from dle_training.models.families import ModelConfig
+        >>> from dle_training.models.registry import build
+        >>> from dle_training.optimization import objectives
+        >>> from dle_training.preprocessing import pipeline
+        >>> from dle_training.preprocessing.settings import PreprocessingConfig
+        >>> inputs = (Field(name="x", kind="numeric", required=True),)
+        >>> schema = Schema(inputs=inputs, outputs=Outputs(target="y", task="regression"))
+        >>> rows = Groups(
+        ...     numeric=np.array([[1.0], [3.0]], np.float32),
+        ...     categorical=np.empty((2, 0), object),
+        ...     datetime=np.empty((2, 0), np.int64),
+        ... )
+        >>> preprocessing, _ = pipeline.fit(schema, rows, PreprocessingConfig(piecewise_bins=0))
+        >>> network = build(ModelConfig(hidden=(4,)), preprocessing.shape(frequencies=True), outputs=1)
+        >>> objective = objectives.fit("regression", np.array([1.0, 3.0]))
+        >>> answer = Answer(preprocessing, network, objective, names=("numeric",))
+        >>> answer(torch.tensor([[2.0], [3.0]])).shape
+        torch.Size([2])
     """
 
     def __init__(
