@@ -39,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="CPU seconds of --help")
     parser.add_argument("--repeats", type=int, default=10, help="runs of each; the best counts")
     repeats = parser.parse_args().repeats
-    programs = {"a bare Typer app": (sys.executable, "-c", BARE, "--help")}
+    programs: dict[str, tuple[str, ...]] = {"a bare Typer app": (sys.executable, "-c", BARE, "--help")}
     programs |= {name: (str(Path(sys.executable).with_name(name)), "--help") for name in COMMANDS}
     # the programs take turns, so that none of them has the quiet moments to itself
     rounds = [{name: seconds(*command) for name, command in programs.items()} for _ in range(repeats)]
