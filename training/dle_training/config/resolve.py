@@ -56,10 +56,8 @@ def _preprocessing(config: PreprocessingConfig, schema: Schema, rows: int) -> Pr
     bins, size = config.piecewise_bins, config.image_size
     if bins is None:
         bins = PIECEWISE_BINS if config.numeric == "standard" and rows >= LEAST_ROWS_FOR_BINS else 0
-    shapes = [field.image for field in schema.image if field.image is not None]
-    sides = {side for shape in shapes for side in (shape.height, shape.width)}
-    if size is None and len(sides) == 1:  # images of their own size need not be square, which no single number says
-        size = sides.pop()
+    if schema.image and (shape := schema.image[0].image) is not None:  # one for all columns
+        size = shape.height if shape.height == shape.width else (shape.height, shape.width)
     return replace(config, piecewise_bins=bins, image_size=size)
 
 

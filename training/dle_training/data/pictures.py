@@ -39,10 +39,10 @@ def shaped(
     fields: Sequence[Field],
     table: pa.Table,
     folder: Path | None,
-    size: int | None,
+    size: int | tuple[int, ...] | None,
     na_values: Sequence[str],
 ) -> tuple[Field, ...]:
-    """The fields, of which images have got their shape: `size`, or what suits the images that there are."""
+    """The fields, where images have their shape: `size`, a side or (height, width), or what suits the images."""
     names = [field.name for field in fields if field.kind == "image"]
     if not names:
         return tuple(fields)
@@ -51,7 +51,7 @@ def shaped(
     files = [place for place in listed if place is not None]
     colour, common = _surveyed(arrays, files)
     if size is not None:
-        height, width = size, size
+        height, width = (size, size) if isinstance(size, int) else size
     elif common is not None and max(common) <= LARGEST_NATIVE:
         height, width = common
     else:

@@ -6,6 +6,8 @@ from msgspec import Meta
 
 from dle_training.settings.base import Count, Settings
 
+Side = Annotated[int, Meta(ge=1, le=1024)]
+
 
 class PreprocessingConfig(Settings, frozen=True):
     """How columns become numbers; everything is fitted on the training part."""
@@ -29,10 +31,10 @@ class PreprocessingConfig(Settings, frozen=True):
         Count, Meta(description="Most frequent categories of a column that are kept; the rest is unseen.")
     ] = 10_000
     image_size: Annotated[
-        Annotated[int, Meta(ge=8, le=1024)] | None,
+        Side | Annotated[tuple[Side, ...], Meta(min_length=2, max_length=2)] | None,
         Meta(
-            description="Pixels of each side: images are resized by their shorter side, then cropped at the centre; "
-            "null: their own size where all have one of at most 96, else 64."
+            description="Pixels of both sides, or [height, width]: images are resized to cover it, then cropped at the "
+            "centre; null: their own size where all have one of at most 96, else 64."
         ),
     ] = None
     tokenizer: Annotated[
