@@ -82,10 +82,13 @@ def decode(content: bytes, shape: ImageShape, budget: PixelBudget | None = None)
 
 def read(place: str | bytes, shape: ImageShape) -> Pixels:
     """Decode the file at a path, or the content of a file; raises BadImage, also if the file cannot be read."""
-    if isinstance(place, bytes):
-        return decode(place, shape)
+    return decode(content(place), shape)
+
+
+def content(place: str | bytes) -> bytes:
+    """The content of the file at a path, or the content itself; raises BadImage if the file cannot be read."""
     with _file(place) as file:
-        return decode(file.read(), shape)
+        return file.read()
 
 
 def fit(pixels: Pixels, shape: ImageShape) -> Pixels:

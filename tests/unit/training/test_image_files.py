@@ -17,6 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dle_bundle import integrity
 from dle_bundle.errors import InputError, WorkError
 from dle_bundle.images.pixels import ImageFiles
 from dle_bundle.schema import ImageShape
@@ -63,7 +64,10 @@ def test_all_fit_the_memory(places: list[ImageSource], pixels: npt.NDArray[np.ui
         totals.add(total)
 
     with image_files.reporting_to(progress):
-        found, broken = image_files.read_all(places, SHAPE, memory_bytes=pixels.nbytes, workers=workers)
+        read = image_files.read_all(places, SHAPE, memory_bytes=pixels.nbytes, workers=workers)
+    found, broken = read.images, read.broken
+    files = [place for place in places if isinstance(place, str)]
+    assert read.digests == {file: integrity.digest(Path(file)) for file in files}
     image_files.read_all(places[:3], SHAPE, memory_bytes=AMPLE)  # of which nothing is told
     assert isinstance(found, np.ndarray)
     assert (found == pixels).all()
@@ -75,7 +79,8 @@ def test_all_fit_the_memory(places: list[ImageSource], pixels: npt.NDArray[np.ui
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_they_do_not_fit(places: list[ImageSource], pixels: npt.NDArray[np.uint8], workers: int) -> None:
-    found, broken = image_files.read_all(places, SHAPE, memory_bytes=pixels.nbytes - 1, workers=workers)
+    read = image_files.read_all(places, SHAPE, memory_bytes=pixels.nbytes - 1, workers=workers)
+    found, broken = read.images, read.broken
     assert isinstance(found, ImageFiles)
     assert (found.shape, broken) == (pixels.shape, {})
     order = torch.randperm(COUNT, generator=torch.Generator().manual_seed(3))
@@ -109,7 +114,8 @@ def test_every_fault_is_told_and_black(places: list[ImageSource], memory: int, w
         99: ("gone.png", "no such file or directory"),
     }
     mixed = [bad[index][0] if index in bad else place for index, place in enumerate(places)]
-    found, broken = image_files.read_all(mixed, SHAPE, memory_bytes=memory, workers=workers)
+    read = image_files.read_all(mixed, SHAPE, memory_bytes=memory, workers=workers)
+    found, broken = read.images, read.broken
     assert broken == {index: reason for index, (_, reason) in bad.items()}
     array = np.asarray(found)
     assert not array[list(bad)].any()
@@ -117,7 +123,8 @@ def test_every_fault_is_told_and_black(places: list[ImageSource], memory: int, w
 
 
 def test_no_images() -> None:
-    found, broken = image_files.read_all([], SHAPE, memory_bytes=0)
+    read = image_files.read_all([], SHAPE, memory_bytes=0)
+    found, broken = read.images, read.broken
     assert (found.shape, broken) == ((0, 3, 12, 10), {})
     assert image_files.survey([]) == (False, None, None)
 

@@ -31,7 +31,7 @@ def changed(kind: type[Settings]) -> type[Settings]:
     hints = get_type_hints(kind, include_extras=True)
     fields: list[tuple[str, Any, Any]] = []
     for field in msgspec.structs.fields(kind):
-        default = field.default_factory() if field.default is msgspec.NODEFAULT else field.default  # type: ignore[misc]
+        default = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
         if isinstance(default, Settings):
             own = changed(type(default))
             fields.append((field.name, own, msgspec.field(default_factory=own)))
@@ -39,7 +39,9 @@ def changed(kind: type[Settings]) -> type[Settings]:
             value = other(default, hints[field.name])
             assert value != default, f"{kind.__name__}.{field.name}"
             fields.append((field.name, hints[field.name], msgspec.field(default_factory=partial(copy, value))))
-    return msgspec.defstruct(kind.__name__, fields, bases=(kind,), frozen=True, kw_only=True)
+    made = msgspec.defstruct(kind.__name__, fields, bases=(kind,), frozen=True, kw_only=True)
+    assert issubclass(made, Settings)
+    return made
 
 
 def other(default: Any, hint: Any) -> Any:

@@ -9,10 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from tests import many_inputs
 
+from dle_bundle import integrity
+from dle_bundle.images import pixels
 from dle_bundle.tables import columns
 from dle_bundle.text import Tokenizer
 from dle_training.config import run_config
+from dle_training.config.run_config import RunConfig
 from dle_training.data import dataset as datasets
 from dle_training.data import sources
 from dle_training.data.dataset import Dataset
@@ -94,6 +98,21 @@ def test_a_column_is_parsed_once(table: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def load(table: Path) -> Dataset:
     return datasets.load(run_config.load(None, [], {"data.source": str(table), "data.target": "liked"}))
+
+
+def test_an_image_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    many_inputs.write_sources(tmp_path)
+    contents = counted(monkeypatch, pixels, "content", lambda place: place)
+    digests = counted(monkeypatch, integrity, "digest", lambda path: path)
+    for memory in ("1", "0.00001"):
+        settings = [f"data.source={tmp_path / 'pictures'}", f"data.image_memory={memory}"]
+        data = datasets.load(run_config.load(None, settings))
+        files = sorted(str(path) for path in (tmp_path / "pictures").rglob("*.png"))
+        assert contents == dict.fromkeys(files, 1)
+        assert not digests
+        assert datasets.digest(str(tmp_path / "pictures"), data.schema, RunConfig()) == data.digest
+        contents.clear()
+        digests.clear()
 
 
 def test_what_inference_has_read_is_what_the_schema_reads(table: Path) -> None:

@@ -144,7 +144,9 @@ def load(config: RunConfig) -> Dataset:
     )
     return Dataset(
         source=source.place,
-        digest=pictures.digest(source.digest, fields, table, source.folder, na_values),
+        digest=pictures.digest(
+            source.digest, fields, table, source.folder, na_values, {} if images is None else images.digests
+        ),
         schema=schema,
         groups=replace(read.grouped(schema), image=None if images is None else images.images),
         target=goal.values,
@@ -185,7 +187,7 @@ def digest(source: str, schema: Schema, config: RunConfig) -> str:
         return found.digest
     name, _ = target.choose(found.table.column_names, schema.outputs.target, None)
     table = column_roles.rearrange(found.table, schema, name)
-    return pictures.digest(found.digest, schema.inputs, table, found.folder, schema.na_values)
+    return pictures.digest(found.digest, schema.inputs, table, found.folder, schema.na_values, {})
 
 
 def _understand(

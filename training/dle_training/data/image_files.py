@@ -4,11 +4,13 @@ Worker processes decode, since a single one could not keep up with a network. Th
 PyTorch only where it hands tensors over: PyTorch would take most of a worker's memory and of its time to start.
 """
 
+import hashlib
 import statistics
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -33,7 +35,6 @@ ImageSource = str | bytes
 """The path of an image file, or the content of one."""
 ImageProgress = Callable[[int, int], None]
 """Is told how many images are done, and of how many."""
-_Chunk = tuple[Pixels | None, dict[int, str]]
 _progress: ContextVar[ImageProgress | None] = ContextVar("progress", default=None)
 
 
@@ -64,37 +65,52 @@ def survey(places: Sequence[ImageSource]) -> tuple[bool, tuple[int, int] | None,
     return any(colour for colour, _, _ in found), sizes.pop() if len(sizes) == 1 else None, median
 
 
+@dataclass(frozen=True, slots=True)
+class ReadImages:
+    """N images (N, channels, H, W): an array, or `ImageFiles` if the array would be too large.
+
+    `broken` gives the reason for each image that cannot be read, by its index; such an image is black. `digests` has
+    the SHA-256 of each file that was read, by its path.
+    """
+
+    images: Pixels | ImageFiles
+    broken: dict[int, str]
+    digests: dict[str, str]
+
+
 def read_all(
     places: Sequence[ImageSource],
     shape: ImageShape,
     *,
     memory_bytes: int,
     workers: int | None = None,
-) -> tuple[Pixels | ImageFiles, dict[int, str]]:
-    """All images (N, channels, H, W), and by its index why each that cannot be read, which is black, cannot be.
+) -> ReadImages:
+    """Read all images, once each: an array if that takes at most `memory_bytes`, else the files are only tried.
 
-    An array where that takes at most `memory_bytes`; otherwise the files are only tried, and `ImageFiles` comes back.
-    `workers` None: as many processes as cores, once they are worth their start. What `told` was given hears of
-    every chunk. Raises WorkError when a worker is killed.
+    `workers` None: as many processes as cores, once they are worth their start. `reporting_to` makes every chunk
+    known. Raises WorkError when a worker is killed.
     """
     size = shape.channels * shape.height * shape.width
     whole: Pixels | None = None
     if len(places) * size <= memory_bytes:
         whole = np.zeros((len(places), shape.channels, shape.height, shape.width), dtype=np.uint8)
     reasons: dict[int, str] = {}
+    digests: dict[str, str] = {}
     start, progress = 0, _progress.get()
     with closing(_chunks(places, shape, keep=whole is not None, workers=workers)) as chunks:
-        for pixels, broken in chunks:
+        for chunk in chunks:
             stop = min(start + _CHUNK, len(places))
-            if whole is not None and pixels is not None:
-                whole[start:stop] = pixels
-            reasons |= {start + index: reason for index, reason in broken.items()}
+            if whole is not None and chunk.pixels is not None:
+                whole[start:stop] = chunk.pixels
+            reasons |= {start + index: reason for index, reason in chunk.broken.items()}
+            digests |= chunk.digests
             start = stop
             if progress is not None:
                 progress(start, len(places))
     if whole is not None:
-        return whole, reasons
-    return ImageFiles([b"" if index in reasons else place for index, place in enumerate(places)], shape), reasons
+        return ReadImages(whole, reasons, digests)
+    files = [b"" if index in reasons else place for index, place in enumerate(places)]
+    return ReadImages(ImageFiles(files, shape), reasons, digests)
 
 
 class Stream:
@@ -135,7 +151,9 @@ class Stream:
         self.close()
 
 
-def _chunks(places: Sequence[ImageSource], shape: ImageShape, *, keep: bool, workers: int | None) -> Generator[_Chunk]:
+def _chunks(
+    places: Sequence[ImageSource], shape: ImageShape, *, keep: bool, workers: int | None
+) -> Generator["_Chunk"]:
     """What `_read` returns for each `_CHUNK` of places in turn."""
     count, start, begun = len(places), 0, time.monotonic()
     while workers is None and start < count:
@@ -153,19 +171,32 @@ def _chunks(places: Sequence[ImageSource], shape: ImageShape, *, keep: bool, wor
             team.close()
 
 
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Some images as a worker has read them; see `ReadImages`. `pixels` are None where only the files are tried."""
+
+    pixels: Pixels | None
+    broken: dict[int, str]
+    digests: dict[str, str]
+
+
 def _read(places: Sequence[ImageSource], shape: ImageShape, keep: bool) -> _Chunk:
-    """The pixels, if they are to be kept, and why some of them are black."""
+    """Read these images, and `keep` their pixels."""
     whole = np.zeros((len(places), shape.channels, shape.height, shape.width), dtype=np.uint8) if keep else None
     reasons: dict[int, str] = {}
+    digests: dict[str, str] = {}
     for index, place in enumerate(places):
         try:
-            pixels = decoding.read(place, shape)
+            content = decoding.content(place)
+            if isinstance(place, str):
+                digests[place] = hashlib.sha256(content).hexdigest()
+            pixels = decoding.decode(content, shape)
         except BadImage as error:
             reasons[index] = str(error)
             continue
         if whole is not None:
             whole[index] = pixels
-    return whole, reasons
+    return _Chunk(whole, reasons, digests)
 
 
 def _pixels(images: ImageFiles) -> npt.NDArray[np.uint8]:

@@ -4,7 +4,7 @@ All image columns of a table share one shape, so that they share one encoder.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,14 @@ _LISTED = 20
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """`images` as in `Groups.image`, for all N rows of the table; `broken` says why of each row that has a bad one."""
+    """`images` as in `Groups.image`, for all N rows of the table.
+
+    `broken` gives the reason for each row with a bad image, `digests` the SHA-256 of each file by its path.
+    """
 
     images: Any
     broken: dict[int, str]
+    digests: dict[str, str]
 
 
 def shaped(
@@ -63,16 +67,19 @@ def shaped(
 def read(
     fields: Sequence[Field], table: pa.Table, folder: Path | None, config: RunConfig, na_values: Sequence[str]
 ) -> Pictures | None:
-    """The images of all rows, None without image columns. Broken ones are black, and told."""
+    """The images of all rows; None without image columns. Broken images are black."""
     pictured = [field for field in fields if field.kind == "image"]
     if not pictured:
         return None
     shape = pictured[0].image
     assert shape is not None
     budget = int(config.data.image_memory * _GIB)
+    digests: dict[str, str] = {}
 
     def decode(places: Sequence[Any], shape: ImageShape) -> tuple[Any, dict[int, str]]:
-        return image_files.read_all(places, shape, memory_bytes=budget)
+        found = image_files.read_all(places, shape, memory_bytes=budget)
+        digests.update(found.digests)
+        return found.images, found.broken
 
     columns = [table.column(field.name) for field in pictured]
     images, faults, _ = image_columns.images(columns, shape, folder, na_values, decode)
@@ -80,7 +87,7 @@ def read(
     for row, column, reason in faults:
         words = f"{image_columns.shown(columns[column], row)}: {reason}"
         broken[row] = f"{broken[row]}; {words}" if row in broken else words
-    return Pictures(images, broken)
+    return Pictures(images, broken, digests)
 
 
 def check(
@@ -106,21 +113,28 @@ def check(
     return usable, (f"{len(broken):,} of {int(known.sum()):,} rows were left out for an image that cannot be read",)
 
 
-def digest(source: str, fields: Sequence[Field], table: pa.Table, folder: Path | None, na_values: Sequence[str]) -> str:
-    """SHA-256 of the digest of a source and the content of all image files that it names."""
-    files = [
+def digest(
+    source: str,
+    fields: Sequence[Field],
+    table: pa.Table,
+    folder: Path | None,
+    na_values: Sequence[str],
+    known: Mapping[str, str],
+) -> str:
+    """SHA-256 of the digest of a source and the content of all image files that it names.
+
+    `known` are the digests of files that were read already, by path; the others are read here.
+    """
+    places = [
         place
         for field in fields
         if field.kind == "image"
         for place in image_columns.places(table.column(field.name), folder, na_values)
-        if isinstance(place, str) and Path(place).is_file()
+        if isinstance(place, str)
     ]
-    if not files:
-        return source
-    together = hashlib.sha256(source.encode())
-    for file in files:
-        together.update(integrity.digest(Path(file)).encode())
-    return together.hexdigest()
+    files = [place for place in places if place in known or Path(place).is_file()]
+    found = [known.get(file) or integrity.digest(Path(file)) for file in files]
+    return hashlib.sha256("".join((source, *found)).encode()).hexdigest() if found else source
 
 
 def _surveyed(
