@@ -154,7 +154,7 @@ def test_a_server_that_goes_away_meanwhile_ends_the_study_and_loses_nothing(fold
 @pytest.mark.full
 @pytest.mark.parametrize(
     ("blocks", "what"),
-    [(8, "for want of room on the disk"), (24, "File too large")],  # of the prepared data, of a trial's weights
+    [(8, "is the disk full?"), (24, "File too large")],  # of the prepared data, of a trial's weights
 )
 def test_a_full_disk_ends_the_study_and_loses_nothing(folder: Path, tmp_path: Path, blocks: int, what: str) -> None:
     """Files may be no larger than the limit, as on a disk without room; without it, the study goes on."""

@@ -1,1 +1,1 @@
-"""From a run to a bundle: graph, parity, reference, model card, digests."""
+"""From a run to a bundle: graph, proof of parity, model card, digests."""

@@ -1,4 +1,4 @@
-"""The story of an export: model, graph, proof, reference, card, digests; then the folder appears, or nothing does."""
+"""Write a bundle: model, graph, proof, reference, card and digests. The folder appears whole or not at all."""
 
 import importlib.metadata
 import platform
@@ -34,7 +34,7 @@ _TOOLS = ("deep-learning-essentials", "torch", "onnx", "onnxscript", "onnxruntim
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What an export came to."""
+    """The result of an export."""
 
     manifest: Manifest
     schema: Schema
@@ -47,8 +47,8 @@ class Exported:
 def export_run(run: RunFolder, target: Path, version: int = 1) -> Exported:
     """Write the bundle of `run` into the new folder `target`, whose name becomes the model's.
 
-    Raises InputError: no finished run, no test scores and no test rows in it, `target` exists or has no usable name.
-    WorkError: the graph does not answer as PyTorch does.
+    Raises InputError: no finished run, neither test scores nor test rows in it, a `target` that exists or has no
+    usable name. Raises WorkError if the graph does not answer as PyTorch does.
     """
     if target.exists():
         raise InputError(f"{target} exists already: choose another folder with --to, or remove it first")
@@ -87,7 +87,7 @@ def export_run(run: RunFolder, target: Path, version: int = 1) -> Exported:
 
 
 def _proven_graph(model: TrainedModel, sample: Groups) -> tuple[onnx.ModelProto, Parity]:
-    """The graph of `model` and the proof that it answers as PyTorch does. Raises WorkError where it does not."""
+    """The graph of `model`, and the proof that it answers as PyTorch does. Raises WorkError if it does not."""
     example = model.tensors(sample.take(slice(LONGEST)).trimmed())
     proto = graph.build(model.answer(tuple(example)), model.schema, example)
     proof = parity.check(
@@ -102,7 +102,7 @@ def _proven_graph(model: TrainedModel, sample: Groups) -> tuple[onnx.ModelProto,
 
 
 def _write(target: Path, files: Mapping[str, bytes], manifest: Manifest) -> None:
-    """Make the folder `target` of these files and of the manifest with their digests, whole or not at all."""
+    """Create the folder `target` with these files and a manifest of their digests, whole or not at all."""
     with atomic_folder(target) as folder:
         for file, data in files.items():
             (folder / file).write_bytes(data)
@@ -112,7 +112,7 @@ def _write(target: Path, files: Mapping[str, bytes], manifest: Manifest) -> None
 
 
 def _model_name(target: Path) -> str:
-    """The folder's name, which stands in paths of the service and in labels of its metrics."""
+    """The name of the folder: the service uses it in paths and in labels of metrics."""
     name = target.resolve().name
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise InputError(f"--to {target}: the model is called {name!r}: expected letters, digits, '.', '_' and '-'")

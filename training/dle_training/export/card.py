@@ -1,4 +1,4 @@
-"""The bundle's `README.md`: a model card that a person reads before trusting the model."""
+"""The `README.md` of a bundle: a model card."""
 
 from collections.abc import Iterable, Mapping
 
@@ -16,19 +16,19 @@ _HIGHLIGHTS = {
 
 _LONGEST_EXAMPLE = 60
 _INTRODUCTION = (
-    "A model exported by Deep Learning Essentials: one ONNX graph from raw values to the answer, with everything that "
-    "is needed to serve it."
+    "A model exported by Deep Learning Essentials: one ONNX graph from raw values to the answer, and everything needed "
+    "to serve it."
 )
 _HONESTY = (
-    "The test part was read to measure, and nothing was fitted or chosen by it. Validation chose the epoch and, for "
-    "classes, the temperature of the probabilities."
+    "The test part was only used to measure: nothing was fitted or chosen on it. The validation part chose the epoch "
+    "and, for classes, the temperature of the probabilities."
 )
 
 
 def write(
     manifest: Manifest, schema: Schema, reference: Reference, parity: Parity, description: Mapping[str, str]
 ) -> str:
-    """Markdown of the card; `description` is further rows of the summary, by name."""
+    """The card as Markdown. `description` has further rows of the summary, by name."""
     outputs = schema.outputs
     summary = {
         "Task": f"{outputs.task}, predicts `{outputs.target}`",
@@ -61,7 +61,7 @@ def write(
             "",
             *_table(("name", "kind", "required", "seen in training", "example"), map(_input, schema.inputs)),
             "",
-            "Values outside what training saw are answered, not refused; treat such answers with care.",
+            "The model answers values outside the range of training, too; treat such answers with care.",
             "",
             "## Proof",
             "",

@@ -1,7 +1,7 @@
-"""Whether a model can be exported at all, found out before it is trained.
+"""A check before training that a model can be exported.
 
-The project's own encoders all can, which their tests prove. An architecture of another library is tried out: an encoder
-with random weights is exported for two empty images, which takes about as long as the export itself.
+Tests prove that the project's own encoders can. An architecture of another library is tried: an encoder with random
+weights is exported for two empty images, which takes about as long as the export itself.
 """
 
 from msgspec.structs import replace
@@ -16,7 +16,7 @@ from dle_training.preprocessing.shape import Images, InputShape
 
 
 def check(config: RunConfig, schema: Schema) -> None:
-    """Raise InputError, with the exporter's reason, for a model that could be trained but never exported."""
+    """Raise InputError, with the reason, for a model that can be trained but not exported."""
     chosen = registry.choose(config.model.name, registry.inputs(schema)).get("image", "")
     if not chosen.startswith(BACKBONE):
         return

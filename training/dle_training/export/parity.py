@@ -1,8 +1,7 @@
-"""Proof, at every export, that the graph answers as PyTorch does.
+"""The proof, at every export, that the graph answers as PyTorch does.
 
-Rows: training rows, and the same with values missing, unseen and extreme, series cut short and drawn out. Batches of
-1, 2, 7 and 64, each padded to its own longest row, since an exporter that freezes a size is right at that size only. A
-difference beyond the bounds fails the export.
+The rows (see `probes`) are answered in batches of 1, 2, 7 and 64, each padded to its own longest row: an exporter that
+freezes a size is right at that size only. A difference beyond the bounds fails the export.
 """
 
 import os
@@ -25,7 +24,7 @@ BATCHES = (1, 2, 7, 64)
 PROBABILITY_BOUND = 1e-5
 DECIDING_MARGIN = 2e-5
 VALUE_BOUND = 1e-5
-"""Of |y| + the target's standard deviation."""
+"""Largest difference of a value, relative to |y| + the standard deviation of the target."""
 
 Answer = npt.NDArray[np.float32]
 Predict = Callable[[Groups], Answer]
@@ -35,7 +34,7 @@ Prepare = Callable[[Groups], Groups]
 
 
 class Parity(msgspec.Struct, frozen=True, kw_only=True):
-    """`parity.json`: what was compared and the largest differences found; `bound` is what they are held against."""
+    """`parity.json`: the number of rows compared, and the largest difference found with its `bound`."""
 
     rows: int
     batches: tuple[int, ...]
@@ -54,9 +53,9 @@ def check(
     *,
     scale: float,
 ) -> Parity:
-    """Compare the graph with `predict` on `rows` (see `probes`); raises WorkError with the worst rows.
+    """Compare the graph with `predict` on `rows` (see `probes`). Raises WorkError that lists the worst rows.
 
-    `scale` is the target's standard deviation (regression; unused otherwise).
+    `scale` is the standard deviation of the target; only regression uses it.
     """
     session = open_session(model)
     expected = predict(rows)
@@ -102,7 +101,7 @@ def _slices(count: int, size: int) -> Iterator[slice]:
 
 
 def open_session(model: bytes) -> Any:
-    """The graph in ONNX Runtime, on one thread of the CPU."""
+    """Open the graph in ONNX Runtime, on one thread of the CPU."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -11,17 +11,20 @@ from dle_bundle.schema import Schema
 
 
 def make(sample: Groups, schema: Schema, generator: np.random.Generator) -> Groups:
-    """Training rows as they are, then with a third of the values missing, unseen, extreme, and all of it at once."""
+    """The rows of `sample`, then the same with a third of their values missing, unseen, extreme, and all three.
+
+    Some more rows have every value missing, unseen or extreme. Series are also cut short and repeated.
+    """
     changes = (_missing, _unseen, _extreme)
     parts = [sample, *(change(sample, generator) for change in changes)]
     mixed = sample
     for change in changes:
         mixed = change(mixed, generator)
     edge = max(len(sample) // 3, 1)
-    # rows with every value of one kind, which no random choice would give for wide tables
+    # for wide tables no random choice would change every value of a row
     whole = [*parts, mixed, *(change(sample.take(slice(edge)), None) for change in changes)]
     if schema.sequence:
-        whole += [_cut(sample, generator), _drawn_out(sample, schema)]
+        whole += [_cut(sample, generator), _repeated(sample, schema)]
     return concatenate(whole)
 
 
@@ -73,7 +76,7 @@ def _extreme(rows: Groups, generator: np.random.Generator | None) -> Groups:
 
 
 def _cut(rows: Groups, generator: np.random.Generator) -> Groups:
-    """Series that end earlier, down to a single step."""
+    """The same series, cut at a random step."""
     assert rows.sequence is not None
     assert rows.lengths is not None
     lengths = generator.integers(1, rows.lengths + 1)
@@ -83,8 +86,8 @@ def _cut(rows: Groups, generator: np.random.Generator) -> Groups:
     ).trimmed()
 
 
-def _drawn_out(rows: Groups, schema: Schema) -> Groups:
-    """Series longer than any that training saw, as far as the schema lets them."""
+def _repeated(rows: Groups, schema: Schema) -> Groups:
+    """Series repeated beyond the longest of training, as far as the schema allows."""
     few = rows.take(slice(8))
     assert few.sequence is not None
     assert few.lengths is not None

@@ -1,9 +1,8 @@
-"""Rows as the loop takes them: tensors in memory, cut into batches; images that do not fit come from a stream instead.
+"""Prepared rows, cut into batches for the loop: tensors in memory, or images from a stream if they do not fit.
 
-Rows of tables are shuffled once an epoch and sliced, which costs less than to gather each batch. Images are gathered a
-batch at a time, for a shuffled copy of them would double what they take. Rows of unequal length (tokens, steps) are put
-into batches with rows of about their own length, and each batch is cut to its longest row: otherwise most of the work
-would be done on padding.
+Rows of a table are shuffled once per epoch and then sliced, which costs less than gathering each batch. Images are
+gathered one batch at a time: a shuffled copy would double their memory. Rows of unequal length (tokens, steps) share a
+batch with rows of similar length, and each batch is cut to its longest row: otherwise most work would be on padding.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,26 +19,26 @@ from dle_training.preprocessing.pipeline import Preprocessing
 from dle_training.preprocessing.shape import Inputs
 
 _POOL_BATCHES = 50
-"""Batches' worth of rows that are sorted by length together: enough for even lengths, few enough to stay random."""
+"""Rows are sorted by length in pools of this many batches: enough for even lengths, few enough to stay random."""
 _IMAGE = "image"
 _STREAMED_CELLS = 1 << 13
-"""Of an image that is not in memory yet."""
+"""Assumed size of an image that is not decoded yet."""
 
 
 class ImageStream(Protocol):
-    """Decodes images by their position, a batch at a time, ahead of need."""
+    """Decodes images by position, one batch at a time, ahead of need."""
 
     def batches(self, rows: Sequence[Tensor]) -> Iterator[Tensor]:
-        """uint8 (len(rows[i]), channels, H, W) for each of `rows` in turn."""
+        """Yield uint8 (len(rows[i]), channels, H, W) for each of `rows`, in order."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedRows:
-    """N rows of the data, prepared: the network's inputs (see `InputShape`) and encoded targets (N,) or (N, horizon).
+    """N rows as tensors: the inputs of the network (see `InputShape`) and encoded targets (N,) or (N, horizon).
 
-    `stream` gives the images where they are not among the inputs, and `places` (N,) are the rows' positions in it.
-    `spans` (N,), on the CPU, are the steps or tokens that each row has; None where all have as many.
+    Images that are not among the inputs come from `stream`, where the rows have the positions `places` (N,). `spans`
+    (N,), on the CPU, are the steps or tokens of each row; None if all rows have as many as the tensors are wide.
     """
 
     inputs: Inputs
@@ -53,13 +52,13 @@ class PreparedRows:
 
     @property
     def cells(self) -> int:
-        """Numbers, tokens and pixels of each row beside its columns: what the memory of an evaluation grows with."""
+        """Numbers, tokens and pixels of a row beside its columns; the memory of an evaluation grows with them."""
         wide = sum(self.inputs[name][0].numel() for name in ("image", "sequence", "tokens") if name in self.inputs)
         return wide + (0 if self.stream is None else _STREAMED_CELLS)
 
     @property
     def nbytes(self) -> int:
-        """Of all that is in memory."""
+        """Bytes of all tensors in memory."""
         return sum(tensor.nbytes for tensor in (self.targets, *self.inputs.values()))
 
     def to(self, device: torch.device) -> "PreparedRows":
@@ -68,7 +67,7 @@ class PreparedRows:
         return replace(self, inputs=inputs, targets=self.targets.to(device))
 
     def draw_order(self, generator: torch.Generator, size: int) -> Tensor:
-        """A random order (N,) for batches of `size` rows, in which rows of about one length stand together."""
+        """A random order (N,) for batches of `size` rows. Rows of similar length stand together."""
         order = torch.randperm(len(self), generator=generator)
         if self.spans is None or len(self) <= size:
             return order
@@ -80,7 +79,7 @@ class PreparedRows:
         return torch.cat([shuffled.reshape(-1), whole[full:]])
 
     def batches(self, slices: Sequence[slice], order: Tensor | None = None) -> Iterator["PreparedRows"]:
-        """The rows of each slice in turn; with `order` (N,), on the CPU, of the rows in that order."""
+        """Yield the rows of each slice, in order. With `order` (N,), on the CPU, the rows are ordered first."""
         device = self.targets.device
         images = self.inputs.get(_IMAGE)
         shuffled = self if order is None else self._take(order.to(device), images=False)
@@ -98,16 +97,16 @@ class PreparedRows:
             yield batch
 
     def in_turn(self) -> Iterator["PreparedRows"]:
-        """All rows in order, as many at once as an evaluation takes."""
+        """Yield all rows in order, in batches for evaluation."""
         step = rows_at_once(self.cells)
         yield from self.batches([slice(start, start + step) for start in range(0, max(len(self), 1), step)])
 
     def take(self, order: Tensor) -> "PreparedRows":
-        """The rows at the indices `order` (M,), gathered; of streamed images none."""
+        """Gather the rows at the indices `order` (M,), without streamed images."""
         return self._take(order, images=True)
 
     def slice(self, rows: slice) -> "PreparedRows":
-        """Consecutive rows, as views, cut to the longest of them; of streamed images none."""
+        """Consecutive rows as views, cut to the longest of them, without streamed images."""
         inputs = {name: tensor[rows] for name, tensor in self.inputs.items()}
         spans = None if self.spans is None else self.spans[rows]
         if spans is not None and len(spans):
@@ -128,7 +127,7 @@ def make(
     stream: ImageStream | None,
     places: npt.NDArray[np.int64],
 ) -> PreparedRows:
-    """The part of the data set that these rows are, at `places` (N,) of it; images from `stream` where there is one."""
+    """Prepare `rows` with their `targets`. If there is a `stream`, it gives the images at `places` (N,)."""
     inputs = preprocessing.prepare(rows)
     if rows.image is not None and stream is None:
         inputs[_IMAGE] = torch.from_numpy(np.ascontiguousarray(rows.image))
@@ -137,7 +136,7 @@ def make(
 
 
 def together(one: PreparedRows, other: PreparedRows) -> PreparedRows:
-    """The rows of both, those of `one` first."""
+    """The rows of `one`, then the rows of `other`."""
     inputs = {name: _joined(tensor, other.inputs[name]) for name, tensor in one.inputs.items()}
     places = None
     if one.places is not None:
@@ -147,7 +146,7 @@ def together(one: PreparedRows, other: PreparedRows) -> PreparedRows:
 
 
 def _joined(one: Tensor, other: Tensor) -> Tensor:
-    """Rows below each other; tokens and steps are padded to the longer of both."""
+    """Concatenate rows. Tokens and steps are padded to the longer of both."""
     if one.dim() < 2 or one.shape[1:] == other.shape[1:]:
         return torch.cat([one, other])
     width = max(one.shape[1], other.shape[1])
@@ -158,7 +157,7 @@ def _joined(one: Tensor, other: Tensor) -> Tensor:
 
 
 def spans(inputs: Inputs) -> Tensor | None:
-    """How many steps or tokens each row has (N,); None where all have as many as the tensors are wide."""
+    """The steps or tokens of each row (N,); None if all rows have as many as the tensors are wide."""
     counted = [inputs["lengths"]] if "lengths" in inputs else []
     if "tokens" in inputs:
         places = torch.arange(1, inputs["tokens"].shape[1] + 1)

@@ -1,6 +1,6 @@
-"""What a network is trained on: preprocessing and target fitted on the training part, and both parts as tensors.
+"""The data of a training: preprocessing and objective fitted on the training part, and both parts as tensors.
 
-It is made once for a split and its settings. Kept in a folder, it serves any number of processes, which map the same
+It is made once for a split and its settings. Saved in a folder, it serves any number of processes: they map the same
 pages of memory instead of reading and preparing the data again.
 """
 
@@ -33,7 +33,10 @@ _TARGETS, _INPUT = "targets", "input."
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
-    """Fitted on the training part alone; `objective` is not calibrated yet. The tensors are on the CPU."""
+    """Everything a network is trained on. Preprocessing and `objective` are fitted on the training part alone.
+
+    The objective is not calibrated yet. The tensors are on the CPU.
+    """
 
     preprocessing: Preprocessing
     objective: ObjectiveState
@@ -41,20 +44,20 @@ class TrainingData:
     validation: PreparedRows
 
     def network(self, config: RunConfig) -> Network:
-        """A network for these inputs and targets, with the weights that `config.seed` draws."""
+        """A network for these inputs and targets, with weights drawn by `config.seed`."""
         outputs = objectives.restore(self.objective).outputs
         torch.default_generator.manual_seed(config.seed)  # which draws them, on the CPU
         return registry.build(config.model, self.preprocessing.shape(frequencies=True), outputs)
 
     def write_fitted(self, folder: Path) -> None:
-        """Write what a trained network needs beside its weights: `preprocessing.json`, for text `tokenizer.json`."""
+        """Write `preprocessing.json` and, for text, `tokenizer.json`: a trained network needs them."""
         write_atomic(folder / PREPROCESSING, documents.encode(self.preprocessing.fitted))
         if self.preprocessing.tokenizer is not None:
             write_atomic(folder / TOKENIZER, self.preprocessing.tokenizer.content)
 
 
 def make(dataset: Dataset, config: RunConfig, stream: ImageStream | None = None) -> TrainingData:
-    """Fit on the training part of `dataset` and prepare both parts; images come from `stream` where there is one."""
+    """Fit on the training part of `dataset`, and prepare both parts. If there is a `stream`, it gives the images."""
     groups, target = dataset.part("train")
     preprocessing, groups = pipeline.fit(dataset.schema, groups, config.preprocessing)
     outputs = dataset.schema.outputs
@@ -72,9 +75,9 @@ def make(dataset: Dataset, config: RunConfig, stream: ImageStream | None = None)
 
 
 def save(data: TrainingData, folder: Path) -> None:
-    """Write all of it into `folder`, an array a file; WorkError where it has no room.
+    """Write everything into `folder`, one file per array. Raises OSError if the disk has no room.
 
-    Images that come from a stream cannot be kept.
+    Images that come from a stream cannot be saved.
     """
     data.write_fitted(folder)
     write_atomic(folder / OBJECTIVE, documents.encode(data.objective))
@@ -85,12 +88,12 @@ def save(data: TrainingData, folder: Path) -> None:
             path = folder / f"{name}.{array}.npy"
             try:
                 np.save(path, tensor.numpy(), allow_pickle=False)
-            except OSError as error:  # of which NumPy says neither where nor why
-                raise OSError(f"{path} cannot be written, for want of room on the disk perhaps: {error}") from error
+            except OSError as error:  # NumPy says neither where nor why
+                raise OSError(f"{path} cannot be written; is the disk full? ({error})") from error
 
 
 def load(folder: Path, schema: Schema) -> TrainingData:
-    """What `save` wrote, mapped into memory: pages are read when they are used, and shared by all who map them."""
+    """Map what `save` wrote into memory: pages are read on use and shared by all processes."""
     preprocessing = pipeline.load(folder / PREPROCESSING, schema, folder / TOKENIZER)
     objective = documents.read(folder / OBJECTIVE, ObjectiveState)
     return TrainingData(preprocessing, objective, _part(folder, "train"), _part(folder, "validation"))

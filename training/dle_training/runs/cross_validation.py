@@ -1,7 +1,7 @@
-"""k-fold cross-validation: a network for each fold, trained as any run is, and what all of them come to.
+"""k-fold cross-validation: one network per fold, and the mean and spread of their scores.
 
-Each fold keeps its weights, history and scores in `folds/<number>/`; `out_of_fold.parquet` beside them has the answer
-for each row by the network that did not train on it.
+Each fold keeps its weights, history and scores in `folds/<number>/`. `out_of_fold.parquet` beside them holds, for each
+row, the answer of the network that was not trained on it.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,13 +33,13 @@ from dle_training.scoring.metrics import Actual
 
 FOLDS, OUT_OF_FOLD = "folds", "out_of_fold.parquet"
 _MOST_PACKED = 2**30
-"""Bytes of the training rows of all folds, up to which they are in memory at once."""
+"""The training rows of all folds are in memory together up to this many bytes."""
 
 
 def validate(run: RunFolder, prepared: Prepared, listeners: Callable[[str], Sequence[Listener]]) -> CrossValidation:
-    """Cross-validate the settings of `run` beside its own training, or continue where that stopped.
+    """Cross-validate the settings of `run` beside its own training, or continue where a cross-validation stopped.
 
-    `listeners(what)` are told of the training called `what`. Adds `cross_validation` to metrics.json.
+    `listeners(name)` follow the training called `name`. Adds `cross_validation` to metrics.json.
     """
     config, dataset = prepared.config, prepared.dataset
     splits = make_folds(prepared)
@@ -59,7 +59,7 @@ def validate(run: RunFolder, prepared: Prepared, listeners: Callable[[str], Sequ
 
 
 def make_folds(prepared: Prepared) -> tuple[Split, ...]:
-    """The folds that the configuration asks for, none where it asks for none. Raises InputError as `folds.make`."""
+    """The folds that `split.folds` asks for; empty if it is null. Raises InputError as `folds.make`."""
     count = prepared.config.split.folds
     return () if count is None else folds.make(prepared.dataset, count, prepared.config.seed)
 
@@ -72,10 +72,10 @@ def train(
     count: int,
     listeners: Callable[[str], Sequence[Listener]],
 ) -> list[RunResult]:
-    """Train the networks of all folds, or continue where they stopped: all at once where that is faster.
+    """Train the networks of all folds, or continue where they stopped; all at once if that is faster.
 
-    `data(k)` is that of fold k, from 0, and `listeners(what)` are told of the training called `what`. Raises what
-    `run.fit` does.
+    `data(k)` gives the data of fold k, from 0. `listeners(name)` follow the training called `name`. Raises what
+    `loop.fit` raises.
     """
     config = msgspec.structs.replace(config, training=msgspec.structs.replace(config.training, refit=False))
     places = [RunFolder(folder / FOLDS / str(fold + 1)) for fold in range(count)]
@@ -95,14 +95,14 @@ def train(
     finished = []
     for fold, (run, name) in enumerate(zip(places, names, strict=True)):
         own = data(fold) if first is None else first
-        first = None  # no longer kept in memory than its own training
+        first = None  # frees its memory before the next fold
         own.write_fitted(run.path)
         finished.append(fit(run, config, schema, own, listeners(name)))
     return finished
 
 
 def _train_packed(places: Sequence[RunFolder], schema: Schema, members: Sequence[Member]) -> list[RunResult] | None:
-    """None where they cannot be trained at once."""
+    """Train the folds at once; None if that is not possible."""
     for run, member in zip(places, members, strict=True):
         member.data.write_fitted(run.path)
     outcomes = packed.fit_if_possible(members)
@@ -117,7 +117,7 @@ def _train_packed(places: Sequence[RunFolder], schema: Schema, members: Sequence
 
 
 def summarise(finished: Sequence[RunResult]) -> CrossValidation:
-    """Mean and spread of every metric."""
+    """Mean and standard deviation of every metric over the folds."""
     scores = tuple(fold.validation for fold in finished)
     columns = {name: [fold[name] for fold in scores] for name in scores[0]}
     return CrossValidation(
@@ -129,12 +129,12 @@ def summarise(finished: Sequence[RunResult]) -> CrossValidation:
 
 
 def read(run: RunFolder) -> CrossValidation | None:
-    """What a run was cross-validated to; None where it was not."""
+    """The cross-validation of a run; None if it has none."""
     return msgspec.convert(run_folder.read_metrics(run).get("cross_validation"), CrossValidation | None)
 
 
 def actual(dataset: Dataset) -> Actual:
-    """The target of every row of the source: the place among the classes (N,), 0 where none is known, or values."""
+    """The target of every row of the source: class indices (N,), 0 for rows without a target; or values."""
     if dataset.schema.outputs.classes is None:
         return dataset.target
     places = np.zeros(len(dataset.target), dtype=np.int64)
@@ -146,9 +146,9 @@ def actual(dataset: Dataset) -> Actual:
 def write_out_of_fold(
     folder: Path, schema: Schema, splits: Sequence[Split], finished: Sequence[RunResult], actual: Actual
 ) -> None:
-    """Write `out_of_fold.parquet`: `row` (from 1), `fold`, `actual`, and the answer as `dle-predict` has it.
+    """Write `out_of_fold.parquet`: `row` (from 1), `fold`, `actual`, and the answer in the columns of `dle-predict`.
 
-    `actual` (N,) or (N, horizon) is that of all rows of the source, as the function of this name tells it.
+    `actual` (N,) or (N, horizon) has the targets of all rows of the source (see `actual`).
     """
     rows = np.concatenate([split.validation for split in splits])
     numbers = np.repeat(np.arange(1, len(splits) + 1), [len(split.validation) for split in splits])

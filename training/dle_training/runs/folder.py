@@ -1,4 +1,4 @@
-"""The run folder: its files, by what they are, and what they say."""
+"""The run folder: the paths of its files, and their contents."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from dle_training.fitting.listeners import HISTORY
 from dle_training.runs import kept_rows
 
 Scores = dict[str, float | None]
-"""Metrics by name; None where a metric has no meaning."""
+"""Metrics by name; None for a metric without a meaning."""
 
 
 class DataFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,7 +35,7 @@ class DataFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """The files of a run, by what they are."""
+    """The paths of a run's files."""
 
     path: Path
 
@@ -45,7 +45,7 @@ class RunFolder:
 
     @property
     def workers(self) -> Path:
-        """What the workers of a Ray cluster need, while they train."""
+        """Files that the workers of a Ray cluster share while they train."""
         return self.path / "workers"
 
     @property
@@ -119,7 +119,7 @@ class RunFolder:
         return self.path / "rows" / f"{name}.parquet"
 
     def read_config(self) -> RunConfig:
-        """The configuration of the run; InputError where there is no run."""
+        """The configuration of the run. Raises InputError if there is no run."""
         if is_study(self.path):
             raise InputError(f"{self.path}: a study is there, no run: dle-tune --resume --out {self.path}")
         if not self.config.is_file():
@@ -128,9 +128,9 @@ class RunFolder:
 
 
 def found(path: Path) -> RunFolder:
-    """The run at `path`, or the selected run of the study there, which is a folder with a study.yaml.
+    """The run at `path`; if a study is there, its selected run.
 
-    Raises InputError for a study that has selected none, and for a trial.
+    Raises InputError for a study without a selected run, and for a trial.
     """
     if not is_study(path):
         refuse_trial(path)
@@ -142,7 +142,7 @@ def found(path: Path) -> RunFolder:
 
 
 def is_study(path: Path) -> bool:
-    """Whether a study is at `path`, and no run."""
+    """Whether `path` is a study: a folder with a study.yaml."""
     return (path / "study.yaml").is_file()
 
 
@@ -158,7 +158,7 @@ def refuse_trial(path: Path) -> None:
 
 
 def facts(dataset: Dataset, keep_rows: int) -> DataFacts:
-    """What `data.json` says of a data set, with `data.keep_rows`."""
+    """The content of `data.json` for a data set, with `data.keep_rows`."""
     return DataFacts(
         digest=dataset.digest,
         rows=dataset.split.sizes(),
@@ -169,7 +169,7 @@ def facts(dataset: Dataset, keep_rows: int) -> DataFacts:
 
 
 def refuse_existing(folder: Path) -> None:
-    """Raise InputError when something is there already, or no folder can be made there."""
+    """Raise InputError if something is there already, or no folder can be created there."""
     if folder.exists():
         known = {"study.yaml": ("study", "dle-tune"), "config.yaml": ("run", "dle-train")}
         for file, (what, command) in known.items():
@@ -183,12 +183,12 @@ def refuse_existing(folder: Path) -> None:
 
 
 def read_facts(run: RunFolder) -> DataFacts:
-    """What data.json says."""
+    """The content of data.json."""
     return documents.read(run.data, DataFacts)
 
 
 def read_metrics(run: RunFolder) -> dict[str, Any]:
-    """The content of metrics.json: a part's scores by its name."""
+    """The content of metrics.json: the scores of each part, by its name."""
     return documents.read(run.metrics, dict)
 
 

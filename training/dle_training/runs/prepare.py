@@ -30,16 +30,16 @@ from dle_training.settings.base import chosen
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Data ready to be trained on, and the configuration with every choice that the data decided written out."""
+    """Data that is ready for training, and the configuration without an open choice."""
 
     config: RunConfig
     dataset: Dataset
 
 
 def prepare(config: RunConfig, progress: image_files.ImageProgress | None = None) -> Prepared:
-    """Read the source, infer the schema, split; raises InputError for whatever is wrong with either.
+    """Read the source, infer the schema, split the rows and resolve the configuration.
 
-    `progress` is told how many of the images are read.
+    `progress(done, total)` is called while images are read. Raises InputError for any fault of source or configuration.
     """
     with image_files.reporting_to(progress):
         dataset = datasets.load(config)
@@ -55,7 +55,7 @@ def prepare(config: RunConfig, progress: image_files.ImageProgress | None = None
 
 
 def _check_objective(config: RunConfig, dataset: Dataset) -> None:
-    """Raise InputError when a class weight, or the metric that chooses the epoch, means nothing for these targets."""
+    """Raise InputError for a class weight without its class, or a metric without meaning for the validation targets."""
     outputs = dataset.schema.outputs
     metric = metrics.METRICS[chosen(config.training.metric)]
     objectives.check_class_weights(outputs.classes, config.objective.class_weights)
@@ -68,10 +68,10 @@ def reopen(
     source: str | None = None,
     device: str | None = None,
 ) -> Prepared:
-    """What a run that was begun trains on, read from its source or from where the same data is now.
+    """Read the data of a run again, from its source or from where the same data is now.
 
-    With `device` the run continues on that device, and its config.yaml says so from now on. Raises InputError where
-    there is no run, where its data is not what it was, or where the device is not there.
+    With `device` the run continues on that device, and its config.yaml says so from now on. Raises InputError: no run,
+    data that has changed, a device that is not there.
     """
     config = run.read_config()
     if source is not None:
@@ -83,16 +83,16 @@ def reopen(
     if read_facts(run).digest != dataset.digest:
         raise InputError(f"{source} has changed since {run.path} was trained: restore it, or train a new run")
     if schemas.load(run.schema) != dataset.schema or not splits.load(run.split).equals(dataset.split):
-        raise InputError(f"{run.path} was trained by a version of dle that reads {source} otherwise: train a new run")
+        raise InputError(f"{run.path} was trained by a version of dle that reads {source} differently: train a new run")
     if device is not None:
         write_atomic(run.config, run_config.dump(config))
     return prepared
 
 
 def create(folder: Path, prepared: Prepared) -> RunFolder:
-    """Make the run directory, which its owner alone can read, with what is known before training.
+    """Create the run directory, readable by its owner alone, with everything known before training.
 
-    Raises InputError where something is there already.
+    Raises InputError if something is there already.
     """
     refuse_existing(folder)
     dataset = prepared.dataset
@@ -106,14 +106,14 @@ def create(folder: Path, prepared: Prepared) -> RunFolder:
 
 
 def discard_untrained(run: RunFolder) -> None:
-    """Remove a run that failed before it had anything to continue from, so that the mended command can make it anew."""
+    """Remove a run that failed before its first checkpoint, so that the corrected command can create it again."""
     if not loop.is_begun(run.checkpoints):
         shutil.rmtree(run.path)
 
 
 @contextmanager
 def streamed(dataset: Dataset) -> Iterator[ImageStream | None]:
-    """Decodes the images that are not in memory; None where all are."""
+    """Yield a stream that decodes the images that are not in memory; None if all are."""
     if not isinstance(dataset.groups.image, ImageFiles):
         yield None
         return

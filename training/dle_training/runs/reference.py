@@ -15,7 +15,7 @@ from dle_training.scoring.evaluation import Scores
 from dle_training.scoring.metrics import Predictions
 
 _SAMPLED = 10_000
-"""Images that are still in files and are read for their statistics."""
+"""At most this many images in files are read for their statistics."""
 
 
 def build(model: TrainedModel, training: Groups, predicted: Predictions, validation: Scores) -> Reference:
@@ -43,7 +43,7 @@ def known(scores: Scores) -> dict[str, float]:
 
 
 def _features(model: TrainedModel, training: Groups) -> list[Feature]:
-    """What the service monitors, of the training rows; of very many images in files, an evenly spaced sample."""
+    """The features that a service monitors, for the training rows; for images in files, an evenly spaced sample."""
     if isinstance(training.image, ImageFiles):
         training = training.take(slice(None, None, -(-len(training) // _SAMPLED)))
     prepared = model.preprocessing.tokenise(training)
@@ -51,13 +51,13 @@ def _features(model: TrainedModel, training: Groups) -> list[Feature]:
 
 
 def _summary(values: Predictions) -> Predictions:
-    """One value (N,) for each answer, as the service watches it: the mean of a horizon."""
+    """One value (N,) per answer, as the service monitors it: the mean of a horizon."""
     mean: Predictions = values if values.ndim == 1 else values.mean(axis=1)
     return mean
 
 
 def _class_bins(probabilities: Predictions, classes: tuple[str, ...]) -> Bins:
-    """A bin for each predicted class; beyond the 29 most frequent they share `other`."""
+    """A bin for each of the 29 most frequent predicted classes; the others share `other`."""
     counts = np.bincount(probabilities.argmax(axis=1), minlength=len(classes))
     ranked = np.argsort(-counts, kind="stable")
     own, rest = sorted(ranked[:CATEGORY_BINS].tolist()), ranked[CATEGORY_BINS:]

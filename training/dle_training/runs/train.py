@@ -42,10 +42,10 @@ from dle_training.scoring.metrics import Predictions
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What training came to.
+    """The result of a training.
 
-    `validation` has every metric of the task on the validation part, by name; `predicted` are the answers for its rows:
-    probabilities (N, K), or values (N,) or (N, horizon).
+    `validation` has every metric of the task on the validation part, by name. `predicted` are the answers for its rows:
+    probabilities (N, K), values (N,) or values (N, horizon).
     """
 
     history: Sequence[EpochRecord]
@@ -56,9 +56,9 @@ class RunResult:
 
 
 def train(run: RunFolder, prepared: Prepared, listeners: Sequence[Listener] = ()) -> RunResult:
-    """Train, or continue where a checkpoint is; raises Interrupted after Ctrl-C with the state saved."""
+    """Train a run, or continue from its checkpoint. Raises Interrupted after Ctrl-C, with the state saved."""
     dataset = prepared.dataset
-    shutil.rmtree(run.workers, ignore_errors=True)  # of a command that was killed, where one process goes on
+    shutil.rmtree(run.workers, ignore_errors=True)  # a killed command with several workers left it
     with streamed(dataset) as stream:
         data = tensors.make(dataset, prepared.config, stream)
         data.write_fitted(run.path)
@@ -73,9 +73,9 @@ def fit(
     listeners: Sequence[Listener] = (),
     dataset: Dataset | None = None,
 ) -> RunResult:
-    """Fit a network on `data`, calibrate it and score it on the validation part, or continue where a checkpoint is.
+    """Fit a network on `data`, calibrate it and score it on the validation part; or continue from a checkpoint.
 
-    A run of its own gets its `dataset` and keeps rows of it (see `contents`); a trial or a fold has none.
+    With its `dataset`, a run keeps rows of it (see `contents`). A trial or a fold is given none and keeps none.
     """
     network = data.network(config)
     fitted = fit_network(network, config, data, run.checkpoints, [HistoryFile(run.history), *listeners])
@@ -92,7 +92,7 @@ def fit_network(
     listeners: Sequence[Listener] = (),
     replicas: Replicas = ALONE,
 ) -> loop.FitResult:
-    """Fit `network` on `data`, or go on from what is in `checkpoints`; see `loop.fit`."""
+    """Fit `network` on `data`, or continue from the state in `checkpoints`; see `loop.fit`."""
     return loop.fit(
         FitInputs(
             network,
@@ -116,7 +116,7 @@ def finish(
     fitted: loop.FitResult,
     dataset: Dataset | None = None,
 ) -> RunResult:
-    """Calibrate a network that was fitted on `data`, and score it on the validation part; it moves to the CPU.
+    """Move a fitted network to the CPU, calibrate it and score it on the validation part of `data`.
 
     `dataset` as in `fit`. metrics.json is written last: a run that has it is finished and holds everything.
     """
@@ -136,14 +136,14 @@ def finish(
 
 
 def complete(run: RunFolder, config: RunConfig, dataset: Dataset, data: TrainingData) -> None:
-    """Give a finished trial what a run of its own holds."""
+    """Write into a copy of a finished trial everything else that a run holds."""
     model = open_fitted(run, config, dataset.schema)
     predicted = model.predict(dataset.part("validation")[0])
     contents.write(run, model, dataset, data, predicted, read_metrics(run)["validation"])
 
 
 def _refit(run: RunFolder, config: RunConfig, data: TrainingData, until: int) -> None:
-    """Train anew on the rows of both parts, along the same learning rates as far as the best epoch."""
+    """Train again on the rows of both parts, with the same learning rates, until the best epoch."""
     loop.fit(
         FitInputs(
             data.network(config),
@@ -159,7 +159,7 @@ def _refit(run: RunFolder, config: RunConfig, data: TrainingData, until: int) ->
 
 
 def _calibrated(objective: Objective, logits: Tensor, targets: Tensor) -> Objective:
-    """The objective with the temperature that suits these validation rows; unchanged for regression."""
+    """The objective with a temperature fitted on the validation rows; unchanged for regression."""
     if not isinstance(objective, Classification):
         return objective
     temperature = calibration.fit_temperature(logits, targets, objective.log_weights)
@@ -167,20 +167,20 @@ def _calibrated(objective: Objective, logits: Tensor, targets: Tensor) -> Object
 
 
 def open_model(run: RunFolder) -> TrainedModel:
-    """The trained model of a finished run; InputError where it is not finished."""
+    """Open the model of a finished run. Raises InputError if there is no run, or it is not finished."""
     refuse_unfinished(run)
     return open_fitted(run, run.read_config(), schemas.load(run.schema))
 
 
 def refuse_unfinished(run: RunFolder) -> None:
-    """Raise InputError where there is no run, or its training has not finished."""
+    """Raise InputError if there is no run, or its training has not finished."""
     run.read_config()
     if not run.metrics.is_file():
         raise InputError(f"{run.path}: training has not finished: dle-train --resume --out {run.path}")
 
 
 def open_fitted(run: RunFolder, config: RunConfig, schema: Schema) -> TrainedModel:
-    """What `fit` left in `run`, for the configuration and the schema that it was given."""
+    """Open the model that `fit` left in `run`, with the configuration and schema that it was given."""
     preprocessing = pipeline.load(run.preprocessing, schema, run.tokenizer)
     objective = objectives.restore(documents.read(run.objective, ObjectiveState))
     network = registry.build(config.model, preprocessing.shape(frequencies=False), objective.outputs, fresh=False)

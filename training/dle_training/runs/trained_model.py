@@ -1,4 +1,4 @@
-"""A trained model as it answers: raw groups in, probabilities or values out.
+"""A trained model: raw groups in, probabilities or values out.
 
 Evaluation, calibration, parity and export all go through the one module `Answer`, so they speak of the same numbers.
 """
@@ -62,7 +62,7 @@ class Answer(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class TrainedModel:
-    """What training leaves behind, on the CPU and in evaluation mode: the weights of `best_epoch`."""
+    """The result of a training, on the CPU and in evaluation mode, with the weights of `best_epoch`."""
 
     schema: Schema
     preprocessing: Preprocessing
@@ -72,19 +72,19 @@ class TrainedModel:
 
     @property
     def parameters(self) -> int:
-        """How many trained numbers the network has."""
+        """The number of trained weights."""
         return sum(parameter.numel() for parameter in self.network.parameters())
 
     def answer(self, names: tuple[str, ...]) -> Answer:
-        """The module that the exporter traces, for groups of these names."""
+        """The module that the exporter traces, with these groups as arguments."""
         return Answer(self.preprocessing, self.network, self.objective, names).eval()
 
     def tensors(self, groups: Groups) -> dict[str, Tensor]:
-        """The arguments of `Answer`, by name, for these rows."""
+        """These rows as arguments of `Answer`, by name."""
         return self.preprocessing.tensors(groups)
 
     def predict(self, groups: Groups) -> npt.NDArray[np.float32]:
-        """Probabilities (N, K) in the order of the schema's classes, or values (N,) or (N, horizon)."""
+        """Answer these rows: probabilities (N, K) in the order of the schema's classes, values (N,) or (N, horizon)."""
         parts = []
         step = groups.rows_at_once()
         with torch.inference_mode():
