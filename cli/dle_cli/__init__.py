@@ -1,1 +1,1 @@
-"""The command line: one Typer app a file, each of which parses, calls and prints."""
+"""The command line: one Typer application per file, which parses arguments, calls the library and prints."""

@@ -1,4 +1,4 @@
-"""`dle-compare`: runs and studies side by side, the best first."""
+"""`dle-compare`: a table of runs and studies, the best first."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,8 +23,8 @@ def compare(
 ) -> None:
     """Rank runs by validation score, beside test scores, size, training time and latency.
 
-    Runs of other data, another target or another task get a table of their own. A study counts as the run that it
-    selected. Test scores are those that dle-evaluate or dle-tune left.
+    Runs with different data, targets or tasks get separate tables. A study counts as the run that it selected. Test
+    scores come from dle-evaluate or dle-tune; this command scores nothing.
     """
     from dle_cli.tuning_progress import LatencyProgress
     from dle_training.search.compare import compare as compared
@@ -56,9 +56,9 @@ def _show(speaker: Console, group: "Group") -> None:
         ),
     )  # fmt: skip
     if any(entry.on_front for entry in group.runs):
-        speaker.say("* no other run of the table is both better and faster")
+        speaker.say("* no other run in the table is both better and faster")
     if not group.same_rows:
-        speaker.say("Not all of them were validated on the same rows: that alone makes scores differ")
+        speaker.say("These runs were not all validated on the same rows, which alone makes scores differ")
     for entry in group.runs:
         if entry.note:
             speaker.say(f"{entry.path}: {entry.note}")
@@ -86,7 +86,7 @@ def _number(value: Any, form: str = ".4g") -> str:
 
 
 def _name(run: Path) -> str:
-    """What a bundle of the run is called: a study's selected run by the study."""
+    """The name for a bundle of the run; the selected run of a study gets the name of the study."""
     path = run.resolve()
     return path.parent.name if (path.parent / "study.yaml").is_file() else path.name
 

@@ -1,7 +1,7 @@
-"""How every command speaks: tables and progress for people, one JSON document for programs, errors without tracebacks.
+"""The output of every command: tables and progress for people, one JSON document for programs, errors as text.
 
 Tables and the next command go to standard output, progress and errors to standard error. `--json` prints one document
-instead, `--quiet` nothing but errors.
+instead. `--quiet` prints errors only.
 """
 
 import json
@@ -15,34 +15,34 @@ import typer
 from dle_bundle.errors import DleError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
 
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """Where a command's words go; made once from its `--json` and `--quiet`."""
+    """The output of one command, made from its `--json` and `--quiet`."""
 
     json: bool
     quiet: bool
 
     @property
     def silent(self) -> bool:
-        """Whether people's words are left out."""
+        """Whether tables, progress and notes are left out."""
         return self.json or self.quiet
 
     def say(self, line: str = "") -> None:
-        """A line for people."""
+        """Print a line for people."""
         if not self.silent:
             typer.echo(line)
 
     def warn(self, line: str) -> None:
-        """A warning on standard error; `--quiet` leaves it out."""
+        """Print a warning on standard error, unless `--quiet` is set."""
         if not self.quiet:
             typer.secho("Warning: ", fg=typer.colors.YELLOW, bold=True, err=True, nl=False)
             typer.echo(line, err=True)
 
     def table(self, title: str, rows: Iterable[Iterable[object]], columns: Iterable[str] = ()) -> None:
-        """A table; without `columns` it has no header, and its first column is emphasised. No text is markup."""
+        """Print a table. Without `columns` it has no header. The first column is bold. Text is printed literally."""
         if self.silent:
             return
         from rich import box
@@ -67,12 +67,12 @@ class Console:
             typer.echo(line.rstrip())
 
     def document(self, content: Mapping[str, Any]) -> None:
-        """The one JSON document of `--json`."""
+        """Print the JSON document of `--json`."""
         if self.json:
             typer.echo(json.dumps(content, indent=2, allow_nan=False))
 
     def next(self, *commands: str) -> None:
-        """What to type next."""
+        """Print the commands to type next."""
         for index, command in enumerate(commands):
             self.say(f"{'Next:' if not index else '     '} {command}")
 
@@ -83,7 +83,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def run(app: typer.Typer) -> None:
-    """Run a command; a deliberate error becomes its message and exit code. Misuse of arguments exits with 2."""
+    """Run a command; a `DleError` becomes its message and exit code. Wrong arguments exit with 2."""
     try:
         app()
     except DleError as error:
@@ -101,7 +101,7 @@ def run(app: typer.Typer) -> None:
 
 
 def fail(message: str, code: int) -> NoReturn:
-    """Say what is wrong on standard error and leave with `code`."""
+    """Print `message` on standard error and exit with `code`."""
     typer.secho("Error: ", fg=typer.colors.RED, bold=True, err=True, nl=False)
     typer.echo(message, err=True)
     sys.exit(code)

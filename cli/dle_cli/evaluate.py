@@ -1,4 +1,4 @@
-"""`dle-evaluate`: how good the model of a run is on rows that training never saw."""
+"""`dle-evaluate`: scores of a run on rows that training never saw."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +19,7 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="SOURCE",
-            help="Score all rows of another source; or the test part, where the run keeps none.",
+            help="Score all rows of another source, or the test part of this source if the run keeps no test rows.",
         ),
     ] = None,
     as_json: console.Json = False,

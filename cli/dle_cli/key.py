@@ -1,4 +1,4 @@
-"""`dle-key`: an API key for a service."""
+"""`dle-key`: make an API key for a service."""
 
 import shlex
 from pathlib import Path
@@ -14,22 +14,25 @@ app = console.application("Make an API key.")
 
 @app.command()
 def key(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Who will use it, as refusals and the file name it.")],
-    file: Annotated[Path, typer.Option(metavar="FILE", help="File of hashed keys to add it to; made if absent.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Who will use the key, as logs and FILE show it.")],
+    file: Annotated[Path, typer.Option(metavar="FILE", help="File of hashed keys; created if absent.")],
     scopes: Annotated[
-        str, typer.Option(metavar="SCOPE,…", help="What it may do: predict, feedback, metrics; admin: everything.")
+        str, typer.Option(metavar="SCOPE,…", help="What the key may do: predict, feedback, metrics; admin: everything.")
     ] = "predict,feedback",
     as_json: console.Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print the key alone.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only the key.")] = False,
 ) -> None:
-    """Make a random API key and tell it once; FILE keeps its SHA-256 alone, which a service follows."""
+    """Make a random API key and print it once.
+
+    FILE keeps only its SHA-256. A running service follows changes of FILE.
+    """
     from dle_serving import auth
 
     speaker = Console(as_json, quiet)
     chosen = [scope.strip() for scope in scopes.split(",")]
     made = auth.add(file, name, chosen)
     speaker.table(
-        "Made, and told this once", [("name", name), ("scopes", ", ".join(chosen)), ("file", file), ("key", made)]
+        "New key, shown only this once", [("name", name), ("scopes", ", ".join(chosen)), ("file", file), ("key", made)]
     )
     speaker.document({"name": name, "scopes": chosen, "file": str(file), "key": made})
     if quiet and not as_json:

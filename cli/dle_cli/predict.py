@@ -1,4 +1,4 @@
-"""`dle-predict`: answers to the rows of a file, through the bundle's graph, without PyTorch."""
+"""`dle-predict`: predictions for the rows of a file, by the bundle's graph, without PyTorch."""
 
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +23,7 @@ def predict(
         list[str] | None, typer.Option(metavar="COLUMN", help="Column of SOURCE to copy; repeatable.")
     ] = None,
     errors: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="CSV that takes the faults of bad rows, which are left out.")
+        Path | None, typer.Option(metavar="FILE", help="Leave bad rows out, and write their faults to this CSV file.")
     ] = None,
     as_json: console.Json = False,
     quiet: console.Quiet = False,

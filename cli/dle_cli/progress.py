@@ -1,6 +1,6 @@
-"""What takes long, as it goes, on the terminal: images that are read; epoch, losses, metric, rows a second, time left.
+"""Progress on the terminal: images read; epoch, losses, metric, rows per second and time left of a training.
 
-Commands import this module where they work, never at the top: it knows the loop.
+Commands import this module inside functions, never at the top, because it imports the training loop.
 """
 
 import math
@@ -18,11 +18,11 @@ from dle_training.fitting.listeners import EpochRecord, Listener, Plan  # noqa: 
 
 PLAIN_SECONDS = 10.0
 WIDE = 100
-"""Columns of a terminal that has room for everything."""
+"""Width of a terminal with room for all fields, in characters."""
 
 
 class ReadingProgress:
-    """Images that are read: while entered and called, a bar on a terminal; elsewhere a line every ten seconds."""
+    """Shows how many images have been read: a bar on a terminal, or a line every ten seconds elsewhere."""
 
     def __init__(self) -> None:
         self._terminal = Terminal(stderr=True)
@@ -48,7 +48,7 @@ class ReadingProgress:
         self._bar.stop()
 
     def __call__(self, done: int, total: int) -> None:
-        """`done` of `total` images are read."""
+        """Show that `done` of `total` images have been read."""
         now = time.monotonic()
         if self._begun is None or done < self._done:  # the first column of images, or a further one
             self._begun = self._said = now
@@ -67,12 +67,12 @@ class ReadingProgress:
 
 
 class TrainingBars:
-    """The trainings that go on, a bar for each on a terminal."""
+    """A bar for each running training, on a terminal."""
 
     def __init__(self) -> None:
         self.terminal = Terminal(stderr=True)
         self._bars = Progress(
-            # only the bar may wrap, so that it is the first to yield on a narrow terminal
+            # only the bar may wrap, so that it shrinks first on a narrow terminal
             TextColumn(
                 "[bold]{task.description}epoch {task.fields[epoch]}/{task.fields[epochs]}",
                 table_column=Column(no_wrap=True),
@@ -90,11 +90,11 @@ class TrainingBars:
 
     @property
     def shown(self) -> bool:
-        """Whether there is a terminal for them."""
+        """Whether the bars are visible: standard error is a terminal."""
         return not self._bars.disable
 
     def begin(self, what: str, plan: Plan) -> TaskID:
-        """A further bar."""
+        """Add a bar."""
         done = len(plan.history)
         task = self._bars.add_task(
             what, total=plan.epochs * plan.steps, completed=done * plan.steps, epoch=done + 1, epochs=plan.epochs,
@@ -104,20 +104,20 @@ class TrainingBars:
         return task
 
     def update(self, task: TaskID, **fields: Any) -> None:
-        """Show what has changed."""
+        """Change the fields of a bar."""
         self._bars.update(task, **fields)
 
     def end(self, task: TaskID) -> None:
-        """Take a bar away; the last one frees the terminal."""
+        """Remove a bar. Removing the last one frees the terminal."""
         if len(self._bars.tasks) == 1:
             self._bars.stop()
         self._bars.remove_task(task)
 
 
 class TrainingProgress(Listener):
-    """One of `bars` on a terminal; elsewhere a line after the first epoch and then every ten seconds.
+    """Shows one training: a bar on a terminal; elsewhere a line after the first epoch, then every ten seconds.
 
-    `what` is trained, where that is not the one model of a run.
+    `what` names the training unless it is the single model of a run.
     """
 
     def __init__(self, bars: TrainingBars, what: str = "") -> None:
@@ -158,11 +158,10 @@ class TrainingProgress(Listener):
 
 
 def scores_text(history: Sequence[EpochRecord], metric: str, best_epoch: int, *, wide: bool) -> str:
-    """Losses, the metric when it is another score than the loss, and the best epoch where there is room for it.
+    """The losses, the metric if it differs from the validation loss, and the best epoch if there is room.
 
-    Loss is the validation loss, and so is log loss unless classes are weighted. The first epoch tells which: later on,
-    the metric's bound on improbable answers can make them differ as well, and what is shown should not change on the
-    way.
+    The metrics `loss` and `log_loss` repeat the validation loss, unless classes are weighted. The first epoch decides
+    whether the metric is shown: in later epochs the two can differ because log_loss bounds improbable answers.
     """
     first, record = history[0], history[-1]
     repeated = metric in ("loss", "log_loss") and math.isclose(first.metric, first.validation_loss, rel_tol=0.01)

@@ -1,4 +1,4 @@
-"""`dle-serve`: bundles as an HTTP service."""
+"""`dle-serve`: serve bundles over HTTP."""
 
 import json
 import shlex
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dle_serving.server.readiness import LoadedModel
 
 SHOWN_CHARACTERS = 300
-"""A longer example goes into a file."""
+"""An example request longer than this is written to a file."""
 
 app = console.application("Serve exported models.")
 
@@ -25,7 +25,7 @@ app = console.application("Serve exported models.")
 def serve(
     bundles: Annotated[
         list[Path],
-        typer.Argument(metavar="BUNDLE…", help="Bundles, or folders that hold bundles; the first is the default."),
+        typer.Argument(metavar="BUNDLE…", help="Bundles, or folders of bundles; the first bundle is the default."),
     ],
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="N", help="Port to listen on; 0 takes a free one.")] = 3000,
@@ -79,7 +79,7 @@ def _show(speaker: Console, ready: "RunningServer", bundles: list[Path]) -> None
 
 
 def _request(ready: "RunningServer", bundles: list[Path]) -> str:
-    """A command that asks for a prediction of the first model's example row, and works as typed."""
+    """A curl command that predicts the first model's example row; it works as printed."""
     from dle_bundle.files import write_atomic
     from dle_bundle.values.base64_text import decode_base64
 
@@ -100,7 +100,7 @@ def _request(ready: "RunningServer", bundles: list[Path]) -> str:
 
 
 def _inputs(places: list[Path], model: "LoadedModel") -> "tuple[Field, ...]":
-    """The inputs of `model`, whose bundle is one of `places` or directly inside one."""
+    """The inputs of `model`. Its bundle is one of `places`, or directly inside one of them."""
     from dle_bundle import bundle, manifest, schema
 
     for place in places:

@@ -1,6 +1,6 @@
-"""What several commands show alike: how the data was read, progress, a table of trials.
+"""Output that several commands share: how the data was read, progress, the table of trials.
 
-Commands call this where they work; it imports what is heavy inside its functions.
+Its functions import heavy modules when they are called.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 def reading(speaker: Console) -> "AbstractContextManager[ReadingProgress | None]":
-    """Progress of images that are read."""
+    """Progress of reading images."""
     from dle_cli.progress import ReadingProgress
 
     return nullcontext() if speaker.silent else ReadingProgress()
 
 
 def training(speaker: Console) -> "Callable[[str], Sequence[Listener]]":
-    """Progress of trainings, by what each is called."""
+    """Progress of trainings, by the name of each."""
     from dle_cli.progress import TrainingBars, TrainingProgress
 
     bars = TrainingBars()
@@ -59,14 +59,14 @@ def show_data(speaker: Console, prepared: "Prepared") -> None:
 
 
 def _split_by(by: str) -> str:
-    """As people say it: "by the groups of patient"."""
+    """The split rule in words, such as "by the groups of patient"."""
     said = {"column": "by the column", "group": "by the groups of", "time": "by the time of"}
     way, _, name = by.partition(":")
     return f"{said[way]} {name}" if name else way
 
 
 def leaderboard(speaker: Console, title: str, study: "Study", rows: "Sequence[TrialRow]") -> None:
-    """Trials with what they came to and the settings that vary."""
+    """Print a table of trials: score, size, cost, and the settings that vary."""
     from dle_training.settings import yaml_text
 
     body = []

@@ -103,7 +103,10 @@ def train(
 
 
 def _engine(name: str | None, jobs: int | None) -> "tuple[Check, Work]":
-    """What refuses a configuration that it cannot train, and what trains. Raises InputError where Ray is missing."""
+    """A check that refuses configurations this engine cannot train, and the function that trains.
+
+    Raises InputError for an unknown engine, and when Ray is not installed.
+    """
     if name not in (None, "local", "ray"):
         raise InputError(f"--engine: expected local or ray, found {name!r}")
     if name == "ray":
@@ -149,9 +152,9 @@ def _begun(speaker: Console, config: "RunConfig", out: Path | None, engine: str 
     refuse_existing(folder)
     with shown.reading(speaker) as progress:
         prepared = prepare(config, progress)
-    if engine == "ray":  # this machine's device is not that of the workers, who find out for themselves
+    if engine == "ray":  # each worker finds its own device
         prepared = _on_device(prepared, config.device)
-    cross_validation.make_folds(prepared)  # too many of them are told before anything is trained
+    cross_validation.make_folds(prepared)  # refuses too many folds before anything is trained
     dry_run.check(prepared.config, prepared.dataset.schema)
     return create(folder, prepared), prepared
 
@@ -172,7 +175,7 @@ def _reopened(
 
 
 def _on_device(prepared: "Prepared", device: str) -> "Prepared":
-    """The same with `device`, which may be auto."""
+    """The same data and configuration with another `device`, which may be auto."""
     return replace(prepared, config=msgspec.structs.replace(prepared.config, device=device))
 
 
@@ -256,14 +259,14 @@ def _show_result(
 
 
 def _kept(rows: dict[str, int]) -> str:
-    """Which rows the run keeps beside the model."""
+    """The rows that the run folder keeps, in words."""
     listed = ", ".join(f"{count:,} {part}" for part, count in rows.items() if count) or "none"
     left_out = " and ".join(part for part, count in rows.items() if not count)
     return f"{listed} (data.keep_rows has no room for {left_out})" if left_out else listed
 
 
 def _cut(truncated: float, most: int) -> str:
-    """How many of the training texts were longer than the model takes."""
+    """How many training texts are longer than the model reads, in words."""
     if not truncated:
         return f"none longer than {most:,} tokens"
     share = "less than 0.1%" if truncated < 0.001 else f"{truncated:.1%}"

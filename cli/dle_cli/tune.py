@@ -1,4 +1,4 @@
-"""`dle-tune`: from a source to a study, and to the model that it selects."""
+"""`dle-tune`: search for better settings on a source, and select a model."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -74,7 +74,7 @@ def tune(
     ] = None,
     seed: SeedOption = None,
     device: DeviceOption = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the study, or join those who work on it.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the study, or help others with it.")] = False,
     as_json: console.Json = False,
     quiet: console.Quiet = False,
 ) -> None:
@@ -117,7 +117,10 @@ def _default_folder(source: str | None) -> Path:
 def _asked(
     config: Path | None, assignments: list[str], settings: dict[str, Any], spaces: list[str], grids: list[str]
 ) -> "Request":
-    """What the file and the command line ask for. Raises InputError with all their faults, or without the engine."""
+    """The request that the file and the command line make.
+
+    Raises InputError with all faults of both, and when the engine is not installed.
+    """
     from dle_training.config import run_config
     from dle_training.search import study as studies
 
@@ -173,7 +176,7 @@ def _show_plan(speaker: Console, plan: "StudyPlan") -> None:
 
 
 def _engine(name: str) -> "Callable[[Study, int | None, Callable[[], Dataset], Watcher, float | None], None]":
-    """Who runs the trials. Raises InputError where what it needs is not installed."""
+    """The function that runs the trials. Raises InputError when Ray is needed and not installed."""
     if name == "ray":
         from dle_training.distributed import cluster
 
@@ -188,7 +191,7 @@ def _engine(name: str) -> "Callable[[Study, int | None, Callable[[], Dataset], W
 
 @contextmanager
 def _resumable(path: Path) -> Iterator[None]:
-    """Who interrupts this is told how to go on."""
+    """Turn Ctrl-C inside the block into a message that says how to continue."""
     further = f"Continue with: dle-tune --resume --out {path}"
     try:
         yield
@@ -265,7 +268,7 @@ def _show_result(speaker: Console, study: "Study", selected: "Selected", rows: "
 
 
 def _show_finalists(speaker: Console, study: "Study", selected: "Selected", complete: int) -> None:
-    """The finalists' scores by seed, and why there are fewer finalists than were asked for."""
+    """Print the finalists' scores by seed, and why there are fewer finalists than requested."""
     settings, finalists = study.request.settings, selected.selection.finalists
     if settings.seeds == 1:
         return

@@ -1,6 +1,6 @@
-"""How a study goes on, on the terminal: trials that ended, the best so far, those that run, time left.
+"""Progress of a study on the terminal: ended trials, the best so far, running trials, time left.
 
-Commands import this module where they work, never at the top: it knows the study.
+Commands import this module inside functions, never at the top, because it imports the study.
 """
 
 import sys
@@ -18,12 +18,12 @@ from dle_training.search.points import Point  # noqa: TID253
 from dle_training.search.study import Study  # noqa: TID253
 from dle_training.search.trial import Watcher  # noqa: TID253
 
-_TELLING_SECONDS = 1.0
-"""After which what was done says something of what is left."""
+_ESTIMATE_SECONDS = 1.0
+"""Seconds of work after which the time left can be estimated."""
 
 
 class TuningProgress(Watcher):
-    """A bar for the study and one for each running trial; where there is no terminal, a line every ten seconds."""
+    """A bar for the study and one for each running trial; without a terminal, a line every ten seconds."""
 
     def __init__(self, study: Study, timeout: float | None = None) -> None:
         self._study = study
@@ -43,8 +43,8 @@ class TuningProgress(Watcher):
         self._best: tuple[float, int] | None = None
         self._running: dict[int, TaskID] = {}
         self._epochs: dict[int, int] = {}
-        self._shares: dict[int, float] = {}  # of their epochs, that the running trials have behind them
-        self._given = 0.0  # the shares that trials had behind them before, together
+        self._shares: dict[int, float] = {}  # the share of its epochs that each running trial has done
+        self._given = 0.0  # the sum of the shares that were done before this command
         for trial in trials:
             if trial.state.name == "COMPLETE" and trial.value is not None:
                 self._note(trial.number, trial.value)
@@ -56,13 +56,13 @@ class TuningProgress(Watcher):
 
     def on_begin(self, number: int, point: Point, epochs: int) -> None:
         self._epochs[number] = epochs
-        if number not in self._running:  # it may be gone on with, after the death of the process that had it
+        if number not in self._running:  # else this process takes over a trial whose process died
             self._running[number] = self._bar.add_task(f"trial {number}", total=epochs, far="")
 
     def on_epoch(self, number: int, epoch: int, score: float) -> None:
         far = f"epoch {epoch} · {self._study.metric.name} {score:.4g}"
         self._bar.update(self._running[number], completed=epoch, far=far)
-        if self._begun is None:  # what came before, such as the first epoch, says little of those to come
+        if self._begun is None:  # start-up and the first epoch are slower than the rest
             self._begun = time.monotonic()
             self._given += epoch / self._epochs[number]
         elif number not in self._shares:
@@ -111,10 +111,10 @@ class TuningProgress(Watcher):
         spent = 0.0 if self._begun is None else time.monotonic() - self._begun
         running = sum(self._shares.values())
         done = self._ended - self._before + running - self._given
-        if done > 0 and spent >= _TELLING_SECONDS:
+        if done > 0 and spent >= _ESTIMATE_SECONDS:
             each = spent / done
             left = each * (self._study.count - self._ended - running)
-            if self._timeout is not None:  # after which those that run come to their end
+            if self._timeout is not None:  # running trials are completed after the time limit
                 rest = self._timeout - (time.monotonic() - self._started)
                 left = min(left, max(rest, 0) + each * (len(self._running) - running))
             rate = f"{each:.1f} s a trial" if each >= 1 else f"{1 / each:.1f} trials/s"
@@ -128,7 +128,7 @@ class TuningProgress(Watcher):
 
 
 class LatencyProgress:
-    """Architectures that are exported and timed: while entered and called, a bar on a terminal."""
+    """A bar on a terminal for the architectures that are exported and timed."""
 
     def __init__(self, *, silent: bool) -> None:
         self._bar = Progress(
@@ -150,7 +150,7 @@ class LatencyProgress:
         self._bar.stop()
 
     def __call__(self, done: int, total: int) -> None:
-        """`done` of `total` architectures are timed."""
+        """Show that `done` of `total` architectures have been timed."""
         if self._task is None:
             self._task = self._bar.add_task("", total=total)
             self._bar.start()

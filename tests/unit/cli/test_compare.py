@@ -54,7 +54,7 @@ def test_a_table_for_each_group(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     for expected in (
         "2 tables, which cannot be ranked together", "houses.csv: sold, by validation log_loss, lower is better",
         "runs/best-study (study) *", "0.27 ± 0.02", "0.31", "12,345", "0.051", "1,000",
-        "* no other run of the table is both better and faster", "runs/begun: has not finished",
+        "* no other run in the table is both better and faster", "runs/begun: has not finished",
         "runs/odd: its latency is not known: no file", "on the same rows",
         "Next: dle-export runs/best-study --to bundles/best-study", "      dle-export runs/odd --to bundles/odd",
     ):  # fmt: skip

@@ -1,4 +1,4 @@
-"""What all figures share: size, type, colours, and the way to PNG bytes.
+"""Shared by all figures: sizes, fonts, colours, and rendering to PNG.
 
 Figures are drawn on `Figure` objects, never through pyplot: no figure stays open, no display is looked for, and a
 caller's own matplotlib settings are left alone. Column and class names come from the data, so they are text and
@@ -21,16 +21,16 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 HALF = (5.2, 4.2)
-"""Inches of a figure that stands beside another one, and is readable on a phone."""
+"""Size in inches of a figure that stands beside another one; it is readable on a phone."""
 FULL = 10.6
-"""Inches of width of a figure that takes a row of its own."""
+"""Width in inches of a figure in a row of its own."""
 DPI = 200
 
 INK, MUTED, GRID = "#1f2933", "#66717e", "#e4e7eb"
 COLOURS: tuple[str, ...] = (
     *sns.color_palette("colorblind", 5).as_hex(), "#ca9161", "#56b4e9", "#949494", "#9a8c00", "#5b3a8c",
 )  # fmt: skip
-"""Ten colours that people with any colour vision tell apart and that are dark enough for a line on white."""
+"""Ten colours that are distinct for any colour vision and dark enough for a line on white."""
 BLUE, ORANGE, RED = COLOURS[0], COLOURS[1], COLOURS[3]
 GUIDE: dict[str, Any] = {"color": MUTED, "linestyle": (0, (4, 2)), "linewidth": 1.2, "zorder": 1.5}
 """The line that a perfect or a guessing model would draw."""
@@ -96,23 +96,23 @@ def short(name: str, width: int = 18) -> str:
 
 
 def legend(axes: Axes, lines: dict[str, Line2D], location: Literal["best", "lower left", "lower right"]) -> None:
-    """A legend that names the lines given, whatever characters their names start with."""
+    """A legend for these lines; their names may start with any character."""
     box = axes.legend(list(lines.values()), [f" {name}" for name in lines], loc=location, handlelength=1.8)
     box.set_zorder(5)
 
 
 def rows_axis(axis: Axis, ticks: int) -> None:
-    """Whole numbers, with separators, at about so many ticks."""
+    """Label about this many ticks with whole numbers, with thousands separators."""
     axis.set_major_locator(MaxNLocator(ticks, integer=True))
     axis.set_major_formatter("{x:,.0f}")
 
 
 def value_axis(axis: Axis, low: float, high: float) -> None:
-    """Separators for values in the thousands; what is larger or smaller gets matplotlib's common factor."""
+    """Thousands separators; much larger or smaller values get matplotlib's common factor."""
     if 1e4 <= max(abs(low), abs(high)) < 1e8 and high - low >= 10:
         axis.set_major_formatter("{x:,.0f}")
 
 
 def signed(value: float) -> str:
-    """A difference: three digits that matter, whole from a thousand on."""
+    """A difference with three significant digits; whole from a thousand on."""
     return (f"{value:+,.0f}" if 1e3 <= abs(value) < 1e12 else f"{value:+.3g}").replace("-", "−")

@@ -1,4 +1,4 @@
-"""The figures of classification: what is taken for what, how well probabilities rank rows, and whether they are true.
+"""The figures of classification: confusion matrix, ROC, precision and recall, calibration.
 
 Each function takes plain values and returns PNG bytes. `names` are the classes as text, in the order of the
 probabilities (N, K); `actual` are class indices (N,). A curve over thresholds exists for a class that some, but not
@@ -31,9 +31,9 @@ from dle_training.report.canvas import (
 )
 
 ROOMY, LEGIBLE = 8, 30
-"""Classes up to which a cell of the confusion matrix holds count and share, and up to which it holds a count."""
+"""Most classes for a count and a share in each cell of the confusion matrix, and most classes for a count."""
 NAMED = 10
-"""Curves that get a colour and a name; of more classes it is the worst ones that do."""
+"""Most curves with a colour and a name; with more classes, the worst ones get them."""
 BINS = 15
 _Floats = npt.NDArray[np.floating]
 _Indices = npt.NDArray[np.integer]
@@ -48,7 +48,7 @@ class _Curve:
 
 
 def is_wide(classes: int) -> bool:
-    """Whether a confusion matrix of so many classes needs a row of its own."""
+    """Whether a confusion matrix of this many classes needs a row of its own."""
     return classes > ROOMY
 
 

@@ -1,4 +1,4 @@
-"""The figures of training and of regression; those of classes are in `class_figures`.
+"""The figures of training and of regression; `class_figures` has the figures of classification.
 
 Each function takes plain values and returns PNG bytes.
 """
@@ -31,7 +31,7 @@ from dle_training.report.canvas import (
 )
 
 DENSE = 2_000
-"""Rows above which points would cover one another, so that their density is drawn instead."""
+"""Above this many rows points would overlap, so their density is drawn instead."""
 _Floats = npt.NDArray[np.floating]
 
 
@@ -105,7 +105,7 @@ def predicted_against_actual(outputs: Outputs, actual: _Floats, predicted: _Floa
 
 
 def residuals(outputs: Outputs, actual: _Floats, predicted: _Floats) -> bytes:
-    """How far predictions (N,) are from the actual values, and to which side."""
+    """A histogram of the errors of predictions (N,), with their sign."""
     errors = predicted.astype(np.float64) - actual
     with sheet() as figure:
         axes = figure.subplots()
@@ -134,7 +134,7 @@ def residuals(outputs: Outputs, actual: _Floats, predicted: _Floats) -> bytes:
 
 
 def _spread_out(panel: Axes) -> None:
-    """A logarithmic axis where the first epochs are so far off that the others would lie on one line."""
+    """Use a logarithmic axis if the first epochs are so far off that the others would lie on one line."""
     drawn = np.concatenate([np.asarray(line.get_ydata()) for line in panel.lines])
     if drawn.min() > 0 and drawn.max() / drawn.min() > 30:
         panel.set_yscale("log")
@@ -147,18 +147,18 @@ def _target(outputs: Outputs) -> str:
 
 
 def _counted(outputs: Outputs) -> str:
-    """What a point is: a row, or one of the steps that a row forecasts."""
+    """The name of a point: a row, or a forecast step of a row."""
     return "rows" if outputs.horizon == 1 else "values"
 
 
 def _limits(values: _Floats) -> tuple[float, float]:
-    """Where an axis starts and ends: at the extremes, unless a few of them would squeeze all others together."""
+    """The limits of an axis: the extremes, unless a few of them would squeeze all other values together."""
     low, first, last, high = (float(end) for end in np.percentile(values, [0, 1, 99, 100]))
     inner = last - first
     if high - low > 8 * inner > 0:
         near = values[(values >= first - inner) & (values <= last + inner)]
         low, high = float(near.min()), float(near.max())
-    # what differs by rounding alone is one value
+    # values that differ only by rounding count as one
     spread = high - low if high - low > 1e-6 * max(abs(low), abs(high)) else 0.0
     margin = 0.04 * spread or max(abs(low) * 0.05, 0.5)
     return low - margin, high + margin

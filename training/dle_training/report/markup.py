@@ -1,4 +1,4 @@
-"""What the pages share: figures inside them, templates, and numbers as a person reads them.
+"""Shared by both pages: embedded figures, templates, and numbers formatted for people.
 
 A page is one file that needs nothing else. Figures are inside as data URIs, there is no script, and the page's own
 content policy lets nothing be loaded: names and labels come from the data, so what looks like markup in them is shown,
@@ -23,7 +23,7 @@ _LONGEST_TEXT = 300
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A figure under its file name, with the sentence that says how to read it.
+    """A figure, its file name, and a sentence on how to read it.
 
     `pictures`: it shows images, whose colours must stay as they are on dark paper too.
     """
@@ -74,7 +74,7 @@ def write(
 
 
 def number(value: float | None) -> str:
-    """A number as a person reads it: four digits that matter, `–` for none."""
+    """A number with four significant digits; `–` for None."""
     if value is None or not math.isfinite(value):
         return "–"
     if value == 0 or isinstance(value, int) or 1e4 <= abs(value) < 1e12:
@@ -85,7 +85,7 @@ def number(value: float | None) -> str:
 
 
 def score(value: float | None) -> str:
-    """A metric: with the four decimals that make a column of them line up, where these hold enough of it."""
+    """A metric with four decimals, so that a column of them lines up; small values get significant digits instead."""
     return f"{value:.4f}" if value is not None and 1e-3 <= abs(value) < 10 else number(value)
 
 
@@ -98,13 +98,13 @@ def duration(seconds: float) -> str:
 
 
 def share(value: float) -> str:
-    """A fraction in percent, one decimal; what is neither none nor all does not look so."""
+    """A fraction in percent with one decimal; only exactly 0 and 1 show as 0% and 100%."""
     if 0 < value < 0.0005:
         return "less than 0.1%"
     return f"{value:.1%}" if value in (0, 1) or value < 0.9995 else "more than 99.9%"
 
 
 def excerpt(text: str) -> str:
-    """A text in one line; of a long one its beginning."""
+    """A text in one line; a long text is cut at its end."""
     line = " ".join(text.split())
     return line if len(line) <= _LONGEST_TEXT else f"{line[:_LONGEST_TEXT]}…"

@@ -1,4 +1,4 @@
-"""`report.html` of a run: what it learnt and how good it is."""
+"""`report.html` of a run: its scores, training curves, figures, examples and settings."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,11 +28,11 @@ _LONGEST_EXAMPLE = 60
 
 @dataclass(frozen=True, slots=True)
 class ReportContent:
-    """All that the report says.
+    """The content of the report.
 
     `rows` counts the rows of each part. `validation` and `test` are the scores of the best epoch's weights. `actual`
     and `predicted` belong to the test part, as `evaluation.evaluate` takes them. `samples` are examples of the training
-    part, `prediction_examples` of the test part. `class_weights` tells whether training weighted the classes. `dropped`
+    part, `prediction_examples` of the test part. `class_weights`: whether training weighted the classes. `dropped`
     gives the reason for each column that is left out, `notes` are remarks on the data. `folds` is None unless the run
     was cross-validated.
     """
@@ -100,7 +100,7 @@ def observed(field: Field) -> str:
 
 
 def example(value: bool | int | float | str | list[Any] | None) -> str:
-    """A value as JSON would hold it, less the quotation marks; of a long one its beginning."""
+    """A value as in JSON, without quotation marks; a long value is cut at its end."""
     if isinstance(value, bool):
         return str(value).lower()
     text = "" if value is None else str(value)
@@ -113,7 +113,7 @@ def target_text(value: Shown) -> str:
 
 
 def _baseline(content: ReportContent) -> str:
-    """What no model at all would reach, beside which accuracy means something."""
+    """The score of a constant answer, to compare the accuracy or error with."""
     if content.test.per_class is None:
         return ""
     name, scores = max(content.test.per_class.items(), key=lambda item: item[1].support)

@@ -34,7 +34,7 @@ from dle_training.report.canvas import (
 )
 
 _PITCH, _GAP, _MARGIN = 1.27, 0.07, 0.06
-"""Inches from one image of a sheet to the next, of which so many are between them; and around all."""
+"""Inches from one image of a sheet to the next, the gap within that distance, and the margin."""
 _TALLEST = 1.7
 _LINE, _NAME = 0.17, 0.36
 _BINS = 40
@@ -44,7 +44,7 @@ _ACROSS = 3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageRow:
-    """Images (M, H, W, 1 or 3), uint8, side by side: what they are together, and a title above each, or none."""
+    """Images (M, H, W, 1 or 3), uint8, side by side, with a common caption and optional titles."""
 
     name: str
     images: npt.NDArray[np.uint8]
@@ -52,7 +52,7 @@ class ImageRow:
 
 
 def images(title: str, rows: Sequence[ImageRow], across: int) -> bytes:
-    """A sheet of images, of which `across` would fill a row."""
+    """A sheet of images with room for `across` images in a row."""
     height, width = rows[0].images.shape[1:3]
     tall = min((_PITCH - _GAP) * height / width, _TALLEST)
     wide = tall * width / height
@@ -109,7 +109,7 @@ def series(plain: _Floats, varied: _Floats | None, titles: Sequence[str], channe
 
 
 def text_lengths(tokens: npt.NDArray[np.int64], most: int) -> bytes:
-    """How many texts have so many tokens (N,), and the length from which on their ends are cut off."""
+    """A histogram of the tokens per text (N,), and the length at which texts are cut."""
     with sheet() as figure:
         axes = figure.subplots()
         # a few very long ones would squeeze all others together

@@ -24,11 +24,11 @@ from dle_training.data.target import Values, class_index
 from dle_training.preprocessing.pipeline import Preprocessing
 
 IMAGES, SERIES = 8, 6
-"""How many examples are shown of each kind."""
+"""Number of examples of each kind."""
 VERSIONS = 3
-"""Variations of each; where training varied nothing, more images are shown instead."""
+"""Variations of each example; without augmentation more images are shown instead."""
 CHANNELS = 3
-"""Channels of a series that are drawn."""
+"""Most channels of a series that are drawn."""
 
 Shown = str | float | None
 """A target for people: the class's name, or a value; None for the many values of a forecast."""
@@ -74,7 +74,7 @@ class TextLengths:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Examples of the training part, of each kind of input that there is."""
+    """Examples of the training part, for each kind of input."""
 
     images: TrainingImages | None = None
     series: TrainingSeries | None = None
@@ -91,7 +91,7 @@ class _Rows:
     seed: int
 
     def spread(self, most: int) -> tuple[Groups, tuple[Shown, ...]]:
-        """At most so many rows, spread over the targets, and their targets."""
+        """At most this many rows, spread over the targets, and their targets."""
         outputs = self.schema.outputs
         places = row_samples.spread(self.target, outputs.classes, most, self.seed)
         return self.groups.take(places), shown(self.target[places], outputs.classes, outputs.class_names)
@@ -118,7 +118,7 @@ def tiles(images: Any, schema: Schema) -> Tiles:
 
 
 def shown(target: Values, classes: tuple[Label, ...] | None, names: tuple[str, ...]) -> tuple[Shown, ...]:
-    """Labels or values (N,) as people read them; of several values (N, horizon) none."""
+    """Labels or values (N,) as text; None for several values (N, horizon)."""
     if classes is not None:
         return tuple(names[index] for index in class_index(target, classes))
     return tuple(map(float, target)) if target.ndim == 1 else (None,) * len(target)
@@ -148,7 +148,7 @@ def _series(rows: _Rows, preprocessing: Preprocessing, vary: SeriesAugmentation 
     names = [name for field in rows.schema.sequence if field.sequence for name in field.sequence.channels]
     inputs = preprocessing.prepare(chosen)
     standard, lengths = inputs["sequence"], inputs["lengths"]
-    # what is missing stays so through every variation, at the steps that it is moved to
+    # missing steps stay missing in every variation, wherever they are moved
     standard[..., : len(names)][torch.from_numpy(np.isnan(chosen.sequence))] = torch.nan
     kept = slice(0, CHANNELS)
     varied = None

@@ -1,4 +1,4 @@
-"""The figures of a study: how its trials went, what made the difference, and what good scores cost.
+"""The figures of a study: scores of the trials, importance of the settings, and score against latency.
 
 Each function takes the trials, or plain values, and returns PNG bytes. Scores may be anywhere, infinite too: an axis
 shows the better ones, and what lies beyond it stands at its edge.
@@ -32,11 +32,11 @@ from dle_training.settings import yaml_text
 from dle_training.settings.dimensions import Choice, Dimension, Space
 
 MOST_SETTINGS = 12
-"""Bars, or axes side by side, that can still be read."""
+"""Most bars, or axes side by side, that can be read."""
 _CHOICES_NAMED = 12
 _FRONT_NAMED = 8
 _UPRIGHT = 7
-"""Axes side by side whose names have room in a line."""
+"""Most axes side by side whose names fit on one line."""
 _Floats = npt.NDArray[np.float64]
 
 
@@ -89,9 +89,9 @@ def learning_curves(
         "complete": {"color": BLUE, "alpha": 0.6, "linewidth": 1.0, "zorder": 2.5},
         "pruned": {"color": MUTED, "alpha": 0.45, "linewidth": 0.8, "zorder": 2},
     }
-    # where they begin, all are bad, which would squeeze how they end
+    # all trials begin badly; showing that would squeeze their ends
     low, high = limits(np.concatenate([values[len(values) // 2 :] for values in known.values()]), metric)
-    room = 3 * (high - low)  # what is further off has no place in a picture
+    room = 3 * (high - low)  # values further off are not drawn
     with sheet() as figure:
         axes = figure.subplots()
         lines = {}
@@ -209,7 +209,7 @@ def pareto_front(rows: Sequence[TrialRow], metric: Metric, selected: int) -> byt
 
 
 def complete(rows: Sequence[TrialRow]) -> list[TrialRow]:
-    """The trials that came to their end with a score."""
+    """The complete trials, which have a score."""
     return [row for row in rows if row.state == "complete" and row.score is not None]
 
 
@@ -223,7 +223,7 @@ def varied(space: Space) -> dict[str, Dimension]:
 
 
 def limits(scores: _Floats, metric: Metric) -> tuple[float, float]:
-    """Where an axis of scores starts and ends: at the best and the worst, unless bad ones would squeeze the others."""
+    """The limits of an axis of scores: best and worst, unless bad scores would squeeze the others."""
     sign = -1.0 if metric.higher_is_better else 1.0
     signed = np.sort(sign * scores[np.isfinite(scores)])
     if not len(signed):
@@ -233,7 +233,7 @@ def limits(scores: _Floats, metric: Metric) -> tuple[float, float]:
     if worst > far > best:
         worst = signed[signed <= far][-1]
     low, high = sorted((float(sign * best), float(sign * worst)))
-    # what differs by rounding alone is one value
+    # values that differ only by rounding count as one
     spread = high - low if high - low > 1e-6 * max(abs(low), abs(high)) else 0.0
     margin = 0.05 * spread or max(abs(low) * 0.05, 1e-3)
     return low - margin, high + margin

@@ -1,4 +1,4 @@
-"""`report.html` of a study: what was searched, how its trials went, and which one became the model."""
+"""`report.html` of a study: the search space, the trials, and the selected trial."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from dle_training.settings import yaml_text
 from dle_training.settings.dimensions import Space
 
 MOST_ROWS = 200
-"""Trials that the table has; all are in leaderboard.csv."""
+"""Most trials in the table; leaderboard.csv has all of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class StudyContent:
-    """All that the report says.
+    """The content of the report.
 
     `rows` of each part; `folds` is 1 for a hold-out; `trials` in the order of the leaderboard; `curves` are the metric
     by epoch of each trial (of its first fold), by number; `importances` the shares of the settings, empty where they
@@ -51,7 +51,7 @@ class StudyContent:
 
     @property
     def chosen(self) -> TrialRow:
-        """The trial that became the model."""
+        """The selected trial."""
         return next(row for row in self.trials if row.number == self.selected)
 
 
@@ -77,7 +77,7 @@ def write(folder: Path, content: StudyContent) -> Path:
 
 
 def _headers(space: Space) -> dict[str, str]:
-    """The last part of each key where that tells it from the others, else the whole key."""
+    """The last part of each key if it is unique, else the whole key."""
     lasts = [key.rpartition(".")[2] for key in space.dimensions]
     return {key: last if lasts.count(last) == 1 else key for key, last in zip(space.dimensions, lasts, strict=True)}
 

@@ -1,4 +1,4 @@
-"""The trials of a study as its leaderboard and its report have them."""
+"""The rows of a study's leaderboard, which its report shows too."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class TrialRow(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def outcome(self) -> str:
-        """The state as people read it."""
+        """The state in words."""
         return "failed" if self.state == "fail" else self.state
 
 

@@ -1,4 +1,4 @@
-"""Which test examples a report shows: the answers that the model was surest of, right and wrong, and some forecasts.
+"""Chooses the test examples of a report: the most confident right and wrong answers, and some forecasts.
 
 A model's surest errors are where to look first: at wrong labels in the data, at classes that overlap, at what the
 model takes for a sign of a class and is none.
@@ -17,7 +17,7 @@ from dle_training.report.samples import IMAGES, Shown, Tiles, tiles
 from dle_training.scoring.metrics import Actual, Predictions
 
 TEXTS, FORECASTS = 8, 3
-"""How many are shown of each."""
+"""Number of examples of each kind."""
 _Floats = npt.NDArray[np.floating]
 
 
