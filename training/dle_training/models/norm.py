@@ -5,6 +5,7 @@ still mostly what they began as, and a network that has learnt its batches well 
 the first steps are averaged, until a tenth is more than a step's share.
 """
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -22,6 +23,20 @@ class _Averaging(_BatchNorm):
             self.momentum = max(SHARE, 1 / (seen + 1))
             self._few = self.momentum > SHARE
         return super().forward(input)
+
+    @torch.no_grad()
+    def follow(self, mean: Tensor, variance: Tensor, counts: Tensor) -> None:
+        """Move the running statistics as `forward` does, towards a step's mean and unbiased variance, (C,) each.
+
+        They stay as they are where `counts`, a single truth value, is false. A device is not waited for.
+        """
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        momentum = (1 / (self.num_batches_tracked + 1)).clamp(min=SHARE) * counts
+        self.running_mean.lerp_(mean, momentum)
+        self.running_var.lerp_(variance, momentum)
+        self.num_batches_tracked.add_(counts)
 
 
 class BatchNorm1d(_Averaging, nn.BatchNorm1d):

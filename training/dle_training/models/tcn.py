@@ -82,18 +82,32 @@ class TcnEncoder(Encoder):
 class _Norm(BatchNorm2d):
     """Batch normalisation by the statistics of the real steps, and zero elsewhere.
 
+    A single real step has no spread: the running statistics normalise it, and it changes nothing in them. A device is
+    never waited for.
+
     Shape: (N, C, 1, T), mask (N, 1, T) → (N, C, 1, T).
     """
 
     def forward(self, found: Tensor, real: Tensor) -> Tensor:  # type: ignore[override]
-        if not self.training or int(real.sum()) == 1:  # a single step has no spread
+        if not self.training:
             normed = F.batch_norm(found, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
             return normed * real.unsqueeze(1).to(found.dtype)
-        if bool(real.all()):
+        if real.is_cpu and real.numel() > 1 and bool(real.all()):  # PyTorch's own is faster, and here nothing waits
             return super().forward(found)
         steps = found.movedim(1, 3)  # (N, 1, T, C)
-        normed = super().forward(steps[real][..., None, None])[..., 0, 0]
-        return torch.zeros_like(steps).masked_scatter(real.unsqueeze(3), normed).movedim(3, 1)
+        rows, mask = steps.flatten(0, 2), real.flatten().to(found.dtype)  # (N · T, C), (N · T,)
+        count = mask.sum()
+        share = mask / count
+        mean = share @ rows
+        variance = share @ (rows - mean).square()
+        several = count > 1
+        self.follow(mean, variance * count / (count - 1).clamp(min=1), several)
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        mean, variance = torch.where(several, mean, self.running_mean), torch.where(several, variance, self.running_var)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        normed = torch.addcmul(self.bias, rows - mean, scale) * mask.unsqueeze(1)
+        return normed.view_as(steps).movedim(3, 1)
 
 
 class _Stem(nn.Module):
