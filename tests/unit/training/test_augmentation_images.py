@@ -223,11 +223,11 @@ def test_settings_of_series_do_not_concern_images() -> None:
 def test_kornia_is_imported_only_where_it_is_needed() -> None:
     program = """
 import sys
-from dle_training import augmentation
-from dle_training.config import AugmentationConfig
-from dle_training.models._base import Images, InputShape
+from dle_training.augmentation import augment
+from dle_training.augmentation.settings import AugmentationConfig
+from dle_training.preprocessing.shape import Images, InputShape
 shape = InputShape(image=Images(1, 1, 8, 8, (0.5,), (0.5,)))
-augmentation.build(AugmentationConfig(flip=True, shift=0.1), shape)
+augment.build(AugmentationConfig(flip=True, shift=0.1), shape)
 assert "kornia" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -151,7 +151,7 @@ def test_a_metric_without_meaning_on_the_validation_part(small_fit: SimpleNamesp
     alike = validation.take(torch.nonzero(validation.targets == 0)[:, 0])
     config = resolved("training.metric=roc_auc", "model.hidden=[4]")
     network = build(config.model, shape, objective.outputs)
-    with pytest.raises(InputError, match="roc_auc has no meaning"):
+    with pytest.raises(InputError, match="roc_auc is undefined"):
         loop.fit(FitInputs(network, objective, train, alike, config, tmp_path))
 
 

@@ -386,7 +386,7 @@ def test_a_metric_without_meaning_is_told_before_anything_is_trained(tables: Pat
     bench = Bench(tmp_path, tables / "binary.csv", "training.metric=roc_auc")
     validation = bench.data.validation
     alike = validation.take(torch.nonzero(validation.targets == 0)[:, 0])
-    with pytest.raises(InputError, match="roc_auc has no meaning"):
+    with pytest.raises(InputError, match="roc_auc is undefined"):
         packed.fit([bench.member(), bench.member(data=replace(bench.data, validation=alike))])
 
 

@@ -1,1 +1,1 @@
-"""Training examples varied: images and series."""
+"""Augmentation: random variations of training images and series."""

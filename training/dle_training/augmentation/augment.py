@@ -1,7 +1,7 @@
-"""How training examples are varied, a batch at a time, where the batch is; validation and serving never see it.
+"""Augmentation of a training batch, on the device of the batch; validation and serving do not use it.
 
-All random numbers come from torch's global generator on the CPU, whose state is part of a checkpoint, so that a resumed
-run varies its examples as an uninterrupted one does, and a GPU as a CPU.
+All random numbers come from torch's global generator on the CPU, and checkpoints contain its state. So a resumed run
+varies its examples as an uninterrupted run does, and a GPU as a CPU does.
 """
 
 from torch import Tensor
@@ -13,13 +13,13 @@ from dle_training.preprocessing.shape import Inputs, InputShape
 
 IMAGES = ("flip", "shift", "rotation", "zoom", "shear", "brightness", "contrast", "erasing")
 SERIES = ("jitter", "scaling", "slicing")
-"""The settings that concern each kind of input."""
+"""The settings for each kind of input."""
 
 
 class Augmentation:
-    """Varies the inputs of a training batch; labels and inputs of other kinds stay as they are.
+    """Varies images and series in the inputs of a training batch; labels and other inputs do not change.
 
-    Call: inputs of N rows, on one device → a new dictionary of the same shapes. `image` becomes float32 of 0 to 255.
+    Call: inputs of N rows, on one device → a new dictionary with the same shapes. `image` becomes float32 in 0 to 255.
     """
 
     def __init__(self, images: ImageAugmentation | None, series: SeriesAugmentation | None) -> None:
@@ -36,7 +36,7 @@ class Augmentation:
 
 
 def build(config: AugmentationConfig, shape: InputShape) -> Augmentation | None:
-    """What `config` asks for of the inputs that there are; None where that is nothing. A null setting is off."""
+    """The augmentation that `config` sets for the inputs in `shape`; None if it sets none. A null setting is off."""
     images = ImageAugmentation(config, shape.image) if shape.image is not None and _any(config, IMAGES) else None
     series = None
     if shape.sequence is not None and _any(config, SERIES):

@@ -1,8 +1,8 @@
-"""Images of a training batch, varied: mirrored, moved, turned, brightened, blotted out.
+"""Image augmentation: flip, shift, rotation, zoom, shear, brightness, contrast and erasing.
 
-Flip and shift, which the default recipe uses, are one gather of whole pixels, a tenth of what a warp costs (for 128
-images of 28 × 28 on one core 0.2 ms against 2.3 ms with kornia, and 50 ms for the training step). The rest is kornia's,
-which is imported only when a setting asks for it, for that takes a second.
+Flip and shift, which the default recipe uses, are one gather of whole pixels, at a tenth of the cost of a warp (for 128
+images of 28 × 28 on one core 0.2 ms instead of 2.3 ms with kornia; the training step takes 50 ms). Kornia does the
+rest. It is imported only if a setting needs it, because the import takes a second.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ _KORNIA = ("rotation", "zoom", "shear", "brightness", "contrast", "erasing")
 
 
 class ImageAugmentation:
-    """Varies each image by its own random draw; what leaves the frame is lost, and the border fills what enters.
+    """Varies each image by its own random numbers; pixels that leave the frame are lost, and the border fills gaps.
 
     Call: uint8 (N, columns · C, H, W) → float32 of the same shape, in 0 to 255, on the same device.
     """
@@ -29,6 +29,7 @@ class ImageAugmentation:
         self.steps = _steps(config) if any(getattr(config, name) for name in _KORNIA) else []
 
     def __call__(self, images: Tensor) -> Tensor:
+        # (N, columns · C, H, W) → (N · columns, C, H, W)
         pixels = images.reshape(len(images) * self.columns, self.channels, *images.shape[2:])
         if self.flip or self.shift:
             pixels = move(pixels, flip=self.flip, shift=self.shift)
@@ -42,7 +43,7 @@ class ImageAugmentation:
 
 
 def move(images: Tensor, *, flip: bool, shift: float) -> Tensor:
-    """Each of (N, C, H, W) mirrored at random where `flip`, and moved by whole pixels, at most `shift` of each side."""
+    """Mirror images (N, C, H, W) at random if `flip`, and move each by whole pixels, at most `shift` of each side."""
     count, channels, height, width = images.shape
     rows = (torch.arange(height) + _offsets(count, int(shift * height))).clamp_(0, height - 1)  # (N, H)
     columns = (torch.arange(width) + _offsets(count, int(shift * width))).clamp_(0, width - 1)  # (N, W)
@@ -54,12 +55,12 @@ def move(images: Tensor, *, flip: bool, shift: float) -> Tensor:
 
 
 def _offsets(count: int, most: int) -> Tensor:
-    """Whole numbers (count, 1) between −most and most."""
+    """Random whole numbers (count, 1) between −most and most."""
     return torch.randint(-most, most + 1, (count, 1))
 
 
 def _steps(config: AugmentationConfig) -> list[Callable[[Tensor], Tensor]]:
-    """Kornia's part, over float32 in [0, 1]: all that bends the frame in one warp, then light, then erasing."""
+    """Kornia's steps on float32 in [0, 1]: one warp for rotation, zoom and shear, then light, then erasing."""
     from kornia import augmentation as kornia
     from kornia.enhance import adjust_contrast_with_mean_subtraction as around_mean
 
@@ -85,7 +86,7 @@ def _steps(config: AugmentationConfig) -> list[Callable[[Tensor], Tensor]]:
 
 
 def _factors(count: int, least: float, most: float) -> Tensor:
-    """Random factors (count,) between the two."""
+    """Random factors (count,) between `least` and `most`."""
     return least + (most - least) * torch.rand(count)
 
 

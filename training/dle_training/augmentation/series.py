@@ -1,4 +1,4 @@
-"""Series of a training batch, varied: noise, another scale, a part of the series in the place of the whole.
+"""Series augmentation: noise, scaling, and slices that are stretched to the whole series.
 
 Um et al., "Data Augmentation of Wearable Sensor Data" (2017); Le Guennec et al., "Data Augmentation for Time Series
 Classification" (2016) for slices.
@@ -11,10 +11,10 @@ from dle_training.augmentation.settings import AugmentationConfig
 
 
 class SeriesAugmentation:
-    """Varies each series by its own random draw.
+    """Varies each series by its own random numbers.
 
-    Call: standardised (N, T, C) float32 with lengths (N,) → the same shapes; nothing beyond a row's end becomes real,
-    and the last `indicators` channels stay 0 and 1.
+    Call: standardised (N, T, C) float32 with lengths (N,) → the same shapes. Steps beyond a row's end stay 0, and the
+    last `indicators` channels stay 0 or 1.
     """
 
     def __init__(self, config: AugmentationConfig, indicators: int = 0) -> None:
@@ -34,7 +34,7 @@ class SeriesAugmentation:
             varied = varied * (1 + self.scaling * torch.randn(rows, 1, channels)).to(varied.device)
         if self.jitter:
             noise = (self.jitter * torch.randn(rows, steps, channels)).to(varied.device)
-            varied = varied + noise * (varied != 0)  # 0 stands for what is missing, or a channel that never changes
+            varied = varied + noise * (varied != 0)  # 0 is a missing value or a constant channel
         real = torch.arange(steps, device=lengths.device).unsqueeze(0) < lengths.unsqueeze(1)
         return torch.cat([varied, missing], dim=2) * real.unsqueeze(2).to(varied.dtype), lengths
 

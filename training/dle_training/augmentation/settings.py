@@ -1,4 +1,4 @@
-"""The settings of augmentation."""
+"""The settings of augmentation: the section `augmentation` of the configuration."""
 
 from typing import Annotated
 
@@ -8,16 +8,16 @@ from dle_training.settings.base import Settings
 
 
 class AugmentationConfig(Settings, frozen=True):
-    """How training examples are varied, anew in each epoch; null: what suits the kind of input."""
+    """Random variation of training examples, drawn again in each epoch; null: the model family's own value."""
 
-    flip: Annotated[bool | None, Meta(description="Images: mirror left and right, every second one.")] = None
+    flip: Annotated[bool | None, Meta(description="Images: mirror left and right with probability 1/2.")] = None
     shift: Annotated[
         Annotated[float, Meta(ge=0, le=0.5)] | None,
-        Meta(description="Images: move by up to this fraction of the size, both ways."),
+        Meta(description="Images: shift by up to this fraction of width and height, in both directions."),
     ] = None
-    rotation: Annotated[float, Meta(ge=0, le=180, description="Images: turn by up to so many degrees.")] = 0.0
+    rotation: Annotated[float, Meta(ge=0, le=180, description="Images: rotate by up to this many degrees.")] = 0.0
     zoom: Annotated[float, Meta(ge=0, lt=1, description="Images: enlarge or shrink by up to this fraction.")] = 0.0
-    shear: Annotated[float, Meta(ge=0, le=45, description="Images: slant by up to so many degrees.")] = 0.0
+    shear: Annotated[float, Meta(ge=0, le=45, description="Images: shear by up to this many degrees.")] = 0.0
     brightness: Annotated[float, Meta(ge=0, lt=1, description="Images: brighten or darken by up to this fraction.")] = (
         0.0
     )
@@ -25,7 +25,7 @@ class AugmentationConfig(Settings, frozen=True):
         0.0
     )
     erasing: Annotated[
-        float, Meta(ge=0, le=1, description="Images: chance that a rectangle of the image is blotted out.")
+        float, Meta(ge=0, le=1, description="Images: probability that a random rectangle is erased.")
     ] = 0.0
     jitter: Annotated[
         Annotated[float, Meta(ge=0)] | None,
@@ -33,9 +33,9 @@ class AugmentationConfig(Settings, frozen=True):
     ] = None
     scaling: Annotated[
         Annotated[float, Meta(ge=0)] | None,
-        Meta(description="Series: standard deviation of the factor, about 1, on each channel."),
+        Meta(description="Series: standard deviation of a random factor around 1 for each channel."),
     ] = None
     slicing: Annotated[
         Annotated[float, Meta(ge=0, lt=1)] | None,
-        Meta(description="Series: fraction that may be cut off at the ends, the rest stretched to the whole."),
+        Meta(description="Series: fraction that may be cut off at the ends; the rest is stretched to the full length."),
     ] = None

@@ -1,1 +1,1 @@
-"""Fitting a network: the loop, its batches, its state, and everything that watches it."""
+"""Fitting a network: the training loop, its batches, its checkpoints and its listeners."""

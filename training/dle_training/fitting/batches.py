@@ -22,7 +22,7 @@ _POOL_BATCHES = 50
 """Rows are sorted by length in pools of this many batches: enough for even lengths, few enough to stay random."""
 _IMAGE = "image"
 _STREAMED_CELLS = 1 << 13
-"""Assumed size of an image that is not decoded yet."""
+"""Assumed size of an undecoded image."""
 
 
 class ImageStream(Protocol):

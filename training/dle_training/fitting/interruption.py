@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a flag, so that work stops where its state can be saved."""
+"""Turns Ctrl-C and SIGTERM into a flag, so that work stops at a point where its state can be saved."""
 
 import signal
 import threading
@@ -6,9 +6,9 @@ from types import FrameType, TracebackType
 
 
 class Interruption:
-    """While entered, the first SIGINT or SIGTERM sets `requested`; the second acts as it would without this.
+    """Inside the block, the first SIGINT or SIGTERM sets `requested`; the second one has its usual effect.
 
-    Signals reach the main thread only, so in any other nothing is installed and `requested` stays false.
+    Signals reach only the main thread. In any other thread no handler is installed, and `requested` stays False.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
-"""Those who watch the loop: a progress display, TensorBoard, the history file. They see, and change nothing.
+"""Listeners: the training loop calls them after each step, epoch and checkpoint. This file also has the history file.
 
-All that they may do is give a training up, by raising `Stopped` after an epoch.
+Progress displays, TensorBoard and the trials of a search are listeners too.
 """
 
 from collections.abc import Sequence
@@ -18,9 +18,10 @@ HISTORY = "history.jsonl"
 class EpochRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One line of history.jsonl.
 
-    `epoch` counts from 1. `train_loss` is the mean over the epoch's steps (with dropout, while the weights moved),
-    `validation_loss` that of the weights at its end. `metric` is the validation score by which the best epoch is
-    chosen. `lr` is the last step's. `seconds` include validation, `rows_per_second` is of training alone.
+    `epoch` counts from 1. `train_loss` is the mean over the epoch's steps (with dropout, while the weights change), and
+    `validation_loss` is the loss of the weights at the end of the epoch. `metric` is the validation score that chooses
+    the best epoch. `lr` is the learning rate of the last step. `seconds` includes validation; `rows_per_second` counts
+    training only.
     """
 
     epoch: int
@@ -34,7 +35,11 @@ class EpochRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is about to be trained: steps in an epoch, rows in the training part, and the epochs done before."""
+    """What the loop is about to train.
+
+    `steps` is the number of steps in an epoch and `rows` the number of training rows. `history` holds the epochs that a
+    resumed training has finished already.
+    """
 
     epochs: int
     steps: int
@@ -44,33 +49,46 @@ class Plan:
 
 
 class Stopped(Exception):
-    """Raised by a listener after an epoch: this training is not worth going on with."""
+    """Raised by a listener in `on_epoch` to end a training that is not worth continuing."""
 
 
 class Listener:
-    """Does nothing: override what is wanted. Calls come in this order, from the training thread.
+    """Receives the events of a training. Every method does nothing by default; override the ones that you need.
 
-    A call per step must be cheap; none may draw random numbers or keep the tensors it can reach.
+    Order:
+        `on_start` comes first. `on_step` follows each step, `on_epoch` each validation, and `on_checkpoint` each saved
+        state. `on_end` comes last.
+
+    Threads:
+        All calls come from the thread that trains, and training waits for each of them. Keep `on_step` cheap.
+
+    Ownership:
+        A listener observes and changes nothing: it draws no random numbers and keeps no tensor that it can reach. The
+        loop owns `history`, which grows; copy what you keep.
+
+    Failures:
+        `on_epoch` may raise `Stopped` to end the training. Any other exception also ends it and reaches the caller of
+        the loop. In both cases `on_end` is still called.
     """
 
     def on_start(self, plan: Plan) -> None:
-        """Before the first step, also of a resumed run."""
+        """Called before the first step, also when a run is resumed."""
 
     def on_step(self, epoch: int, step: int) -> None:
-        """After a step: `step` of `plan.steps` (from 1) in `epoch` (from 1)."""
+        """Called after step number `step` of `plan.steps` in `epoch`; both count from 1."""
 
     def on_epoch(self, history: Sequence[EpochRecord], best_epoch: int) -> None:
-        """After validation: the last record is new, and `best_epoch` is the best so far."""
+        """Called after validation: the last record of `history` is new, and `best_epoch` is the best epoch so far."""
 
     def on_checkpoint(self, path: Path) -> None:
-        """After the state was saved."""
+        """Called after the state was saved to `path`."""
 
     def on_end(self) -> None:
-        """After the last of these calls, also when training stopped by an error."""
+        """Called last, also if training ended with an error."""
 
 
 class HistoryFile(Listener):
-    """Keeps a file with one JSON line per epoch; a resumed run drops what it does over."""
+    """Writes a file with one JSON line per epoch; a resumed run removes the lines of epochs that it repeats."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -83,7 +101,7 @@ class HistoryFile(Listener):
             file.write(_lines(history[-1:]))
 
     def on_end(self) -> None:
-        # not line by line: a state on disk has the epochs before it, and small trainings would wait for that most
+        # once and not per line: the checkpoint holds the history too, and syncing would dominate small trainings
         if self.path.exists():
             sync(self.path)
 
@@ -93,6 +111,6 @@ def _lines(records: Sequence[EpochRecord]) -> bytes:
 
 
 def read_history(path: Path) -> list[EpochRecord]:
-    """The epochs of a history file, less a last line that a full disk or a power failure left unfinished."""
+    """The epochs of a history file, without a last line that a full disk or a power failure left incomplete."""
     content = path.read_bytes()
     return msgspec.json.Decoder(EpochRecord).decode_lines(content[: content.rfind(b"\n") + 1])

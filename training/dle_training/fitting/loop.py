@@ -1,7 +1,7 @@
-"""The training loop: one function, in reading order, over batches of tensors that stay in memory (see `batches`).
+"""The training loop: `fit` trains a network on batches of tensors that stay in memory (see `batches`).
 
-There is no data loader for what fits: worker processes hand batches over several times slower than a CPU slices them.
-Nothing waits for the device within an epoch: losses are summed where they are and read once at its end.
+There is no data loader for data that fits into memory: worker processes pass batches several times slower than a CPU
+slices them. Nothing waits for the device within an epoch: losses are summed on the device and read once at the end.
 """
 
 import math
@@ -36,7 +36,7 @@ LAST, BEST = "last.safetensors", "best.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class FitResult:
-    """What came of training; the network holds the weights of `best_epoch`."""
+    """The result of a training; the network holds the weights of `best_epoch`."""
 
     history: Sequence[EpochRecord]
     best_epoch: int
@@ -46,11 +46,11 @@ class FitResult:
 
 @dataclass(frozen=True, slots=True)
 class FitInputs:
-    """What is fitted, and on what.
+    """The network to fit, the rows to fit it on, and the settings.
 
-    `config` is resolved. The state goes to `checkpoints`. `augment` varies the inputs of training batches, on the
-    device. With `until`, training stops after that epoch whatever validation says, and the weights are the last ones.
-    `replicas` are the processes that share the batches; each has `checkpoints` of its own, which say the same.
+    `config` is resolved. The state is saved in the folder `checkpoints`. `augment` varies the inputs of training
+    batches on the device. With `until`, training stops after that epoch regardless of validation and keeps the last
+    weights. `replicas` are the processes that share the batches; each has its own `checkpoints` with the same content.
     """
 
     network: Network
@@ -67,9 +67,9 @@ class FitInputs:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """A training that has begun: see `begin`.
+    """A training in progress, made by `begin`.
 
-    Network, objective and both parts of `inputs` are on the device. `batches` are the slices of an epoch.
+    Network, objective and rows of `inputs` are on the device. `batches` are the slices of an epoch.
     """
 
     inputs: FitInputs
@@ -79,7 +79,7 @@ class Training:
 
     @property
     def epochs(self) -> int:
-        """The most epochs that there will be."""
+        """The maximum number of epochs."""
         return chosen(self.inputs.config.training.epochs)
 
     @property
@@ -87,7 +87,7 @@ class Training:
         return self.state.progress
 
     def start(self, ending: ExitStack) -> None:
-        """Tell the listeners what is about to be trained, and when `ending` closes that it has ended."""
+        """Call `on_start` of all listeners now, and `on_end` when `ending` closes."""
         for listener in self.inputs.listeners:
             ending.callback(listener.on_end)
             plan = Plan(self.epochs, len(self.batches), len(self.inputs.train), self.metric, self.progress.history)
@@ -99,11 +99,11 @@ class Training:
         return self.state.draw_order(lambda generator: self.inputs.train.draw_order(generator, size))
 
     def learning_rate(self, step: int) -> float:
-        """The learning rate of a step, counted from 0, of the current epoch."""
+        """The learning rate of a step of the current epoch; steps count from 0."""
         return learning_rate(self.inputs.config, self.progress.epoch + step / len(self.batches))
 
     def save(self) -> Path:
-        """Write the state and tell the listeners; returns its path."""
+        """Save the state, call `on_checkpoint` of all listeners, and return the path."""
         last = self.inputs.checkpoints / LAST
         self.state.save(last)
         for listener in self.inputs.listeners:
@@ -111,9 +111,9 @@ class Training:
         return last
 
     def end_epoch(self) -> None:
-        """Validate the weights and close the epoch, on whose steps `progress.seconds` were spent.
+        """Validate the weights and close the epoch; `progress.seconds` is the time spent on its steps.
 
-        Raises WorkError when a loss is no longer finite, and what the listeners raise.
+        Raises WorkError if a loss is not finite, and whatever the listeners raise.
         """
         inputs, state, progress, begun = self.inputs, self.state, self.progress, time.perf_counter()
         train_loss = state.loss_sum.item() / len(inputs.train)
@@ -143,7 +143,7 @@ class Training:
             listener.on_epoch(progress.history, progress.best_epoch)
 
     def end(self) -> FitResult:
-        """Give the network the best epoch's weights, and keep them in place of the last state."""
+        """Load the best epoch's weights into the network, and replace the last state on disk by them."""
         inputs, progress = self.inputs, self.progress
         inputs.network.load_state_dict(self.state.best_weights)
         self.state.save_best(inputs.checkpoints / BEST)
@@ -153,15 +153,15 @@ class Training:
 
 
 def fit(inputs: FitInputs) -> FitResult:
-    """Train the network in place until the epochs are over or `patience` is, and give it the best epoch's weights.
+    """Train the network in place until the epochs or the patience end, then load the best epoch's weights into it.
 
-    Network and objective move to the configured device. The state goes to `checkpoints`/last.safetensors every
-    `checkpoint_seconds`, and on Ctrl-C or SIGTERM. Where that file exists, the loop starts from it and reaches, on the
-    same CPU with as many threads, the weights that it would have reached uninterrupted, bit for bit. At the end the
-    best weights take its place, as best.safetensors; where that file exists, nothing is left to train.
+    Network and objective move to the configured device. The state is saved to `checkpoints`/last.safetensors every
+    `checkpoint_seconds` and on Ctrl-C or SIGTERM. If that file exists, the loop continues from it. On the same CPU with
+    the same number of threads it then reaches the same weights as an uninterrupted training, bit for bit. At the end
+    best.safetensors with the best weights replaces it; if best.safetensors exists, nothing is trained.
 
-    Raises Interrupted after Ctrl-C or SIGTERM, WorkError when the loss is no longer finite, InputError for a metric
-    that means nothing on the validation part, or a checkpoint of something else.
+    Raises Interrupted after Ctrl-C or SIGTERM, WorkError if the loss is not finite, and InputError for a metric that is
+    undefined on the validation part or a checkpoint of another model or other data.
     """
     config, checkpoints, replicas = inputs.config, inputs.checkpoints, inputs.replicas
     training = begin(inputs, global_generators(devices.choose(config.device)))
@@ -195,7 +195,7 @@ def fit(inputs: FitInputs) -> FitResult:
                     saved = time.monotonic()
                 if interruption.requested:
                     raise Interrupted(f"Interrupted in epoch {progress.epoch + 1}; the state is in {last}")
-            state.loss_sum.item()  # waits for the device, whose time this is
+            state.loss_sum.item()  # waits for the device, so that its time counts
             progress.seconds = time.perf_counter() - begun
             training.end_epoch()
         fitted = training.end()
@@ -205,9 +205,9 @@ def fit(inputs: FitInputs) -> FitResult:
 
 
 def begin(inputs: FitInputs, generators: Mapping[str, torch.Generator]) -> Training:
-    """A training at its first step, or where its checkpoint is, on the configured device; InputError as `fit`.
+    """A training on the configured device, at its first step or at its checkpoint. Raises InputError as `fit` does.
 
-    `generators`, by type of device, draw everything random but the order of the rows; see `state`.
+    `generators`, by device type, draw all random numbers except the order of the rows; see `TrainingState`.
     """
     config, checkpoints = inputs.config, inputs.checkpoints
     metric = metrics.METRICS[chosen(config.training.metric)]
@@ -232,30 +232,30 @@ def begin(inputs: FitInputs, generators: Mapping[str, torch.Generator]) -> Train
 
 
 def load_best(network: Network, checkpoints: Path) -> EpochRecord:
-    """Give `network` the weights that `fit` chose, and return their epoch's record. Raises InputError."""
+    """Load the weights that `fit` chose into `network`, and return the record of their epoch. Raises InputError."""
     tensors, progress = checkpoint.read(checkpoints / BEST, Progress)
     checkpoint.load(network, tensors, checkpoints / BEST)
     return progress.history[progress.best_epoch - 1]
 
 
 def read_ended(checkpoints: Path) -> Progress:
-    """How a training went that has ended. Raises InputError where none has."""
+    """The progress of a finished training. Raises InputError if none is in `checkpoints`."""
     return checkpoint.read(checkpoints / BEST, Progress)[1]
 
 
 def is_begun(checkpoints: Path) -> bool:
-    """Whether `fit` would go on from what is there, or find that all is done."""
+    """Whether `checkpoints` holds a training that `fit` would continue, or a finished one."""
     return any((checkpoints / name).exists() for name in (LAST, BEST))
 
 
 def discard_last(checkpoints: Path) -> None:
-    """Remove the last state, which only a resumption needs."""
+    """Remove the last state, which is needed only to resume."""
     for suffix in (".safetensors", ".json"):
         (checkpoints / LAST).with_suffix(suffix).unlink(missing_ok=True)
 
 
 def learning_rate(config: RunConfig, epoch: float) -> float:
-    """The learning rate after `epoch` passes over the training part, with a fraction within a pass."""
+    """The learning rate after `epoch` passes over the training part; a fraction is a position within a pass."""
     factor = schedules.factor(config.schedule, epoch, chosen(config.training.epochs))
     return chosen(config.optimizer.lr) * factor
 
@@ -263,7 +263,7 @@ def learning_rate(config: RunConfig, epoch: float) -> float:
 def split_batches(rows: int, size: int) -> list[slice]:
     """Slices of `size` rows that cover all rows; a single row left over joins the last batch.
 
-    Batch normalisation has no variance of one row, and a step on one row is the noisiest there is.
+    One row has no variance for batch normalisation, and its gradient is the noisiest.
     """
     starts = list(range(0, rows, size))
     if len(starts) > 1 and size > 1 and rows - starts[-1] == 1:
@@ -293,11 +293,11 @@ def _validate(
 
 
 def check_meaning(metric: metrics.Metric, actual: metrics.Actual, classes: int) -> None:
-    """Raise InputError when `metric` says nothing on these validation targets, whatever is predicted."""
+    """Raise InputError if `metric` is undefined on these validation targets for any prediction."""
     shape = (len(actual), classes) if classes else actual.shape
     if metric.score is not None and metric.score(np.full(shape, 1 / max(classes, 1)), actual) is None:
         raise InputError(
-            f"training.metric: {metric.name} has no meaning on this validation part, whose targets are all alike; "
+            f"training.metric: {metric.name} is undefined on this validation part, because all its targets are equal; "
             "choose another metric or a larger validation part"
         )
 

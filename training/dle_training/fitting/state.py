@@ -1,4 +1,4 @@
-"""Everything that a run of the loop needs to continue as if it had never stopped, as one object."""
+"""The training state: everything that a training needs to continue as if it had never stopped."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -17,8 +17,8 @@ from dle_training.models._base import Network
 class Progress(msgspec.Struct, kw_only=True):
     """How far the loop has come: the readable half of a checkpoint.
 
-    `epoch` counts finished epochs, `step` the steps done in the one after them, on which `seconds` were spent.
-    `data` is a digest of the targets, in order, by which another data set is noticed.
+    `epoch` counts finished epochs, `step` the steps done in the current epoch, and `seconds` the time spent on them.
+    `data` is a digest of the targets in order; it detects that the data has changed.
     """
 
     data: str
@@ -34,10 +34,21 @@ class Progress(msgspec.Struct, kw_only=True):
 class TrainingState:
     """Weights, optimizer, random generators, the running loss, the best weights so far, and the progress.
 
-    `shuffle` draws the order of the rows and nothing else; `epoch_start` is its state before the current epoch's
-    order, so that the order is drawn again rather than stored. `generators`, by type of device, draw what else there is
-    to draw: dropout. Saving copies and draws nothing, so the arithmetic is the same whenever and however often it
-    happens.
+    `shuffle` draws only the order of the rows. `epoch_start` is its state before the current epoch's order, so that the
+    order can be drawn again instead of stored. `generators`, by device type, draw all other random numbers, such as
+    those of dropout.
+
+    Threads:
+        A state belongs to the thread that trains.
+
+    Ownership:
+        The state does not copy the network and the optimizer: it seeds the generators, and `restore` writes into all of
+        them. `best_weights` is a copy. Saving draws no random numbers and changes nothing, so when and how often you
+        save does not affect the training.
+
+    Failures:
+        `save` replaces the file atomically: after a crash the file holds the old or the new state. `restore` and
+        `restore_best` raise InputError if the file is missing or belongs to another model or other data.
     """
 
     def __init__(
@@ -61,12 +72,12 @@ class TrainingState:
         self.progress = Progress(data=data)
 
     def draw_order(self, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
-        """The order of the rows in the current epoch, the same after a resumption in its middle."""
+        """The order of the rows in the current epoch, also the same if training was resumed within the epoch."""
         self.shuffle.set_state(self.epoch_start)
         return draw(self.shuffle)
 
     def next_epoch(self, record: EpochRecord, improved: bool) -> None:
-        """Close the epoch with its record; its weights become the best ones if it improved."""
+        """Close the epoch with its record; if it improved, its weights become the best ones."""
         progress = self.progress
         progress.history.append(record)
         progress.epoch, progress.step, progress.seconds = record.epoch, 0, 0.0
@@ -77,7 +88,7 @@ class TrainingState:
         self.epoch_start = self.shuffle.get_state()
 
     def save(self, path: Path) -> None:
-        """Write the state; see `checkpoint` for what a crash leaves."""
+        """Write the state to `path` atomically."""
         tensors = {
             "generator.shuffle": self.epoch_start,
             **{f"generator.{device}": generator.get_state() for device, generator in self.generators.items()},
@@ -94,7 +105,7 @@ class TrainingState:
         checkpoint.write(path, tensors, self.progress)
 
     def restore(self, path: Path) -> None:
-        """Continue from what `save` wrote. Raises InputError where it belongs to another model or other data."""
+        """Load what `save` wrote. Raises InputError if it belongs to another model or other data."""
         tensors, progress = self._read(path)
         parts: dict[str, dict[str, Tensor]] = {"network": {}, "best": {}, "optimizer": {}, "generator": {}}
         for name, tensor in tensors.items():
@@ -110,16 +121,16 @@ class TrainingState:
         self.loss_sum.copy_(tensors["loss_sum"])
         self.epoch_start = parts["generator"]["shuffle"]
         for device, generator in self.generators.items():
-            if device in parts["generator"]:  # a training may go on elsewhere
+            if device in parts["generator"]:  # a training may continue on another type of device
                 generator.set_state(parts["generator"][device])
         self.progress = progress
 
     def save_best(self, path: Path) -> None:
-        """Write the best weights and the progress, which is all that is kept of a training that has ended."""
+        """Write the best weights and the progress, which are all that a finished training keeps."""
         checkpoint.write(path, self.best_weights, self.progress)
 
     def restore_best(self, path: Path) -> None:
-        """Be what `save_best` wrote: a training that has ended. Raises InputError as `restore`."""
+        """Load what `save_best` wrote: a finished training. Raises InputError as `restore` does."""
         tensors, progress = self._read(path)
         checkpoint.load(self.network, tensors, path)
         self.best_weights, self.progress = self._weights(), progress
@@ -135,7 +146,7 @@ class TrainingState:
 
 
 def global_generators(device: torch.device) -> dict[str, torch.Generator]:
-    """Those that PyTorch draws from where it is given none, for a training on `device`."""
+    """PyTorch's default generators for a training on `device`, by device type."""
     generators = {"cpu": torch.default_generator}
     if device.type == "cuda":
         generators["cuda"] = torch.cuda.default_generators[torch.cuda.current_device()]
@@ -143,7 +154,7 @@ def global_generators(device: torch.device) -> dict[str, torch.Generator]:
 
 
 def own_generators(device: torch.device) -> dict[str, torch.Generator]:
-    """Generators of its own for a training on `device`; on a CPU they draw what the global ones would."""
+    """New generators for a training on `device`; on a CPU, equal seeds give the numbers of the global generator."""
     return {kind: torch.Generator(kind) for kind in dict.fromkeys(("cpu", device.type))}
 
 

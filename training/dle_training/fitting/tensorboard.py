@@ -1,4 +1,4 @@
-"""TensorBoard scalars, one point per epoch."""
+"""A listener that writes TensorBoard scalars, one point per epoch."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,14 +9,14 @@ from dle_training.fitting.listeners import EpochRecord, Listener, Plan
 class TensorBoard(Listener):
     """Writes loss/train, loss/validation, validation/<metric>, learning_rate and rows_per_second into `folder`.
 
-    Steps are epochs, from 1. A resumed run hides the points that it does over.
+    TensorBoard's steps are epochs, from 1. A resumed run hides the points of epochs that it repeats.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def on_start(self, plan: Plan) -> None:
-        from torch.utils.tensorboard.writer import SummaryWriter  # heavy, and only wanted here
+        from torch.utils.tensorboard.writer import SummaryWriter  # slow to import
 
         self.metric = plan.metric.name
         self.writer = SummaryWriter(str(self.folder), purge_step=len(plan.history) + 1)

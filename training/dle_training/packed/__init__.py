@@ -1,4 +1,4 @@
-"""Several trainings of one architecture at once: trials of a search, folds of a cross-validation."""
+"""Packed training: several trainings of one architecture at once, such as trials of a search or folds."""
 
 from dle_training.packed.loop import Member as Member
 from dle_training.packed.loop import MemberFailure as MemberFailure

@@ -1,7 +1,7 @@
-"""The training loop of many: the story of `dle_training.fitting.loop`, told of several trainings at once.
+"""The training loop for several trainings at once; `dle_training.fitting.loop` has the loop for one.
 
-A small network leaves most of a step to overhead. M of them, with their weights in one matrix, share it. Each member
-draws, learns, validates, stops and is saved as if it were alone, up to the rounding of sums.
+In a small network, overhead takes most of the time of a step. M networks with their weights in one matrix share that
+overhead. Each member draws, learns, validates, stops and is saved as if it were alone, up to the rounding of sums.
 """
 
 import time
@@ -34,7 +34,7 @@ from dle_training.settings.base import chosen
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A training to be packed: what `loop.fit` would be given. It goes on where `checkpoints` has a state."""
+    """A training to be packed, with the arguments of `loop.fit`. It continues from a state in `checkpoints`."""
 
     config: RunConfig
     data: TrainingData
@@ -44,7 +44,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class MemberResult:
-    """A member that came to its end; the network holds the weights of the best epoch."""
+    """The result of a member that finished; the network holds the weights of the best epoch."""
 
     network: Network
     fit: loop.FitResult
@@ -52,17 +52,17 @@ class MemberResult:
 
 @dataclass(frozen=True, slots=True)
 class MemberFailure:
-    """A member that ended before: a listener gave it up, or its loss was no longer finite."""
+    """A member that did not finish: a listener stopped it, or its loss was not finite."""
 
     error: Stopped | WorkError
 
 
 def signature(config: RunConfig, data: TrainingData) -> Hashable | None:
-    """Members of equal signatures can be in one pack. None: this training cannot be packed.
+    """What the members of a pack must have in common; None if this training cannot be packed.
 
-    Only a table's `mlp` can, with an optimizer of `PACKED`.
-    Free to differ are learning rate, momentum, weight decay, dropout, seed, schedule, epochs and patience; and the
-    rows, as long as an epoch has as many steps.
+    Only `mlp` over a table can be packed, with an optimizer of `PACKED`. Learning rate, momentum, weight decay,
+    dropout, seed, schedule, epochs and patience may differ between members. Their rows may differ too if an epoch has
+    the same number of steps.
     """
     shape = data.preprocessing.shape(frequencies=False)
     if shape.image or shape.sequence or shape.tokens or registry.choose(config.model.name, ["table"])["table"] != "mlp":
@@ -83,12 +83,12 @@ def signature(config: RunConfig, data: TrainingData) -> Hashable | None:
 
 
 def fit(members: Sequence[Member]) -> list[MemberResult | MemberFailure]:
-    """Train members of one `signature`, each as `TrainingData.network` and `loop.fit` do; the outcomes in their order.
+    """Train members of one `signature` as `TrainingData.network` and `loop.fit` would; outcomes in the members' order.
 
-    A member that ends leaves the others as they are. States are saved as `loop.fit` saves them: each can go on with a
-    training of the other. The seconds in a member's records are its share of the time that all of them took.
+    The end of one member does not affect the others. States are saved in the format of `loop.fit`, so either function
+    continues a training that the other began. The seconds in a member's records are its share of the total time.
 
-    Raises Interrupted after Ctrl-C or SIGTERM, with all states saved, and before the first step InputError as
+    Raises Interrupted after Ctrl-C or SIGTERM, with all states saved. Before the first step it raises InputError as
     `loop.fit` does.
     """
     places, rows = _begin(members)
@@ -115,7 +115,7 @@ def fit(members: Sequence[Member]) -> list[MemberResult | MemberFailure]:
                         saved = time.monotonic()
                     if interruption.requested:
                         raise Interrupted(f"Interrupted; the states of {len(running)} trainings are saved")
-                running[0].training.state.loss_sum.item()  # waits for the device, whose time this is
+                running[0].training.state.loss_sum.item()  # waits for the device, so that its time counts
                 _share(running, begun)
                 for place in running:
                     if place.step == len(place.counts) and (outcome := _end_epoch(place.training)) is not None:
@@ -127,17 +127,20 @@ def fit(members: Sequence[Member]) -> list[MemberResult | MemberFailure]:
 
 
 def fit_if_possible(members: Sequence[Member]) -> list[MemberResult | MemberFailure] | None:
-    """As `fit`; None where these cannot be trained at once, for want of memory perhaps, and each may be by itself."""
+    """As `fit`, but None if the members cannot be trained at once, for example because memory is too small.
+
+    Each of them may still be trained alone.
+    """
     try:
         return fit(members)
-    except WorkError:  # of the storage of a study, of a disk
+    except WorkError:  # a study's storage or the disk failed, which would stop each training alone too
         raise
-    except (InputError, RuntimeError, MemoryError):  # PyTorch's own for memory, and for a kernel that is not there
+    except (InputError, RuntimeError, MemoryError):  # PyTorch raises RuntimeError for memory and for missing kernels
         return None
 
 
 def _begin(members: Sequence[Member]) -> tuple[list[Place], PreparedRows]:
-    """All trainings, and the table of their training rows on the device, in which members of the same data share."""
+    """All trainings, and one table of their training rows on the device; members with the same data share its rows."""
     device = devices.choose(members[0].config.device)
     data = {id(member.data): member.data for member in members}
     firsts = dict(zip(data, accumulate((len(each.train) for each in data.values()), initial=0), strict=False))
@@ -180,7 +183,7 @@ def _count_step(training: Training) -> None:
 
 
 def _share(running: Sequence[Place], begun: float) -> float:
-    """Add to the seconds of each its share of those since `begun`; the time it is now."""
+    """Add an equal share of the seconds since `begun` to each training; return the current time."""
     now = time.perf_counter()
     for place in running:
         place.training.progress.seconds += (now - begun) / len(running)
@@ -188,7 +191,7 @@ def _share(running: Sequence[Place], begun: float) -> float:
 
 
 def _end_epoch(training: Training) -> MemberResult | MemberFailure | None:
-    """Close the epoch; the outcome if it was the last."""
+    """Close the epoch; return the outcome if it was the last one."""
     try:
         training.end_epoch()
     except (Stopped, WorkError) as error:

@@ -1,7 +1,7 @@
 """M networks of one architecture as one: their weights are the rows of a matrix, and layers multiply in batches.
 
-A member's network keeps its modules, whose tensors become views of its row. So it sees each step, validates and is
-saved as if it were trained alone, and nothing is copied back and forth.
+A member's network keeps its modules, and their tensors become views of its row. So the member validates and is saved
+as if it were trained alone, and no weights are copied back and forth.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,9 +20,9 @@ from dle_training.preprocessing.shape import Inputs
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows of a step: B of each member, of which those beyond its `counts` only fill up.
+    """The rows of a step: B rows for each member; rows beyond the member's `counts` are filler.
 
-    `share` (M, B) float32 is 1 / count, 0 for rows that fill up; `numbers` (M, 1) float32 are the counts.
+    `share` (M, B) float32 is 1 / count, and 0 for filler rows. `numbers` (M, 1) float32 holds the counts.
     """
 
     share: Tensor
@@ -31,9 +31,9 @@ class Rows:
 
 
 class Layout:
-    """Where the parameters of a network, n numbers, stand in a row.
+    """Where the n parameters of a network stand in a row of the matrix.
 
-    The weights of linear layers stand transposed, for products without a copy in both directions.
+    Weights of linear layers are stored transposed, so that neither the forward nor the backward product copies them.
     """
 
     def __init__(self, network: Network) -> None:
@@ -51,7 +51,7 @@ class Layout:
         return self._turned([piece.view(shape) for piece, shape in pieces])
 
     def stacked(self, rows: Tensor) -> list[Tensor]:
-        """(M, n) → views (M, …), one for each parameter, as it stands in the rows."""
+        """(M, n) → views (M, …), one for each parameter, in the form in which the rows store it."""
         pieces = zip(torch.split(rows, self._sizes, dim=1), self._shapes, strict=True)
         return [piece.view(len(rows), *shape) for piece, shape in pieces]
 
@@ -61,9 +61,9 @@ class Layout:
 
 
 class PackedNetwork:
-    """Networks of a `TableEncoder` and a head, in training mode; their tensors become views of this one's.
+    """Networks with a `TableEncoder` and a head, in training mode; their tensors become views of `weights` (M, n).
 
-    `generators` draw each member's dropout. `weights` is (M, n).
+    `generators` draw the dropout, one for each member.
 
     Shape: {"dense": (M, B, P), "codes": (M, B, E)} → (M, B, K).
     """
@@ -113,15 +113,15 @@ class _Linear:
         self.rectified = False
 
     def __call__(self, features: Sequence[Tensor], weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Features (M, B, in), of which `in` is the sum, (M, in, out), (M, out) → (M, B, out)."""
+        """Features (M, B, in_i), weight (M, sum of in_i, out), bias (M, out) → (M, B, out)."""
         units: Tensor = _LinearFunction.apply(self.rectified, weight, bias, *features)  # type: ignore[no-untyped-call]
         return units
 
 
 class _LinearFunction(torch.autograd.Function):
-    """The arithmetic of `_Linear`, which goes over memory as seldom as can be: that is what a step waits for.
+    """The arithmetic of `_Linear`, with as few passes over memory as possible, because memory bounds a step.
 
-    Features stay apart, for there is no gradient to compute of dense inputs, which are most of them.
+    The groups of features stay separate: dense inputs, which are the widest group, need no gradient.
     """
 
     @staticmethod
@@ -139,7 +139,7 @@ class _LinearFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradient (M, B, out), which is nobody else's: written over."""
+        """Gradient (M, B, out), which is overwritten because nothing else uses it."""
         rectified, weight, *features = ctx.saved_tensors
         if rectified is not None:
             torch.ops.aten.threshold_backward.grad_input(gradient, rectified, 0, grad_input=gradient)
@@ -154,19 +154,19 @@ class _LinearFunction(torch.autograd.Function):
 
 
 def _split(weight: Tensor, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """(M, in, out) → the share of each of the features."""
+    """(M, in, out) → the rows of the weight that belong to each group of features."""
     return torch.split(weight, [each.shape[2] for each in features], dim=1)
 
 
 def _times_transposed(gradient: Tensor, weight: Tensor) -> Tensor:
     """(M, B, out), (M, in, out) → (M, B, in)."""
     turned = weight.transpose(1, 2)
-    # libraries are slow at products over a single column
+    # matrix libraries are slow for products over a single column
     return gradient * turned if weight.shape[2] == 1 else torch.bmm(gradient, turned)
 
 
 class _BatchNorm:
-    """As `norm.BatchNorm1d`, in which rows that fill up do not count."""
+    """As `norm.BatchNorm1d`, but filler rows do not count."""
 
     def __init__(self, members: Sequence[norm.BatchNorm1d]) -> None:
         self._eps = members[0].eps
@@ -217,7 +217,7 @@ def _encoder(network: Network) -> TableEncoder:
 def _packed(
     encoders: Sequence[TableEncoder], generators: Sequence[torch.Generator]
 ) -> list[_Linear | _BatchNorm | _Dropout | nn.ReLU]:
-    """What does for all members what each one's layers do for it; the weights come from elsewhere.
+    """The packed forms of the members' layers, without their weights.
 
     Raises NotImplementedError for a layer that has no packed form.
     """
@@ -243,12 +243,12 @@ def _embedded(indices: Tensor, tables: Tensor) -> Tensor:
     """Rows (M, B, E) of each member's table (M, R, D) → (M, B, E · D)."""
     members, length, _ = tables.shape
     shifted = indices + torch.arange(0, members * length, length, device=indices.device).view(-1, 1, 1)
-    # its gradient takes half the time of F.embedding's
+    # the gradient of index_select takes half the time of F.embedding's
     return tables.flatten(0, 1).index_select(0, shifted.flatten()).view(*indices.shape[:2], -1)
 
 
 def _shared(tensors: Sequence[Tensor]) -> Tensor:
-    """(M, …) of M tensors, which become views of it."""
+    """Stack M tensors into (M, …); the tensors become views of it."""
     together = torch.stack(list(tensors))
     for tensor, view in zip(tensors, together, strict=True):
         tensor.data = view

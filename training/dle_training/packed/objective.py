@@ -1,4 +1,4 @@
-"""The loss of each row of M members' batches: what `Objective.loss` is the mean of."""
+"""The loss of each row in the batches of M members; `Objective.loss` is its mean over one member's batch."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from dle_training.optimization.objectives import Classification, Objective
 
 
 class PackedObjective:
-    """Objectives of one task, whose class weights may differ."""
+    """Objectives of one task; their class weights may differ."""
 
     def __init__(self, members: Sequence[Objective]) -> None:
         self._task = members[0].task

@@ -1,6 +1,6 @@
-"""The optimizers of M members as arithmetic on matrices (M, n), each with its own learning rate and weight decay.
+"""The optimizers of M members as arithmetic on matrices (M, n); each member has its own learning rate and decay.
 
-What they keep stands in the members' optimizers as views, so that their states are saved as those of one network are.
+The members' own optimizers hold views of these matrices, so their states are saved as for a single network.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,15 +12,15 @@ from dle_training.packed.network import Layout
 
 
 class PackedOptimizer:
-    """A step of all members, of which one optimizer each continues what was done before."""
+    """Makes a step of all members; it continues from the states of the members' own optimizers."""
 
     def step(self, weights: Tensor, gradients: Tensor, rates: Tensor) -> None:
-        """Change `weights` (M, n) in place, at learning rates (M, 1)."""
+        """Change `weights` (M, n) in place by `gradients` (M, n), with learning rates `rates` (M, 1)."""
         raise NotImplementedError
 
 
 class _Adam(PackedOptimizer):
-    """AdamW where weight decay is `decoupled`, else Adam; as PyTorch's (Loshchilov and Hutter, 2019)."""
+    """AdamW if weight decay is `decoupled`, else Adam, as in PyTorch (Loshchilov and Hutter, 2019)."""
 
     def __init__(self, members: Sequence[optim.Optimizer], layout: Layout, *, decoupled: bool) -> None:
         self._decoupled = decoupled
@@ -37,20 +37,20 @@ class _Adam(PackedOptimizer):
         self._steps.add_(1)
         self._mean.lerp_(gradients, 1 - self._beta1)
         self._square.mul_(self._beta2).addcmul_(gradients, gradients, value=1 - self._beta2)
-        steps = self._steps[:, :1].double()  # in single precision 1 - 0.999 has four digits
+        steps = self._steps[:, :1].double()  # in single precision, 1 - 0.999 keeps only four digits
         warm = (1 - self._beta2**steps).sqrt()
         scale = (rates * warm / (1 - self._beta1**steps)).float()
         weights.addcdiv_(self._mean * scale, self._square.sqrt().add_((self._eps * warm).float()), value=-1)
 
 
 class _Sgd(PackedOptimizer):
-    """Stochastic gradient descent with momentum, as PyTorch's."""
+    """Stochastic gradient descent with momentum, as in PyTorch."""
 
     def __init__(self, members: Sequence[optim.Optimizer], layout: Layout) -> None:
         self._decay, self._momentum = (_column(members, name) for name in ("weight_decay", "momentum"))
         self._velocity = _matrix(members, layout, "momentum_buffer")
         for member in members:
-            if not member.param_groups[0]["momentum"]:  # PyTorch keeps none then
+            if not member.param_groups[0]["momentum"]:  # then PyTorch keeps no buffer
                 member.state.clear()
 
     def step(self, weights: Tensor, gradients: Tensor, rates: Tensor) -> None:
@@ -63,17 +63,17 @@ PACKED: dict[str, Callable[[Sequence[optim.Optimizer], Layout], PackedOptimizer]
     "adam": lambda members, layout: _Adam(members, layout, decoupled=False),
     "sgd": _Sgd,
 }
-"""By their names in `optimizers.OPTIMIZERS`."""
+"""The optimizers that have a packed form, by their names in `optimizers.OPTIMIZERS`."""
 
 
 def _column(members: Sequence[optim.Optimizer], setting: str) -> Tensor:
-    """A setting of each member (M, 1)."""
+    """A setting of each member, as a column (M, 1)."""
     device = members[0].param_groups[0]["params"][0].device
     return torch.tensor([[member.param_groups[0][setting]] for member in members], device=device)
 
 
 def _matrix(members: Sequence[optim.Optimizer], layout: Layout, name: str) -> Tensor:
-    """What each member keeps of its parameters under `name`, else 0: (M, n), whose views the members keep from now."""
+    """The members' optimizer state `name` as a matrix (M, n), 0 where there is none yet; the members keep views."""
     rows = torch.stack(
         [
             layout.row([member.state[weight].get(name, torch.zeros_like(weight)) for weight in _weights(member)])
@@ -87,7 +87,7 @@ def _matrix(members: Sequence[optim.Optimizer], layout: Layout, name: str) -> Te
 
 
 def _steps(members: Sequence[optim.Optimizer]) -> Tensor:
-    """The steps done (M, parameters), which the members keep as views: one for each parameter, as they are saved."""
+    """The numbers of steps done (M, parameters); the members keep one view per parameter, as PyTorch does."""
     device = _weights(members[0])[0].device
     steps = torch.tensor(
         [[float(member.state[weight].get("step", 0)) for weight in _weights(member)] for member in members],

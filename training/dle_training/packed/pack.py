@@ -1,7 +1,7 @@
-"""Trainings side by side: the next steps of all of them at once.
+"""A pack: several trainings that make their steps together.
 
-They may be at different places of their epochs, and their training parts may differ by a few rows: what a batch lacks
-is filled up with rows that do not count.
+The trainings may be at different steps of their epochs, and their training parts may differ by a few rows. Filler rows,
+which do not count, complete a batch that is too short.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,9 +17,9 @@ from dle_training.packed.optimizer import PACKED
 
 
 class Place:
-    """A training whose rows begin at `first` in a table of all trainings' rows, and its batches of up to W rows.
+    """A training in a pack: its rows begin at `first` in the table of all rows, and its batches have up to W rows.
 
-    `counts` (steps,) int64 are the rows of each batch of an epoch.
+    `counts` (steps,) int64 holds the number of rows in each batch of an epoch.
     """
 
     def __init__(self, training: Training, first: int, width: int) -> None:
@@ -33,7 +33,7 @@ class Place:
         return self.training.progress.step
 
     def order(self) -> Tensor:
-        """The current epoch's batches as indices of that table (steps, W); shorter ones are filled up with `first`."""
+        """The current epoch's batches as indices into the table (steps, W); `first` fills shorter batches."""
         indices = torch.full((len(self.counts), self._width), self._first)
         real = torch.arange(self._width) < self.counts.unsqueeze(1)
         return indices.masked_scatter_(real, self.training.draw_order() + self._first)
@@ -44,9 +44,9 @@ class Place:
 
 
 class Pack:
-    """M trainings that go on together, each from where it is; `rows` is the table of all trainings' rows.
+    """M trainings that continue together from their current steps; `rows` is the table of all trainings' rows.
 
-    Their states' tensors become views of the pack's, up to the next pack that they are put into.
+    The tensors of their states become views of the pack's tensors until another pack takes the trainings over.
     """
 
     def __init__(self, places: Sequence[Place], rows: PreparedRows) -> None:
@@ -64,8 +64,8 @@ class Pack:
             state.loss_sum = loss_sum
 
     def steps(self) -> Iterator[None]:
-        """Do the steps up to the nearest end of an epoch, one after another; the caller counts them in `progress`."""
-        # all that the steps need to know is on the device before the first of them
+        """Make the steps until the first member ends its epoch; the caller counts each step in `progress`."""
+        # everything that the steps need is on the device before the first step
         indices = self._ahead([place.order() for place in self._places])  # (steps, M, W)
         rates = self._ahead([place.rates() for place in self._places]).unsqueeze(2)  # (steps, M, 1)
         counts = self._ahead([place.counts for place in self._places])  # (steps, M)
@@ -78,19 +78,19 @@ class Pack:
             yield
 
     def _ahead(self, tensors: Sequence[Tensor]) -> Tensor:
-        """Of each member's tensor (steps in an epoch, …) the steps that are before all members: (steps, M, …)."""
+        """Stack the members' tensors (steps in an epoch, …) for the steps that all members have left: (steps, M, …)."""
         count = min(len(place.counts) - place.step for place in self._places)
         ahead = [tensor[place.step :][:count] for place, tensor in zip(self._places, tensors, strict=True)]
         return torch.stack(ahead, dim=1).to(self._device)
 
     def _step(self, indices: Tensor, rows: Rows, rates: Tensor) -> None:
-        """A step of each member on the rows `indices` (M, B), at learning rates (M, 1)."""
+        """Make a step of each member on the rows `indices` (M, B), with learning rates `rates` (M, 1)."""
         batch = self._rows.take(indices.flatten())
         inputs = {name: tensor.view(*indices.shape, -1) for name, tensor in batch.inputs.items()}
         targets = batch.targets.view(*indices.shape, *batch.targets.shape[1:])
         losses = self._objective.losses(self._network(inputs, rows), targets)
         means = (losses * rows.share).sum(dim=1)  # (M,)
-        # no member's loss depends on another's weights, so the gradient of the sum is that of each
+        # no member's loss depends on another member's weights, so the sum has the gradient of each
         (gradients,) = torch.autograd.grad(means.sum(), self._network.weights)
         with torch.no_grad():
             self._optimizer.step(self._network.weights, gradients, rates)

@@ -1,4 +1,4 @@
-"""Whether packing pays, measured: it depends on the machine, its threads, the widths and the rows of a batch."""
+"""Measures whether packed training is faster, which depends on the machine, its threads, widths and batch size."""
 
 import math
 import tempfile
@@ -22,11 +22,11 @@ from dle_training.packed.loop import Member, fit
 from dle_training.settings.base import chosen
 
 _STEPS, _WARM = 12, 3
-"""Steps that are done, and those of them that do not count, for the first ones are slower."""
+"""Measured steps, and how many of the first ones are ignored because they are slower."""
 
 
 class _Watch(Listener):
-    """Looks at the clock after each step, and ends the training after `_STEPS`."""
+    """Records the time after each step, and ends the training after `_STEPS` steps."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -37,15 +37,15 @@ class _Watch(Listener):
             raise Stopped
 
     def seconds(self) -> float:
-        """Those of a step, at best: what else the machine does is no part of it."""
+        """Seconds of the fastest step, which other work on the machine disturbs least."""
         return min((later - earlier for earlier, later in pairwise(self.times[_WARM:])), default=math.inf)
 
 
 def faster(members: Sequence[Member]) -> bool:
     """Whether a step of all members at once takes less time than their steps one after another.
 
-    Networks like theirs do a few steps on their rows. Nothing is written, and PyTorch's generators stay as they are.
-    False where a step cannot be done at all, which the training by itself tells better.
+    Networks like theirs make a few steps on their rows. Nothing is written, and PyTorch's generators keep their states.
+    False if a step fails; the training alone then reports the error.
     """
     try:
         return _measured(members)
@@ -71,7 +71,7 @@ def _measured(members: Sequence[Member]) -> bool:
 
 
 def _briefs(members: Sequence[Member], folder: Path) -> list[Member]:
-    """The members with the rows of a few steps, which go on long enough and neither diverge nor save their state."""
+    """The members with rows for a few steps, and settings by which they neither end early, diverge nor save."""
     data = {
         id(each): replace(each, train=each.train.slice(slice(_STEPS * chosen(config.training.batch_size))))
         for config, each in ((member.config, member.data) for member in members)
