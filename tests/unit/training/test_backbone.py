@@ -156,7 +156,7 @@ class TestPublishedWeights:
         assert torch.equal(again.standardised.mean, state["standardised.mean"])
 
     def test_where_they_cannot_be_had(self, published: dict[str, Tensor]) -> None:
-        with pytest.raises(InputError, match=r"(?s)timm:test_vit cannot be had \(.*model\.timm\.pretrained=false"):
+        with pytest.raises(InputError, match=r"(?s)timm:test_vit cannot be loaded \(.*model\.timm\.pretrained=false"):
             encoder("test_vit", replace(IMAGES, height=160, width=160), BackboneConfig(), pretrained=True)
 
     def test_where_there_are_none(self, timm: ModuleType) -> None:

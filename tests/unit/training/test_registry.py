@@ -44,7 +44,7 @@ def test_choices(name: str | None, kinds: tuple[Input, ...], chosen: dict[Input,
     [
         ("resnet", r"no model 'resnet'.*known: mlp, cnn"),
         ("transfomer", r"did you mean 'transformer'"),
-        ("cnn", r"cnn reads images.*there are none here; choose from rnn, transformer, bag"),
+        ("cnn", r"cnn reads images.*the data has none; choose from rnn, transformer, bag"),
         ("rnn+transformer", r"transformer reads series or text"),
         ("timm:", "no model 'timm:'"),
     ],

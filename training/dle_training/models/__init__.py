@@ -1,1 +1,1 @@
-"""Networks: one encoder per group of inputs, concatenated, then a head."""
+"""Model families and the network that they build: an encoder for each kind of input, then a linear head."""

@@ -1,7 +1,8 @@
-"""What every model is: encoders, one per group of inputs, whose outputs are concatenated and go through a head.
+"""`Network`, which every model is, and `Encoder`, the base class of its parts.
 
-A new kind of input is a new encoder beside the others, and a new architecture is another encoder for the same inputs;
-the loop, the exporter and the checkpoints see only `Network`.
+A network has one encoder for each kind of input. Their outputs are concatenated and go through a linear head. A new
+kind of input or a new architecture needs only a new encoder: the training loop, the exporter and the checkpoints use
+`Network` alone.
 """
 
 from collections.abc import Mapping
@@ -42,17 +43,17 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     def before_evaluation(self) -> None:
-        """Bring weights that training never touches in line with those that it does. Nothing to do by default.
+        """Set the weights that training does not reach; does nothing by default.
 
-        Called before each validation and at the end. It must not change what the next training step computes.
+        The loop calls this before each validation. It must not change what the next training step computes.
         """
 
 
 class Network(nn.Module):
-    """Encoders concatenated, then a head.
+    """Encoders side by side, then a linear head over their concatenated features.
 
-    Shape: inputs as the encoders ask, for instance {"dense": (N, P), "codes": (N, E)}; output (N, K) float32, whose
-    meaning (logits, a standardised value) is the objective's.
+    Shape: the inputs of all encoders, for example {"dense": (N, P), "codes": (N, E)} → (N, K) float32. The objective
+    defines what the output means: logits, or standardised values.
 
     Example:
         >>> from dle_training.models.families import ModelConfig
@@ -74,7 +75,7 @@ class Network(nn.Module):
         return joined
 
     def before_evaluation(self) -> None:
-        """Called by the loop before each validation and at the end; see `Encoder.before_evaluation`."""
+        """Call `Encoder.before_evaluation` of all encoders."""
         for encoder in self.encoders.values():
             assert isinstance(encoder, Encoder)
             encoder.before_evaluation()

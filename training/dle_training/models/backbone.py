@@ -1,7 +1,7 @@
-"""Backbones of the timm library, over images: hundreds of published architectures, many with pretrained weights.
+"""The model family `timm:NAME`: image backbones of the timm library, many of them with pretrained weights.
 
-timm is an extra (`vision`): it needs a torchvision that fits the installed PyTorch. Weights are downloaded when a run
-starts, and only then: a run that is opened again has its own.
+timm is an extra (`vision`) and needs a torchvision that fits the installed PyTorch. Published weights are downloaded
+only when a run starts; a run that is opened again loads its own weights.
 """
 
 import importlib
@@ -25,15 +25,15 @@ from dle_training.settings.dimensions import Choice, Float
 class BackboneConfig(Settings, frozen=True):
     """`timm:NAME`: a backbone of the timm library, over images (extra `vision`)."""
 
-    pretrained: Annotated[bool, Meta(description="Start from published weights, which are downloaded.")] = True
-    frozen: Annotated[bool, Meta(description="Keep these weights as they are and train the head alone.")] = False
+    pretrained: Annotated[bool, Meta(description="Download published weights and start from them.")] = True
+    frozen: Annotated[bool, Meta(description="Do not change the backbone's weights; train the head alone.")] = False
 
 
 BACKBONE = "timm:"
-"""What stands in `model.name` before the name of an architecture."""
+"""The prefix of an architecture's name in `model.name`."""
 _COLOURS = 3
 _OPERATORS = ("nms", "qnms")
-"""Of torchvision's binary, to which its Python code adds something when it is imported."""
+"""Operators of torchvision's binary that its Python code extends on import."""
 
 
 class BackboneEncoder(Encoder):
@@ -79,7 +79,7 @@ class BackboneEncoder(Encoder):
             mean, std = expected["mean"], expected["std"]
         else:
             mean, std = mean * self.repeats, std * self.repeats
-        # part of the state, for the next release of timm may expect something else
+        # part of the state dict, because the next release of timm may expect other statistics
         self.standardised = Standardised(images.columns, mean, std, persistent=True)
         self.frozen = settings.frozen
         self.backbone.requires_grad_(not self.frozen)
@@ -88,7 +88,7 @@ class BackboneEncoder(Encoder):
         self.train()
 
     def train(self, mode: bool = True) -> "BackboneEncoder":
-        """As ever, but a frozen backbone stays in evaluation mode, in which its batch statistics do not change."""
+        """Set the mode as usual, but keep a frozen backbone in evaluation mode, so that its batch statistics stay."""
         super().train(mode)
         if self.frozen:
             self.backbone.eval()
@@ -104,7 +104,7 @@ class BackboneEncoder(Encoder):
 
 
 def _import(architecture: str) -> ModuleType:
-    """The timm package. Raises InputError that says what to install."""
+    """The timm package. Raises InputError that names what to install."""
     try:
         _import_torchvision()
         import timm
@@ -119,10 +119,10 @@ def _import(architecture: str) -> ModuleType:
 
 
 def _import_torchvision() -> None:
-    """Import what timm imports, also where it was made for another build of PyTorch.
+    """Import torchvision, even if it was built for another build of PyTorch.
 
-    The one on the public package index wants CUDA: beside a PyTorch for the CPU its binary is not loaded, and its
-    import ends at operators that are missing. timm needs its Python code alone, so they are declared, and do nothing.
+    The torchvision on PyPI needs CUDA. Beside a PyTorch for the CPU its binary is not loaded, and its import fails at
+    missing operators. timm needs only torchvision's Python code, so this function declares the operators without code.
     """
     try:
         importlib.import_module("torchvision")
@@ -143,7 +143,7 @@ def _check_known(timm: ModuleType, architecture: str) -> None:
 
 
 def _plain(timm: ModuleType, architecture: str, images: Images) -> tuple[nn.Module, int]:
-    """The architecture with random weights, and how many features it makes; tried on empty images first."""
+    """The architecture with random weights, and its number of features, found by a run on empty images."""
     size = f"{images.height} × {images.width}"
     try:
         backbone = _create(timm, architecture, images, pretrained=False).eval()
@@ -157,22 +157,22 @@ def _plain(timm: ModuleType, architecture: str, images: Images) -> tuple[nn.Modu
             f"{timm.models.get_pretrained_cfg(architecture).input_size[-1]}) or another architecture"
         ) from None
     if not isinstance(features, Tensor) or features.ndim != 2:
-        raise InputError(f"model.name: timm:{architecture} does not make one vector of each image; choose another")
+        raise InputError(f"model.name: timm:{architecture} does not give one vector per image; choose another")
     return backbone, features.shape[1]
 
 
 def _pretrained(timm: ModuleType, architecture: str, images: Images) -> nn.Module:
     """The architecture with its published weights."""
-    without = "--set model.timm.pretrained=false starts from random ones"
+    without = "--set model.timm.pretrained=false starts from random weights"
     published = timm.models.get_pretrained_cfg(architecture)
     if published is None or not published.has_weights:
         raise InputError(f"model.timm.pretrained: there are no published weights for timm:{architecture}; {without}")
     try:
         return _create(timm, architecture, images, pretrained=True)
-    except Exception as error:  # noqa: BLE001 - the network's, the hub's and the files' libraries each have their own
+    except Exception as error:  # noqa: BLE001 - the libraries for network, hub and files raise different types
         raise InputError(
-            f"model.timm.pretrained: the published weights of timm:{architecture} cannot be had "
-            f"({type(error).__name__}: {str(error).splitlines()[0]}): see to the network, or {without}"
+            f"model.timm.pretrained: the published weights of timm:{architecture} cannot be loaded "
+            f"({type(error).__name__}: {str(error).splitlines()[0]}): check the network, or {without}"
         ) from None
 
 
@@ -191,7 +191,7 @@ def _channels(images: Images) -> int:
 
 FAMILY = Family(
     name=f"{BACKBONE}NAME",
-    description="Any backbone of the timm library, pretrained where the weights can be had (extra `vision`).",
+    description="Any backbone of the timm library, with pretrained weights if they are published (extra `vision`).",
     reads=("image",),
     settings=BackboneConfig,
     build=lambda settings, shape, slot: BackboneEncoder(

@@ -1,8 +1,8 @@
-"""Text as a bag of n-grams: each token and each pair of neighbours has a vector and a weight, and a text is their sum.
+"""The model family `bag`: text as a weighted sum of the vectors of its tokens and n-grams.
 
-Joulin et al., "Bag of Tricks for Efficient Text Classification" (2017). The weights, which tf-idf would set by
-frequency, are learnt as well. Tokens have rows of their own; the many pairs share a table by hash, computed in the
-graph from the tokens' numbers.
+Joulin et al., "Bag of Tricks for Efficient Text Classification" (2017). The weights, which tf-idf sets by frequency,
+are learnt too. Each token has its own row of the table. Longer n-grams share rows by a hash of their tokens' numbers,
+which the exported graph computes.
 """
 
 from typing import Annotated
@@ -23,21 +23,21 @@ from dle_training.settings.dimensions import Choice, Float, Int
 
 
 class BagConfig(Settings, frozen=True):
-    """`bag`: the weighted sum of embedded tokens and neighbours, divided by the root of the weights, over text."""
+    """`bag`: a weighted sum of embedded tokens and n-grams, divided by the root of the sum of weights, over text."""
 
     width: Annotated[Count, Meta(description="Width of the vector of each n-gram.")] = 64
-    ngrams: Annotated[Annotated[int, Meta(ge=1, le=4)], Meta(description="Most neighbours taken together.")] = 2
-    buckets: Annotated[Count, Meta(description="Vectors that n-grams of two and more tokens share, by hash.")] = 30_000
+    ngrams: Annotated[Annotated[int, Meta(ge=1, le=4)], Meta(description="Largest number of tokens in an n-gram.")] = 2
+    buckets: Annotated[Count, Meta(description="Vectors that n-grams of two or more tokens share by hash.")] = 30_000
 
 
 _SCALE = 0.01
-"""Vectors begin close to nothing, so that what is rare in training stays so."""
+"""Standard deviation of the first vectors: close to 0, so that rare n-grams keep little influence."""
 _FIRST_LOG = -1.0
-"""Of the weight of pairs and longer n-grams at first: most are rare, and would soon be learnt by heart."""
+"""Initial logarithm of the weight of n-grams from two tokens on: most are rare and would soon be memorised."""
 _MULTIPLIER, _MODULUS = 1_000_003, 2**31 - 1
-"""Primes by which the tokens of an n-gram are mixed; products stay far below 2⁶³."""
+"""Primes of the hash of an n-gram; products stay far below 2⁶³."""
 _LARGEST_LOG = 8.0
-"""Bound of the logarithm of a weight, so that the sum of many stays finite."""
+"""Bound of the logarithm of a weight, so that sums of many weights stay finite."""
 
 
 class BagEncoder(Encoder):
@@ -83,7 +83,7 @@ class BagEncoder(Encoder):
         return scaled
 
     def _grams(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows of the table (N, G) of the n-grams that begin at each token, short to long, and 1.0 for whole ones."""
+        """Table rows (N, G) of the n-grams at each token, from short to long, and a mask: 1.0 for complete n-grams."""
         rows, present = [tokens], [tokens != PADDING]
         mixed, open_ended = tokens, (tokens != PADDING) & (tokens != SEPARATOR)
         for size in range(2, self.ngrams + 1):

@@ -1,8 +1,7 @@
-"""Small residual network with batch normalisation, over images of any size.
+"""The model family `cnn`: a small residual network with batch normalisation, over images of any size.
 
-Each stage is convolution → max-pooling → normalisation → ReLU and then residual blocks (He et al., "Deep Residual
-Learning for Image Recognition", 2016). Pooling before what follows it does the rest of the stage on a quarter of the
-pixels.
+Each stage is convolution → max-pooling → normalisation → ReLU, then residual blocks (He et al., "Deep Residual Learning
+for Image Recognition", 2016). Because pooling comes early, the rest of the stage processes a quarter of the pixels.
 """
 
 from typing import Annotated
@@ -32,9 +31,9 @@ class CnnConfig(Settings, frozen=True):
 
 
 _LARGE = 64
-"""Sides from here on are halved by the first convolution, until they are shorter."""
+"""The first convolution halves sides of at least this length until they are shorter."""
 _LEAST_SIDE = 2
-"""No pooling below: batch normalisation needs more than one value, even of a single row."""
+"""Pooling never makes a side shorter: batch normalisation needs more than one value even for a single row."""
 
 
 class Stage(nn.Module):

@@ -1,8 +1,8 @@
 """Dropout that does not dominate a training step on a CPU.
 
-`nn.Dropout` draws one Bernoulli variable after another there: for 256 × 256 units 0.75 ms, more than twice the matrix
-product of the layer. Random words cut into 16-bit numbers and compared with a threshold take 0.23 ms. The probability
-is so rounded to a multiple of 2⁻¹⁶, and the scale follows the rounded one, so that the expectation is exact.
+On a CPU `nn.Dropout` draws one Bernoulli variable after another: 0.75 ms for 256 × 256 units, more than twice the
+matrix product of the layer. Cutting random words into 16-bit numbers and comparing them with a threshold takes 0.23 ms.
+This rounds the probability to a multiple of 2⁻¹⁶. The scale uses the rounded probability, so the expectation is exact.
 """
 
 import math
@@ -38,7 +38,7 @@ class Dropout(nn.Module):
 
     @property
     def scale(self) -> float:
-        """What kept units are multiplied by."""
+        """The factor of the units that are kept."""
         return _LEVELS / (_LEVELS - self.dropped)
 
     def forward(self, units: Tensor) -> Tensor:
@@ -54,21 +54,21 @@ class Dropout(nn.Module):
 
 
 def words_for(units: int) -> int:
-    """How many random words decide about so many units."""
+    """The number of random words needed for `units` units."""
     return -(-units // _WORD)
 
 
 def draw(words: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Fill int64 `words` with random bits, of torch's global generator by default, and return them."""
+    """Fill int64 `words` with random bits, by default from torch's global generator, and return them."""
     return words.random_(-(2**63), None, generator=generator)
 
 
 def multipliers(words: Tensor, shape: Sequence[int], least: int | Tensor, scale: float | Tensor) -> Tensor:
-    """float32 of `shape`: `scale` for the units that are kept, 0 for the others.
+    """A float32 tensor of `shape`: `scale` for units that are kept, 0 for the others.
 
-    `words` (…, W) int64 are random; their leading dimensions are the first ones of `shape`, and the words of one index
-    there decide about its units. `least` and `scale` are as in `Dropout`, or tensors (int16 and float32) of them that
-    broadcast to `shape`.
+    `words` (…, W) int64 are random. Their leading dimensions are the leading dimensions of `shape`, and the W words at
+    an index there decide about the units at that index. `least` and `scale` are the properties of `Dropout`, or tensors
+    of them (int16 and float32) that broadcast to `shape`.
     """
     units = math.prod(shape[words.dim() - 1 :])
     levels = words.view(torch.int16)[..., :units].view(shape)

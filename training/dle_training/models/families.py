@@ -1,4 +1,4 @@
-"""The model families, and the section `model` of the configuration: a new family takes a line in each."""
+"""The list of model families, and the section `model` of the configuration; a new family adds a line to each."""
 
 from dle_training.models import backbone, bag, cnn, mlp, rnn, tcn, transformer
 from dle_training.models.backbone import BackboneConfig
@@ -23,14 +23,13 @@ FAMILIES = {
     )
 }
 DEFAULTS: dict[Input, str] = {"image": "cnn", "sequence": "tcn", "text": "bag", "table": "mlp"}
-"""The family that reads each kind of input where `model.name` names none for it."""
+"""The family that reads each kind of input if `model.name` names no family for it."""
 
 
 class ModelConfig(MlpConfig, frozen=True):
-    """The network: an encoder for each kind of input, side by side, then a linear head.
+    """The network: an encoder for each kind of input, then a linear head.
 
-    The settings of `mlp`, which reads columns, stand in `model` itself; those of each other family in a section of its
-    own.
+    The settings of `mlp`, which reads columns, are in `model` itself; every other family has its own section.
     """
 
     cnn: CnnConfig = CnnConfig()

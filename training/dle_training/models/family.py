@@ -1,6 +1,6 @@
-"""What a model family is: everything that the rest of the project needs to know of an architecture, in one entry.
+"""`Family`: everything that the rest of the project needs to know about an architecture, in one entry.
 
-A family's file holds its settings, its encoder and its `Family`. To add one, write such a file, and list it in
+The file of a family holds its settings, its encoder and its `Family`. To add a family, write such a file and list it in
 `models/families.py`.
 """
 
@@ -19,11 +19,11 @@ from dle_training.settings.dimensions import Dimension
 
 Input = Literal["image", "sequence", "text", "table"]
 INPUTS: tuple[Input, ...] = ("image", "sequence", "text", "table")
-"""The kinds of input, the dearest to train first."""
+"""The kinds of input, beginning with the one that costs most to train."""
 
 NO_AUGMENTATION = AugmentationConfig(flip=False, shift=0.0, jitter=0.0, scaling=0.0, slicing=0.0)
 SHIFTED_IMAGES = replace(NO_AUGMENTATION, shift=0.08)
-"""Images are moved, but not mirrored: a mirrored letter or digit is another one. `augmentation.flip` allows it."""
+"""Images are shifted but not mirrored, because a mirrored letter is another letter; `augmentation.flip` mirrors."""
 
 
 DropoutFraction = Annotated[float, Meta(ge=0, lt=1)]
@@ -35,25 +35,25 @@ class SharedConfig(Settings, frozen=True):
     name: Annotated[
         str | None,
         Meta(
-            description="Model family, or several joined by +, one for a kind of input: cnn+bag; null: what suits each "
-            "kind. `dle-train --list models` lists them."
+            description="Model family, or several joined by +, one for each kind of input: cnn+bag; null: the default "
+            "family of each kind. `dle-train --list models` lists them."
         ),
     ] = None
     dropout: Annotated[
         DropoutFraction | dict[str, DropoutFraction] | None,
         Meta(
-            description="Fraction of hidden units switched off in each training step: a number, or one for each model "
-            "family, as in {bag: 0.5, mlp: 0.1}; null: what suits each family, 0.1 for columns."
+            description="Fraction of hidden units that each training step sets to 0: a number, or one for each model "
+            "family, as in {bag: 0.5, mlp: 0.1}; null: each family's own, 0.1 for columns."
         ),
     ] = None
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a family is trained where the configuration leaves that open.
+    """A family's training settings for whatever the configuration leaves open.
 
-    `lr` is the peak learning rate of adamw. `epochs` become more until there are `least_steps` steps. `largest_batch`
-    bounds the rows in a step.
+    `lr` is the peak learning rate of adamw. `epochs` is raised until there are `least_steps` steps. `largest_batch`
+    limits the rows in a step.
     """
 
     lr: float
@@ -67,8 +67,8 @@ class Recipe:
 class Slot:
     """The place of an encoder in a network.
 
-    `kind` is the input that it reads, and `name` the family as `model.name` has it. `dropout` is the fraction of units
-    to switch off. `fresh` is False where the weights of a run are loaded next.
+    `kind` is the input that it reads, and `name` is its family as written in `model.name`. `dropout` is the fraction of
+    units to set to 0. `fresh` is False if the weights of a run are loaded next.
     """
 
     kind: Input
@@ -81,10 +81,10 @@ class Slot:
 class Family:
     """A model family that `model.name` can choose.
 
-    `reads` are the kinds of input that it has an encoder for. `settings` is its section of `model`, and
-    `build(settings, shape, slot)` makes the encoder, with weights from torch's global generator. `dropout` and `recipe`
-    hold where the configuration leaves them open. `space` is what a search varies, by dotted key, where the user gives
-    no space.
+    `reads` lists the kinds of input that it can read. `settings` is its section of `model`, and `build(settings, shape,
+    slot)` makes the encoder with weights from torch's global generator. `dropout` and `recipe` are the defaults for
+    whatever the configuration leaves open. `space` holds the settings that a search varies if the user gives no space,
+    by dotted key.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Multi-layer perceptron over a table: dense features and embedded categories through fully connected layers."""
+"""The model family `mlp`: fully connected layers over the dense features and embedded categories of a table."""
 
 from typing import Annotated
 
@@ -16,9 +16,9 @@ from dle_training.settings.base import Count, chosen
 from dle_training.settings.dimensions import Choice, Float, Int
 
 ALONE, BESIDE_OTHERS = (256, 256, 256), (64, 64)
-"""Hidden layers that are chosen for columns alone, and for columns beside images, series or text.
+"""Default hidden layers for columns alone, and for columns beside images, series or text.
 
-Beside other inputs as many units would soon learn the columns by heart.
+Beside other inputs, larger layers would soon memorise the columns.
 """
 
 
@@ -28,12 +28,12 @@ class MlpConfig(SharedConfig, frozen=True):
     hidden: Annotated[
         tuple[Count, ...] | None,
         Meta(
-            description="Width of each hidden layer over columns; none makes a linear model; null: [256, 256, 256] "
-            "where there are columns alone, [64, 64] beside images, series or text."
+            description="Width of each hidden layer over columns; [] makes a linear model; null: [256, 256, 256] for "
+            "columns alone, [64, 64] beside images, series or text."
         ),
     ] = None
     batch_norm: Annotated[bool, Meta(description="Batch normalisation before each activation.")] = False
-    embedding_dim: Annotated[Count, Meta(description="Width of the vector learnt per category.")] = 8
+    embedding_dim: Annotated[Count, Meta(description="Width of the vector that is learnt for each category.")] = 8
 
 
 class Embeddings(nn.Module):
@@ -62,7 +62,7 @@ class Embeddings(nn.Module):
         self.cardinalities = cardinalities
         self.table = nn.Parameter(torch.randn(int(sizes.sum()), dimension) / dimension**0.5)
         self.register_buffer("offsets", sizes.cumsum(0) - sizes, persistent=False)  # (E,)
-        # the share of each row in its column; part of the state, so that loaded weights need no frequencies
+        # the frequency of each row in its column; part of the state dict, so that loaded weights need no frequencies
         counts = [torch.tensor(column, dtype=torch.float64) for column in frequencies]
         shares = [column / column.sum().clamp(min=1) for column in counts]
         self.register_buffer("shares", torch.cat(shares).float() if shares else torch.zeros(int(sizes.sum())))
@@ -79,7 +79,7 @@ class Embeddings(nn.Module):
 
 
 class TableEncoder(Encoder):
-    """Dense features and embedded codes, concatenated, through hidden layers of linear → (norm) → ReLU → dropout.
+    """Concatenates dense features and embedded codes; hidden layers of linear → (norm) → ReLU → dropout follow.
 
     Shape: {"dense": (N, P), "codes": (N, E)} → (N, last hidden width). Without embedded columns there are no "codes",
     without other columns no "dense".

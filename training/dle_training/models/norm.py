@@ -1,8 +1,8 @@
-"""Batch normalisation that can be evaluated after a few steps.
+"""Batch normalisation whose running statistics are usable after a few steps.
 
-PyTorch's running statistics begin at mean 0 and variance 1 and take a tenth of each batch's. After three steps they are
-still mostly what they began as, and a network that has learnt its batches well answers by chance in evaluation. Here
-the first steps are averaged, until a tenth is more than a step's share.
+PyTorch's running statistics begin at mean 0 and variance 1, and each batch contributes a tenth. After three steps the
+initial values still dominate, and in evaluation a well-trained network performs at chance. Here the running statistics
+are the average over the first ten steps; after that each batch contributes a tenth.
 """
 
 import torch
@@ -13,7 +13,7 @@ SHARE = 0.1
 
 
 class _Averaging(_BatchNorm):
-    """`momentum` is 1, 1/2, 1/3, … in the first steps, and `SHARE` from the tenth on."""
+    """`momentum` is 1, 1/2, 1/3, … in the first steps, and `SHARE` from the tenth step on."""
 
     _few = True  # steps so far, as far as this process knows
 

@@ -1,8 +1,7 @@
-"""Pixels as image encoders take them: standardised, a row for each image, channels last in memory.
+"""Standardised pixels for image encoders: one row per image, with channels last in memory.
 
-Channels last is the layout in which PyTorch pools and convolves several times faster on a CPU. It is enough that the
-pixels have it, every layer hands it on; so the weights keep the usual layout, and with them optimizer state and
-checkpoints, which would lose the other one.
+With channels last, PyTorch pools and convolves several times faster on a CPU. Only the pixels need this layout, because
+every layer passes it on. The weights keep the usual layout, which optimizer states and checkpoints require.
 """
 
 from collections.abc import Sequence
@@ -41,7 +40,7 @@ class Standardised(nn.Module):
         if self.columns > 1:  # (N, columns · C, H, W) → (N · columns, C, H, W)
             pixels = pixels.reshape(pixels.shape[0] * self.columns, self.channels, *pixels.shape[2:])
         if torch.compiler.is_exporting():
-            pixels = pixels.float()  # a graph knows no layouts
+            pixels = pixels.float()  # an exported graph has no memory layouts
         else:
             pixels = pixels.to(torch.float32, memory_format=torch.channels_last)
         return (pixels - self.mean) * self.scale

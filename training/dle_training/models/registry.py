@@ -1,7 +1,7 @@
-"""Which family reads which input, and the network that they make together.
+"""Chooses the model family for each kind of input, and builds the network from them.
 
-A network has one encoder for each kind of input that there is. A name in `model.name` stands for every kind of input
-that its family reads and that no other name is given for. A kind of input that no name reads gets its default family.
+A network has one encoder for each kind of input in the data. A name in `model.name` stands for every kind of input that
+its family reads, unless another name is given for that kind. Other kinds of input get their default family.
 """
 
 from collections.abc import Iterable, Mapping
@@ -30,13 +30,13 @@ def inputs(schema: Schema) -> tuple[Input, ...]:
 
 
 def choose(name: str | None, kinds: Iterable[Input]) -> dict[Input, str]:
-    """The name of the family that reads each of `kinds`. Raises InputError with every name that cannot be used."""
+    """The name of the family that reads each of `kinds`. Raises InputError that lists all unusable names."""
     present = tuple(kinds)
     asked = [part.strip() for part in (name or "").split("+") if part.strip()]
     faults = [_unknown(part) for part in asked if _find(part) is None]
     known = {part: family for part in asked if (family := _find(part)) is not None}
     chosen: dict[Input, str] = {}
-    # a family that reads one kind only comes first; then each takes one, so that two that read both can share them
+    # families that read a single kind choose first; each takes one kind, so that two that read both can share them
     for part in sorted((part for part in asked if part in known), key=lambda part: len(known[part].reads)):
         own = next((kind for kind in known[part].reads if kind in present and kind not in chosen), None)
         if own is None:
@@ -46,26 +46,26 @@ def choose(name: str | None, kinds: Iterable[Input]) -> dict[Input, str]:
     for kind in present:
         chosen.setdefault(kind, next((part for part in known if kind in known[part].reads), DEFAULTS[kind]))
     if faults:
-        raise InputError("The model must change" if len(faults) > 1 else faults.pop(), faults)
+        raise InputError("model.name cannot be used" if len(faults) > 1 else faults.pop(), faults)
     return {kind: chosen[kind] for kind in INPUTS if kind in chosen}
 
 
 def joined(chosen: Mapping[Input, str]) -> str:
-    """One name from which `choose` makes the same choice."""
+    """One name from which `choose` makes the same choice again."""
     return "+".join(dict.fromkeys(chosen.values()))
 
 
 def family(name: str) -> Family:
-    """The family of this name, which must be one that `choose` gave."""
+    """The family of this name, which must come from `choose`."""
     found = _find(name)
     assert found is not None
     return found
 
 
 def space(chosen: Mapping[Input, str]) -> dict[str, Dimension]:
-    """What a search varies by default in families `chosen` by kind of input.
+    """The default search space of families `chosen` by kind of input.
 
-    Where two of them vary one setting, the range of the family that is dearest to train holds: see `INPUTS`.
+    If two families vary the same setting, the range of the family that costs more to train applies; see `INPUTS`.
     """
     merged: dict[str, Dimension] = {}
     for kind in INPUTS:
@@ -75,9 +75,9 @@ def space(chosen: Mapping[Input, str]) -> dict[str, Dimension]:
 
 
 def dropouts(config: ModelConfig, chosen: Mapping[Input, str]) -> dict[str, float]:
-    """The dropout of each chosen family by its name: the configured one, or else the family's own.
+    """The dropout of each chosen family, by name: the configured value, or else the family's default.
 
-    Raises InputError where `model.dropout` names families that are not chosen.
+    Raises InputError if `model.dropout` names families that are not chosen.
     """
     names = tuple(dict.fromkeys(chosen.values()))
     given = config.dropout if isinstance(config.dropout, dict) else dict.fromkeys(names, config.dropout)
@@ -94,7 +94,7 @@ def dropouts(config: ModelConfig, chosen: Mapping[Input, str]) -> dict[str, floa
 def build(config: ModelConfig, shape: InputShape, outputs: int, *, fresh: bool = True) -> Network:
     """The network that a resolved `config` describes, with weights from torch's global generator.
 
-    Shape: inputs of N rows as `shape` has them → (N, outputs). `fresh` is False where weights are loaded next.
+    Shape of the network: inputs of N rows as in `shape` → (N, outputs). `fresh` is False if weights are loaded next.
     """
     present: dict[Input, bool] = {
         "image": shape.image is not None,
@@ -130,5 +130,5 @@ def _unknown(name: str) -> str:
 def _idle(name: str, reads: tuple[Input, ...], present: tuple[Input, ...]) -> str:
     fitting = ", ".join(each.name for each in FAMILIES.values() if set(each.reads) & set(present))
     words = " or ".join(_WORDS[kind] for kind in reads)
-    why = "which another encoder reads already" if set(reads) & set(present) else "and there are none here"
+    why = "which another encoder already reads" if set(reads) & set(present) else "and the data has none"
     return f"model.name: {name} reads {words}, {why}; choose from {fitting}"

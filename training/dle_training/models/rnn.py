@@ -1,10 +1,10 @@
-"""Recurrent networks over series and text: GRU or LSTM, in one direction or both.
+"""The model family `rnn`: recurrent networks (GRU or LSTM, in one direction or both) over series and text.
 
-What stands beyond a row's end is never read before what is real: the second direction reads each row's real steps in
-reverse, which a gather puts to the front, so no row has to be packed.
+Padding is never read before real steps. For the second direction, a gather reverses each row's real steps and leaves
+the padding at the end, so rows need not be packed.
 
-In the exported graph the layers are ONNX's own GRU and LSTM operators: the exporter would unroll PyTorch's layers over
-the steps of the example and freeze their number. The operators order their gates otherwise, and the weights with them.
+In the exported graph the layers are ONNX's own GRU and LSTM operators, because the exporter would unroll PyTorch's
+layers and fix the number of steps. The operators have another order of gates, and their weights follow it.
 """
 
 from typing import Annotated, Any, Literal
@@ -29,21 +29,21 @@ class RnnConfig(Settings, frozen=True):
         "gru"
     )
     width: Annotated[Count, Meta(description="Units of each layer and direction.")] = 64
-    layers: Annotated[Count, Meta(description="Layers on top of each other.")] = 1
-    bidirectional: Annotated[bool, Meta(description="Whether a second network reads from the end.")] = True
+    layers: Annotated[Count, Meta(description="Number of stacked layers.")] = 1
+    bidirectional: Annotated[bool, Meta(description="Add a second network that reads from the end.")] = True
     pooling: Annotated[
         Literal["last", "mean", "attention"],
-        Meta(description="What becomes of the steps: the last one, their mean, or a learnt weighted mean."),
+        Meta(description="How the steps are pooled: the last step, their mean, or a mean with learnt weights."),
     ] = "attention"
 
 
 _GATES = {"GRU": (1, 0, 2), "LSTM": (0, 3, 1, 2)}
-"""Where ONNX's gates stand among PyTorch's: z, r, n of r, z, n; i, o, f, c of i, f, c, o."""
+"""ONNX's order of gates as positions in PyTorch's: z, r, n in r, z, n; i, o, f, c in i, f, c, o."""
 OPSET = 20
 
 
 class RnnEncoder(Encoder):
-    """Recurrent layers over real steps, then a pooling of their outputs.
+    """Recurrent layers over the real steps, then a pooling of their outputs.
 
     Shape: {"sequence": (N, T, C), "lengths": (N,)} or {"tokens": (N, T)} → (N, rnn.width · directions).
 
@@ -89,7 +89,7 @@ class RnnEncoder(Encoder):
 
 
 def _reversed(real: Tensor) -> Tensor:
-    """Places (N, T) that turn each row's real steps around and leave the rest where it is; its own inverse."""
+    """Positions (N, T) that reverse each row's real steps and keep the padding in place; its own inverse."""
     places = torch.arange(real.shape[1], device=real.device).unsqueeze(0)
     ends = real.to(torch.int64).sum(dim=1, keepdim=True)
     return torch.where(real, ends - 1 - places, places)
@@ -100,7 +100,7 @@ def _gathered(vectors: Tensor, places: Tensor) -> Tensor:
 
 
 def _run(layer: nn.Module, vectors: Tensor) -> Tensor:
-    """The outputs (N, T, width) of one recurrent layer from a state of zeros."""
+    """The outputs (N, T, width) of one recurrent layer, which starts from a state of zeros."""
     assert isinstance(layer, nn.GRU | nn.LSTM)
     if torch.onnx.is_in_onnx_export():
         return _operator(layer, vectors)
@@ -109,7 +109,7 @@ def _run(layer: nn.Module, vectors: Tensor) -> Tensor:
 
 
 def _operator(layer: nn.GRU | nn.LSTM, vectors: Tensor) -> Tensor:
-    """The same as one ONNX operator."""
+    """The same computation as one ONNX operator."""
     kind, width = type(layer).__name__, layer.hidden_size
     weights = [_ordered(getattr(layer, f"weight_{what}_l0"), kind, width) for what in ("ih", "hh")]
     biases = torch.cat([_ordered(getattr(layer, f"bias_{what}_l0"), kind, width) for what in ("ih", "hh")])

@@ -1,4 +1,4 @@
-"""What encoders over steps share: from series or tokens to vectors, which of them are real, how they become one."""
+"""Shared parts of encoders over series and tokens: step vectors, the mask of real steps, and pooling."""
 
 from typing import Literal
 
@@ -84,7 +84,7 @@ def within(lengths: Tensor, steps: int) -> Tensor:
 
 
 def masked_mean(vectors: Tensor, weights: Tensor) -> Tensor:
-    """Mean of (N, T, width) with weights (N, T) that are not all 0: (N, width)."""
+    """The weighted mean (N, width) of vectors (N, T, width); the weights (N, T) of a row must not all be 0."""
     total = (vectors * weights.unsqueeze(2)).sum(dim=1)
     mean: Tensor = total / weights.sum(dim=1, keepdim=True)
     return mean

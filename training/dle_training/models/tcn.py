@@ -1,8 +1,8 @@
-"""Convolutions over series: in each layer several widths side by side, with shortcuts around every third layer.
+"""The model family `tcn`: convolutions of several widths side by side over series, with a shortcut per three layers.
 
-Ismail Fawaz et al., "InceptionTime: Finding AlexNet for Time Series Classification" (2020). What lies beyond a row's
-end is zero in every layer, as it is beyond the ends of a longer one, and counts in no normalisation, so that padding
-changes no answer.
+Ismail Fawaz et al., "InceptionTime: Finding AlexNet for Time Series Classification" (2020). Steps beyond a row's end
+are zero in every layer, like the zeros beyond the end of the longest row. Normalisation ignores them, so padding does
+not change an answer.
 
 A series is handled as an image of one line, (N, C, 1, T) with channels last, for which the convolutions of PyTorch and
 of ONNX Runtime are faster than for (N, C, T).
@@ -29,13 +29,13 @@ class TcnConfig(Settings, frozen=True):
     """`tcn`: convolutions of several widths side by side, in residual groups, over series."""
 
     width: Annotated[Count, Meta(description="Channels of each branch; a layer has four branches.")] = 16
-    depth: Annotated[Count, Meta(description="Layers; every third one is bridged by a shortcut.")] = 6
-    kernel: Annotated[int, Meta(ge=3, description="Steps that the widest branch sees.")] = 39
+    depth: Annotated[Count, Meta(description="Number of layers; a shortcut bridges every three.")] = 6
+    kernel: Annotated[int, Meta(ge=3, description="Number of steps that the widest branch sees.")] = 39
 
 
 _SHORTCUT_EVERY = 3
 _LONG = 512
-"""Series of so many steps are halved by a first convolution, until they are shorter."""
+"""A first convolution halves series of at least this many steps until they are shorter."""
 
 
 class TcnEncoder(Encoder):

@@ -1,7 +1,7 @@
-"""Self-attention over series and text: an encoder whose blocks normalise first (Xiong et al., 2020).
+"""The model family `transformer`: self-attention over series and text.
 
-A long series is first cut into patches by a strided convolution, since the cost of attention grows with the square of
-the steps.
+Each block normalises its input first (Xiong et al., 2020). A strided convolution cuts long series into patches, because
+the cost of attention grows with the square of the number of steps.
 """
 
 import math
@@ -24,11 +24,12 @@ from dle_training.settings.dimensions import Choice, Float, Int
 class TransformerConfig(Settings, frozen=True):
     """`transformer`: an encoder with self-attention, over series or tokens."""
 
-    width: Annotated[Count, Meta(description="Width of each step; a multiple of heads.")] = 128
-    heads: Annotated[Count, Meta(description="Attention heads.")] = 4
-    layers: Annotated[Count, Meta(description="Layers on top of each other.")] = 2
+    width: Annotated[Count, Meta(description="Width of each step's vector; a multiple of heads.")] = 128
+    heads: Annotated[Count, Meta(description="Number of attention heads.")] = 4
+    layers: Annotated[Count, Meta(description="Number of stacked layers.")] = 2
     positions: Annotated[
-        Literal["sinusoidal", "learned"], Meta(description="How a step's place is told: by fixed waves, or learnt.")
+        Literal["sinusoidal", "learned"],
+        Meta(description="Encoding of positions: fixed waves, or learnt vectors."),
     ] = "sinusoidal"
 
     def __post_init__(self) -> None:
@@ -37,12 +38,12 @@ class TransformerConfig(Settings, frozen=True):
 
 
 MOST_PATCHES = 128
-"""A series of more steps is cut into about so many patches, by the longest series of training."""
+"""If the longest training series has more steps, series are cut into patches: at most this many for that series."""
 _LONGEST_WAVE = 10_000.0
 
 
 class TransformerEncoder(Encoder):
-    """Blocks of attention and a feed-forward network over real steps, then their mean.
+    """Blocks of attention and feed-forward networks over the real steps, then the mean of the steps.
 
     Shape: {"sequence": (N, T, C), "lengths": (N,)} or {"tokens": (N, T)} → (N, transformer.width).
 
@@ -87,7 +88,7 @@ class TransformerEncoder(Encoder):
         return pooled
 
     def _patched(self, vectors: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-        """Patches of `patch` steps, real where one of their steps is; the end is filled with zeros."""
+        """Cut into patches of `patch` steps; a patch is real if one of its steps is. Zeros complete the last patch."""
         filled = F.pad(vectors, (0, 0, 0, self.patch - 1))
         cut = self.patches(filled.transpose(1, 2)).transpose(1, 2)  # (N, ceil(T / patch), width)
         lengths = real.to(torch.int64).sum(dim=1)
