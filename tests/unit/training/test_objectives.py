@@ -86,7 +86,7 @@ def test_weights_of_unknown_labels() -> None:
 
 def test_unknown_targets() -> None:
     objective = objectives.fit("binary", np.array(["no", "yes"]), ("no", "yes"))
-    with pytest.raises(InputError, match=r"did not know: maybe \(known: no, yes\)"):
+    with pytest.raises(InputError, match=r"has not seen: maybe \(known: no, yes\)"):
         objective.encode(np.array(["no", "maybe"]))
 
 

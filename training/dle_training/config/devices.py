@@ -1,4 +1,4 @@
-"""Where tensors live: decided here, by `device` in the configuration, and nowhere else."""
+"""Chooses the device of all tensors from the setting `device`; no other code chooses one."""
 
 import torch
 

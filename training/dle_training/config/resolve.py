@@ -1,7 +1,7 @@
-"""The one place where open choices are made: before training, from the schema and the number of training rows.
+"""`resolve` makes every open choice, once, before training, from the schema and the number of training rows.
 
-A null in the configuration that stands for "what suits the data" gets its value here. `config.yaml` of a run holds the
-result, so that a run opens, exports and replays whatever later versions choose. No other code has a default of its own.
+It replaces each null in the configuration that stands for a default by its value. The `config.yaml` of a run holds the
+result, so the run opens, exports and replays even if later versions choose otherwise. No other code has defaults.
 """
 
 from msgspec.structs import asdict, replace
@@ -20,17 +20,17 @@ from dle_training.scoring import metrics
 LEAST_PATIENCE = 10
 PIECEWISE_BINS, LEAST_ROWS_FOR_BINS = 32, 10_000
 BATCH_SIZES = ((2_800, 32), (4_500, 64), (6_400, 128), (32_000, 256), (108_000, 512))
-"""Rows in a step for training parts of fewer rows than the first number (Gorishniy et al., "TabM", 2024)."""
+"""Pairs (limit, batch size): training parts with fewer rows than the limit (Gorishniy et al., "TabM", 2024)."""
 LARGEST_BATCH = 1024
 
 
 def resolve(config: RunConfig, schema: Schema, rows: int) -> RunConfig:
-    """The configuration without an open choice, for data of this `schema` with `rows` training rows.
+    """The configuration without open choices, for data of this `schema` with `rows` training rows.
 
-    Raises InputError for a model, a metric, a dropout or a device that cannot be used.
+    Raises InputError for an unusable model, metric, dropout or device.
     """
     chosen = registry.choose(config.model.name, registry.inputs(schema))
-    recipe = registry.family(next(iter(chosen.values()))).recipe  # of the input that is dearest to train
+    recipe = registry.family(next(iter(chosen.values()))).recipe  # of the input that costs most to train
     lr = config.optimizer.lr
     if lr is None:
         adamw = config.optimizer.name == "adamw"
@@ -87,13 +87,13 @@ def _training(config: TrainingConfig, recipe: Recipe, schema: Schema, rows: int,
     if size is None:
         size = next((size for below, size in BATCH_SIZES if rows < below), LARGEST_BATCH)
         size = min(size, recipe.largest_batch or size)
-    steps = max(rows // size + (rows % size > 1), 1)  # a single row left over joins the last batch
+    steps = max(rows // size + (rows % size > 1), 1)  # a single remaining row joins the last batch
     epochs = config.epochs or max(recipe.epochs, -(-recipe.least_steps // steps))
     return replace(
         config,
         batch_size=size,
         epochs=epochs,
         metric=metrics.choose(config.metric, schema.outputs.task, weighted=weighted).name,
-        # of many epochs with few steps each, the first say little
+        # with many epochs of few steps each, the first epochs say little about the final score
         patience=max(LEAST_PATIENCE, epochs // 3) if config.patience is None else config.patience,
     )

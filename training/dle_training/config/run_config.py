@@ -1,8 +1,7 @@
-"""Everything that decides a run, as one typed value: what `config.yaml` holds and `--set` changes.
+"""`RunConfig`: all settings of a run as one typed value, which `config.yaml` holds and `--set` changes.
 
-Defaults, ranges and words of help stand here once; the JSON schema and the configuration reference come from them.
-A null default is chosen from the data by the code that knows it, and the run directory gets the chosen value, so that
-its `config.yaml` replays the run. Nothing heavy is imported: the command line reads this before torch.
+The JSON schema and the configuration reference are generated from the defaults, ranges and descriptions here.
+`config/resolve.py` replaces a null by its value before training, so that the `config.yaml` of a run replays it.
 """
 
 from collections.abc import Mapping
@@ -26,7 +25,7 @@ Kind = Literal["numeric", "categorical", "boolean", "datetime", "image", "sequen
 
 
 class DataConfig(Settings, frozen=True):
-    """Where the rows come from and how their columns are read."""
+    """The source of the rows, and how its columns are read."""
 
     source: Annotated[
         str | None,
@@ -34,68 +33,66 @@ class DataConfig(Settings, frozen=True):
     ] = None
     target: Annotated[
         str | None,
-        Meta(description="Column to predict; null: the source's own, or the one called target, label, class or y."),
+        Meta(description="Column to predict; null: the source's own, or a column named target, label, class or y."),
     ] = None
     kinds: Annotated[
         dict[str, Kind],
-        Meta(description="Kind of a column, where the inferred one is wrong: {zip_code: categorical}."),
+        Meta(description="Kinds of columns whose inferred kind is wrong: {zip_code: categorical}."),
     ] = msgspec.field(default_factory=dict)
-    drop: Annotated[tuple[str, ...], Meta(description="Columns that are not used.")] = ()
-    na_values: Annotated[tuple[str, ...], Meta(description="Spellings of a missing value, beside the usual ones.")] = ()
+    drop: Annotated[tuple[str, ...], Meta(description="Columns to leave out.")] = ()
+    na_values: Annotated[tuple[str, ...], Meta(description="Further spellings of a missing value.")] = ()
     date_formats: Annotated[
         dict[str, str],
         Meta(description="strptime format of a date-time column that is not ISO 8601: {born: '%d.%m.%Y'}."),
     ] = msgspec.field(default_factory=dict)
     delimiter: Annotated[
         Annotated[str, Meta(min_length=1, max_length=1)] | None,
-        Meta(description="Column separator of text files; null: the suffix's own, found out in .txt."),
+        Meta(description="Column separator of text files; null: chosen by the suffix, detected in .txt."),
     ] = None
-    skip_bad: Annotated[bool, Meta(description="Leave out rows whose image cannot be read, instead of refusing.")] = (
-        False
-    )
+    skip_bad: Annotated[bool, Meta(description="Leave out rows with unreadable images instead of failing.")] = False
     image_memory: Annotated[
         Positive,
-        Meta(description="GiB that decoded images may take; beyond, worker processes decode them in every epoch."),
+        Meta(description="GiB for decoded images; if they need more, worker processes decode them in every epoch."),
     ] = 2.0
     keep_rows: Annotated[
         int,
         Meta(
             ge=0,
-            description="Test and validation rows that a run keeps for evaluation; 0 keeps none. A row of more than "
-            "1,000 values, pixels, steps or characters counts as one row for each 1,000.",
+            description="Most test and validation rows that a run keeps for evaluation; 0 keeps none. A row of more "
+            "than 1,000 values, pixels, steps or characters counts as one row for each 1,000.",
         ),
     ] = 100_000
     sequence_id: Annotated[
         str | None,
-        Meta(description="Column that tells which rows of a long table are one series."),
+        Meta(description="Column whose value identifies the series of each row in a long table."),
     ] = None
     time: Annotated[str | None, Meta(description="Column that orders the rows of a series.")] = None
     window: Annotated[
         Count | None,
-        Meta(description="Forecasting: steps that the model sees; needs data.time."),
+        Meta(description="Forecasting: number of past steps that the model sees; needs data.time."),
     ] = None
-    horizon: Annotated[Count, Meta(description="Forecasting: steps ahead that are predicted, all at once.")] = 1
+    horizon: Annotated[Count, Meta(description="Forecasting: number of future steps, predicted together.")] = 1
 
 
 class SplitConfig(Settings, frozen=True):
-    """Which rows train, validate and test."""
+    """Which rows are for training, validation and test."""
 
     by: Annotated[
         Annotated[str, Meta(pattern="^(random|stratified|(column|group|time):.+)$")] | None,
         Meta(
             description="random, stratified, column:NAME with the values train, validation and test, group:NAME to "
-            "keep rows of one value together, or time:NAME to test on the latest rows; null: a column named split "
-            "where there is one, else stratified for classification, random for regression.",
+            "keep rows with the same value together, or time:NAME to test on the latest rows; null: the column split "
+            "if the data has one, else stratified for classification, random for regression.",
         ),
     ] = None
     validation: Annotated[
         Fraction,
-        Meta(description="Fraction of rows that choose the best epoch and the temperature."),
+        Meta(description="Fraction of rows for choosing the best epoch and the temperature."),
     ] = 0.15
-    test: Annotated[Fraction, Meta(description="Fraction of rows that nothing but the evaluation reads.")] = 0.15
+    test: Annotated[Fraction, Meta(description="Fraction of rows that only the evaluation reads.")] = 0.15
     folds: Annotated[
         Annotated[int, Meta(ge=2)] | None,
-        Meta(description="Folds of training and validation rows for cross-validation, made as `by` says; null: none."),
+        Meta(description="Cross-validation folds of training and validation rows, split by `by`; null: none."),
     ] = None
 
     def __post_init__(self) -> None:
@@ -107,7 +104,7 @@ class SplitConfig(Settings, frozen=True):
 
 
 class ObjectiveConfig(Settings, frozen=True):
-    """What is learnt."""
+    """The task and the weights of its classes."""
 
     task: Annotated[
         Literal["classification", "regression"] | None, Meta(description="null: inferred from the target.")
@@ -116,23 +113,23 @@ class ObjectiveConfig(Settings, frozen=True):
         Literal["balanced"] | dict[str, Positive] | None,
         Meta(
             description="Weight of each class in the loss: balanced (inverse frequency) or {label: weight}, 1 for "
-            "labels left out; null: all equal. Probabilities and labels follow the classes' own frequencies again."
+            "other labels; null: all equal. Predicted probabilities still follow the true class frequencies."
         ),
     ] = None
 
 
 class TrainingConfig(Settings, frozen=True):
-    """The loop."""
+    """Epochs, batches, early stopping and checkpoints."""
 
     epochs: Annotated[
         Count | None,
-        Meta(description="Most passes over the training part; null: 30 for tables, else what suits model and rows."),
+        Meta(description="Most passes over the training part; null: 30 for tables, else by model and rows."),
     ] = None
     batch_size: Annotated[
         Count | None,
         Meta(
-            description="Rows in a training step; null: 32 to 1024, the more training rows the larger; for images, "
-            "series and text at most 64, 128 or 256, by model."
+            description="Rows in a training step; null: 32 to 1024, growing with the number of training rows; for "
+            "images, series and text at most 64, 128 or 256, by model."
         ),
     ] = None
     metric: Annotated[
@@ -145,24 +142,24 @@ class TrainingConfig(Settings, frozen=True):
     patience: Annotated[
         Annotated[int, Meta(ge=0)] | None,
         Meta(
-            description="Epochs without a better metric before stopping; 0: never stop; null: 10, or a third of the "
-            "epochs where that is more."
+            description="Epochs without a better metric before training stops; 0: never stop early; null: 10, or a "
+            "third of the epochs if that is more."
         ),
     ] = None
     refit: Annotated[
         bool,
         Meta(
-            description="Once the best epoch is known, train anew for as many epochs on training and validation rows "
-            "together; validation scores and temperature stay those of the first training."
+            description="After training, train again up to the best epoch on training and validation rows together; "
+            "validation scores and temperature stay those of the first training."
         ),
     ] = False
     checkpoint_seconds: Annotated[
-        float, Meta(ge=0, description="Seconds between checkpoints, also within an epoch.")
+        float, Meta(ge=0, description="Seconds between checkpoints, which are also saved within an epoch.")
     ] = 30.0
 
 
 class RunConfig(Settings, frozen=True):
-    """A whole run."""
+    """All settings of a run."""
 
     data: DataConfig = DataConfig()
     split: SplitConfig = SplitConfig()
@@ -173,9 +170,9 @@ class RunConfig(Settings, frozen=True):
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     training: TrainingConfig = TrainingConfig()
-    seed: Annotated[int, Meta(ge=0, lt=2**32, description="Of the split, the first weights, batches and dropout.")] = 0
+    seed: Annotated[int, Meta(ge=0, lt=2**32, description="Seed of split, weights, batches and dropout.")] = 0
     device: Annotated[
-        Literal["auto", "cpu", "cuda"], Meta(description="auto: CUDA where there is a device, else the CPU.")
+        Literal["auto", "cpu", "cuda"], Meta(description="auto: CUDA if there is a device, else the CPU.")
     ] = "auto"
 
     def __post_init__(self) -> None:
@@ -192,7 +189,7 @@ def load(
 ) -> RunConfig:
     """The defaults, changed by a YAML file, then by `KEY=VALUE` assignments, then by flags ({dotted key: value}).
 
-    Raises InputError with every fault of all three.
+    Raises InputError that lists the faults of all three.
     """
     tree = {} if path is None else read_tree(path)
     faults = yaml_text.settings(assignments or [], tree)
@@ -202,7 +199,7 @@ def load(
 
 
 def read_tree(path: Path) -> yaml_text.Tree:
-    """The mapping in a YAML file, not yet checked. Raises InputError where it is not readable."""
+    """The mapping in a YAML file, not validated yet. Raises InputError if the file is not readable."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -210,7 +207,7 @@ def read_tree(path: Path) -> yaml_text.Tree:
     except IsADirectoryError:
         raise InputError(f"{path}: expected a YAML file of settings, found a folder") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: no readable configuration: {error}") from None
+        raise InputError(f"{path}: the configuration cannot be read: {error}") from None
     return yaml_text.read(str(path), text)
 
 

@@ -1,1 +1,1 @@
-"""What training minimises and how: objectives, optimizers, learning-rate schedules."""
+"""Optimization: objectives, losses, optimizers and learning-rate schedules."""

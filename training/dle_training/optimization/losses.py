@@ -1,4 +1,4 @@
-"""The losses: what training minimises, one entry for each."""
+"""The loss functions that training minimises, one entry for each."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ Reduction = Literal["none", "mean"]
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A loss, and the tasks that are trained by it.
+    """A loss function and the tasks that use it.
 
     `compute(outputs, targets, reduction)` takes the network's outputs (…, K) and encoded targets (…), or (…, K) for a
-    horizon of K values. It gives the loss of each row and value, or the mean over all of them.
+    horizon of K values. It returns the loss of each row and value with "none", and their mean with "mean".
     """
 
     name: str
@@ -44,14 +44,14 @@ LOSSES = {
     for loss in (
         Loss(
             "binary_cross_entropy",
-            "Cross-entropy of one logit, that of the second of two classes.",
+            "Cross-entropy of one logit, which belongs to the second of two classes.",
             ("binary",),
             _binary_cross_entropy,
         ),
-        Loss("cross_entropy", "Cross-entropy of a logit for each class.", ("multiclass",), _cross_entropy),
+        Loss("cross_entropy", "Cross-entropy of one logit per class.", ("multiclass",), _cross_entropy),
         Loss(
             "mse",
-            "Mean squared error of the target, standardised by the training part.",
+            "Mean squared error of the target, which is standardised by the training part.",
             ("regression",),
             _mean_squared_error,
         ),
@@ -60,5 +60,5 @@ LOSSES = {
 
 
 def of(task: Task) -> Loss:
-    """The loss that a task is trained by."""
+    """The loss of a task."""
     return next(loss for loss in LOSSES.values() if task in loss.tasks)

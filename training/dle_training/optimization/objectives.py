@@ -1,7 +1,7 @@
-"""What is learnt: how a target becomes numbers, the loss, and how a network's output becomes an answer.
+"""Objectives: the encoding of a target, the loss, and the link from a network's output to an answer.
 
-One object per task holds all three, so that the loop, the metrics and the exported graph cannot disagree. It is a
-module without parameters: its buffers move to the device with it, and the exporter traces `link`.
+One object per task holds all three, so that the loop, the metrics and the exported graph agree. It is a module without
+parameters: its buffers move to the device with it, and the exporter traces `link`.
 """
 
 from collections.abc import Sequence
@@ -22,10 +22,10 @@ ClassWeights = Literal["balanced"] | dict[str, float] | None
 
 
 class ObjectiveState(msgspec.Struct, frozen=True, kw_only=True):
-    """All that an objective is made of, for a JSON file: `restore` builds an equal one.
+    """The content of `objective.json`, from which `restore` builds an equal objective.
 
-    `class_weights` have mean 1 over the training part; `mean` and `sd` are the training targets'; `horizon` is how many
-    values a target has.
+    `class_weights` have mean 1 over the training part. `mean` and `sd` are statistics of the training targets.
+    `horizon` is the number of values in a target.
     """
 
     task: Task
@@ -55,11 +55,14 @@ class Objective(nn.Module):
     outputs: int
 
     def encode(self, target: npt.NDArray[np.generic]) -> Tensor:
-        """Target column (N,) as the loss wants it: class index int64 or standardised value float32, of its shape."""
+        """Encode a target column for the loss: class indices int64 or standardised values float32, in its shape.
+
+        Raises InputError for labels that are not among the classes.
+        """
         raise NotImplementedError
 
     def actual(self, targets: Tensor) -> npt.NDArray[np.generic]:
-        """Encoded targets (N,) as the metrics want them: class index, or float64 value in the target's unit."""
+        """Decode encoded targets for the metrics: class indices, or float64 values in the target's unit."""
         raise NotImplementedError
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -67,9 +70,9 @@ class Objective(nn.Module):
         raise NotImplementedError
 
     def link(self, logits: Tensor) -> Tensor:
-        """The answer for the network's output (N, K): probabilities (N, classes), or values in target units.
+        """The answer for the network's output (N, K): probabilities (N, classes), or values in the target's unit.
 
-        Values are (N,), with a horizon beyond one (N, horizon).
+        Values have shape (N,), or (N, horizon) if the horizon is longer than one.
         """
         raise NotImplementedError
 
@@ -79,16 +82,16 @@ class Objective(nn.Module):
 
 
 class Classification(Objective):
-    """Cross-entropy over classes; two classes share one logit, that of the second.
+    """Cross-entropy over classes; two classes share one logit, which belongs to the second class.
 
-    A class weight w makes each of its rows count w times. The weights are scaled to mean 1 over the training part and
-    the loss divides by the number of rows (`nn.CrossEntropyLoss` divides by the weights in the batch, which makes rare
-    classes noisier).
+    With class weight w, each row of the class counts w times. The weights are scaled to mean 1 over the training part,
+    and the loss divides by the number of rows. (`nn.CrossEntropyLoss` divides by the weights in the batch, which makes
+    rare classes noisier.)
 
-    The loss is least at logits whose softmax is p · w, scaled to sum 1, where p are the probabilities. So `link` takes
-    ln w away again: softmax(logits / temperature − ln w). The temperature is 1 until it is calibrated. It comes first,
-    because the network is sure or unsure of the weighted classes; logits that say nothing give the frequencies of the
-    classes, whatever the temperature.
+    With class probabilities p, the loss is smallest at logits whose softmax is p · w, scaled to sum 1. So `link`
+    subtracts ln w again: softmax(logits / temperature − ln w). The temperature is 1 until it is calibrated. It divides
+    first, because the network's confidence is about the weighted classes. Logits of 0 then give the frequencies of the
+    classes at every temperature.
 
     Shape: targets (N,) of labels → class index (N,) int64; output (N, K) → probabilities (N, classes).
 
@@ -116,7 +119,7 @@ class Classification(Objective):
         self.register_buffer("log_weights", None if state.class_weights is None else self._added(state.class_weights))
 
     def _added(self, class_weights: Sequence[float]) -> Tensor:
-        """What class weights add to the logits (K,)."""
+        """The amounts that class weights add to the logits (K,)."""
         logs = np.log(class_weights)
         return torch.tensor(logs[1:] - logs[:1] if self.outputs == 1 else logs, dtype=torch.float32)
 
@@ -126,7 +129,7 @@ class Classification(Objective):
         unknown = sorted({category(label) for label, code in zip(labels, codes, strict=True) if code < 0})
         if unknown:
             raise InputError(
-                f"Target values that training did not know: {', '.join(unknown[:5])}"
+                f"Target values that training has not seen: {', '.join(unknown[:5])}"
                 f"{f' and {len(unknown) - 5} more' if len(unknown) > 5 else ''} (known: {_names(self.classes)})"
             )
         return torch.tensor(codes, dtype=torch.int64)
@@ -158,9 +161,10 @@ class Classification(Objective):
 
 
 class Regression(Objective):
-    """Mean squared error on the target standardised by the training part; `link` gives the target's own unit.
+    """Mean squared error of the standardised target; `link` returns to the target's own unit.
 
-    With a horizon beyond one, the error is the mean over rows and steps.
+    Mean and standard deviation come from the training part. With a horizon longer than one, the error is the mean over
+    rows and steps.
 
     Shape: targets (N,) or (N, horizon) → float32 of the same shape; output (N, horizon) → values (N,) or (N, horizon).
 
@@ -208,9 +212,9 @@ def fit(
     classes: Sequence[Label] | None = None,
     class_weights: ClassWeights = None,
 ) -> Objective:
-    """The objective for the training part's target column (N,) or (N, horizon); `classes` in the probabilities' order.
+    """The objective for the training part's target (N,) or (N, horizon); `classes` are in the order of probabilities.
 
-    Raises InputError where `class_weights` names labels that are not classes.
+    Raises InputError if `class_weights` names labels that are not classes.
     """
     if task == "regression":
         values = target.astype(np.float64)
@@ -227,7 +231,7 @@ def fit(
 
 
 def check_class_weights(classes: Sequence[Label] | None, class_weights: ClassWeights) -> None:
-    """Raise InputError where `class_weights` names labels that are not classes."""
+    """Raise InputError if `class_weights` names labels that are not classes."""
     if isinstance(class_weights, dict):
         _named(tuple(classes or ()), class_weights)
 
@@ -238,7 +242,7 @@ def restore(state: ObjectiveState) -> Objective:
 
 
 def _balanced(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Inverse frequency; 1 for a class without training rows, which no weight could help."""
+    """Inverse frequencies; 1 for a class without training rows, because a weight has no effect there."""
     return np.where(counts > 0, counts.sum() / (len(counts) * np.maximum(counts, 1)), 1.0)
 
 

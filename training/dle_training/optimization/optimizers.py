@@ -1,7 +1,7 @@
-"""The optimizers, each with the learning rate that suits it.
+"""The optimizers, one entry for each, with its default learning rate.
 
-`fused=True` is the fastest implementation on a CPU as on a GPU: one kernel per parameter in place of several.
-Weight decay covers every parameter.
+`fused=True` is the fastest implementation on CPU and GPU: one kernel per parameter instead of several. Weight decay
+applies to every parameter.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,7 +18,7 @@ from dle_training.settings.base import Positive, Settings, chosen
 class OptimizerEntry:
     """An optimizer that `optimizer.name` can choose.
 
-    `lr` is the peak learning rate where the configuration leaves it open; adamw takes the model family's own instead.
+    `lr` is the default peak learning rate; with adamw the model family's own replaces it.
     `build(parameters, config)` makes the optimizer.
     """
 
@@ -67,7 +67,7 @@ class OptimizerConfig(Settings, frozen=True):
     lr: Annotated[
         Positive | None,
         Meta(
-            description="Peak learning rate; null: what suits the model with adamw, else the optimizer's own default."
+            description="Peak learning rate; null: the model family's default with adamw, else the optimizer's default."
         ),
     ] = None
     momentum: Annotated[float, Meta(ge=0, lt=1, description="Momentum of sgd.")] = 0.9

@@ -1,4 +1,7 @@
-"""How the learning rate changes: pure functions of the progress, which carry no state and so need no checkpoint."""
+"""Learning-rate schedules, one entry for each.
+
+A schedule is a pure function of the progress, so it has no state to save in a checkpoint.
+"""
 
 import math
 from collections.abc import Callable
@@ -14,9 +17,9 @@ from dle_training.settings.base import Count, Settings, chosen
 class ScheduleEntry:
     """A schedule that `schedule.name` can choose.
 
-    `gamma` is the decay factor where the configuration leaves it open; None: the schedule has no use for one.
-    `factor(config, epoch, epochs)` multiplies the peak learning rate. `epoch` counts finished passes over the training
-    part, with a fraction within a pass, out of `epochs` passes.
+    `gamma` is the default decay factor; None if the schedule does not use one. `factor(config, epoch, epochs)` is the
+    factor of the peak learning rate. `epoch` counts passes over the training part, with a fraction for the current
+    pass, out of `epochs` passes.
     """
 
     name: str
@@ -48,7 +51,7 @@ SCHEDULES = {
         ScheduleEntry("cosine", "Half a cosine wave from the peak down to final_fraction of it.", None, _cosine),
         ScheduleEntry("constant", "The peak learning rate throughout.", None, _constant),
         ScheduleEntry("step", "Multiplied by gamma (0.3) after every step_epochs epochs.", 0.3, _step),
-        ScheduleEntry("exponential", "Multiplied by gamma (0.9) in the course of each epoch.", 0.9, _exponential),
+        ScheduleEntry("exponential", "Multiplied by gamma (0.9) over the course of each epoch.", 0.9, _exponential),
     )
 }
 
@@ -60,21 +63,21 @@ else:
 
 
 class ScheduleConfig(Settings, frozen=True):
-    """How the learning rate changes in the course of training."""
+    """How the learning rate changes during training."""
 
     name: Annotated[ScheduleName, Meta(description="The schedule; `dle-train --list schedules` lists them.")] = "cosine"
     gamma: Annotated[
         Annotated[float, Meta(gt=0, le=1)] | None,
         Meta(
-            description="Decay factor: of each stage (step) or epoch (exponential); null: the schedule's default.",
+            description="Decay factor per stage (step) or per epoch (exponential); null: the schedule's default.",
         ),
     ] = None
-    step_epochs: Annotated[Count, Meta(description="Epochs in a stage of step.")] = 10
+    step_epochs: Annotated[Count, Meta(description="Length of a stage of step, in epochs.")] = 10
     final_fraction: Annotated[
-        float, Meta(ge=0, le=1, description="Where cosine ends, as a fraction of the peak learning rate.")
+        float, Meta(ge=0, le=1, description="Final learning rate of cosine, as a fraction of the peak.")
     ] = 0.0
 
 
 def factor(config: ScheduleConfig, epoch: float, epochs: int) -> float:
-    """What the peak learning rate of a resolved `config` is multiplied by after `epoch` of `epochs`, in [0, 1]."""
+    """The factor in [0, 1] of the peak learning rate after `epoch` of `epochs`; `config` is resolved."""
     return SCHEDULES[config.name].factor(config, epoch, epochs)

@@ -1,1 +1,1 @@
-"""Columns to the tensors that a network takes: each step is fitted in numpy and runs as a small torch module."""
+"""Preprocessing of columns into input tensors: each step is fitted in numpy and runs as a small torch module."""

@@ -1,8 +1,8 @@
 """The contract of a preprocessing step, and the limits that all steps keep.
 
-A step is fitted in numpy on the training part, which gives a small struct of plain numbers (readable JSON in
-`preprocessing.json`), and runs as a torch module made from that struct alone, so the exporter carries it into the
-graph. Steps use operators that mean the same in PyTorch and in ONNX.
+A step is fitted in numpy on the training part. The result is a small struct of plain numbers, readable JSON in
+`preprocessing.json`. The step runs as a torch module built from that struct alone, so it becomes part of the exported
+graph. Steps use only operators that give the same results in PyTorch and in ONNX.
 """
 
 import numpy as np
@@ -52,7 +52,7 @@ class Step(nn.Module):
 def factors(
     low: npt.NDArray[np.float32], high: npt.NDArray[np.float32], spread: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """What scales columns of these extremes and this spread, (F,): 1 / spread, 0 where a column is one number.
+    """The scale factors (F,) of columns with these extremes and spreads: 1 / spread, or 0 for a constant column.
 
     A factor is at most the largest float32: a rare value among very small ones can have a spread with no inverse.
     """

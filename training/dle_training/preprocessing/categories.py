@@ -20,7 +20,7 @@ UNSEEN, MISSING, FIRST = 0, 1, 2
 class CategoryFit(msgspec.Struct, frozen=True, kw_only=True):
     """`frequencies`: for each column, how often each code occurs in the training part (unseen and missing included).
 
-    `one_hot` and `embedded` are the places of the columns that go either way.
+    `one_hot` and `embedded` are the positions of the columns with each encoding.
     """
 
     frequencies: tuple[tuple[int, ...], ...]
@@ -92,7 +92,7 @@ class OneHot(Step):
 
 
 def _rows(frequencies: tuple[int, ...]) -> Tensor:
-    """What each code of one column becomes: (codes, slots)."""
+    """The row of features for each code of one column: (codes, slots)."""
     counts = torch.tensor(frequencies, dtype=torch.float64)
     slots = [code for code in range(MISSING, len(frequencies)) if code >= FIRST or frequencies[MISSING]]
     rows = torch.eye(len(frequencies), dtype=torch.float64)[:, slots]

@@ -1,4 +1,4 @@
-"""Date-times: how long ago, and where in the year, the month, the week and the day.
+"""Date-times as elapsed time and as positions in the year, the month, the week and the day.
 
 Calendar arithmetic runs inside the graph (days to civil dates after Howard Hinnant, "chrono-compatible low-level date
 algorithms"). It counts in float64, in which whole numbers up to 2⁵³ and the floor of their quotients are exact, since

@@ -1,4 +1,4 @@
-"""Numbers and truth values: the median for a missing one, an indicator that it was missing, and a common scale."""
+"""Numbers and truth values: imputed by the median, with an indicator for missing values, on a common scale."""
 
 from typing import Literal
 
@@ -20,7 +20,7 @@ class NumericFit(msgspec.Struct, frozen=True, kw_only=True):
     """One entry a column: `medians` stand in for missing values, then (x − shift) · factor.
 
     A factor of 0 marks a column that was constant in training. `indicators` are the columns that had missing values,
-    `normed` those that unit norm scales together (truth values stay 0 and 1; empty for the other scalings).
+    and `normed` the columns that unit norm scales together (truth values stay 0 and 1; empty for other scalings).
     """
 
     scaling: Scaling

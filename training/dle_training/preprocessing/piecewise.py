@@ -1,9 +1,9 @@
-"""Piecewise-linear encoding of numbers: where a value stands among the training quantiles, as a row of filling bins.
+"""Piecewise-linear encoding of numbers: one feature for each quantile bin, which says how much of it is filled.
 
-A network of few layers draws smooth functions of a scaled number and misses what happens within a narrow range. Beside
-the scaled number, a column is cut at its quantiles, and each bin says how much of it lies below the value: 0, 1, or a
-fraction in the bin that holds it (Gorishniy et al., "On Embeddings for Numerical Features in Tabular Deep Learning",
-2022). With few rows there is nothing to be drawn so finely, and the encoding only helps to learn them by heart.
+A network of few layers learns smooth functions of a scaled number and misses changes within a narrow range. So a column
+is also cut at its quantiles, and each bin gives the share of it that lies below the value: 0, 1, or a fraction in the
+bin that contains the value (Gorishniy et al., "On Embeddings for Numerical Features in Tabular Deep Learning",
+2022). With few rows the encoding does not help, because the network only memorises them.
 """
 
 import msgspec

@@ -1,4 +1,4 @@
-"""All steps together: groups of raw rows in, the tensors that a network takes out.
+"""The preprocessing pipeline: turns groups of raw rows into the input tensors of a network.
 
 Fitted on the training part only. The fitted numbers are a readable JSON file from which exactly the same module is
 made again, and the module is what the exporter puts in front of the network.
@@ -32,7 +32,7 @@ from dle_training.settings.base import chosen
 
 _CHUNK = 16_384
 _LENGTHS = 1_000
-"""Texts whose lengths are kept for the report."""
+"""Number of texts whose lengths are kept for the report."""
 
 
 class TokenFit(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,7 +142,7 @@ class Preprocessing(nn.Module):
         return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
     def shape(self, *, frequencies: bool) -> InputShape:
-        """What the network has to expect, with the frequencies of the codes for fresh weights."""
+        """The shapes of the network's inputs; new weights need the frequencies of the codes."""
         fitted, schema = self.fitted, self._schema
         columns = [fitted.categorical.frequencies[column] for column in fitted.categorical.embedded]
         images = sequence = text = None
@@ -207,7 +207,7 @@ def _token_fit(tokenizer: Tokenizer, lengths: npt.NDArray[np.int64]) -> TokenFit
 def load(path: Path, schema: Schema, tokenizer: Path) -> Preprocessing:
     """The module whose `fitted` was written to `path`, for this schema; `tokenizer` is the file where there is text.
 
-    Raises InputError that says where it is wrong.
+    Raises InputError that says what is wrong, and where.
     """
     fitted = documents.read(path, PreprocessingState)
     expected = tuple(categories.FIRST + len(vocabulary) for vocabulary in _vocabularies(schema))

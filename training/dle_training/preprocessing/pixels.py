@@ -1,4 +1,4 @@
-"""Images: the statistics by which encoders standardise pixels, which stay bytes until a batch is due."""
+"""Statistics of image channels, by which encoders standardise pixels; pixels stay bytes until a batch is used."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 
 SAMPLE = 2_000
-"""Images that the statistics are taken from, evenly spaced; more would not move the second digit."""
+"""Number of evenly spaced images for the statistics; more would not change the second digit."""
 _LEAST_STD = 1 / 255
 
 

@@ -1,4 +1,4 @@
-"""Series: each channel on a common scale, an indicator for channels that have gaps, nothing beyond the end."""
+"""Series: channels on a common scale, an indicator for channels with missing values, and 0 beyond the end."""
 
 import msgspec
 import numpy as np

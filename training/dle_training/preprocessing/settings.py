@@ -28,7 +28,7 @@ class PreprocessingConfig(Settings, frozen=True):
         Meta(ge=0, description="Columns with up to this many categories are one-hot, others get an embedding."),
     ] = 9
     max_categories: Annotated[
-        Count, Meta(description="Most frequent categories of a column that are kept; the rest is unseen.")
+        Count, Meta(description="Most categories of a column; less frequent ones count as unseen.")
     ] = 10_000
     image_size: Annotated[
         Side | Annotated[tuple[Side, ...], Meta(min_length=2, max_length=2)] | None,
@@ -40,8 +40,8 @@ class PreprocessingConfig(Settings, frozen=True):
     tokenizer: Annotated[
         Literal["word_piece", "bpe"], Meta(description="Pieces of words by likelihood, or by frequent pairs of bytes.")
     ] = "word_piece"
-    vocabulary: Annotated[int, Meta(ge=100, le=200_000, description="Most tokens that text is cut into.")] = 20_000
-    lowercase: Annotated[bool, Meta(description="Whether text loses case and accents.")] = True
+    vocabulary: Annotated[int, Meta(ge=100, le=200_000, description="Largest number of different tokens.")] = 20_000
+    lowercase: Annotated[bool, Meta(description="Remove case and accents from text.")] = True
     max_tokens: Annotated[
-        int, Meta(ge=8, le=4096, description="Tokens of each text column; longer text loses its end.")
+        int, Meta(ge=8, le=4096, description="Most tokens of each text column; longer text is cut at its end.")
     ] = 256

@@ -1,4 +1,4 @@
-"""What preprocessing hands to a network: the contract between the two."""
+"""The inputs that preprocessing passes to a network, and their shapes."""
 
 from dataclasses import dataclass
 
@@ -37,7 +37,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """The `tokens` input (N, L) int64 of `vocabulary` tokens, 0 = padding; at least one token a row is none.
+    """The `tokens` input (N, L) int64 of `vocabulary` tokens, 0 = padding; every row has at least one real token.
 
     `longest` is the most tokens that a row can have.
     """
@@ -48,12 +48,12 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class InputShape:
-    """What the preprocessing hands to a network.
+    """The inputs that preprocessing passes to a network.
 
     `dense` is P, the width of the `dense` input (N, P) float32. `cardinalities` has the number of codes of each column
     of the `codes` input (N, E) int64, with 0 = unseen and 1 = missing. `frequencies` counts, per column, how often each
-    code occurs in the training part; empty where the weights are about to be loaded, which hold what comes of it.
-    `image`, `sequence` and `tokens` are None where there is no such input.
+    code occurs in the training part; it is empty if weights are loaded next, because they already contain its effect.
+    `image`, `sequence` and `tokens` are None if the data has no such input.
     """
 
     dense: int = 0

@@ -1,4 +1,4 @@
-"""The tokenizer: trained on the texts of the training part alone, the same for the same texts.
+"""Trains the tokenizer on the texts of the training part; equal texts give an equal tokenizer.
 
 Word pieces keep frequent words whole and cut rare ones; byte pairs cut any text without an unknown token. The
 library's own training of word pieces gives tokens their numbers in an order that changes from one process to the next,
@@ -17,7 +17,7 @@ from dle_bundle.text import SPECIALS
 from dle_training.preprocessing.settings import PreprocessingConfig
 
 LEAST_FREQUENCY = 2
-"""What occurs once in training teaches nothing about itself."""
+"""A piece that occurs only once in training cannot be learnt."""
 _LARGEST_ALPHABET = 1_000
 _LONGEST_WORD = 100
 _CONTINUES = "##"
@@ -63,7 +63,7 @@ def _byte_pairs(texts: list[str], config: PreprocessingConfig) -> Tokenizer:
         show_progress=False,
     )
     model.train_from_iterator(texts, trainer)
-    # a text that spells [PAD] must not become padding
+    # without special tokens, so that a text that spells [PAD] does not become padding
     return Tokenizer.from_str(json.dumps(json.loads(model.to_str()) | {"added_tokens": []}))
 
 

@@ -1,4 +1,4 @@
-"""The training rows that a run keeps: few, and enough to try an export on, to time it and to fill the report."""
+"""The sample of training rows that a run keeps to test and time an export and to fill the report."""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,9 +9,9 @@ from dle_training.data import row_samples
 from dle_training.data.target import Values
 
 MOST, LEAST = 256, 16
-"""Rows of the sample: fewer of large inputs, each of which takes an encoder as long as many rows of a table."""
+"""Bounds of the number of rows; large inputs get fewer, because an encoder needs as long for one as for many rows."""
 LONGEST = 2
-"""Rows at the beginning of a sample that are the longest of the training part."""
+"""Number of rows at the beginning of a sample that are the longest of the training part."""
 
 
 def choose(training: Groups, target: Values, outputs: Outputs) -> npt.NDArray[np.int64]:

@@ -1,1 +1,1 @@
-"""How good a model is: metrics, calibration, evaluation."""
+"""Scoring: metrics, calibration, evaluation, and the results of cross-validation."""

@@ -1,12 +1,12 @@
-"""What a cross-validation found: the scores of the folds, their mean and their spread."""
+"""The result of a cross-validation: the scores of the folds, their mean and their standard deviation."""
 
 import msgspec
 
 
 class CrossValidation(msgspec.Struct, frozen=True, kw_only=True):
-    """The scores of each fold on its validation rows, by name, their mean and their standard deviation (n − 1).
+    """The scores of each fold on its validation rows, by name, with their mean and standard deviation (n − 1).
 
-    Null where a score has no meaning in every fold.
+    Mean and standard deviation are null if a score is undefined in any fold.
     """
 
     folds: int

@@ -1,9 +1,9 @@
-"""How good a model is on rows that it has not seen: the scores, each class's share in them, and the confusions.
+"""Evaluation of a model on rows that it has not seen: overall scores, scores per class, and the confusion matrix.
 
-An `Evaluation` is the test part of `metrics.json` and the document that `dle-evaluate --json` prints. It is made from
-plain arrays, so that the run, a fresh table and a served bundle are judged by the same lines. A score that these rows
-cannot tell is null: the recall of a class without rows, the precision of one that was never predicted, a ROC AUC with
-a single class, an R² of constant targets. Null, because JSON has no NaN, and 0 would read as a bad model.
+An `Evaluation` is the test part of `metrics.json` and the document that `dle-evaluate --json` prints. It is computed
+from plain arrays, so the same code scores a run, a new table and a served bundle. An undefined score is null: the
+recall of a class without rows, the precision of a class that was never predicted, the ROC AUC of a single class, the R²
+of constant targets. JSON has no NaN, and 0 would look like a bad model.
 """
 
 import math
@@ -31,14 +31,14 @@ class ClassScores(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ConfusionMatrix(msgspec.Struct, frozen=True, kw_only=True):
-    """`counts[i][j]` rows of the class `labels[i]` were given the label `labels[j]`."""
+    """`counts[i][j]` is the number of rows of class `labels[i]` for which the model predicted `labels[j]`."""
 
     labels: tuple[Label, ...]
     counts: tuple[tuple[int, ...], ...]
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
-    """Scores of `run` over `rows` test rows; `per_class` (by label as text) and `confusion_matrix` of classes only."""
+    """Scores of `run` on `rows` rows. Only classification has `per_class` (by label as text) and `confusion_matrix`."""
 
     run: str
     task: Task
@@ -49,9 +49,9 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def evaluate(outputs: Outputs, actual: Actual, predicted: Predictions, *, run: str) -> Evaluation:
-    """Judge `predicted` (probabilities (N, K) or values (N,)) by `actual` (class indices or values, (N,)).
+    """Score `predicted` (probabilities (N, K) or values (N,)) against `actual` (class indices or values (N,)).
 
-    Raises InputError when there are no rows.
+    Raises InputError if there are no rows.
     """
     if len(actual) == 0:
         raise InputError(f"{run}: no rows to evaluate on")
@@ -70,7 +70,7 @@ def evaluate(outputs: Outputs, actual: Actual, predicted: Predictions, *, run: s
 
 
 def defined(scores: Scores) -> dict[str, float | None]:
-    """The same scores with null for what is not finite."""
+    """The same scores, with None in place of values that are not finite."""
     return {name: None if value is None or not math.isfinite(value) else value for name, value in scores.items()}
 
 

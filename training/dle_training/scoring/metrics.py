@@ -1,9 +1,10 @@
-"""The scores of a model, under one name everywhere: loop, evaluation, report, bundle and service.
+"""The metrics, one entry for each; loop, evaluation, report, bundle and service use the same names.
 
-Small parts may lack classes, or hold one row. Rules, so that nothing crashes or warns:
-macro averages are over the classes that occur as actual or predicted label (balanced accuracy, ROC AUC and average
-precision: as actual label); a ratio 0/0 counts as 0; and a score that has no meaning is None, as a ROC AUC with a
-single class or an R² of constant targets is.
+A small part may lack classes or hold a single row. These rules avoid errors and warnings:
+- Macro averages cover the classes that occur as actual or predicted labels. Balanced accuracy, ROC AUC and average
+  precision cover the classes that occur as actual labels.
+- A ratio 0/0 counts as 0.
+- An undefined score is None, for example the ROC AUC of a single class or the R² of constant targets.
 """
 
 import math
@@ -22,16 +23,16 @@ from dle_bundle.values.categories import category
 Predictions = npt.NDArray[np.floating]  # probabilities (N, classes), or values (N,)
 Actual = npt.NDArray[Any]  # class indices (N,), or values (N,)
 ECE_BINS = 15
-_TINY = float(np.finfo(np.float32).eps)  # probabilities are float32: 0 there means less than this
+_TINY = float(np.finfo(np.float32).eps)  # probabilities are float32, so 0 means less than this
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A score: what it says, whether more of it is better, and how it is computed.
+    """A metric: its description, its direction, and the function that computes it.
 
     `score(predictions, actual)` takes probabilities (N, classes) and class indices (N,), or values and actual values
-    (N,) or (N, horizon). It gives None where the score has no meaning. A metric without `score` is the loss itself: it
-    chooses the epoch, and no evaluation reports it.
+    (N,) or (N, horizon). It returns None if the score is undefined. A metric without `score` is the loss itself: it can
+    choose the epoch, but no evaluation reports it.
     """
 
     name: str
@@ -41,12 +42,12 @@ class Metric:
     regression: bool = False
 
     def better(self, score: float, than: float) -> bool:
-        """Whether `score` is strictly the better one."""
+        """Whether `score` is strictly better than `than`."""
         return score > than if self.higher_is_better else score < than
 
 
 def confusion(probabilities: Predictions, actual: Actual) -> npt.NDArray[np.int64]:
-    """Counts (classes, classes): rows = actual, columns = predicted, the most probable class."""
+    """Counts (classes, classes): rows are actual classes, columns predicted ones (the most probable class)."""
     classes = probabilities.shape[1]
     pairs = actual.astype(np.int64) * classes + probabilities.argmax(axis=1)
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
@@ -85,7 +86,7 @@ def _balanced_accuracy(probabilities: Predictions, actual: Actual) -> float:
 
 
 def _macro(column: str, probabilities: Predictions, actual: Actual) -> float:
-    """The mean of a column of the classes that occur as actual or predicted label."""
+    """The mean of a column over the classes that occur as actual or predicted labels."""
     counts = confusion(probabilities, actual)
     occurs = (counts.sum(axis=1) > 0) | (counts.sum(axis=0) > 0)
     return float(_precision_recall_f1(counts)[column][occurs].mean())
@@ -101,7 +102,7 @@ def _one_vs_rest(
     probabilities: Predictions,
     actual: Actual,
 ) -> float | None:
-    """The mean of a ranking score over the classes that occur; of two classes that of the second."""
+    """The mean of a ranking score over the classes that occur; with two classes the score of the second."""
     occurring = np.unique(actual)
     if len(occurring) < 2:
         return None
@@ -110,7 +111,7 @@ def _one_vs_rest(
 
 
 def _roc_auc(positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.floating]) -> float:
-    """From the ranks of the positive rows (Mann and Whitney, 1947), equal scores sharing theirs."""
+    """Computed from the ranks of the positive rows (Mann and Whitney, 1947); equal scores share their mean rank."""
     from scipy.stats import rankdata
 
     count = int(positive.sum())
@@ -119,16 +120,16 @@ def _roc_auc(positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.floating]) 
 
 
 def _average_precision(positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.floating]) -> float:
-    """Mean over the positive rows of the precision at their score: the share of positive rows among all as high."""
+    """Mean over positive rows of the precision at their score: the share of positives among rows scored as high."""
     order = np.argsort(-scores, kind="stable")
     found, ranked = np.cumsum(positive[order]), scores[order]
-    last = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1)  # of each score
+    last = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1)  # last row of each score
     gained = np.diff(found[last], prepend=0)
     return float((gained * found[last] / (last + 1)).sum() / found[-1])
 
 
 def _log_loss(probabilities: Predictions, actual: Actual) -> float:
-    """Mean of −ln p(actual label), p at least float32's 1.2e-7: no single row can outweigh the rest without bound."""
+    """Mean of −ln p(actual label), with p at least float32's 1.2e-7, which bounds the influence of a single row."""
     chosen = probabilities[np.arange(len(actual)), actual].astype(np.float64)
     return float(-np.log(np.maximum(chosen, _TINY)).mean())
 
@@ -165,19 +166,19 @@ def _r2(values: Predictions, actual: Actual) -> float | None:
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("accuracy", "Fraction of right labels.", True, _accuracy),
+        Metric("accuracy", "Fraction of correct labels.", True, _accuracy),
         Metric(
-            "balanced_accuracy", "Recall averaged over the classes: each class counts alike.", True, _balanced_accuracy
+            "balanced_accuracy", "Mean of the classes' recalls: each class counts equally.", True, _balanced_accuracy
         ),
         Metric(
             "precision_macro",
-            "Fraction of the rows given a label that have it; class average.",
+            "Fraction of the rows predicted as a class that belong to it; class average.",
             True,
             partial(_macro, "precision"),
         ),
         Metric(
             "recall_macro",
-            "Fraction of the rows that have a label that are given it; class average.",
+            "Fraction of the rows of a class that are predicted as it; class average.",
             True,
             partial(_macro, "recall"),
         ),
@@ -185,18 +186,21 @@ METRICS = {
         Metric("f1_weighted", "The same, each class weighted by its number of rows.", True, _f1_weighted),
         Metric(
             "roc_auc",
-            "Chance that a row of a class ranks above one of another; one-vs-rest average.",
+            "Probability that a row of a class ranks above a row of another; one-vs-rest average.",
             True,
             partial(_one_vs_rest, _roc_auc),
         ),
         Metric(
             "average_precision",
-            "Area under precision over recall; of the second of two classes.",
+            "Area under the precision-recall curve; one-vs-rest average, or the second of two classes.",
             True,
             partial(_one_vs_rest, _average_precision),
         ),
         Metric(
-            "log_loss", "Mean −ln of the actual label's probability: rewards honest probabilities.", False, _log_loss
+            "log_loss",
+            "Mean −ln of the actual label's probability: rewards calibration.",
+            False,
+            _log_loss,
         ),
         Metric("ece", "Expected calibration error: mean gap of confidence and accuracy, 15 bins.", False, _ece),
         Metric("mae", "Mean absolute error, in the target's unit.", False, _mae, regression=True),
@@ -220,7 +224,7 @@ else:
 
 
 def choose(name: str | None, task: Task, *, weighted: bool = False) -> Metric:
-    """The metric for early stopping. Where `name` is None: log_loss, loss with class weights, rmse for regression.
+    """The metric for early stopping. Without a name: log_loss, loss with class weights, or rmse for regression.
 
     Raises InputError for a metric of the other kind of task.
     """

@@ -1,4 +1,4 @@
-"""Which of several models are worth a look when two things count: how good and how fast they are."""
+"""The Pareto front of models by two costs, such as error and latency."""
 
 from collections.abc import Mapping
 from typing import TypeVar
@@ -7,9 +7,9 @@ Key = TypeVar("Key")
 
 
 def front(costs: Mapping[Key, tuple[float, float]]) -> set[Key]:
-    """The keys whose two costs, of which less is better, no other key undercuts: better in one, as good in the other.
+    """The keys that no other key beats: none has one cost lower and the other cost lower or equal.
 
-    Of equals it is the first.
+    Among keys with equal costs, the first one counts.
     """
     found: set[Key] = set()
     least = float("inf")
