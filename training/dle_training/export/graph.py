@@ -29,7 +29,7 @@ IR_VERSION = 10
 _CORE = "core/"
 _CODES = "codes"
 _LENGTHS = {"sequence": "steps", "tokens": "tokens"}
-"""Groups whose second dimension is free as well, and what it is called."""
+"""Groups whose second dimension is dynamic too, and the name of that dimension."""
 
 
 def build(core: nn.Module, schema: Schema, example: dict[str, Tensor]) -> onnx.ModelProto:
@@ -66,7 +66,7 @@ def build(core: nn.Module, schema: Schema, example: dict[str, Tensor]) -> onnx.M
 
 
 def _export(core: nn.Module, example: dict[str, Tensor], answer: str) -> onnx.ModelProto:
-    """The PyTorch part, every batch size, at the opset of the contract, without notes on where it was made."""
+    """Export the PyTorch part for any batch size, at the contract's opset, without metadata about its origin."""
     core.eval()
     rows = torch.export.Dim("rows", min=1, max=1 << 30)
     free = {name: {0: rows} for name in example}
@@ -124,7 +124,7 @@ class _OfImages(nn.Module):
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """No words from the exporter on packages that are not there and not needed."""
+    """Silence the exporter about missing packages that it does not need."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

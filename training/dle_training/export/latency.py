@@ -1,4 +1,4 @@
-"""How long the exported graph of a model takes for a single row: the least that an application waits."""
+"""Measures the latency of the exported graph for a single row."""
 
 import time
 from statistics import median

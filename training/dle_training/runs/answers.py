@@ -1,4 +1,4 @@
-"""What a model answered for rows whose target is known, as a Parquet file beside the run."""
+"""Writes a model's answers and the actual targets of rows to a Parquet file."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a run holds beside its model, so that nothing reads the source again once training has ended.
+"""The data that a run holds beside its model, so that no later command reads the source again.
 
 Test and validation rows, a sample of the training rows, the answers for the validation rows, and the distributions
 that a service compares its requests with.
@@ -30,8 +30,8 @@ def write(
 ) -> None:
     """Write everything that the run of `model` holds, each file whole or not at all.
 
-    `data` is what `dataset` became for training; `predicted` and `validation` are the answers and the scores on the
-    validation part. Which parts are kept stands in `data.json` since the run began.
+    `data` is the prepared form of `dataset`; `predicted` and `validation` are the answers and the scores on the
+    validation part. `data.json`, written when the run began, says which parts are kept.
     """
     schema, split = model.schema, dataset.split
     for name, rows in read_facts(run).kept.items():

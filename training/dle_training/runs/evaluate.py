@@ -1,4 +1,4 @@
-"""How good a run's model is: on its test part, with a report, or on all rows of another source."""
+"""Evaluates a run's model on its test part, with a report, or on all rows of another source."""
 
 from datetime import UTC, datetime
 

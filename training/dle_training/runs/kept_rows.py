@@ -1,8 +1,8 @@
-"""Rows as a run keeps them: a Parquet file with a column for each input, and the target.
+"""The rows that a run keeps: a Parquet file with one column for each input and one for the target.
 
 The values are those of `Groups`, decoded: numbers as float32 (NaN = missing), categories and texts as strings
 ("" = missing), date-times as epoch seconds, images as bytes (channels, height, width), series as flat lists (steps,
-channels). So a model answers kept rows as it answers the rows of the source, bit for bit.
+channels). So a model gives the same answers, bit for bit, for kept rows and for the rows of the source.
 """
 
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ def count(dataset: Dataset, budget: int) -> dict[str, int]:
 
 
 def _size(groups: Groups, rows: npt.NDArray[np.int64]) -> int:
-    """What `rows` count for: their number, or a thousandth of their values where that is more."""
+    """The share of `rows` in the budget: their number, or a thousandth of their values if that is more."""
     columns: int = groups.numeric.shape[1] + groups.categorical.shape[1] + groups.datetime.shape[1]
     values = len(rows) * columns
     if groups.image is not None:
@@ -73,7 +73,7 @@ def write(path: Path, groups: Groups, target: Values, rows: npt.NDArray[np.int64
 
 
 def read(path: Path, schema: Schema) -> tuple[Groups, Values]:
-    """What `write` wrote; InputError where the file is not there or holds other columns."""
+    """Read what `write` wrote. Raises InputError if the file is missing or holds other columns."""
     try:
         table = pq.ParquetFile(path).read()
         return _groups(table, schema), _target(table.column(schema.outputs.target), schema)
