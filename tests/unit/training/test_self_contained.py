@@ -1,6 +1,9 @@
 """A finished run holds what evaluation, comparison and export need: its source may be gone."""
 
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,9 +25,10 @@ from dle_training.runs import contents, evaluate, kept_rows, prepare, train
 from dle_training.runs import folder as run_folder
 from dle_training.runs.folder import RunFolder
 from dle_training.runs.prepare import Prepared
-from dle_training.search import compare
+from dle_training.search import compare, selection, workers
 from dle_training.search import study as studies
 from dle_training.search.study import StudyFolder
+from dle_training.search.trial import Watcher
 
 SMALL = (
     "training.epochs=2", "model.hidden=[8]", "model.tcn.width=4", "model.tcn.depth=3", "model.cnn.width=4", "device=cpu"
@@ -213,6 +217,65 @@ def test_stopped_while_it_writes_a_run_is_unfinished_and_resumed(
     train.train(run, prepare.reopen(run))
     assert evaluate.evaluate(run).test == evaluate.evaluate(whole).test
     assert documents.read(run.reference, dict) == documents.read(whole.reference, dict)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import pyarrow.parquet as pq
+from dle_training.runs import prepare, train
+from dle_training.runs.folder import RunFolder
+
+write = pq.ParquetWriter.write_table
+def killed(writer, table, *arguments, **options):
+    write(writer, table, *arguments, **options)
+    if table.num_rows == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+pq.ParquetWriter.write_table = killed
+run = RunFolder(Path(sys.argv[1]))
+train.train(run, prepare.reopen(run))
+"""
+
+
+@pytest.mark.parametrize("part", ["test", "validation"])
+def test_killed_while_it_writes_rows_a_run_is_resumed(folder: Path, tmp_path: Path, part: str) -> None:
+    made = prepared(folder, "buys", "split.test=0.2")
+    run = prepare.create(tmp_path / "run", made)
+    command = [sys.executable, "-c", KILLED, str(run.path), str(len(getattr(made.dataset.split, part)))]
+    assert subprocess.run(command, check=False, timeout=240).returncode == -signal.SIGKILL
+    assert not run.metrics.exists()
+    assert not run.part(part).exists()
+    train.train(run, prepare.reopen(run))
+    assert evaluate.evaluate(run).rows == len(made.dataset.split.test)
+    assert len(contents.read_part(run, "validation")[0]) == len(made.dataset.split.validation)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [[], ["data.keep_rows=0"], ["study.refit=true"], ["split.folds=2"]],
+    ids=["own", "none", "refit", "folds"],
+)
+def test_a_study_ends_in_a_run_that_holds_everything(folder: Path, tmp_path: Path, settings: list[str]) -> None:
+    source = shutil.copy(folder / "buys.csv", tmp_path / "people.csv")
+    fixed = {"data": {"source": str(source), "target": "buys"}, "device": "cpu"}
+    small = ["training.epochs=2", "model.hidden=[8]", "study.pruner=none", "study.trials=2", *settings]
+    plan = studies.plan(studies.request(fixed, small, {}, ["optimizer.lr={log: [1e-3, 1e-2]}"]))
+    study = studies.create(StudyFolder(tmp_path / "study"), plan)
+    dataset = plan.prepared.dataset
+    workers.run(study, 1, lambda: dataset, Watcher(), None)
+    selected = selection.select(study, lambda: dataset, lambda name: [])
+    Path(source).unlink()
+    run = run_folder.found(study.folder.path)
+    assert run.path.stat().st_mode & 0o777 == 0o700
+    assert not (study.folder.trial(0).path / "rows").exists(), "rows of every trial would fill the disk"
+    assert export.export_run(run, tmp_path / "bundle").test == selected.test.test
+    if settings == ["data.keep_rows=0"]:
+        with pytest.raises(InputError, match="keeps no test rows"):
+            evaluate.evaluate(run)
+    else:
+        assert evaluate.evaluate(run).test == selected.test.test
+    assert pq.read_table(run.validation_answers).num_rows == len(dataset.split.validation)
 
 
 def test_nobody_else_can_look_into_runs_and_studies(folder: Path, tmp_path: Path) -> None:
