@@ -148,7 +148,7 @@ def test_a_long_table_is_evaluated_and_served(server: Server, made: Made) -> Non
     assert [each["label"] for each in ask(server, "machines", *rows)["predictions"]] == ["hot", "fine"]
 
 
-def test_drift_watches_what_describes_them(server: Server) -> None:
+def test_drift_watches_what_describes_them(server: Server, made: Made) -> None:
     for name, features in {
         "pictures": {"image.brightness", "image.contrast", "image.sharpness"},
         "signals": {"sequence.level", "sequence.spread", "sequence.length"},
@@ -161,6 +161,7 @@ def test_drift_watches_what_describes_them(server: Server) -> None:
             "price",
         },
     }.items():
+        ask(server, name, made.example(name))
         report = eventually(partial(_counted, server, name))
         assert {shift["feature"] for shift in report["features"]} == features
     assert 'feature="remark.unknown"' in httpx.get(f"{server.url}/metrics").text
