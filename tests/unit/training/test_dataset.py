@@ -246,4 +246,4 @@ def test_a_folder_of_images_without_a_test_part(tmp_path: Path, held_out: str) -
                 Image.new("L", (8, 8), index).save(place / f"{index}.png")
     data = dataset.load(RunConfig(data=DataConfig(source=str(tmp_path))))
     assert data.split.sizes() == {"train": 16, "validation": 4, "test": 6}
-    assert any("the validation part is taken for it" in note for note in data.notes)
+    assert any("the validation part becomes the test part" in note for note in data.notes)

@@ -148,7 +148,7 @@ def test_a_dataset_of_its_own() -> None:
             3,
             (
                 "too little data for 3 folds; at most 2 are possible",
-                "3 different times, and 4 blocks of rows to be made",
+                "3 different times, but 4 blocks of rows are needed",
             ),
         ),
         (

@@ -172,7 +172,7 @@ def test_rows_without_a_group() -> None:
         blocked("group:", ["a", "b", None, *["NA"] * 11])
     assert caught.value.details[:2] == ("row 3: None", "row 4: 'NA'")
     assert caught.value.details[-1] == "and 2 more"
-    with pytest.raises(InputError, match="groups are told by text, numbers or dates"):
+    with pytest.raises(InputError, match="a group column must hold text, numbers or dates"):
         blocked("group:", [[1], [2], [3]])
 
 

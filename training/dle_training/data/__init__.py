@@ -1,1 +1,1 @@
-"""From a SOURCE to labelled, split groups of rows: sources, inference, split, dataset."""
+"""Read a SOURCE, infer its columns, split its rows and prepare the dataset for training."""

@@ -1,7 +1,7 @@
-"""Rows that no split may divide: those of one group, and those of one time.
+"""Blocks of rows that a split must keep together: the rows of one group or of one time.
 
-Rows of one patient, machine or customer resemble each other, and a model that has seen one knows half of the next.
-What is to come is predicted from what has been, and a model that has seen the day after knows more than it will.
+Rows of one patient, machine or customer resemble each other. If they stand in several parts, the test score is too
+good. The same happens when a model trains on rows that are later than its test rows.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class Blocks:
 
     `first` (N,) is the number of its group or, where blocks are `in_time`, the rank of its time; -1 for rows without a
     target. `last` (N,) is the same, but for windows of a forecast: their targets have times from `first` to `last`.
-    `note`: what a person should know of how the times were read.
+    `note` tells the user how the times were read.
     """
 
     first: RowNumbers
@@ -41,15 +41,16 @@ class Blocks:
 def read(
     table: pa.Table, by: str, target: str, known: npt.NDArray[np.bool_], config: DataConfig, na_values: tuple[str, ...]
 ) -> Blocks | None:
-    """The blocks of a split by `group:NAME` or `time:NAME`, of the rows that have a target, `known` (N,); else None.
+    """Return the blocks of a split by `group:NAME` or `time:NAME`, or None for any other split.
 
-    Raises InputError: a column that is the target or holds neither, rows without a group or a time.
+    `known` (N,) marks the rows that have a target; only they get a block. Raises InputError if the column is the
+    target, if its type suits neither a group nor a time, or if a row has no group or time.
     """
     if not by.startswith((GROUP, TIME)):
         return None
     name = by.partition(":")[2]
     if name == target:
-        raise InputError(f"split.by={by}: {name!r} is the target, which cannot tell how to split")
+        raise InputError(f"split.by={by}: {name!r} is the target; split.by needs another column")
     rows = np.flatnonzero(known)
     column, note = table.column(name).take(pa.array(rows)), None
     if by.startswith(GROUP):
@@ -63,9 +64,10 @@ def read(
 
 
 def cuts(sizes: RowNumbers, wanted: Sequence[float]) -> list[int]:
-    """Where, among blocks of `sizes` (B,) rows in order, further parts begin: each has a block at least.
+    """Return the block at which each later part begins; every part gets at least one block.
 
-    `wanted` are the rows before each, ascending; B must be more than there are of them.
+    `sizes` (B,) are the rows of each block, in order. `wanted` is the number of rows that should precede each later
+    part, ascending. B must be larger than `len(wanted)`.
     """
     before = np.cumsum(sizes)
     begins: list[int] = []
@@ -78,13 +80,13 @@ def cuts(sizes: RowNumbers, wanted: Sequence[float]) -> list[int]:
 
 def _groups(name: str, column: columns.Column, na_values: tuple[str, ...], rows: RowNumbers) -> npt.NDArray[np.object_]:
     if not (columns.is_text(column) or columns.is_number(column) or columns.is_date(column)):
-        raise InputError(f"{name!r}: holds {column.type}, and groups are told by text, numbers or dates")
+        raise InputError(f"{name!r}: holds {column.type}, but a group column must hold text, numbers or dates")
     texts = columns.categories(column, na_values)
     missing = texts == ""
     if missing.any():
         raise InputError(
-            f"{name!r}: {int(missing.sum()):,} of {len(texts):,} rows have no group; name theirs, or take these rows "
-            "out of the table",
+            f"{name!r}: {int(missing.sum()):,} of {len(texts):,} rows have no group; fill in their groups or remove "
+            "these rows from the table",
             kinds.listed(column, missing, rows),
         )
     return texts

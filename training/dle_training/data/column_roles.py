@@ -1,6 +1,8 @@
-"""Long tables as the rest of training takes a table: a row for each series, or for each window of a forecast.
+"""Which role each column of a long table has: series id, time, channel or target.
 
-All other tables stay as they are.
+`arrange` makes a table with one row for each example.
+
+An example is a series, or a window of a forecast. Other tables are not changed.
 """
 
 from dataclasses import dataclass, field
@@ -18,14 +20,15 @@ from dle_training.data import split, windows
 from dle_training.data.blocks import Blocks
 
 _SLIPS = 0.1
-"""Of a column in which fewer values are no numbers, these are told as faults; else it is none of numbers."""
+"""A column with a larger share of unreadable values is not numeric; fewer of them are reported as faults."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arranged:
-    """`table` with a row for each example; how it came of a long table; columns that are left out, and why.
+    """A table with one row for each example.
 
-    `blocks`: the times that a forecast's examples are of.
+    `layout` describes the long table that `table` was made from, `dropped` gives the reason for each column that was
+    left out, and `blocks` holds the target times of a forecast's examples.
     """
 
     table: pa.Table
@@ -35,17 +38,17 @@ class Arranged:
     blocks: Blocks | None = None
 
     def forecasting(self, config: RunConfig) -> RunConfig:
-        """The configuration for what was made: what is forecast is a number, however few it has been."""
+        """Return the configuration for this table: a forecast is always a regression."""
         if self.layout is None or self.layout.window is None:
             return config
         return replace(config, objective=replace(config.objective, task="regression"))
 
 
 def arrange(table: pa.Table, config: RunConfig, target: str, na_values: tuple[str, ...]) -> Arranged:
-    """The table that `data.sequence_id`, `data.time` and `data.window` make of a long one.
+    """Arrange a long table by `data.sequence_id`, `data.time` and `data.window`.
 
-    Raises InputError: columns that are absent, rows that make no series, a window without a time, a horizon without a
-    window, a split by a column that series have no one value of.
+    Raises InputError if columns are absent, if rows form no series, if a window has no time or a horizon no window, or
+    if the split column varies within a series.
     """
     data = config.data
     if data.window is None and data.horizon != 1:
@@ -92,13 +95,13 @@ def arrange(table: pa.Table, config: RunConfig, target: str, na_values: tuple[st
         )
     _check_split(config.split.by, ordered, data)
     gathered = long_tables.gather(table.drop_columns(list(dropped)), layout, na_values)
-    # they told series apart and put them in order, and are none of their features
+    # these columns identify and order the series; they are not features
     plain = gathered.drop_columns([name for name in (data.sequence_id, data.time) if name and name != SEQUENCE])
     return Arranged(plain, layout, dropped, (f"{len(plain):,} series of {len(table):,} rows",))
 
 
 def _check_split(by: str | None, ordered: Ordered, data: DataConfig) -> None:
-    """A column that splits series has to have one value for each; that of another name is told later."""
+    """Check that the split column has one value for each series; `split.choose` reports an unknown column later."""
     name = split.column_name(by or "")
     if name is None or name not in ordered.table.column_names:
         return
@@ -126,7 +129,7 @@ def _check_kinds(data: DataConfig, channels: list[str]) -> None:
 
 
 def rearrange(table: pa.Table, schema: Schema, target: str) -> pa.Table:
-    """Another long table as the model of `schema` reads it, with its target; as it is for other models."""
+    """Arrange another table, with its target, for the model of `schema`; a table without a layout is not changed."""
     layout = schema.layout
     if layout is None:
         return table

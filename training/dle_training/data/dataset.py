@@ -1,7 +1,7 @@
-"""The one story of the data: read, find the target, infer the inputs, split, observe, group.
+"""Load the dataset: read the source, find the target, infer the inputs, split the rows and compute statistics.
 
-What the training part shows is all that the schema, and later the preprocessing, knows; the other parts only have to
-be readable. The same reading, by the schema of a run, labels another table for evaluation.
+The schema and the preprocessing learn from the training part alone; the other parts only have to be readable.
+`read_labelled` reads another table by the schema of a run, for evaluation.
 """
 
 from collections.abc import Iterator
@@ -54,12 +54,12 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """All that training needs to know of the data.
+    """The data of a training: inputs, targets, schema and split.
 
     `groups` and `target` hold all N rows of the source, so that a row has one number everywhere; a row without a target
     (label None, value NaN) is in no part of `split`. `source` can be opened from any folder, `digest` is the SHA-256 of
-    its content. `split_by` is how the rows were split, `blocks` are the rows that no split may divide (None: each row
-    is free), `dropped` gives the reason for each column that is no input, `notes` are further lines to say.
+    its content. `split_by` is how the rows were split, `blocks` are the rows that a split keeps together (None: rows
+    are independent), `dropped` gives the reason for each column that is not an input, `notes` are shown to the user.
     """
 
     source: str
@@ -79,15 +79,14 @@ class Dataset:
         return self.groups.take(rows), self.target[rows]
 
     def actual(self, rows: npt.NDArray[np.int64]) -> Values:
-        """The targets of `rows` as metrics take them: places among the classes, or values."""
+        """Return the targets of `rows` in the form that metrics expect: class indices, or values."""
         classes = self.schema.outputs.classes
         return self.target[rows] if classes is None else target.class_index(self.target[rows], classes)
 
     def with_split(self, split: Split) -> "Dataset":
         """The same rows in other parts, such as a fold of cross-validation.
 
-        The schema stays, with the ranges and categories that the training part of `self` showed; targets are none of
-        them.
+        The schema keeps the ranges and categories of the training part of `self`; they describe inputs, not targets.
         """
         return replace(self, split=split)
 
@@ -95,7 +94,7 @@ class Dataset:
 def load(config: RunConfig) -> Dataset:
     """Read and prepare `config.data.source`.
 
-    Raises InputError with whatever is wrong with the source, the configuration's columns, the target and the inputs.
+    Raises InputError if the source, the configured columns, the target or the inputs are invalid.
     """
     if config.data.source is None:
         raise InputError("no data: name a file, a folder of images or sklearn:NAME")
@@ -127,7 +126,7 @@ def load(config: RunConfig) -> Dataset:
     read = _ReadColumns(inputs.readings, np.flatnonzero(goal.known), _series(table, draft, known))
     training = read.grouped(draft).take(parts.train)  # without images, which have no statistics
     schema, empty, rare = statistics.complete(draft, training, config.preprocessing.max_categories)
-    # the column that tells the parts of a forecast was made here, and the note on its windows tells it better
+    # `windows.make` added the split column of a forecast, and its own note describes that split
     made = {windows.SPLIT} if arranged.layout is not None and arranged.layout.window is not None else set()
     dropped = {name: why for name, why in (arranged.dropped | inputs.dropped | empty).items() if name not in made}
     if not schema.inputs:
@@ -159,10 +158,10 @@ def load(config: RunConfig) -> Dataset:
 
 
 def read_labelled(source: str, schema: Schema, config: RunConfig) -> Labelled:
-    """The rows of `source` that have a target, read by the schema of a run instead of by inference.
+    """Read the rows of `source` that have a target, by the schema of a run instead of by inference.
 
-    Raises InputError: no target column, labels that are no class, no row with a target; RowFaults: inputs that do not
-    fit the schema, with every fault of every row.
+    Raises InputError if the target column is missing, a label is not a class or no row has a target. Raises RowFaults,
+    with all faults of all rows, if inputs do not fit the schema.
     """
     found = sources.read(source, delimiter=config.data.delimiter)
     name, _ = target.choose(found.table.column_names, schema.outputs.target, None)
@@ -181,7 +180,7 @@ def read_labelled(source: str, schema: Schema, config: RunConfig) -> Labelled:
 
 
 def digest(source: str, schema: Schema, config: RunConfig) -> str:
-    """The digest that `load` gives the content of `source`, when it is the data of this schema. Raises InputError."""
+    """Return the digest that `load` computes for `source` if it holds the data of this schema. Raises InputError."""
     found = sources.read(source, delimiter=config.data.delimiter)
     if not schema.image:
         return found.digest
@@ -193,7 +192,7 @@ def digest(source: str, schema: Schema, config: RunConfig) -> str:
 def _understand(
     table: pa.Table, columns_of_source: list[str], name: str, na_values: tuple[str, ...], config: RunConfig
 ) -> tuple[Target, split.SplitRule, Blocks | None, InferredInputs]:
-    """Target, way of splitting, blocks to be split and inputs; or one InputError with all that is wrong with them."""
+    """Return the target, split rule, blocks and inputs, or raise one InputError that reports all their problems."""
     errors: list[InputError] = []
     goal, inputs, by, found = None, None, None, None
     with _collected(errors):
@@ -228,14 +227,14 @@ def _collected(errors: list[InputError]) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class _ReadColumns:
-    """What inference has read of the columns of a table, at the positions `rows` (M,), and the series of all rows."""
+    """The columns that inference has read, at the positions `rows` (M,), and the series of all rows."""
 
     readings: dict[str, Reading]
     rows: npt.NDArray[np.int64]
     series: Groups
 
     def grouped(self, schema: Schema) -> Groups:
-        """Groups of all rows, without images; in rows that inference has not read all columns are missing."""
+        """Return groups of all rows, without images; rows that inference did not read hold missing values."""
         return replace(
             self.series,
             numeric=self._side_by_side(schema.numeric, np.nan, np.float32),
@@ -253,12 +252,12 @@ class _ReadColumns:
 
 
 def _series(table: pa.Table, schema: Schema, known: npt.NDArray[np.bool_]) -> Groups:
-    """The series of all rows, and nothing else; RowFaults as `_by_schema`."""
+    """Return only the series of all rows. Raises RowFaults as `_by_schema` does."""
     return _by_schema(table, msgspec.structs.replace(schema, inputs=schema.sequence), known, None)
 
 
 def _by_schema(table: pa.Table, schema: Schema, known: npt.NDArray[np.bool_], images: Pictures | None) -> Groups:
-    """Groups of all rows, with these images; RowFaults for what is wrong in rows that are used, `known` (N,)."""
+    """Return groups of all rows, with these images; raise RowFaults for faults in the rows that `known` (N,) marks."""
     groups, faults = columns.to_groups(table, schema, images=None if images is None else images.images)
     if wrong := [fault for fault in faults if fault.row is None or known[fault.row - 1]]:
         raise RowFaults(wrong)

@@ -1,6 +1,6 @@
-"""k-fold cross-validation: every row that is not test validates once, so that settings are compared on all of them.
+"""Splits for k-fold cross-validation: every row outside the test part validates once.
 
-In time it is only the rows after the first block, since what trains is always earlier than what validates.
+In a split by time, the first block only trains, because training rows must be earlier than validation rows.
 """
 
 from collections.abc import Iterator
@@ -18,18 +18,18 @@ from dle_training.data.split import Split, Strata
 
 _LISTED = 10
 _LEAST_ROWS = 10
-"""That come before what validates, in time: nothing is learnt from fewer."""
+"""The smallest number of training rows in a fold by time; a model learns nothing from fewer."""
 _Fold = tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]
 
 
 def make(dataset: Dataset, count: int, seed: int) -> tuple[Split, ...]:
-    """`count` splits of the rows of training and validation part; each has the test part of `dataset`.
+    """Make `count` splits of the training and validation rows; each keeps the test part of `dataset`.
 
-    Classes have about even shares in all folds. The rows of a group are in one fold. In time there is a block of rows
-    more than folds: the first only trains, each other is validated by what all before it trained, and windows of a
-    forecast whose targets reach into the next block are left out.
+    Each class has about the same share in all folds. All rows of a group are in one fold. A split by time makes
+    `count + 1` blocks of rows: the first only trains, and each later block validates a model trained on all earlier
+    blocks. Windows of a forecast whose targets reach into the next block are left out.
 
-    Raises InputError: fewer than two folds, or more than there are rows, groups or times for (of each class).
+    Raises InputError if `count` is less than two, or if there are too few rows, groups or times (in any class).
     """
     if count < 2:
         raise InputError(f"cross-validation needs at least 2 folds, found {count}")
@@ -51,12 +51,12 @@ def make(dataset: Dataset, count: int, seed: int) -> tuple[Split, ...]:
 def _plan(
     rows: RowNumbers, blocks: Blocks | None, strata: Strata | None, count: int, seed: int
 ) -> tuple[list[_Fold], list[str]]:
-    """Masks of the `rows` (N,) that train and validate in each fold, or what stands against so many."""
+    """Return masks of the training and validation `rows` (N,) of each fold, or the reasons why `count` is too many."""
     if blocks is not None and blocks.in_time:
         first, last = blocks.first[rows], blocks.last[rows]
         times = len(np.unique(first))
         if times <= count:
-            return [], [f"{times:,} different times, and {count + 1:,} blocks of rows to be made"]
+            return [], [f"{times:,} different times, but {count + 1:,} blocks of rows are needed"]
         folds = list(_in_time(first, last, count))
         if faults := [_sizes(number, *fold) for number, fold in enumerate(folds, 1) if fold[0].sum() < _LEAST_ROWS]:
             return [], faults
@@ -69,7 +69,7 @@ def _plan(
 
 
 def _in_time(first: RowNumbers, last: RowNumbers, count: int) -> Iterator[_Fold]:
-    """Blocks of about as many rows each, by the times (N,) of their targets."""
+    """Yield the folds of blocks with about the same number of rows, by the times (N,) of their targets."""
     times, sizes = np.unique(first, return_counts=True)
     wanted = [len(first) * place / (count + 1) for place in range(1, count + 1)]
     begins = [*times[blocking.cuts(sizes, wanted)], last.max() + 1]
@@ -80,7 +80,7 @@ def _in_time(first: RowNumbers, last: RowNumbers, count: int) -> Iterator[_Fold]
 def _shuffled(groups: RowNumbers | None, strata: Strata | None, size: int, count: int, seed: int) -> Iterator[_Fold]:
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    # the rows of a regression are of one class
+    # a regression has one stratum: all rows
     places = np.zeros(size, dtype=np.int64) if strata is None else strata.places
     splitter = (StratifiedKFold if groups is None else StratifiedGroupKFold)(count, shuffle=True, random_state=seed)
     for _, held_out in splitter.split(places, places, groups):
@@ -90,7 +90,7 @@ def _shuffled(groups: RowNumbers | None, strata: Strata | None, size: int, count
 
 
 def _small(rows: RowNumbers, groups: RowNumbers | None, strata: Strata | None, count: int) -> list[str]:
-    """The classes (in regression: the whole) that have fewer rows, or groups, than there are folds."""
+    """Return the classes (in regression: all rows together) with fewer rows, or groups, than folds."""
     what, units = ("row(s)", rows) if groups is None else ("group(s)", groups)
     if strata is None:
         found = len(np.unique(units))
@@ -101,7 +101,7 @@ def _small(rows: RowNumbers, groups: RowNumbers | None, strata: Strata | None, c
 
 
 def _unfit(folds: list[_Fold], strata: Strata | None) -> list[str]:
-    """The folds that have nothing to train on or to validate, or lack a class to train on."""
+    """Return the folds without training rows or validation rows, or without training rows of a class."""
     faults = []
     for number, (trains, validates) in enumerate(folds, start=1):
         if not trains.any() or not validates.any():

@@ -1,4 +1,4 @@
-"""Many image files at once: a look at their headers, all of their pixels, or a stream of batches.
+"""Read many image files in parallel: their headers, all pixels, or a stream of batches.
 
 Worker processes decode, since a single one could not keep up with a network. They import this module, so it imports
 PyTorch only where it hands tensors over: PyTorch would take most of a worker's memory and of its time to start.
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SURVEYED = 2_000
-"""Files whose headers are looked at, evenly spaced."""
+"""The number of files whose headers are read, evenly spaced over all files."""
 _CHUNK = 32
-"""Images that a worker reads at a time."""
+"""The number of images that a worker reads at a time."""
 _ALONE_SECONDS, _WORTH_SECONDS = 0.5, 1.0
-"""Work is done here for so long before workers are thought of, and is left to them if it would take so much longer."""
+"""This process works alone for `_ALONE_SECONDS`; workers then take over if the rest would exceed `_WORTH_SECONDS`."""
 
 ImageSource = str | bytes
 """The path of an image file, or the content of one."""
 ImageProgress = Callable[[int, int], None]
-"""Is told how many images are done, and of how many."""
+"""A callback that receives the number of finished images and the number of all images."""
 _progress: ContextVar[ImageProgress | None] = ContextVar("progress", default=None)
 
 
 @contextmanager
 def reporting_to(progress: ImageProgress | None) -> Iterator[None]:
-    """Meanwhile `read_all` tells `progress` how far it is; it is called too deep down to be handed everything."""
+    """Let `read_all` report to `progress` inside this block, so that its callers need not pass the callback on."""
     token = _progress.set(progress)
     try:
         yield
@@ -51,8 +51,8 @@ def reporting_to(progress: ImageProgress | None) -> Iterator[None]:
 def survey(places: Sequence[ImageSource]) -> tuple[bool, tuple[int, int] | None, int | None]:
     """Whether any image is in colour, the height and width that all have, and the median of their shorter sides.
 
-    From the headers of at most `SURVEYED` files; those that cannot be read do not count. The last two are None where
-    images differ, or none can be read.
+    The function reads the headers of at most `SURVEYED` files and skips unreadable files. The size is None if images
+    differ in size or no file can be read; the median is None if no file can be read.
     """
     found: list[tuple[bool, int, int]] = []
     for place in places[:: max(-(-len(places) // SURVEYED), 1)]:
@@ -87,8 +87,8 @@ def read_all(
 ) -> ReadImages:
     """Read all images, once each: an array if that takes at most `memory_bytes`, else the files are only tried.
 
-    `workers` None: as many processes as cores, once they are worth their start. `reporting_to` makes every chunk
-    known. Raises WorkError when a worker is killed.
+    `workers` None: one process for each core, if the work is worth starting them. `reporting_to` sets a callback for
+    every chunk. Raises WorkError when a worker is killed.
     """
     size = shape.channels * shape.height * shape.width
     whole: Pixels | None = None
@@ -116,8 +116,8 @@ def read_all(
 class Stream:
     """Images that do not fit the memory, decoded a batch at a time by workers that live until `close`.
 
-    Batches come in the order that is asked for, with the pixels that `numpy.asarray(images)` would have, and some are
-    decoded ahead of need. `workers` None: one for each core; on a single core there are none, and nothing is ahead.
+    Batches keep the order of the requests and have the same pixels as `numpy.asarray(images)`. Workers decode some
+    batches ahead. `workers` None: one for each core; on a single core this process decodes each batch on demand.
 
     Example::
 
@@ -154,7 +154,7 @@ class Stream:
 def _chunks(
     places: Sequence[ImageSource], shape: ImageShape, *, keep: bool, workers: int | None
 ) -> Generator["_Chunk"]:
-    """What `_read` returns for each `_CHUNK` of places in turn."""
+    """Yield the result of `_read` for each `_CHUNK` of places in turn."""
     count, start, begun = len(places), 0, time.monotonic()
     while workers is None and start < count:
         yield _read(places[start : start + _CHUNK], shape, keep)

@@ -1,4 +1,4 @@
-"""The images of a source: their common shape, and their pixels, in memory where they fit and else as files.
+"""The images of a source: their common shape and their pixels, kept in memory if they fit and as files otherwise.
 
 All image columns of a table share one shape, so that they share one encoder.
 """
@@ -46,7 +46,7 @@ def shaped(
     size: int | tuple[int, ...] | None,
     na_values: Sequence[str],
 ) -> tuple[Field, ...]:
-    """The fields, where images have their shape: `size`, a side or (height, width), or what suits the images."""
+    """Add the shape to image fields: `size` (a side, or (height, width)), or a size chosen from the images if None."""
     names = [field.name for field in fields if field.kind == "image"]
     if not names:
         return tuple(fields)
@@ -93,7 +93,7 @@ def read(
 def check(
     pictures: Pictures | None, known: npt.NDArray[np.bool_], config: RunConfig
 ) -> tuple[npt.NDArray[np.bool_], tuple[str, ...]]:
-    """The rows (N,) of `known` that can be used, and a note on those that cannot.
+    """Return the usable rows (N,) of `known`, and a note on the unusable ones.
 
     Raises InputError that lists every broken image unless `data.skip_bad` is set.
     """
@@ -104,7 +104,7 @@ def check(
     more = [f"and {len(lines) - _LISTED:,} more"] if len(lines) > _LISTED else []
     if not config.data.skip_bad:
         raise InputError(
-            f"{len(lines):,} of {int(known.sum()):,} rows have an image that cannot be read; mend or remove them, or "
+            f"{len(lines):,} of {int(known.sum()):,} rows have an image that cannot be read; repair or remove them, or "
             "leave them out with --set data.skip_bad=true",
             [*lines[:_LISTED], *more],
         )
@@ -140,7 +140,7 @@ def digest(
 def _surveyed(
     arrays: Sequence[tuple[bool, int, int]], files: Sequence[str | bytes]
 ) -> tuple[bool, tuple[int, int] | None]:
-    """Whether any image is in colour, and the height and width that all have, if they have one."""
+    """Return whether any image is in colour, and the common height and width (None if images differ)."""
     colour = any(found[0] for found in arrays)
     sizes: set[tuple[int, int] | None] = {found[1:] for found in arrays}
     if files:

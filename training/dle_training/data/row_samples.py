@@ -1,4 +1,4 @@
-"""A few rows that stand for many: of every class, or from the lowest to the highest value."""
+"""Samples of a few representative rows: rows of every class, or from the lowest to the highest value."""
 
 import numpy as np
 import numpy.typing as npt

@@ -1,4 +1,4 @@
-"""The series of a source: the names of their channels, and the most steps that a request may have."""
+"""Shapes of series: the names of the channels, and the most steps that a request may have."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,11 @@ from dle_bundle.tables import series_columns
 from dle_bundle.tables.arrays import SEQUENCE
 
 LEAST_MOST_STEPS = 4_096
-"""So many steps are answered at least, and twice as many as training saw."""
+"""The smallest limit on the steps of a request; the limit is otherwise twice the longest series in the source."""
 
 
 def shaped(fields: Sequence[Field], table: pa.Table, layout: Layout | None) -> tuple[Field, ...]:
-    """The fields, of which series have got their shape; channels of a long table keep the names of its columns."""
+    """Add shapes to the fields that are series; channels of a long table keep the names of its columns."""
     return tuple(_shaped(field, table, layout) if field.kind == "sequence" else field for field in fields)
 
 

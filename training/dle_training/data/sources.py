@@ -1,4 +1,4 @@
-"""Where rows come from: a SOURCE on the command line becomes an Arrow table and the facts that go with it.
+"""Read a SOURCE (a file, a folder of images or `sklearn:NAME`) as an Arrow table, with its place and digest.
 
 `dle_bundle.tables.table_files` reads files and folders of images, as it does for offline prediction. scikit-learn's
 bundled tables let a new user start without a file.
@@ -24,8 +24,8 @@ SKLEARN_TABLES = ("breast_cancer", "diabetes", "digits", "iris", "wine")
 class Source:
     """A table as it was read.
 
-    `place` is a SOURCE that works from any folder, `digest` the SHA-256 of the content, by which a later reader tells
-    that the data changed, `target` the column that the source itself calls its target. Paths in the table are relative
+    `place` is a SOURCE that works from any folder, `digest` the SHA-256 of the content, which shows a later reader
+    whether the data changed, `target` the column that the source itself calls its target. Paths in the table are relative
     to `folder`.
     """
 
@@ -62,7 +62,7 @@ def default_name(source: str) -> str:
     if path.is_dir():
         return path.resolve().name
     name = path.name
-    if not name.lower().endswith(table_files.SUFFIXES):  # more likely mistyped than of another kind
+    if not name.lower().endswith(table_files.SUFFIXES):  # a missing file is more likely than another file type
         table_files.check_exists(path)
     return name[: -len(table_files.suffix(path))] or name
 

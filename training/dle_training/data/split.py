@@ -1,8 +1,8 @@
 """Which rows train, validate and test.
 
-The parts are disjoint and together hold every row that has a target. A class, however rare, is in every part that is
-cut from it: rounding 15 % of three rows to none would leave nothing to measure it by. Where rows are not independent,
-they are split in blocks instead: by group, or by time.
+The parts are disjoint and together hold every row that has a target. Every part gets rows of each class, however rare:
+if 15 % of three rows were rounded to zero, the class could not be scored. Rows that are not independent are split in
+blocks: by group, or by time.
 """
 
 from collections import Counter
@@ -59,7 +59,7 @@ class Split:
 class SplitRule:
     """How rows are split: `random`, `stratified`, or `column:`, `group:` or `time:` before a name.
 
-    With a note when the data decided that.
+    `note` explains a choice that the data made.
     """
 
     name: str
@@ -68,7 +68,7 @@ class SplitRule:
 
 @dataclass(frozen=True, slots=True)
 class Strata:
-    """The class of each row as its place (N,) in `names`, so that every part gets its share of each."""
+    """The class of each row as an index (N,) into `names`, for a split with equal class shares."""
 
     places: RowNumbers
     names: tuple[Label, ...]
@@ -84,9 +84,9 @@ def load(path: Path) -> Split:
 
 
 def choose(table: pa.Table, config: SplitConfig, classification: bool) -> SplitRule:
-    """How to split: as the configuration says, else as the data suggests.
+    """Choose the split rule: from the configuration if it names one, otherwise from the data.
 
-    Raises InputError: a column that does not exist, stratification without classes.
+    Raises InputError if the column does not exist, or if stratification is asked for without classes.
     """
     if config.by is None:
         if is_given(table, _OWN_COLUMN):
@@ -101,19 +101,19 @@ def choose(table: pa.Table, config: SplitConfig, classification: bool) -> SplitR
 
 
 def column_name(by: str) -> str | None:
-    """The column that `column:NAME`, `group:NAME` or `time:NAME` names."""
+    """Return NAME in `column:NAME`, `group:NAME` or `time:NAME`."""
     return by.partition(":")[2] or None
 
 
 def is_given(table: pa.Table, name: str) -> bool:
-    """Whether the column holds nothing but names of parts, and so is no feature."""
+    """Whether the column holds only names of parts; such a column is not a feature."""
     if name not in table.column_names or not columns.is_text(table.column(name)):
         return False
     return set(_parts(table, name)) <= set(PARTS)
 
 
 def apart(table: pa.Table, config: SplitConfig) -> dict[str, str]:
-    """Columns that say how to split, whether they are used or not, and so are no features; with the reason."""
+    """Return the columns that describe a split, used or not, with the reason; they are not features."""
     given = {_OWN_COLUMN: _APART[COLUMN]} if is_given(table, _OWN_COLUMN) else {}
     way, colon, asked = (config.by or "").partition(":")
     return {asked: _APART[way + colon], **given} if asked else given
@@ -126,11 +126,13 @@ def _given_parts(table: pa.Table) -> str:
 
 
 def _standing_in(table: pa.Table, name: str) -> str | None:
-    """What to say where the column marks validation rows but no test rows, so that the former are the test part."""
+    """Return a note if the column marks validation rows but no test rows: the former become the test part."""
     marked = set(_parts(table, name))
     if "validation" not in marked or "test" in marked:
         return None
-    return "no test part is given: the validation part is taken for it, and validation rows are cut from the train part"
+    return (
+        "no test part is given: the validation part becomes the test part; validation rows are cut from the train part"
+    )
 
 
 def make(

@@ -1,7 +1,7 @@
-"""What training saw of each input: range, categories and an example, from the training part alone.
+"""Statistics of each input in the training part: its range, its categories and an example value.
 
-Categories stand with the most frequent first (equal ones by their text), so that a cap keeps the ones that matter.
-An example is a median or the most frequent value, never one row's.
+Categories are sorted by frequency (ties by text), so that a cap keeps the most frequent ones. An example is a median
+or the most frequent value; it is never copied from a single row.
 """
 
 import base64
@@ -24,9 +24,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def complete(schema: Schema, training: Groups, max_categories: int) -> tuple[Schema, dict[str, str], tuple[str, ...]]:
-    """The schema with what `training` shows, the columns to leave out with the reason, and notes.
+    """Return the schema with the statistics of `training`, the dropped columns with the reason, and notes.
 
-    A column that is empty in the training part cannot be learnt from, so it is left out of the schema.
+    A column that is empty in the training part is dropped, because a model cannot learn from it.
     """
     fields: list[Field] = []
     dropped: dict[str, str] = {}
@@ -54,7 +54,7 @@ def complete(schema: Schema, training: Groups, max_categories: int) -> tuple[Sch
 
 
 def _described(field: Field, training: Groups, schema: Schema) -> Field:
-    """The field of an image, a series or a text with an example that a service takes, made of statistics alone."""
+    """Add an example that a service accepts to an image, series or text field; it copies no single row."""
     if field.image is not None:
         return msgspec.structs.replace(field, example=_grey_image(field.image))
     if field.sequence is not None:
@@ -72,7 +72,7 @@ def _described(field: Field, training: Groups, schema: Schema) -> Field:
 
 
 def _grey_image(shape: ImageShape) -> str:
-    """Base64 of a PNG in even grey."""
+    """Return a uniformly grey PNG in Base64."""
     out = io.BytesIO()
     mode = "L" if shape.channels == 1 else "RGB"
     Image.new(mode, (shape.width, shape.height), 128 if shape.channels == 1 else (128, 128, 128)).save(out, "png")
@@ -80,7 +80,7 @@ def _grey_image(shape: ImageShape) -> str:
 
 
 def _median_series(sequence: npt.NDArray[np.float32], lengths: npt.NDArray[np.int64]) -> list[Any]:
-    """The median of each step and channel, as long as the median series; a flat list where there is one channel."""
+    """Return the median of each step and channel, with the median length; one channel gives a flat list."""
     steps = max(int(np.median(lengths)), 1)
     within = sequence[lengths >= steps, :steps]
     gaps = np.isnan(within).all(axis=0)
@@ -90,7 +90,7 @@ def _median_series(sequence: npt.NDArray[np.float32], lengths: npt.NDArray[np.in
 
 
 def _frequent_words(texts: npt.NDArray[np.object_]) -> str:
-    """The most frequent words of all rows, which no row wrote."""
+    """Return the most frequent words of all rows together."""
     counts = Counter(word for text in texts for word in text.lower().split())
     return " ".join(word for word, _ in counts.most_common(_EXAMPLE_WORDS))
 

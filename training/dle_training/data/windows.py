@@ -1,8 +1,8 @@
-"""Forecasting: windows of past steps with the values that follow, split by time so that nothing leaks.
+"""Windows for forecasting: past steps with the target values that follow, split by time so that nothing leaks.
 
-Windows whose targets end before a first moment train, those whose targets all lie between it and a second one validate,
-and those after that test. The moments are the same for all series, and windows whose targets straddle one are left out.
-What a window sees may reach back before a moment: when a forecast is made, the past is known.
+Two cut times separate the parts: windows whose targets end before the first cut train, windows whose targets lie
+between the cuts validate, and later windows test. All series share the cuts, and windows whose targets straddle a cut
+are left out. The input steps of a window may precede a cut: when a forecast is made, the past is known.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ _Places = npt.NDArray[np.int64]
 class Windows:
     """A row for each window: `sequence`, the target (a number, or a tensor of `horizon` numbers) and `split`.
 
-    `blocks` tell the times of each window's targets.
+    `blocks` holds the times of each window's targets.
     """
 
     table: pa.Table
@@ -91,7 +91,7 @@ def all_of(table: pa.Table, layout: Layout, target: str, horizon: int, na_values
 
 
 def _most(layout: Layout) -> int:
-    """How many windows fit the memory."""
+    """Return how many windows fit in memory."""
     return min(MOST_WINDOWS, max(1, MOST_NUMBERS // ((layout.window or 1) * len(layout.channels))))
 
 
@@ -99,7 +99,7 @@ def _check_target(layout: Layout, target: str) -> None:
     if target not in layout.channels:
         raise InputError(f"{target!r}: a forecast needs a target of numbers")
     if target in (SEQUENCE, SPLIT):
-        raise InputError(f"{target!r} is what another column of the windows will be called: rename the target")
+        raise InputError(f"{target!r} is the name of another column of the windows: rename the target")
 
 
 def _ends(ordered: Ordered, layout: Layout, target: str, horizon: int) -> tuple[_Places, npt.NDArray[np.bool_]]:
@@ -126,7 +126,7 @@ def _moments(ordered: Ordered, layout: Layout, horizon: int) -> npt.NDArray[np.f
 
 
 def _cut_places(count: int, horizon: int, split: SplitConfig) -> list[int]:
-    """Where among so many moments validation and test begin; a horizon at least is left for each."""
+    """Return where validation and test begin among `count` moments; each part gets at least `horizon` moments."""
     testing = min(round(count * (1 - split.test)), count - horizon)
     validating = min(round(count * (1 - split.validation - split.test)), testing - horizon)
     return [max(validating, 0), max(testing, 0)]
@@ -158,7 +158,7 @@ def _check_parts(
 
 
 def _shown(ordered: Ordered, layout: Layout, moment: float) -> str:
-    """The moment as it stands in the table."""
+    """Return the time as the table writes it."""
     row = int(ordered.rows[np.argmax(ordered.times == moment)])
     return str(ordered.table.column(layout.time or "")[row].as_py())
 

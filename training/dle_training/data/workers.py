@@ -1,4 +1,4 @@
-"""Processes that decode images, and what everyone who starts a process needs."""
+"""Worker processes that decode images, and helpers for starting processes."""
 
 import multiprocessing
 import os
@@ -55,7 +55,7 @@ class Workers:
         self._idle: list[_Worker] = []
 
     def run(self, function: Callable[..., Any], tasks: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
-        """What `function` returns for each of `tasks`, in order; only a few are in the works or waiting at a time.
+        """Yield the result of `function` for each of `tasks`, in order; few are in progress or queued at a time.
 
         Raises what `function` raises, and WorkError when a process is killed.
         """
@@ -111,7 +111,7 @@ class _Worker:
             raise WorkError(
                 "A worker process that decodes images has died",
                 [
-                    "it may have been killed for want of memory: fewer cores mean fewer workers",
+                    "the system may have killed it because memory ran out: fewer cores mean fewer workers",
                     'a script of your own must do its work under `if __name__ == "__main__":`',
                 ],
             ) from None
@@ -125,7 +125,7 @@ class _Worker:
 
 
 def _answer(pipe: Connection) -> None:
-    """The life of a process: make calls until nobody is at the other end of the pipe."""
+    """Run in the worker process: answer calls until the other end of the pipe is closed."""
     try:
         while True:
             function, task = pipe.recv()
