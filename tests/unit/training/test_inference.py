@@ -162,7 +162,7 @@ def test_short_texts_are_text_for_want_of_other_inputs() -> None:
     inputs = infer({"id": list(range(N)), "says": SHORT, "y": GOOD}, apart={"y": ""})
     assert [(field.name, field.kind) for field in inputs.fields] == [("says", "text")]
     assert inputs.dropped == {"id": "row number"}
-    assert inputs.notes == ("says: short texts, hardly any of them twice, taken as text for want of other inputs",)
+    assert inputs.notes == ("says: short texts, nearly all distinct, read as text because there is no other input",)
     beside = infer({"says": SHORT, "good": GOOD})
     assert [field.name for field in beside.fields] == ["good"]
     assert beside.dropped["says"].startswith("identifier")

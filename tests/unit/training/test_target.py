@@ -85,7 +85,7 @@ def test_no_target(values: Any, task: Literal["classification", "regression"] | 
 def test_choose() -> None:
     assert target.choose(["a", "b"], "b", None) == ("b", None)
     assert target.choose(["a", "b"], None, "b") == ("b", None)
-    assert target.choose(["a", "Class"], None, None) == ("Class", "Class: taken as the target, for its name")
+    assert target.choose(["a", "Class"], None, None) == ("Class", "Class: taken as the target because of its name")
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,8 @@
-"""From raw columns to inputs: the kind of each, and which are of no use to a model, with the reason.
+"""Infer the inputs: the kind of each column, and which columns a model cannot use, with the reason.
 
-Nothing is dropped in silence and everything can be overruled: `data.kinds` keeps a column that looks like an
-identifier, `data.drop` leaves one out. Text that is sentences rather than names is a kind of its own, and so are names
-where there is nothing else. What is observed (ranges, categories, examples) is completed from the training part alone,
-by `observed`.
+Every dropped column is reported, and settings override each choice: `data.kinds` keeps a column that looks like an
+identifier, and `data.drop` drops a column. Sentences are read as text; short names are read as text only if there is no
+other input. `statistics.complete` later adds ranges, categories and examples from the training part alone.
 """
 
 import re
@@ -29,19 +28,19 @@ _ENOUGH_ROWS = 20
 _NEARLY_ALL = 0.9
 _SELDOM_SHARED = 0.5
 _SENTENCE = 3
-"""Words on average."""
+"""The average number of words in a value from which a column counts as sentences."""
 _MOSTLY_WORDS = 0.5
-_SHORT = "short texts, hardly any of them twice, taken as text for want of other inputs"
+_SHORT = "short texts, nearly all distinct, read as text because there is no other input"
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]")
 _WORD = re.compile(rf"(?<!\S)[^\W\d_][^\s\d_@/.:-]+[.:]?(?!\S)|{_UNSPACED.pattern}")
-"""Between spaces, and without what makes keys, UUIDs and addresses: digits, hyphens, dots, slashes."""
+"""A word between spaces, without the characters of keys, UUIDs and addresses: digits, hyphens, dots, slashes."""
 
 
 @dataclass(frozen=True, slots=True)
 class InferredInputs:
-    """Fields in column order (nothing observed yet), why each other column was left out, and what else to say.
+    """Fields in column order (without statistics), the reason for each dropped column, and notes for the user.
 
-    `readings`, by field, hold the values that were read to find the kind, so that no column is read again.
+    `readings`, by field, hold the values that inference read, so that no column is read twice.
     """
 
     fields: tuple[Field, ...]
@@ -51,7 +50,7 @@ class InferredInputs:
 
 
 def check_names(config: DataConfig, names: list[str], target: str) -> None:
-    """Raises InputError naming each column that the configuration names and the table lacks, or that is the target."""
+    """Raise InputError with every configured column that is absent from the table or is the target."""
     faults = []
     mentioned = {"drop": config.drop, "kinds": config.kinds, "date_formats": config.date_formats}
     for key, mention in mentioned.items():
@@ -70,9 +69,9 @@ def infer(
     rows: npt.NDArray[np.int64],
     apart: dict[str, str],
 ) -> InferredInputs:
-    """The inputs among the columns of `table`, whose rows stand at `rows` (N,) in the source.
+    """Infer the inputs among the columns of `table`; `rows` (N,) are the places of its rows in the source.
 
-    `apart` names the columns that are no features, each with the reason ("" for the target, which needs none).
+    `apart` names the columns that are not features, each with the reason ("" for the target).
     Raises InputError with the faults of all columns.
     """
     readings: dict[str, Reading] = {}
@@ -114,7 +113,7 @@ def infer(
 
 
 def no_inputs(dropped: dict[str, str]) -> InputError:
-    """The error when every column was left out, with each one's reason."""
+    """Return the error for a table without inputs, with the reason for each dropped column."""
     reasons = [f"{name}: {reason}" for name, reason in dropped.items()] or ["the table has no column but the target"]
     return InputError("No column is left to predict from (data.kinds keeps what looks like an identifier)", reasons)
 
@@ -151,7 +150,7 @@ def _has_values(column: Column, na_values: tuple[str, ...]) -> bool:
 
 
 def _useless(reading: Reading) -> str | None:
-    """Why no model can use the column, whatever it means; missing values beside one value do say something."""
+    """Return why no model can use the column; a constant column with missing values is still informative."""
     known = reading.known
     if not len(known):
         return "no value at all"
@@ -169,7 +168,7 @@ def _useless(reading: Reading) -> str | None:
 
 
 def _is_prose(reading: Reading) -> bool:
-    """Whether the texts are sentences, which few rows share, and not names of something."""
+    """Whether the texts are sentences, which few rows share, rather than names."""
     if reading.kind != "categorical" or len(reading.values) < _ENOUGH_ROWS:
         return False
     known = reading.known
@@ -179,12 +178,12 @@ def _is_prose(reading: Reading) -> bool:
 
 
 def _words(text: str) -> float:
-    """Words between spaces; where a script writes none, two characters are taken for one."""
+    """Count words between spaces; in scripts without spaces, two characters count as one word."""
     return len(text.split()) + len(_UNSPACED.findall(text)) / 2
 
 
 def _meaningless(name: str, column: Column, reading: Reading, rows: npt.NDArray[np.int64]) -> str | None:
-    """Why the column is a name rather than a feature."""
+    """Return why the column is an identifier rather than a feature, or None."""
     if reading.kind == "numeric" and reading.whole and not reading.missing.any():
         return _identifier(name, reading.values, rows)
     if reading.kind != "categorical" or len(reading.values) < _ENOUGH_ROWS:

@@ -1,7 +1,7 @@
-"""What one column holds: numbers, truth values, dates, categories, text, images or series, by its type or its values.
+"""Which kind each column has: numbers, truth values, dates, categories, text, images or series.
 
-Text is taken at its word, and what it is, it is in all rows. Where nearly all of a column is numbers (or dates), the
-rest is more likely a slip than a meaning: an error that shows the values, not a silent change of kind.
+The type or the values of a column decide its kind, and all rows share it. If nearly all values are numbers (or dates),
+the others are probably mistakes: an error shows them, and the kind does not change silently.
 """
 
 import re
@@ -27,7 +27,7 @@ _DAYS = (
     "%d %b %Y", "%d-%b-%Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y",
 )  # fmt: skip
 DATE_FORMATS = (*(day + time for day, time in product(_DAYS, ("", " %H:%M", " %H:%M:%S"))), "%Y-%m")
-"""Tried after ISO 8601, in this order. Where day and month may be swapped, the month is first, and that is said."""
+"""Tried after ISO 8601, in this order. If day and month are ambiguous, the month comes first, and a note says so."""
 
 _LOCAL_NUMBER = re.compile(r"[+-]?(?:[0-9]+|[0-9]{1,3}(?:[.,' ][0-9]{3})+)(?:[.,][0-9]+)?")
 _TRIED = 50
@@ -42,8 +42,8 @@ _PLURAL = {"numeric": "numbers", "boolean": "truth values", "datetime": "date-ti
 class Reading:
     """How a column is read, and what was read: float64 (N,), texts or epoch seconds, with a mask of missing ones.
 
-    Of images and series nothing is read here but which are missing. `whole`: all values are whole numbers. `note`: what
-    a person should know about the choice.
+    Images and series are not decoded here; only their missing values are found. `whole`: all values are whole numbers.
+    `note` explains the choice to the user.
     """
 
     kind: Kind
@@ -77,10 +77,10 @@ def read(
     kind: Kind | None = None,
     date_format: str | None = None,
 ) -> Reading:
-    """Read `column`, as `kind` where one is given; `rows` (N,) are its rows' places in the source, for messages.
+    """Read `column`, as `kind` if one is given; messages name rows by their places `rows` (N,) in the source.
 
-    Raises InputError: values that do not fit the kind (numbers with some text in them), infinite numbers, an Arrow type
-    that is no kind at all.
+    Raises InputError if values do not fit the kind (such as text among numbers), if numbers are infinite, or if the
+    Arrow type suits no kind.
     """
     choice = _given(column, na_values, kind, date_format) or _infer(name, column, na_values)
     if choice.kind in ("image", "sequence"):
@@ -120,9 +120,9 @@ def times(
     kind: Kind | None = None,
     date_format: str | None = None,
 ) -> Reading:
-    """Read `column` as what puts its rows in order: numbers, or date-times as epoch seconds; as `read` reads them.
+    """Read the column that orders the rows: numbers, or date-times as epoch seconds; parsing is the same as in `read`.
 
-    Raises InputError: a column of another kind, rows without such a value.
+    Raises InputError if the column has another kind, or if a row has no value.
     """
     choice = _given(column, na_values, kind, date_format) or _infer(name, column, na_values)
     values: npt.NDArray[Any]
@@ -149,7 +149,7 @@ def times(
 
 
 def shown(column: Column, mask: npt.NDArray[np.bool_], rows: npt.NDArray[np.int64]) -> str:
-    """The first rows of `mask` with their values; rows count from 1, without the header."""
+    """Return the first rows of `mask` with their values; rows count from 1, without the header."""
     places = np.flatnonzero(mask)
     listed = ", ".join(
         f"row {rows[place] + 1:,} {column[place].as_py()!r:.40}" for place in places[:_ROWS_SHOWN].tolist()
@@ -158,7 +158,7 @@ def shown(column: Column, mask: npt.NDArray[np.bool_], rows: npt.NDArray[np.int6
 
 
 def listed(column: Column, mask: npt.NDArray[np.bool_], rows: npt.NDArray[np.int64]) -> list[str]:
-    """As `shown`, a line for each of the first rows."""
+    """Return one line for each of the first rows of `mask`, with its value."""
     places = np.flatnonzero(mask)
     lines = [f"row {rows[place] + 1:,}: {column[place].as_py()!r:.40}" for place in places[:_ROWS_LISTED].tolist()]
     return [*lines, *([f"and {len(places) - _ROWS_LISTED:,} more"] if len(places) > _ROWS_LISTED else [])]
@@ -218,7 +218,7 @@ def _infer_text(name: str, column: Column, na_values: tuple[str, ...]) -> _Colum
 
 
 def _with_commas(words: set[str]) -> str | None:
-    """One of the values where nearly all are numbers and some only as people in some countries write them."""
+    """Return one locally written number (such as 1.234,5) if nearly all values are numbers and some are written so."""
     written = [word for word in words if "," in word and _LOCAL_NUMBER.fullmatch(word)]
     numbers = sum(1 for word in words if _LOCAL_NUMBER.fullmatch(word))
     return min(written) if written and numbers >= _NEARLY_ALL * len(words) else None
@@ -232,11 +232,11 @@ def _are_codes(text: Column) -> bool:
 
 
 def _dates(text: Column, least: float) -> _ColumnFormat | None:
-    """The date format that fits most values, when it fits a share of `least` (and any at all)."""
+    """Return the date format that fits most values, if it fits at least one and a share of `least`."""
     values = [value for value in columns.distinct(text)[0] if value is not None]
     tried = {date_format: _fit(values[:_TRIED], date_format) for date_format in (None, *DATE_FORMATS)}
     highest = max(tried.values())
-    # every format reads ISO 8601 too, so that stands alone where nothing reads more
+    # every format reads ISO 8601 too, so ISO 8601 is chosen if no format reads more values
     likely = [None] if tried[None] == highest else [name for name, fit in tried.items() if fit > highest - 0.1]
     shares = {date_format: _fit(values, date_format) for date_format in likely if highest}
     best = max(shares, key=shares.__getitem__, default=None)
@@ -280,7 +280,7 @@ def _whole_values(name: str, column: Column, kind: Kind, na_values: tuple[str, .
 
 
 def _is_whole(text: str) -> bool:
-    """Whether a JSON integer is known by this text."""
+    """Whether the text is how a JSON integer is written."""
     try:
         return str(int(text)) == text
     except ValueError:

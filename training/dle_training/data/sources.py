@@ -25,8 +25,8 @@ class Source:
     """A table as it was read.
 
     `place` is a SOURCE that works from any folder, `digest` the SHA-256 of the content, which shows a later reader
-    whether the data changed, `target` the column that the source itself calls its target. Paths in the table are relative
-    to `folder`.
+    whether the data changed, `target` the column that the source itself calls its target. Paths in the table are
+    relative to `folder`.
     """
 
     place: str

@@ -187,12 +187,12 @@ def _cut_in_time(ranks: RowNumbers, fractions: tuple[float, ...]) -> npt.NDArray
 def _allot(
     groups: RowNumbers, places: RowNumbers, fractions: tuple[float, ...], rng: np.random.Generator
 ) -> npt.NDArray[np.int8]:
-    """Part of each row (N,), the same in all rows of a group, of which there are as many as parts at least.
+    """Return the part of each row (N,), the same for all rows of a group; there must be a group for each part.
 
-    The largest groups come first, so that the small ones even out the rest. A group is drawn into one of the parts that
-    have room for it, with a chance in proportion to what they lack of its classes: were it the part that lacks most,
-    the training part would take all large groups. What must be comes before chance: a class has training rows, and a
-    part has a group.
+    The largest groups are placed first, so that small groups even out the shares. A group goes at random to a part with
+    room for it; the chance is in proportion to the rows of its classes that the part lacks. If the part that lacks most
+    were always taken, the training part would get all large groups. Two rules override chance: each class has training
+    rows, and each part has a group.
     """
     sizes, classes = np.bincount(groups), np.bincount(places)
     members = np.split(np.argsort(groups, kind="stable"), np.cumsum(sizes)[:-1])
@@ -221,12 +221,12 @@ def _allot(
 
 
 def _cut(strata: RowNumbers, fractions: tuple[float, ...], rng: np.random.Generator) -> npt.NDArray[np.int8]:
-    """Part of each row: 1, 2, … for a fraction of each stratum (a row at least, where it has enough), else 0."""
+    """Return the part of each row: 1, 2, … for a fraction of each stratum (at least one row if possible), else 0."""
     part = np.zeros(len(strata), dtype=np.int8)
     for stratum in np.unique(strata):
         members = rng.permutation(np.flatnonzero(strata == stratum))
         sizes = [max(1, round(len(members) * fraction)) for fraction in fractions]
-        while sum(sizes) >= len(members):  # one row at least remains to train on
+        while sum(sizes) >= len(members):  # at least one row remains for training
             sizes[int(np.argmax(sizes))] -= 1
         ends = np.cumsum(sizes)
         for index, (end, size) in enumerate(zip(ends, sizes, strict=True), start=1):

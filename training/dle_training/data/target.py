@@ -1,6 +1,6 @@
-"""What is predicted: which column, which task, and the label or value of each row.
+"""The target: which column is predicted, the task, and the label or value of each row.
 
-Labels keep the type that they have in JSON (text, whole number, truth value), so that an answer looks like the data.
+Labels keep their JSON type (text, whole number, truth value), so that predictions look like the data.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ Values = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """`values` (N,) of all rows of the table, of which `known` (N,) marks those that have one."""
+    """The outputs and the target `values` (N,) of all rows; `known` (N,) marks the rows with a value."""
 
     outputs: Outputs
     values: Values
@@ -39,7 +39,7 @@ class Target:
 
 
 def choose(names: list[str], wanted: str | None, suggested: str | None) -> tuple[str, str | None]:
-    """The target's name and, when it was not asked for, a note; InputError when there is none."""
+    """Return the target's name, and a note if the user did not name it. Raises InputError if no target is found."""
     if wanted is not None:
         if wanted not in names:
             raise InputError(f"no column {wanted!r} to predict{nearest(wanted, names)}", [f"columns: {_listed(names)}"])
@@ -48,10 +48,10 @@ def choose(names: list[str], wanted: str | None, suggested: str | None) -> tuple
         return suggested, None
     usual = [name for name in names if name.strip().lower() in USUAL_NAMES]
     if len(usual) == 1:
-        return usual[0], f"{usual[0]}: taken as the target, for its name"
+        return usual[0], f"{usual[0]}: taken as the target because of its name"
     if names == [folders.IMAGE]:
         raise InputError("images without labels: put them into a folder for each class, or into a table of their paths")
-    raise InputError("which column shall be predicted? Name it with --target", [f"columns: {_listed(names)}"])
+    raise InputError("no target column is known: name it with --target", [f"columns: {_listed(names)}"])
 
 
 def infer(
@@ -60,9 +60,10 @@ def infer(
     na_values: tuple[str, ...],
     task: Literal["classification", "regression"] | None,
 ) -> Target:
-    """Task, classes and values of the target column; every row of the table is given.
+    """Infer the task, classes and values of the target column, which holds all rows of the table.
 
-    Raises InputError: text for regression, infinite values, dates, too many values for classes, one value only.
+    Raises InputError if a regression target is text, if values are infinite or dates, if there are too many values for
+    classes, or if there is only one value.
     """
     if isinstance(column.type, pa.FixedShapeTensorType):
         return _horizon(name, column)
@@ -91,9 +92,9 @@ def infer(
 
 
 def labels(column: Column, outputs: Outputs, na_values: tuple[str, ...]) -> tuple[Values, npt.NDArray[np.bool_]]:
-    """The labels (N,) of another column in the type of the known classes, and a mask of the rows that have one.
+    """Return the labels (N,) of another column in the type of the known classes, and a mask of the rows with a label.
 
-    Raises InputError naming labels that are no class.
+    Raises InputError with the labels that are not classes.
     """
     texts = columns.categories(column, na_values)
     by_text: dict[str, Label] = {category(label): label for label in outputs.classes or ()}
@@ -114,7 +115,7 @@ def labels(column: Column, outputs: Outputs, na_values: tuple[str, ...]) -> tupl
 def values(
     name: str, column: Column, na_values: tuple[str, ...]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """The numbers (N,) or (N, horizon) of a regression target, and a mask of the rows that have one.
+    """Return the numbers (N,) or (N, horizon) of a regression target, and a mask of the rows with a number.
 
     Raises InputError as `infer` does.
     """
@@ -126,7 +127,7 @@ def values(
 
 
 def _horizon(name: str, column: Column) -> Target:
-    """The values (N, horizon) of a forecast's target, which are all known."""
+    """Return the target values (N, horizon) of a forecast; all of them are known."""
     whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     values = whole.to_numpy_ndarray().astype(np.float64)
     if values.min() == values.max():
@@ -136,13 +137,13 @@ def _horizon(name: str, column: Column) -> Target:
 
 
 def missing_note(name: str, known: npt.NDArray[np.bool_]) -> tuple[str, ...]:
-    """A line on the rows without a target, where there are any; `known` (N,) marks those that have one."""
+    """Return a note on the rows without a target, if there are any; `known` (N,) marks the rows with one."""
     missing = len(known) - int(known.sum())
     return (f"{name}: {missing:,} of {len(known):,} rows have no value and were left out",) if missing else ()
 
 
 def class_index(labels: Values, classes: tuple[Label, ...]) -> npt.NDArray[np.int64]:
-    """The place (N,) of each label among the classes."""
+    """Return the index (N,) of each label in `classes`."""
     place = {label: index for index, label in enumerate(classes)}
     return np.fromiter((place[label] for label in labels), dtype=np.int64, count=len(labels))
 
@@ -211,7 +212,7 @@ def _classes(reading: Reading) -> tuple[Label, ...]:
 
 
 def _normal(text: str, outputs: Outputs) -> str:
-    """Other spellings of a class that is a number or a truth value: `1.0`, `TRUE`."""
+    """Match other spellings of a class that is a number or a truth value: `1.0`, `TRUE`."""
     try:
         if any(isinstance(label, bool) for label in outputs.classes or ()):
             return category(bool(parse_boolean(text)))
