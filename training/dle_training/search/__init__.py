@@ -1,1 +1,1 @@
-"""Searching for better settings: what may vary between the trials of a study."""
+"""Hyperparameter search: studies, their trials, the selection of a model, and the comparison of runs."""

@@ -1,7 +1,7 @@
-"""Runs side by side: how good, how large and how fast each is, ranked among those that can be compared.
+"""Comparison of runs by score, size and latency, ranked within groups of comparable runs.
 
-A study counts as the run that it selected. The test part is not read here: test scores are those that `dle-evaluate`
-left. Latencies are measured once and kept in the run.
+A study is represented by the run that it selected. The comparison does not read the test part: it shows the test scores
+that `dle-evaluate` has recorded. Latencies are measured once and kept in the run.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,11 +31,11 @@ from dle_training.search.study import StudyFolder
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One run; what it does not have is None.
+    """One run of the comparison. Missing values are None, and `note` says why.
 
-    `path` is the one given, of a study where `study`. `rows` are those of each part, `seconds` those of training,
-    `latency` is in milliseconds, of a single row. `on_front`: none in the group is both better and faster. `note` says
-    why something is missing.
+    `path` is the path that the user gave, and `study` says whether it is a study. `rows` is the number of rows in each
+    part, `seconds` the training time and `latency` the time in milliseconds for a single row. `on_front` says that the
+    run is on its group's Pareto front of score and latency.
     """
 
     path: str
@@ -54,9 +54,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
-    """Runs that can be ranked: of the same data, target and task. Best validation score of `metric` first.
+    """Comparable runs, which share data, target and task. The best validation score of `metric` comes first.
 
-    `same_rows`: all of them were validated and tested on the same rows.
+    `same_rows` says whether all runs were validated and tested on the same rows.
     """
 
     source: str
@@ -68,14 +68,14 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
-    """`latency.json`: how long the exported model takes for a single row, on the machine that asked first."""
+    """Content of `latency.json`: the single-row latency of the exported model on the machine that measured it first."""
 
     milliseconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What a folder says without its model being opened; of a study that has selected none, what the study says."""
+    """Facts read from a folder without opening the model. They come from the study if it has no selected run yet."""
 
     path: Path
     run: RunFolder
@@ -88,7 +88,7 @@ class _Found:
 
     @property
     def kind(self) -> tuple[Any, ...]:
-        """Equal for runs that can be ranked."""
+        """The key of the run's group. Comparable runs have equal keys."""
         outputs = self.schema.outputs
         return self.facts.digest, outputs.target, outputs.task, outputs.horizon
 
@@ -98,9 +98,10 @@ class _Found:
 
 
 def compare(paths: Sequence[Path], progress: Callable[[int, int], None]) -> list[Group]:
-    """The runs and studies at `paths` by group. `progress` is told how many of how many models are timed.
+    """Compare the runs and studies at `paths`, and return their groups.
 
-    Raises InputError with every path that is neither a run nor a study.
+    `progress(done, total)` is called for each model whose latency is measured. Raises InputError, which lists every
+    path that is neither a run nor a study.
     """
     found = _found(paths)
     untimed = [each for each in found if each.is_finished and not each.run.latency.exists()]
@@ -176,7 +177,7 @@ def _entry(found: _Found) -> Entry:
 
 
 def _latency(run: RunFolder, model: TrainedModel) -> float:
-    """Milliseconds of a single row, measured once and kept in latency.json. Raises InputError."""
+    """Return the single-row latency in milliseconds. Measured once and kept in latency.json. Raises InputError."""
     if run.latency.exists():
         return documents.read(run.latency, Timing).milliseconds
     measured = latency.single_row(model, contents.read_training_sample(run)[0])

@@ -1,4 +1,4 @@
-"""What a search varies where the user gives no space: what practitioners try first, with the encoders at hand."""
+"""The default search space, used if the user gives none: the settings that practitioners usually tune first."""
 
 from collections.abc import Callable, Mapping
 
@@ -14,7 +14,7 @@ COMMON: Mapping[str, Dimension] = {
     "optimizer.lr": Float(3e-4, 1e-2, log=True),
     "optimizer.weight_decay": Float(1e-6, 1e-1, log=True),
 }
-"""Of every model, but where its own entry in the registry has another range."""
+"""Dimensions for every model. A model family may replace their ranges in its registry entry."""
 
 _EFFECTIVE: Mapping[str, Callable[[Schema, PreprocessingConfig], bool]] = {
     "model.embedding_dim": lambda schema, config: any(
@@ -25,17 +25,17 @@ _EFFECTIVE: Mapping[str, Callable[[Schema, PreprocessingConfig], bool]] = {
         lambda schema, config: any(field.kind == "numeric" for field in schema.numeric),
     ),
 }
-"""Where a setting makes a difference; the others do everywhere."""
+"""Whether a setting has any effect on data with this schema. Settings that are not listed always have one."""
 
 
 def space(chosen: Mapping[Input, str], fixed: Tree) -> Space:
-    """The default space of encoders `chosen` by kind of input, without the settings that are `fixed`."""
+    """Return the default space for the encoders `chosen` for each kind of input, without the settings in `fixed`."""
     merged = {**COMMON, **registry.space(chosen)}
     return Space({key: each for key, each in merged.items() if not yaml_text.has(fixed, key)})
 
 
 def effective(space: Space, schema: Schema, config: PreprocessingConfig) -> Space:
-    """The space without the settings that make no difference for such columns."""
+    """Return the space without the settings that have no effect on data with this schema."""
     return Space(
         {
             key: each

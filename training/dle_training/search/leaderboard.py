@@ -1,4 +1,4 @@
-"""All trials of a study side by side: score, spread, size, cost, and how long the exported model takes for a row."""
+"""The leaderboard of a study: score, spread, parameters, training time and single-row latency of every trial."""
 
 import csv
 import io
@@ -28,7 +28,7 @@ LATENCIES, TABLE = "latencies.json", "leaderboard.csv"
 
 
 def make(study: Study, latencies: dict[str, float]) -> list[TrialRow]:
-    """The trials that came to their end, best first, then those that were pruned or failed, by number."""
+    """Return a row for each ended trial: complete trials first, best first, then pruned and failed trials by number."""
     with storage.errors_translated("read"):
         trials = [each for each in study.trials.all() if each.state in storage.ENDED]
     rows = [
@@ -49,10 +49,10 @@ def _row(study: Study, each: FrozenTrial, latencies: dict[str, float]) -> TrialR
     state = each.state.name.lower()
     point = points.from_storable(study.request.space, each.params)
     if each.state != TrialState.COMPLETE:
-        told = each.intermediate_values
+        reported = each.intermediate_values
         return TrialRow(
             number=each.number, state=state, point=point, seconds=spent(study.folder.trial(each.number).path),
-            stopped=told[max(told)] if told and each.state == TrialState.PRUNED else None,
+            stopped=reported[max(reported)] if reported and each.state == TrialState.PRUNED else None,
             error=storage.error_of(each),
         )  # fmt: skip
     result = selection.result_of(each)
@@ -63,13 +63,16 @@ def _row(study: Study, each: FrozenTrial, latencies: dict[str, float]) -> TrialR
 
 
 def spent(folder: Path) -> float:
-    """Seconds of all trainings in `folder`, by their histories."""
+    """Return the total training time in seconds of all histories in `folder`."""
     histories = [read_history(path) for path in folder.rglob(HISTORY)]
     return sum(record.seconds for history in histories for record in history)
 
 
 def pareto(rows: Sequence[TrialRow], *, higher_is_better: bool) -> set[int]:
-    """Numbers of the rows than which none is better in score and as fast, or faster and as good."""
+    """Return the trial numbers on the Pareto front of score and latency.
+
+    No other trial has a better score at the same or lower latency, or a lower latency at the same or a better score.
+    """
     sign = -1 if higher_is_better else 1
     known = [(row.number, row.score, row.latency) for row in rows]
     return front(
@@ -78,7 +81,7 @@ def pareto(rows: Sequence[TrialRow], *, higher_is_better: bool) -> set[int]:
 
 
 def architecture(config: RunConfig) -> str:
-    """A name for what decides the latency: equal for trials whose exported graphs are alike but for their numbers."""
+    """Return a key of the settings that decide latency. Exported graphs with equal keys differ only in their weights."""
     model = msgspec.structs.replace(config.model, dropout=None)
     return study.key(model, config.preprocessing)
 
@@ -86,9 +89,10 @@ def architecture(config: RunConfig) -> str:
 def measure_latencies(
     study: Study, dataset: Callable[[], Dataset], progress: Callable[[int, int], None]
 ) -> dict[str, float]:
-    """Milliseconds of a single row by architecture, for every trial that came to its end; kept in the study.
+    """Measure the single-row latency in milliseconds of every complete trial, once for each architecture.
 
-    `progress` is told how many architectures of how many are measured.
+    Returns the latencies by architecture. The study keeps them in `latencies.json`. `progress(done, total)` is called
+    for each architecture to measure.
     """
     path = study.folder.path / LATENCIES
     known = documents.read(path, dict[str, float]) if path.exists() else {}
@@ -113,7 +117,7 @@ def measure_latencies(
 
 
 def write_csv(rows: Sequence[TrialRow], path: Path) -> None:
-    """A line for each trial, a column for each varied setting."""
+    """Write the leaderboard as CSV: one line for each trial, and a column for each setting that varies."""
     keys = list(dict.fromkeys(key for row in rows for key in row.point))
     named = ("number", "state", "score", "stopped", "sd", "parameters", "seconds", "latency", "on_front", "error")
     text = io.StringIO()

@@ -1,6 +1,7 @@
-"""The points of a search space: a value for each of its dimensions, by dotted key, which makes one trial.
+"""The points of a search space: how they are enumerated, drawn, stored and applied to a configuration.
 
-A study keeps scalars only; lists and mappings are kept as JSON text.
+A point has one value for each dimension, by dotted key. A trial trains one point. Optuna stores scalars only, so lists
+and mappings are stored as JSON text.
 """
 
 import copy
@@ -18,7 +19,7 @@ from dle_training.settings import yaml_text
 from dle_training.settings.dimensions import Choice, Dimension, Int, Space
 from dle_training.settings.yaml_text import Tree
 
-if TYPE_CHECKING:  # it takes longer to import than all else here
+if TYPE_CHECKING:  # importing optuna is slow
     from optuna.trial import BaseTrial
 
 Point = dict[str, Any]
@@ -26,7 +27,7 @@ Stored = None | bool | int | float | str
 
 
 def apply(fixed: Tree, values: Point) -> RunConfig:
-    """The configuration of a trial: the `fixed` settings and these. Raises InputError where they exclude each other."""
+    """Return a trial's configuration: the `fixed` settings and these values. Raises InputError if they conflict."""
     tree = copy.deepcopy(fixed)
     for key, value in values.items():
         yaml_text.assign(tree, key, value)
@@ -34,26 +35,26 @@ def apply(fixed: Tree, values: Point) -> RunConfig:
 
 
 def size(space: Space) -> int:
-    """The number of points of a space of choices, valid or not. Raises InputError for ranges."""
+    """Return the number of combinations in a space of choices, valid or not. Raises InputError if it has ranges."""
     return math.prod(len(values) for values in _choices(space).values())
 
 
 def grid(space: Space, fixed: Tree) -> tuple[Point, ...]:
-    """The valid points of a space of choices, the first key varying slowest. Raises InputError for ranges.
+    """Return the valid points of a space of choices. The first key varies slowest. Raises InputError if it has ranges.
 
-    It holds them all: see `size` first.
+    All points are held in memory, so check `size` first.
     """
     return tuple(point for point in _product(_choices(space)) if _is_valid(fixed, point))
 
 
 def ranges(space: Space) -> list[str]:
-    """A fault for each dimension of which a grid cannot have all values."""
+    """Return an error for each dimension that is a range, because a grid needs a list of values."""
     found = [key for key, dimension in space.dimensions.items() if not isinstance(dimension, Choice)]
     return [f"{key}: expected a choice, found a range: give its values, as in --grid {key}=…" for key in found]
 
 
 def some(space: Space, count: int) -> Iterator[Point]:
-    """All points where there are no more than `count`, else that many at random, the same ones in each call."""
+    """Yield all points if there are at most `count`. Otherwise yield `count` random points, the same in every call."""
     finite = all(isinstance(dimension, Choice) for dimension in space.dimensions.values())
     if finite and size(space) <= count:
         yield from _product(_choices(space))
@@ -64,7 +65,7 @@ def some(space: Space, count: int) -> Iterator[Point]:
 
 
 def within(space: Space, config: RunConfig) -> Point:
-    """The settings of `config` that vary in the space, as far as it holds them."""
+    """Return the point at which `config` is in the space, without the settings whose values are outside of it."""
     point: Point = {}
     for key, dimension in space.dimensions.items():
         value: Any = reduce(getattr, key.split("."), config)
@@ -75,17 +76,17 @@ def within(space: Space, config: RunConfig) -> Point:
 
 
 def suggest(space: Space, trial: "BaseTrial") -> Point:
-    """The point that the study's sampler suggests for this trial."""
+    """Return the point that the study's sampler suggests for this trial."""
     return from_storable(space, {key: _suggest(trial, key, each) for key, each in space.dimensions.items()})
 
 
 def to_storable(values: Point) -> dict[str, Stored]:
-    """The point as a study keeps it, for instance to enqueue it."""
+    """Return the point in the form that Optuna stores, for example to enqueue it."""
     return {key: _storable(value) for key, value in values.items()}
 
 
 def from_storable(space: Space, stored: Mapping[str, Stored]) -> Point:
-    """The point of `space` that a study keeps so. The study must be one of this very space."""
+    """Return the point of `space` from its stored form. The study must have been made with this space."""
     point: Point = dict(stored)
     for key, dimension in space.dimensions.items():
         if isinstance(dimension, Choice):
@@ -114,7 +115,7 @@ def _draw(dimension: Dimension, generator: random.Random) -> Any:
 
 
 def _choices(space: Space) -> dict[str, tuple[Any, ...]]:
-    """The values of each dimension. Raises InputError with the ranges."""
+    """Return the values of each dimension. Raises InputError, which lists the dimensions that are ranges."""
     if faults := ranges(space):
         raise InputError("A grid is made of choices", faults)
     return {key: each.values for key, each in space.dimensions.items() if isinstance(each, Choice)}

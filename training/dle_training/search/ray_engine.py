@@ -1,11 +1,11 @@
-"""The trials of a study as tasks of Ray: on all CPUs of a machine, or on a cluster of machines.
+"""The Ray engine: runs the trials of a study as Ray tasks, on one machine or on a cluster.
 
-The study stays a folder, which every machine of the cluster reaches by the same path, and a task is a process of Ray
-that claims a trial in it (or a pack of trials), as any process does that works on a study. Who holds a trial, what is
-done and where to go on is thus known by the folder alone: Ray decides where and when a task runs, and a task whose
-machine or process is lost is followed by another one, which finds the trial that was left behind.
+Every machine of the cluster must reach the study folder by the same path. A task claims one trial, or a pack of trials,
+in that folder, as any other process does that works on the study. The folder alone records which trials are claimed,
+which have ended and where to resume. Ray decides where and when a task runs. If a task loses its process or machine,
+another task finds the abandoned trial and resumes it.
 
-Imports Ray, which may not be installed; see `cluster.check`.
+This module imports Ray, which is optional: call `cluster.check` first.
 """
 
 import functools
@@ -34,17 +34,17 @@ from dle_training.search.trial import Watcher
 from dle_training.search.work import Deadline, Faster
 
 _LOOK_SECONDS = 0.5
-"""Between two looks at what the tasks have done."""
+"""Seconds between two checks of the running tasks."""
 _MOST_LOSSES = 10
-"""Of tasks, with their process or machine, without a trial that ended in between, before the study gives up."""
+"""The study stops if Ray loses more tasks than this without a task that works on a trial in between."""
 
 
 def run(
     study: Study, jobs: int | None, dataset: Callable[[], Dataset], watcher: Watcher, seconds: float | None
 ) -> None:
-    """Work on the study until no trial is left, in `jobs` tasks at a time (None: as many as Ray finds room for).
+    """Work on the study until no trial is left, in `jobs` tasks at a time (None means as many as the cluster can run).
 
-    As `workers.run` otherwise. Raises WorkError where the cluster cannot be reached.
+    Everything else is as in `workers.run`. Raises WorkError if the cluster cannot be reached.
     """
     deadline, left = Deadline(seconds), True
     with PreparedData(study, dataset) as data:
@@ -59,7 +59,7 @@ def run(
 
 
 class _Driver:
-    """Keeps as many tasks at work as there are trials left, and tells the watcher what becomes of them."""
+    """Keeps up to one task running for each trial that has not ended, and reports progress to the watcher."""
 
     def __init__(
         self, study: Study, jobs: int | None, allocation: Allocation, watcher: Watcher, deadline: Deadline
@@ -71,7 +71,7 @@ class _Driver:
         self._observer = _Observer(study, watcher)
         self._task = functools.partial(
             ray.remote(_work_once)
-            # another task, not this one again, goes on with a trial that is lost
+            # no retries: another task resumes an abandoned trial
             .options(num_cpus=allocation.cpus, num_gpus=allocation.gpus, max_retries=0, scheduling_strategy="SPREAD")
             .remote,
             study.folder.path.absolute(),
@@ -82,10 +82,10 @@ class _Driver:
         self._running: list[Any] = []
         self._losses = 0
         self._all_taken = False
-        """Whether a task found no trial without a process, and none has lost its own since."""
+        """Whether a task found no trial to claim, and no trial has been abandoned since."""
 
     def run(self) -> None:
-        """Until there is no trial that has nobody. Raises Interrupted after Ctrl-C, with every state saved."""
+        """Run tasks until no trial is left to claim. Raises Interrupted after Ctrl-C, once every state is saved."""
         self._all_taken = False
         with Interruption() as interruption:
             try:
@@ -99,7 +99,7 @@ class _Driver:
             raise Interrupted("Interrupted; the state of every trial is saved")
 
     def _start(self) -> bool:
-        """Start what is missing; whether any task runs."""
+        """Start tasks up to the wanted number. Returns whether any task runs."""
         self._observer.look()
         if not self._all_taken and not self._deadline.is_over:
             wanted = min(self._jobs, self._observer.left)
@@ -107,12 +107,12 @@ class _Driver:
         return bool(self._running)
 
     def _hear(self, task: Any) -> None:
-        """What became of a task. Raises the errors that would be those of all."""
+        """Handle the end of a task. Raises errors that every task would meet."""
         try:
             found = ray.get(task)
         except RayTaskError as error:
             cause = error.cause
-            if not isinstance(cause, Interrupted):  # that is one whose machine is shut down
+            if not isinstance(cause, Interrupted):  # Interrupted means that the task's machine shuts down
                 raise cause if isinstance(cause, DleError) else error from None
             self._all_taken = False
         except RayError as error:
@@ -122,10 +122,10 @@ class _Driver:
             self._all_taken = False
         else:
             self._losses = 0 if found else self._losses
-            self._all_taken = not found  # what was found may have left others their turn
+            self._all_taken = not found  # a task that found trials may have unlocked some for other tasks
 
     def _cancel(self) -> None:
-        """Ctrl-C for all that run, which save their state; those that wait never begin."""
+        """Cancel all tasks. Running tasks save their state, and waiting tasks never start."""
         for each in self._running:
             ray.cancel(each)
         if self._running:
@@ -134,9 +134,9 @@ class _Driver:
 
 
 class _Observer:
-    """Tells a watcher what the study says of its trials, whoever works on them.
+    """Reports the progress of all trials in the study to a watcher, whichever process trains them.
 
-    The epochs of a trial are those that the pruner was told.
+    The epochs of a trial come from the scores that were reported to the pruner.
     """
 
     def __init__(self, study: Study, watcher: Watcher) -> None:
@@ -148,13 +148,13 @@ class _Observer:
 
     @property
     def left(self) -> int:
-        """Trials that have not ended."""
+        """The number of trials that have not ended."""
         return self._count - len(self._ended)
 
     def look(self) -> None:
-        """Tell what is new."""
+        """Report everything that happened since the last call."""
         trials = self._trials()
-        self._count = max(self._count, len(trials))  # another command may have let the study grow
+        self._count = max(self._count, len(trials))  # another command may have extended the study
         for each in trials:
             if each.number not in self._ended and self._has_begun(each):
                 self._tell_epochs(each)
@@ -171,7 +171,7 @@ class _Observer:
             point = points.from_storable(self._study.request.space, each.params)
             try:
                 config = self._study.config(point)
-            except InputError:  # the trial fails of it
+            except InputError:  # this error fails the trial
                 return False
             self._epochs[each.number] = 0
             self._watcher.on_begin(each.number, point, (config.training.epochs or 1) * self._study.folds)
@@ -185,25 +185,25 @@ class _Observer:
 
 
 def _work_once(folder: Path, directory: Path, end: float | None, allocation: Allocation) -> bool:
-    """In a process of Ray on any machine: work as `work.work_once` does, unless it is past `end` (Unix time).
+    """The Ray task: call `work.work_once` on some machine of the cluster, unless it is past `end` (Unix time).
 
-    `directory` is the one in which the command was given, from which the paths of the data may count.
+    `directory` is the working directory of the command. Relative paths of the data start there.
     """
     torch.set_num_threads(allocation.cpus)
     deadline = Deadline(None if end is None else end - time.time())
     try:
         study, data, faster = _opened(folder, directory)
         return not deadline.is_over and work.work_once(study, data, Watcher(), deadline, allocation.tasks, faster)
-    except OSError as error:  # no room on the disk
+    except OSError as error:  # for example a full disk
         raise WorkError(f"{socket.gethostname()}: {error}") from error
 
 
 @functools.cache
 def _opened(folder: Path, directory: Path) -> tuple[Study, PreparedData, Faster]:
-    """The study and its data, once for all tasks of this process, which Ray ends with the command that it works for."""
+    """Open the study and its data, once for all tasks of this process. Ray ends the process with the command."""
     if not StudyFolder(folder).study.exists() or not directory.is_dir():
         raise InputError(
-            f"{folder} or {directory} is not there on the machine {socket.gethostname()} of the cluster: expected a "
+            f"{folder} or {directory} does not exist on the machine {socket.gethostname()} of the cluster: expected a "
             "file system that all machines reach by the same path"
         )
     os.chdir(directory)

@@ -1,4 +1,4 @@
-"""`report.html` of a study, from what is in its folder."""
+"""Writes `report.html` of a study from the files in the study folder."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -22,11 +22,11 @@ from dle_training.search.study import Study
 from dle_training.settings.dimensions import Space
 
 _LEAST_TRIALS = 4
-"""Complete trials before anything can be said of the importance of settings."""
+"""Number of complete trials needed to estimate the importance of settings."""
 
 
 def write(study: Study, selected: Selected, rows: Sequence[TrialRow]) -> Path:
-    """Write the report of a study with this leaderboard; returns the page's path."""
+    """Write the report of a study with the leaderboard `rows`. Returns the path of the page."""
     facts = documents.read(study.folder.data, DataFacts)
     settings = study.request.settings
     content = study_page.StudyContent(
@@ -54,9 +54,10 @@ def write(study: Study, selected: Selected, rows: Sequence[TrialRow]) -> Path:
 
 
 def importances(trials: Trials, space: Space) -> dict[str, float]:
-    """The share of the scores' variance that each setting explains, by functional ANOVA (Hutter et al., 2014).
+    """Return the share of score variance that each setting explains, by functional ANOVA (Hutter et al., 2014).
 
-    Empty where there is nothing to explain: fewer than two settings, few complete trials, equal scores.
+    The result is empty if fewer than two settings vary, if there are too few complete trials, or if all scores are
+    equal.
     """
     with storage.errors_translated("read"):
         scores = [each.value for each in trials.all() if each.state == TrialState.COMPLETE]
@@ -70,10 +71,10 @@ def importances(trials: Trials, space: Space) -> dict[str, float]:
 
 
 def _seconds(study: Study, rows: Sequence[TrialRow]) -> float:
-    """Those of all trainings: trials, finalists with further seeds, and what is selected, where it was trained anew."""
+    """Return the total training time in seconds: trials, finalists with further seeds, and the selected model."""
     selected, refit = study.folder.selected, study.request.settings.refit
     seconds = sum(row.seconds for row in rows) + leaderboard.spent(study.folder.path / selection.FINALISTS)
-    if refit or study.folds > 1:  # else it is a copy of the trial
+    if refit or study.folds > 1:  # otherwise the selected model is a copy of the trial
         seconds += sum(record.seconds for record in read_history(selected.history))
     if refit:
         seconds += sum(record.seconds for record in loop.read_ended(selected.refitted).history)
@@ -81,7 +82,7 @@ def _seconds(study: Study, rows: Sequence[TrialRow]) -> float:
 
 
 def _curve(study: Study, number: int) -> list[float]:
-    """The metric by epoch, of the first fold where there are folds; empty where no epoch ended."""
+    """Return the metric of each epoch, in the first fold if there are folds. Empty if no epoch has ended."""
     folder = study.folder.trial(number)
     run = folder if study.folds == 1 else RunFolder(folder.path / cross_validation.FOLDS / "1")
     return [record.metric for record in read_history(run.history)] if run.history.is_file() else []

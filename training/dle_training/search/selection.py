@@ -1,6 +1,6 @@
-"""Which trial becomes the model: finalists with further seeds, the rule, the final training, and the one look at test.
+"""Selection of the final model: finalists with further seeds, the selection rule, the final training, the test score.
 
-Everything is chosen by validation. The test part is read when all is decided.
+The selection uses validation scores only. The test part is read once, after the selection.
 """
 
 import shutil
@@ -38,12 +38,12 @@ _ERRORS_SHOWN = 3
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """A trial that came to its end.
+    """A complete trial, which can be selected.
 
     `score` is the trial's own score, `sd` its standard deviation over the folds and `error` the standard error of the
-    mean. A finalist that was trained with further seeds has the score of each of them in `scores`. Its `score`, `sd`
-    and `error` are the mean, standard deviation and standard error of these; the trial's own score is left out, because
-    the trial became a finalist by it. `sd` and `error` are None for a single score.
+    mean. A finalist that was trained with further seeds has their scores in `scores`. Its `score`, `sd` and `error` are
+    the mean, standard deviation and standard error of `scores`. They leave out the trial's own score, because that
+    score made it a finalist. `sd` and `error` are None for a single score.
     """
 
     number: int
@@ -56,9 +56,10 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
-    """`selection.json`: the chosen trial, by which rule and among which finalists, best first.
+    """Content of `selection.json`: the selected trial, the rule, and the finalists, best first.
 
-    `ended` trials there were then: with more of them the choice is made anew.
+    `ended` is the number of trials that had ended at the selection. If more have ended since, the selection is
+    repeated.
     """
 
     number: int
@@ -69,7 +70,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """What the study ends in: the choice, its point, and the scores of `selected/` on the test part."""
+    """The result of a study: the selection, the selected point, and the scores of `selected/` on the test part."""
 
     selection: Selection
     point: Point
@@ -78,7 +79,7 @@ class Selected:
 
 @contextmanager
 def concluding(study: Study) -> Iterator[None]:
-    """No other process selects and measures meanwhile; the second to come finds all done."""
+    """Let one process at a time select a model and measure latencies. A second process then finds the work done."""
     trials = study.folder.path / "trials"
     trials.mkdir(mode=0o700, exist_ok=True)
     with locks.alone_in(trials):
@@ -86,10 +87,11 @@ def concluding(study: Study) -> Iterator[None]:
 
 
 def select(study: Study, dataset: Callable[[], Dataset], listeners: Callable[[str], Sequence[Listener]]) -> Selected:
-    """Choose, train what has to be trained, and evaluate on the test part; what is there already is not done again.
+    """Select a trial, train the final model if needed, and evaluate it on the test part.
 
-    `listeners(what)` are told of a training called `what`. Raises WorkError where no trial came to its end, Interrupted
-    after Ctrl-C with every state saved.
+    Steps that were completed before are not repeated. `listeners(what)` returns the listeners of the training named
+    `what`. Raises WorkError if no trial is complete, and Interrupted after Ctrl-C, with the state of every training
+    saved.
     """
     with PreparedData(study, dataset) as data:
         selection = _decided(study, data, listeners)
@@ -121,11 +123,11 @@ def _decided(study: Study, data: PreparedData, listeners: Callable[[str], Sequen
         ranked.sort(key=lambda candidate: candidate.score, reverse=metric.higher_is_better)
     chosen = ranked[0]
     if settings.rule == "one_standard_error":
-        # with further seeds only the finalists have a standard error; without them every trial has one, of its folds
+        # with further seeds only finalists have a standard error, without them every trial has one over its folds
         pool = ranked if settings.seeds > 1 else ranking(study)
         chosen = simplest(pool, higher_is_better=metric.higher_is_better)
     selection = Selection(number=chosen.number, rule=settings.rule, finalists=tuple(ranked), ended=ended)
-    if decided is not None and decided.number != chosen.number:  # by fewer trials than there are now
+    if decided is not None and decided.number != chosen.number:  # it was selected from fewer trials
         shutil.rmtree(study.folder.selected.path, ignore_errors=True)
     write_atomic(path, documents.encode(selection))
     return selection
@@ -134,7 +136,10 @@ def _decided(study: Study, data: PreparedData, listeners: Callable[[str], Sequen
 def _repeated(
     study: Study, ranked: Sequence[Candidate], data: PreparedData, listeners: Callable[[str], Sequence[Listener]]
 ) -> list[Candidate]:
-    """The finalists with further seeds, less those that fail with one. Raises WorkError where none is left."""
+    """Train the finalists with further seeds, and return them without those that fail.
+
+    Raises WorkError if all fail.
+    """
     kept, errors = [], []
     for candidate in ranked:
         try:
@@ -149,25 +154,25 @@ def _repeated(
 
 
 def ranking(study: Study) -> list[Candidate]:
-    """All trials that came to their end, best first. Raises WorkError with the first errors where there is none."""
+    """Return all complete trials, best first. Raises WorkError, which lists the first errors, if there are none."""
     with storage.errors_translated("read"):
         trials = study.trials.all()
     complete = [each for each in trials if each.state == TrialState.COMPLETE]
     if not complete:
-        raise WorkError(f"none of {len(trials)} trials came to its end", _first_errors(study, trials))
+        raise WorkError(f"none of {len(trials)} trials is complete", _first_errors(study, trials))
     candidates = [_candidate(study, each) for each in complete]
     return sorted(candidates, key=lambda candidate: candidate.score, reverse=study.metric.higher_is_better)
 
 
 def simplest(candidates: Sequence[Candidate], *, higher_is_better: bool) -> Candidate:
-    """The candidate of the fewest parameters within one standard error of the best one (Breiman et al., 1984)."""
+    """Return the candidate with the fewest parameters within one standard error of the best (Breiman et al., 1984)."""
     best = max(candidates, key=lambda each: each.score if higher_is_better else -each.score)
     within = [each for each in candidates if abs(each.score - best.score) <= (best.error or 0.0)]
     return min(within, key=lambda each: (each.parameters, abs(each.score - best.score)))
 
 
 def result_of(ended: FrozenTrial) -> TrialResult:
-    """What the study keeps of a trial that came to its end."""
+    """Return the stored result of a complete trial."""
     return msgspec.convert(ended.user_attrs[trial.RESULT], TrialResult)
 
 
@@ -184,7 +189,7 @@ def _candidate(study: Study, ended: FrozenTrial) -> Candidate:
 def _with_seeds(
     study: Study, candidate: Candidate, data: PreparedData, listeners: Callable[[str], Sequence[Listener]]
 ) -> Candidate:
-    """Train the finalist with each further seed, on the same rows; its mean and spread over these seeds."""
+    """Train the finalist with each further seed on the same rows, and return it with the statistics of those scores."""
     with storage.errors_translated("read"):
         params = study.trials.all()[candidate.number].params
     config = study.config(points.from_storable(study.request.space, params))
@@ -225,7 +230,10 @@ def _train_selected(
     data: PreparedData,
     listeners: Callable[[str], Sequence[Listener]],
 ) -> None:
-    """Make `selected/` a run of this configuration: the trial's own, unless it has none or is to be refitted."""
+    """Make `selected/` a run of this configuration.
+
+    It is a copy of the trial's run, or a new training if the trial was cross-validated or refitting is on.
+    """
     run, refit = study.folder.selected, study.request.settings.refit
     if study.folds == 1 and not refit:
         with atomic_folder(run.path, mode=0o700) as temporary:
@@ -244,7 +252,7 @@ def _train_selected(
 
 
 def _copy(source: Path, target: Path) -> None:
-    """All files of a trial but its lock, as further names of the same files, which are never changed in place."""
+    """Hard-link all files of a trial except its lock. The files are never changed in place."""
     for path in sorted(source.rglob("*")):
         own = target / path.relative_to(source)
         if path.is_dir():
@@ -258,7 +266,7 @@ def _first_errors(study: Study, trials: Sequence[FrozenTrial]) -> list[str]:
     lines = [f"trial {number}: {error}" for number, error in errors[:_ERRORS_SHOWN]]
     pruned = sum(each.state == TrialState.PRUNED for each in trials)
     if pruned:
-        lines.append(f"{pruned} were stopped early by the pruner")
+        lines.append(f"the pruner stopped {pruned} early")
     if (left := study.count - sum(each.state in storage.ENDED for each in trials)) > 0:
         lines.append(f"{left:,} have not ended: dle-tune --resume --out {study.folder.path}")
     if len(errors) > _ERRORS_SHOWN:

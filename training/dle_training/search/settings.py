@@ -1,4 +1,4 @@
-"""Everything that decides a study beside the run configuration: the section `study` of its YAML."""
+"""The settings of a study: the section `study` of the configuration, with its defaults and checks."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -11,7 +11,7 @@ from dle_training.settings.base import Count, Settings
 
 _LEAST_HALVED = 20
 LEAST_SCORES = 3
-"""Scores of a trial that a standard error takes at least."""
+"""Number of scores that a standard error needs at least."""
 
 
 class StudyConfig(Settings, frozen=True):
@@ -19,71 +19,75 @@ class StudyConfig(Settings, frozen=True):
 
     search: Annotated[
         Literal["grid", "random", "tpe"],
-        Meta(description="All combinations, random ones, or those that a tree-structured Parzen estimator suggests."),
+        Meta(
+            description="Search method: all combinations, random points, or a tree-structured Parzen estimator (TPE)."
+        ),
     ] = "random"
     trials: Annotated[
-        Count | None, Meta(description="Trials in all; null: 20, or as many as the grid has combinations.")
+        Count | None, Meta(description="Total number of trials. Null means 20, or every combination of a grid.")
     ] = None
     timeout: Annotated[
         Annotated[float, Meta(gt=0)] | None,
-        Meta(description="Seconds after which no further trial begins; those that run come to their end."),
+        Meta(description="Seconds after which no new trial starts. Running trials are finished."),
     ] = None
     engine: Annotated[
         Literal["local", "ray"],
-        Meta(description="Who runs the trials: this machine, or the Ray cluster that RAY_ADDRESS names."),
+        Meta(description="Where trials run: on this machine, or on the Ray cluster at RAY_ADDRESS."),
     ] = "local"
     jobs: Annotated[
         Count | None,
         Meta(
-            description="Trials that run at a time, which share the threads of the machine (one each at least, and no "
-            "more trials than that), or the CPUs and GPUs of the cluster; null: one, and with Ray as many as the "
-            "cluster has CPUs for (GPUs, if it has any)."
+            description="Number of trials that run at the same time. On one machine they share its threads, and there "
+            "are never more trials than threads. On Ray they share the cluster's CPUs and GPUs. Null means one trial, "
+            "or on Ray as many as the cluster has GPUs (CPUs if it has no GPU)."
         ),
     ] = None
     packing: Annotated[
         Literal["auto", "never"],
-        Meta(description="Whether trials of one architecture are trained at once where that measures faster."),
+        Meta(description="Train trials of the same architecture together if a measurement shows that it is faster."),
     ] = "auto"
     pruner: Annotated[
         Literal["none", "halving", "hyperband"] | None,
         Meta(
-            description="Who stops trials early, by their validation curve: nobody, asynchronous successive halving, "
-            "or Hyperband, which runs several halvings side by side; null: halving from 20 trials on, and nobody where "
-            "there are fewer to choose from."
+            description="Method that stops trials early by their validation curve: none, asynchronous successive halving, "
+            "or Hyperband, which runs several halvings in parallel. Null means halving for 20 or more trials, and none "
+            "for fewer."
         ),
     ] = None
     reduction: Annotated[
         int,
         Meta(
             ge=2,
-            description="Halving and Hyperband go on with one trial in so many at each rung; none stands in the last "
-            "such part of the epochs, where little is left to be spared.",
+            description="Halving and Hyperband continue one in this many trials at each rung. A value of 3 also means that "
+            "no trial is stopped in the last third of its epochs, where stopping saves little.",
         ),
     ] = 3
     least_epochs: Annotated[
         Count | None,
         Meta(
-            description="Epochs before the first rung of halving and Hyperband, those of all folds counted; null: 3, "
-            "or so many that about two rungs are left."
+            description="Epochs before the first rung of halving and Hyperband, counted over all folds. Null means 3, or "
+            "more if that still leaves about two rungs."
         ),
     ] = None
     storage: Annotated[
         str | None,
-        Meta(description="Optuna storage, such as postgresql://user@host/name; null: journal.log in the study."),
+        Meta(
+            description="URL of an Optuna storage, such as postgresql://user@host/name. Null means journal.log in the study."
+        ),
     ] = None
-    finalists: Annotated[Count, Meta(description="Number of best trials to train again with other seeds.")] = 1
+    finalists: Annotated[Count, Meta(description="Number of best trials that are trained again with other seeds.")] = 1
     seeds: Annotated[
         Count,
         Meta(
-            description="Seeds of each finalist, its own included. Finalists are ranked by the mean score of the other "
-            "seeds, because the trial's own score is the one that made it a finalist."
+            description="Number of seeds of each finalist, including its own. Finalists are ranked by the mean score of the "
+            "other seeds, because a trial's own score is the one that made it a finalist."
         ),
     ] = 1
     rule: Annotated[
         Literal["best", "one_standard_error"],
         Meta(
             description="Select the best score, or the fewest parameters within one standard error of the best score. "
-            "The standard error takes at least 3 folds, or 4 seeds: 3 beside the trial's own."
+            "The standard error needs at least 3 folds, or 4 seeds (3 besides the trial's own)."
         ),
     ] = "best"
     refit: Annotated[bool, Meta(description="Train the selected model again on training and validation rows.")] = False
@@ -94,7 +98,7 @@ class StudyConfig(Settings, frozen=True):
 
 
 def standard_error_fault(seeds: int, folds: int | None) -> str | None:
-    """Why rule one_standard_error has no standard error with so many seeds and folds; None if it has one."""
+    """Return an error if rule one_standard_error has too few scores with these seeds and folds, otherwise None."""
     if seeds > 1:
         found, mend = seeds - 1, f"--set study.seeds={LEAST_SCORES + 1}"
         what = "scores from new seeds (the trial's own score, which made it a finalist, does not count)"
@@ -107,18 +111,18 @@ def standard_error_fault(seeds: int, folds: int | None) -> str | None:
 
 
 def changed(config: StudyConfig, changes: Mapping[str, Any]) -> StudyConfig:
-    """The settings with `changes`, but those that are None. Raises InputError where one cannot be."""
+    """Return the settings with `changes`. Changes that are None are ignored. Raises InputError for an invalid value."""
     given = {key: value for key, value in changes.items() if value is not None}
     return yaml_text.to_struct({**msgspec.to_builtins(config), **given}, StudyConfig, "The study")
 
 
 def with_pruner(config: StudyConfig, count: int) -> StudyConfig:
-    """The settings with the pruner that suits so many trials, unless they name one."""
+    """Return the settings with the default pruner for `count` trials, unless they name a pruner."""
     return changed(config, {"pruner": config.pruner or ("halving" if count >= _LEAST_HALVED else "none")})
 
 
 def trials(config: StudyConfig, combinations: int | None) -> int:
-    """How many trials there will be; `combinations` are those of a grid."""
+    """Return the number of trials. `combinations` is the size of the grid, None for other searches."""
     if combinations is None:
         return 20 if config.trials is None else config.trials
     return combinations if config.trials is None else min(config.trials, combinations)

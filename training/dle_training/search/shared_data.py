@@ -1,7 +1,8 @@
-"""The data of all trials, prepared once for each split and each setting that it depends on, and shared by processes.
+"""Training data that all trials of a study share, prepared once and memory-mapped by every process.
 
-Who needs it first makes it and keeps it in the study while that goes on; everyone else maps it. Only images that are
-decoded as they are needed cannot be kept, so each process opens the files by itself.
+Data is prepared once for each split and each combination of settings that it depends on. The first process that needs
+it writes it to the study folder, and the other processes map that file. The exception is images that are decoded on
+demand: they cannot be stored, so each process reads the image files itself.
 """
 
 import shutil
@@ -22,21 +23,24 @@ from dle_training.search.study import Study
 
 
 def discard(study: Study) -> None:
-    """Remove what trials alone need, unless one goes on; whoever needs it again makes it again."""
+    """Delete the prepared data, unless a trial has begun and not ended. It is prepared again if it is needed again."""
     if not trial_locks.running(study):
         with _alone(study):
             shutil.rmtree(study.folder.prepared, ignore_errors=True)
 
 
 def _alone(study: Study) -> AbstractContextManager[None]:
-    """Nobody else makes or removes prepared data meanwhile. Their own folder may vanish, and a lock in it with it."""
+    """Keep other processes from writing or deleting prepared data.
+
+    The lock is in the splits folder, because `discard` deletes the folder of the prepared data.
+    """
     return locks.alone_in(study.folder.splits)
 
 
 class PreparedData:
-    """What the trials of `study` train on, in this process. To be closed, by leaving it.
+    """The training data of the study's trials, as this process opens it. Use it as a context manager.
 
-    `dataset` reads the source, which happens only when data is not there that is asked for.
+    `dataset` reads the source. It is called only if data is needed that no process has prepared yet.
     """
 
     def __init__(self, study: Study, dataset: Callable[[], Dataset]) -> None:
@@ -53,7 +57,10 @@ class PreparedData:
         self._ending.close()
 
     def of(self, config: RunConfig, fold: int) -> TrainingData:
-        """The data of a trial with this configuration, for a fold (from 0; the hold-out split where there are none)."""
+        """Return the data for a trial with this configuration and this fold.
+
+        Folds count from 0. A study without folds has one, the hold-out split.
+        """
         index = 0 if self._study.folds == 1 else fold + 1
         name = study.key(index, config.preprocessing, config.objective.class_weights)
         if name not in self._known:
@@ -72,12 +79,15 @@ class PreparedData:
         return tensors.load(folder, self._study.schema)
 
     def make_first(self) -> None:
-        """Make what most trials share before several processes ask for it, of whom each would read the source."""
+        """Prepare the data that most trials share.
+
+        Call this before several processes start, because otherwise each of them reads the source.
+        """
         for fold in range(self._study.folds):
             self.of(self._study.config(study.first_point(self._study)), fold)
 
     def dataset(self) -> Dataset:
-        """The source, read once."""
+        """Return the data of the source, which is read on the first call only."""
         if self._dataset is None:
             self._dataset = self._read()
         return self._dataset

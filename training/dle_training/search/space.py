@@ -1,7 +1,7 @@
-"""The search space of a user: read from the configuration and the command line, and every fault of it told at once.
+"""Reading and checking a user's search space, from the configuration file and the command line.
 
-Any setting may be a dimension in place of a value, {log: [1e-4, 1e-2]}, but for those that would make the trials of one
-study incomparable.
+Any setting can have a dimension such as {log: [1e-4, 1e-2]} in place of a value, except the settings in `CONSTANT`: if
+they varied, the trials of a study could not be compared. All errors in a space are reported together.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,16 +18,16 @@ from dle_training.settings.yaml_text import Tree
 CONSTANT = {
     "data": "trials learn from the same data",
     "split": "trials are compared on the same validation rows",
-    "seed": "trials are compared with the same split and the same chance",
-    "device": "where a trial runs is not what it learns",
-    "objective.task": "trials of one study have one task",
+    "seed": "trials are compared with the same split and the same random numbers",
+    "device": "the device decides where a trial runs and not what it learns",
+    "objective.task": "all trials of a study have the same task",
     "preprocessing.image_size": "the images are decoded once for all trials",
     "preprocessing.max_categories": "the columns are read once for all trials",
-    "training.metric": "trials are compared by one metric",
-    "training.refit": "it belongs to the selected model: study.refit",
-    "training.checkpoint_seconds": "how often a trial is saved is not what it learns",
+    "training.metric": "trials are compared by the same metric",
+    "training.refit": "only the selected model is refitted: set study.refit",
+    "training.checkpoint_seconds": "the setting decides how often a trial is saved and not what it learns",
 }
-"""Sections and settings that are no dimensions, and why."""
+"""Sections and settings that must not vary, and why."""
 
 WEIGHTS = "objective.class_weights"
 _ATTEMPTS = 1_000
@@ -35,10 +35,10 @@ _SPACE_EXAMPLE, GRID_EXAMPLE = '"optimizer.lr={log: [1e-4, 1e-2]}"', "optimizer.
 
 
 def read(tree: Tree, spaces: Sequence[str] = (), grids: Sequence[str] = ()) -> tuple[Tree, Space, list[str]]:
-    """The settings of `tree` that are fixed, the space of its other settings and of the flags, and the faults so far.
+    """Split `tree` into fixed settings and dimensions, and add the dimensions of the flags.
 
-    `spaces` are `KEY={kind: values}` (--space), `grids` are `KEY=a,b,c` (--grid). The faults go to `check`, after --set
-    has been applied to the fixed settings.
+    `spaces` are `KEY={kind: values}` (--space), `grids` are `KEY=a,b,c` (--grid). Returns the fixed settings, the
+    space, and the errors found so far. Pass the errors to `check` after applying --set to the fixed settings.
     """
     given: list[tuple[str, str, Any]] = []
     fixed = _without_dimensions(tree, "", given)
@@ -62,9 +62,9 @@ def read(tree: Tree, spaces: Sequence[str] = (), grids: Sequence[str] = ()) -> t
 
 
 def check(space: Space, fixed: Tree, faults: Iterable[str] = ()) -> None:
-    """Raise InputError with the faults so far, and all of this space and of the `fixed` settings beside it.
+    """Raise InputError with `faults` and all errors in the space and the `fixed` settings together.
 
-    Combinations that exclude each other are no fault as long as there are others: see `points.apply`.
+    Some combinations of a space may be invalid, as long as there are valid ones too: see `points.apply`.
     """
     faults = [*faults, *yaml_text.misfits(fixed, RunConfig)]
     for key, dimension in space.dimensions.items():
@@ -79,19 +79,19 @@ def check(space: Space, fixed: Tree, faults: Iterable[str] = ()) -> None:
 
 
 def without_spaces(fixed: Tree) -> tuple[Tree, list[str]]:
-    """The settings less those that `--set` gave a space, and a fault for each of these."""
+    """Return the settings without those that `--set` gave a space, and an error for each of the latter."""
     found: list[tuple[str, str, Any]] = []
     rest = _without_dimensions(fixed, "", found)
     return rest, [f"--set {key}: expected a value, found a space: give it with --space" for _, key, _ in found]
 
 
 def to_tree(space: Space) -> Tree:
-    """The space as study.yaml has it: {dotted key: {kind: values}}."""
+    """Return the space in the form of study.yaml: {dotted key: {kind: values}}."""
     return {key: dimensions.write(dimension) for key, dimension in space.dimensions.items()}
 
 
 def from_tree(tree: Tree) -> Space:
-    """The space that `to_tree` wrote. Raises InputError with every key that is no dimension."""
+    """Return the space that `to_tree` wrote. Raises InputError, which lists every key that is not a dimension."""
     faults: list[str] = []
     space = _space(tree, faults)
     if faults:
@@ -100,7 +100,7 @@ def from_tree(tree: Tree) -> Space:
 
 
 def _space(written: Mapping[str, Any], faults: list[str]) -> Space:
-    """The dimensions by key, each as it is written; those that are none are added to the `faults`."""
+    """Parse the dimension of each key. An error is added to `faults` for each invalid one."""
     found: dict[str, Dimension] = {}
     for key, value in written.items():
         try:
@@ -111,12 +111,12 @@ def _space(written: Mapping[str, Any], faults: list[str]) -> Space:
 
 
 def _without_dimensions(tree: Tree, below: str, found: list[tuple[str, str, Any]]) -> Tree:
-    """The tree without its dimensions, which are added to `found` with their keys."""
+    """Return the tree without its dimensions. The dimensions and their keys are added to `found`."""
     rest: Tree = {}
     for name, value in tree.items():
         key = f"{below}{name}"
         mapping = yaml_text.takes_mapping(yaml_text.types_at(RunConfig, key))
-        # a column or a class may be called choice too, but then has no list
+        # a column or a class may also be called "choice", but its value is not a list
         listed = isinstance(value, dict) and any(isinstance(item, list) for item in value.values())
         if _is_meant(key, value) or (dimensions.is_written(value) and listed):
             found.append(("--config", key, value))
@@ -130,7 +130,7 @@ def _without_dimensions(tree: Tree, below: str, found: list[tuple[str, str, Any]
 
 
 def _is_meant(key: str, value: object) -> bool:
-    """Whether a dimension is meant, well or badly written: a mapping where the setting takes none."""
+    """Whether `value` is meant as a dimension, valid or not: a mapping for a setting that accepts no mapping."""
     types = yaml_text.types_at(RunConfig, key)
     if not isinstance(value, dict) or yaml_text.takes_mapping(types):
         return False
@@ -140,7 +140,7 @@ def _is_meant(key: str, value: object) -> bool:
 
 
 def _dimension(key: str, written: object) -> Dimension:
-    """The dimension as it is written for the setting `key`. Raises ValueError with what is expected and found."""
+    """Parse the dimension of the setting `key`. Raises ValueError, which names what was expected and found."""
     if not isinstance(written, dict) or not dimensions.is_written(written):
         kinds = ", ".join(dimensions.KINDS)
         found = yaml_text.found(written)
@@ -153,14 +153,14 @@ def _dimension(key: str, written: object) -> Dimension:
 
 
 def _faults(key: str, dimension: Dimension, fixed: Tree) -> Iterator[str]:
-    """Every reason why the setting `key` cannot have this dimension."""
+    """Yield every reason why the setting `key` cannot have this dimension."""
     types = yaml_text.types_at(RunConfig, key)
     if not types:
         yield from _unknown(key)
     elif any(yaml_text.is_struct(kind) for kind in types):
         yield f"{key}: expected a setting, found a section: give a space for the settings in it"
     elif reason := next((reason for name, reason in CONSTANT.items() if f"{key}.".startswith(f"{name}.")), None):
-        yield f"{key}: cannot vary, for {reason}"
+        yield f"{key}: cannot vary, because {reason}"
     else:
         if yaml_text.has(fixed, key):
             yield f"{key}: expected a value or a space, found both"
@@ -168,7 +168,7 @@ def _faults(key: str, dimension: Dimension, fixed: Tree) -> Iterator[str]:
 
 
 def _unknown(key: str) -> Iterator[str]:
-    """The fault of a key that is no setting."""
+    """Yield the error of a key that is not a setting."""
     owner = key.rpartition(".")[0]
     owners = yaml_text.types_at(RunConfig, owner)
     if owners and not any(yaml_text.is_struct(kind) for kind in owners):
@@ -183,7 +183,7 @@ def _values_that_do_not_fit(key: str, dimension: Dimension, types: list[Any]) ->
     elif not {int, float} & set(types):
         yield f"{key}: expected a choice, found a range, but this setting takes no numbers"
         return
-    else:  # what fits a setting is an interval, so that its ends stand for all numbers between
+    else:  # a setting accepts an interval, so checking both ends checks all numbers between
         kind = float if isinstance(dimension, Float) else int
         values = (kind(dimension.low), kind(dimension.high))
     for value in values:
@@ -191,7 +191,7 @@ def _values_that_do_not_fit(key: str, dimension: Dimension, types: list[Any]) ->
 
 
 def _exclusion(space: Space, fixed: Tree) -> Iterator[str]:
-    """The fault that no combination is valid; for spaces of more than `_ATTEMPTS`, that none of so many drawn is."""
+    """Yield an error if no combination is valid. At most `_ATTEMPTS` combinations are tried, drawn at random."""
     tried, reason = 0, ""
     for values in islice(points.some(space, _ATTEMPTS), _ATTEMPTS):
         try:
@@ -200,7 +200,7 @@ def _exclusion(space: Space, fixed: Tree) -> Iterator[str]:
             tried, reason = tried + 1, reason or error.details[0]
         else:
             return
-    yield f"none of {tried:,} combinations tried is valid; the first: {reason}"
+    yield f"none of {tried:,} combinations tried is valid. The first fails because: {reason}"
 
 
 def _tree(key: str, value: object) -> Tree:

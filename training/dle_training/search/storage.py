@@ -1,7 +1,8 @@
-"""Where the trials of a study are kept, by Optuna: a journal file in the study, or any storage that it can open.
+"""The Optuna storage of a study's trials: a journal file in the study folder, or any storage that Optuna can open.
 
-A trial that a killed process left unfinished stays `RUNNING` in there. Whoever works on a trial holds a lock on its
-folder, which the system releases with the process, so that a running trial whose lock is free is known to be abandoned.
+A trial stays `RUNNING` in the storage if its process is killed. Every process holds a lock on the folder of the trial
+that it works on, and the operating system releases the lock when the process ends. A trial that is `RUNNING` and
+unlocked is therefore abandoned.
 """
 
 import re
@@ -26,30 +27,30 @@ from dle_training.search.settings import StudyConfig
 _CONNECT_SECONDS = 10
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
-optuna.logging.set_verbosity(optuna.logging.ERROR)  # dle_cli speaks
+optuna.logging.set_verbosity(optuna.logging.ERROR)  # dle_cli prints the progress instead
 
 
 class StorageError(WorkError):
-    """The storage is at fault, and no trial."""
+    """The storage cannot be read or written. No trial is the cause."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trials:
-    """The trials of one study, for all processes that work on it."""
+    """The trials of one study, as stored for all processes that work on it."""
 
     storage: BaseStorage
     study: OptunaStudy
 
     def all(self) -> list[FrozenTrial]:
-        """Every trial, by number."""
+        """Return every trial, ordered by number."""
         return self.study.get_trials(deepcopy=False)
 
     def reopen(self, number: int) -> Trial:
-        """The trial of this number as one that can report and be pruned."""
+        """Return the trial with this number in a form that can report scores and be pruned."""
         return Trial(self.study, self._id(number))
 
     def runs(self, number: int) -> bool:
-        """Whether the trial of this number has begun and not ended, as of now."""
+        """Read from the storage whether the trial with this number has begun and not ended."""
         return self.storage.get_trial(self._id(number)).state == TrialState.RUNNING
 
     def _id(self, number: int) -> int:
@@ -59,7 +60,7 @@ class Trials:
 
 @contextmanager
 def errors_translated(what: str) -> Iterator[None]:
-    """Errors of the storage as StorageError."""
+    """Raise errors of the storage inside the block as StorageError. `what` is the failed action, such as "read"."""
     try:
         yield
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
@@ -68,18 +69,18 @@ def errors_translated(what: str) -> Iterator[None]:
 
 
 def without_password(text: str) -> str:
-    """The same without the passwords of URLs, for it is handed on or printed."""
+    """Return the text with the passwords in URLs masked, so it can be printed or shared."""
     return re.sub(r"(://[^:/@\s]*):\S*@", r"\1:***@", text)
 
 
 def check(url: str | None) -> None:
-    """Raise InputError where no storage can be opened at this URL, StorageError where it cannot be reached."""
-    if url is not None and not url.startswith("sqlite"):  # a file, which would be made
+    """Raise InputError if no storage can be opened at this URL, StorageError if it cannot be reached."""
+    if url is not None and not url.startswith("sqlite"):  # opening an SQLite URL would create its file
         _open(url, Path())
 
 
 def create(url: str | None, journal: Path, name: str, *, higher_is_better: bool) -> Trials:
-    """A new study, of a name that is new there. Raises as `check`."""
+    """Create a study with this name, which the storage must not contain yet. Raises the errors of `check`."""
     storage = _open(url, journal)
     with errors_translated("written"):
         study = optuna.create_study(
@@ -89,13 +90,15 @@ def create(url: str | None, journal: Path, name: str, *, higher_is_better: bool)
 
 
 def open_study(url: str | None, journal: Path, name: str, pruner: BasePruner) -> Trials:
-    """The study of this name. Raises InputError where there is none, WorkError where it cannot be reached."""
+    """Open the study with this name. Raises InputError if there is none, WorkError if the storage cannot be reached."""
     storage = _open(url, journal)
     with errors_translated("read"):
         try:
             return Trials(storage, optuna.load_study(storage=storage, study_name=name, pruner=pruner))
         except KeyError:
-            raise InputError(f"{without_password(url or str(journal))}: no study {name!r} is there") from None
+            raise InputError(
+                f"{without_password(url or str(journal))}: expected the study {name!r}, but it is not there"
+            ) from None
 
 
 def _open(url: str | None, journal: Path) -> BaseStorage:
@@ -114,12 +117,12 @@ def _open(url: str | None, journal: Path) -> BaseStorage:
 
 
 def _with_driver(url: str) -> str:
-    """PostgreSQL by psycopg, the driver that the service's feedback uses too, unless the URL names another."""
+    """Return the URL with psycopg as the PostgreSQL driver, unless the URL names one. The service uses psycopg too."""
     return url.replace("postgresql://", "postgresql+psycopg://", 1)
 
 
 class _Journal(JournalFileBackend):
-    """Takes back a line for which the disk had no room, before others write behind it."""
+    """A journal file that removes a partly written line after an error, before other processes append to it."""
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         try:
@@ -130,10 +133,10 @@ class _Journal(JournalFileBackend):
 
 
 def _mend(journal: Path) -> None:
-    """Cut off a last line that a full disk or a power failure left unfinished; what it said is done over."""
+    """Remove an incomplete last line, which a full disk or a power failure may leave. Its operation is repeated."""
     if not journal.exists():
         return
-    # the lock of those who write, for theirs is a last line that is only not finished yet
+    # writers hold this lock, so an incomplete line is not one that is being written
     lock = JournalFileSymlinkLock(str(journal))
     lock.acquire()
     try:
@@ -147,9 +150,10 @@ def _mend(journal: Path) -> None:
 
 
 def sampler(config: StudyConfig, seed: int, number: int) -> BaseSampler:
-    """Who chooses the point of the trial `number`: by the seed, whichever process asks and after whatever resumption.
+    """Return the sampler for the trial `number`.
 
-    The points of a grid are given, and nothing is left to choose.
+    Its seed comes from the study's seed and the trial number, so resuming in any process draws the same point. In a
+    grid search every point is given, and the sampler has nothing to choose.
     """
     mixed = (seed * 1_000_003 + number) % 2**32
     if config.search == "tpe":
@@ -158,7 +162,7 @@ def sampler(config: StudyConfig, seed: int, number: int) -> BaseSampler:
 
 
 def pruner(config: StudyConfig, resource: int) -> BasePruner:
-    """Who stops trials early; `resource` is how many epochs (of all folds together) a whole trial has."""
+    """Return the pruner. `resource` is the number of epochs that a full trial has in all its folds together."""
     least = min(config.least_epochs or max(3, resource // config.reduction**2), resource)
     if config.pruner == "halving":
         return SuccessiveHalvingPruner(min_resource=least, reduction_factor=config.reduction)
@@ -168,6 +172,6 @@ def pruner(config: StudyConfig, resource: int) -> BasePruner:
 
 
 def error_of(trial: FrozenTrial) -> str | None:
-    """Why a trial failed."""
+    """Return why a trial failed, or None if it did not."""
     reason: Any = trial.user_attrs.get("error")
     return None if reason is None else str(reason)

@@ -1,7 +1,7 @@
-"""A study as a folder: what is searched, on which data, and the trials so far.
+"""The study folder: how a study is requested, planned, created, opened and checked against its data.
 
-`study.yaml` says how (settings, space, fixed settings), `data.json`, `schema.json` and `splits/` on what, so that it
-can be continued by any process that reaches the folder; `trials/` has a folder for each trial.
+`study.yaml` holds the settings, the search space and the fixed settings. `data.json`, `schema.json` and `splits/`
+describe the data. `trials/` has a folder for each trial. Any process that can read the folder can continue the study.
 """
 
 import hashlib
@@ -46,7 +46,7 @@ _LARGEST_GRID = 10_000
 
 @dataclass(frozen=True, slots=True)
 class StudyFolder:
-    """The files of a study, by what they are."""
+    """The paths of the files in a study folder."""
 
     path: Path
 
@@ -64,7 +64,7 @@ class StudyFolder:
 
     @property
     def prepared(self) -> Path:
-        """Training data, prepared and mapped by all processes."""
+        """The prepared training data, which all processes memory-map."""
         return self.path / "prepared"
 
     @property
@@ -85,11 +85,11 @@ class StudyFolder:
 
     @property
     def actual(self) -> Path:
-        """The target of every row of the source, for what is kept of the folds."""
+        """The target of every row of the source, used to write out-of-fold predictions."""
         return self.splits / "actual.npy"
 
     def split(self, index: int) -> Path:
-        """The hold-out split (0), or that of a fold (from 1)."""
+        """The split with this index: 0 is the hold-out split, and folds count from 1."""
         return self.splits / f"{index}.npz"
 
     def trial(self, number: int) -> RunFolder:
@@ -98,7 +98,7 @@ class StudyFolder:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a user asks for: fixed settings as the tree of a run configuration, a space, settings of the study."""
+    """A user's request: the settings of the study, the fixed run settings as a tree, and the search space."""
 
     settings: StudyConfig
     fixed: Tree
@@ -107,7 +107,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class StudyPlan:
-    """A study before its first trial: the data, and the points of a grid in their order (None for other searches)."""
+    """A study before its folder exists: request, data and splits.
+
+    `grid` holds the points of a grid search in order, and is None for other searches.
+    """
 
     request: Request
     prepared: Prepared
@@ -116,16 +119,16 @@ class StudyPlan:
 
     @property
     def trials(self) -> int:
-        """How many trials there will be."""
+        """The number of trials of the study."""
         return settings.trials(self.request.settings, None if self.grid is None else len(self.grid))
 
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """An open study of `count` trials.
+    """An open study with `count` trials.
 
-    `rows` are those to train on, of the first fold where there are folds. `grid` are the points of a grid in their
-    order, None for other searches.
+    `rows` is the number of training rows, in the first fold if there are folds. `grid` holds the points of a grid
+    search in order, and is None for other searches.
     """
 
     folder: StudyFolder
@@ -138,7 +141,7 @@ class Study:
 
     @property
     def folds(self) -> int:
-        """How many networks a trial trains."""
+        """The number of networks that a trial trains: one for each fold, or one without folds."""
         return self.request.fixed["split"].get("folds") or 1
 
     @property
@@ -147,22 +150,25 @@ class Study:
 
     @property
     def can_pack(self) -> bool:
-        """Whether several of its trials could be trained at once, which networks over columns alone can."""
+        """Whether several trials can be trained together. Only models on table columns alone allow it."""
         return not (self.schema.image or self.schema.sequence or self.schema.text)
 
     def config(self, point: points.Point) -> RunConfig:
-        """The whole configuration of a trial. Raises InputError where its settings exclude each other."""
+        """Return the full configuration of the trial at `point`. Raises InputError if its settings conflict."""
         return resolve.resolve(points.apply(self.request.fixed, point), self.schema, self.rows)
 
     def given(self, number: int) -> points.Point:
-        """What the sampler does not choose of a trial's point: a grid's is given, and the first tries the defaults."""
+        """Return the part of a trial's point that is given in advance. The sampler chooses the rest.
+
+        A grid gives the whole point. In other searches the first trial tries the default settings.
+        """
         if self.grid is not None:
             return self.grid[number]
         if number > 0:
             return {}
         try:
             config = self.config({})
-        except InputError:  # they exclude each other without what varies
+        except InputError:  # the fixed settings conflict unless a setting that varies has another value
             return {}
         return points.within(self.request.space, config)
 
@@ -174,9 +180,9 @@ def request(
     spaces: Sequence[str] = (),
     grids: Sequence[str] = (),
 ) -> Request:
-    """What a YAML tree, `--set`, flags ({dotted key: value}), `--space` and `--grid` ask for, not yet checked by data.
+    """Read a request from a YAML tree, `--set`, flags ({dotted key: value}), `--space` and `--grid`.
 
-    Raises InputError with every fault of all of them.
+    The request is not checked against the data yet. Raises InputError with all errors together.
     """
     fixed, asked, faults = space.read({name: value for name, value in tree.items() if name != "study"}, spaces, grids)
     if "study" in tree:
@@ -198,7 +204,7 @@ def request(
     if own.get("search") == "grid":
         faults += points.ranges(asked)
         if not asked.dimensions:
-            faults.append(f"study.search: a grid is made of choices: give them, as in --grid {space.GRID_EXAMPLE}")
+            faults.append(f"study.search: a grid needs lists of values: give them, as in --grid {space.GRID_EXAMPLE}")
     if section(fixed, "training").get("refit"):
         faults.append(f"training.refit: {space.CONSTANT['training.refit']}=true")
     if faults or asked.dimensions:
@@ -207,13 +213,16 @@ def request(
 
 
 def section(tree: Tree, name: str) -> Tree:
-    """A section of a tree that nobody has checked yet; empty where it is none."""
+    """Return a section of an unchecked tree. Empty if the section is missing or not a mapping."""
     found = tree.get(name)
     return found if isinstance(found, dict) else {}
 
 
 def plan(asked: Request, progress: ImageProgress | None = None) -> StudyPlan:
-    """Read the data, choose what is left open, split. Raises InputError for whatever is wrong with it."""
+    """Read and split the data, and choose the settings that the request leaves open.
+
+    Raises InputError if the data or the request is invalid.
+    """
     prepared = prepare.prepare(_valid(asked), progress)
     config, dataset = prepared.config, prepared.dataset
     known: dict[str, Any] = {
@@ -223,7 +232,7 @@ def plan(asked: Request, progress: ImageProgress | None = None) -> StudyPlan:
         "objective.task": config.objective.task,
         "training.metric": config.training.metric,
     }
-    if space.WEIGHTS in asked.space.dimensions:  # a loss with other weights is another score
+    if space.WEIGHTS in asked.space.dimensions:  # losses with different class weights are not comparable
         given = section(asked.fixed, "training").get("metric")
         known["training.metric"] = metrics.choose(given, dataset.schema.outputs.task).name
     fixed = msgspec.to_builtins(asked.fixed)
@@ -242,13 +251,15 @@ def plan(asked: Request, progress: ImageProgress | None = None) -> StudyPlan:
         suited = defaults.space(registry.choose(config.model.name, kinds), asked.fixed)
         searched = defaults.effective(suited, dataset.schema, config.preprocessing)
         if not searched.dimensions:
-            raise InputError("nothing is left to vary: every setting of the default space is given; name a --space")
+            raise InputError(
+                "nothing is left to vary, because every setting of the default space is fixed: give a --space"
+            )
         space.check(searched, asked.fixed)
     grid = None
     if asked.settings.search == "grid":
         if (size := points.size(searched)) > _LARGEST_GRID:
             raise InputError(
-                f"a grid of {size:,} combinations: expected at most {_LARGEST_GRID:,}; give fewer values, or take "
+                f"a grid of {size:,} combinations: expected at most {_LARGEST_GRID:,}: give fewer values, or use "
                 "--search random"
             )
         grid = points.grid(searched, fixed)
@@ -259,7 +270,7 @@ def plan(asked: Request, progress: ImageProgress | None = None) -> StudyPlan:
 
 
 def _valid(asked: Request) -> RunConfig:
-    """A configuration of the space, for what the data is read by; which one makes no difference."""
+    """Return a valid configuration of the space, used to read the data. All of them read the data alike."""
     for point in points.some(asked.space, 1_000):
         try:
             return points.apply(asked.fixed, point)
@@ -269,10 +280,10 @@ def _valid(asked: Request) -> RunConfig:
 
 
 def create(folder: StudyFolder, planned: StudyPlan) -> Study:
-    """Make the folder of a new study, which its owner alone can read. Raises InputError where something is there."""
+    """Create the folder of a new study, readable by its owner only. Raises InputError if the path exists."""
     dataset = planned.prepared.dataset
     asked = planned.request
-    # one of its own in a storage that others use, and where an earlier attempt has left its name behind
+    # unique, because a storage may be shared, and because a failed creation may have left a name in it
     name = f"{folder.path.resolve().name}-{secrets.token_hex(4)}"
     with atomic_folder(folder.path, mode=0o700) as temporary:
         made = StudyFolder(temporary)
@@ -289,22 +300,22 @@ def create(folder: StudyFolder, planned: StudyPlan) -> Study:
 
 
 def open_study(folder: StudyFolder) -> Study:
-    """The study in `folder`. Raises InputError where there is none."""
+    """Open the study in `folder`. Raises InputError if there is none."""
     name, asked = read(folder)
     schema = schemas.load(folder.schema)
     folded = asked.fixed["split"].get("folds") is not None
     rows = len(splits.load(folder.split(1 if folded else 0)).train)
     grid = points.grid(asked.space, asked.fixed) if asked.settings.search == "grid" else None
     count = settings.trials(asked.settings, None if grid is None else len(grid))
-    asked = replace(asked, settings=settings.with_pruner(asked.settings, count))  # here, for a study may grow
-    # what a whole trial costs, for the rungs of the pruner: by the first point, as good as any
+    asked = replace(asked, settings=settings.with_pruner(asked.settings, count))  # set here, because a study may grow
+    # the epochs of a full trial, which the pruner's rungs depend on, taken from the first valid point
     resource = _epochs(asked, schema, rows) * (asked.fixed["split"].get("folds") or 1)
     opened = storage.open_study(asked.settings.storage, folder.journal, name, storage.pruner(asked.settings, resource))
     return Study(folder, asked, schema, rows, count, grid, opened)
 
 
 def write(folder: StudyFolder, name: str, asked: Request) -> None:
-    """Write study.yaml, from which `read` has the same."""
+    """Write study.yaml, from which `read` returns the same name and request."""
     tree = {
         "name": name,
         "study": msgspec.to_builtins(asked.settings),
@@ -315,15 +326,13 @@ def write(folder: StudyFolder, name: str, asked: Request) -> None:
 
 
 def read(folder: StudyFolder) -> tuple[str, Request]:
-    """The study's name in its storage, and what was asked for. Raises InputError where there is no study."""
+    """Read the study's name in its storage and its request. Raises InputError if there is no study."""
     try:
         text = folder.study.read_text(encoding="utf-8")
     except OSError:
         if RunFolder(folder.path).config.is_file():
-            raise InputError(
-                f"{folder.path}: a run is there, no study: dle-train --resume --out {folder.path}"
-            ) from None
-        raise InputError(f"{folder.path}: no study is there (expected a folder with a study.yaml)") from None
+            raise InputError(f"{folder.path} is a run, not a study: dle-train --resume --out {folder.path}") from None
+        raise InputError(f"{folder.path} is not a study: expected a folder with a study.yaml") from None
     tree = yaml_text.read(str(folder.study), text)
     expected: dict[str, type] = {"name": str, "study": dict, "space": dict, "run": dict}
     faults = [f"no {name}" for name, kind in expected.items() if not isinstance(tree.get(name), kind)]
@@ -334,7 +343,7 @@ def read(folder: StudyFolder) -> tuple[str, Request]:
 
 
 def refuse_differences(folder: StudyFolder, dataset: Dataset, source: str) -> None:
-    """Raise InputError where the study, made of `source`, has other data or another target than `dataset`."""
+    """Raise InputError if `dataset` differs from the data or the target of the study, which was made from `source`."""
     facts = documents.read(folder.data, DataFacts)
     found, known = dataset.schema, schemas.load(folder.schema)
     faults = []
@@ -343,22 +352,22 @@ def refuse_differences(folder: StudyFolder, dataset: Dataset, source: str) -> No
     names, other = ([field.name for field in each.inputs] for each in (known, found))
     if names != other:
         gone, new = [name for name in names if name not in other], [name for name in other if name not in names]
-        faults += [f"input {name!r} is no longer there" for name in gone] + [f"input {name!r} is new" for name in new]
+        faults += [f"input {name!r} is missing now" for name in gone] + [f"input {name!r} is new" for name in new]
     if facts.digest != dataset.digest:
         sizes = {part: len(getattr(dataset.split, part)) for part in facts.rows}
         rows = "" if sizes == facts.rows else f" ({sum(facts.rows.values()):,} rows then, {sum(sizes.values()):,} now)"
-        changed = "has changed" if dataset.source == source else f"is not that of {source}"
+        changed = "has changed" if dataset.source == source else f"differs from that of {source}"
         faults.append(f"the content of {dataset.source} {changed}{rows}")
     elif found != known and not faults:
-        faults.append("the columns are read otherwise than then: see schema.json")
+        faults.append("the columns are read differently now: see schema.json")
     if not splits.load(folder.split(0)).equals(dataset.split) and not faults:
-        faults.append("the rows are split otherwise than then")
+        faults.append("the rows are split differently now")
     if faults:
         raise InputError(f"{folder.path} is a study of other data: choose another folder with --out", faults)
 
 
 def key(*parts: object) -> str:
-    """A short name for what is equal where all `parts` are."""
+    """Return a short hash of the `parts`. Equal parts have equal hashes."""
     return hashlib.blake2b(msgspec.json.encode(parts), digest_size=8).hexdigest()
 
 
@@ -367,17 +376,17 @@ def _metric(asked: Request) -> Metric:
 
 
 def first_point(study: Study) -> points.Point:
-    """A valid point, to learn from what all have in common."""
+    """Return a valid point of the space, used to find settings that all points share."""
     return _first(study.request, study.schema, study.rows)
 
 
 def read_again(
     study: Study, given: Mapping[str, str | None] | None = None, progress: ImageProgress | None = None
 ) -> Dataset:
-    """The data of the study, read by another process or at another time.
+    """Read the data of the study again, in another process or at a later time.
 
-    `given` are `data.source` and `data.target` where a user names them again. Raises InputError, with the differences,
-    where any of it is not what the study was made with.
+    `given` holds `data.source` and `data.target` if the user names them again. Raises InputError, which lists the
+    differences, if the data is not the data that the study was made with.
     """
     fixed = msgspec.to_builtins(study.request.fixed)
     changes = {name: value for name, value in (given or {}).items() if value is not None}
@@ -396,8 +405,8 @@ def read_again(
         if fixed["data"]["source"] == source:
             raise
         raise InputError(
-            f"{study.folder.path} is a study of {source}, and {fixed['data']['source']} cannot be read as that: leave "
-            "SOURCE out, or choose another folder with --out",
+            f"{study.folder.path} is a study of {source}, but {fixed['data']['source']} cannot be read the same way: "
+            "leave SOURCE out, or choose another folder with --out",
             [error.message, *error.details],
         ) from None
     refuse_differences(study.folder, dataset, source)

@@ -1,4 +1,4 @@
-"""One trial: trained as a run (or one for each fold), watched by the pruner, told to the study."""
+"""The training of one trial: a run for the hold-out or for each fold, pruning, and the result in the study."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -34,10 +34,10 @@ RESULT = "result"
 
 
 class TrialResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What the study keeps of a trial beside its score and its point.
+    """The result of a trial that the study stores in addition to its score and its point.
 
-    `seconds` of training in all folds. `sd` is the score's standard deviation over them, None for the hold-out.
-    `best_epoch` is the mean of theirs, `epochs` the sum.
+    `seconds` is the training time and `epochs` the number of epochs, both summed over the folds. `best_epoch` is the
+    mean over the folds. `sd` is the standard deviation of the score over the folds, None for the hold-out.
     """
 
     parameters: int
@@ -48,25 +48,28 @@ class TrialResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Watcher:
-    """Who is told how the trials go on: does nothing. Calls come from the process that is asked to work."""
+    """Receives the progress of trials. Override its methods, which do nothing here.
+
+    All calls come from the process that runs the command.
+    """
 
     def on_begin(self, number: int, point: Point, epochs: int) -> None:
-        """Before a trial's first epoch, also of one that is gone on with; `epochs` are the most that it can have."""
+        """Called before a trial starts or resumes. `epochs` is its largest possible number of epochs."""
 
     def on_epoch(self, number: int, epoch: int, score: float) -> None:
-        """After an epoch (of all folds, from 1); `score` is what the pruner is told."""
+        """Called after an epoch, counted from 1 over all folds. `score` is the score that the pruner receives."""
 
     def on_end(self, number: int, state: str, score: float | None, error: str | None) -> None:
-        """After a trial: `complete`, `pruned` or `fail`."""
+        """Called after a trial. `state` is `complete`, `pruned` or `fail`."""
 
     def close(self) -> None:
-        """After all of it, also after an error."""
+        """Called once at the end, also after an error."""
 
 
 class TrialTraining:
-    """A claimed trial that is being trained, fold by fold (a single one for the hold-out).
+    """The training of a claimed trial, fold by fold. The hold-out counts as a single fold.
 
-    It is over when its result, the pruner's verdict or its error has been told to the study.
+    `over` is true once the study has recorded the trial as complete, pruned or failed.
     """
 
     def __init__(self, study: Study, data: PreparedData, found: Claim, config: RunConfig, watcher: Watcher) -> None:
@@ -82,26 +85,26 @@ class TrialTraining:
         write_atomic(self._folder.config, run_config.dump(self.config))
 
     def member(self, fold: int) -> Member:
-        """The training of a fold, to be done packed."""
+        """Return the training of a fold as a member of a pack."""
         run = self._run(fold)
         return Member(self.config, self._made(fold), run.checkpoints, [HistoryFile(run.history), self._reports()])
 
     def alone(self, fold: int) -> None:
-        """Train a fold by itself."""
+        """Train a fold outside of a pack."""
         data = self._made(fold)
         with self._outcome_recorded():
             run, schema = self._run(fold), self._study.schema
             self._add(train.fit(run, self.config, schema, data, [self._reports()]))
 
     def take(self, fold: int, member: Member, outcome: MemberResult | MemberFailure) -> None:
-        """What came of a fold that was trained in a pack."""
+        """Record the outcome of a fold that was trained in a pack."""
         with self._outcome_recorded():
             if isinstance(outcome, MemberFailure):
                 raise outcome.error
             self._add(train.finish(self._run(fold), self._study.schema, member.data, outcome.network, outcome.fit))
 
     def complete(self) -> None:
-        """Tell the study the result of all folds."""
+        """Record the result of all folds in the study."""
         with self._outcome_recorded():
             result, mean_score = self._result()
             with storage.errors_translated("written"):
@@ -111,7 +114,7 @@ class TrialTraining:
 
     @contextmanager
     def _outcome_recorded(self) -> Iterator[None]:
-        """What a trial may fail by, and the pruner's verdict, end it and are told to the study."""
+        """End the trial if the block is pruned or fails, and record that in the study."""
         try:
             yield
         except Stopped:
@@ -120,14 +123,18 @@ class TrialTraining:
             self._end("pruned")
         except (Interrupted, StorageError):
             raise
-        except (DleError, RuntimeError, MemoryError) as error:  # of torch too: no memory, no such kernel
+        except (
+            DleError,
+            RuntimeError,
+            MemoryError,
+        ) as error:  # torch raises RuntimeError, for example if memory runs out or a kernel is missing
             why = reason(error)
             with storage.errors_translated("written"):
                 self.claim.fail(self._study, why)
             self._end("fail", error=why)
 
     def _made(self, fold: int) -> TrainingData:
-        """The data of a fold, whose folder now has all but what training adds."""
+        """Return the data of a fold, and write all files that its folder needs before training."""
         run, data = self._run(fold), self._data.of(self.config, fold)
         run.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self._study.folds == 1:
@@ -153,7 +160,7 @@ class TrialTraining:
         return RunFolder(self._folder.path / cross_validation.FOLDS / str(fold + 1))
 
     def _result(self) -> tuple[TrialResult, float]:
-        """What the study keeps, and the score: that of the hold-out, or the mean over the folds."""
+        """Return the result to store and the score: the hold-out score, or the mean over the folds."""
         study, finished = self._study, self._finished
         spread = None
         if study.folds > 1:
@@ -173,7 +180,10 @@ class TrialTraining:
         return result, mean(score(each) for each in finished)
 
     def _end(self, state: str, mean_score: float | None = None, error: str | None = None) -> None:
-        """Remove what only a resumption needs; of a trial that came to its end the best weights stay."""
+        """End the trial: delete the checkpoints that only resuming needs, and report to the watcher.
+
+        The best weights are kept.
+        """
         self.over = True
         for fold in range(self._study.folds):
             loop.discard_last(self._run(fold).checkpoints)
@@ -181,14 +191,15 @@ class TrialTraining:
 
 
 def score(finished: RunResult) -> float:
-    """The best epoch's score, as the loop saw it: before calibration, as the pruner was told."""
+    """Return the score of the best epoch, before calibration. The pruner receives the same scores."""
     return finished.history[finished.best_epoch - 1].metric
 
 
 class Reports(Listener):
-    """Tells the pruner each epoch's score, with those of the folds `before` it, and gives the trial up if it says so.
+    """Reports each epoch's score to the pruner, and stops the trial if the pruner says so.
 
-    The pruner's steps are epochs, counted through all folds; a fold that ends early goes on to the next one's first.
+    The reported score is the mean of this epoch's score and the scores of the folds `before` it. The pruner's steps are
+    epochs, counted over all folds. If a fold ends early, the steps of its missing epochs are skipped.
     """
 
     def __init__(self, study: Study, claim: Claim, watcher: Watcher, before: Sequence[float]) -> None:
@@ -200,13 +211,13 @@ class Reports(Listener):
         self._planned = 0
         self._prunes = study.request.settings.pruner != "none"
         self._prunable = 1 - 1 / study.request.settings.reduction
-        self._told: set[int] = set()
+        self._reported: set[int] = set()
 
     def on_start(self, plan: Plan) -> None:
         self._planned = plan.epochs
-        if self._prunes:  # what an interrupted process told already is not told again
+        if self._prunes:  # scores that an interrupted process has reported are not reported again
             with storage.errors_translated("read"):
-                self._told = set(self._study.trials.all()[self._trial.number].intermediate_values)
+                self._reported = set(self._study.trials.all()[self._trial.number].intermediate_values)
 
     def on_epoch(self, history: Sequence[EpochRecord], best_epoch: int) -> None:
         record = history[-1]
@@ -216,9 +227,9 @@ class Reports(Listener):
         if not self._prunes:
             return
         with storage.errors_translated("written"):
-            if step not in self._told:
+            if step not in self._reported:
                 self._trial.report(score, step)
-            # later on a trial has cost what it costs, and is worth more as one that came to its end
+            # near its end most of a trial's cost is spent, and a complete trial is worth more than a pruned one
             stop = step <= self._planned * self._study.folds * self._prunable and self._trial.should_prune()
         if stop:
             raise Stopped
@@ -229,13 +240,13 @@ class Reports(Listener):
 
 
 def _link(shared: Path, own: Path) -> None:
-    """`own` becomes another name of the file `shared`, which nobody changes in place; kept where it is there."""
+    """Hard-link `shared` as `own`, unless `own` exists. The file is never changed in place."""
     if not own.exists():
         os.link(shared, own)
 
 
 def reason(error: Exception) -> str:
-    """Why a training failed, in a line."""
+    """Return why a training failed, as one line."""
     if isinstance(error, WorkError):
         return error.message  # its details advise on the settings of a run
     if isinstance(error, InputError):

@@ -1,10 +1,10 @@
-"""Which process works on which trial: a process claims a trial by a lock on its folder.
+"""Claims on trials: a process claims a trial by locking its folder, so no two processes train the same trial.
 
 The operating system releases the lock when the process ends, however it ends. The trial is then unlocked and still
 running, so the next process that looks for work claims it and resumes it from its last checkpoint.
 
-A trial may itself be why its processes die, for example for lack of memory. The study therefore counts the processes
-that began with a trial and died before they saved its state, and fails the trial after `MOST_ATTEMPTS` of them.
+A trial may itself kill its processes, for example because it needs too much memory. The study therefore counts the
+processes that died on a trial before they saved its state. After `MOST_ATTEMPTS` deaths the trial fails.
 """
 
 from contextlib import suppress
@@ -22,16 +22,16 @@ from dle_training.search.points import Point
 from dle_training.search.study import Study
 
 MOST_ATTEMPTS = 3
-"""A trial fails after so many processes in a row have died over it without saving its state."""
+"""A trial fails after this many processes in a row have died on it without saving its state."""
 _ATTEMPTS, _ERROR = "attempts", "error"
 
 
 @dataclass(slots=True)
 class Claim:
-    """A trial that only this process works on, for as long as it holds the lock.
+    """A trial that this process alone works on, for as long as it holds the lock.
 
-    `point` is the trial's point of the space. `attempts` counts the earlier processes that died over the trial since
-    its state was last saved.
+    `point` is the trial's point in the search space. `attempts` counts the earlier processes that died on the trial
+    since its state was last saved.
     """
 
     trial: Trial
@@ -57,12 +57,12 @@ class Claim:
         self._record(self.attempts + 1)
 
     def saved(self) -> None:
-        """Start counting again: the state was saved, so whoever resumes the trial starts further on."""
+        """Reset the count: the state was saved, so a process that resumes the trial continues from there."""
         self.attempts = 0
         self._record(0)
 
     def leave(self) -> None:
-        """Take the attempt back: this process leaves the trial on purpose."""
+        """Undo `begin`: this process stops work on the trial without dying."""
         self._record(self.attempts)
 
     def _record(self, attempts: int) -> None:
@@ -74,12 +74,12 @@ class Claim:
 
 
 def claim(study: Study, most: int) -> list[Claim]:
-    """Claim up to `most` trials: abandoned ones first, then new ones. Empty when every trial is taken or has ended."""
+    """Claim up to `most` trials, abandoned trials first. Returns none if every trial is claimed or has ended."""
     with alone_in(study.folder.path), storage.errors_translated("reached"):
         trials = study.trials.all()
         found = _abandoned(study, trials, most)
         begun = sum(trial.state != TrialState.WAITING for trial in trials)
-        waiting = len(trials) - begun  # enqueued points whose process died before it asked for them
+        waiting = len(trials) - begun  # points that were enqueued by a process that died before it used them
         for number in range(begun, min(begun + most - len(found), study.count)):
             study.trials.study.sampler = _sampler(study, number)
             if number >= begun + waiting and (given := study.given(number)):
@@ -90,18 +90,18 @@ def claim(study: Study, most: int) -> list[Claim]:
 
 
 def regain(study: Study, known: Claim) -> Claim | None:
-    """The claim with its lock taken again. None if another process works on the trial or has ended it."""
+    """Lock a claimed trial again and return its claim. None if another process works on the trial or has ended it."""
     if known.lock.held:
         return known
     again = _taken_up(study, known.number, known.lock)
-    if again is not None and again.attempts >= MOST_ATTEMPTS:  # the next process that claims it fails it
+    if again is not None and again.attempts >= MOST_ATTEMPTS:  # the next process that claims the trial fails it
         known.lock.release()
         return None
     return again
 
 
 def running(study: Study) -> list[bool]:
-    """For each trial that has begun and not ended: whether a process works on it."""
+    """Return, for each trial that has begun and not ended, whether a process works on it."""
     with alone_in(study.folder.path), storage.errors_translated("read"):
         locks = [Lock(study.folder.trial(each.number).path) for each in study.trials.all() if _runs(each)]
         free = [lock.acquire() for lock in locks]
@@ -112,7 +112,7 @@ def running(study: Study) -> list[bool]:
 
 
 def grown(study: Study, trials: int) -> Study:
-    """Let the study grow to `trials` trials in all, and return it as it is then.
+    """Extend the study to `trials` trials in total, and return the extended study.
 
     Raises InputError if it has more trials already, if its grid has fewer combinations, or while any process works on
     it, because that process would not notice the change.
@@ -125,20 +125,20 @@ def grown(study: Study, trials: int) -> Study:
             f"{folder.path}: --trials: trials are being trained; stop them with Ctrl-C, or wait until they have ended"
         )
     with alone_in(folder.path):
-        _grown_count(studies.open_study(folder), trials)  # another command may have been faster
+        _grown_count(studies.open_study(folder), trials)  # another command may have extended the study meanwhile
         name, asked = studies.read(folder)
         studies.write(folder, name, replace(asked, settings=settings.changed(asked.settings, {"trials": trials})))
     return studies.open_study(folder)
 
 
 def _grown_count(study: Study, trials: int) -> int:
-    """How many trials the study would have. Raises InputError if it has more already, or its grid has fewer."""
+    """Return the extended number of trials. Raises InputError if the study has more, or its grid has fewer."""
     asked = settings.changed(study.request.settings, {"trials": trials})
     count = settings.trials(asked, None if study.grid is None else len(study.grid))
     if count < study.count or count < trials:
         most = "more" if study.grid is None else f"up to {len(study.grid):,} (its whole grid)"
         raise InputError(
-            f"{study.folder.path}: --trials: expected {study.count:,} (as it is) or {most}, found {trials:,}"
+            f"{study.folder.path}: --trials: expected {study.count:,} (the present number) or {most}, found {trials:,}"
         )
     return count
 

@@ -1,4 +1,4 @@
-"""The work of one process: claims trials until none is left, and trains them, many at once where that is faster."""
+"""The work loop of one process: claim trials, and train them, several together if that is faster."""
 
 import time
 from collections import defaultdict
@@ -20,24 +20,24 @@ from dle_training.search.trial import TrialTraining, Watcher
 from dle_training.search.trial_locks import Claim
 
 MOST_PACKED = {"random": 32, "grid": 32, "tpe": 8}
-"""Trials that are begun at once. Those of tpe learn nothing from each other then, so that they are few."""
+"""Largest number of trials that start together. It is small for TPE, which cannot learn from unfinished trials."""
 
 Ready = tuple[Claim, RunConfig]
-"""A claimed trial that has not begun, and its configuration."""
+"""A claimed trial, before this process trains it, and its configuration."""
 Faster = dict[Hashable, bool]
-"""Whether packing is faster, by the signature of what is packed: measured once in a process."""
+"""Whether packed training is faster, by the signature of the pack. Each process measures it once."""
 _PATIENCE = 0.5
-"""Seconds between two looks at whether the trials of others have ended."""
+"""Seconds between two checks whether the trials of other processes have ended."""
 
 
 class Deadline:
-    """The moment after which no trial begins; never, without `seconds`."""
+    """The time after which no trial starts. Without `seconds` there is no limit."""
 
     def __init__(self, seconds: float | None) -> None:
         self._end = None if seconds is None else time.monotonic() + seconds
 
     def left(self) -> float | None:
-        """Seconds until then."""
+        """Return the seconds until the deadline, or None if there is none."""
         return None if self._end is None else self._end - time.monotonic()
 
     @property
@@ -46,9 +46,9 @@ class Deadline:
 
 
 def work(study: Study, data: PreparedData, watcher: Watcher, deadline: Deadline, jobs: int) -> None:
-    """Work on trials until none is left for this process, one of `jobs`.
+    """Work on trials until this process, one of `jobs`, finds none to claim.
 
-    Raises Interrupted after Ctrl-C or SIGTERM, with the state of every trial saved.
+    Raises Interrupted after Ctrl-C or SIGTERM. The state of every trial is saved by then.
     """
     faster: Faster = {}
     while not deadline.is_over and work_once(study, data, watcher, deadline, jobs, faster):
@@ -58,9 +58,9 @@ def work(study: Study, data: PreparedData, watcher: Watcher, deadline: Deadline,
 def work_once(
     study: Study, data: PreparedData, watcher: Watcher, deadline: Deadline, jobs: int, faster: Faster
 ) -> bool:
-    """Work on a trial, or on so many as might be packed; whether there was any. Raises as `work`.
+    """Claim and train one trial, or several that might be packed. Returns whether any trial was claimed.
 
-    What is learnt about packing goes to `faster`, for the next time.
+    Measurements of packed training are added to `faster` for later calls. Raises the errors of `work`.
     """
     found = trial_locks.claim(study, _most(study, jobs))
     try:
@@ -72,7 +72,10 @@ def work_once(
 
 
 def wait_for_others(study: Study, deadline: Deadline) -> bool:
-    """Wait until nobody works on a trial, or one was left behind that may still be gone on with: whether that is so."""
+    """Wait while other processes work on trials. Returns True as soon as an abandoned trial can be resumed.
+
+    Returns False once no process works on a trial.
+    """
     while working := trial_locks.running(study):
         if not all(working) and not deadline.is_over:
             return True
@@ -83,7 +86,7 @@ def wait_for_others(study: Study, deadline: Deadline) -> bool:
 
 
 def _most(study: Study, jobs: int) -> int:
-    """How many trials to claim: one, unless they can be packed; then so many that every process gets its share."""
+    """Return how many trials to claim: one, or an equal share for each process if trials can be packed."""
     settings = study.request.settings
     if settings.packing == "never" or not study.can_pack:
         return 1
@@ -93,15 +96,15 @@ def _most(study: Study, jobs: int) -> int:
 def _train(
     study: Study, data: PreparedData, found: Sequence[Claim], watcher: Watcher, deadline: Deadline, faster: Faster
 ) -> None:
-    """Train these trials: those of one signature at once where that is faster, the others one after another.
+    """Train these trials. Trials with equal signatures train together if that is faster, the others one by one.
 
-    Those whose turn has not come are there for others who look for work. Those that the deadline leaves over have not
-    begun, and are there for whoever goes on.
+    Unstarted trials are unlocked for other workers. Trials that the deadline keeps from starting stay unstarted, and
+    are trained when the study is resumed.
     """
     groups = _groups(study, data, found, watcher)
     for claim, _ in chain.from_iterable([*groups.values()][1:]):
         claim.lock.release()
-    begun = False  # whatever the time, so that each process gets further
+    begun = False  # the first trial starts even after the deadline, so that every process makes progress
     for signature, group in groups.items():
         if begun and deadline.is_over:
             return
@@ -118,18 +121,18 @@ def _train(
 
 
 def _regained(study: Study, group: Sequence[Ready]) -> list[Ready]:
-    """Those that are still, or again, this process's."""
+    """Return the trials that this process still holds or can lock again."""
     with locks.alone_in(study.folder.path), storage.errors_translated("read"):
         found = [(trial_locks.regain(study, known), config) for known, config in group]
     return [(claim, config) for claim, config in found if claim is not None]
 
 
 def _groups(study: Study, data: PreparedData, found: Sequence[Claim], watcher: Watcher) -> dict[Hashable, list[Ready]]:
-    """The trials that might be trained at once, by signature."""
+    """Group the trials that might train together, by signature."""
     groups: dict[Hashable, list[Ready]] = defaultdict(list)
     for each in found:
         if (config := _config(study, each, watcher)) is not None:
-            # a trial that a process has died over is trained alone: if it was the cause, it takes no others with it
+            # a trial that a process has died on is trained alone, so it cannot stop other trials
             signature = None if each.attempts else packed.signature(config, data.of(config, 0))
             groups[each.number if signature is None else signature].append((each, config))
     return groups
@@ -155,7 +158,7 @@ def _counted(claims: Sequence[Claim]) -> Iterator[None]:
     try:
         yield
     except (Interrupted, KeyboardInterrupt, OSError, StorageError):
-        with suppress(OSError, StorageError):  # if this cannot be written either, one attempt of three is lost
+        with suppress(OSError, StorageError):  # if this cannot be written either, it costs one attempt
             _leave(claims)
         raise
     _leave(claims)
@@ -169,7 +172,7 @@ def _leave(claims: Sequence[Claim]) -> None:
 
 
 def _train_at_once(study: Study, data: PreparedData, trainings: Sequence[TrialTraining]) -> None:
-    """Train these trials to their end, fold by fold, so that those that the pruner stops in one are not in the next."""
+    """Train these trials to their end, fold by fold. A trial that is pruned in one fold is left out of the next."""
     with _counted([training.claim for training in trainings]):
         for fold in range(study.folds):
             groups: dict[Hashable, list[TrialTraining]] = defaultdict(list)
@@ -187,7 +190,10 @@ def _train_at_once(study: Study, data: PreparedData, trainings: Sequence[TrialTr
 
 
 def _trained_packed(group: Sequence[TrialTraining], fold: int) -> bool:
-    """Train these at once; False where that cannot be, for want of memory perhaps, and each may still be by itself."""
+    """Train a fold of these trials together. Returns False if that fails, for example for lack of memory.
+
+    Each trial can then still be trained alone.
+    """
     members = [training.member(fold) for training in group]
     outcomes = packed.fit_if_possible(members)
     if outcomes is None:
@@ -198,9 +204,10 @@ def _trained_packed(group: Sequence[TrialTraining], fold: int) -> bool:
 
 
 def _config(study: Study, found: Claim, watcher: Watcher) -> RunConfig | None:
-    """The configuration of a claimed trial; None where it has failed, which the study and the watcher are told.
+    """Return the configuration of a claimed trial, or None if the trial fails before it starts.
 
-    It has where its settings exclude each other, and where too many processes have died over it.
+    A trial fails if its settings conflict or if too many processes have died on it. The failure is recorded in the
+    study and reported to the watcher.
     """
     if found.attempts < trial_locks.MOST_ATTEMPTS:
         try:
@@ -208,7 +215,7 @@ def _config(study: Study, found: Claim, watcher: Watcher) -> RunConfig | None:
         except InputError as error:
             reason = "; ".join((error.message, *error.details))
     else:
-        reason = f"{found.attempts} processes died over it before they could save its state"
+        reason = f"{found.attempts} processes died on it before they could save its state"
     with storage.errors_translated("written"):
         found.fail(study, reason)
     watcher.on_end(found.number, "fail", None, reason)

@@ -1,8 +1,8 @@
-"""Processes that work on the trials of a study, and their keeper.
+"""The worker processes of a study on one machine, and the keeper that starts and replaces them.
 
-A single worker is this very process. Several are processes of their own, started once for all trials, which share the
-machine's threads; what they see comes back through a pipe. One that dies is replaced, and the next to look for work
-goes on with its trial.
+With one job, the trials run in the present process. With several, each worker is a separate process that is started
+once for all trials. The workers share the machine's threads and send events to the keeper through a pipe. The keeper
+replaces a worker that dies, and the next worker that looks for a trial resumes the abandoned one.
 """
 
 import multiprocessing
@@ -31,12 +31,12 @@ from dle_training.search.trial import Watcher
 from dle_training.search.work import Deadline
 
 _MOST_DEATHS = 5
-"""Of workers without a trial that ended in between, before the study gives up."""
+"""The study stops if more workers than this die without a trial completing or being pruned in between."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrialBegan:
-    """A worker begins with a trial, or goes on with it."""
+    """A worker starts or resumes a trial."""
 
     number: int
     point: Point
@@ -64,30 +64,30 @@ class TrialEnded:
 
 @dataclass(frozen=True, slots=True)
 class WorkerFailed:
-    """A worker ends with an error that would stop every worker; `is_input`: it is an InputError."""
+    """A worker ended with an error that would stop every worker. `is_input` says whether it is an InputError."""
 
     is_input: bool
     message: str
     details: Sequence[str] = ()
 
     def error(self) -> DleError:
-        """The error to raise in the keeper."""
+        """Return the error to raise in the keeper."""
         return (InputError if self.is_input else WorkError)(self.message, self.details)
 
 
 Message = TrialBegan | EpochEnded | TrialEnded | WorkerFailed
-"""What a worker sends to its keeper."""
+"""The messages that a worker sends to its keeper."""
 
 
 def run(
     study: Study, jobs: int | None, dataset: Callable[[], Dataset], watcher: Watcher, seconds: float | None
 ) -> None:
-    """Work on the study until no trial is left, in `jobs` processes (None: one), at most one for each core.
+    """Work on the study until no trial is left, in `jobs` processes (None means one), at most one for each core.
 
-    `dataset` reads the source.
+    `dataset` reads the source. No trial starts after `seconds` seconds. If other commands work on the study too, this
+    function waits for their trials, and resumes the trials of a command that dies.
 
-    No trial begins after so many `seconds`. Where other commands work on the study too, their trials are waited for,
-    and taken over should they die. Raises Interrupted after Ctrl-C or SIGTERM, with every state saved.
+    Raises Interrupted after Ctrl-C or SIGTERM. The state of every trial is saved by then.
     """
     jobs, deadline, left = min(jobs or 1, cores()), Deadline(seconds), True
     with PreparedData(study, dataset) as data:
@@ -102,7 +102,7 @@ def run(
 
 
 class _Keeper:
-    """Starts workers, hands on what they say, and replaces those that die."""
+    """Starts the workers, passes their messages to the watcher, and replaces workers that die."""
 
     def __init__(self, study: Study, jobs: int, watcher: Watcher, deadline: Deadline) -> None:
         self._study = study
@@ -141,7 +141,7 @@ class _Keeper:
         worker = self._context.Process(
             target=_work, args=(self._study.folder.path, self._jobs, self._deadline.left(), theirs), daemon=False
         )
-        with theirs, without_interrupts():  # the keeper decides what becomes of Ctrl-C
+        with theirs, without_interrupts():  # the keeper handles Ctrl-C for all workers
             worker.start()
         self._workers[ours] = worker
 
@@ -157,7 +157,7 @@ class _Keeper:
             case EpochEnded(number, epoch, score):
                 self._watcher.on_epoch(number, epoch, score)
             case TrialEnded(number, state, final_score, error):
-                if state != "fail":  # a trial may fail because processes die
+                if state != "fail":  # repeated deaths of workers also fail trials
                     self._deaths = 0
                 self._watcher.on_end(number, state, final_score, error)
             case WorkerFailed():
@@ -174,7 +174,8 @@ class _Keeper:
         if self._deaths > _MOST_DEATHS:
             self._errors.append(
                 WorkError(
-                    f"{self._deaths} worker processes died in a row", ["they may have been killed for want of memory"]
+                    f"{self._deaths} worker processes died in a row",
+                    ["the system may have killed them for lack of memory: try fewer --jobs"],
                 )
             )
             self._interrupt()
@@ -204,7 +205,7 @@ class _PipeWatcher(Watcher):
 
 
 def _work(folder: Path, jobs: int, seconds: float | None, pipe: Connection) -> None:
-    """The life of a worker. Ctrl-C reaches it as its keeper's SIGTERM, and only once."""
+    """The main function of a worker. It ignores Ctrl-C, because the keeper sends it SIGTERM instead."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow_keeper, daemon=True).start()
     torch.set_num_threads(cores() // jobs)
@@ -213,13 +214,15 @@ def _work(folder: Path, jobs: int, seconds: float | None, pipe: Connection) -> N
         with PreparedData(study, lambda: studies.read_again(study)) as data:
             deadline = Deadline(seconds)
             work.work(study, data, _PipeWatcher(pipe), deadline, jobs)
-            while work.wait_for_others(study, deadline):  # who may have more than they can train at a time
+            while work.wait_for_others(
+                study, deadline
+            ):  # other workers may have unlocked trials that they cannot start yet
                 work.work(study, data, _PipeWatcher(pipe), deadline, jobs)
     except Interrupted:
         pass
     except DleError as error:
         pipe.send(WorkerFailed(isinstance(error, InputError), error.message, error.details))
-    except OSError as error:  # no room on the disk
+    except OSError as error:  # for example a full disk
         pipe.send(WorkerFailed(False, str(error)))
     except BaseException:
         traceback.print_exc()
@@ -229,7 +232,7 @@ def _work(folder: Path, jobs: int, seconds: float | None, pipe: Connection) -> N
 
 
 def _follow_keeper() -> None:
-    """Without a keeper there is nobody to work for: the state is saved as after Ctrl-C."""
+    """Stop this worker when its keeper ends. The worker saves its state as after Ctrl-C."""
     keeper = multiprocessing.parent_process()
     assert keeper is not None
     keeper.join()

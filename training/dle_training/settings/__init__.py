@@ -1,1 +1,1 @@
-"""What a setting is: a section of typed fields, its text in YAML, the values a search may try."""
+"""The building blocks of the configuration: typed sections, YAML text, and search dimensions."""

@@ -1,4 +1,4 @@
-"""What every section of the configuration is made of."""
+"""The base class of all configuration sections, and the constrained number types that their fields use."""
 
 from typing import Annotated, TypeVar
 
@@ -11,13 +11,13 @@ Count = Annotated[int, Meta(ge=1)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What all sections share: read-only, named arguments, no unknown keys."""
+    """Base class of all sections. Sections are immutable, take keyword arguments only, and reject unknown keys."""
 
 
 Value = TypeVar("Value")
 
 
 def chosen(value: Value | None) -> Value:
-    """The value of a setting that a configuration may leave open, once `config.resolve` has made the choice."""
-    assert value is not None, "config.resolve makes every open choice before anything is trained"
+    """Return the value of a setting that a user may leave null. `config.resolve` has filled it in by then."""
+    assert value is not None, "config.resolve fills in every null setting before training starts"
     return value

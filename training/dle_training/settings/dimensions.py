@@ -1,6 +1,6 @@
-"""What a search may vary: one dimension for each setting, and how each is written in YAML.
+"""Search dimensions (`Choice`, `Int`, `Float`), the search space, and their YAML form.
 
-Models tell their own dimensions (`models.registry`), and `search.space` reads those of a user.
+Each model family defines its own default dimensions (`models.registry`). `search.space` reads a user's dimensions.
 """
 
 from collections.abc import Mapping
@@ -10,14 +10,17 @@ from typing import Any, TypeGuard
 from dle_training.settings import yaml_text
 
 KINDS = ("choice", "int", "float", "log")
-"""The one key of a mapping that stands for a dimension: {log: [1e-4, 1e-2]}."""
+"""The kinds of dimension. A dimension in YAML is a mapping with one of these as its only key: {log: [1e-4, 1e-2]}."""
 
-_LARGEST = 2**53  # whole numbers up to here are exact as floats, as which a study keeps them
+_LARGEST = 2**53  # a study stores numbers as floats, which hold whole numbers exactly up to here
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Some values, in no order: scalars, or lists and mappings as YAML has them. ValueError for none or equal ones."""
+    """Categorical dimension: an unordered set of scalars, lists or mappings.
+
+    Raises ValueError if there are no values or if two values are equal.
+    """
 
     values: tuple[Any, ...]
 
@@ -34,7 +37,10 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Int:
-    """Whole numbers from `low` to `high`, both included; `log`: evenly by order of magnitude. ValueError."""
+    """Whole numbers from `low` to `high`, both included. `log` samples on a logarithmic scale.
+
+    Raises ValueError if the bounds are not a valid range.
+    """
 
     low: int
     high: int
@@ -49,7 +55,10 @@ class Int:
 
 @dataclass(frozen=True, slots=True)
 class Float:
-    """Numbers from `low` to `high`, both included; `log`: evenly by order of magnitude. ValueError."""
+    """Real numbers from `low` to `high`, both included. `log` samples on a logarithmic scale.
+
+    Raises ValueError if the bounds are not a valid range.
+    """
 
     low: float
     high: float
@@ -67,23 +76,23 @@ Dimension = Choice | Int | Float
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """What varies between trials: a dimension for each setting, by its dotted key, in the order given.
+    """A search space: one dimension for each setting that varies, by dotted key, in the order given.
 
-    Two spaces are equal whatever their order.
+    The order does not matter when two spaces are compared.
     """
 
     dimensions: Mapping[str, Dimension]
 
 
 def is_written(value: object) -> bool:
-    """Whether `value` is how YAML has a dimension: a mapping with exactly one of `KINDS`."""
+    """Whether `value` has the YAML form of a dimension: a mapping whose only key is one of `KINDS`."""
     return isinstance(value, dict) and len(value) == 1 and next(iter(value)) in KINDS
 
 
 def parse(written: Mapping[str, Any], *, whole: bool) -> Dimension:
-    """The dimension that {kind: values} stands for; `whole`: the setting takes whole numbers only.
+    """Return the dimension that the mapping {kind: values} describes.
 
-    Raises ValueError, with what is expected and found.
+    `whole` says that the setting takes whole numbers only. Raises ValueError, which names what was expected and found.
     """
     ((kind, values),) = written.items()
     if kind == "choice":
@@ -100,7 +109,7 @@ def parse(written: Mapping[str, Any], *, whole: bool) -> Dimension:
 
 
 def write(dimension: Dimension) -> dict[str, list[Any]]:
-    """The mapping that `parse` reads back as an equal dimension."""
+    """Return the mapping {kind: values} from which `parse` returns an equal dimension."""
     if isinstance(dimension, Choice):
         return {"choice": list(dimension.values)}
     kind = "log" if dimension.log else "int" if isinstance(dimension, Int) else "float"
@@ -108,7 +117,7 @@ def write(dimension: Dimension) -> dict[str, list[Any]]:
 
 
 def _check_bounds(kind: str, bounds: object) -> None:
-    """Raise ValueError unless these bounds make a range of this kind."""
+    """Raise ValueError unless `bounds` are a valid range for a dimension of this kind."""
     if isinstance(bounds, list) and len(bounds) == 2:
         low, high = bounds
         if _is_number(low, kind) and _is_number(high, kind) and low < high and (low > 0 or kind != "log"):

@@ -1,8 +1,8 @@
-"""YAML text and `KEY=VALUE` settings to and from plain trees, and trees to structs with every fault at once.
+"""Reading and writing YAML and `KEY=VALUE` settings, and checking them against structs.
 
-PyYAML reads YAML 1.1, in which `1e-3` is a string, `no` is false, `1:30` is 90 and a key given twice is the last one.
-The reader and the writer here follow YAML 1.2's core schema instead, so that a value means what it looks like.
-msgspec stops at the first fault; `to_struct` goes through the tree itself and asks msgspec for one value at a time.
+PyYAML reads YAML 1.1: `1e-3` is a string, `no` is false, `1:30` is 90, and the last of two equal keys wins. The reader
+and the writer here follow the core schema of YAML 1.2 instead, so values mean what they look like and a key given twice
+is an error. msgspec stops at the first error. `to_struct` walks the tree itself, so it reports all errors together.
 """
 
 import re
@@ -35,7 +35,7 @@ class _Reader(yaml.SafeLoader):
     yaml_implicit_resolvers = {}  # noqa: RUF012 (PyYAML fills it class by class)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Keys are taken as they are written, as text: a class may be called 1 or true."""
+        """Construct a mapping whose keys stay text as written, because a class may be called 1 or true."""
         mapping: dict[Any, Any] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
@@ -46,7 +46,7 @@ class _Reader(yaml.SafeLoader):
         return mapping
 
 
-class _Writer(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]  # in C where PyYAML has it
+class _Writer(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]  # the C version is used if PyYAML has it
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # PyYAML fills it class by class
 
     def ignore_aliases(self, data: object) -> bool:
@@ -59,28 +59,28 @@ for _tag, _pattern, _first in _SCALARS:
 
 
 def parse(text: str) -> Any:
-    """The value that YAML text stands for. Raises yaml.YAMLError."""
+    """Parse YAML text. Raises yaml.YAMLError."""
     return yaml.load(text, _Reader)  # noqa: S506 (derived from SafeLoader)
 
 
 def write(tree: Tree) -> str:
-    """YAML text that `parse` reads back as the same tree, keys in the given order."""
+    """Return the tree as YAML text, with the keys in their order. `parse` returns an equal tree from it."""
     return yaml.dump(tree, Dumper=_Writer, sort_keys=False, allow_unicode=True, width=110)
 
 
 def inline(value: object) -> str:
-    """YAML text of a value in one line: `{log: [0.0001, 0.01]}`."""
+    """Return a value as YAML on one line: `{log: [0.0001, 0.01]}`."""
     text = yaml.dump(value, Dumper=_Writer, sort_keys=False, allow_unicode=True, width=10**9, default_flow_style=True)
     return text.removesuffix("\n").removesuffix("\n...")
 
 
 def brief(value: object) -> str:
-    """The same in few characters, for people: numbers with four digits."""
+    """Return a value as short YAML for display. Floats are rounded to four digits."""
     return f"{value:.4g}" if isinstance(value, float) else inline(value)
 
 
 def settings(assignments: list[str], into: Tree) -> list[str]:
-    """Apply `a.b=VALUE` assignments (VALUE in YAML) to the tree `into`; returns the faults."""
+    """Apply `a.b=VALUE` assignments (VALUE is YAML) to the tree `into`. Returns the errors."""
     faults = []
     for text in assignments:
         try:
@@ -91,9 +91,10 @@ def settings(assignments: list[str], into: Tree) -> list[str]:
 
 
 def assignment(flag: str, text: str, example: str, *, listed: bool = False) -> tuple[str, Any]:
-    """The key and the value of `a.b=VALUE`; VALUE is YAML, or with `listed` what is between the brackets of a list.
+    """Split `a.b=VALUE` into its key and its value.
 
-    Raises ValueError with the fault, which names `flag` and, where there is no such key, an `example`.
+    VALUE is YAML. With `listed` it is the inside of a YAML list, without the brackets. Raises ValueError, which names
+    `flag` and, if KEY= is missing, shows the `example`.
     """
     key, equals, value = text.partition("=")
     if not equals or not all(key.split(".")):
@@ -105,7 +106,7 @@ def assignment(flag: str, text: str, example: str, *, listed: bool = False) -> t
 
 
 def assign(tree: Tree, key: str, value: object) -> None:
-    """Set the dotted `key`, making the mappings on the way."""
+    """Set the dotted `key` in the tree. Missing mappings on its path are created."""
     *path, last = key.split(".")
     for name in path:
         below = tree.get(name)
@@ -126,7 +127,7 @@ def has(tree: Tree, key: str) -> bool:
 
 
 def read(path_name: str, text: str) -> Tree:
-    """The mapping in a YAML file. Raises InputError where it is no YAML or no mapping."""
+    """Parse the text of a YAML file. Raises InputError if it is not valid YAML or not a mapping."""
     try:
         tree = parse(text)
     except yaml.YAMLError as error:
@@ -139,18 +140,18 @@ def read(path_name: str, text: str) -> Tree:
 
 
 def to_struct(tree: Tree, kind: type[T], what: str, faults: Iterable[str] = ()) -> T:
-    """The struct that `tree` describes. Raises InputError with the faults so far and each key that does not fit."""
+    """Convert `tree` to a struct of this kind. Raises InputError with `faults` and every error in the tree together."""
     faults = [*faults, *misfits(tree, kind)]
     if not faults:
         try:
             return msgspec.convert(tree, kind)
-        except msgspec.ValidationError as error:  # what only whole structs know: __post_init__
+        except msgspec.ValidationError as error:  # from a __post_init__, which checks a whole struct
             faults = [str(error).split(" - at `$")[0]]
     raise InputError(f"{what} must change", faults)
 
 
 def misfits(value: Any, annotation: Any, path: str = "") -> Iterator[str]:
-    """Every fault of `value`, which stands at `path` where `annotation` is expected, but what only structs know."""
+    """Yield every error of `value`, found at `path`, against the type `annotation`, except those of __post_init__."""
     kinds = _alternatives(annotation)
     below = f"{path}." if path else ""
     if isinstance(value, dict) and (struct := next((kind for kind in kinds if is_struct(kind)), None)):
@@ -174,9 +175,9 @@ def misfits(value: Any, annotation: Any, path: str = "") -> Iterator[str]:
 
 
 def types_at(kind: type[msgspec.Struct], key: str) -> list[Any]:
-    """The types that the dotted `key` may have in such a struct, without constraints; none where there is no such key.
+    """Return the types that the setting `key` accepts in a struct of this kind, without their constraints.
 
-    A key ends at a field that is no struct itself: what is in a dict has none.
+    The list is empty if the struct has no such setting. The entries of a dict field are not settings.
     """
     kinds: list[Any] = [kind]
     for name in key.split("."):
@@ -187,17 +188,17 @@ def types_at(kind: type[msgspec.Struct], key: str) -> list[Any]:
 
 
 def is_struct(kind: Any) -> bool:
-    """Whether such a type is a section of settings."""
+    """Whether this type is a section of settings."""
     return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 
 def takes_mapping(kinds: list[Any]) -> bool:
-    """Whether one of these types is a dict, whose keys are no settings."""
+    """Whether one of these types is a dict. The keys of a dict are not settings."""
     return any(typing.get_origin(kind) is dict for kind in kinds)
 
 
 def found(value: object) -> str:
-    """How a fault tells what it found."""
+    """Describe a value for the "found ..." part of an error message."""
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list):
@@ -206,7 +207,7 @@ def found(value: object) -> str:
 
 
 def _alternatives(annotation: Any) -> list[Any]:
-    """The members of a union, or the one type that the annotation is, without constraints."""
+    """Return the members of a union, or the single type that the annotation is, without constraints."""
     bare = typing.get_args(annotation)[0] if typing.get_origin(annotation) is Annotated else annotation
     if typing.get_origin(bare) in (types.UnionType, typing.Union):
         return [kind for member in typing.get_args(bare) for kind in _alternatives(member)]
@@ -214,7 +215,7 @@ def _alternatives(annotation: Any) -> list[Any]:
 
 
 def _items(kinds: list[Any], container: type) -> tuple[Any, ...]:
-    """The type arguments of the alternative that is such a container; none where no alternative is."""
+    """Return the type arguments of the first alternative that is this container. Empty if none is."""
     return next((typing.get_args(kind) for kind in kinds if typing.get_origin(kind) is container), ())
 
 
