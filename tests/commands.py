@@ -1,33 +1,67 @@
-"""The real commands, in processes of their own, as a person runs them."""
+"""The real commands as a person runs them: in this process, which has their packages loaded, or in one of its own."""
 
+import contextlib
+import importlib.metadata
+import io
 import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 BIN = Path(sys.executable).parent
 
 
-def run(name: str, *arguments: object, folder: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run a command in `folder` and insist on its exit code; no command ever shows a traceback."""
-    done = subprocess.run(
-        [BIN / name, *map(str, arguments)], cwd=folder, capture_output=True, text=True, timeout=240, check=False
-    )
-    said = f"{name} {' '.join(map(str, arguments))}\n{done.stdout}\n{done.stderr}"
+def run(
+    name: str, *arguments: object, folder: Path, code: int = 0, own_process: bool = False
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command in `folder` and insist on its exit code; no command ever shows a traceback.
+
+    A process of its own takes seconds to load PyTorch: it is for claims about processes.
+    """
+    words = [name, *map(str, arguments)]
+    done = _in_own_process(words, folder) if own_process else _here(words, folder)
+    said = f"{' '.join(words)}\n{done.stdout}\n{done.stderr}"
     assert "Traceback" not in done.stderr, said
     assert done.returncode == code, said
     return done
 
 
-def document(name: str, *arguments: object, folder: Path) -> dict[str, Any]:
+def _in_own_process(words: list[str], folder: Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [BIN / words[0], *words[1:]], cwd=folder, capture_output=True, text=True, timeout=240, check=False
+    )
+
+
+def _here(words: list[str], folder: Path) -> "subprocess.CompletedProcess[str]":
+    (command,) = importlib.metadata.entry_points(group="console_scripts", name=words[0])
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    code: object = 0
+    with (
+        contextlib.chdir(folder),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        mock.patch.object(sys, "argv", words),
+    ):
+        try:
+            command.load()()
+        except SystemExit as ended:
+            code = ended.code or 0
+    assert isinstance(code, int), code
+    said = [stream.buffer.getvalue().decode() for stream in (out, err)]  # type: ignore[attr-defined]
+    return subprocess.CompletedProcess(words, code, *said)
+
+
+def document(name: str, *arguments: object, folder: Path, own_process: bool = False) -> dict[str, Any]:
     """The JSON document of a command run with `--json`."""
-    content: dict[str, Any] = json.loads(run(name, *arguments, "--json", folder=folder).stdout)
+    done = run(name, *arguments, "--json", folder=folder, own_process=own_process)
+    content: dict[str, Any] = json.loads(done.stdout)
     return content
 
 
-def refusal(name: str, *arguments: object, folder: Path) -> str:
+def refusal(name: str, *arguments: object, folder: Path, own_process: bool = False) -> str:
     """What a command says when arguments or data must change (exit code 2)."""
-    done = run(name, *arguments, folder=folder, code=2)
+    done = run(name, *arguments, folder=folder, code=2, own_process=own_process)
     assert not done.stdout
     return done.stderr

@@ -14,6 +14,8 @@ from tests.e2e.servers import serving
 
 pytestmark = pytest.mark.e2e
 ROWS = 1000
+IN_PROCESSES = "buys"
+"""The target whose commands run in processes of their own, as a person runs them."""
 SMALL = ("--set", "training.epochs=12", "--set", "model.hidden=[32,32]")
 
 
@@ -117,8 +119,9 @@ def rows(line: Line) -> list[dict[str, Any]]:
 
 def test_file_service_and_pytorch_give_the_same_numbers(line: Line, tmp_path: Path) -> None:
     said = commands.document(
-        "dle-predict", "bundles/people", "people.csv", "--out", "p.csv", "--keep", "person_id", folder=line.folder
-    )
+        "dle-predict", "bundles/people", "people.csv", "--out", "p.csv", "--keep", "person_id",
+        folder=line.folder, own_process=line.target == IN_PROCESSES,
+    )  # fmt: skip
     assert (said["rows"], said["predicted"]) == (ROWS, ROWS)
     assert said["ignored"] == ["country", line.target]
     with (line.folder / "p.csv").open(newline="") as file:

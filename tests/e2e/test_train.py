@@ -2,8 +2,6 @@
 
 import csv
 import json
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 from tests import commands, people
-from tests.e2e.servers import DEADLINE, eventually
+from tests.e2e.paused import Paused
 
 from dle_cli import train
 
@@ -36,29 +34,13 @@ def weights(run: Path) -> dict[str, bytes]:
     return {name: tensor.tobytes() for name, tensor in load_file(run / "checkpoints" / "best.safetensors").items()}
 
 
-def started(folder: Path, out: str) -> "subprocess.Popen[str]":
-    """A run that saves its state as often as it can; returns when it is in the middle of an epoch."""
-    process = subprocess.Popen(
-        [commands.BIN / "dle-train", *SETTINGS, "--out", out, "--set", "training.checkpoint_seconds=0.01"],
-        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    checkpoint = folder / out / "checkpoints" / "last.json"
-
-    def in_the_middle() -> bool:
-        assert process.poll() is None, process.communicate()
-        if not checkpoint.exists():
-            return False
-        progress = json.loads(checkpoint.read_text())
-        return bool(progress["epoch"] >= 1 and progress["step"] > 5)
-
-    eventually(in_the_middle)
-    return process
+def started(folder: Path, out: str) -> Paused:
+    """A run that has stopped in the middle of an epoch."""
+    return Paused(out, "dle-train", *SETTINGS, "--out", out, folder=folder)
 
 
 def test_killed_in_the_middle_of_an_epoch_and_resumed_ends_in_the_same_weights(folder: Path) -> None:
-    process = started(folder, "killed")
-    process.kill()
-    process.communicate(timeout=DEADLINE)
+    started(folder, "killed").kill()
     assert "has not finished" in commands.refusal("dle-evaluate", "killed", folder=folder)
     commands.run("dle-train", "--resume", "--out", "killed", folder=folder)
     assert weights(folder / "killed") == weights(folder / "whole")
@@ -67,10 +49,8 @@ def test_killed_in_the_middle_of_an_epoch_and_resumed_ends_in_the_same_weights(f
 
 
 def test_ctrl_c_saves_and_says_how_to_resume(folder: Path) -> None:
-    process = started(folder, "stopped")
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=DEADLINE)
-    assert process.returncode == 130, said
+    code, said = started(folder, "stopped").interrupt()
+    assert code == 130, said
     assert "Traceback" not in said
     assert "dle-train --resume --out stopped" in said
     commands.run("dle-train", "--resume", "--out", "stopped", folder=folder)
@@ -79,9 +59,7 @@ def test_ctrl_c_saves_and_says_how_to_resume(folder: Path) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
 def test_a_run_begun_on_a_gpu_continues_without_one_by_the_option_that_the_refusal_names(folder: Path) -> None:
-    process = started(folder, "moved")
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=DEADLINE)
+    started(folder, "moved").interrupt()
     config = folder / "moved" / "config.yaml"
     written = config.read_text()
     assert "\ndevice: cpu\n" in written, "config.yaml holds the device in use"
@@ -180,5 +158,5 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
 
 
 def test_a_refusal_has_exit_code_2(folder: Path) -> None:
-    said = commands.refusal("dle-train", "none.csv", "--target", "buys", folder=folder)
+    said = commands.refusal("dle-train", "none.csv", "--target", "buys", folder=folder, own_process=True)
     assert "none.csv: no such file" in said

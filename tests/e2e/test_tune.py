@@ -4,18 +4,23 @@ import json
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 from tests import commands, people
+from tests.e2e.paused import Paused
 from tests.e2e.servers import DEADLINE, eventually
 
+from dle_training.search import work
+
 pytestmark = pytest.mark.e2e
-EPOCHS = 30
+EPOCHS = 6
 SLOW = (
     "people.csv", "--target", "buys", "--trials", "4", "--set", f"training.epochs={EPOCHS}",
-    "--set", "training.patience=0", "--set", "training.batch_size=16", "--set", "training.checkpoint_seconds=0.01",
+    "--set", "training.patience=0", "--set", "training.batch_size=32",
     "--set", "study.pruner=none", "--set", "study.packing=never", "--set", "model.hidden=[64]",
     "--space", "model.dropout={float: [0, 0.5]}",
 )  # fmt: skip
@@ -30,19 +35,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def started(folder: Path, out: str, *options: str) -> "subprocess.Popen[str]":
-    """A study in the middle of a trial after the first one."""
-    process = subprocess.Popen(
-        [commands.BIN / "dle-tune", *SLOW, "--out", out, *options],
-        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-    def in_the_middle() -> bool:
-        assert process.poll() is None, process.communicate()
-        return any(epochs(folder / out, number) > 2 for number in (1, 2, 3))
-
-    eventually(in_the_middle)
-    return process
+def started(folder: Path, out: str, *options: str) -> Paused:
+    """A study that has stopped in the middle of its second trial."""
+    return Paused("001", "dle-tune", *SLOW, "--out", out, *options, folder=folder)
 
 
 def epochs(study: Path, number: int) -> int:
@@ -88,12 +83,9 @@ def test_a_study_compares_with_a_run(folder: Path) -> None:
 
 
 def test_killed_and_resumed_with_more_trials_it_finishes_the_same_ones(folder: Path) -> None:
-    process = started(folder, "killed", "--trials", "2")
-    process.kill()
-    process.communicate(timeout=DEADLINE)
+    started(folder, "killed", "--trials", "2").kill()
     first = (folder / "killed/trials/000/metrics.json").stat().st_mtime_ns
-    half_way = epochs(folder / "killed", 1)
-    assert half_way < EPOCHS
+    assert epochs(folder / "killed", 1) == 2
     commands.run("dle-tune", "--resume", "--trials", "4", "--out", "killed", "--quiet", folder=folder)
     assert results(folder / "killed") == results(folder / "whole")
     assert (folder / "killed/trials/000/metrics.json").stat().st_mtime_ns == first
@@ -102,10 +94,15 @@ def test_killed_and_resumed_with_more_trials_it_finishes_the_same_ones(folder: P
 
 
 @pytest.mark.full
-def test_after_a_timeout_what_is_resumed_decides_anew(folder: Path) -> None:
-    commands.run("dle-tune", *SLOW, "--timeout", "1", "--out", "timed", "--quiet", folder=folder)
+def test_after_a_timeout_what_is_resumed_decides_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hours() -> float:  # one for each trial that has ended
+        return 3600.0 * len(list(folder.glob("timed/trials/*/metrics.json")))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(work, "time", SimpleNamespace(monotonic=hours, sleep=time.sleep))
+        commands.run("dle-tune", *SLOW, "--timeout", "5400", "--out", "timed", "--quiet", folder=folder)
     first = json.loads((folder / "timed" / "selection.json").read_text())
-    assert 1 <= first["ended"] < 4
+    assert first["ended"] == 2
     tested = (folder / "timed" / "selected" / "metrics.json").stat().st_mtime_ns
     commands.run("dle-tune", "--resume", "--timeout", "1000", "--out", "timed", "--quiet", folder=folder)
     assert results(folder / "timed") == results(folder / "whole")
@@ -141,9 +138,7 @@ def test_bad_trials_are_stopped_early_and_finalists_have_further_seeds(folder: P
 
 @pytest.mark.full
 def test_trials_that_are_trained_at_once_are_killed_and_gone_on_with(folder: Path) -> None:
-    process = started(folder, "packed", "--set", "study.packing=auto")
-    process.kill()
-    process.communicate(timeout=DEADLINE)
+    started(folder, "packed", "--set", "study.packing=auto").kill()
     assert not (folder / "packed" / "trials" / "000" / "metrics.json").exists(), "they were not trained at once"
     assert all(epochs(folder / "packed", number) for number in range(4))
     commands.run("dle-tune", "--resume", "--out", "packed", "--quiet", folder=folder)
@@ -156,12 +151,11 @@ def test_trials_that_are_trained_at_once_are_killed_and_gone_on_with(folder: Pat
 
 
 def test_a_killed_worker_is_replaced_and_its_trial_gone_on_with(folder: Path) -> None:
-    process = started(folder, "workers", "--jobs", "2")
-    workers = [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
-    assert len(workers) == 2
-    workers[0].kill()
-    _, said = process.communicate(timeout=DEADLINE)
-    assert process.returncode == 0, said
+    command = started(folder, "workers", "--jobs", "2")
+    assert command.stopped.pid != command.process.pid
+    command.stopped.kill()
+    _, said = command.process.communicate(timeout=DEADLINE)
+    assert command.process.returncode == 0, said
     assert results(folder / "workers") == results(folder / "whole")
 
 
@@ -187,10 +181,9 @@ def test_ctrl_c_on_a_terminal_reaches_workers_that_only_begin(folder: Path) -> N
 
 @pytest.mark.full
 def test_without_its_keeper_no_worker_goes_on(folder: Path) -> None:
-    process = started(folder, "orphans", "--jobs", "2")
-    workers = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    process.communicate(timeout=DEADLINE)
+    command = started(folder, "orphans", "--jobs", "2")
+    workers = psutil.Process(command.process.pid).children(recursive=True)
+    command.kill()
     psutil.wait_procs(workers, timeout=DEADLINE)
     assert not [worker for worker in workers if worker.is_running()]
     commands.run("dle-tune", "--resume", "--out", "orphans", "--jobs", "2", "--quiet", folder=folder)
@@ -201,10 +194,8 @@ def test_without_its_keeper_no_worker_goes_on(folder: Path) -> None:
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_ctrl_c_saves_and_says_how_to_resume(folder: Path, jobs: str) -> None:
     out = f"stopped{jobs}"
-    process = started(folder, out, "--jobs", jobs)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=DEADLINE)
-    assert process.returncode == 130, said
+    code, said = started(folder, out, "--jobs", jobs).interrupt()
+    assert code == 130, said
     assert "Traceback" not in said
     assert f"dle-tune --resume --out {out}" in said
     commands.run("dle-tune", "--resume", "--out", out, "--quiet", folder=folder)

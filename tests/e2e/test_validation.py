@@ -2,8 +2,6 @@
 
 import csv
 import json
-import signal
-import subprocess
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
 from tests import commands, people
-from tests.e2e.servers import DEADLINE, eventually
+from tests.e2e.paused import Paused
 
 pytestmark = pytest.mark.e2e
 SMALL = ("people.csv", "--target", "buys", "--set", "training.epochs=3", "--set", "model.hidden=[16]")
@@ -77,25 +75,10 @@ def test_what_is_later_validates_and_tests(folder: Path) -> None:
 
 @pytest.mark.full
 def test_ctrl_c_among_the_folds_loses_none_of_them(folder: Path) -> None:
-    options = (
-        *SMALL, "--folds", "3", "--set", "training.epochs=40", "--set", "training.patience=0",
-        "--set", "training.batch_size=16", "--set", "training.checkpoint_seconds=0.01",
-    )  # fmt: skip
+    options = (*SMALL, "--folds", "3", "--set", "training.patience=0")
     whole = commands.document("dle-train", *options, "--out", "whole", folder=folder)
-    process = subprocess.Popen(
-        [commands.BIN / "dle-train", *options, "--out", "stopped"],
-        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    checkpoint = folder / "stopped" / "folds" / "1" / "checkpoints" / "last.json"
-
-    def in_a_fold() -> bool:
-        assert process.poll() is None, process.communicate()
-        return checkpoint.exists() and content(checkpoint)["epoch"] >= 2
-
-    eventually(in_a_fold)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=DEADLINE)
-    assert process.returncode == 130, said
+    code, said = Paused("folds/1", "dle-train", *options, "--out", "stopped", folder=folder).interrupt()
+    assert code == 130, said
     assert "dle-train --resume --out stopped" in said
     resumed = commands.document("dle-train", "--resume", "--out", "stopped", folder=folder)
     assert resumed["validation"] == whole["validation"]
