@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,12 @@ class Line:
 def line(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Line:
     folder = tmp_path_factory.mktemp(request.param)
     people.write_people(folder / "people.csv", ROWS, target=request.param)
-    trained = commands.document("dle-train", "people.csv", "--target", request.param, *SMALL, folder=folder)
+    document = partial(commands.document, folder=folder, own_process=request.param == IN_PROCESSES)
+    trained = document("dle-train", "people.csv", "--target", request.param, *SMALL)
     (folder / "people.csv").rename(folder / "away.csv")  # the run needs it no more
-    evaluated = commands.document("dle-evaluate", "runs/people", folder=folder)
-    exported = commands.document("dle-export", "runs/people", "--to", "bundles/people", folder=folder)
-    commands.document("dle-compare", "runs/people", folder=folder)
+    evaluated = document("dle-evaluate", "runs/people")
+    exported = document("dle-export", "runs/people", "--to", "bundles/people")
+    document("dle-compare", "runs/people")
     (folder / "away.csv").rename(folder / "people.csv")
     return Line(folder, request.param, trained, evaluated, exported)
 

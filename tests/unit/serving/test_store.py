@@ -13,11 +13,12 @@ import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests import postgres
+from tests import bundles, postgres
+from tests.inprocess import InProcess, assert_is_error
 from tests.postgres import PASSWORD, Postgres
 
 from dle_bundle.errors import InputError
-from dle_serving.feedback import databases
+from dle_serving.feedback import databases, group_commit
 from dle_serving.feedback.databases import Database, Sqlite, StoreError
 from dle_serving.feedback.store import (
     Cell,
@@ -29,6 +30,7 @@ from dle_serving.feedback.store import (
     open_store,
     tally_cells,
 )
+from dle_serving.settings import Settings
 
 ACCEPTED, DUPLICATE, CONFLICT = Outcome.ACCEPTED, Outcome.DUPLICATE, Outcome.CONFLICT
 NOW = 1_800_000_000
@@ -308,19 +310,51 @@ def test_postgresql_may_be_restarted_or_be_away(url: str, tmp_path: Path, server
     store.close()
 
 
-def test_postgresql_that_says_nothing_is_given_up(url: str, tmp_path: Path, server: Postgres) -> None:
+def test_postgresql_that_says_nothing_is_given_up(
+    url: str, tmp_path: Path, server: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(databases, "_WAIT_SECONDS", 2)  # the least that PostgreSQL's own client takes
     store = open_store(url, tmp_path)
     assert store.add([given_back("1")], NOW) == [ACCEPTED]
+    asked, execute = threading.Event(), databases.Postgres.execute
+
+    def asking(database: databases.Postgres, *statement: Any) -> list[Any]:
+        asked.set()
+        return execute(database, *statement)
+
+    monkeypatch.setattr(databases.Postgres, "execute", asking)
     with server.silent(), ThreadPoolExecutor(1) as thread:
         waiting = thread.submit(store.add, [given_back("2")], NOW)
-        with pytest.raises(TimeoutError):
-            waiting.result(0.2)
+        assert asked.wait(DEADLINE)
+        assert not waiting.done()
         store.close()  # waits for nobody
         with pytest.raises(StoreError, match=r"on 127\.0\.0\.1"):
             waiting.result(DEADLINE)
     assert store.add([given_back(id_) for id_ in "12"], NOW) == [DUPLICATE, ACCEPTED]
     assert sum(cell.count for cell in store.tally(PRINT, None)) == 2
     store.close()
+
+
+def test_a_service_whose_database_is_silent_refuses_feedback_and_goes_on(
+    url: str, tmp_path: Path, server: Postgres, many: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(databases, "_WAIT_SECONDS", 2)
+    service = InProcess(Settings(bundles=(many / "a",), home=tmp_path, feedback_store=url))
+    row = dict(bundles.EXAMPLE)
+    ids = [each["id"] for each in service.post("/predict", json={"rows": [row] * 4}).json()["predictions"]]
+    gifts: list[tuple[str, dict[str, Any]]] = [
+        ("/feedback", {"json": {"items": [{"id": id_, "actual": ">50K"}]}}) for id_ in ids
+    ]
+    assert service.together(gifts[0])[0].json()["accepted"] == 1
+    with server.silent(), monkeypatch.context() as patched:
+        patched.setattr(group_commit, "DEADLINE_SECONDS", 0.2)
+        for refused in service.together(*gifts):
+            assert_is_error(refused, 503)
+            assert int(refused.headers["retry-after"]) > 0
+        assert service.post("/predict", json={"rows": [row]}).status_code == 200
+    answers = [response.json() for response in service.together(*gifts)]
+    assert [answer["accepted"] + answer["duplicates"] for answer in answers] == [1] * len(ids)
+    service.close()
 
 
 def test_a_database_that_cannot_be_reached_is_told_without_its_password(url: str, tmp_path: Path) -> None:
