@@ -49,7 +49,7 @@ def _here(words: list[str], folder: Path) -> "subprocess.CompletedProcess[str]":
         except SystemExit as ended:
             code = ended.code or 0
     assert isinstance(code, int), code
-    said = [stream.buffer.getvalue().decode() for stream in (out, err)]  # type: ignore[attr-defined]
+    said = [stream.buffer.getvalue().decode() for stream in (out, err)]
     return subprocess.CompletedProcess(words, code, *said)
 
 

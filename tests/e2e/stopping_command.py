@@ -33,7 +33,7 @@ def write_and_stop(path: Path, tensors: Any, record: Any) -> None:
         os.kill(os.getpid(), signal.SIGSTOP)
 
 
-HistoryFile.on_step = on_step  # type: ignore[method-assign]
+HistoryFile.on_step = on_step  # type: ignore[assignment, method-assign]
 checkpoint.write = write_and_stop
 for module in (loop, packed_loop):
     module.time = SimpleNamespace(monotonic=lambda: clock[0], perf_counter=time.perf_counter)  # type: ignore[attr-defined]

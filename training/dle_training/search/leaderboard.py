@@ -81,7 +81,7 @@ def pareto(rows: Sequence[TrialRow], *, higher_is_better: bool) -> set[int]:
 
 
 def architecture(config: RunConfig) -> str:
-    """Return a key of the settings that decide latency. Exported graphs with equal keys differ only in their weights."""
+    """A key of the settings that decide latency. Exported graphs with equal keys differ only in their weights."""
     model = msgspec.structs.replace(config.model, dropout=None)
     return study.key(model, config.preprocessing)
 

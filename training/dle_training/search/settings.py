@@ -49,8 +49,8 @@ class StudyConfig(Settings, frozen=True):
     pruner: Annotated[
         Literal["none", "halving", "hyperband"] | None,
         Meta(
-            description="Method that stops trials early by their validation curve: none, asynchronous successive halving, "
-            "or Hyperband, which runs several halvings in parallel. Null means halving for 20 or more trials, and none "
+            description="Method that stops trials early by their validation curve: none, asynchronous successive "
+            "halving, or Hyperband, which runs several halvings in parallel. Null means halving for 20 or more trials, and none "
             "for fewer."
         ),
     ] = None
@@ -58,29 +58,30 @@ class StudyConfig(Settings, frozen=True):
         int,
         Meta(
             ge=2,
-            description="Halving and Hyperband continue one in this many trials at each rung. A value of 3 also means that "
-            "no trial is stopped in the last third of its epochs, where stopping saves little.",
+            description="Halving and Hyperband continue one in this many trials at each rung. A value of 3 also means "
+            "that no trial is stopped in the last third of its epochs, where stopping saves little.",
         ),
     ] = 3
     least_epochs: Annotated[
         Count | None,
         Meta(
-            description="Epochs before the first rung of halving and Hyperband, counted over all folds. Null means 3, or "
-            "more if that still leaves about two rungs."
+            description="Epochs before the first rung of halving and Hyperband, counted over all folds. Null means 3, "
+            "or more if that still leaves about two rungs."
         ),
     ] = None
     storage: Annotated[
         str | None,
         Meta(
-            description="URL of an Optuna storage, such as postgresql://user@host/name. Null means journal.log in the study."
+            description="URL of an Optuna storage, such as postgresql://user@host/name. Null means journal.log in "
+            "the study."
         ),
     ] = None
     finalists: Annotated[Count, Meta(description="Number of best trials that are trained again with other seeds.")] = 1
     seeds: Annotated[
         Count,
         Meta(
-            description="Number of seeds of each finalist, including its own. Finalists are ranked by the mean score of the "
-            "other seeds, because a trial's own score is the one that made it a finalist."
+            description="Number of seeds of each finalist, including its own. Finalists are ranked by the mean score of "
+            "the other seeds, because a trial's own score is the one that made it a finalist."
         ),
     ] = 1
     rule: Annotated[
