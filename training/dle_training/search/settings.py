@@ -50,7 +50,8 @@ class StudyConfig(Settings, frozen=True):
         Literal["none", "halving", "hyperband"] | None,
         Meta(
             description="Method that stops trials early by their validation curve: none, asynchronous successive "
-            "halving, or Hyperband, which runs several halvings in parallel. Null means halving for 20 or more trials, and none "
+            "halving, or Hyperband, which runs several halvings in parallel. Null means halving for 20 "
+            "or more trials, and none "
             "for fewer."
         ),
     ] = None
@@ -80,7 +81,8 @@ class StudyConfig(Settings, frozen=True):
     seeds: Annotated[
         Count,
         Meta(
-            description="Number of seeds of each finalist, including its own. Finalists are ranked by the mean score of "
+            description="Number of seeds of each finalist, including its own. Finalists are ranked by "
+            "the mean score of "
             "the other seeds, because a trial's own score is the one that made it a finalist."
         ),
     ] = 1
