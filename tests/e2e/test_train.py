@@ -106,7 +106,7 @@ def test_nothing_but_the_test_scores_depends_on_the_labels_of_the_test_part(fold
         (("none.csv", "--target", "buys"), ["none.csv: no such file"]),
         (("people.csv", "--target", "buyz"), ["no column 'buyz'", "did you mean 'buys'"]),
         (("people.csv", "--target", "country"), ["one value only"]),
-        (("people.csv",), ["Name it with --target", "buys"]),
+        (("people.csv",), ["name it with --target", "buys"]),
         (("people.csv", "--target", "buys", "--set", "model.hiden=[3]", "--set", "optimizer.lr=-1"), ["hidden", "lr"]),
         (("people.csv", "--target", "buys", "--device", "tpu"), ["device", "tpu"]),
         (("people.csv", "--target", "buys", "--device", "cuda"), ["no CUDA device"]),

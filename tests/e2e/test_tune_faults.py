@@ -68,7 +68,7 @@ def test_when_every_trial_fails_the_first_errors_are_told(folder: Path) -> None:
         "dle-tune", "people.csv", "--target", "buys", "--trials", "3", "--space", "optimizer.lr={float: [1e12, 2e12]}",
         "--out", "failing", folder=folder, code=1,
     )  # fmt: skip
-    assert "none of 3 trials came to its end" in done.stderr
+    assert "none of 3 trials is complete" in done.stderr
     assert "trial 0: The loss is not finite" in done.stderr
 
 
@@ -85,7 +85,7 @@ def test_a_study_of_other_data_or_another_target_is_refused_with_the_difference(
 
 
 def test_an_existing_study_and_an_absent_one(folder: Path, tmp_path: Path) -> None:
-    assert "no study is there" in commands.refusal("dle-tune", "--resume", "--out", "nothing", folder=tmp_path)
+    assert "nothing is not a study" in commands.refusal("dle-tune", "--resume", "--out", "nothing", folder=tmp_path)
     (tmp_path / "there").mkdir()
     shutil.copy(folder / "people.csv", tmp_path)
     assert "exists already" in commands.refusal("dle-tune", *SMALL, "--out", "there", folder=tmp_path)

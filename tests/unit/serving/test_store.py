@@ -4,6 +4,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -316,13 +317,13 @@ def test_postgresql_that_says_nothing_is_given_up(
     monkeypatch.setattr(databases, "_WAIT_SECONDS", 2)  # the least that PostgreSQL's own client takes
     store = open_store(url, tmp_path)
     assert store.add([given_back("1")], NOW) == [ACCEPTED]
-    asked, execute = threading.Event(), databases.Postgres.execute
+    asked, transaction = threading.Event(), databases.Postgres.transaction
 
-    def asking(database: databases.Postgres, *statement: Any) -> list[Any]:
+    def asking(database: databases.Postgres, **options: bool) -> AbstractContextManager[None]:
         asked.set()
-        return execute(database, *statement)
+        return transaction(database, **options)
 
-    monkeypatch.setattr(databases.Postgres, "execute", asking)
+    monkeypatch.setattr(databases.Postgres, "transaction", asking)
     with server.silent(), ThreadPoolExecutor(1) as thread:
         waiting = thread.submit(store.add, [given_back("2")], NOW)
         assert asked.wait(DEADLINE)

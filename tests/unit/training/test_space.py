@@ -177,21 +177,21 @@ data: {horizon: {choice: [1, 2]}}
         "augmentation.zoom: float: expected two numbers, the lower first, found the list [1]",
         "--set model.name: expected KEY=VALUE, as in training.epochs=20",
         "training.epochs: expected int >= 1, found -1",
-        "training.metric: cannot vary, for trials are compared by one metric",
-        "training.checkpoint_seconds: cannot vary, for how often a trial is saved is not what it learns",
+        "training.metric: cannot vary, because trials are compared by the same metric",
+        "training.checkpoint_seconds: cannot vary, because the setting decides how often a trial is saved and not what it learns",
         "optimizer.momentum: expected float < 1.0, found 1.0",
         "optimizer.name: expected adamw, adam, sgd (did you mean 'sgd'?), found 'sgdd'",
         "modle: unknown key (did you mean 'model'?)",
         "model.dropuot: unknown key (did you mean 'dropout'?)",
         "model.hidden[0]: expected int >= 1, found 0",
         "model.batch_norm: expected a choice, found a range, but this setting takes no numbers",
-        "split.test: cannot vary, for trials are compared on the same validation rows",
+        "split.test: cannot vary, because trials are compared on the same validation rows",
         "schedule: expected a setting, found a section: give a space for the settings in it",
-        "data.horizon: cannot vary, for trials learn from the same data",
-        "seed: cannot vary, for trials are compared with the same split and the same chance",
+        "data.horizon: cannot vary, because trials learn from the same data",
+        "seed: cannot vary, because trials are compared with the same split and the same random numbers",
         f"{weight}: expected a setting, found a part of objective.class_weights",
-        "device: cannot vary, for where a trial runs is not what it learns",
-        "objective.task: cannot vary, for trials of one study have one task",
+        "device: cannot vary, because the device decides where a trial runs and not what it learns",
+        "objective.task: cannot vary, because all trials of a study have the same task",
         "preprocessing.max_tokens: expected a value or a space, found both",
     ]
 
@@ -199,11 +199,13 @@ data: {horizon: {choice: [1, 2]}}
 def test_a_space_without_any_valid_point_is_refused_with_the_reason() -> None:
     (fault,) = faults("", [], ["model.transformer.width=30,50", "model.transformer.heads=4,8"])
     assert fault == (
-        "none of 4 combinations tried is valid; the first: "
+        "none of 4 combinations tried is valid. The first fails because: "
         "model.transformer.width: expected a multiple of 4 heads, found 30"
     )
     (fault,) = faults("", ["optimizer.lr={log: [1e-4, 1e-2]}"], [], "model.batch_norm=true", "training.batch_size=1")
-    assert fault.startswith("none of 1,000 combinations tried is valid; the first: training.batch_size: expected at")
+    assert fault.startswith(
+        "none of 1,000 combinations tried is valid. The first fails because: training.batch_size: expected at"
+    )
     _, space, _ = spaces.read({}, ["model.transformer.width={int: [50, 99]}"], ["model.transformer.heads=7,97"])
     spaces.check(space, {})
 

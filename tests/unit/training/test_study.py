@@ -37,7 +37,7 @@ def refusal(error: pytest.ExceptionInfo[InputError]) -> list[str]:
     ("assignments", "flags", "spaces", "fault"),
     [
         (["optimizer.lr={log: [1e-4, 1e-2]}"], {}, [], "--set optimizer.lr: expected a value, found a space: give it"),
-        ([], {"study.search": "grid"}, [], "study.search: a grid is made of choices: give them, as in --grid"),
+        ([], {"study.search": "grid"}, [], "study.search: a grid needs lists of values: give them, as in --grid"),
         ([], {"study.search": "grid"}, SPACE, "optimizer.lr: expected a choice, found a range"),
         ([], {"study.jobs": 0}, SPACE, "study.jobs: expected int >= 1, found 0"),
     ],
@@ -66,7 +66,7 @@ def test_a_study_may_grow(made: Study) -> None:
     assert trial_locks.grown(made, 5).count == 5
     assert studies.open_study(made.folder).count == 5
     assert trial_locks.grown(made, 5).count == 5, "or stay as it is"
-    with pytest.raises(InputError, match="expected 5 \\(as it is\\) or more, found 4"):
+    with pytest.raises(InputError, match="expected 5 \\(the present number\\) or more, found 4"):
         trial_locks.grown(made, 4)
 
 
@@ -74,7 +74,9 @@ def test_a_grid_grows_up_to_its_combinations(made: Study, tmp_path: Path) -> Non
     flags = {"data.source": str(tmp_path / "people.csv"), "data.target": "buys", "study.trials": 1}
     asked = studies.request({}, [], {**flags, "study.search": "grid"}, grids=["optimizer.lr=1e-3,1e-2,1e-1"])
     study = studies.create(StudyFolder(tmp_path / "grid"), studies.plan(asked))
-    with pytest.raises(InputError, match="expected 1 \\(as it is\\) or up to 3 \\(its whole grid\\), found 4"):
+    with pytest.raises(
+        InputError, match="expected 1 \\(the present number\\) or up to 3 \\(its whole grid\\), found 4"
+    ):
         trial_locks.grown(study, 4)
     assert trial_locks.grown(study, 3).count == 3
 
@@ -110,12 +112,14 @@ def test_another_source_is_told_from_one_that_moved(made: Study, tmp_path: Path)
     people.write_people(tmp_path / "other.csv", 101)
     with pytest.raises(InputError) as caught:
         studies.read_again(made, {"data.source": str(tmp_path / "other.csv")})
-    assert f"the content of {tmp_path}/other.csv is not that of {first} (100 rows then, 101 now)" in refusal(caught)
+    assert f"the content of {tmp_path}/other.csv differs from that of {first} (100 rows then, 101 now)" in refusal(
+        caught
+    )
     (tmp_path / "without.csv").write_text("a,b\n1,2\n3,4\n")
     with pytest.raises(InputError) as caught:
         studies.read_again(made, {"data.source": str(tmp_path / "without.csv")})
     message, *details = refusal(caught)
-    assert message.startswith(f"{made.folder.path} is a study of {first}, and {tmp_path}/without.csv cannot be read")
+    assert message.startswith(f"{made.folder.path} is a study of {first}, but {tmp_path}/without.csv cannot be read")
     assert "no column 'buys' to predict" in details[0]
 
 
@@ -166,5 +170,5 @@ def test_runs_and_studies_are_told_apart(made: Study, tmp_path: Path) -> None:
     (run / "config.yaml").touch()
     with pytest.raises(InputError, match=f"continue that run with dle-train --resume --out {run}, or"):
         run_folder.refuse_existing(run)
-    with pytest.raises(InputError, match=f"{run}: a run is there, no study: dle-train --resume --out {run}"):
+    with pytest.raises(InputError, match=f"{run} is a run, not a study: dle-train --resume --out {run}"):
         studies.read(StudyFolder(run))

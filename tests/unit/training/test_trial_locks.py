@@ -97,7 +97,7 @@ def test_a_trial_that_kills_its_processes_fails(tmp_path: Path) -> None:
     watcher = Killer()
     assert processes(study, watcher) == trial_locks.MOST_ATTEMPTS
     assert study.trials.all()[0].state == TrialState.FAIL
-    assert watcher.ended[0] == (0, "fail", "3 processes died over it before they could save its state")
+    assert watcher.ended[0] == (0, "fail", "3 processes died on it before they could save its state")
     assert [number for number, _, _ in watcher.ended] == [0, 1]
 
 

@@ -1,6 +1,6 @@
 """Which rows train, validate and test.
 
-The parts are disjoint and together hold every row that has a target. Every part gets rows of each class, however rare:
+The parts are disjoint and together hold every row that has a target. In a stratified split every part gets rows of each class:
 if 15 % of three rows were rounded to zero, the class could not be scored. Rows that are not independent are split in
 blocks: by group, or by time.
 """
@@ -68,7 +68,7 @@ class SplitRule:
 
 @dataclass(frozen=True, slots=True)
 class Strata:
-    """The class of each row as an index (N,) into `names`, for a split with equal class shares."""
+    """The class of each row as an index (N,) into `names`, so that each part gets its share of each class."""
 
     places: RowNumbers
     names: tuple[Label, ...]
