@@ -178,7 +178,10 @@ data: {horizon: {choice: [1, 2]}}
         "--set model.name: expected KEY=VALUE, as in training.epochs=20",
         "training.epochs: expected int >= 1, found -1",
         "training.metric: cannot vary, because trials are compared by the same metric",
-        "training.checkpoint_seconds: cannot vary, because the setting decides how often a trial is saved and not what it learns",
+        (
+            "training.checkpoint_seconds: cannot vary, because the setting decides how often a trial is "
+            "saved and not what it learns"
+        ),
         "optimizer.momentum: expected float < 1.0, found 1.0",
         "optimizer.name: expected adamw, adam, sgd (did you mean 'sgd'?), found 'sgdd'",
         "modle: unknown key (did you mean 'model'?)",

@@ -1,6 +1,6 @@
 """Which rows train, validate and test.
 
-The parts are disjoint and together hold every row that has a target. In a stratified split every part gets rows of each class:
+The parts are disjoint and together hold every row that has a target. Stratified parts hold rows of each class:
 if 15 % of three rows were rounded to zero, the class could not be scored. Rows that are not independent are split in
 blocks: by group, or by time.
 """
