@@ -3,7 +3,7 @@
     python benchmarks/image_memory.py [--images N] [--side PIXELS] [--budget GIB]
 
 Made-up JPEG files of two classes are trained on by `dle-train FOLDER` for one epoch, first with all of them in memory,
-then with `data.image_memory` at the budget, so that worker processes decode them batch by batch. Told are the rows a
+then with `data.image_memory` at the budget, so that worker processes decode them batch by batch. It prints the rows a
 second and the most memory that the command and its workers held together, as proportional set sizes, which count a
 page that several share once (Linux). Demanded: the second trains, and takes less than the first.
 """

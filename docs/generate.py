@@ -36,15 +36,16 @@ go to standard error."""
 RUN_SAYS = """\
 Each key can stand in a YAML file (`dle-train … --config FILE`) or in `--set KEY=VALUE`, which wins over the file; the
 options `--target`, `--split`, `--seed` and `--device` win over both. Values are YAML: `--set model.hidden=[64,64]`,
-`--set 'data.kinds={zip: categorical}'`. All wrong keys and values are told at once. What the data decided is written
-out in the run's `config.yaml`, so that `dle-train --config runs/NAME/config.yaml --out runs/AGAIN` repeats the run."""
+`--set 'data.kinds={zip: categorical}'`. All wrong keys and values are reported together.
+What the data decided is written out in the run's `config.yaml`,
+so that `dle-train --config runs/NAME/config.yaml --out runs/AGAIN` repeats the run."""
 STUDY_SAYS = """\
 `dle-tune` takes all of these but the section below as fixed settings or as spaces (see [tuning](tuning.md)), and has a
 section of its own: how it searches, validates and selects. Its options set them too."""
 SERVICE_SAYS = """\
 `dle-serve` sets what its options say; all else comes from environment variables, for `dle-serve` and for plain
-`bentoml serve dle_serving.service:Service` alike. A variable set to nothing counts as not set. Wrong values are all
-told at once, before anything is loaded. `dle-serve` gives each port a `DLE_HOME` of its own, `.dle/serve-PORT`."""
+`bentoml serve dle_serving.service:Service` alike. A variable set to nothing counts as not set. All wrong values
+are reported at once, before anything is loaded. Each port of `dle-serve` has its own `DLE_HOME`, `.dle/serve-PORT`."""
 
 
 def cli() -> str:

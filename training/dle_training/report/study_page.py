@@ -25,7 +25,7 @@ class StudyContent:
 
     `rows` of each part; `folds` is 1 for a hold-out; `trials` in the order of the leaderboard; `curves` are the metric
     by epoch of each trial (of its first fold), by number; `importances` the shares of the settings, empty where they
-    cannot be told; `finalists` best first; `test` are the scores of the selected model; `seconds` are those of all
+    are unknown; `finalists` best first; `test` are the scores of the selected model; `seconds` are those of all
     trainings; `config` is study.yaml.
     """
 
