@@ -21,7 +21,7 @@ from dle_bundle import bundle, documents, integrity, manifest, series
 from dle_bundle.drift import reference
 from dle_bundle.drift.features import monitored_features, table_columns
 from dle_bundle.groups import Groups
-from dle_bundle.schema import Field, ImageShape, Layout, Outputs, Schema, SequenceShape
+from dle_bundle.schema import Field, ImageShape, Outputs, Schema, SequenceShape, SeriesLayout
 from dle_bundle.text import SPECIALS, Tokenizer
 
 WORKCLASSES = ("Private", "Self-emp", "State-gov")
@@ -125,7 +125,7 @@ FORECAST = Schema(
         ),
     ),
     outputs=Outputs(target="load", task="regression", horizon=3),
-    layout=Layout(channels=("load",), sequence_id="meter", time="hour", window=4),
+    layout=SeriesLayout(channels=("load",), sequence_id="meter", time="hour", window=4),
 )
 """Three values ahead, of long tables."""
 

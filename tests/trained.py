@@ -45,5 +45,5 @@ def small(target: str) -> Small:
     model = train.open_model(run)
     training, _ = contents.read_training_sample(run)
     example = model.tensors(training.take(slice(0, 2)))
-    proto = graph.build(model.answer(tuple(example)), model.schema, example)
+    proto = graph.build(model.inference_module(tuple(example)), model.schema, example)
     return Small(run, model, training, proto)

@@ -51,7 +51,7 @@ class SequenceShape(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         return None
 
 
-class Layout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class SeriesLayout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How the rows of a long table become series: the rows of each `sequence_id`, ordered by `time`.
 
     `channels` are the columns of the steps. `window`: for forecasts, the number of last steps that the model sees.
@@ -131,7 +131,7 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     outputs: Outputs
     na_values: tuple[str, ...] = NA_VALUES
     delimiter: str | None = None
-    layout: Layout | None = None
+    layout: SeriesLayout | None = None
 
     @cached_property
     def numeric(self) -> tuple[Field, ...]:

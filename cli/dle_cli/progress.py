@@ -14,7 +14,7 @@ from rich.console import Console as Terminal
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
-from dle_training.fitting.listeners import EpochRecord, Listener, Plan  # noqa: TID253 (see above)
+from dle_training.fitting.listeners import EpochRecord, Listener, TrainingPlan  # noqa: TID253 (see above)
 
 PLAIN_SECONDS = 10.0
 WIDE = 100
@@ -93,7 +93,7 @@ class TrainingBars:
         """Whether the bars are visible: standard error is a terminal."""
         return not self._bars.disable
 
-    def begin(self, what: str, plan: Plan) -> TaskID:
+    def begin(self, what: str, plan: TrainingPlan) -> TaskID:
         """Add a bar."""
         done = len(plan.history)
         task = self._bars.add_task(
@@ -125,7 +125,7 @@ class TrainingProgress(Listener):
         self._what = f"{what}: " if what else ""
         self._said = 0.0
 
-    def on_start(self, plan: Plan) -> None:
+    def on_start(self, plan: TrainingPlan) -> None:
         self._plan = plan
         self._begun = time.monotonic()
         self._before = len(plan.history) * plan.steps

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dle_training.data.dataset import Dataset
     from dle_training.search.leaderboard import TrialRow
     from dle_training.search.selection import Selected
-    from dle_training.search.study import Request, Study, StudyPlan
+    from dle_training.search.study import Study, StudyPlan, StudyRequest
     from dle_training.search.trial import Watcher
 
 app = console.application("Tune the settings of a model.")
@@ -116,7 +116,7 @@ def _default_folder(source: str | None) -> Path:
 
 def _asked(
     config: Path | None, assignments: list[str], settings: dict[str, Any], spaces: list[str], grids: list[str]
-) -> "Request":
+) -> "StudyRequest":
     """The request that the file and the command line make.
 
     Raises InputError with all faults of both, and when the engine is not installed.
@@ -130,7 +130,7 @@ def _asked(
     return asked
 
 
-def _begun(speaker: Console, asked: "Request", out: Path | None) -> "tuple[Study, Dataset]":
+def _begun(speaker: Console, asked: "StudyRequest", out: Path | None) -> "tuple[Study, Dataset]":
     from dle_training.runs import folder as run_folder
     from dle_training.search import storage
     from dle_training.search import study as studies

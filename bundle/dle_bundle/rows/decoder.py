@@ -48,7 +48,7 @@ class TooManyRows(InputError):
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class DecodedRows:
     """Valid rows, as one list per group, so that the rows of many requests can be joined before arrays are made.
 
     An image is an array (channels, H, W) and a series an array (T, channels); None means missing.
@@ -102,7 +102,7 @@ class RowDecoder:
         """Decode `body` into groups; raises as `rows` does."""
         return self.groups([self.rows(body)])
 
-    def rows(self, body: bytes) -> Rows:
+    def rows(self, body: bytes) -> DecodedRows:
         """Decode `body` into valid rows; raises TooManyRows, or RowFaults with every fault of every row."""
         try:
             return self._checked(self._reader.read(body))
@@ -111,16 +111,16 @@ class RowDecoder:
         except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
             raise self._finder.find(body, str(error)) from None
 
-    def image_row(self, content: bytes) -> Rows:
+    def image_row(self, content: bytes) -> DecodedRows:
         """Decode an image file into a row, if an image is the schema's only input; raises RowFaults."""
         (field,) = self._schema.inputs
         assert field.image is not None
         try:
-            return Rows([()], image=[[images.decode(content, field.image)]])
+            return DecodedRows([()], image=[[images.decode(content, field.image)]])
         except BadImage as error:
             raise RowFaults([Fault(0, field.name, "image", f"the image cannot be read: {error}")]) from None
 
-    def groups(self, parts: Sequence[Rows]) -> Groups:
+    def groups(self, parts: Sequence[DecodedRows]) -> Groups:
         """Join the rows of all parts, in order, into groups."""
         rows = parts[0] if len(parts) == 1 else _joined(parts)
         schema, count = self._schema, len(rows)
@@ -131,7 +131,7 @@ class RowDecoder:
         text = np.array(rows.text, dtype=object).reshape(count, len(schema.text)) if schema.text else None
         return Groups(float32(numbers), categorical, datetime, self._images(rows), sequence, lengths, text)
 
-    def _images(self, rows: Rows) -> Any:
+    def _images(self, rows: DecodedRows) -> Any:
         fields = self._schema.image
         if not fields or (shape := fields[0].image) is None:
             return None
@@ -142,7 +142,7 @@ class RowDecoder:
                     whole[row, column] = pixels
         return whole.reshape(len(rows), len(fields) * shape.channels, shape.height, shape.width)
 
-    def _series(self, rows: Rows) -> tuple[Any, Any]:
+    def _series(self, rows: DecodedRows) -> tuple[Any, Any]:
         fields = self._schema.sequence
         shapes = [field.sequence for field in fields]
         stacked = [
@@ -152,7 +152,7 @@ class RowDecoder:
         ]
         return series.join(stacked) if stacked else (None, None)
 
-    def _checked(self, rows: list[Any]) -> Rows:
+    def _checked(self, rows: list[Any]) -> DecodedRows:
         """Convert and check every value; raises ValueError for an invalid one, which `FaultFinder` then describes."""
         self._check_count(rows)
         self._check_bytes(len(rows), self._image_bytes)
@@ -160,7 +160,7 @@ class RowDecoder:
         if self._sentinels:
             numeric = [self._without_sentinels(values) for values in numeric]
         categories, fields, schema = self._categories, self._schema.datetime, self._schema
-        checked = Rows(
+        checked = DecodedRows(
             numeric,
             [[column[value] for column, value in zip(categories, self._categorical(row), strict=True)] for row in rows]
             if categories
@@ -261,8 +261,8 @@ class _TextLookup(dict[str | int | None, str]):
         return text
 
 
-def _joined(parts: Sequence[Rows]) -> Rows:
-    return Rows(*([row for part in parts for row in getattr(part, each.name)] for each in fields(Rows)))
+def _joined(parts: Sequence[DecodedRows]) -> DecodedRows:
+    return DecodedRows(*([row for part in parts for row in getattr(part, each.name)] for each in fields(DecodedRows)))
 
 
 class _BodyReader(Protocol):

@@ -17,10 +17,10 @@ from dle_bundle.images.pixels import BadImage
 from dle_bundle.schema import ImageShape
 
 Column = Any
-Place = str | bytes | None
+ImageSource = str | bytes | None
 """The path of an image file, the content of one, or None if the image is missing."""
 Decode = Callable[[Sequence[str | bytes], ImageShape], tuple[Any, dict[int, str]]]
-"""Decodes N places into images (N, channels, H, W) and a reason, by index, for each invalid one, which is black."""
+"""Decodes N sources into images (N, channels, H, W) and a reason, by index, for each invalid one, which is black."""
 Broken = tuple[int, int, str]
 """An invalid image: its row, its position among the image columns, and the reason."""
 
@@ -30,8 +30,8 @@ def is_image(column: Column) -> bool:
     return _is_content(column) or _pixels_of(column) is not None
 
 
-def places(column: Column, folder: Path | None, na_values: Sequence[str]) -> list[Place]:
-    """The place of each row's image; empty for a column of arrays. Blank paths and `na_values` are missing."""
+def image_sources(column: Column, folder: Path | None, na_values: Sequence[str]) -> list[ImageSource]:
+    """The source of each row's image; empty for a column of arrays. Blank paths and `na_values` are missing."""
     if _is_content(column):
         return list(column.to_pylist())
     if isinstance(column.type, pa.FixedShapeTensorType):
@@ -67,12 +67,12 @@ def images(
     count = len(columns[0])
     arrays = [_pixels_of(column) is not None for column in columns]
     listed = [
-        [None] * count if is_array else places(column, folder, na_values)
+        [None] * count if is_array else image_sources(column, folder, na_values)
         for column, is_array in zip(columns, arrays, strict=True)
     ]
     missing = np.array(
         [
-            np.asarray(column.is_null()) if is_array else [place is None for place in found]
+            np.asarray(column.is_null()) if is_array else [source is None for source in found]
             for column, found, is_array in zip(columns, listed, arrays, strict=True)
         ],
         dtype=bool,
@@ -84,7 +84,7 @@ def images(
             if arrays[index]:
                 whole[:, index] = _fitted(column, shape)
                 continue
-            found, reasons = _read([place for place in listed[index] if place is not None], shape, decode)
+            found, reasons = _read([source for source in listed[index] if source is not None], shape, decode)
             rows = np.flatnonzero(~missing[:, index])
             whole[rows, index] = np.asarray(found)
             broken += [(int(rows[place]), index, reason) for place, reason in reasons.items()]
@@ -138,9 +138,9 @@ def _read(found: Sequence[str | bytes], shape: ImageShape, decode: Decode | None
         return decode(found, shape)
     whole = np.zeros((len(found), shape.channels, shape.height, shape.width), dtype=np.uint8)
     reasons: dict[int, str] = {}
-    for index, place in enumerate(found):
+    for index, source in enumerate(found):
         try:
-            whole[index] = decoding.read(place, shape)
+            whole[index] = decoding.read(source, shape)
         except BadImage as error:
             reasons[index] = str(error)
     return whole, reasons

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dle_bundle.errors import InputError, nearest
-from dle_bundle.schema import Layout
+from dle_bundle.schema import SeriesLayout
 from dle_bundle.tables import columns
 from dle_bundle.tables.arrays import SEQUENCE
 from dle_bundle.tables.columns import Column
@@ -39,7 +39,7 @@ class Ordered:
     values: npt.NDArray[np.float64]
 
 
-def order(table: pa.Table, layout: Layout, na_values: tuple[str, ...]) -> Ordered:
+def order(table: pa.Table, layout: SeriesLayout, na_values: tuple[str, ...]) -> Ordered:
     """Sort the rows by id, in the order of first appearance, and by time.
 
     Raises InputError that lists all faults: missing columns, ids and times, times that occur twice in a series, and
@@ -68,7 +68,7 @@ def order(table: pa.Table, layout: Layout, na_values: tuple[str, ...]) -> Ordere
     return Ordered(table, rows, starts, counts, times[rows], stacked)
 
 
-def gather(table: pa.Table, layout: Layout, na_values: tuple[str, ...]) -> pa.Table:
+def gather(table: pa.Table, layout: SeriesLayout, na_values: tuple[str, ...]) -> pa.Table:
     """One row per series: its steps in the column `sequence`, and the value of its first row for all other columns.
 
     With `layout.window`, only that many last steps, and the values of the last row. An id or time column named
@@ -112,7 +112,7 @@ def constant(ordered: Ordered, name: str) -> bool:
     return bool((places == firsts).all())
 
 
-def _check_lengths(ordered: Ordered, layout: Layout, window: int) -> None:
+def _check_lengths(ordered: Ordered, layout: SeriesLayout, window: int) -> None:
     short = np.flatnonzero(ordered.counts < window)
     if len(short):
         details = []
@@ -130,7 +130,7 @@ def _check_lengths(ordered: Ordered, layout: Layout, window: int) -> None:
         raise InputError(f"a forecast needs {window:,} steps, but {fewer}", details)
 
 
-def _whose(layout: Layout) -> str:
+def _whose(layout: SeriesLayout) -> str:
     return "the table" if layout.sequence_id is None else f"the same {layout.sequence_id!r}"
 
 

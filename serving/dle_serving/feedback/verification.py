@@ -17,7 +17,7 @@ from dle_bundle.rows.faults import shown
 from dle_serving.feedback.ids import IdError, PredictionId, SigningKeys, fingerprint
 from dle_serving.feedback.store import FeedbackRecord, counted_as
 
-Actual = str | bool | int | float | list[float]
+ActualValue = str | bool | int | float | list[float]
 """A class, a number, or one number per step of the horizon."""
 Code = Literal["signature", "expired", "label", "conflict"]
 _MOST_NAMED = 20
@@ -36,7 +36,7 @@ class FeedbackItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=F
     """One item of a request: a prediction id and the actual value."""
 
     id: str
-    actual: Actual
+    actual: ActualValue
 
 
 class Rejection(msgspec.Struct, frozen=True, gc=False):
@@ -64,8 +64,8 @@ class ItemError(DleError):
         self.code = code
 
 
-class Target:
-    """What one model predicts: a class, a number, or the numbers of a horizon. Turns items into records."""
+class FeedbackVerifier:
+    """Turns the items on one model into records, if they are values that its target can have."""
 
     def __init__(self, bundle: Bundle) -> None:
         outputs = bundle.schema.outputs
@@ -105,16 +105,21 @@ class Target:
         counted = counted_as(name, predicted, self._classes)
         return FeedbackRecord(*described, predicted, name, prediction.answer, None, prediction.time, counted)
 
-    def _expected(self, actual: Actual, suggest: bool) -> str:
+    def _expected(self, actual: ActualValue, suggest: bool) -> str:
         suggest = suggest and self._texts and len(self._classes) <= _MOST_COMPARED
         near = nearest(actual, self._classes) if suggest and isinstance(actual, str) and len(actual) <= 200 else ""
         return f"expected one of {self._listed}, got {shown(_json(actual))}{near}"
 
 
 def check(
-    items: Sequence[FeedbackItem], targets: Mapping[bytes, Target], keys: SigningKeys, *, now: int, max_age: int
+    items: Sequence[FeedbackItem],
+    verifiers: Mapping[bytes, FeedbackVerifier],
+    keys: SigningKeys,
+    *,
+    now: int,
+    max_age: int,
 ) -> CheckedItems:
-    """Check every item; `targets` maps the fingerprint of each served model to its target.
+    """Check every item; `verifiers` has one for each served model, by fingerprint.
 
     `now` is in seconds since 1970. Ids older than `max_age` seconds are rejected. Safe in any thread.
     """
@@ -122,10 +127,10 @@ def check(
     for position, item in enumerate(items):
         try:
             prediction = keys.verify(item.id, now, max_age)
-            target = targets.get(prediction.fingerprint)
-            if target is None:
+            verifier = verifiers.get(prediction.fingerprint)
+            if verifier is None:
                 raise ItemError("expired", "the model, or the version, that made this prediction is no longer served")
-            record = target.record(item, prediction, suggest=unknown < _SUGGESTIONS)
+            record = verifier.record(item, prediction, suggest=unknown < _SUGGESTIONS)
         except (IdError, ItemError) as error:
             checked.rejections.append(Rejection(position, error.code, error.message))
             unknown += error.code == "label"
@@ -141,7 +146,7 @@ def _scale(reference: Reference) -> float:
     return max(edges[-1] - edges[0], reference.test_scores.get("mae", 0.0))
 
 
-def _numbers(actual: Actual, horizon: int) -> list[float]:
+def _numbers(actual: ActualValue, horizon: int) -> list[float]:
     """The values of a regression: one, or one per step of the horizon."""
     if horizon == 1:
         return [_number(actual)]
@@ -150,7 +155,7 @@ def _numbers(actual: Actual, horizon: int) -> list[float]:
     return [_number(value) for value in actual]
 
 
-def _number(actual: Actual) -> float:
+def _number(actual: ActualValue) -> float:
     if isinstance(actual, str | bool | list):
         raise ItemError("label", f"expected a number, got {shown(_json(actual))}")
     if not abs(actual) <= _HIGHEST:  # integers in JSON are unbounded
@@ -158,5 +163,5 @@ def _number(actual: Actual) -> float:
     return float(actual)
 
 
-def _json(value: Actual) -> str:
+def _json(value: ActualValue) -> str:
     return json.dumps(value, ensure_ascii=False)

@@ -9,11 +9,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
-from dle_bundle.rows.decoder import Rows
+from dle_bundle.rows.decoder import DecodedRows
 from dle_serving.predictions import Predictions
 
-Run = Callable[[Sequence[Rows]], Predictions]
-_Waiting = list[tuple[Rows, "asyncio.Future[Predictions]"]]
+Run = Callable[[Sequence[DecodedRows]], Predictions]
+_Waiting = list[tuple[DecodedRows, "asyncio.Future[Predictions]"]]
 _Outcomes = list[Predictions | Exception]
 
 MOST_STEPS = 1 << 20
@@ -46,7 +46,7 @@ class Batcher:
         self._waiting: _Waiting = []
         self._is_due = False
 
-    def submit(self, rows: Rows) -> "asyncio.Future[Predictions]":
+    def submit(self, rows: DecodedRows) -> "asyncio.Future[Predictions]":
         """Queue `rows`, at most `most_rows` of them, and return the future of their predictions."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Predictions] = loop.create_future()
@@ -90,7 +90,7 @@ class Batcher:
         batch, self._waiting = self._waiting[:count], self._waiting[count:]
         return batch
 
-    def _outcomes(self, parts: list[Rows]) -> _Outcomes:
+    def _outcomes(self, parts: list[DecodedRows]) -> _Outcomes:
         """The predictions, or the exception, for each part."""
         try:
             predictions = self._run(parts)

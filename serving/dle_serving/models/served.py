@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from dle_bundle.bundle import Bundle
 from dle_bundle.images.pixels import MEDIA_TYPES
-from dle_bundle.rows.decoder import RowDecoder, Rows
+from dle_bundle.rows.decoder import DecodedRows, RowDecoder
 from dle_serving.feedback.ids import SigningKeys, fingerprint
-from dle_serving.feedback.verification import Target
+from dle_serving.feedback.verification import FeedbackVerifier
 from dle_serving.models.batching import Batcher
 from dle_serving.models.runtime import Model
 from dle_serving.monitoring.metrics import Metrics
@@ -31,7 +31,7 @@ class ServedModel:
         self.provider = model.provider
         self.media_types = tuple(MEDIA_TYPES) if [field.kind for field in self.schema.inputs] == ["image"] else ()
         self.slow_to_decode = bool(self.schema.image)
-        self.target = Target(bundle)
+        self.verifier = FeedbackVerifier(bundle)
         self.signing_keys = keys
         self.fingerprint = fingerprint(bundle.manifest)
         folder = settings.home / "counts" / self.fingerprint.hex()
@@ -47,7 +47,7 @@ class ServedModel:
         self._model = model
         self._metrics = metrics
 
-    def run(self, parts: Sequence[Rows]) -> Predictions:
+    def run(self, parts: Sequence[DecodedRows]) -> Predictions:
         """Predict the rows of all parts, in order."""
         started = time.perf_counter()
         groups = self._model.tokenise(self.decoder.groups(parts))

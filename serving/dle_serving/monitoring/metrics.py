@@ -6,7 +6,7 @@ from pathlib import Path
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
 from prometheus_client.registry import Collector
 
-from dle_serving.monitoring.series import Family, SeriesGroup, SharedSeries, families
+from dle_serving.monitoring.series import MetricFamily, SeriesGroup, SharedSeries, families
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 STAGES = ("decode", "queue", "predict", "encode")
@@ -14,41 +14,43 @@ FAULT_CODES = ("type", "non_finite", "missing", "unknown", "image", "sequence", 
 REJECTION_CODES = ("signature", "expired", "label", "conflict")
 _MODEL = ("model", "version")
 
-_REQUESTS = Family("dle_requests", "Responses, by route and status code.", "counter", ("route", "code"))
-_DURATION = Family(
+_REQUESTS = MetricFamily("dle_requests", "Responses, by route and status code.", "counter", ("route", "code"))
+_DURATION = MetricFamily(
     "dle_request_duration_seconds",
     "Time from receiving the request's headers to sending the whole response, by route.",
     "histogram",
     ("route",),
     (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
-_STAGE = Family(
+_STAGE = MetricFamily(
     "dle_stage_duration_seconds",
     "Time by stage: decode a request, wait for a batch (queue), run the model on a batch (predict), encode a response.",
     "histogram",
     ("stage",),
     (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5),
 )
-_BATCH = Family(
+_BATCH = MetricFamily(
     "dle_batch_rows",
     "Rows per model run.",
     "histogram",
     (),
     (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 4096, 16_384),
 )
-_INFLIGHT = Family("dle_inflight_requests", "Requests in progress.", "livesum")
-_INVALID = Family("dle_invalid_rows", "Rows that do not match the schema, by kind of fault.", "counter", ("code",))
-_REJECTED = Family("dle_feedback_rejected", "Rejected feedback items, by reason.", "counter", ("code",))
-_PREDICTIONS = Family("dle_predictions", "Rows predicted, by model.", "counter", _MODEL)
-_DELAY = Family(
+_INFLIGHT = MetricFamily("dle_inflight_requests", "Requests in progress.", "livesum")
+_INVALID = MetricFamily(
+    "dle_invalid_rows", "Rows that do not match the schema, by kind of fault.", "counter", ("code",)
+)
+_REJECTED = MetricFamily("dle_feedback_rejected", "Rejected feedback items, by reason.", "counter", ("code",))
+_PREDICTIONS = MetricFamily("dle_predictions", "Rows predicted, by model.", "counter", _MODEL)
+_DELAY = MetricFamily(
     "dle_feedback_delay_seconds",
     "Time from a prediction to the feedback on it, by model.",
     "histogram",
     _MODEL,
     (1, 10, 60, 600, 3600, 6 * 3600, 86_400, 7 * 86_400, 30 * 86_400, 90 * 86_400),
 )
-_INFO = Family("dle_model_info", "1 for each loaded model.", "max", (*_MODEL, "task", "provider"))
-_LOADED = Family(
+_INFO = MetricFamily("dle_model_info", "1 for each loaded model.", "max", (*_MODEL, "task", "provider"))
+_LOADED = MetricFamily(
     "dle_model_load_timestamp_seconds", "Time at which the model was loaded, in seconds since 1970.", "max", _MODEL
 )
 

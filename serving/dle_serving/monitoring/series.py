@@ -26,7 +26,7 @@ MetricType = Literal["counter", "histogram", "livesum", "max"]
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class MetricFamily:
     """A metric family: its name, help text, type, label names and, for a histogram, the upper bounds of the buckets."""
 
     name: str
@@ -79,12 +79,12 @@ class SeriesGroup:
     """Series that are declared, then opened together; workers with equal declarations share the values."""
 
     folder: Path
-    _declared: list[tuple[Family, tuple[str, ...], SharedSeries]] = field(default_factory=list)
+    _declared: list[tuple[MetricFamily, tuple[str, ...], SharedSeries]] = field(default_factory=list)
     _size: int = 0
     _lock: Lock = field(default_factory=Lock)
     _shared: SharedMatrix | None = None
 
-    def series(self, family: Family, *labels: str) -> SharedSeries:
+    def series(self, family: MetricFamily, *labels: str) -> SharedSeries:
         """Declare a series of the family with these label values; only before `open`."""
         assert self._shared is None
         made = SharedSeries(self._size, family.bounds, self._lock)
@@ -108,7 +108,7 @@ class SeriesGroup:
         if self._shared is not None:
             self._shared.close()
 
-    def read(self) -> Iterator[tuple[Family, tuple[str, ...], Sums]]:
+    def read(self) -> Iterator[tuple[MetricFamily, tuple[str, ...], Sums]]:
         """Every series with its numbers, combined over all workers."""
         if self._shared is None:
             return
@@ -127,7 +127,7 @@ class SeriesGroup:
 
 def families(groups: Iterable[SeriesGroup]) -> Iterator[Metric]:
     """The metric families of all groups, in the order of their first declaration."""
-    by_family: dict[Family, list[tuple[tuple[str, ...], Sums]]] = {}
+    by_family: dict[MetricFamily, list[tuple[tuple[str, ...], Sums]]] = {}
     for group in groups:
         for family, labels, numbers in group.read():
             by_family.setdefault(family, []).append((labels, numbers))
@@ -141,7 +141,9 @@ def _merged(put_together: np.ufunc, matrices: Sequence[Sums]) -> Sums:
 
 
 def _numbers(
-    kind: type[CounterMetricFamily | GaugeMetricFamily], family: Family, found: Iterable[tuple[tuple[str, ...], Sums]]
+    kind: type[CounterMetricFamily | GaugeMetricFamily],
+    family: MetricFamily,
+    found: Iterable[tuple[tuple[str, ...], Sums]],
 ) -> Metric:
     metric = kind(family.name, family.help, labels=family.labels)
     for labels, numbers in found:
@@ -149,7 +151,7 @@ def _numbers(
     return metric
 
 
-def _histogram(family: Family, found: Iterable[tuple[tuple[str, ...], Sums]]) -> Metric:
+def _histogram(family: MetricFamily, found: Iterable[tuple[tuple[str, ...], Sums]]) -> Metric:
     metric = HistogramMetricFamily(family.name, family.help, labels=family.labels)
     bounds = [*map(floatToGoString, family.bounds), "+Inf"]
     for labels, numbers in found:
@@ -158,7 +160,7 @@ def _histogram(family: Family, found: Iterable[tuple[tuple[str, ...], Sums]]) ->
     return metric
 
 
-_FAMILIES: dict[MetricType, Callable[[Family, Iterable[tuple[tuple[str, ...], Sums]]], Metric]] = {
+_FAMILIES: dict[MetricType, Callable[[MetricFamily, Iterable[tuple[tuple[str, ...], Sums]]], Metric]] = {
     "counter": partial(_numbers, CounterMetricFamily),
     "histogram": _histogram,
     "livesum": partial(_numbers, GaugeMetricFamily),

@@ -24,7 +24,7 @@ from dle_bundle.tables import folders, long_tables, series_columns, table_files
 from dle_bundle.tables.arrays import SEQUENCE
 from dle_bundle.tables.columns import is_date, is_number, is_text, to_groups
 from dle_serving.models.runtime import Model
-from dle_serving.offline.prediction_files import SUFFIXES, Writer, fault_report, writer
+from dle_serving.offline.prediction_files import SUFFIXES, TableWriter, fault_report, writer
 from dle_serving.predictions import Predictions, concatenate
 from dle_serving.settings import Device
 
@@ -80,7 +80,7 @@ def predict(
     ignored: tuple[str, ...] = ()
     with ExitStack() as stack:
         report = None if errors is None else stack.enter_context(fault_report(errors))
-        output: Writer | None = None
+        output: TableWriter | None = None
         for part in _parts(source, loaded.schema):
             if output is None:
                 keep = keep or _named_by(part, source, loaded.schema)

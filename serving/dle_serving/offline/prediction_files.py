@@ -16,7 +16,7 @@ from dle_bundle.files import atomic_path
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".parquet")
 
 
-class Writer(Protocol):
+class TableWriter(Protocol):
     """Writes tables with the same columns, one after another."""
 
     def write(self, table: pa.Table) -> None: ...
@@ -32,7 +32,7 @@ def fault_report(path: Path) -> Iterator[Any]:
 
 
 @contextmanager
-def writer(path: Path, suffix: str) -> Iterator[Writer]:
+def writer(path: Path, suffix: str) -> Iterator[TableWriter]:
     """A writer of tables to `path`, which appears when the block ends without an error.
 
     `suffix` is one of `SUFFIXES`.

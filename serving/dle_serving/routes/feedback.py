@@ -89,9 +89,9 @@ class FeedbackHandler:
         self._commits.close()
 
     def _check(self, body: bytes, models: Sequence[ServedModel], now: int) -> CheckedItems:
-        targets = {served.fingerprint: served.target for served in models}
+        verifiers = {served.fingerprint: served.verifier for served in models}
         keys = models[0].signing_keys  # all models sign with the keys of the server
-        return verification.check(self._decode(body), targets, keys, now=now, max_age=self._max_age)
+        return verification.check(self._decode(body), verifiers, keys, now=now, max_age=self._max_age)
 
     def _decode(self, body: bytes) -> Sequence[FeedbackItem]:
         try:

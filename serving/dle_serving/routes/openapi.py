@@ -17,7 +17,7 @@ from dle_serving.routes.contract import Request, Response, Route
 from dle_serving.routes.drift import DriftReport
 from dle_serving.routes.feedback import FeedbackRequest, FeedbackResponse
 
-Json = dict[str, Any]
+JsonObject = dict[str, Any]
 
 _TYPES = {"numeric": "number", "boolean": "boolean", "sequence": "array"}
 """The JSON type of each kind of input; all other kinds are strings."""
@@ -52,7 +52,7 @@ _MODEL_SUMMARIES = {
 }
 _ID = "ASpqbbSAyZ8pTgABP2aZmk0xq7vWc0oFoZr3b1uQyV9kXw2e"
 """An example id, which no server accepts: each server signs ids with its own keys."""
-ERROR: Json = {
+ERROR: JsonObject = {
     "type": "object",
     "required": ["error", "details"],
     "properties": {
@@ -87,10 +87,10 @@ class OpenApiHandler:
         return Response(msgspec.json.encode(document(self._repository.all(), self.routes)))
 
 
-def document(models: Sequence[ServedModel], routes: Sequence[Route]) -> Json:
+def document(models: Sequence[ServedModel], routes: Sequence[Route]) -> JsonObject:
     """OpenAPI 3.1 for `routes` and `models`; a path with a model parameter appears once for each model."""
-    paths: Json = {}
-    schemas: Json = {"Error": ERROR, **monitoring_schemas(models[0])}
+    paths: JsonObject = {}
+    schemas: JsonObject = {"Error": ERROR, **monitoring_schemas(models[0])}
     for served in models:
         schemas[_component(served, "Rows")] = rows_schema(served.schema)
         schemas[_component(served, "Predictions")] = predictions_schema(served.schema)
@@ -120,7 +120,7 @@ def document(models: Sequence[ServedModel], routes: Sequence[Route]) -> Json:
     }
 
 
-def rows_schema(schema: Schema) -> Json:
+def rows_schema(schema: Schema) -> JsonObject:
     """JSON schema of `{"rows": […]}` for one model, with a valid example."""
     row = {
         "type": "object",
@@ -138,10 +138,10 @@ def rows_schema(schema: Schema) -> Json:
     }
 
 
-def predictions_schema(schema: Schema) -> Json:
+def predictions_schema(schema: Schema) -> JsonObject:
     """JSON schema of the response of one model."""
     outputs = schema.outputs
-    properties: Json = {
+    properties: JsonObject = {
         "id": {"type": "string", "description": "identifies this prediction in feedback; absent with ids=false"}
     }
     if outputs.classes is None and outputs.horizon > 1:
@@ -165,7 +165,7 @@ def predictions_schema(schema: Schema) -> Json:
     }
 
 
-def monitoring_schemas(served: ServedModel) -> Json:
+def monitoring_schemas(served: ServedModel) -> JsonObject:
     """JSON schemas of the bodies of /feedback and /drift, with an example of feedback for one model."""
     _, schemas = msgspec.json.schema_components(
         [FeedbackRequest, FeedbackResponse, DriftReport], ref_template="#/components/schemas/{name}"
@@ -176,10 +176,10 @@ def monitoring_schemas(served: ServedModel) -> Json:
     return schemas
 
 
-def _input(field: Field) -> Json:
+def _input(field: Field) -> JsonObject:
     plain = ["string", "integer"] if field.json_type == "integer" else [_TYPES.get(field.kind, "string")]
     types = plain if field.required else [*plain, "null"]
-    described: Json = {"type": types[0] if len(types) == 1 else types, **_unit(field.unit)}
+    described: JsonObject = {"type": types[0] if len(types) == 1 else types, **_unit(field.unit)}
     if field.kind == "datetime" and field.date_format is None:
         described["description"] = "ISO 8601 date or date-time; UTC if it has no time zone"
     elif field.date_format is not None:
@@ -202,21 +202,21 @@ def _input(field: Field) -> Json:
     return described
 
 
-def _step(shape: SequenceShape) -> Json:
+def _step(shape: SequenceShape) -> JsonObject:
     """One step of a series: a list with a number per channel, or just the number if there is one channel."""
-    number: Json = {"type": ["number", "null"]}
+    number: JsonObject = {"type": ["number", "null"]}
     width = len(shape.channels)
-    step: Json = {"type": "array", "items": number, "minItems": width, "maxItems": width}
+    step: JsonObject = {"type": "array", "items": number, "minItems": width, "maxItems": width}
     return {"anyOf": [number, step]} if width == 1 else step
 
 
-def _unit(unit: str | None) -> Json:
+def _unit(unit: str | None) -> JsonObject:
     return {} if unit is None else {"x-unit": unit}
 
 
-def _operation(route: Route, served: ServedModel, summary: str) -> Json:
+def _operation(route: Route, served: ServedModel, summary: str) -> JsonObject:
     responses = {str(code): _error(_REASONS[code]) for code in sorted({400, 405, 500, *route.codes})}
-    operation: Json = {
+    operation: JsonObject = {
         "summary": summary,
         "tags": [_TAGS[route.scope]],
         "responses": {"200": {"description": "Success"}, **responses},
@@ -239,19 +239,19 @@ def _operation(route: Route, served: ServedModel, summary: str) -> Json:
     return operation
 
 
-def _flag(name: str, description: str, *, default: bool) -> Json:
+def _flag(name: str, description: str, *, default: bool) -> JsonObject:
     return {"name": name, "in": "query", "schema": {"type": "boolean", "default": default}, "description": description}
 
 
-def _error(description: str) -> Json:
+def _error(description: str) -> JsonObject:
     return {"description": description, "content": _json("#/components/schemas/Error")}
 
 
-def _json(reference: str) -> Json:
+def _json(reference: str) -> JsonObject:
     return {"application/json": {"schema": {"$ref": reference}}}
 
 
-def _files(media_types: Sequence[str]) -> Json:
+def _files(media_types: Sequence[str]) -> JsonObject:
     return {media: {"schema": {"type": "string", "format": "binary"}} for media in media_types}
 
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 
 from dle_bundle.errors import RowFaults
-from dle_bundle.rows.decoder import Rows, TooManyRows
+from dle_bundle.rows.decoder import DecodedRows, TooManyRows
 from dle_bundle.schema import Label
 from dle_serving.connection.limits import check_content, read_body
 from dle_serving.errors import BadRequest, TooLarge
@@ -90,10 +90,10 @@ class PredictHandler:
         """Wait for the large requests in progress, and end the threads."""
         self._threads.shutdown()
 
-    def _run_and_encode(self, served: ServedModel, rows: Rows, with_ids: bool) -> Response:
+    def _run_and_encode(self, served: ServedModel, rows: DecodedRows, with_ids: bool) -> Response:
         return self._encode(served, served.run([rows]), with_ids)
 
-    def _decode(self, served: ServedModel, body: bytes, media: str) -> Rows:
+    def _decode(self, served: ServedModel, body: bytes, media: str) -> DecodedRows:
         started = time.perf_counter()
         try:
             rows = served.decoder.image_row(body) if media in served.media_types else served.decoder.rows(body)

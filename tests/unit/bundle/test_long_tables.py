@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dle_bundle.errors import InputError
-from dle_bundle.schema import Layout
+from dle_bundle.schema import SeriesLayout
 from dle_bundle.tables import long_tables
 from dle_bundle.values.missing import NA_VALUES
 
-LAYOUT = Layout(channels=("temp", "load"), sequence_id="unit", time="t")
+LAYOUT = SeriesLayout(channels=("temp", "load"), sequence_id="unit", time="t")
 
 
 def text(**columns: list[str]) -> pa.Table:
@@ -22,7 +22,7 @@ def text(**columns: list[str]) -> pa.Table:
     return pa.table({name: pa.array(values, pa.large_string()) for name, values in columns.items()})
 
 
-def gather(table: pa.Table, layout: Layout = LAYOUT) -> list[dict[str, Any]]:
+def gather(table: pa.Table, layout: SeriesLayout = LAYOUT) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = long_tables.gather(table, layout, NA_VALUES).to_pylist()
     return [{name: plain(value) for name, value in row.items()} for row in rows]
 
@@ -32,7 +32,7 @@ def plain(value: Any) -> Any:
     return [plain(each) for each in value] if isinstance(value, list) else None if value != value else value
 
 
-def refusal(table: pa.Table, layout: Layout = LAYOUT) -> tuple[str, ...]:
+def refusal(table: pa.Table, layout: SeriesLayout = LAYOUT) -> tuple[str, ...]:
     with pytest.raises(InputError) as caught:
         long_tables.gather(table, layout, NA_VALUES)
     return (caught.value.message, *caught.value.details)
@@ -54,13 +54,13 @@ def test_a_row_for_each_series() -> None:
 
 def test_the_last_steps() -> None:
     table = text(unit=["a"] * 4, t=["4", "1", "3", "2"], temp=["4", "1", "3", "2"], load=["0"] * 4)
-    layout = Layout(channels=("temp",), sequence_id="unit", time="t", window=2)
+    layout = SeriesLayout(channels=("temp",), sequence_id="unit", time="t", window=2)
     assert gather(table, layout) == [{"unit": "a", "t": "4", "load": "0", "sequence": [[3], [4]]}]
 
 
 def test_one_series_and_no_times() -> None:
     """Without an id the table is one series, without a time the order is that of the rows."""
-    assert gather(text(temp=["2", "1"]), Layout(channels=("temp",))) == [{"sequence": [[2], [1]]}]
+    assert gather(text(temp=["2", "1"]), SeriesLayout(channels=("temp",))) == [{"sequence": [[2], [1]]}]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_one_series_and_no_times() -> None:
 )
 def test_times(times: list[Any]) -> None:
     table = pa.table({"t": times, "temp": [3, 2, 1]})
-    (row,) = gather(table, Layout(channels=("temp",), time="t"))
+    (row,) = gather(table, SeriesLayout(channels=("temp",), time="t"))
     assert row["sequence"] == [[1], [2], [3]]
 
 
@@ -134,22 +134,22 @@ def test_absent_columns() -> None:
 
 def test_series_shorter_than_the_window() -> None:
     table = text(unit=[*"aabbb"], t=[*"12345"], temp=[*"12345"])
-    layout = Layout(channels=("temp",), sequence_id="unit", time="t", window=3)
+    layout = SeriesLayout(channels=("temp",), sequence_id="unit", time="t", window=3)
     assert refusal(table, layout) == ("a forecast needs 3 steps, but 1 series has fewer", "'a': 2 steps")
-    alone = Layout(channels=("temp",), time="t", window=6)
+    alone = SeriesLayout(channels=("temp",), time="t", window=6)
     assert refusal(table, alone) == ("a forecast needs 6 steps, but 1 series has fewer", "the table: 5 steps")
 
 
 def test_columns_called_sequence() -> None:
     table = text(sequence=["a", "a"], t=["2", "1"], temp=["2", "1"])
-    assert gather(table, Layout(channels=("temp",), sequence_id="sequence", time="t")) == [
+    assert gather(table, SeriesLayout(channels=("temp",), sequence_id="sequence", time="t")) == [
         {"t": "1", "sequence": [[1], [2]]}
     ]
     channel = text(unit=["a", "a"], sequence=["2", "1"])
-    assert gather(channel, Layout(channels=("sequence",), sequence_id="unit")) == [
+    assert gather(channel, SeriesLayout(channels=("sequence",), sequence_id="unit")) == [
         {"unit": "a", "sequence": [[2], [1]]}
     ]
-    assert "rename" in refusal(table, Layout(channels=("temp",), time="t"))[0]
+    assert "rename" in refusal(table, SeriesLayout(channels=("temp",), time="t"))[0]
 
 
 def test_what_is_constant() -> None:
@@ -163,7 +163,7 @@ def test_what_is_constant() -> None:
             "lists": [[1], [2], [1], [2]],
         }
     )
-    ordered = long_tables.order(table, Layout(channels=(), sequence_id="unit"), NA_VALUES)
+    ordered = long_tables.order(table, SeriesLayout(channels=(), sequence_id="unit"), NA_VALUES)
     found = {name for name in table.column_names if long_tables.constant(ordered, name)}
     assert found == {"unit", "site", "none"}
 

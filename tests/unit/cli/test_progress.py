@@ -7,7 +7,7 @@ from rich.console import Console as Terminal
 
 from dle_cli import progress
 from dle_cli.progress import ReadingProgress, TrainingBars, TrainingProgress, duration_text, rate_text, scores_text
-from dle_training.fitting.listeners import EpochRecord, Plan
+from dle_training.fitting.listeners import EpochRecord, TrainingPlan
 from dle_training.scoring.metrics import METRICS
 
 RECORD = EpochRecord(
@@ -29,7 +29,7 @@ def test_nothing_but_the_bar_yields_on_a_narrow_terminal(
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     bars = TrainingBars()
     shown = TrainingProgress(bars)
-    shown.on_start(Plan(epochs=300, steps=10, rows=1000, metric=METRICS[metric], history=()))
+    shown.on_start(TrainingPlan(epochs=300, steps=10, rows=1000, metric=METRICS[metric], history=()))
     shown.on_step(12, 10)
     shown.on_epoch([RECORD], 9)
     bars._bars.refresh()
@@ -53,7 +53,7 @@ def test_trainings_at_once_and_one_after_another_have_a_bar_each(monkeypatch: py
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     bars = TrainingBars()
     first, second, third = (TrainingProgress(bars, f"fold {number} of 3") for number in (1, 2, 3))
-    plan = Plan(epochs=300, steps=10, rows=1000, metric=METRICS["log_loss"], history=())
+    plan = TrainingPlan(epochs=300, steps=10, rows=1000, metric=METRICS["log_loss"], history=())
     for each in (first, second):
         each.on_start(plan)
     second.on_epoch([RECORD], 9)

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dle_bundle.rows.decoder import Rows
+from dle_bundle.rows.decoder import DecodedRows
 from dle_serving.models import batching
 from dle_serving.models.batching import Batcher
 from dle_serving.predictions import Predictions
 
 
-def rows(*values: float) -> Rows:
-    return Rows([(value,) for value in values], [], [])
+def rows(*values: float) -> DecodedRows:
+    return DecodedRows([(value,) for value in values], [], [])
 
 
 class Recorder:
@@ -23,7 +23,7 @@ class Recorder:
     def __init__(self) -> None:
         self.runs: list[list[float]] = []
 
-    def __call__(self, parts: Sequence[Rows]) -> Predictions:
+    def __call__(self, parts: Sequence[DecodedRows]) -> Predictions:
         numbers = [float(row[0] or 0) for part in parts for row in part.numeric]
         self.runs.append(numbers)
         if 13 in numbers:
@@ -35,8 +35,8 @@ def run(main: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(main)
 
 
-def gathered(batcher: Batcher, *requests: Rows) -> list[Any]:
-    async def submit(request: Rows) -> list[float]:
+def gathered(batcher: Batcher, *requests: DecodedRows) -> list[Any]:
+    async def submit(request: DecodedRows) -> list[float]:
         answers = await batcher.submit(request)
         assert answers.values is not None
         return list(answers.values.tolist())
@@ -103,7 +103,7 @@ def test_slow_runs_are_done_in_a_thread_while_others_gather() -> None:
     started, go_on = threading.Event(), threading.Event()
     recorder = Recorder()
 
-    def slow(parts: Sequence[Rows]) -> Predictions:
+    def slow(parts: Sequence[DecodedRows]) -> Predictions:
         started.set()
         assert go_on.wait(10)
         return recorder(parts)
@@ -131,6 +131,8 @@ def test_series_of_very_different_lengths_are_not_padded_to_one(monkeypatch: pyt
     monkeypatch.setattr(batching, "MOST_STEPS", 100)
     recorder = Recorder()
     lengths = {1: 5, 2: 60, 3: 5}
-    series = [Rows([(value,)], sequence=[[np.zeros((steps, 1), np.float32)]]) for value, steps in lengths.items()]
+    series = [
+        DecodedRows([(value,)], sequence=[[np.zeros((steps, 1), np.float32)]]) for value, steps in lengths.items()
+    ]
     assert gathered(Batcher(recorder, 8), *series) == [[2], [4], [6]]
     assert recorder.runs == [[1], [2], [3]]

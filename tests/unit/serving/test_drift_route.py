@@ -212,7 +212,7 @@ def test_accuracy_is_read_beside_a_long_transaction(fresh: InProcess, monkeypatc
     monkeypatch.setattr(Store, "_count", slowly)
     served = fresh.app.repository.find("price")
     prediction = served.signing_keys.verify(waiting["id"], int(time.time()), 60)
-    item = served.target.record(FeedbackItem(waiting["id"], 1.0), prediction, suggest=False)
+    item = served.verifier.record(FeedbackItem(waiting["id"], 1.0), prediction, suggest=False)
     with ThreadPoolExecutor(1) as thread:
         adding = thread.submit(fresh.app.store.add, [item], time.time())
         assert inside.wait(DEADLINE)

@@ -6,12 +6,12 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from dle_serving.monitoring.series import Family, SeriesGroup, families
+from dle_serving.monitoring.series import MetricFamily, SeriesGroup, families
 
-DONE = Family("done", "Done.", "counter", ("what",))
-TOOK = Family("took_seconds", "Took.", "histogram", (), (0.1, 1))
-BUSY = Family("busy", "Busy.", "livesum")
-LAST = Family("last_seconds", "Last.", "max")
+DONE = MetricFamily("done", "Done.", "counter", ("what",))
+TOOK = MetricFamily("took_seconds", "Took.", "histogram", (), (0.1, 1))
+BUSY = MetricFamily("busy", "Busy.", "livesum")
+LAST = MetricFamily("last_seconds", "Last.", "max")
 
 
 class Worker:

@@ -59,7 +59,7 @@ def test_probabilities_follow_how_often_each_class_occurs(tmp_path: Path, task: 
         assert actual == pytest.approx(rate, abs=noise)
         assert probabilities[:, classes.index(label)].mean() == pytest.approx(rate, abs=noise)
     tensors = model.tensors(groups)
-    proto = graph.build(model.answer(tuple(tensors)), model.schema, model.tensors(groups.take(slice(2))))
+    proto = graph.build(model.inference_module(tuple(tensors)), model.schema, model.tensors(groups.take(slice(2))))
     session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     (found,) = session.run(["probabilities"], groups.feeds())
     np.testing.assert_allclose(found, probabilities, atol=1e-5)

@@ -7,7 +7,7 @@ import torch
 from tests.unit.training.exported import answers
 from torch import Tensor
 
-from dle_training.models.cnn import Block, CnnConfig, CnnEncoder, Stage
+from dle_training.models.cnn import CnnConfig, CnnEncoder, ResidualBlock, Stage
 from dle_training.preprocessing.shape import Images, InputShape
 
 IMAGES = Images(columns=1, channels=3, height=28, width=28, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
@@ -43,7 +43,7 @@ def test_deep_networks_take_small_images() -> None:
     config = CnnConfig(width=2, blocks=(1, 0, 2, 1, 1, 1))
     built = CnnEncoder(config, InputShape(image=replace(IMAGES, height=8, width=8)), 0.0)
     assert built({"image": torch.zeros(1, 3, 8, 8, dtype=torch.uint8)}).shape == (1, 64)
-    assert sum(isinstance(layer, Block) for layer in built.layers) == 6
+    assert sum(isinstance(layer, ResidualBlock) for layer in built.layers) == 6
     assert sum(isinstance(layer, Stage) for layer in built.layers) == 6
 
 

@@ -12,7 +12,7 @@ from tests import people
 from dle_bundle import documents
 from dle_training import packed
 from dle_training.config import run_config
-from dle_training.fitting.listeners import EpochRecord, Listener, Plan, read_history
+from dle_training.fitting.listeners import EpochRecord, Listener, TrainingPlan, read_history
 from dle_training.packed import Member, MemberFailure, MemberResult
 from dle_training.runs import cross_validation, prepare
 from dle_training.runs.folder import RunFolder
@@ -28,7 +28,7 @@ class Ear(Listener):
     def __init__(self, what: str, heard: list[str], *, breaks: bool) -> None:
         self._what, self._heard, self._breaks = what, heard, breaks
 
-    def on_start(self, plan: Plan) -> None:
+    def on_start(self, plan: TrainingPlan) -> None:
         self._heard.append(self._what)
 
     def on_epoch(self, history: Sequence[EpochRecord], best_epoch: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dle_bundle.errors import WorkError
-from dle_training.fitting.listeners import EpochRecord, Listener, Plan
+from dle_training.fitting.listeners import EpochRecord, Listener, TrainingPlan
 from dle_training.scoring import metrics
 
 pytestmark = pytest.mark.skipif(
@@ -25,7 +25,7 @@ class Recorder(Listener):
     def __init__(self) -> None:
         self.calls: list[tuple[object, ...]] = []
 
-    def on_start(self, plan: Plan) -> None:
+    def on_start(self, plan: TrainingPlan) -> None:
         self.calls.append(("start", plan.epochs, plan.steps, plan.rows, plan.metric.name))
 
     def on_step(self, epoch: int, step: int) -> None:
@@ -41,7 +41,7 @@ class Recorder(Listener):
 def test_every_message_reaches_its_method_also_from_another_process() -> None:
     from dle_training.distributed import mailbox
 
-    plan = Plan(3, 10, 320, metrics.choose("accuracy", "binary"), [])
+    plan = TrainingPlan(3, 10, 320, metrics.choose("accuracy", "binary"), [])
     box, recorder = mailbox.Mailbox(), Recorder()
     for message in (
         mailbox.TrainingBegan(plan),

@@ -19,9 +19,9 @@ from dle_training import packed
 from dle_training.config import run_config
 from dle_training.config.resolve import resolve
 from dle_training.fitting import checkpoint, loop, tensors
-from dle_training.fitting.listeners import EpochRecord, HistoryFile, Listener, Plan, Stopped, read_history
+from dle_training.fitting.listeners import EpochRecord, HistoryFile, Listener, Stopped, TrainingPlan, read_history
 from dle_training.fitting.loop import FitInputs
-from dle_training.fitting.state import Progress
+from dle_training.fitting.state import TrainingProgress
 from dle_training.fitting.tensors import TrainingData
 from dle_training.optimization import objectives, optimizers
 from dle_training.packed import Member, MemberFailure, MemberResult
@@ -104,10 +104,10 @@ def fit(*members: Member) -> list[MemberResult]:
     return [outcome for outcome in outcomes if isinstance(outcome, MemberResult)]
 
 
-def state(member: Member) -> tuple[dict[str, Tensor], Progress]:
+def state(member: Member) -> tuple[dict[str, Tensor], TrainingProgress]:
     """The last state: after the last step, where the training has come to its end."""
     ended = member.checkpoints / ENDED
-    return checkpoint.read(ended if ended.exists() else member.checkpoints / loop.LAST, Progress)
+    return checkpoint.read(ended if ended.exists() else member.checkpoints / loop.LAST, TrainingProgress)
 
 
 def assert_alike(one: Member, other: Member, tolerance: float = 1e-4) -> None:
@@ -151,7 +151,7 @@ def test_the_first_steps_are_those_of_each_alone(
         expected = bench.alone(alone)
         assert_alike(member, alone)
         assert fitted.fit.best_epoch == expected.fit.best_epoch
-        best, progress = checkpoint.read(member.checkpoints / loop.BEST, Progress)
+        best, progress = checkpoint.read(member.checkpoints / loop.BEST, TrainingProgress)
         assert progress.history == list(fitted.fit.history)
         weights = fitted.network.state_dict()
         assert all(torch.equal(tensor, weights[name]) for name, tensor in best.items())
@@ -302,7 +302,7 @@ def test_listeners_hear_of_their_own_training(tables: Path, tmp_path: Path) -> N
         def __init__(self) -> None:
             self.heard: list[object] = []
 
-        def on_start(self, plan: Plan) -> None:
+        def on_start(self, plan: TrainingPlan) -> None:
             self.heard.append((plan.epochs, plan.steps, plan.rows, plan.metric.name, len(plan.history)))
 
         def on_step(self, epoch: int, step: int) -> None:

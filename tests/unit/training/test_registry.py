@@ -12,7 +12,7 @@ from dle_bundle.errors import InputError
 from dle_bundle.schema import Kind, Task
 from dle_training.models import registry
 from dle_training.models.families import FAMILIES, ModelConfig
-from dle_training.models.family import NO_AUGMENTATION, Input
+from dle_training.models.family import NO_AUGMENTATION, InputKind
 from dle_training.preprocessing.shape import InputShape, Tokens
 from dle_training.settings import yaml_text
 
@@ -33,7 +33,7 @@ from dle_training.settings import yaml_text
         ("timm:resnet18", ("image", "table"), {"image": "timm:resnet18", "table": "mlp"}),
     ],
 )
-def test_choices(name: str | None, kinds: tuple[Input, ...], chosen: dict[Input, str]) -> None:
+def test_choices(name: str | None, kinds: tuple[InputKind, ...], chosen: dict[InputKind, str]) -> None:
     found = registry.choose(name, kinds)
     assert found == chosen
     assert registry.choose(registry.joined(found), kinds) == chosen

@@ -11,7 +11,7 @@ from dle_bundle.schema import Field, Outputs, Schema
 from dle_training.config.run_config import RunConfig
 from dle_training.models import registry
 from dle_training.models.families import FAMILIES
-from dle_training.models.family import Input
+from dle_training.models.family import InputKind
 from dle_training.preprocessing.settings import PreprocessingConfig
 from dle_training.search import defaults, points
 from dle_training.search import space as spaces
@@ -38,7 +38,7 @@ DIMENSIONS: dict[str, Dimension] = {
     "model.embedding_dim": Int(4, 32),
     "model.rnn.width": Int(8, 256, log=True),
 }
-COMBINATIONS: list[dict[Input, str]] = [
+COMBINATIONS: list[dict[InputKind, str]] = [
     dict(zip(("image", "sequence", "text", "table"), names, strict=True))
     for names in product(
         ("cnn", "timm:resnet18"), ("tcn", "rnn", "transformer"), ("bag", "rnn", "transformer"), ("mlp",)
@@ -267,7 +267,7 @@ def test_a_study_suggests_points_of_the_space() -> None:
 
 
 @pytest.mark.parametrize("chosen", COMBINATIONS, ids=registry.joined)
-def test_default_spaces_are_sound(chosen: dict[Input, str]) -> None:
+def test_default_spaces_are_sound(chosen: dict[InputKind, str]) -> None:
     """For all models together, and for each kind of input alone."""
     for part in (chosen, *({kind: name} for kind, name in chosen.items())):
         space = defaults.space(part, {})

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from dle_training.models._base import Encoder
 from dle_training.models.bag import BagConfig, BagEncoder
 from dle_training.models.rnn import RnnConfig, RnnEncoder
-from dle_training.models.steps import Pool, Source
+from dle_training.models.steps import Pool, StepsInput
 from dle_training.models.tcn import TcnConfig, TcnEncoder
 from dle_training.models.transformer import MOST_PATCHES, TransformerConfig, TransformerEncoder
 from dle_training.preprocessing.shape import Inputs, InputShape, Series, Tokens
@@ -33,7 +33,7 @@ def tokens(rows: int, steps: int) -> Inputs:
 MAKERS = {"sequence": series, "tokens": tokens}
 
 
-def check(encoder: Encoder, source: Source, steps: int = 8) -> None:
+def check(encoder: Encoder, source: StepsInput, steps: int = 8) -> None:
     """Answers at other sizes than those of the example that is exported, which has 3 rows and so many steps."""
     make = MAKERS[source]
     encoder.eval()
@@ -54,7 +54,7 @@ def check(encoder: Encoder, source: Source, steps: int = 8) -> None:
         ("lstm", True, "last", 1),
     ],
 )
-def test_recurrent(cell: str, bidirectional: bool, pooling: str, layers: int, source: Source) -> None:
+def test_recurrent(cell: str, bidirectional: bool, pooling: str, layers: int, source: StepsInput) -> None:
     rnn = RnnConfig(width=6, cell=cell, bidirectional=bidirectional, pooling=pooling, layers=layers)  # type: ignore[arg-type]
     check(RnnEncoder(rnn, SERIES if source == "sequence" else TOKENS, source, 0.0), source)
 
@@ -85,7 +85,7 @@ def test_a_single_step_is_trained_on_too() -> None:
 
 @pytest.mark.parametrize("positions", ["sinusoidal", "learned"])
 @pytest.mark.parametrize(("shape", "source"), [(SERIES, "sequence"), (LONG, "sequence"), (TOKENS, "tokens")])
-def test_attention(shape: InputShape, source: Source, positions: str) -> None:
+def test_attention(shape: InputShape, source: StepsInput, positions: str) -> None:
     config = TransformerConfig(width=8, heads=2, positions=positions)  # type: ignore[arg-type]
     check(TransformerEncoder(config, shape, source, 0.0), source)
 

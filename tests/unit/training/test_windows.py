@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dle_bundle.errors import InputError
-from dle_bundle.schema import Layout
+from dle_bundle.schema import SeriesLayout
 from dle_bundle.values.missing import NA_VALUES
 from dle_training.config.run_config import SplitConfig
 from dle_training.data import windows
@@ -20,15 +20,15 @@ from dle_training.data.windows import Windows
 SPLIT = SplitConfig()
 
 
-def layout(window: int, *channels: str, sequence_id: str | None = None) -> Layout:
-    return Layout(channels=channels or ("load",), sequence_id=sequence_id, time="t", window=window)
+def layout(window: int, *channels: str, sequence_id: str | None = None) -> SeriesLayout:
+    return SeriesLayout(channels=channels or ("load",), sequence_id=sequence_id, time="t", window=window)
 
 
 def one_series(steps: int) -> pa.Table:
     return pa.table({"t": range(steps), "load": [float(step) for step in range(steps)]})
 
 
-def make(table: pa.Table, shape: Layout, horizon: int, split: SplitConfig = SPLIT) -> Windows:
+def make(table: pa.Table, shape: SeriesLayout, horizon: int, split: SplitConfig = SPLIT) -> Windows:
     return windows.make(table, shape, "load", horizon, split, NA_VALUES)
 
 
@@ -48,7 +48,7 @@ def ahead(table: pa.Table) -> npt.NDArray[Any]:
     return values
 
 
-def refusal(table: pa.Table, shape: Layout, horizon: int) -> tuple[str, ...]:
+def refusal(table: pa.Table, shape: SeriesLayout, horizon: int) -> tuple[str, ...]:
     with pytest.raises(InputError) as caught:
         make(table, shape, horizon)
     return (caught.value.message, *caught.value.details)

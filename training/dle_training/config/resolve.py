@@ -12,7 +12,7 @@ from dle_training.config import devices
 from dle_training.config.run_config import ObjectiveConfig, RunConfig, TrainingConfig
 from dle_training.models import mlp, registry
 from dle_training.models.families import ModelConfig
-from dle_training.models.family import Input, Recipe
+from dle_training.models.family import InputKind, Recipe
 from dle_training.optimization import optimizers, schedules
 from dle_training.preprocessing.settings import PreprocessingConfig
 from dle_training.scoring import metrics
@@ -61,7 +61,7 @@ def _preprocessing(config: PreprocessingConfig, schema: Schema, rows: int) -> Pr
     return replace(config, piecewise_bins=bins, image_size=size)
 
 
-def _model(config: ModelConfig, chosen: dict[Input, str]) -> ModelConfig:
+def _model(config: ModelConfig, chosen: dict[InputKind, str]) -> ModelConfig:
     hidden = config.hidden
     if hidden is None:
         hidden = mlp.ALONE if set(chosen) == {"table"} else mlp.BESIDE_OTHERS

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from dle_bundle.errors import InputError
+from dle_bundle.schema import Kind
 from dle_training.augmentation.settings import AugmentationConfig
 from dle_training.models.families import ModelConfig
 from dle_training.optimization.optimizers import OptimizerConfig
@@ -20,8 +21,6 @@ from dle_training.preprocessing.settings import PreprocessingConfig
 from dle_training.scoring.metrics import MetricName
 from dle_training.settings import yaml_text
 from dle_training.settings.base import Count, Fraction, Positive, Settings
-
-Kind = Literal["numeric", "categorical", "boolean", "datetime", "image", "sequence", "text"]
 
 
 class DataConfig(Settings, frozen=True):

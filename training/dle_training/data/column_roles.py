@@ -11,7 +11,7 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from dle_bundle.errors import InputError
-from dle_bundle.schema import Layout, Schema
+from dle_bundle.schema import Schema, SeriesLayout
 from dle_bundle.tables import columns, long_tables
 from dle_bundle.tables.arrays import SEQUENCE
 from dle_bundle.tables.long_tables import Ordered
@@ -32,7 +32,7 @@ class Arranged:
     """
 
     table: pa.Table
-    layout: Layout | None = None
+    layout: SeriesLayout | None = None
     dropped: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     blocks: Blocks | None = None
@@ -65,7 +65,7 @@ def arrange(table: pa.Table, config: RunConfig, target: str, na_values: tuple[st
         raise InputError(
             f"split.by={config.split.by}: a forecast is split by time, or the future would leak; leave it out"
         )
-    bare = Layout(channels=(), sequence_id=data.sequence_id, time=data.time)
+    bare = SeriesLayout(channels=(), sequence_id=data.sequence_id, time=data.time)
     ordered = long_tables.order(table, bare, na_values)
     apart = {data.sequence_id, data.time, *data.drop}
     channels, dropped = [], {}
@@ -85,7 +85,7 @@ def arrange(table: pa.Table, config: RunConfig, target: str, na_values: tuple[st
             [f"{name}: {why}" for name, why in dropped.items()],
         )
     _check_kinds(data, channels)
-    layout = Layout(channels=tuple(channels), sequence_id=data.sequence_id, time=data.time, window=data.window)
+    layout = SeriesLayout(channels=tuple(channels), sequence_id=data.sequence_id, time=data.time, window=data.window)
     if data.window is not None:
         made = windows.make(table, layout, target, data.horizon, config.split, na_values)
         return Arranged(made.table, layout, dropped, made.notes, made.blocks)

@@ -48,16 +48,16 @@ def reporting_to(progress: ImageProgress | None) -> Iterator[None]:
         _progress.reset(token)
 
 
-def survey(places: Sequence[ImageSource]) -> tuple[bool, tuple[int, int] | None, int | None]:
+def survey(sources: Sequence[ImageSource]) -> tuple[bool, tuple[int, int] | None, int | None]:
     """Whether any image is in colour, the height and width that all have, and the median of their shorter sides.
 
     The function reads the headers of at most `SURVEYED` files and skips unreadable files. The size is None if images
     differ in size or no file can be read; the median is None if no file can be read.
     """
     found: list[tuple[bool, int, int]] = []
-    for place in places[:: max(-(-len(places) // SURVEYED), 1)]:
+    for source in sources[:: max(-(-len(sources) // SURVEYED), 1)]:
         try:
-            found.append(decoding.measure(place))
+            found.append(decoding.measure(source))
         except BadImage:
             continue
     sizes = {(height, width) for _, height, width in found}
@@ -79,7 +79,7 @@ class ReadImages:
 
 
 def read_all(
-    places: Sequence[ImageSource],
+    sources: Sequence[ImageSource],
     shape: ImageShape,
     *,
     memory_bytes: int,
@@ -92,24 +92,24 @@ def read_all(
     """
     size = shape.channels * shape.height * shape.width
     whole: Pixels | None = None
-    if len(places) * size <= memory_bytes:
-        whole = np.zeros((len(places), shape.channels, shape.height, shape.width), dtype=np.uint8)
+    if len(sources) * size <= memory_bytes:
+        whole = np.zeros((len(sources), shape.channels, shape.height, shape.width), dtype=np.uint8)
     reasons: dict[int, str] = {}
     digests: dict[str, str] = {}
     start, progress = 0, _progress.get()
-    with closing(_chunks(places, shape, keep=whole is not None, workers=workers)) as chunks:
+    with closing(_chunks(sources, shape, keep=whole is not None, workers=workers)) as chunks:
         for chunk in chunks:
-            stop = min(start + _CHUNK, len(places))
+            stop = min(start + _CHUNK, len(sources))
             if whole is not None and chunk.pixels is not None:
                 whole[start:stop] = chunk.pixels
             reasons |= {start + index: reason for index, reason in chunk.broken.items()}
             digests |= chunk.digests
             start = stop
             if progress is not None:
-                progress(start, len(places))
+                progress(start, len(sources))
     if whole is not None:
         return ReadImages(whole, reasons, digests)
-    files = [b"" if index in reasons else place for index, place in enumerate(places)]
+    files = [b"" if index in reasons else source for index, source in enumerate(sources)]
     return ReadImages(ImageFiles(files, shape), reasons, digests)
 
 
@@ -152,12 +152,12 @@ class Stream:
 
 
 def _chunks(
-    places: Sequence[ImageSource], shape: ImageShape, *, keep: bool, workers: int | None
+    sources: Sequence[ImageSource], shape: ImageShape, *, keep: bool, workers: int | None
 ) -> Generator["_Chunk"]:
-    """Yield the result of `_read` for each `_CHUNK` of places in turn."""
-    count, start, begun = len(places), 0, time.monotonic()
+    """Yield the result of `_read` for each `_CHUNK` of sources in turn."""
+    count, start, begun = len(sources), 0, time.monotonic()
     while workers is None and start < count:
-        yield _read(places[start : start + _CHUNK], shape, keep)
+        yield _read(sources[start : start + _CHUNK], shape, keep)
         start += _CHUNK
         spent = time.monotonic() - begun
         if spent > _ALONE_SECONDS and (count - start) * spent / start > _WORTH_SECONDS:
@@ -166,7 +166,7 @@ def _chunks(
     if starts:
         team = Workers(min(cores() if workers is None else workers, len(starts)))
         try:
-            yield from team.run(_read, ((places[first : first + _CHUNK], shape, keep) for first in starts))
+            yield from team.run(_read, ((sources[first : first + _CHUNK], shape, keep) for first in starts))
         finally:
             team.close()
 
@@ -180,16 +180,16 @@ class _Chunk:
     digests: dict[str, str]
 
 
-def _read(places: Sequence[ImageSource], shape: ImageShape, keep: bool) -> _Chunk:
+def _read(sources: Sequence[ImageSource], shape: ImageShape, keep: bool) -> _Chunk:
     """Read these images, and `keep` their pixels."""
-    whole = np.zeros((len(places), shape.channels, shape.height, shape.width), dtype=np.uint8) if keep else None
+    whole = np.zeros((len(sources), shape.channels, shape.height, shape.width), dtype=np.uint8) if keep else None
     reasons: dict[int, str] = {}
     digests: dict[str, str] = {}
-    for index, place in enumerate(places):
+    for index, source in enumerate(sources):
         try:
-            content = decoding.content(place)
-            if isinstance(place, str):
-                digests[place] = hashlib.sha256(content).hexdigest()
+            content = decoding.content(source)
+            if isinstance(source, str):
+                digests[source] = hashlib.sha256(content).hexdigest()
             pixels = decoding.decode(content, shape)
         except BadImage as error:
             reasons[index] = str(error)

@@ -51,8 +51,8 @@ def shaped(
     if not names:
         return tuple(fields)
     arrays = [found for name in names if (found := image_columns.array_shape(table.column(name)))]
-    listed = [place for name in names for place in image_columns.places(table.column(name), folder, na_values)]
-    files = [place for place in listed if place is not None]
+    listed = [source for name in names for source in image_columns.image_sources(table.column(name), folder, na_values)]
+    files = [source for source in listed if source is not None]
     colour, common = _surveyed(arrays, files)
     if size is not None:
         height, width = (size, size) if isinstance(size, int) else size
@@ -76,8 +76,8 @@ def read(
     budget = int(config.data.image_memory * _GIB)
     digests: dict[str, str] = {}
 
-    def decode(places: Sequence[Any], shape: ImageShape) -> tuple[Any, dict[int, str]]:
-        found = image_files.read_all(places, shape, memory_bytes=budget)
+    def decode(sources: Sequence[Any], shape: ImageShape) -> tuple[Any, dict[int, str]]:
+        found = image_files.read_all(sources, shape, memory_bytes=budget)
         digests.update(found.digests)
         return found.images, found.broken
 
@@ -125,14 +125,14 @@ def digest(
 
     `known` are the digests of files that were read already, by path; the others are read here.
     """
-    places = [
-        place
+    paths = [
+        path
         for field in fields
         if field.kind == "image"
-        for place in image_columns.places(table.column(field.name), folder, na_values)
-        if isinstance(place, str)
+        for path in image_columns.image_sources(table.column(field.name), folder, na_values)
+        if isinstance(path, str)
     ]
-    files = [place for place in places if place in known or Path(place).is_file()]
+    files = [path for path in paths if path in known or Path(path).is_file()]
     found = [known.get(file) or integrity.digest(Path(file)) for file in files]
     return hashlib.sha256("".join((source, *found)).encode()).hexdigest() if found else source
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 import pyarrow as pa
 
-from dle_bundle.schema import Field, Layout, SequenceShape
+from dle_bundle.schema import Field, SequenceShape, SeriesLayout
 from dle_bundle.tables import series_columns
 from dle_bundle.tables.arrays import SEQUENCE
 
@@ -13,12 +13,12 @@ LEAST_MOST_STEPS = 4_096
 """The smallest limit on the steps of a request; the limit is otherwise twice the longest series in the source."""
 
 
-def shaped(fields: Sequence[Field], table: pa.Table, layout: Layout | None) -> tuple[Field, ...]:
+def shaped(fields: Sequence[Field], table: pa.Table, layout: SeriesLayout | None) -> tuple[Field, ...]:
     """Add shapes to the fields that are series; channels of a long table keep the names of its columns."""
     return tuple(_shaped(field, table, layout) if field.kind == "sequence" else field for field in fields)
 
 
-def _shaped(field: Field, table: pa.Table, layout: Layout | None) -> Field:
+def _shaped(field: Field, table: pa.Table, layout: SeriesLayout | None) -> Field:
     column = table.column(field.name)
     window = None
     if layout is not None and field.name == SEQUENCE:

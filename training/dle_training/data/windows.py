@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dle_bundle.errors import InputError
-from dle_bundle.schema import Layout
+from dle_bundle.schema import SeriesLayout
 from dle_bundle.tables import long_tables
 from dle_bundle.tables.arrays import SEQUENCE
 from dle_bundle.tables.long_tables import Ordered
@@ -42,7 +42,7 @@ class Windows:
 
 
 def make(
-    table: pa.Table, layout: Layout, target: str, horizon: int, split: SplitConfig, na_values: tuple[str, ...]
+    table: pa.Table, layout: SeriesLayout, target: str, horizon: int, split: SplitConfig, na_values: tuple[str, ...]
 ) -> Windows:
     """The windows of a long table, each of `layout.window` steps with the next `horizon` values of the target.
 
@@ -76,7 +76,7 @@ def make(
     return Windows(made, Blocks(first, last, in_time=True), tuple(notes))
 
 
-def all_of(table: pa.Table, layout: Layout, target: str, horizon: int, na_values: tuple[str, ...]) -> pa.Table:
+def all_of(table: pa.Table, layout: SeriesLayout, target: str, horizon: int, na_values: tuple[str, ...]) -> pa.Table:
     """The windows of a long table whose values to predict are known, as many as `make` takes, without a split.
 
     Raises InputError as `make` does.
@@ -90,19 +90,19 @@ def all_of(table: pa.Table, layout: Layout, target: str, horizon: int, na_values
     return _table(ordered, layout, used[:: -(-len(used) // _most(layout))], target, horizon)
 
 
-def _most(layout: Layout) -> int:
+def _most(layout: SeriesLayout) -> int:
     """Return how many windows fit in memory."""
     return min(MOST_WINDOWS, max(1, MOST_NUMBERS // ((layout.window or 1) * len(layout.channels))))
 
 
-def _check_target(layout: Layout, target: str) -> None:
+def _check_target(layout: SeriesLayout, target: str) -> None:
     if target not in layout.channels:
         raise InputError(f"{target!r}: a forecast needs a target of numbers")
     if target in (SEQUENCE, SPLIT):
         raise InputError(f"{target!r} is the name of another column of the windows: rename the target")
 
 
-def _ends(ordered: Ordered, layout: Layout, target: str, horizon: int) -> tuple[_Places, npt.NDArray[np.bool_]]:
+def _ends(ordered: Ordered, layout: SeriesLayout, target: str, horizon: int) -> tuple[_Places, npt.NDArray[np.bool_]]:
     """The last step (W,) of every window among the ordered rows, and which (W,) have all values to predict."""
     window = layout.window or 1
     counts = np.maximum(ordered.counts - window - horizon + 1, 0)
@@ -117,7 +117,7 @@ def _ends(ordered: Ordered, layout: Layout, target: str, horizon: int) -> tuple[
     return ends, gaps[ends + 1] == gaps[ends + 1 + horizon]
 
 
-def _moments(ordered: Ordered, layout: Layout, horizon: int) -> npt.NDArray[np.float64]:
+def _moments(ordered: Ordered, layout: SeriesLayout, horizon: int) -> npt.NDArray[np.float64]:
     """The times, ascending, at which some window has a value to predict."""
     window = layout.window or 1
     place = np.arange(len(ordered.rows)) - np.repeat(ordered.starts, ordered.counts)
@@ -140,7 +140,7 @@ def _parts(ordered: Ordered, ends: _Places, horizon: int, cuts: npt.NDArray[np.f
 
 
 def _check_parts(
-    part: npt.NDArray[np.int8], moments: npt.NDArray[np.float64], cuts: list[int], layout: Layout, horizon: int
+    part: npt.NDArray[np.int8], moments: npt.NDArray[np.float64], cuts: list[int], layout: SeriesLayout, horizon: int
 ) -> None:
     windows = np.bincount(part, minlength=len(PARTS)).tolist()
     if all(windows):
@@ -157,13 +157,13 @@ def _check_parts(
     )
 
 
-def _shown(ordered: Ordered, layout: Layout, moment: float) -> str:
+def _shown(ordered: Ordered, layout: SeriesLayout, moment: float) -> str:
     """Return the time as the table writes it."""
     row = int(ordered.rows[np.argmax(ordered.times == moment)])
     return str(ordered.table.column(layout.time or "")[row].as_py())
 
 
-def _table(ordered: Ordered, layout: Layout, ends: _Places, target: str, horizon: int) -> pa.Table:
+def _table(ordered: Ordered, layout: SeriesLayout, ends: _Places, target: str, horizon: int) -> pa.Table:
     window = layout.window or 1
     sequence = long_tables.steps(ordered.values, ends - window + 1, np.full(len(ends), window))
     ahead = np.lib.stride_tricks.sliding_window_view(ordered.values[:, layout.channels.index(target)], horizon)

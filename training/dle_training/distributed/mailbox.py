@@ -13,7 +13,7 @@ from typing import Any
 import ray
 
 from dle_bundle.errors import DleError
-from dle_training.fitting.listeners import EpochRecord, Listener, Plan
+from dle_training.fitting.listeners import EpochRecord, Listener, TrainingPlan
 
 LOOK_SECONDS = 0.2
 """Time between two looks into the mailbox, and between two posted steps."""
@@ -23,7 +23,7 @@ LOOK_SECONDS = 0.2
 class TrainingBegan:
     """The workers begin, or resume."""
 
-    plan: Plan
+    plan: TrainingPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +49,10 @@ class StateSaved:
     path: Path
 
 
-Message = TrainingBegan | StepEnded | EpochEnded | StateSaved
+TrainingEvent = TrainingBegan | StepEnded | EpochEnded | StateSaved
 
 
-def deliver(message: Message, listener: Listener) -> None:
+def deliver(message: TrainingEvent, listener: Listener) -> None:
     """Call the method of `listener` that `message` stands for. Raises what the listener raises."""
     match message:
         case TrainingBegan(plan):
@@ -69,11 +69,11 @@ class Mailbox:
     """The actor. Ray runs it in a process on the command's machine and calls one method at a time."""
 
     def __init__(self) -> None:
-        self._messages: list[Message] = []
+        self._messages: list[TrainingEvent] = []
         self._error: DleError | None = None
         self._stopped = False
 
-    def post(self, message: Message) -> None:
+    def post(self, message: TrainingEvent) -> None:
         """The first worker adds a message."""
         self._messages.append(message)
 
@@ -81,7 +81,7 @@ class Mailbox:
         """A worker gives up with an error that new workers would meet as well."""
         self._error = error
 
-    def collect(self) -> tuple[list[Message], DleError | None]:
+    def collect(self) -> tuple[list[TrainingEvent], DleError | None]:
         """The command takes the new messages, and the error if a worker gave up."""
         messages, self._messages = self._messages, []
         return messages, self._error
@@ -102,7 +102,7 @@ class Poster(Listener):
         self._mailbox = mailbox
         self._posted = 0.0
 
-    def on_start(self, plan: Plan) -> None:
+    def on_start(self, plan: TrainingPlan) -> None:
         self._post(TrainingBegan(plan))
 
     def on_step(self, epoch: int, step: int) -> None:
@@ -119,7 +119,7 @@ class Poster(Listener):
     def on_end(self) -> None:
         ray.get(self._mailbox.is_stopped.remote())  # an actor answers calls in order, so every message has arrived
 
-    def _post(self, message: Message) -> None:
+    def _post(self, message: TrainingEvent) -> None:
         self._mailbox.post.remote(message)
 
 

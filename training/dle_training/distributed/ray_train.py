@@ -37,7 +37,7 @@ from dle_training.distributed.mailbox import LOOK_SECONDS, Mailbox, Poster, Stop
 from dle_training.distributed.workers import Workers
 from dle_training.fitting import tensors
 from dle_training.fitting.interruption import Interruption
-from dle_training.fitting.listeners import HistoryFile, Listener, Plan
+from dle_training.fitting.listeners import HistoryFile, Listener, TrainingPlan
 from dle_training.fitting.tensorboard import TensorBoard
 from dle_training.runs.folder import RunFolder
 from dle_training.runs.prepare import Prepared
@@ -154,7 +154,7 @@ class _WorkerGroup(Listener):
             ),
         )
 
-    def on_start(self, plan: Plan) -> None:
+    def on_start(self, plan: TrainingPlan) -> None:
         self._begun = True
 
     def on_checkpoint(self, path: Path) -> None:

@@ -89,7 +89,7 @@ def export_run(run: RunFolder, target: Path, version: int = 1) -> Exported:
 def _proven_graph(model: TrainedModel, sample: Groups) -> tuple[onnx.ModelProto, Parity]:
     """The graph of `model`, and the proof that it answers as PyTorch does. Raises WorkError if it does not."""
     example = model.tensors(sample.take(slice(LONGEST)).trimmed())
-    proto = graph.build(model.answer(tuple(example)), model.schema, example)
+    proto = graph.build(model.inference_module(tuple(example)), model.schema, example)
     proof = parity.check(
         proto.SerializeToString(),
         model.predict,

@@ -17,7 +17,7 @@ def single_row(model: TrainedModel, sample: Groups) -> float:
     `sample` holds training rows, the longest first (see `training_sample`).
     """
     example = model.tensors(sample.take(slice(LONGEST)).trimmed())
-    content = graph.build(model.answer(tuple(example)), model.schema, example).SerializeToString()
+    content = graph.build(model.inference_module(tuple(example)), model.schema, example).SerializeToString()
     session = parity.open_session(content)
     feeds = model.preprocessing.tokenise(sample.take(slice(1))).trimmed().feeds()
     for _ in range(_WARM_UP):

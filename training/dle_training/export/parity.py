@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before its import: it would report to its maker
 
@@ -19,6 +18,7 @@ import onnxruntime
 from dle_bundle.errors import WorkError
 from dle_bundle.groups import Groups
 from dle_bundle.schema import Schema
+from dle_training.scoring.metrics import Predictions
 
 BATCHES = (1, 2, 7, 64)
 PROBABILITY_BOUND = 1e-5
@@ -26,8 +26,7 @@ DECIDING_MARGIN = 2e-5
 VALUE_BOUND = 1e-5
 """Largest difference of a value, relative to |y| + the standard deviation of the target."""
 
-Answer = npt.NDArray[np.float32]
-Predict = Callable[[Groups], Answer]
+Predict = Callable[[Groups], Predictions]
 """PyTorch's answer: probabilities (N, K), value (N,) or values (N, horizon)."""
 Prepare = Callable[[Groups], Groups]
 """Text to tokens, by the model's own tokenizer."""

@@ -34,7 +34,7 @@ class EpochRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TrainingPlan:
     """What the loop is about to train.
 
     `steps` is the number of steps in an epoch and `rows` the number of training rows. `history` holds the epochs that a
@@ -71,7 +71,7 @@ class Listener:
         the loop. In both cases `on_end` is still called.
     """
 
-    def on_start(self, plan: Plan) -> None:
+    def on_start(self, plan: TrainingPlan) -> None:
         """Called before the first step, also when a run is resumed."""
 
     def on_step(self, epoch: int, step: int) -> None:
@@ -93,7 +93,7 @@ class HistoryFile(Listener):
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def on_start(self, plan: Plan) -> None:
+    def on_start(self, plan: TrainingPlan) -> None:
         write_atomic(self.path, _lines(plan.history))
 
     def on_epoch(self, history: Sequence[EpochRecord], best_epoch: int) -> None:

@@ -6,7 +6,7 @@ slices them. Nothing waits for the device within an epoch: losses are summed on 
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,21 +16,20 @@ import torch
 from torch import Tensor
 
 from dle_bundle.errors import InputError, Interrupted, WorkError
+from dle_training.augmentation.augment import Augmentation
 from dle_training.config import devices
 from dle_training.config.run_config import RunConfig
 from dle_training.fitting import checkpoint, early_stopping
 from dle_training.fitting.batches import PreparedRows
-from dle_training.fitting.listeners import EpochRecord, Listener, Plan
+from dle_training.fitting.listeners import EpochRecord, Listener, TrainingPlan
 from dle_training.fitting.replicas import ALONE, Replicas
-from dle_training.fitting.state import Progress, TrainingState, digest, global_generators
+from dle_training.fitting.state import TrainingProgress, TrainingState, digest, global_generators
 from dle_training.models._base import Network
 from dle_training.optimization import optimizers, schedules
 from dle_training.optimization.objectives import Objective
-from dle_training.preprocessing.shape import Inputs
 from dle_training.scoring import metrics
 from dle_training.settings.base import chosen
 
-Augmentation = Callable[[Inputs], Inputs]
 LAST, BEST = "last.safetensors", "best.safetensors"
 
 
@@ -83,14 +82,16 @@ class Training:
         return chosen(self.inputs.config.training.epochs)
 
     @property
-    def progress(self) -> Progress:
+    def progress(self) -> TrainingProgress:
         return self.state.progress
 
     def start(self, ending: ExitStack) -> None:
         """Call `on_start` of all listeners now, and `on_end` when `ending` closes."""
         for listener in self.inputs.listeners:
             ending.callback(listener.on_end)
-            plan = Plan(self.epochs, len(self.batches), len(self.inputs.train), self.metric, self.progress.history)
+            plan = TrainingPlan(
+                self.epochs, len(self.batches), len(self.inputs.train), self.metric, self.progress.history
+            )
             listener.on_start(plan)
 
     def draw_order(self) -> Tensor:
@@ -233,14 +234,14 @@ def begin(inputs: FitInputs, generators: Mapping[str, torch.Generator]) -> Train
 
 def load_best(network: Network, checkpoints: Path) -> EpochRecord:
     """Load the weights that `fit` chose into `network`, and return the record of their epoch. Raises InputError."""
-    tensors, progress = checkpoint.read(checkpoints / BEST, Progress)
+    tensors, progress = checkpoint.read(checkpoints / BEST, TrainingProgress)
     checkpoint.load(network, tensors, checkpoints / BEST)
     return progress.history[progress.best_epoch - 1]
 
 
-def read_ended(checkpoints: Path) -> Progress:
+def read_ended(checkpoints: Path) -> TrainingProgress:
     """The progress of a finished training. Raises InputError if none is in `checkpoints`."""
-    return checkpoint.read(checkpoints / BEST, Progress)[1]
+    return checkpoint.read(checkpoints / BEST, TrainingProgress)[1]
 
 
 def is_begun(checkpoints: Path) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from dle_training.fitting.listeners import EpochRecord, Listener, Plan
+from dle_training.fitting.listeners import EpochRecord, Listener, TrainingPlan
 
 
 class TensorBoard(Listener):
@@ -15,7 +15,7 @@ class TensorBoard(Listener):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def on_start(self, plan: Plan) -> None:
+    def on_start(self, plan: TrainingPlan) -> None:
         from torch.utils.tensorboard.writer import SummaryWriter  # slow to import
 
         self.metric = plan.metric.name

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dle_bundle.errors import InputError, nearest
 from dle_training.models._base import Encoder
 from dle_training.models.dropout import Dropout
-from dle_training.models.family import SHIFTED_IMAGES, Family, Recipe
+from dle_training.models.family import SHIFTED_IMAGES, ModelFamily, Recipe
 from dle_training.models.pixels import Standardised
 from dle_training.preprocessing.shape import Images, Inputs, InputShape
 from dle_training.settings.base import Settings
@@ -189,7 +189,7 @@ def _channels(images: Images) -> int:
     return _COLOURS if images.channels == 1 else images.channels
 
 
-FAMILY = Family(
+FAMILY = ModelFamily(
     name=f"{BACKBONE}NAME",
     description="Any backbone of the timm library, with pretrained weights if they are published (extra `vision`).",
     reads=("image",),

@@ -16,7 +16,7 @@ from dle_bundle.groups import PADDING
 from dle_bundle.text import SEPARATOR
 from dle_training.models._base import Encoder
 from dle_training.models.dropout import Dropout
-from dle_training.models.family import Family, Recipe
+from dle_training.models.family import ModelFamily, Recipe
 from dle_training.preprocessing.shape import Inputs, InputShape
 from dle_training.settings.base import Count, Settings
 from dle_training.settings.dimensions import Choice, Float, Int
@@ -95,7 +95,7 @@ class BagEncoder(Encoder):
         return torch.stack(rows, dim=2).flatten(1), torch.stack(present, dim=2).flatten(1).to(torch.float32)
 
 
-FAMILY = Family(
+FAMILY = ModelFamily(
     name="bag",
     description="Weighted sum of embedded tokens and n-grams: fast, and hard to beat on short text.",
     reads=("text",),

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from dle_training.models._base import Encoder
 from dle_training.models.dropout import Dropout
-from dle_training.models.family import SHIFTED_IMAGES, Family, Recipe
+from dle_training.models.family import SHIFTED_IMAGES, ModelFamily, Recipe
 from dle_training.models.norm import BatchNorm2d
 from dle_training.models.pixels import Standardised
 from dle_training.preprocessing.shape import Inputs, InputShape
@@ -60,14 +60,14 @@ class Stage(nn.Module):
         return F.relu(self.norm(maps))
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """Two convolutions with a shortcut around them: the input is added to their output.
 
     Shape: (N, width, H, W) → the same.
 
     Example:
         >>> import torch
-        >>> Block(16)(torch.zeros(2, 16, 14, 14)).shape
+        >>> ResidualBlock(16)(torch.zeros(2, 16, 14, 14)).shape
         torch.Size([2, 16, 14, 14])
     """
 
@@ -117,7 +117,7 @@ class CnnEncoder(Encoder):
             pool = side // 2 >= _LEAST_SIDE
             side = side // 2 if pool else side
             layers.append(Stage(inputs, outputs, stride=stride if stage == 0 else 1, pool=pool))
-            layers += [Block(outputs) for _ in range(blocks)]
+            layers += [ResidualBlock(outputs) for _ in range(blocks)]
             inputs, outputs = outputs, 2 * outputs
         self.layers = nn.Sequential(*layers)
         self.dropout = Dropout(dropout)
@@ -131,7 +131,7 @@ class CnnEncoder(Encoder):
         return features
 
 
-FAMILY = Family(
+FAMILY = ModelFamily(
     name="cnn",
     description="Small residual network with batch normalisation.",
     reads=("image",),

@@ -4,7 +4,7 @@ from dle_training.models import backbone, bag, cnn, mlp, rnn, tcn, transformer
 from dle_training.models.backbone import BackboneConfig
 from dle_training.models.bag import BagConfig
 from dle_training.models.cnn import CnnConfig
-from dle_training.models.family import Input
+from dle_training.models.family import InputKind
 from dle_training.models.mlp import MlpConfig
 from dle_training.models.rnn import RnnConfig
 from dle_training.models.tcn import TcnConfig
@@ -22,7 +22,7 @@ FAMILIES = {
         backbone.FAMILY,
     )
 }
-DEFAULTS: dict[Input, str] = {"image": "cnn", "sequence": "tcn", "text": "bag", "table": "mlp"}
+DEFAULTS: dict[InputKind, str] = {"image": "cnn", "sequence": "tcn", "text": "bag", "table": "mlp"}
 """The family that reads each kind of input if `model.name` names no family for it."""
 
 

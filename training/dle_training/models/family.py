@@ -1,7 +1,7 @@
-"""`Family`: everything that the rest of the project needs to know about an architecture, in one entry.
+"""`ModelFamily`: everything that the rest of the project needs to know about an architecture, in one entry.
 
-The file of a family holds its settings, its encoder and its `Family`. To add a family, write such a file and list it in
-`models/families.py`.
+The file of a family holds its settings, its encoder and its `ModelFamily`. To add a family, write such a file and list
+it in `models/families.py`.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,8 +17,8 @@ from dle_training.preprocessing.shape import InputShape
 from dle_training.settings.base import Settings
 from dle_training.settings.dimensions import Dimension
 
-Input = Literal["image", "sequence", "text", "table"]
-INPUTS: tuple[Input, ...] = ("image", "sequence", "text", "table")
+InputKind = Literal["image", "sequence", "text", "table"]
+INPUT_KINDS: tuple[InputKind, ...] = ("image", "sequence", "text", "table")
 """The kinds of input, beginning with the one that costs most to train."""
 
 NO_AUGMENTATION = AugmentationConfig(flip=False, shift=0.0, jitter=0.0, scaling=0.0, slicing=0.0)
@@ -71,14 +71,14 @@ class Slot:
     units to set to 0. `fresh` is False if the weights of a run are loaded next.
     """
 
-    kind: Input
+    kind: InputKind
     name: str
     dropout: float
     fresh: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class ModelFamily:
     """A model family that `model.name` can choose.
 
     `reads` lists the kinds of input that it can read. `settings` is its section of `model`, and `build(settings, shape,
@@ -89,7 +89,7 @@ class Family:
 
     name: str
     description: str
-    reads: tuple[Input, ...]
+    reads: tuple[InputKind, ...]
     settings: type[Settings]
     build: Callable[[Any, InputShape, Slot], Encoder]
     dropout: float

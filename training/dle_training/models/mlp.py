@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from dle_training.models._base import Encoder
 from dle_training.models.dropout import Dropout
-from dle_training.models.family import Family, Recipe, SharedConfig
+from dle_training.models.family import ModelFamily, Recipe, SharedConfig
 from dle_training.models.norm import BatchNorm1d
 from dle_training.preprocessing.shape import Inputs, InputShape
 from dle_training.settings.base import Count, chosen
@@ -119,7 +119,7 @@ class TableEncoder(Encoder):
             self.embeddings.fill_untrained()
 
 
-FAMILY = Family(
+FAMILY = ModelFamily(
     name="mlp",
     description="Fully connected layers over scaled numbers, one-hot and embedded categories.",
     reads=("table",),

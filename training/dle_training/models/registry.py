@@ -11,31 +11,31 @@ from dle_bundle.schema import Schema
 from dle_training.models._base import Encoder, Network
 from dle_training.models.backbone import BACKBONE
 from dle_training.models.families import DEFAULTS, FAMILIES, ModelConfig
-from dle_training.models.family import INPUTS, Family, Input, Slot
+from dle_training.models.family import INPUT_KINDS, InputKind, ModelFamily, Slot
 from dle_training.preprocessing.shape import InputShape
 from dle_training.settings.dimensions import Dimension
 
 _WORDS = {"image": "images", "sequence": "series", "text": "text", "table": "columns"}
 
 
-def inputs(schema: Schema) -> tuple[Input, ...]:
-    """The kinds of input of a schema, in the order of `INPUTS`."""
+def inputs(schema: Schema) -> tuple[InputKind, ...]:
+    """The kinds of input of a schema, in the order of `INPUT_KINDS`."""
     present = {
         "image": schema.image,
         "sequence": schema.sequence,
         "text": schema.text,
         "table": (*schema.numeric, *schema.categorical, *schema.datetime),
     }
-    return tuple(kind for kind in INPUTS if present[kind])
+    return tuple(kind for kind in INPUT_KINDS if present[kind])
 
 
-def choose(name: str | None, kinds: Iterable[Input]) -> dict[Input, str]:
+def choose(name: str | None, kinds: Iterable[InputKind]) -> dict[InputKind, str]:
     """The name of the family that reads each of `kinds`. Raises InputError that lists all unusable names."""
     present = tuple(kinds)
     asked = [part.strip() for part in (name or "").split("+") if part.strip()]
     faults = [_unknown(part) for part in asked if _find(part) is None]
     known = {part: family for part in asked if (family := _find(part)) is not None}
-    chosen: dict[Input, str] = {}
+    chosen: dict[InputKind, str] = {}
     # families that read a single kind choose first; each takes one kind, so that two that read both can share them
     for part in sorted((part for part in asked if part in known), key=lambda part: len(known[part].reads)):
         own = next((kind for kind in known[part].reads if kind in present and kind not in chosen), None)
@@ -47,34 +47,34 @@ def choose(name: str | None, kinds: Iterable[Input]) -> dict[Input, str]:
         chosen.setdefault(kind, next((part for part in known if kind in known[part].reads), DEFAULTS[kind]))
     if faults:
         raise InputError("model.name cannot be used" if len(faults) > 1 else faults.pop(), faults)
-    return {kind: chosen[kind] for kind in INPUTS if kind in chosen}
+    return {kind: chosen[kind] for kind in INPUT_KINDS if kind in chosen}
 
 
-def joined(chosen: Mapping[Input, str]) -> str:
+def joined(chosen: Mapping[InputKind, str]) -> str:
     """One name from which `choose` makes the same choice again."""
     return "+".join(dict.fromkeys(chosen.values()))
 
 
-def family(name: str) -> Family:
+def family(name: str) -> ModelFamily:
     """The family of this name, which must come from `choose`."""
     found = _find(name)
     assert found is not None
     return found
 
 
-def space(chosen: Mapping[Input, str]) -> dict[str, Dimension]:
+def space(chosen: Mapping[InputKind, str]) -> dict[str, Dimension]:
     """The default search space of families `chosen` by kind of input.
 
-    If two families vary the same setting, the range of the family that costs more to train applies; see `INPUTS`.
+    If two families vary the same setting, the range of the family that costs more to train applies; see `INPUT_KINDS`.
     """
     merged: dict[str, Dimension] = {}
-    for kind in INPUTS:
+    for kind in INPUT_KINDS:
         if kind in chosen:
             merged = {**family(chosen[kind]).space, **merged}
     return merged
 
 
-def dropouts(config: ModelConfig, chosen: Mapping[Input, str]) -> dict[str, float]:
+def dropouts(config: ModelConfig, chosen: Mapping[InputKind, str]) -> dict[str, float]:
     """The dropout of each chosen family, by name: the configured value, or else the family's default.
 
     Raises InputError if `model.dropout` names families that are not chosen.
@@ -96,13 +96,13 @@ def build(config: ModelConfig, shape: InputShape, outputs: int, *, fresh: bool =
 
     Shape of the network: inputs of N rows as in `shape` → (N, outputs). `fresh` is False if weights are loaded next.
     """
-    present: dict[Input, bool] = {
+    present: dict[InputKind, bool] = {
         "image": shape.image is not None,
         "sequence": shape.sequence is not None,
         "text": shape.tokens is not None,
         "table": bool(shape.dense or shape.cardinalities),
     }
-    chosen = choose(config.name, [kind for kind in INPUTS if present[kind]])
+    chosen = choose(config.name, [kind for kind in INPUT_KINDS if present[kind]])
     dropout = dropouts(config, chosen)
     encoders: dict[str, Encoder] = {}
     for kind, name in chosen.items():
@@ -111,12 +111,12 @@ def build(config: ModelConfig, shape: InputShape, outputs: int, *, fresh: bool =
     return Network(encoders, outputs)
 
 
-def _section(config: ModelConfig, own: Family) -> object:
+def _section(config: ModelConfig, own: ModelFamily) -> object:
     """The family's settings: `config` itself for `mlp`, else the section of its name."""
     return config if isinstance(config, own.settings) else getattr(config, own.name.partition(":")[0])
 
 
-def _find(name: str) -> Family | None:
+def _find(name: str) -> ModelFamily | None:
     if name.startswith(BACKBONE):
         return FAMILIES[f"{BACKBONE}NAME"] if name != BACKBONE else None
     return FAMILIES.get(name)
@@ -127,7 +127,7 @@ def _unknown(name: str) -> str:
     return f"model.name: no model {name!r}{nearest(name, FAMILIES) or known}"
 
 
-def _idle(name: str, reads: tuple[Input, ...], present: tuple[Input, ...]) -> str:
+def _idle(name: str, reads: tuple[InputKind, ...], present: tuple[InputKind, ...]) -> str:
     fitting = ", ".join(each.name for each in FAMILIES.values() if set(each.reads) & set(present))
     words = " or ".join(_WORDS[kind] for kind in reads)
     why = "which another encoder already reads" if set(reads) & set(present) else "and the data has none"

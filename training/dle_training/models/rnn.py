@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from dle_training.models._base import Encoder
 from dle_training.models.dropout import Dropout
-from dle_training.models.family import Family, Recipe
-from dle_training.models.steps import SOURCES, Pool, Source, Steps
+from dle_training.models.family import ModelFamily, Recipe
+from dle_training.models.steps import STEPS_INPUTS, Pool, Steps, StepsInput
 from dle_training.preprocessing.shape import Inputs, InputShape
 from dle_training.settings.base import Count, Settings
 from dle_training.settings.dimensions import Choice, Float, Int
@@ -55,7 +55,7 @@ class RnnEncoder(Encoder):
         torch.Size([3, 16])
     """
 
-    def __init__(self, settings: RnnConfig, shape: InputShape, source: Source, dropout: float) -> None:
+    def __init__(self, settings: RnnConfig, shape: InputShape, source: StepsInput, dropout: float) -> None:
         super().__init__()
         self.steps = Steps(shape, source, settings.width)
         self.directions = 2 if settings.bidirectional else 1
@@ -130,12 +130,12 @@ def _ordered(weight: Tensor, kind: str, width: int) -> Tensor:
     return torch.cat([weight[place * width : (place + 1) * width] for place in _GATES[kind]])
 
 
-FAMILY = Family(
+FAMILY = ModelFamily(
     name="rnn",
     description="Recurrent network (GRU or LSTM, both directions), pooled by last step, mean or attention.",
     reads=("sequence", "text"),
     settings=RnnConfig,
-    build=lambda settings, shape, slot: RnnEncoder(settings, shape, SOURCES[slot.kind], slot.dropout),
+    build=lambda settings, shape, slot: RnnEncoder(settings, shape, STEPS_INPUTS[slot.kind], slot.dropout),
     dropout=0.2,
     recipe=Recipe(lr=3e-3, epochs=12, least_steps=600, largest_batch=128),
     space={

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from dle_bundle.groups import PADDING
-from dle_training.models.family import Input
+from dle_training.models.family import InputKind
 from dle_training.preprocessing.shape import Inputs, InputShape
 
-Source = Literal["sequence", "tokens"]
-SOURCES: dict[Input, Source] = {"sequence": "sequence", "text": "tokens"}
+StepsInput = Literal["sequence", "tokens"]
+STEPS_INPUTS: dict[InputKind, StepsInput] = {"sequence": "sequence", "text": "tokens"}
 """The tensor that holds the steps of each kind of input."""
 Pooling = Literal["last", "mean", "attention"]
 
@@ -30,7 +30,7 @@ class Steps(nn.Module):
         (torch.Size([1, 3, 8]), [[True, True, False]])
     """
 
-    def __init__(self, shape: InputShape, source: Source, width: int) -> None:
+    def __init__(self, shape: InputShape, source: StepsInput, width: int) -> None:
         super().__init__()
         self.source = source
         if source == "sequence":

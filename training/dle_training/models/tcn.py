@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from dle_training.models._base import Encoder
 from dle_training.models.dropout import Dropout
-from dle_training.models.family import Family, Recipe
+from dle_training.models.family import ModelFamily, Recipe
 from dle_training.models.norm import BatchNorm2d
 from dle_training.models.steps import within
 from dle_training.preprocessing.shape import Inputs, InputShape
@@ -167,7 +167,7 @@ class _Shortcut(nn.Module):
         return bridged
 
 
-FAMILY = Family(
+FAMILY = ModelFamily(
     name="tcn",
     description="Convolutions of several widths side by side with residual shortcuts, in the manner of InceptionTime.",
     reads=("sequence",),

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from dle_training.models._base import Encoder
 from dle_training.models.dropout import Dropout
-from dle_training.models.family import Family, Recipe
-from dle_training.models.steps import SOURCES, Pool, Source, Steps, within
+from dle_training.models.family import ModelFamily, Recipe
+from dle_training.models.steps import STEPS_INPUTS, Pool, Steps, StepsInput, within
 from dle_training.preprocessing.shape import Inputs, InputShape
 from dle_training.settings.base import Count, Settings
 from dle_training.settings.dimensions import Choice, Float, Int
@@ -55,7 +55,7 @@ class TransformerEncoder(Encoder):
         torch.Size([1, 16])
     """
 
-    def __init__(self, settings: TransformerConfig, shape: InputShape, source: Source, dropout: float) -> None:
+    def __init__(self, settings: TransformerConfig, shape: InputShape, source: StepsInput, dropout: float) -> None:
         super().__init__()
         self.width = settings.width
         self.patch = 1
@@ -72,7 +72,9 @@ class TransformerEncoder(Encoder):
             self.positions: nn.Module = LearnedPositions(-(-longest // self.patch), settings.width)
         else:
             self.positions = SinusoidalPositions(settings.width)
-        self.blocks = nn.ModuleList(Block(settings.width, settings.heads, dropout) for _ in range(settings.layers))
+        self.blocks = nn.ModuleList(
+            TransformerBlock(settings.width, settings.heads, dropout) for _ in range(settings.layers)
+        )
         self.norm = nn.LayerNorm(settings.width)
         self.dropout = Dropout(dropout)
         self.pool = Pool(settings.width, "mean")
@@ -95,13 +97,13 @@ class TransformerEncoder(Encoder):
         return cut, within((lengths + self.patch - 1) // self.patch, cut.shape[1])
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """Attention among real steps, then a feed-forward network; the input of each is added to its output.
 
     Shape: (N, T, width), mask (N, T) → (N, T, width).
 
     Example:
-        >>> block = Block(width=16, heads=4, dropout=0.1)
+        >>> block = TransformerBlock(width=16, heads=4, dropout=0.1)
         >>> block(torch.zeros(2, 5, 16), torch.ones(2, 5, dtype=torch.bool)).shape
         torch.Size([2, 5, 16])
     """
@@ -172,12 +174,12 @@ class LearnedPositions(nn.Module):
         return self.table[torch.clamp(places, max=len(self.table) - 1)]
 
 
-FAMILY = Family(
+FAMILY = ModelFamily(
     name="transformer",
     description="Encoder with self-attention over steps or tokens.",
     reads=("sequence", "text"),
     settings=TransformerConfig,
-    build=lambda settings, shape, slot: TransformerEncoder(settings, shape, SOURCES[slot.kind], slot.dropout),
+    build=lambda settings, shape, slot: TransformerEncoder(settings, shape, STEPS_INPUTS[slot.kind], slot.dropout),
     dropout=0.2,
     recipe=Recipe(lr=5e-4, epochs=10, least_steps=600, largest_batch=64),
     space={

@@ -28,7 +28,7 @@ from dle_training.models._base import Network
 from dle_training.optimization import objectives
 from dle_training.packed.network import release
 from dle_training.packed.optimizer import PACKED
-from dle_training.packed.pack import Pack, Place
+from dle_training.packed.pack import Pack, PackedTraining
 from dle_training.settings.base import chosen
 
 
@@ -91,39 +91,39 @@ def fit(members: Sequence[Member]) -> list[MemberResult | MemberFailure]:
     Raises Interrupted after Ctrl-C or SIGTERM, with all states saved. Before the first step it raises InputError as
     `loop.fit` does.
     """
-    places, rows = _begin(members)
-    outcomes: dict[Place, MemberResult | MemberFailure] = {}
+    packed, rows = _begin(members)
+    outcomes: dict[PackedTraining, MemberResult | MemberFailure] = {}
     between, saved = members[0].config.training.checkpoint_seconds, time.monotonic()
     with Interruption() as interruption, ExitStack() as ending:
-        endings = {place: ending.enter_context(ExitStack()) for place in places}
-        for place in places:
-            place.training.start(endings[place])
-            if place.training.progress.finished:
-                outcomes[place] = _end(place.training)
-                endings[place].close()
-        while running := [place for place in places if place not in outcomes]:
+        endings = {each: ending.enter_context(ExitStack()) for each in packed}
+        for each in packed:
+            each.training.start(endings[each])
+            if each.training.progress.finished:
+                outcomes[each] = _end(each.training)
+                endings[each].close()
+        while running := [each for each in packed if each not in outcomes]:
             pack = Pack(running, rows)
             while outcomes.keys().isdisjoint(running):
                 begun = time.perf_counter()
                 for _ in pack.steps():
-                    for place in running:
-                        _count_step(place.training)
+                    for each in running:
+                        _count_step(each.training)
                     if interruption.requested or time.monotonic() - saved >= between:
                         begun = _share(running, begun)
-                        for place in running:
-                            place.training.save()
+                        for each in running:
+                            each.training.save()
                         saved = time.monotonic()
                     if interruption.requested:
                         raise Interrupted(f"Interrupted; the states of {len(running)} trainings are saved")
                 running[0].training.state.loss_sum.item()  # waits for the device, so that its time counts
                 _share(running, begun)
-                for place in running:
-                    if place.step == len(place.counts) and (outcome := _end_epoch(place.training)) is not None:
-                        outcomes[place] = outcome
-                        endings[place].close()
+                for each in running:
+                    if each.step == len(each.counts) and (outcome := _end_epoch(each.training)) is not None:
+                        outcomes[each] = outcome
+                        endings[each].close()
         if interruption.requested:
             raise Interrupted("Interrupted after the last epoch; the states are saved")
-    return [outcomes[place] for place in places]
+    return [outcomes[each] for each in packed]
 
 
 def fit_if_possible(members: Sequence[Member]) -> list[MemberResult | MemberFailure] | None:
@@ -139,7 +139,7 @@ def fit_if_possible(members: Sequence[Member]) -> list[MemberResult | MemberFail
         return None
 
 
-def _begin(members: Sequence[Member]) -> tuple[list[Place], PreparedRows]:
+def _begin(members: Sequence[Member]) -> tuple[list[PackedTraining], PreparedRows]:
     """All trainings, and one table of their training rows on the device; members with the same data share its rows."""
     device = devices.choose(members[0].config.device)
     data = {id(member.data): member.data for member in members}
@@ -162,10 +162,11 @@ def _begin(members: Sequence[Member]) -> tuple[list[Place], PreparedRows]:
         for member in members
     ]
     width = max(batch.stop - batch.start for training in trainings for batch in training.batches)
-    places = [
-        Place(training, firsts[id(member.data)], width) for training, member in zip(trainings, members, strict=True)
+    packed = [
+        PackedTraining(training, firsts[id(member.data)], width)
+        for training, member in zip(trainings, members, strict=True)
     ]
-    return places, rows
+    return packed, rows
 
 
 def _joined(parts: Sequence[PreparedRows]) -> PreparedRows:
@@ -182,11 +183,11 @@ def _count_step(training: Training) -> None:
         listener.on_step(training.progress.epoch + 1, training.progress.step)
 
 
-def _share(running: Sequence[Place], begun: float) -> float:
+def _share(running: Sequence[PackedTraining], begun: float) -> float:
     """Add an equal share of the seconds since `begun` to each training; return the current time."""
     now = time.perf_counter()
-    for place in running:
-        place.training.progress.seconds += (now - begun) / len(running)
+    for each in running:
+        each.training.progress.seconds += (now - begun) / len(running)
     return now
 
 

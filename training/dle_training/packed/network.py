@@ -19,8 +19,8 @@ from dle_training.preprocessing.shape import Inputs
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """The rows of a step: B rows for each member; rows beyond the member's `counts` are filler.
+class BatchSizes:
+    """How many of the B rows in a step of each member are its batch; rows beyond the member's `counts` are filler.
 
     `share` (M, B) float32 is 1 / count, and 0 for filler rows. `numbers` (M, 1) float32 holds the counts.
     """
@@ -30,7 +30,7 @@ class Rows:
     numbers: Tensor
 
 
-class Layout:
+class ParameterLayout:
     """Where the n parameters of a network stand in a row of the matrix.
 
     Weights of linear layers are stored transposed, so that neither the forward nor the backward product copies them.
@@ -68,7 +68,9 @@ class PackedNetwork:
     Shape: {"dense": (M, B, P), "codes": (M, B, E)} → (M, B, K).
     """
 
-    def __init__(self, networks: Sequence[Network], layout: Layout, generators: Sequence[torch.Generator]) -> None:
+    def __init__(
+        self, networks: Sequence[Network], layout: ParameterLayout, generators: Sequence[torch.Generator]
+    ) -> None:
         self._layout = layout
         self.weights = torch.stack([layout.row(network.parameters()) for network in networks])
         for network, row in zip(networks, self.weights, strict=True):
@@ -80,7 +82,7 @@ class PackedNetwork:
         self._layers = _packed(encoders, generators)
         self._head = _Linear(biased=True)
 
-    def __call__(self, inputs: Inputs, rows: Rows) -> Tensor:
+    def __call__(self, inputs: Inputs, sizes: BatchSizes) -> Tensor:
         weights = iter(self._layout.stacked(self.weights))
         features = [inputs["dense"]] if self._dense else []
         if self._embeddings is not None:
@@ -92,9 +94,9 @@ class PackedNetwork:
                 case nn.ReLU():
                     units = units.relu_()
                 case _BatchNorm():
-                    units = layer(units, next(weights), next(weights), rows)
-                case _Dropout():
-                    units = layer(units, rows)
+                    units = layer(units, next(weights), next(weights), sizes)
+                case _PackedDropout():
+                    units = layer(units, sizes)
             features = [units]
         return self._head(features, next(weights), next(weights))
 
@@ -175,20 +177,20 @@ class _BatchNorm:
             for name in ("running_mean", "running_var", "num_batches_tracked")
         )  # (M, C), (M, C), (M,)
 
-    def __call__(self, units: Tensor, weight: Tensor, bias: Tensor, rows: Rows) -> Tensor:
-        share = rows.share.unsqueeze(1)  # (M, 1, B)
+    def __call__(self, units: Tensor, weight: Tensor, bias: Tensor, sizes: BatchSizes) -> Tensor:
+        share = sizes.share.unsqueeze(1)  # (M, 1, B)
         mean = share @ units  # (M, 1, C)
         centred = units - mean
         variance = share @ centred.square()
         with torch.no_grad():
             momentum = (1 / (self._seen + 1)).clamp(min=norm.SHARE).unsqueeze(1)
             self._mean.lerp_(mean.squeeze(1), momentum)
-            self._variance.lerp_(variance.squeeze(1) * (rows.numbers / (rows.numbers - 1)), momentum)
+            self._variance.lerp_(variance.squeeze(1) * (sizes.numbers / (sizes.numbers - 1)), momentum)
             self._seen.add_(1)
         return torch.addcmul(bias.unsqueeze(1), centred, weight.unsqueeze(1) * (variance + self._eps).rsqrt())
 
 
-class _Dropout:
+class _PackedDropout:
     """As `dropout.Dropout`, each member with its own probability and generator."""
 
     def __init__(self, members: Sequence[Dropout], generators: Sequence[torch.Generator]) -> None:
@@ -197,12 +199,12 @@ class _Dropout:
         self._least = torch.tensor([member.least for member in members], dtype=torch.int16, device=device)
         self._scale = torch.tensor([member.scale for member in members], device=device)
 
-    def __call__(self, units: Tensor, rows: Rows) -> Tensor:
+    def __call__(self, units: Tensor, sizes: BatchSizes) -> Tensor:
         members, size, width = units.shape
         if not any(self._generators):
             return units
         words = torch.empty(members, dropout.words_for(size * width), dtype=torch.int64, device=units.device)
-        for row, count, generator in zip(words, rows.counts, self._generators, strict=True):
+        for row, count, generator in zip(words, sizes.counts, self._generators, strict=True):
             if generator is not None:
                 dropout.draw(row[: dropout.words_for(count * width)], generator)
         return units * dropout.multipliers(words, units.shape, self._least.view(-1, 1, 1), self._scale.view(-1, 1, 1))
@@ -216,12 +218,12 @@ def _encoder(network: Network) -> TableEncoder:
 
 def _packed(
     encoders: Sequence[TableEncoder], generators: Sequence[torch.Generator]
-) -> list[_Linear | _BatchNorm | _Dropout | nn.ReLU]:
+) -> list[_Linear | _BatchNorm | _PackedDropout | nn.ReLU]:
     """The packed forms of the members' layers, without their weights.
 
     Raises NotImplementedError for a layer that has no packed form.
     """
-    packed: list[_Linear | _BatchNorm | _Dropout | nn.ReLU] = []
+    packed: list[_Linear | _BatchNorm | _PackedDropout | nn.ReLU] = []
     for layers in zip(*(encoder.layers for encoder in encoders), strict=True):
         match layers[0]:
             case nn.Linear() as linear:
@@ -233,7 +235,7 @@ def _packed(
             case norm.BatchNorm1d():
                 packed.append(_BatchNorm([layer for layer in layers if isinstance(layer, norm.BatchNorm1d)]))
             case Dropout():
-                packed.append(_Dropout([layer for layer in layers if isinstance(layer, Dropout)], generators))
+                packed.append(_PackedDropout([layer for layer in layers if isinstance(layer, Dropout)], generators))
             case layer:
                 raise NotImplementedError(f"no packed form of {type(layer).__name__}")
     return packed

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, optim
 
-from dle_training.packed.network import Layout
+from dle_training.packed.network import ParameterLayout
 
 
 class PackedOptimizer:
@@ -22,7 +22,7 @@ class PackedOptimizer:
 class _Adam(PackedOptimizer):
     """AdamW if weight decay is `decoupled`, else Adam, as in PyTorch (Loshchilov and Hutter, 2019)."""
 
-    def __init__(self, members: Sequence[optim.Optimizer], layout: Layout, *, decoupled: bool) -> None:
+    def __init__(self, members: Sequence[optim.Optimizer], layout: ParameterLayout, *, decoupled: bool) -> None:
         self._decoupled = decoupled
         (self._beta1, self._beta2), self._eps = (members[0].param_groups[0][name] for name in ("betas", "eps"))
         self._decay = _column(members, "weight_decay")
@@ -46,7 +46,7 @@ class _Adam(PackedOptimizer):
 class _Sgd(PackedOptimizer):
     """Stochastic gradient descent with momentum, as in PyTorch."""
 
-    def __init__(self, members: Sequence[optim.Optimizer], layout: Layout) -> None:
+    def __init__(self, members: Sequence[optim.Optimizer], layout: ParameterLayout) -> None:
         self._decay, self._momentum = (_column(members, name) for name in ("weight_decay", "momentum"))
         self._velocity = _matrix(members, layout, "momentum_buffer")
         for member in members:
@@ -58,7 +58,7 @@ class _Sgd(PackedOptimizer):
         weights.addcmul_(self._velocity, rates, value=-1)
 
 
-PACKED: dict[str, Callable[[Sequence[optim.Optimizer], Layout], PackedOptimizer]] = {
+PACKED: dict[str, Callable[[Sequence[optim.Optimizer], ParameterLayout], PackedOptimizer]] = {
     "adamw": lambda members, layout: _Adam(members, layout, decoupled=True),
     "adam": lambda members, layout: _Adam(members, layout, decoupled=False),
     "sgd": _Sgd,
@@ -72,7 +72,7 @@ def _column(members: Sequence[optim.Optimizer], setting: str) -> Tensor:
     return torch.tensor([[member.param_groups[0][setting]] for member in members], device=device)
 
 
-def _matrix(members: Sequence[optim.Optimizer], layout: Layout, name: str) -> Tensor:
+def _matrix(members: Sequence[optim.Optimizer], layout: ParameterLayout, name: str) -> Tensor:
     """The members' optimizer state `name` as a matrix (M, n), 0 where there is none yet; the members keep views."""
     rows = torch.stack(
         [

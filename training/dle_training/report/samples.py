@@ -82,7 +82,7 @@ class Samples:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rows:
+class _TrainingRows:
     """Training rows to choose from."""
 
     groups: Groups
@@ -102,7 +102,7 @@ def choose(
 ) -> Samples:
     """Examples of the `training` rows, and of what the loop makes of them; torch's random numbers stay as they are."""
     varied = augment.build(config.augmentation, preprocessing.shape(frequencies=False))
-    rows = _Rows(training, target, schema, config.seed)
+    rows = _TrainingRows(training, target, schema, config.seed)
     return Samples(
         images=_images(rows, None if varied is None else varied.images) if schema.image else None,
         series=_series(rows, preprocessing, None if varied is None else varied.series) if schema.sequence else None,
@@ -131,7 +131,7 @@ def _versions(vary: Callable[[], Tensor], seed: int) -> list[Tensor]:
         return [vary() for _ in range(VERSIONS)]
 
 
-def _images(rows: _Rows, vary: ImageAugmentation | None) -> TrainingImages:
+def _images(rows: _TrainingRows, vary: ImageAugmentation | None) -> TrainingImages:
     chosen, targets = rows.spread(IMAGES * (1 if vary is not None else 2))
     schema, pixels = rows.schema, np.asarray(chosen.image)
     column = schema.image[0].name if len(schema.image) > 1 else None
@@ -142,7 +142,7 @@ def _images(rows: _Rows, vary: ImageAugmentation | None) -> TrainingImages:
     return TrainingImages(tiles(pixels, schema), targets, np.stack(varied), column)
 
 
-def _series(rows: _Rows, preprocessing: Preprocessing, vary: SeriesAugmentation | None) -> TrainingSeries:
+def _series(rows: _TrainingRows, preprocessing: Preprocessing, vary: SeriesAugmentation | None) -> TrainingSeries:
     chosen, targets = rows.spread(SERIES)
     assert chosen.sequence is not None
     names = [name for field in rows.schema.sequence if field.sequence for name in field.sequence.channels]

@@ -1,6 +1,6 @@
 """A trained model: raw groups in, probabilities or values out.
 
-Evaluation, calibration, parity and export all go through the one module `Answer`, so they speak of the same numbers.
+Evaluation, calibration, parity and export all go through the one `InferenceModule`, so they speak of the same numbers.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from dle_training.optimization.objectives import Objective
 from dle_training.preprocessing.pipeline import Preprocessing
 
 
-class Answer(nn.Module):
+class InferenceModule(nn.Module):
     """Preprocessing, network and link, one after the other.
 
     Shape: the groups that have columns, as positional arguments in the order of `names` (see `Preprocessing` for their
@@ -40,8 +40,8 @@ class Answer(nn.Module):
         >>> preprocessing, _ = pipeline.fit(schema, rows, PreprocessingConfig(piecewise_bins=0))
         >>> network = build(ModelConfig(hidden=(4,)), preprocessing.shape(frequencies=True), outputs=1)
         >>> objective = objectives.fit("regression", np.array([1.0, 3.0]))
-        >>> answer = Answer(preprocessing, network, objective, names=("numeric",))
-        >>> answer(torch.tensor([[2.0], [3.0]])).shape
+        >>> module = InferenceModule(preprocessing, network, objective, names=("numeric",))
+        >>> module(torch.tensor([[2.0], [3.0]])).shape
         torch.Size([2])
     """
 
@@ -75,12 +75,12 @@ class TrainedModel:
         """The number of trained weights."""
         return sum(parameter.numel() for parameter in self.network.parameters())
 
-    def answer(self, names: tuple[str, ...]) -> Answer:
+    def inference_module(self, names: tuple[str, ...]) -> InferenceModule:
         """The module that the exporter traces, with these groups as arguments."""
-        return Answer(self.preprocessing, self.network, self.objective, names).eval()
+        return InferenceModule(self.preprocessing, self.network, self.objective, names).eval()
 
     def tensors(self, groups: Groups) -> dict[str, Tensor]:
-        """These rows as arguments of `Answer`, by name."""
+        """These rows as arguments of `InferenceModule`, by name."""
         return self.preprocessing.tensors(groups)
 
     def predict(self, groups: Groups) -> npt.NDArray[np.float32]:
@@ -90,5 +90,5 @@ class TrainedModel:
         with torch.inference_mode():
             for start in range(0, max(len(groups), 1), step):
                 rows = self.tensors(groups.take(slice(start, start + step)).trimmed())
-                parts.append(self.answer(tuple(rows))(*rows.values()).numpy())
+                parts.append(self.inference_module(tuple(rows))(*rows.values()).numpy())
         return np.concatenate(parts)

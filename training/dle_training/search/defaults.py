@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from dle_bundle.schema import Schema
 from dle_training.models import registry
-from dle_training.models.family import Input
+from dle_training.models.family import InputKind
 from dle_training.preprocessing.settings import PreprocessingConfig
 from dle_training.settings import yaml_text
 from dle_training.settings.dimensions import Dimension, Float, Space
@@ -28,7 +28,7 @@ _EFFECTIVE: Mapping[str, Callable[[Schema, PreprocessingConfig], bool]] = {
 """Whether a setting has any effect on data with this schema. Settings that are not listed always have one."""
 
 
-def space(chosen: Mapping[Input, str], fixed: Tree) -> Space:
+def space(chosen: Mapping[InputKind, str], fixed: Tree) -> Space:
     """Return the default space for the encoders `chosen` for each kind of input, without the settings in `fixed`."""
     merged = {**COMMON, **registry.space(chosen)}
     return Space({key: each for key, each in merged.items() if not yaml_text.has(fixed, key)})

@@ -97,7 +97,7 @@ class StudyFolder:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class StudyRequest:
     """A user's request: the settings of the study, the fixed run settings as a tree, and the search space."""
 
     settings: StudyConfig
@@ -112,7 +112,7 @@ class StudyPlan:
     `grid` holds the points of a grid search in order, and is None for other searches.
     """
 
-    request: Request
+    request: StudyRequest
     prepared: Prepared
     splits: tuple[Split, ...]
     grid: tuple[points.Point, ...] | None
@@ -132,7 +132,7 @@ class Study:
     """
 
     folder: StudyFolder
-    request: Request
+    request: StudyRequest
     schema: Schema
     rows: int
     count: int
@@ -179,7 +179,7 @@ def request(
     flags: dict[str, Any],
     spaces: Sequence[str] = (),
     grids: Sequence[str] = (),
-) -> Request:
+) -> StudyRequest:
     """Read a request from a YAML tree, `--set`, flags ({dotted key: value}), `--space` and `--grid`.
 
     The request is not checked against the data yet. Raises InputError with all errors together.
@@ -209,7 +209,7 @@ def request(
         faults.append(f"training.refit: {space.CONSTANT['training.refit']}=true")
     if faults or asked.dimensions:
         space.check(asked, fixed, faults)
-    return Request(yaml_text.to_struct(own, StudyConfig, "The search"), fixed, asked)
+    return StudyRequest(yaml_text.to_struct(own, StudyConfig, "The search"), fixed, asked)
 
 
 def section(tree: Tree, name: str) -> Tree:
@@ -218,7 +218,7 @@ def section(tree: Tree, name: str) -> Tree:
     return found if isinstance(found, dict) else {}
 
 
-def plan(asked: Request, progress: ImageProgress | None = None) -> StudyPlan:
+def plan(asked: StudyRequest, progress: ImageProgress | None = None) -> StudyPlan:
     """Read and split the data, and choose the settings that the request leaves open.
 
     Raises InputError if the data or the request is invalid.
@@ -263,13 +263,13 @@ def plan(asked: Request, progress: ImageProgress | None = None) -> StudyPlan:
                 "--search random"
             )
         grid = points.grid(searched, fixed)
-    request = Request(asked.settings, fixed, searched)
+    request = StudyRequest(asked.settings, fixed, searched)
     count = config.split.folds
     own = (dataset.split,) if count is None else folds.make(dataset, count, config.seed)
     return StudyPlan(request, prepared, own, grid)
 
 
-def _valid(asked: Request) -> RunConfig:
+def _valid(asked: StudyRequest) -> RunConfig:
     """Return a valid configuration of the space, used to read the data. All of them read the data alike."""
     for point in points.some(asked.space, 1_000):
         try:
@@ -314,7 +314,7 @@ def open_study(folder: StudyFolder) -> Study:
     return Study(folder, asked, schema, rows, count, grid, opened)
 
 
-def write(folder: StudyFolder, name: str, asked: Request) -> None:
+def write(folder: StudyFolder, name: str, asked: StudyRequest) -> None:
     """Write study.yaml, from which `read` returns the same name and request."""
     tree = {
         "name": name,
@@ -325,7 +325,7 @@ def write(folder: StudyFolder, name: str, asked: Request) -> None:
     write_atomic(folder.study, yaml_text.write(tree))
 
 
-def read(folder: StudyFolder) -> tuple[str, Request]:
+def read(folder: StudyFolder) -> tuple[str, StudyRequest]:
     """Read the study's name in its storage and its request. Raises InputError if there is no study."""
     try:
         text = folder.study.read_text(encoding="utf-8")
@@ -339,7 +339,7 @@ def read(folder: StudyFolder) -> tuple[str, Request]:
     if faults:
         raise InputError(f"{folder.study}: expected a name, and the mappings study, space and run", faults)
     own = yaml_text.to_struct(tree["study"], StudyConfig, str(folder.study))
-    return tree["name"], Request(own, tree["run"], space.from_tree(tree["space"]))
+    return tree["name"], StudyRequest(own, tree["run"], space.from_tree(tree["space"]))
 
 
 def refuse_differences(folder: StudyFolder, dataset: Dataset, source: str) -> None:
@@ -371,7 +371,7 @@ def key(*parts: object) -> str:
     return hashlib.blake2b(msgspec.json.encode(parts), digest_size=8).hexdigest()
 
 
-def _metric(asked: Request) -> Metric:
+def _metric(asked: StudyRequest) -> Metric:
     return metrics.METRICS[asked.fixed["training"]["metric"]]
 
 
@@ -413,7 +413,7 @@ def read_again(
     return dataset
 
 
-def _first(asked: Request, schema: Schema, rows: int) -> points.Point:
+def _first(asked: StudyRequest, schema: Schema, rows: int) -> points.Point:
     for point in points.some(asked.space, 1_000):
         try:
             resolve.resolve(points.apply(asked.fixed, point), schema, rows)
@@ -424,7 +424,7 @@ def _first(asked: Request, schema: Schema, rows: int) -> points.Point:
     raise fault
 
 
-def _epochs(asked: Request, schema: Schema, rows: int) -> int:
+def _epochs(asked: StudyRequest, schema: Schema, rows: int) -> int:
     fixed = asked.fixed.get("training", {}).get("epochs")
     if fixed is not None:
         return int(fixed)

@@ -16,7 +16,7 @@ from dle_training.config import run_config
 from dle_training.config.run_config import RunConfig
 from dle_training.data.split import load as load_split
 from dle_training.fitting import loop
-from dle_training.fitting.listeners import EpochRecord, HistoryFile, Listener, Plan, Stopped
+from dle_training.fitting.listeners import EpochRecord, HistoryFile, Listener, Stopped, TrainingPlan
 from dle_training.fitting.tensors import TrainingData
 from dle_training.packed import Member, MemberFailure, MemberResult
 from dle_training.runs import cross_validation, train
@@ -213,7 +213,7 @@ class Reports(Listener):
         self._prunable = 1 - 1 / study.request.settings.reduction
         self._reported: set[int] = set()
 
-    def on_start(self, plan: Plan) -> None:
+    def on_start(self, plan: TrainingPlan) -> None:
         self._planned = plan.epochs
         if self._prunes:  # scores that an interrupted process has reported are not reported again
             with storage.errors_translated("read"):

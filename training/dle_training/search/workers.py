@@ -44,7 +44,7 @@ class TrialBegan:
 
 
 @dataclass(frozen=True, slots=True)
-class EpochEnded:
+class TrialEpochEnded:
     """An epoch of a trial has ended."""
 
     number: int
@@ -75,7 +75,7 @@ class WorkerFailed:
         return (InputError if self.is_input else WorkError)(self.message, self.details)
 
 
-Message = TrialBegan | EpochEnded | TrialEnded | WorkerFailed
+WorkerMessage = TrialBegan | TrialEpochEnded | TrialEnded | WorkerFailed
 """The messages that a worker sends to its keeper."""
 
 
@@ -147,14 +147,14 @@ class _Keeper:
 
     def _hear(self, pipe: Connection, *, stopping: bool) -> None:
         try:
-            message: Message = pipe.recv()
+            message: WorkerMessage = pipe.recv()
         except EOFError:
             self._ended(pipe, stopping=stopping)
             return
         match message:
             case TrialBegan(number, point, epochs):
                 self._watcher.on_begin(number, point, epochs)
-            case EpochEnded(number, epoch, score):
+            case TrialEpochEnded(number, epoch, score):
                 self._watcher.on_epoch(number, epoch, score)
             case TrialEnded(number, state, final_score, error):
                 if state != "fail":  # repeated deaths of workers also fail trials
@@ -198,7 +198,7 @@ class _PipeWatcher(Watcher):
         self._pipe.send(TrialBegan(number, point, epochs))
 
     def on_epoch(self, number: int, epoch: int, score: float) -> None:
-        self._pipe.send(EpochEnded(number, epoch, score))
+        self._pipe.send(TrialEpochEnded(number, epoch, score))
 
     def on_end(self, number: int, state: str, score: float | None, error: str | None) -> None:
         self._pipe.send(TrialEnded(number, state, score, error))
