@@ -12,14 +12,15 @@ from tests import commands, people
 from tests.e2e import ray_cluster
 from tests.e2e.ray_cluster import SURROUNDINGS, Cluster, Node
 from tests.e2e.servers import DEADLINE, eventually
-from tests.e2e.test_tune import EPOCHS, SLOW, epochs, results
+from tests.e2e.test_tune import SLOW, epochs, results
 
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.full,
     pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="NOT TESTED: trials on Ray, which is not installed"),
 ]
-ASKED = (*SLOW, "--set", "study.packing=never")
+EPOCHS = 60  # enough to be lost or interrupted in the middle
+ASKED = (*SLOW, "--set", f"training.epochs={EPOCHS}", "--set", "training.checkpoint_seconds=0.01")
 
 
 @pytest.fixture(scope="module")
