@@ -5,7 +5,7 @@
 
 The models and data are those of `train_loop.py`. All contenders run the project's `loop.fit`:
 
-- `ddp`: `Workers`, which `dle-train --engine ray` uses.
+- `ddp`: `DataParallelReplicas`, which `dle-train --engine ray` uses.
 - `ddp, buffers`: the same, but DistributedDataParallel copies the first worker's buffers before each step.
 - `by hand`: one all-reduce after the backward pass, of gradients, running statistics, loss and stop flag.
 
@@ -30,7 +30,7 @@ from torch.multiprocessing.spawn import spawn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from dle_training.distributed.workers import Workers
+from dle_training.distributed.data_parallel import DataParallelReplicas
 from dle_training.fitting import loop
 from dle_training.fitting.loop import FitInputs
 from dle_training.fitting.replicas import Replicas
@@ -42,7 +42,7 @@ WORKERS = 2
 DDP = "ddp"
 
 
-class WithBuffers(Workers):
+class WithBuffers(DataParallelReplicas):
     """DistributedDataParallel with its own way of keeping buffers equal."""
 
     def begin(self, state: TrainingState) -> nn.Module:
@@ -56,11 +56,11 @@ class WithBuffers(Workers):
 
 
 class ByHand(Replicas):
-    """One message a step, after all gradients are there; the shares are those of `Workers`."""
+    """One message a step, after all gradients are there; the shares are those of `DataParallelReplicas`."""
 
     def __init__(self) -> None:
         self._network: Network | None = None
-        self._workers = Workers(lambda: False)
+        self._workers = DataParallelReplicas(lambda: False)
 
     def begin(self, state: TrainingState) -> nn.Module:
         self._network = state.network
@@ -89,7 +89,7 @@ class ByHand(Replicas):
 
 
 CONTENDERS: dict[str, Callable[[], Replicas]] = {
-    DDP: lambda: Workers(lambda: False),
+    DDP: lambda: DataParallelReplicas(lambda: False),
     "ddp, buffers": lambda: WithBuffers(lambda: False),
     "by hand": ByHand,
 }

@@ -13,7 +13,7 @@ import typer
 
 from dle_cli import compare, evaluate, export, predict, serve, train, tune
 from dle_cli import key as api_key
-from dle_serving.settings import VARIABLES, Settings
+from dle_serving.settings import VARIABLES, ServerSettings
 from dle_training.config import run_config
 from dle_training.search.settings import StudyConfig
 
@@ -130,7 +130,7 @@ def _values(value: dict[str, Any]) -> str:
 
 
 def _variable_rows() -> Iterable[tuple[str, ...]]:
-    plain = Settings(bundles=())
+    plain = ServerSettings(bundles=())
     for variable in VARIABLES:
         default = getattr(plain, variable.field)
         shown = f"`{variable.write(default)}`" if default not in ((), None) else ""

@@ -6,7 +6,7 @@ from typing import Any, cast
 import httpx
 
 from dle_serving.app import Application
-from dle_serving.settings import Settings
+from dle_serving.settings import ServerSettings
 
 
 async def silent(scope: Any, receive: Any, send: Any) -> None:
@@ -17,7 +17,7 @@ async def silent(scope: Any, receive: Any, send: Any) -> None:
 class InProcess:
     """One application in an event loop of its own."""
 
-    def __init__(self, settings: Settings, *, load: bool = True) -> None:
+    def __init__(self, settings: ServerSettings, *, load: bool = True) -> None:
         self.app = Application(settings, silent)
         self.loop = asyncio.new_event_loop()
         transport = httpx.ASGITransport(app=cast(Any, self.app))

@@ -21,19 +21,16 @@ from dle_serving.monitoring.collector import DriftSeries
 from dle_serving.monitoring.metrics import Metrics
 from dle_serving.monitoring.quality import Quality
 from dle_serving.routes import docs
-from dle_serving.routes.contract import CLIENT_LEFT, JSON, Request, Response, Route
+from dle_serving.routes.contract import CLIENT_LEFT, JSON, Message, Receive, Request, Response, Route, Send
 from dle_serving.routes.drift import DriftHandler
 from dle_serving.routes.feedback import FeedbackHandler
 from dle_serving.routes.openapi import OpenApiHandler
 from dle_serving.routes.predict import PredictHandler
 from dle_serving.routes.router import UNKNOWN, Router
-from dle_serving.routes.state import StateHandlers
+from dle_serving.routes.status import StatusHandlers
 from dle_serving.server.roster import Roster
-from dle_serving.settings import Settings
+from dle_serving.settings import ServerSettings
 
-Message = dict[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 Asgi = Callable[[Message, Receive, Send], Awaitable[None]]
 
 log = logging.getLogger(__name__)
@@ -44,7 +41,7 @@ _COUNTING_SECONDS = 0.1
 class Application:
     """Handles HTTP requests; passes the lifespan protocol on to `inner`, BentoML's application."""
 
-    def __init__(self, settings: Settings, inner: Asgi) -> None:
+    def __init__(self, settings: ServerSettings, inner: Asgi) -> None:
         self._inner = inner
         openapi = OpenApiHandler(repository := Repository(settings, metrics := Metrics(settings.home / "metrics")))
         self.repository, self.metrics = repository, metrics
@@ -56,8 +53,8 @@ class Application:
         self._feedback = FeedbackHandler(settings, repository, metrics, self.store)
         self._predict = PredictHandler(repository, metrics, settings.max_body_bytes, settings.batch_rows)
         self._keyring = None if settings.api_keys_file is None else Keyring(settings.api_keys_file)
-        state, drift = StateHandlers(repository, self.roster, metrics), DriftHandler(repository, self._quality)
-        routes = _routes(self._predict, self._feedback, drift, state, openapi)
+        status, drift = StatusHandlers(repository, self.roster, metrics), DriftHandler(repository, self._quality)
+        routes = _routes(self._predict, self._feedback, drift, status, openapi)
         self._router = Router(routes if self._keyring is None else _guarded(routes))
         openapi.routes = self._router.routes
         metrics.declare_responses(self._router.responses())
@@ -157,27 +154,27 @@ def _routes(
     predict: PredictHandler,
     feedback: FeedbackHandler,
     drift: DriftHandler,
-    state: StateHandlers,
+    status: StatusHandlers,
     openapi: OpenApiHandler,
 ) -> list[Route]:
     predicting = (404, 413, 415, 503)
     routes = [
         Route("/predict", "POST", predict, "predict", (413, 415, 503)),
-        Route("/schema", "GET", state.schema, "predict", (503,)),
+        Route("/schema", "GET", status.schema, "predict", (503,)),
         Route("/drift", "GET", drift, "metrics", (404, 503)),
     ]
     for prefix in ("/models/{model}", "/models/{model}/versions/{version}"):
         routes += [
             Route(f"{prefix}/predict", "POST", predict, "predict", predicting),
-            Route(f"{prefix}/schema", "GET", state.schema, "predict", (404, 503)),
+            Route(f"{prefix}/schema", "GET", status.schema, "predict", (404, 503)),
             Route(f"{prefix}/drift", "GET", drift, "metrics", (404, 503)),
         ]
     return [
         *routes,
         Route("/feedback", "POST", feedback, "feedback", (413, 415, 503)),
-        Route("/livez", "GET", state.livez, None),
-        Route("/readyz", "GET", state.readyz, None, (503,)),
-        Route("/metrics", "GET", state.metrics, "metrics"),
+        Route("/livez", "GET", status.livez, None),
+        Route("/readyz", "GET", status.readyz, None, (503,)),
+        Route("/metrics", "GET", status.metrics, "metrics"),
         Route("/openapi.json", "GET", openapi, "predict", (503,)),
         Route("/docs", "GET", docs.page, None),
         Route("/docs/{file}", "GET", docs.asset, None, (404,)),

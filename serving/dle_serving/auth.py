@@ -21,7 +21,7 @@ from typing import Literal, get_args
 from dle_bundle import files, locks
 from dle_bundle.errors import InputError, nearest
 from dle_serving.errors import Forbidden, Unauthorized
-from dle_serving.settings import Settings
+from dle_serving.settings import ServerSettings
 
 Scope = Literal["predict", "feedback", "metrics", "admin"]
 """What an API key allows; `admin` allows everything."""
@@ -171,7 +171,7 @@ class Keyring:
         return found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def check_start(settings: Settings, host: str) -> None:
+def check_start(settings: ServerSettings, host: str) -> None:
     """Raise InputError when the key file is unusable, or when `host` is beyond loopback and no keys are required."""
     if settings.api_keys_file is not None:
         load(settings.api_keys_file)

@@ -23,7 +23,7 @@ from dle_serving.feedback.store import DEADLINE_SECONDS, NewerStore, open_store
 from dle_serving.server.logs import log_plainly
 from dle_serving.server.processes import end_with_parent
 from dle_serving.server.roster import Roster
-from dle_serving.settings import Settings, from_environment
+from dle_serving.settings import ServerSettings, from_environment
 
 
 class WrappedService(BentoService[Any]):  # type: ignore[misc]
@@ -54,7 +54,7 @@ def _refuse(error: DleError) -> NoReturn:
     sys.exit(error.exit_code)
 
 
-def _check_store(settings: Settings) -> None:
+def _check_store(settings: ServerSettings) -> None:
     """Connect to the feedback store and create its tables. An unreachable store is only a warning."""
     store = open_store(settings.feedback_store, settings.home)
     checking = SideThread("check").submit(store.check)

@@ -16,7 +16,7 @@ Device = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ServerSettings:
     """The settings of one server; each field is described by a row of `VARIABLES`."""
 
     bundles: tuple[Path, ...]
@@ -228,7 +228,7 @@ VARIABLES = (
 )
 
 
-def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
+def from_environment(environment: Mapping[str, str] = os.environ) -> ServerSettings:
     """Read the settings; raises InputError that lists every missing or invalid variable.
 
     Unknown variables that begin with DLE_ are ignored: Kubernetes defines some for a Service named dle.
@@ -247,4 +247,4 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         faults.append("DLE_BUNDLES is not set: expected a list of bundles, or of folders that contain bundles")
     if faults:
         raise InputError("The service cannot start with these settings", faults)
-    return Settings(**values)
+    return ServerSettings(**values)

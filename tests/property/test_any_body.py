@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests import bundles
 from tests.inprocess import InProcess, assert_is_error
 
-from dle_serving.settings import Settings
+from dle_serving.settings import ServerSettings
 
 MODELS = {
     "income": bundles.INCOME,
@@ -31,7 +31,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
     folder = tmp_path_factory.mktemp("any_body")
     for name, schema in MODELS.items():
         bundles.write(folder / "bundles" / name, schema, name=name)
-    running = InProcess(Settings(bundles=(folder / "bundles",), home=folder, max_body_bytes=1_000_000, max_rows=20))
+    running = InProcess(
+        ServerSettings(bundles=(folder / "bundles",), home=folder, max_body_bytes=1_000_000, max_rows=20)
+    )
     yield running
     running.close()
 

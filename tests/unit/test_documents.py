@@ -17,7 +17,7 @@ from dle_cli import compare, evaluate, export, predict, serve, train, tune
 from dle_cli import key as api_key
 from dle_serving import errors
 from dle_serving.monitoring.metrics import FAULT_CODES
-from dle_serving.settings import Settings
+from dle_serving.settings import ServerSettings
 from dle_training.config import run_config
 from dle_training.runs.folder import RunFolder
 from dle_training.scoring import metrics
@@ -136,7 +136,7 @@ def test_http_is_described_whole(tmp_path: Path) -> None:
     text = read("docs/http.md")
 
     bundles.write(tmp_path / "income")
-    service = InProcess(Settings(bundles=(tmp_path / "income",), home=tmp_path))
+    service = InProcess(ServerSettings(bundles=(tmp_path / "income",), home=tmp_path))
     routes = {route.path for route in service.app._router.routes}
     assert set(re.findall(r"`(?:GET|POST) (/[^`]*)`", text)) == routes
     statuses = {kind.status for kind in vars(errors).values() if isinstance(kind, type) and hasattr(kind, "status")}

@@ -26,6 +26,8 @@ from dle_bundle.images.formats import load, opened, orientation
 from dle_bundle.schema import ImageShape
 
 Pixels = npt.NDArray[np.uint8]
+ImageSource = str | bytes
+"""The path of an image file, or the content of one."""
 
 MOST_TOGETHER = 4 * MOST_PIXELS
 """Maximum number of decoded pixels in one request; large JPEGs are decoded at a fraction of their size."""
@@ -80,14 +82,14 @@ def decode(content: bytes, shape: ImageShape, budget: PixelBudget | None = None)
         return _framed(image, shape, orientation(image))
 
 
-def read(place: str | bytes, shape: ImageShape) -> Pixels:
+def read(source: ImageSource, shape: ImageShape) -> Pixels:
     """Decode the file at a path, or the content of a file; raises BadImage, also if the file cannot be read."""
-    return decode(content(place), shape)
+    return decode(content(source), shape)
 
 
-def content(place: str | bytes) -> bytes:
+def content(source: ImageSource) -> bytes:
     """The content of the file at a path, or the content itself; raises BadImage if the file cannot be read."""
-    with _file(place) as file:
+    with _file(source) as file:
         return file.read()
 
 
@@ -109,13 +111,13 @@ def fit(pixels: Pixels, shape: ImageShape) -> Pixels:
     return _framed(image, shape)
 
 
-def measure(place: str | bytes) -> tuple[bool, int, int]:
+def measure(source: ImageSource) -> tuple[bool, int, int]:
     """Whether an image is in colour, its height and its width, from its header; raises BadImage.
 
-    `place` is a path or the content of a file. A format with colour counts as colour even if all pixels are grey; for
+    `source` is a path or the content of a file. A format with colour counts as colour even if all pixels are grey; for
     an image with a palette, the colours of the palette count.
     """
-    with _file(place) as file, opened(file) as image:
+    with _file(source) as file, opened(file) as image:
         width, height = image.size
         if orientation(image) >= _SIDEWAYS:
             width, height = height, width
@@ -126,7 +128,7 @@ class ImageFiles:
     """The `image` group (N, columns · channels, H, W), uint8, with the pixels still in files.
 
     It has the array's shape and supports indexing by rows; `np.asarray` decodes the files into the array. Each of
-    `places` is a path, the content of a file, or `b""` for a black image.
+    `sources` is a path, the content of a file, or `b""` for a black image.
 
     `np.asarray` raises InputError for a file that cannot be read; callers have checked the files before.
 
@@ -139,54 +141,54 @@ class ImageFiles:
     ndim = 4
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, places: Sequence[str | bytes] | npt.NDArray[np.object_], image: ImageShape) -> None:
-        if isinstance(places, np.ndarray):
-            self.places = places if places.ndim == 2 else places[:, None]  # (N, columns)
+    def __init__(self, sources: Sequence[ImageSource] | npt.NDArray[np.object_], image: ImageShape) -> None:
+        if isinstance(sources, np.ndarray):
+            self.sources = sources if sources.ndim == 2 else sources[:, None]  # (N, columns)
         else:
-            self.places = np.empty((len(places), 1), dtype=object)
-            self.places[:, 0] = places
+            self.sources = np.empty((len(sources), 1), dtype=object)
+            self.sources[:, 0] = sources
         self.image = image
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """The shape of the array: rows, columns · channels, height, width."""
-        rows, columns = self.places.shape
+        rows, columns = self.sources.shape
         return rows, columns * self.image.channels, self.image.height, self.image.width
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.sources)
 
     def __getitem__(self, index: Any) -> Any:
         """The rows of a slice, mask or array of positions, still in files; any other index decodes into an array."""
         if isinstance(index, slice) or (isinstance(index, np.ndarray | list) and np.ndim(index) == 1):
-            return ImageFiles(self.places[index], self.image)
+            return ImageFiles(self.sources[index], self.image)
         if isinstance(index, tuple) and index and isinstance(index[0], slice | np.ndarray):
             return np.asarray(self[index[0]])[(slice(None), *index[1:])]
         row, rest = (index[0], index[1:]) if isinstance(index, tuple) and index else (index, ())
-        return np.asarray(ImageFiles(self.places[[int(row)]], self.image))[(0, *rest)]
+        return np.asarray(ImageFiles(self.sources[[int(row)]], self.image))[(0, *rest)]
 
     def reshape(self, *shape: int) -> "ImageFiles":
         """The same images arranged as (rows, -1, H, W); raises ValueError for any other kind of shape."""
         (rows, width, *side), channels = shape, self.image.channels
-        columns = self.places.size // rows if width == -1 and rows else max(width // channels, 1)
+        columns = self.sources.size // rows if width == -1 and rows else max(width // channels, 1)
         wanted = (rows, columns * channels, *side)
         if math.prod(wanted) != math.prod(self.shape) or side != [*self.shape[2:]] or width not in (-1, wanted[1]):
             raise ValueError(f"cannot reshape images {self.shape} into {shape}")
-        return ImageFiles(self.places.reshape(rows, columns), self.image)
+        return ImageFiles(self.sources.reshape(rows, columns), self.image)
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         if copy is False:
             raise ValueError("image files cannot become an array without a copy")
         side = (self.image.channels, self.image.height, self.image.width)
-        whole = np.zeros((self.places.size, *side), dtype=np.uint8)
-        places: list[str | bytes] = self.places.ravel().tolist()
-        for index, place in enumerate(places):
-            if place == b"":
+        whole = np.zeros((self.sources.size, *side), dtype=np.uint8)
+        sources: list[ImageSource] = self.sources.ravel().tolist()
+        for index, source in enumerate(sources):
+            if source == b"":
                 continue
             try:
-                whole[index] = read(place, self.image)
+                whole[index] = read(source, self.image)
             except BadImage as error:
-                name = place if isinstance(place, str) else "an image"
+                name = source if isinstance(source, str) else "an image"
                 raise InputError(f"{name}: {error}, though it could be read before") from None
         pixels = whole.reshape(self.shape)
         return pixels if dtype is None else pixels.astype(dtype, copy=False)
@@ -219,9 +221,9 @@ def statistics(images: Pixels) -> dict[str, npt.NDArray[np.float32]]:
 
 
 @contextmanager
-def _file(place: str | bytes) -> Iterator[BinaryIO]:
+def _file(source: ImageSource) -> Iterator[BinaryIO]:
     try:
-        with io.BytesIO(place) if isinstance(place, bytes) else Path(place).open("rb") as file:
+        with io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file:
             yield file
     except OSError as error:
         raise BadImage((error.strerror or "cannot be read").lower()) from None

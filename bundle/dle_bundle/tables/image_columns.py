@@ -13,13 +13,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dle_bundle.images import pixels as decoding
-from dle_bundle.images.pixels import BadImage
+from dle_bundle.images.pixels import BadImage, ImageSource
 from dle_bundle.schema import ImageShape
 
 Column = Any
-ImageSource = str | bytes | None
-"""The path of an image file, the content of one, or None if the image is missing."""
-Decode = Callable[[Sequence[str | bytes], ImageShape], tuple[Any, dict[int, str]]]
+Decode = Callable[[Sequence[ImageSource], ImageShape], tuple[Any, dict[int, str]]]
 """Decodes N sources into images (N, channels, H, W) and a reason, by index, for each invalid one, which is black."""
 Broken = tuple[int, int, str]
 """An invalid image: its row, its position among the image columns, and the reason."""
@@ -30,8 +28,8 @@ def is_image(column: Column) -> bool:
     return _is_content(column) or _pixels_of(column) is not None
 
 
-def image_sources(column: Column, folder: Path | None, na_values: Sequence[str]) -> list[ImageSource]:
-    """The source of each row's image; empty for a column of arrays. Blank paths and `na_values` are missing."""
+def image_sources(column: Column, folder: Path | None, na_values: Sequence[str]) -> list[ImageSource | None]:
+    """Each row's image, or None; empty for a column of arrays. Blank paths and `na_values` are missing."""
     if _is_content(column):
         return list(column.to_pylist())
     if isinstance(column.type, pa.FixedShapeTensorType):
@@ -133,7 +131,7 @@ def _fitted(column: Column, shape: ImageShape) -> npt.NDArray[np.uint8]:
     return np.stack([decoding.fit(pixels, shape) for pixels in whole]) if len(whole) else plain[:0]
 
 
-def _read(found: Sequence[str | bytes], shape: ImageShape, decode: Decode | None) -> tuple[Any, dict[int, str]]:
+def _read(found: Sequence[ImageSource], shape: ImageShape, decode: Decode | None) -> tuple[Any, dict[int, str]]:
     if decode is not None:
         return decode(found, shape)
     whole = np.zeros((len(found), shape.channels, shape.height, shape.width), dtype=np.uint8)

@@ -17,7 +17,7 @@ from dle_serving.models.runtime import Model
 from dle_serving.models.served import ServedModel
 from dle_serving.monitoring.metrics import Metrics
 from dle_serving.monitoring.monitored_model import MonitoredModel
-from dle_serving.settings import Settings
+from dle_serving.settings import ServerSettings
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Repository:
     and in the log; `all` and `find` then raise NotReady, which becomes status 503.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: ServerSettings, metrics: Metrics) -> None:
         self._settings = settings
         self._metrics = metrics
         self._served: dict[tuple[str, int], ServedModel] = {}

@@ -15,13 +15,15 @@ from dle_serving.monitoring.metrics import Metrics
 from dle_serving.monitoring.monitored_model import MonitoredModel
 from dle_serving.monitoring.observations import Observations
 from dle_serving.predictions import Predictions
-from dle_serving.settings import Settings
+from dle_serving.settings import ServerSettings
 
 
 class ServedModel:
     """A loaded bundle with everything that requests to it need. Safe in any thread, except `batcher`."""
 
-    def __init__(self, bundle: Bundle, model: Model, keys: SigningKeys, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self, bundle: Bundle, model: Model, keys: SigningKeys, settings: ServerSettings, metrics: Metrics
+    ) -> None:
         self.name = bundle.manifest.name
         self.version = bundle.manifest.version
         self.task = bundle.manifest.task

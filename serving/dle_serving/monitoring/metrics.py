@@ -6,7 +6,7 @@ from pathlib import Path
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
 from prometheus_client.registry import Collector
 
-from dle_serving.monitoring.series import MetricFamily, SeriesGroup, SharedSeries, families
+from dle_serving.monitoring.metric_series import MetricFamily, SeriesGroup, SharedSeries, families
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 STAGES = ("decode", "queue", "predict", "encode")

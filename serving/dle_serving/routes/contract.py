@@ -12,7 +12,10 @@ from dle_serving.errors import BadRequest
 JSON = b"application/json"
 CLIENT_LEFT = 499
 """Status code, in the metrics only, of a request whose client disconnected before it was complete."""
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+Message = dict[str, Any]
+"""A message of ASGI."""
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -23,7 +26,7 @@ class Request:
     path: str
     query: bytes
     headers: dict[bytes, bytes]
-    receive: Callable[[], Awaitable[dict[str, Any]]]
+    receive: Receive
     parameters: Mapping[str, str] = field(default_factory=dict)
 
     def flags(self, **defaults: bool) -> Mapping[str, bool]:

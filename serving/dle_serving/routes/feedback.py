@@ -24,7 +24,7 @@ from dle_serving.models.repository import Repository
 from dle_serving.models.served import ServedModel
 from dle_serving.monitoring.metrics import Metrics
 from dle_serving.routes.contract import Request, Response
-from dle_serving.settings import Settings
+from dle_serving.settings import ServerSettings
 
 _INLINE_BYTES = 16 << 10
 """Longer bodies are decoded and checked in a thread, so that they do not block the event loop."""
@@ -59,7 +59,7 @@ _decoder = msgspec.json.Decoder(FeedbackRequest)
 class FeedbackHandler:
     """Handles POST /feedback; owns the thread that writes to the store."""
 
-    def __init__(self, settings: Settings, repository: Repository, metrics: Metrics, store: Store) -> None:
+    def __init__(self, settings: ServerSettings, repository: Repository, metrics: Metrics, store: Store) -> None:
         self._repository = repository
         self._metrics = metrics
         self._max_age = settings.feedback_max_age

@@ -28,7 +28,7 @@ from dle_serving.auth import check_start
 from dle_serving.models.discovery import load_bundles
 from dle_serving.server.processes import end_with_parent
 from dle_serving.server.readiness import LoadedModel, Readiness
-from dle_serving.settings import Device, Settings, from_environment
+from dle_serving.settings import Device, ServerSettings, from_environment
 
 _DRAIN_SECONDS = 10
 """Grace period for requests in progress after a signal."""
@@ -96,7 +96,7 @@ class _Terminated(BaseException):
 
 def _settings(
     bundles: Sequence[Path], port: int, workers: int | None, device: Device | None, insecure: bool
-) -> Settings:
+) -> ServerSettings:
     listed = [str(path.resolve()) for path in bundles]
     if any(os.pathsep in path for path in listed):
         raise InputError(f"the path of a bundle cannot contain {os.pathsep!r}", listed)
@@ -110,7 +110,7 @@ def _settings(
     return from_environment({"DLE_HOME": f".dle/serve-{port}", **os.environ, **chosen})
 
 
-def _environment(settings: Settings) -> Mapping[str, str]:
+def _environment(settings: ServerSettings) -> Mapping[str, str]:
     inherited = {name: value for name, value in os.environ.items() if name != "BENTOML_CONTAINERIZED"}
     files = {"DLE_TOKEN_KEYS_FILE": settings.token_keys_file, "DLE_API_KEYS_FILE": settings.api_keys_file}
     home = settings.home.resolve()
@@ -127,7 +127,7 @@ def _environment(settings: Settings) -> Mapping[str, str]:
     }
 
 
-def _start(settings: Settings, host: str, port: int) -> "subprocess.Popen[bytes]":
+def _start(settings: ServerSettings, host: str, port: int) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "dle_serving.server.supervisor", "serve", "dle_serving.service:Service", "--quiet"]
     command += ["--host", host, "--port", str(port), "--timeout-graceful-shutdown", str(_DRAIN_SECONDS)]
     return subprocess.Popen(
@@ -151,7 +151,9 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
         process.wait()
 
 
-def _wait_until_ready(process: "subprocess.Popen[bytes]", settings: Settings, host: str, port: int) -> RunningServer:
+def _wait_until_ready(
+    process: "subprocess.Popen[bytes]", settings: ServerSettings, host: str, port: int
+) -> RunningServer:
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     while True:
         code = process.poll()

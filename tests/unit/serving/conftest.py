@@ -5,7 +5,7 @@ import pytest
 from tests import bundles
 from tests.inprocess import InProcess
 
-from dle_serving.settings import Settings
+from dle_serving.settings import ServerSettings
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +24,9 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def service(many: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
     """The application with all of these loaded, small limits, income first."""
     home = tmp_path_factory.mktemp("home")
-    running = InProcess(Settings(bundles=(many,), home=home, batch_rows=8, max_body_bytes=100_000, max_rows=2_000))
+    running = InProcess(
+        ServerSettings(bundles=(many,), home=home, batch_rows=8, max_body_bytes=100_000, max_rows=2_000)
+    )
     yield running
     running.close()
 
@@ -44,6 +46,6 @@ def inputs_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def inputs(inputs_folder: Path, tmp_path: Path) -> Iterator[InProcess]:
     """The application with these loaded, the model of an image first."""
-    running = InProcess(Settings(bundles=(inputs_folder,), home=tmp_path, batch_rows=8, max_body_bytes=200_000))
+    running = InProcess(ServerSettings(bundles=(inputs_folder,), home=tmp_path, batch_rows=8, max_body_bytes=200_000))
     yield running
     running.close()

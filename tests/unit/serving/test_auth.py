@@ -16,7 +16,7 @@ from tests.inprocess import InProcess, assert_is_error
 from dle_bundle.errors import InputError
 from dle_serving import auth
 from dle_serving.errors import Unauthorized
-from dle_serving.settings import Settings
+from dle_serving.settings import ServerSettings
 
 SHA = hashlib.sha256(b"secret").hexdigest()
 OPEN = {"/livez", "/readyz", "/docs", "/docs/{file}"}
@@ -31,7 +31,7 @@ class Guarded:
         self.file = folder / "keys"
         self.file.write_text("# all\n\n" + "".join(entry.line() for _, entry in made.values()))
         bundle = bundles.write(folder / "income")
-        self.running = InProcess(Settings(bundles=(bundle,), home=folder / "home", api_keys_file=self.file))
+        self.running = InProcess(ServerSettings(bundles=(bundle,), home=folder / "home", api_keys_file=self.file))
 
     def ask(self, path: str, key: str | None, method: str = "GET", **arguments: Any) -> httpx.Response:
         headers = {} if key is None else {"authorization": f"Bearer {key}"}
@@ -228,18 +228,18 @@ def test_comments_and_upper_case_are_read() -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
 def test_loopback_needs_no_keys(tmp_path: Path, host: str) -> None:
-    auth.check_start(Settings(bundles=(tmp_path,)), host)
+    auth.check_start(ServerSettings(bundles=(tmp_path,)), host)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.invalid"])
 def test_beyond_loopback_keys_or_a_word_are_needed(tmp_path: Path, host: str) -> None:
     with pytest.raises(InputError, match=f"Anyone who can reach {host} could use a server") as caught:
-        auth.check_start(Settings(bundles=(tmp_path,)), host)
+        auth.check_start(ServerSettings(bundles=(tmp_path,)), host)
     assert "dle-key" in str(caught.value)
     assert "--insecure" in str(caught.value)
-    auth.check_start(Settings(bundles=(tmp_path,), insecure=True), host)
+    auth.check_start(ServerSettings(bundles=(tmp_path,), insecure=True), host)
     file = tmp_path / "keys"
     file.write_text(auth.make("app", ["predict"])[1].line())
-    auth.check_start(Settings(bundles=(tmp_path,), api_keys_file=file), host)
+    auth.check_start(ServerSettings(bundles=(tmp_path,), api_keys_file=file), host)
     with pytest.raises(InputError, match="cannot read API keys"):
-        auth.check_start(Settings(bundles=(tmp_path,), api_keys_file=tmp_path / "absent", insecure=True), host)
+        auth.check_start(ServerSettings(bundles=(tmp_path,), api_keys_file=tmp_path / "absent", insecure=True), host)

@@ -17,14 +17,14 @@ from dle_bundle import bundle
 from dle_bundle.schema import Schema
 from dle_serving.feedback.store import Outcome, Store
 from dle_serving.feedback.verification import FeedbackItem
-from dle_serving.settings import Settings
+from dle_serving.settings import ServerSettings
 
 DEADLINE = 20.0
 
 
 @pytest.fixture
 def fresh(many: Path, tmp_path: Path) -> Iterator[InProcess]:
-    running = InProcess(Settings(bundles=(many,), home=tmp_path, batch_rows=8))
+    running = InProcess(ServerSettings(bundles=(many,), home=tmp_path, batch_rows=8))
     yield running
     running.close()
 
@@ -180,7 +180,7 @@ def test_large_requests_are_counted_whole(fresh: InProcess) -> None:
 
 
 def test_counts_outlive_the_process(many: Path, tmp_path: Path) -> None:
-    settings = Settings(bundles=(many / "a",), home=tmp_path)
+    settings = ServerSettings(bundles=(many / "a",), home=tmp_path)
     first = InProcess(settings)
     send(first, "", bundles.INCOME, 5)
     first.close()  # counts what it has not counted yet
@@ -190,7 +190,7 @@ def test_counts_outlive_the_process(many: Path, tmp_path: Path) -> None:
 
 
 def test_without_monitoring_nothing_is_counted(many: Path, tmp_path: Path) -> None:
-    service = InProcess(Settings(bundles=(many / "a",), home=tmp_path, monitoring=False))
+    service = InProcess(ServerSettings(bundles=(many / "a",), home=tmp_path, monitoring=False))
     send(service, "", bundles.INCOME, 5)
     assert "DLE_MONITORING" in assert_is_error(service.get("/drift"), 404)["error"]
     assert not series(service, "dle_feature_bin_total")
@@ -227,7 +227,7 @@ def test_accuracy_is_read_beside_a_long_transaction(fresh: InProcess, monkeypatc
 
 def test_metrics_go_on_when_the_feedback_store_is_away(many: Path, tmp_path: Path) -> None:
     away = "postgresql://nobody@127.0.0.1:1/none"
-    service = InProcess(Settings(bundles=(many / "a",), home=tmp_path, feedback_store=away))
+    service = InProcess(ServerSettings(bundles=(many / "a",), home=tmp_path, feedback_store=away))
     send(service, "", bundles.INCOME, 5)
     assert sum(series(service, "dle_prediction_bin_total").values()) == 5
     assert not series(service, "dle_feedback_total")

@@ -15,7 +15,7 @@ from dle_bundle.schema import Outputs, Schema
 from dle_serving.feedback import databases, verification
 from dle_serving.feedback.ids import SigningKeys, load_signing_keys
 from dle_serving.feedback.store import Cell
-from dle_serving.settings import Settings
+from dle_serving.settings import ServerSettings
 
 DAY = 86_400
 LETTERS = Schema(
@@ -38,7 +38,7 @@ def folder(many: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def service(many: Path, folder: Path, tmp_path: Path) -> Iterator[InProcess]:
-    running = InProcess(Settings(bundles=(many, folder), home=tmp_path, max_body_bytes=100_000, max_rows=500))
+    running = InProcess(ServerSettings(bundles=(many, folder), home=tmp_path, max_body_bytes=100_000, max_rows=500))
     yield running
     running.close()
 
@@ -261,7 +261,7 @@ def test_requests_at_once_are_answered_each_for_itself(service: InProcess) -> No
 
 
 def test_nothing_is_taken_before_the_models_are_loaded(many: Path, tmp_path: Path) -> None:
-    service = InProcess(Settings(bundles=(many / "a",), home=tmp_path), load=False)
+    service = InProcess(ServerSettings(bundles=(many / "a",), home=tmp_path), load=False)
     response = service.post("/feedback", json={"items": []})
     assert assert_is_error(response, 503)["details"][0]["code"] == "loading"
     service.close()

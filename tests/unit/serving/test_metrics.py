@@ -7,7 +7,7 @@ import pytest
 from tests import bundles
 from tests.inprocess import InProcess
 
-from dle_serving.settings import Settings
+from dle_serving.settings import ServerSettings
 
 SERIES = {
     "dle_requests_total",
@@ -50,7 +50,7 @@ def value(service: InProcess, series: str) -> float | None:
 
 @pytest.fixture
 def fresh(many: Path, tmp_path: Path) -> Iterator[InProcess]:
-    running = InProcess(Settings(bundles=(many / "a",), home=tmp_path))
+    running = InProcess(ServerSettings(bundles=(many / "a",), home=tmp_path))
     yield running
     running.close()
 

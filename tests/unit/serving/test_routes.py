@@ -11,7 +11,7 @@ from tests.inprocess import InProcess, assert_is_error
 
 from dle_bundle import documents
 from dle_serving.feedback.ids import load_signing_keys
-from dle_serving.settings import Settings
+from dle_serving.settings import ServerSettings
 
 ROW = dict(bundles.EXAMPLE)
 DAY = 86_400
@@ -290,7 +290,7 @@ def test_the_page_needs_nothing_from_elsewhere(service: InProcess) -> None:
 
 
 def test_a_server_that_loads_says_so(many: Path, tmp_path: Path) -> None:
-    service = InProcess(Settings(bundles=(many,), home=tmp_path), load=False)
+    service = InProcess(ServerSettings(bundles=(many,), home=tmp_path), load=False)
     assert service.get("/livez").status_code == 200
     for method, path in (("GET", "/readyz"), ("POST", "/predict"), ("GET", "/schema"), ("GET", "/openapi.json")):
         response = service.request(method, path)
@@ -314,7 +314,7 @@ def test_a_server_that_loads_says_so(many: Path, tmp_path: Path) -> None:
 def test_a_server_that_could_not_load_says_why(tmp_path: Path) -> None:
     folder = bundles.write(tmp_path / "bundle")
     (folder / "model.onnx").write_bytes(b"altered")
-    service = InProcess(Settings(bundles=(folder,), home=tmp_path, device="cpu"))
+    service = InProcess(ServerSettings(bundles=(folder,), home=tmp_path, device="cpu"))
     response = service.get("/readyz")
     body = assert_is_error(response, 503)
     assert body["details"][0]["code"] == "failed"
@@ -339,7 +339,7 @@ def test_a_defect_is_logged_and_its_answer_tells_nothing(
 
 
 def test_keys_of_the_server_are_in_its_home(many: Path, tmp_path: Path) -> None:
-    service = InProcess(Settings(bundles=(many / "d",), home=tmp_path / "home"))
+    service = InProcess(ServerSettings(bundles=(many / "d",), home=tmp_path / "home"))
     (prediction,) = predict(service, {"rooms": 1}).json()["predictions"]
     keys = load_signing_keys(tmp_path / "home" / "token.keys", create=False)
     assert keys.verify(prediction["id"], 1 << 31, 1 << 31).class_index is None

@@ -8,7 +8,7 @@ from dle_serving import settings
 
 def test_defaults_with_bundles_alone() -> None:
     found = settings.from_environment({"DLE_BUNDLES": "a:b", "DLE_THREADS": "", "DLE_PORT": "tcp://10.0.0.1:80"})
-    assert found == settings.Settings(bundles=(Path("a"), Path("b")))
+    assert found == settings.ServerSettings(bundles=(Path("a"), Path("b")))
     assert found.signing_keys_file == Path(".dle/token.keys")
 
 
@@ -32,7 +32,7 @@ def test_every_variable_is_read() -> None:
     }
     assert set(texts) == {variable.name for variable in settings.VARIABLES}
     found = settings.from_environment(texts)
-    assert found == settings.Settings(
+    assert found == settings.ServerSettings(
         (Path("b"),),
         Path("h"),
         3,

@@ -31,7 +31,7 @@ from dle_serving.feedback.store import (
     open_store,
     tally_cells,
 )
-from dle_serving.settings import Settings
+from dle_serving.settings import ServerSettings
 
 ACCEPTED, DUPLICATE, CONFLICT = Outcome.ACCEPTED, Outcome.DUPLICATE, Outcome.CONFLICT
 NOW = 1_800_000_000
@@ -340,7 +340,7 @@ def test_a_service_whose_database_is_silent_refuses_feedback_and_goes_on(
     url: str, tmp_path: Path, server: Postgres, many: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(databases, "_WAIT_SECONDS", 2)
-    service = InProcess(Settings(bundles=(many / "a",), home=tmp_path, feedback_store=url))
+    service = InProcess(ServerSettings(bundles=(many / "a",), home=tmp_path, feedback_store=url))
     row = dict(bundles.EXAMPLE)
     ids = [each["id"] for each in service.post("/predict", json={"rows": [row] * 4}).json()["predictions"]]
     gifts: list[tuple[str, dict[str, Any]]] = [

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import distributed
 
 from dle_bundle.errors import Interrupted
-from dle_training.distributed.workers import Workers
+from dle_training.distributed.data_parallel import DataParallelReplicas
 from dle_training.fitting import loop
 from dle_training.fitting.listeners import Listener
 from dle_training.fitting.loop import FitInputs
@@ -49,7 +49,7 @@ if __name__ == "__main__":
     if count > 1:
         distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=count)
         steps = itertools.count(1)
-        replicas = Workers(lambda: next(steps) == stop and rank == count - 1)
+        replicas = DataParallelReplicas(lambda: next(steps) == stop and rank == count - 1)
     checkpoints = folder / str(rank)
     try:
         loop.fit(FitInputs(network, objective, train, validation, config, checkpoints, listeners, replicas=replicas))

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from dle_training.fitting import checkpoint, loop
-from dle_training.fitting.state import TrainingProgress
+from dle_training.fitting.state import LoopProgress
 
 PROGRAM = Path(__file__).with_name("data_parallel_fit.py")
 SMALL = ("model.hidden=[16, 16]", "optimizer.lr=0.01", "training.epochs=3", "device=cpu")
@@ -105,7 +105,7 @@ def test_running_statistics_are_those_of_all_shares(tmp_path: Path) -> None:
 
 def test_one_process_is_asked_to_stop_and_all_stop_after_the_same_step(tmp_path: Path) -> None:
     trained(tmp_path / "two", 2, *EXACT, "training.batch_size=32", stop=13)
-    first, second = (checkpoint.read(tmp_path / "two" / rank / loop.LAST, TrainingProgress)[1] for rank in "01")
+    first, second = (checkpoint.read(tmp_path / "two" / rank / loop.LAST, LoopProgress)[1] for rank in "01")
     assert (first.epoch, first.step) == (1, 3)
     assert msgspec.structs.replace(first, seconds=0, history=[]) == msgspec.structs.replace(
         second, seconds=0, history=[]

@@ -19,11 +19,11 @@ from PIL import Image
 
 from dle_bundle import integrity
 from dle_bundle.errors import InputError, WorkError
-from dle_bundle.images.pixels import ImageFiles
+from dle_bundle.images.pixels import ImageFiles, ImageSource
 from dle_bundle.schema import ImageShape
 from dle_training.data import image_files
-from dle_training.data.image_files import ImageSource, Stream
-from dle_training.data.workers import Workers
+from dle_training.data.image_files import Stream
+from dle_training.data.processes import ProcessPool
 
 SHAPE = ImageShape(channels=3, height=12, width=10)
 COUNT = 100
@@ -234,7 +234,7 @@ def opened(gate: Path) -> Iterator[None]:
 
 
 def test_a_worker_that_dies_fails_the_work() -> None:
-    workers = Workers(2)
+    workers = ProcessPool(2)
     with pytest.raises(WorkError, match="A worker process that decodes images has died"):
         list(workers.run(os._exit, [(1,)] * 10))
     workers.close()
@@ -245,7 +245,7 @@ def test_a_worker_that_dies_while_calls_are_cancelled_leaves_no_process(tmp_path
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     waits, dies = (os.open, str(gate), os.O_RDONLY), (os._exit, 1)
-    workers = Workers(2)
+    workers = ProcessPool(2)
     answers = workers.run(operator.call, [(pow, 2, 3), waits, dies, *[(pow, 2, 4)] * 10])
     assert next(answers) == 8
     assert isinstance(answers, Generator)

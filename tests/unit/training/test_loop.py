@@ -17,7 +17,7 @@ from dle_training.fitting import checkpoint, loop
 from dle_training.fitting.batches import PreparedRows
 from dle_training.fitting.listeners import EpochRecord, HistoryFile, Listener, TrainingPlan, read_history
 from dle_training.fitting.loop import FitInputs
-from dle_training.fitting.state import TrainingProgress
+from dle_training.fitting.state import LoopProgress
 from dle_training.fitting.tensorboard import TensorBoard
 from dle_training.models._base import Network
 from dle_training.models.registry import build
@@ -213,7 +213,7 @@ def test_tensorboard_scalars_read_back(small_fit: SimpleNamespace, tmp_path: Pat
 
 def test_best_checkpoint_holds_the_network_and_its_epoch(small_fit: SimpleNamespace, tmp_path: Path) -> None:
     network, fitted = small_fit.run(tmp_path)
-    tensors, progress = checkpoint.read(tmp_path / loop.BEST, TrainingProgress)
+    tensors, progress = checkpoint.read(tmp_path / loop.BEST, LoopProgress)
     assert progress.best_epoch == fitted.best_epoch
     assert not (tmp_path / loop.LAST).exists()
     assert tensors.keys() == network.state_dict().keys()

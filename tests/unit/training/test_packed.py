@@ -21,7 +21,7 @@ from dle_training.config.resolve import resolve
 from dle_training.fitting import checkpoint, loop, tensors
 from dle_training.fitting.listeners import EpochRecord, HistoryFile, Listener, Stopped, TrainingPlan, read_history
 from dle_training.fitting.loop import FitInputs
-from dle_training.fitting.state import TrainingProgress
+from dle_training.fitting.state import LoopProgress
 from dle_training.fitting.tensors import TrainingData
 from dle_training.optimization import objectives, optimizers
 from dle_training.packed import Member, MemberFailure, MemberResult
@@ -104,10 +104,10 @@ def fit(*members: Member) -> list[MemberResult]:
     return [outcome for outcome in outcomes if isinstance(outcome, MemberResult)]
 
 
-def state(member: Member) -> tuple[dict[str, Tensor], TrainingProgress]:
+def state(member: Member) -> tuple[dict[str, Tensor], LoopProgress]:
     """The last state: after the last step, where the training has come to its end."""
     ended = member.checkpoints / ENDED
-    return checkpoint.read(ended if ended.exists() else member.checkpoints / loop.LAST, TrainingProgress)
+    return checkpoint.read(ended if ended.exists() else member.checkpoints / loop.LAST, LoopProgress)
 
 
 def assert_alike(one: Member, other: Member, tolerance: float = 1e-4) -> None:
@@ -151,7 +151,7 @@ def test_the_first_steps_are_those_of_each_alone(
         expected = bench.alone(alone)
         assert_alike(member, alone)
         assert fitted.fit.best_epoch == expected.fit.best_epoch
-        best, progress = checkpoint.read(member.checkpoints / loop.BEST, TrainingProgress)
+        best, progress = checkpoint.read(member.checkpoints / loop.BEST, LoopProgress)
         assert progress.history == list(fitted.fit.history)
         weights = fitted.network.state_dict()
         assert all(torch.equal(tensor, weights[name]) for name, tensor in best.items())

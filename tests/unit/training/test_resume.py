@@ -20,7 +20,7 @@ from dle_training.fitting import checkpoint, loop
 from dle_training.fitting.batches import PreparedRows
 from dle_training.fitting.listeners import EpochRecord, Listener
 from dle_training.fitting.loop import FitInputs
-from dle_training.fitting.state import TrainingProgress
+from dle_training.fitting.state import LoopProgress
 from dle_training.models import registry
 from dle_training.models._base import Network
 from dle_training.optimization import objectives
@@ -36,7 +36,7 @@ def same(one: Network, other: Network) -> bool:
     )
 
 
-def killed(folder: Path, word: str, seconds: float, epoch: int, step: int) -> TrainingProgress:
+def killed(folder: Path, word: str, seconds: float, epoch: int, step: int) -> LoopProgress:
     """Start or continue the fit in a process, kill it with SIGKILL at its `word`, and read what is left."""
     command = [sys.executable, str(SCRIPT), str(folder), str(seconds), str(epoch), str(step)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -44,7 +44,7 @@ def killed(folder: Path, word: str, seconds: float, epoch: int, step: int) -> Tr
         assert any(line.strip() == word for line in process.stdout), "the fit ended too early"
         process.kill()
     assert process.returncode == -signal.SIGKILL
-    return checkpoint.read(folder / loop.LAST, TrainingProgress)[1]
+    return checkpoint.read(folder / loop.LAST, LoopProgress)[1]
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_interruption_saves_and_says_so(
     with pytest.raises(Interrupted, match="epoch 2"):
         small_fit.run(tmp_path, listeners=[Press()])
     assert signal.getsignal(number) is before
-    progress = checkpoint.read(tmp_path / loop.LAST, TrainingProgress)[1]
+    progress = checkpoint.read(tmp_path / loop.LAST, LoopProgress)[1]
     assert (progress.epoch, progress.step) == (1, 4)
     assert same(small_fit.run(tmp_path)[0], uninterrupted)
 
@@ -161,7 +161,7 @@ def test_other_data_or_another_model_is_refused(small_fit: SimpleNamespace, tmp_
     small_fit.run(tmp_path, "training.epochs=1")
     with pytest.raises(InputError, match="another model"):
         small_fit.run(tmp_path, "model.hidden=[8]")
-    tensors, progress = checkpoint.read(tmp_path / loop.BEST, TrainingProgress)
+    tensors, progress = checkpoint.read(tmp_path / loop.BEST, LoopProgress)
     progress.data = "0"
     checkpoint.write(tmp_path / loop.BEST, tensors, progress)
     with pytest.raises(InputError, match="other data"):
@@ -170,21 +170,21 @@ def test_other_data_or_another_model_is_refused(small_fit: SimpleNamespace, tmp_
 
 def test_checkpoint_round_trip_and_faults(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
-    record = TrainingProgress(data="x", epoch=3, best_score=0.1)
+    record = LoopProgress(data="x", epoch=3, best_score=0.1)
     tensors = {"w": torch.randn(3, 2).t(), "n": torch.zeros((), dtype=torch.float64), "e": torch.zeros(0, 4)}
     checkpoint.write(path, tensors, record)
-    read, again = checkpoint.read(path, TrainingProgress)
+    read, again = checkpoint.read(path, LoopProgress)
     assert again == record
     assert all(torch.equal(read[name], tensor) and read[name].dtype == tensor.dtype for name, tensor in tensors.items())
     assert '"epoch": 3' in path.with_suffix(".json").read_text()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.json", "a.safetensors"]
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(InputError, match="not a checkpoint"):
-        checkpoint.read(path, TrainingProgress)
+        checkpoint.read(path, LoopProgress)
     checkpoint.write(
         path,
         {"w": torch.zeros(1)},
         EpochRecord(epoch=1, train_loss=0, validation_loss=0, metric=0, lr=0, seconds=0, rows_per_second=0),
     )
     with pytest.raises(InputError, match="not a checkpoint"):
-        checkpoint.read(path, TrainingProgress)
+        checkpoint.read(path, LoopProgress)

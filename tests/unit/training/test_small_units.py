@@ -7,7 +7,7 @@ import pytest
 
 from dle_training.config import run_config
 from dle_training.runs import prepare, train
-from dle_training.runs.folder import Scores
+from dle_training.scoring.metrics import Scores
 
 ROWS = 240
 

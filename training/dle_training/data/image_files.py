@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dle_bundle.images import pixels as decoding
-from dle_bundle.images.pixels import BadImage, ImageFiles, Pixels
+from dle_bundle.images.pixels import BadImage, ImageFiles, ImageSource, Pixels
 from dle_bundle.schema import ImageShape
-from dle_training.data.workers import Workers, cores
+from dle_training.data.processes import ProcessPool, cores
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,8 +31,6 @@ _CHUNK = 32
 _ALONE_SECONDS, _WORTH_SECONDS = 0.5, 1.0
 """This process works alone for `_ALONE_SECONDS`; workers then take over if the rest would exceed `_WORTH_SECONDS`."""
 
-ImageSource = str | bytes
-"""The path of an image file, or the content of one."""
 ImageProgress = Callable[[int, int], None]
 """A callback that receives the number of finished images and the number of all images."""
 _progress: ContextVar[ImageProgress | None] = ContextVar("progress", default=None)
@@ -128,7 +126,7 @@ class Stream:
 
     def __init__(self, images: ImageFiles, *, workers: int | None = None) -> None:
         self._images = images
-        self._workers = Workers(cores() if workers is None else workers)
+        self._workers = ProcessPool(cores() if workers is None else workers)
 
     def batches(self, rows: Sequence["Tensor"]) -> Iterator["Tensor"]:
         """uint8 (len(rows[i]), columns · channels, H, W) for each of `rows` (int64, on the CPU) in turn.
@@ -164,7 +162,7 @@ def _chunks(
             break
     starts = range(start, count, _CHUNK)
     if starts:
-        team = Workers(min(cores() if workers is None else workers, len(starts)))
+        team = ProcessPool(min(cores() if workers is None else workers, len(starts)))
         try:
             yield from team.run(_read, ((sources[first : first + _CHUNK], shape, keep) for first in starts))
         finally:

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from dle_bundle import integrity
 from dle_bundle.errors import InputError
+from dle_bundle.images.pixels import ImageSource
 from dle_bundle.schema import Field, ImageShape
 from dle_bundle.tables import image_columns
 from dle_training.config.run_config import RunConfig
@@ -138,7 +139,7 @@ def digest(
 
 
 def _surveyed(
-    arrays: Sequence[tuple[bool, int, int]], files: Sequence[str | bytes]
+    arrays: Sequence[tuple[bool, int, int]], files: Sequence[ImageSource]
 ) -> tuple[bool, tuple[int, int] | None]:
     """Return whether any image is in colour, and the common height and width (None if images differ)."""
     colour = any(found[0] for found in arrays)

@@ -33,8 +33,8 @@ from dle_bundle.images.pixels import ImageFiles
 from dle_training.config.run_config import RunConfig
 from dle_training.distributed import cluster
 from dle_training.distributed.cluster import Allocation
+from dle_training.distributed.data_parallel import DataParallelReplicas
 from dle_training.distributed.mailbox import LOOK_SECONDS, Mailbox, Poster, StopFlag, deliver
-from dle_training.distributed.workers import Workers
 from dle_training.fitting import tensors
 from dle_training.fitting.interruption import Interruption
 from dle_training.fitting.listeners import HistoryFile, Listener, TrainingPlan
@@ -242,7 +242,7 @@ def _train_share(run: RunFolder, allocation: Allocation, first: bool, mailbox: A
             shutil.copytree(run.checkpoints, checkpoints)
         distributed.barrier()  # the first worker writes no checkpoint before the others have copied the last one
         listeners = [Poster(mailbox)] if first else []
-        fit_network(data.network(config), config, data, checkpoints, listeners, Workers(stop))
+        fit_network(data.network(config), config, data, checkpoints, listeners, DataParallelReplicas(stop))
 
 
 def _never() -> bool:

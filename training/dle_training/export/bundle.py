@@ -23,11 +23,12 @@ from dle_training.export import card, graph, parity, probes
 from dle_training.export.parity import Parity
 from dle_training.runs import contents
 from dle_training.runs.evaluate import scores_on_test
-from dle_training.runs.folder import RunFolder, Scores
+from dle_training.runs.folder import RunFolder
 from dle_training.runs.reference import known
 from dle_training.runs.train import open_model
 from dle_training.runs.trained_model import TrainedModel
 from dle_training.runs.training_sample import LONGEST
+from dle_training.scoring.metrics import Scores
 
 _TOOLS = ("deep-learning-essentials", "torch", "onnx", "onnxscript", "onnxruntime")
 

@@ -23,7 +23,7 @@ from dle_training.fitting import checkpoint, early_stopping
 from dle_training.fitting.batches import PreparedRows
 from dle_training.fitting.listeners import EpochRecord, Listener, TrainingPlan
 from dle_training.fitting.replicas import ALONE, Replicas
-from dle_training.fitting.state import TrainingProgress, TrainingState, digest, global_generators
+from dle_training.fitting.state import LoopProgress, TrainingState, digest, global_generators
 from dle_training.models._base import Network
 from dle_training.optimization import optimizers, schedules
 from dle_training.optimization.objectives import Objective
@@ -82,7 +82,7 @@ class Training:
         return chosen(self.inputs.config.training.epochs)
 
     @property
-    def progress(self) -> TrainingProgress:
+    def progress(self) -> LoopProgress:
         return self.state.progress
 
     def start(self, ending: ExitStack) -> None:
@@ -234,14 +234,14 @@ def begin(inputs: FitInputs, generators: Mapping[str, torch.Generator]) -> Train
 
 def load_best(network: Network, checkpoints: Path) -> EpochRecord:
     """Load the weights that `fit` chose into `network`, and return the record of their epoch. Raises InputError."""
-    tensors, progress = checkpoint.read(checkpoints / BEST, TrainingProgress)
+    tensors, progress = checkpoint.read(checkpoints / BEST, LoopProgress)
     checkpoint.load(network, tensors, checkpoints / BEST)
     return progress.history[progress.best_epoch - 1]
 
 
-def read_ended(checkpoints: Path) -> TrainingProgress:
+def read_ended(checkpoints: Path) -> LoopProgress:
     """The progress of a finished training. Raises InputError if none is in `checkpoints`."""
-    return checkpoint.read(checkpoints / BEST, TrainingProgress)[1]
+    return checkpoint.read(checkpoints / BEST, LoopProgress)[1]
 
 
 def is_begun(checkpoints: Path) -> bool:

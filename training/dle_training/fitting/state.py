@@ -14,7 +14,7 @@ from dle_training.fitting.listeners import EpochRecord
 from dle_training.models._base import Network
 
 
-class TrainingProgress(msgspec.Struct, kw_only=True):
+class LoopProgress(msgspec.Struct, kw_only=True):
     """How far the loop has come: the readable half of a checkpoint.
 
     `epoch` counts finished epochs, `step` the steps done in the current epoch, and `seconds` the time spent on them.
@@ -69,7 +69,7 @@ class TrainingState:
         self.epoch_start = self.shuffle.get_state()
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         self.best_weights = self._weights()
-        self.progress = TrainingProgress(data=data)
+        self.progress = LoopProgress(data=data)
 
     def draw_order(self, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
         """The order of the rows in the current epoch, also the same if training was resumed within the epoch."""
@@ -135,8 +135,8 @@ class TrainingState:
         checkpoint.load(self.network, tensors, path)
         self.best_weights, self.progress = self._weights(), progress
 
-    def _read(self, path: Path) -> tuple[dict[str, Tensor], TrainingProgress]:
-        tensors, progress = checkpoint.read(path, TrainingProgress)
+    def _read(self, path: Path) -> tuple[dict[str, Tensor], LoopProgress]:
+        tensors, progress = checkpoint.read(path, LoopProgress)
         if progress.data != self.progress.data:
             raise InputError(f"{path} was trained on other data: the targets differ; train into a new directory")
         return tensors, progress

@@ -18,8 +18,8 @@ from dle_training.report.samples import IMAGES, Samples, Shown, TrainingImages, 
 from dle_training.report.worst_examples import PredictedImages, PredictedRow, PredictionExamples
 from dle_training.scoring import metrics
 from dle_training.scoring.cross_validation import CrossValidation
-from dle_training.scoring.evaluation import Evaluation, Scores
-from dle_training.scoring.metrics import Actual, Predictions
+from dle_training.scoring.evaluation import Evaluation
+from dle_training.scoring.metrics import Actual, Predictions, Scores
 
 _HEADLINES = ("accuracy", "roc_auc", "f1_macro", "log_loss", "rmse", "mae", "r2")
 _CATEGORIES_SHOWN = 6

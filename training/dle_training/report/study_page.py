@@ -10,8 +10,7 @@ from dle_training.report import markup, study_figures
 from dle_training.report.markup import Figure
 from dle_training.report.trials import Finalist, TrialRow
 from dle_training.scoring import metrics
-from dle_training.scoring.evaluation import Scores
-from dle_training.scoring.metrics import Metric
+from dle_training.scoring.metrics import Metric, Scores
 from dle_training.settings import yaml_text
 from dle_training.settings.dimensions import Space
 

@@ -16,8 +16,7 @@ from dle_training.fitting.tensors import TrainingData
 from dle_training.runs import answers, kept_rows, reference, training_sample
 from dle_training.runs.folder import RunFolder, read_facts
 from dle_training.runs.trained_model import TrainedModel
-from dle_training.scoring.evaluation import Scores
-from dle_training.scoring.metrics import Predictions
+from dle_training.scoring.metrics import Predictions, Scores
 
 
 def write(

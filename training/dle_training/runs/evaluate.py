@@ -13,13 +13,13 @@ from dle_training.data.target import Values
 from dle_training.fitting.listeners import read_history
 from dle_training.report import page, samples, worst_examples
 from dle_training.runs import contents, cross_validation
-from dle_training.runs.folder import RunFolder, Scores, read_facts, read_metrics, write_metrics
+from dle_training.runs.folder import RunFolder, read_facts, read_metrics, write_metrics
 from dle_training.runs.prepare import reopen
 from dle_training.runs.train import open_model, refuse_unfinished
 from dle_training.runs.trained_model import TrainedModel
 from dle_training.scoring import evaluation
 from dle_training.scoring.evaluation import Evaluation
-from dle_training.scoring.metrics import Actual
+from dle_training.scoring.metrics import Actual, Scores
 
 
 def evaluate(run: RunFolder, source: str | None = None) -> Evaluation:

@@ -15,9 +15,6 @@ from dle_training.data.dataset import Dataset
 from dle_training.fitting.listeners import HISTORY
 from dle_training.runs import kept_rows
 
-Scores = dict[str, float | None]
-"""Metrics by name; None for a metric without a meaning."""
-
 
 class DataFacts(msgspec.Struct, frozen=True, kw_only=True):
     """`data.json`: what the data was when the run began.

@@ -11,8 +11,7 @@ from dle_bundle.drift.reference import CATEGORY_BINS, Bins, Reference, feature_b
 from dle_bundle.groups import Groups
 from dle_bundle.images.pixels import ImageFiles
 from dle_training.runs.trained_model import TrainedModel
-from dle_training.scoring.evaluation import Scores
-from dle_training.scoring.metrics import Predictions
+from dle_training.scoring.metrics import Predictions, Scores
 
 _SAMPLED = 10_000
 """At most this many images in files are read for their statistics."""

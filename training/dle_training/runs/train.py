@@ -32,12 +32,12 @@ from dle_training.optimization import objectives
 from dle_training.optimization.objectives import Classification, Objective, ObjectiveState
 from dle_training.preprocessing import pipeline
 from dle_training.runs import contents
-from dle_training.runs.folder import RunFolder, Scores, read_metrics, write_metrics
+from dle_training.runs.folder import RunFolder, read_metrics, write_metrics
 from dle_training.runs.prepare import Prepared, streamed
 from dle_training.runs.trained_model import TrainedModel
 from dle_training.scoring import calibration, metrics
 from dle_training.scoring.evaluation import defined
-from dle_training.scoring.metrics import Predictions
+from dle_training.scoring.metrics import Predictions, Scores
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from dle_training.scoring.metrics import Scores
+
 
 class CrossValidation(msgspec.Struct, frozen=True, kw_only=True):
     """The scores of each fold on its validation rows, by name, with their mean and standard deviation (n − 1).
@@ -10,6 +12,6 @@ class CrossValidation(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     folds: int
-    mean: dict[str, float | None]
+    mean: Scores
     sd: dict[str, float | None]
-    scores: tuple[dict[str, float | None], ...]
+    scores: tuple[Scores, ...]

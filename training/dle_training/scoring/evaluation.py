@@ -7,7 +7,6 @@ of constant targets. JSON has no NaN, and 0 would look like a bad model.
 """
 
 import math
-from collections.abc import Mapping
 
 import msgspec
 import numpy as np
@@ -16,9 +15,7 @@ import numpy.typing as npt
 from dle_bundle.errors import InputError
 from dle_bundle.schema import Label, Outputs, Task
 from dle_training.scoring import metrics
-from dle_training.scoring.metrics import Actual, Predictions
-
-Scores = Mapping[str, float | None]
+from dle_training.scoring.metrics import Actual, Predictions, Scores
 
 
 class ClassScores(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +40,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     run: str
     task: Task
     rows: int
-    test: dict[str, float | None]
+    test: Scores
     per_class: dict[str, ClassScores] | None = None
     confusion_matrix: ConfusionMatrix | None = None
 
@@ -69,7 +66,7 @@ def evaluate(outputs: Outputs, actual: Actual, predicted: Predictions, *, run: s
     )
 
 
-def defined(scores: Scores) -> dict[str, float | None]:
+def defined(scores: Scores) -> Scores:
     """The same scores, with None in place of values that are not finite."""
     return {name: None if value is None or not math.isfinite(value) else value for name, value in scores.items()}
 

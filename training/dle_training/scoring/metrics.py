@@ -22,6 +22,8 @@ from dle_bundle.values.categories import category
 
 Predictions = npt.NDArray[np.floating]  # probabilities (N, classes), or values (N,)
 Actual = npt.NDArray[Any]  # class indices (N,), or values (N,)
+Scores = dict[str, float | None]
+"""Scores by the name of their metric; None for an undefined one."""
 ECE_BINS = 15
 _TINY = float(np.finfo(np.float32).eps)  # probabilities are float32, so 0 means less than this
 
@@ -244,6 +246,6 @@ def of(task: Task) -> list[Metric]:
     return [metric for metric in METRICS.values() if metric.score is None or metric.regression == regression]
 
 
-def all_scores(task: Task, predictions: Predictions, actual: Actual) -> dict[str, float | None]:
+def all_scores(task: Task, predictions: Predictions, actual: Actual) -> Scores:
     """Every metric of the task but the loss, in the order of METRICS."""
     return {metric.name: metric.score(predictions, actual) for metric in of(task) if metric.score is not None}

@@ -21,10 +21,11 @@ from dle_training.export import latency
 from dle_training.fitting.listeners import read_history
 from dle_training.runs import contents, cross_validation, train
 from dle_training.runs import folder as run_folder
-from dle_training.runs.folder import DataFacts, RunFolder, Scores
+from dle_training.runs.folder import DataFacts, RunFolder
 from dle_training.runs.trained_model import TrainedModel
 from dle_training.scoring import metrics
 from dle_training.scoring.cross_validation import CrossValidation
+from dle_training.scoring.metrics import Scores
 from dle_training.scoring.pareto import front
 from dle_training.search import study
 from dle_training.search.study import StudyFolder

@@ -20,7 +20,7 @@ import torch
 
 from dle_bundle.errors import DleError, InputError, Interrupted, WorkError
 from dle_training.data.dataset import Dataset
-from dle_training.data.workers import cores, without_interrupts
+from dle_training.data.processes import cores, without_interrupts
 from dle_training.fitting.interruption import Interruption
 from dle_training.search import study as studies
 from dle_training.search import work

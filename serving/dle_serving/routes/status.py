@@ -15,7 +15,7 @@ from dle_serving.server.roster import Roster
 _ALIVE = Response(b'{"status":"alive"}')
 
 
-class StateHandlers:
+class StatusHandlers:
     """Handles the four routes."""
 
     def __init__(self, repository: Repository, roster: Roster, metrics: Metrics) -> None:

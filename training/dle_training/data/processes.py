@@ -34,7 +34,7 @@ def without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class Workers:
+class ProcessPool:
     """Processes that call functions; with a `count` of 1 there are none, and the functions are called here.
 
     The processes are started afresh instead of forked, for a fork of a process that runs threads may hang. Threads of

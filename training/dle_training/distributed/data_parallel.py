@@ -18,7 +18,7 @@ _LEAST_ROWS = 2
 """Rows in a share at least, since batch normalisation cannot compute a variance from one row."""
 
 
-class Workers(Replicas):
+class DataParallelReplicas(Replicas):
     """The processes of PyTorch's default process group, which all use the same type of device.
 
     DistributedDataParallel averages the gradients. It would also copy the first process's buffers to the others before

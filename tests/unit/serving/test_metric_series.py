@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from dle_serving.monitoring.series import MetricFamily, SeriesGroup, families
+from dle_serving.monitoring.metric_series import MetricFamily, SeriesGroup, families
 
 DONE = MetricFamily("done", "Done.", "counter", ("what",))
 TOOK = MetricFamily("took_seconds", "Took.", "histogram", (), (0.1, 1))
