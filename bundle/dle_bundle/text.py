@@ -22,7 +22,7 @@ from dle_bundle.groups import PADDING
 UNKNOWN, SEPARATOR = 1, 2
 SPECIALS = ("[PAD]", "[UNK]", "[SEP]")
 """The first tokens of every vocabulary, in order."""
-_CONTINUES = "##"
+CONTINUES = "##"
 _BYTES_START = "Ġ"
 """Prefixes of the tokens that continue a word, and of those that begin one in byte-level models."""
 _APART = 64
@@ -47,7 +47,7 @@ class Tokenizer:
         self._starts = np.ones(self.vocabulary, dtype=bool)
         """For each token, whether it begins a word."""
         for piece, place in pieces.items():
-            self._starts[place] = piece.startswith(_BYTES_START) if marked else not piece.startswith(_CONTINUES)
+            self._starts[place] = piece.startswith(_BYTES_START) if marked else not piece.startswith(CONTINUES)
         self._starts[: len(SPECIALS)] = True
 
     @classmethod

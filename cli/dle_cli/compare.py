@@ -87,8 +87,10 @@ def _number(value: Any, form: str = ".4g") -> str:
 
 def _name(run: Path) -> str:
     """The name for a bundle of the run; the selected run of a study gets the name of the study."""
+    from dle_training.runs.folder import is_study
+
     path = run.resolve()
-    return path.parent.name if (path.parent / "study.yaml").is_file() else path.name
+    return path.parent.name if is_study(path.parent) else path.name
 
 
 def main() -> None:

@@ -11,16 +11,6 @@ import typer
 from dle_bundle.errors import DleError, InputError, Interrupted, nearest
 from dle_cli import console, options, shown
 from dle_cli.console import Console
-from dle_cli.options import (
-    ConfigOption,
-    DeviceOption,
-    EngineOption,
-    SeedOption,
-    SetOption,
-    SourceArgument,
-    SplitOption,
-    TargetOption,
-)
 
 if TYPE_CHECKING:
     from dle_training.config.run_config import RunConfig
@@ -38,20 +28,20 @@ app = console.application("Train a model.")
 
 @app.command()
 def train(
-    source: SourceArgument = None,
-    target: TargetOption = None,
-    split: SplitOption = None,
+    source: options.SourceArgument = None,
+    target: options.TargetOption = None,
+    split: options.SplitOption = None,
     folds: Annotated[
         int | None, typer.Option(metavar="K", help="Also cross-validate on K folds of training and validation rows.")
     ] = None,
-    config: ConfigOption = None,
-    assignments: SetOption = None,
+    config: options.ConfigOption = None,
+    assignments: options.SetOption = None,
     out: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Run directory.  [default: runs/<name of the source>]")
     ] = None,
-    seed: SeedOption = None,
-    device: DeviceOption = None,
-    engine: EngineOption = None,
+    seed: options.SeedOption = None,
+    device: options.DeviceOption = None,
+    engine: options.EngineOption = None,
     jobs: Annotated[
         int | None,
         typer.Option(

@@ -10,16 +10,6 @@ import typer
 from dle_bundle.errors import Interrupted
 from dle_cli import console, options, shown
 from dle_cli.console import Console
-from dle_cli.options import (
-    ConfigOption,
-    DeviceOption,
-    EngineOption,
-    SeedOption,
-    SetOption,
-    SourceArgument,
-    SplitOption,
-    TargetOption,
-)
 
 if TYPE_CHECKING:
     from dle_training.data.dataset import Dataset
@@ -35,8 +25,8 @@ _LISTED = 10
 
 @app.command()
 def tune(
-    source: SourceArgument = None,
-    target: TargetOption = None,
+    source: options.SourceArgument = None,
+    target: options.TargetOption = None,
     search: Annotated[str | None, typer.Option(metavar="HOW", help="grid, random or tpe.  [default: random]")] = None,
     trials: Annotated[
         int | None,
@@ -62,18 +52,18 @@ def tune(
             help="Trials at a time, one a core at most.  [default: 1; with Ray: as the cluster has room for]",
         ),
     ] = None,
-    engine: EngineOption = None,
+    engine: options.EngineOption = None,
     timeout: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="After so long no further trial begins.")
     ] = None,
-    split: SplitOption = None,
-    config: ConfigOption = None,
-    assignments: SetOption = None,
+    split: options.SplitOption = None,
+    config: options.ConfigOption = None,
+    assignments: options.SetOption = None,
     out: Annotated[
         Path | None, typer.Option(metavar="STUDY", help="Study directory.  [default: runs/<name of the source>-study]")
     ] = None,
-    seed: SeedOption = None,
-    device: DeviceOption = None,
+    seed: options.SeedOption = None,
+    device: options.DeviceOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the study, or help others with it.")] = False,
     as_json: console.Json = False,
     quiet: console.Quiet = False,

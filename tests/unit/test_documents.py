@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 import typer
+from docs.generate import COMMANDS
 from tests import bundles, documents
 from tests.documents import PAGES, ROOT, TUTORIAL
 from tests.inprocess import InProcess
 
 from dle_bundle import bundle
-from dle_cli import compare, evaluate, export, predict, serve, train, tune
-from dle_cli import key as api_key
 from dle_serving import errors
 from dle_serving.monitoring.metrics import FAULT_CODES
 from dle_serving.settings import ServerSettings
@@ -23,16 +22,6 @@ from dle_training.runs.folder import RunFolder
 from dle_training.scoring import metrics
 
 PACKAGES = ("cli/dle_cli", "training/dle_training", "serving/dle_serving", "bundle/dle_bundle")
-COMMANDS = {
-    "dle-train": train.app,
-    "dle-tune": tune.app,
-    "dle-evaluate": evaluate.app,
-    "dle-compare": compare.app,
-    "dle-export": export.app,
-    "dle-predict": predict.app,
-    "dle-serve": serve.app,
-    "dle-key": api_key.app,
-}
 name = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 

@@ -91,7 +91,7 @@ _FORMATS = (
     ),
 )
 
-SUFFIXES = tuple(suffix for known in _FORMATS for suffix in known.suffixes)
+IMAGE_SUFFIXES = tuple(suffix for known in _FORMATS for suffix in known.suffixes)
 """The suffixes of image files, in lower case."""
 MEDIA_TYPES = tuple(media_type for known in _FORMATS for media_type in known.media_types)
 """The media types of image files."""

@@ -18,9 +18,9 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 
 from dle_bundle.errors import InputError
+from dle_bundle.images.formats import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from dle_bundle.images.formats import MEDIA_TYPES as MEDIA_TYPES
 from dle_bundle.images.formats import MOST_PIXELS as MOST_PIXELS
-from dle_bundle.images.formats import SUFFIXES as SUFFIXES
 from dle_bundle.images.formats import BadImage as BadImage
 from dle_bundle.images.formats import load, opened, orientation
 from dle_bundle.schema import ImageShape

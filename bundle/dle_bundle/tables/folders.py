@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from dle_bundle.errors import InputError
-from dle_bundle.images.pixels import SUFFIXES
+from dle_bundle.images.pixels import IMAGE_SUFFIXES
 
 IMAGE, LABEL, SPLIT = "image", "label", "split"
 PARTS = ("train", "validation", "test")
@@ -33,7 +33,8 @@ def read(folder: Path) -> pa.Table:
     files = _files(folder)
     if not files:
         raise InputError(
-            f"{folder}: expected image files ({', '.join(SUFFIXES)}), in the folder itself or in one folder per class"
+            f"{folder}: expected image files ({', '.join(IMAGE_SUFFIXES)}), in the folder itself or in one folder per "
+            "class"
         )
     steps = [file.parts for file in files]
     tops = {parts[0] for parts in steps if len(parts) > 1}
@@ -63,6 +64,6 @@ def _files(folder: Path) -> list[Path]:
         found += [
             Path(place, name).relative_to(folder)
             for name in names
-            if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
         ]
     return sorted(found, key=lambda path: path.as_posix())

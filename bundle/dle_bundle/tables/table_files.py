@@ -23,19 +23,19 @@ from dle_bundle.images import pixels
 from dle_bundle.tables import arrays, folders
 
 TEXT_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz")
-SUFFIXES = (*TEXT_SUFFIXES, ".parquet", ".npy", ".npz")
+TABLE_SUFFIXES = (*TEXT_SUFFIXES, ".parquet", ".npy", ".npz")
 _BLOCK = 8 << 20
 
 
 def suffix(path: Path) -> str:
     """The suffix that determines the format (`.csv.gz` is one suffix); raises InputError for an unknown one."""
     name = path.name.lower()
-    for known in sorted(SUFFIXES, key=len, reverse=True):
+    for known in sorted(TABLE_SUFFIXES, key=len, reverse=True):
         if name.endswith(known):
             return known
-    if name.endswith(pixels.SUFFIXES):
+    if name.endswith(pixels.IMAGE_SUFFIXES):
         raise InputError(f"{path}: a single image; use the folder that contains it, or a table with its path")
-    raise InputError(f"{path}: expected a file ending in {', '.join(SUFFIXES)}")
+    raise InputError(f"{path}: expected a file ending in {', '.join(TABLE_SUFFIXES)}")
 
 
 def check_exists(path: Path) -> None:

@@ -19,7 +19,7 @@ from dle_bundle.errors import DleError, InputError
 from dle_bundle.files import create_atomic
 from dle_bundle.manifest import Manifest
 
-FORMAT = 1
+ID_FORMAT = 1
 NO_CLASS = 0xFFFF
 """The class index in the ids of a regression."""
 
@@ -87,7 +87,7 @@ class SigningKeys:
         parts: list[bytes] = []
         for index, (class_index, answer) in enumerate(zip(classes, answers, strict=True)):
             nonce = nonces[8 * index : 8 * index + 8]
-            fields = pack(FORMAT, number, time, fingerprint, class_index, answer, nonce)
+            fields = pack(ID_FORMAT, number, time, fingerprint, class_index, answer, nonce)
             state = copy()
             state.update(fields)
             parts += (fields, state.digest())
@@ -111,7 +111,7 @@ class SigningKeys:
         fields, signature = content[: _FIELDS.size], content[_FIELDS.size :]
         kind, number, time, print_, class_index, answer, nonce = _FIELDS.unpack(fields)
         state = self._states.get(number)
-        if kind != FORMAT or state is None:
+        if kind != ID_FORMAT or state is None:
             raise forged
         expected = state.copy()
         expected.update(fields)

@@ -12,10 +12,8 @@ from prometheus_client.registry import Collector
 from dle_bundle.drift import verdict
 from dle_bundle.drift.counting import BinCounts
 from dle_serving.feedback.store import tally_cells
-from dle_serving.monitoring.monitored_model import ListModels, MonitoredModel
+from dle_serving.monitoring.monitored_model import MODEL_LABELS, ListModels, MonitoredModel
 from dle_serving.monitoring.quality import FeedbackCells, Quality, correct, rolling
-
-_MODEL = ("model", "version")
 
 
 class DriftSeries(Collector):
@@ -42,7 +40,7 @@ _Read = Sequence[tuple[MonitoredModel, BinCounts]]
 
 
 def _features(read: _Read) -> Iterable[Metric]:
-    by_bin = (*_MODEL, "feature", "bin")
+    by_bin = (*MODEL_LABELS, "feature", "bin")
     counts = CounterMetricFamily("dle_feature_bin", "Rows by feature and bin.", labels=by_bin)
     fractions = GaugeMetricFamily(
         "dle_feature_reference_fraction", "Smoothed fraction of the training rows in the bin.", labels=by_bin
@@ -50,10 +48,10 @@ def _features(read: _Read) -> Iterable[Metric]:
     critical = GaugeMetricFamily(
         "dle_feature_drift_critical_value",
         "Critical value of chi-squared: larger values are significant.",
-        labels=(*_MODEL, "feature"),
+        labels=(*MODEL_LABELS, "feature"),
     )
     rows = GaugeMetricFamily(
-        "dle_feature_reference_rows", "Number of training rows behind the reference fractions.", labels=_MODEL
+        "dle_feature_reference_rows", "Number of training rows behind the reference fractions.", labels=MODEL_LABELS
     )
     for model, counted in read:
         reference = model.reference
@@ -68,7 +66,7 @@ def _features(read: _Read) -> Iterable[Metric]:
 
 
 def _prediction(read: _Read) -> Iterable[Metric]:
-    by_bin = (*_MODEL, "bin")
+    by_bin = (*MODEL_LABELS, "bin")
     counts = CounterMetricFamily("dle_prediction_bin", "Predictions by bin.", labels=by_bin)
     fractions = GaugeMetricFamily(
         "dle_prediction_reference_fraction",
@@ -78,10 +76,12 @@ def _prediction(read: _Read) -> Iterable[Metric]:
     critical = GaugeMetricFamily(
         "dle_prediction_drift_critical_value",
         "Critical value of chi-squared: larger values are significant.",
-        labels=_MODEL,
+        labels=MODEL_LABELS,
     )
     rows = GaugeMetricFamily(
-        "dle_prediction_reference_rows", "Number of validation rows behind the reference fractions.", labels=_MODEL
+        "dle_prediction_reference_rows",
+        "Number of validation rows behind the reference fractions.",
+        labels=MODEL_LABELS,
     )
     for model, counted in read:
         bins = model.reference.prediction
@@ -95,12 +95,12 @@ def _prediction(read: _Read) -> Iterable[Metric]:
 
 def _expected(read: _Read) -> Iterable[Metric]:
     correct = CounterMetricFamily(
-        "dle_expected_correct", "Sum of confidences: the expected number of correct predictions.", labels=_MODEL
+        "dle_expected_correct", "Sum of confidences: the expected number of correct predictions.", labels=MODEL_LABELS
     )
     variance = CounterMetricFamily(
         "dle_expected_correct_variance",
         "Sum of p(1 - p) over confidences p: the variance of the number of correct predictions.",
-        labels=_MODEL,
+        labels=MODEL_LABELS,
     )
     for model, counted in read:
         if model.class_names:
@@ -110,7 +110,9 @@ def _expected(read: _Read) -> Iterable[Metric]:
 
 
 def _scores(models: Iterable[MonitoredModel]) -> Metric:
-    scores = GaugeMetricFamily("dle_reference_score", "The model's score on its test part.", labels=(*_MODEL, "metric"))
+    scores = GaugeMetricFamily(
+        "dle_reference_score", "The model's score on its test part.", labels=(*MODEL_LABELS, "metric")
+    )
     for model in models:
         for metric, score in model.reference.test_scores.items():
             scores.add_metric((*model.labels, metric), score)
@@ -119,17 +121,21 @@ def _scores(models: Iterable[MonitoredModel]) -> Metric:
 
 def _quality(known: _Known) -> Iterable[Metric]:
     right = CounterMetricFamily(
-        "dle_feedback", "Feedback accepted, by whether the prediction was correct.", labels=(*_MODEL, "correct")
+        "dle_feedback", "Feedback accepted, by whether the prediction was correct.", labels=(*MODEL_LABELS, "correct")
     )
     confusion = CounterMetricFamily(
-        "dle_confusion", "Feedback accepted, by actual and predicted class.", labels=(*_MODEL, "actual", "predicted")
+        "dle_confusion",
+        "Feedback accepted, by actual and predicted class.",
+        labels=(*MODEL_LABELS, "actual", "predicted"),
     )
-    absolute = CounterMetricFamily("dle_absolute_error", "Sum of |actual - predicted value|.", labels=_MODEL)
-    squared = CounterMetricFamily("dle_squared_error", "Sum of (actual - predicted value) squared.", labels=_MODEL)
+    absolute = CounterMetricFamily("dle_absolute_error", "Sum of |actual - predicted value|.", labels=MODEL_LABELS)
+    squared = CounterMetricFamily(
+        "dle_squared_error", "Sum of (actual - predicted value) squared.", labels=MODEL_LABELS
+    )
     moved = GaugeMetricFamily(
         "dle_accuracy_drift",
         "Accuracy (regression: mean absolute error) in the window minus its value on the test part.",
-        labels=_MODEL,
+        labels=MODEL_LABELS,
     )
     for model, feedback in known:
         cells = feedback.total

@@ -7,12 +7,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, ge
 from prometheus_client.registry import Collector
 
 from dle_serving.monitoring.metric_series import MetricFamily, SeriesGroup, SharedSeries, families
+from dle_serving.monitoring.monitored_model import MODEL_LABELS
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 STAGES = ("decode", "queue", "predict", "encode")
 FAULT_CODES = ("type", "non_finite", "missing", "unknown", "image", "sequence", "json")
 REJECTION_CODES = ("signature", "expired", "label", "conflict")
-_MODEL = ("model", "version")
 
 _REQUESTS = MetricFamily("dle_requests", "Responses, by route and status code.", "counter", ("route", "code"))
 _DURATION = MetricFamily(
@@ -41,17 +41,20 @@ _INVALID = MetricFamily(
     "dle_invalid_rows", "Rows that do not match the schema, by kind of fault.", "counter", ("code",)
 )
 _REJECTED = MetricFamily("dle_feedback_rejected", "Rejected feedback items, by reason.", "counter", ("code",))
-_PREDICTIONS = MetricFamily("dle_predictions", "Rows predicted, by model.", "counter", _MODEL)
+_PREDICTIONS = MetricFamily("dle_predictions", "Rows predicted, by model.", "counter", MODEL_LABELS)
 _DELAY = MetricFamily(
     "dle_feedback_delay_seconds",
     "Time from a prediction to the feedback on it, by model.",
     "histogram",
-    _MODEL,
+    MODEL_LABELS,
     (1, 10, 60, 600, 3600, 6 * 3600, 86_400, 7 * 86_400, 30 * 86_400, 90 * 86_400),
 )
-_INFO = MetricFamily("dle_model_info", "1 for each loaded model.", "max", (*_MODEL, "task", "provider"))
+_INFO = MetricFamily("dle_model_info", "1 for each loaded model.", "max", (*MODEL_LABELS, "task", "provider"))
 _LOADED = MetricFamily(
-    "dle_model_load_timestamp_seconds", "Time at which the model was loaded, in seconds since 1970.", "max", _MODEL
+    "dle_model_load_timestamp_seconds",
+    "Time at which the model was loaded, in seconds since 1970.",
+    "max",
+    MODEL_LABELS,
 )
 
 

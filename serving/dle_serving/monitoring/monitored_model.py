@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from dle_bundle.drift.reference import Reference
 from dle_serving.monitoring.observations import Observations
 
+MODEL_LABELS = ("model", "version")
+"""The labels of every series about one model."""
+
 
 @dataclass(frozen=True, slots=True)
 class MonitoredModel:

@@ -24,7 +24,7 @@ from dle_bundle.tables import folders, long_tables, series_columns, table_files
 from dle_bundle.tables.arrays import SEQUENCE
 from dle_bundle.tables.columns import is_date, is_number, is_text, to_groups
 from dle_serving.models.runtime import Model
-from dle_serving.offline.prediction_files import SUFFIXES, TableWriter, fault_report, writer
+from dle_serving.offline.prediction_files import PREDICTION_SUFFIXES, TableWriter, fault_report, writer
 from dle_serving.predictions import Predictions, concatenate
 from dle_serving.settings import Device
 
@@ -160,10 +160,12 @@ class _Faults:
 
 
 def _check_paths(source: Path, out: Path, errors: Path | None) -> str:
-    suffix = next((known for known in sorted(SUFFIXES, key=len)[::-1] if out.name.lower().endswith(known)), None)
+    suffix = next(
+        (known for known in sorted(PREDICTION_SUFFIXES, key=len)[::-1] if out.name.lower().endswith(known)), None
+    )
     faults = []
     if suffix is None:
-        faults.append(f"{out}: expected a file ending in {', '.join(SUFFIXES)}")
+        faults.append(f"{out}: expected a file ending in {', '.join(PREDICTION_SUFFIXES)}")
     if out.is_dir():
         faults.append(f"{out}: is a folder, not a file")
     places = [path.resolve() for path in (source, out, errors) if path is not None]

@@ -13,7 +13,7 @@ import pyarrow.parquet
 
 from dle_bundle.files import atomic_path
 
-SUFFIXES = (".csv", ".csv.gz", ".tsv", ".parquet")
+PREDICTION_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".parquet")
 
 
 class TableWriter(Protocol):
@@ -35,7 +35,7 @@ def fault_report(path: Path) -> Iterator[Any]:
 def writer(path: Path, suffix: str) -> Iterator[TableWriter]:
     """A writer of tables to `path`, which appears when the block ends without an error.
 
-    `suffix` is one of `SUFFIXES`.
+    `suffix` is one of `PREDICTION_SUFFIXES`.
     """
     with atomic_path(path) as temporary:
         if suffix == ".parquet":

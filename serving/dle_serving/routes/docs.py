@@ -14,7 +14,7 @@ from dle_serving.errors import NotFound
 from dle_serving.routes.contract import Request, Response
 
 ASSETS = Path(bentoml_server.__file__).parent / "static_content"
-FILES = {
+ASSET_TYPES = {
     "swagger-ui.css": b"text/css",
     "swagger-ui-bundle.js": b"text/javascript",
     "favicon-light-32x32.png": b"image/png",
@@ -72,7 +72,7 @@ async def asset(request: Request) -> Response:
     """A file that the page loads; raises NotFound for any other name."""
     request.flags()
     name = request.parameters["file"]
-    if name not in FILES:
-        raise NotFound(f"expected one of {', '.join(FILES)}, got {name[:100]!r}")
+    if name not in ASSET_TYPES:
+        raise NotFound(f"expected one of {', '.join(ASSET_TYPES)}, got {name[:100]!r}")
     content = await asyncio.to_thread((ASSETS / name).read_bytes)
-    return Response(content, FILES[name], headers=((b"cache-control", b"max-age=86400"),))
+    return Response(content, ASSET_TYPES[name], headers=((b"cache-control", b"max-age=86400"),))

@@ -361,7 +361,7 @@ def test_measures(image: Image.Image, colour: bool, tmp_path: Path) -> None:
     assert images.measure(encode(image)) == images.measure(str(tmp_path / "a.png")) == (colour, 7, 5)
 
 
-@pytest.mark.parametrize("suffix", images.SUFFIXES)
+@pytest.mark.parametrize("suffix", images.IMAGE_SUFFIXES)
 def test_suffixes_are_those_of_formats_that_are_read(suffix: str, tmp_path: Path) -> None:
     place = tmp_path / f"a{suffix}"
     Image.new("1" if suffix == ".pbm" else "L", (8, 8)).save(place)

@@ -92,5 +92,5 @@ def test_an_arbiter_looks_after_its_workers_as_the_supervisor_expects() -> None:
 
 
 def test_swagger_ui_comes_with_it() -> None:
-    for name in docs.FILES:
+    for name in docs.ASSET_TYPES:
         assert (docs.ASSETS / name).stat().st_size > 100

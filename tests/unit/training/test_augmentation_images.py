@@ -11,9 +11,9 @@ from dle_training.augmentation import augment
 from dle_training.augmentation.augment import IMAGES, SERIES
 from dle_training.augmentation.images import ImageAugmentation, move
 from dle_training.augmentation.settings import AugmentationConfig
+from dle_training.models.family import NO_AUGMENTATION
 from dle_training.preprocessing.shape import Images, InputShape
 
-OFF = AugmentationConfig(flip=False, shift=0.0, jitter=0.0, scaling=0.0, slicing=0.0)
 ONE = Images(columns=1, channels=3, height=12, width=10, mean=(0.5,) * 3, std=(0.2,) * 3)
 SETTINGS = {
     "flip": AugmentationConfig(flip=True),
@@ -46,7 +46,7 @@ def test_every_setting_is_covered() -> None:
     assert {*IMAGES, *SERIES} == set(AugmentationConfig.__struct_fields__)
 
 
-@pytest.mark.parametrize("config", [OFF, AugmentationConfig()], ids=["zero", "null"])
+@pytest.mark.parametrize("config", [NO_AUGMENTATION, AugmentationConfig()], ids=["zero", "null"])
 def test_off_is_nothing(config: AugmentationConfig) -> None:
     assert augment.build(config, InputShape(image=ONE)) is None
 

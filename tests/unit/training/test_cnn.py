@@ -113,14 +113,6 @@ def test_dropout_is_for_training() -> None:
     assert (built.train()(given) == 0).float().mean() > 0.3
 
 
-def test_same_seed_same_weights() -> None:
-    pair = []
-    for _ in range(2):
-        torch.manual_seed(5)
-        pair.append(CnnEncoder(CONFIG, InputShape(image=IMAGES), 0.0).state_dict())
-    assert all(torch.equal(pair[0][name], pair[1][name]) for name in pair[0])
-
-
 @pytest.mark.parametrize("columns", [1, 2])
 def test_the_graph_answers_alike_at_other_sizes(columns: int) -> None:
     images = replace(IMAGES, columns=columns)

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from dle_bundle.errors import InputError
 from dle_bundle.groups import MISSING_TIME
-from dle_bundle.images.pixels import SUFFIXES
+from dle_bundle.images.pixels import IMAGE_SUFFIXES
 from dle_bundle.schema import Kind
 from dle_bundle.tables import columns, image_columns, series_columns
 from dle_bundle.tables.columns import Column
@@ -204,7 +204,7 @@ def _infer_text(name: str, column: Column, na_values: tuple[str, ...]) -> _Colum
     if share >= _NEARLY_ALL or (share >= 0.5 and spellings <= _FEW_SPELLINGS):
         return numeric
     words = {value.casefold() for value in columns.distinct(text)[0] if value is not None}
-    if sum(word.endswith(SUFFIXES) for word in words) >= _NEARLY_ALL * len(words):
+    if sum(word.endswith(IMAGE_SUFFIXES) for word in words) >= _NEARLY_ALL * len(words):
         return _ColumnFormat("image")
     if words <= {"true", "false"}:
         return _ColumnFormat("boolean")

@@ -62,7 +62,7 @@ def default_name(source: str) -> str:
     if path.is_dir():
         return path.resolve().name
     name = path.name
-    if not name.lower().endswith(table_files.SUFFIXES):  # a missing file is more likely than another file type
+    if not name.lower().endswith(table_files.TABLE_SUFFIXES):  # a missing file is more likely than another file type
         table_files.check_exists(path)
     return name[: -len(table_files.suffix(path))] or name
 

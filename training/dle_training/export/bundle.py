@@ -21,6 +21,7 @@ from dle_bundle.manifest import FORMAT, Manifest
 from dle_bundle.schema import Schema
 from dle_training.export import card, graph, parity, probes
 from dle_training.export.parity import Parity
+from dle_training.models._base import OPSET
 from dle_training.runs import contents
 from dle_training.runs.evaluate import scores_on_test
 from dle_training.runs.folder import RunFolder
@@ -84,7 +85,7 @@ def export_run(run: RunFolder, target: Path, version: int = 1) -> Exported:
     if model.preprocessing.tokenizer is not None:
         files[bundles.TOKENIZER] = model.preprocessing.tokenizer.content
     _write(target, files, manifest)
-    return Exported(manifest, model.schema, proof, dict(test), len(content), graph.OPSET)
+    return Exported(manifest, model.schema, proof, dict(test), len(content), OPSET)
 
 
 def _proven_graph(model: TrainedModel, sample: Groups) -> tuple[onnx.ModelProto, Parity]:

@@ -19,11 +19,10 @@ from torch import Tensor, nn
 
 from dle_bundle.groups import GROUPS
 from dle_bundle.schema import Label, Schema
-from dle_training.models._base import Network
+from dle_training.models._base import OPSET, Network
 from dle_training.preprocessing.categories import FIRST, MISSING, UNSEEN
 from dle_training.preprocessing.shape import InputShape
 
-OPSET = 20
 ML_OPSET = 4
 IR_VERSION = 10
 _CORE = "core/"

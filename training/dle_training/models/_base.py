@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from dle_training.preprocessing.shape import Inputs
 
+OPSET = 20
+"""The version of the ONNX operators in every exported graph."""
+
 
 class Encoder(nn.Module):
     """Turns one kind of input into features.

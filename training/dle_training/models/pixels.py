@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-_LEAST_STD = 1 / 255
+from dle_training.preprocessing.pixels import LEAST_STD
 
 
 class Standardised(nn.Module):
@@ -32,7 +32,7 @@ class Standardised(nn.Module):
     def __init__(self, columns: int, mean: Sequence[float], std: Sequence[float], *, persistent: bool = False) -> None:
         super().__init__()
         self.columns, self.channels = columns, len(mean)
-        deviation = torch.tensor(std).clamp(min=_LEAST_STD).view(-1, 1, 1)
+        deviation = torch.tensor(std).clamp(min=LEAST_STD).view(-1, 1, 1)
         self.register_buffer("mean", 255 * torch.tensor(mean).view(-1, 1, 1), persistent=persistent)  # (C, 1, 1)
         self.register_buffer("scale", 1 / (255 * deviation), persistent=persistent)
 

@@ -13,7 +13,7 @@ import torch
 from msgspec import Meta
 from torch import Tensor, nn
 
-from dle_training.models._base import Encoder
+from dle_training.models._base import OPSET, Encoder
 from dle_training.models.dropout import Dropout
 from dle_training.models.family import ModelFamily, Recipe
 from dle_training.models.steps import STEPS_INPUTS, Pool, Steps, StepsInput
@@ -39,7 +39,6 @@ class RnnConfig(Settings, frozen=True):
 
 _GATES = {"GRU": (1, 0, 2), "LSTM": (0, 3, 1, 2)}
 """ONNX's order of gates as positions in PyTorch's: z, r, n in r, z, n; i, o, f, c in i, f, c, o."""
-OPSET = 20
 
 
 class RnnEncoder(Encoder):

@@ -7,7 +7,7 @@ import numpy as np
 
 SAMPLE = 2_000
 """Number of evenly spaced images for the statistics; more would not change the second digit."""
-_LEAST_STD = 1 / 255
+LEAST_STD = 1 / 255
 
 
 class PixelFit(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,4 +26,4 @@ def fit(images: Any, channels: int) -> PixelFit:
     std = np.sqrt(
         np.maximum((pixels.astype(np.float32) ** 2).mean(axis=(0, 2, 3), dtype=np.float64) / 255**2 - mean**2, 0)
     )
-    return PixelFit(mean=tuple(mean.tolist()), std=tuple(np.maximum(std, _LEAST_STD).tolist()))
+    return PixelFit(mean=tuple(mean.tolist()), std=tuple(np.maximum(std, LEAST_STD).tolist()))

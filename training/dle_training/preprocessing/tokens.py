@@ -13,14 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from dle_bundle.text import SPECIALS
+from dle_bundle.text import CONTINUES, SPECIALS
 from dle_training.preprocessing.settings import PreprocessingConfig
 
 LEAST_FREQUENCY = 2
 """A piece that occurs only once in training cannot be learnt."""
 _LARGEST_ALPHABET = 1_000
 _LONGEST_WORD = 100
-_CONTINUES = "##"
 
 
 def fit(text: npt.NDArray[np.object_], config: PreprocessingConfig) -> bytes:
@@ -34,7 +33,7 @@ def fit(text: npt.NDArray[np.object_], config: PreprocessingConfig) -> bytes:
 def _word_piece(texts: list[str], config: PreprocessingConfig) -> Tokenizer:
     model = _rules(Tokenizer(models.WordPiece(unk_token=SPECIALS[1])), config)
     alphabet = _alphabet(model, texts, min(_LARGEST_ALPHABET, config.vocabulary // 4))
-    numbered = [*SPECIALS, *alphabet, *(_CONTINUES + letter for letter in alphabet)]
+    numbered = [*SPECIALS, *alphabet, *(CONTINUES + letter for letter in alphabet)]
     trainer = trainers.WordPieceTrainer(
         vocab_size=config.vocabulary,
         special_tokens=numbered,

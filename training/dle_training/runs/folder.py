@@ -15,6 +15,11 @@ from dle_training.data.dataset import Dataset
 from dle_training.fitting.listeners import HISTORY
 from dle_training.runs import kept_rows
 
+CONFIG, STUDY = "config.yaml", "study.yaml"
+"""The files that make a folder a run, or a study."""
+SELECTED = "selected"
+"""The folder of a study's selected run, within the study."""
+
 
 class DataFacts(msgspec.Struct, frozen=True, kw_only=True):
     """`data.json`: what the data was when the run began.
@@ -38,7 +43,7 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        return self.path / "config.yaml"
+        return self.path / CONFIG
 
     @property
     def workers(self) -> Path:
@@ -132,7 +137,7 @@ def found(path: Path) -> RunFolder:
     if not is_study(path):
         refuse_trial(path)
         return RunFolder(path)
-    selected = RunFolder(path / "selected")
+    selected = RunFolder(path / SELECTED)
     if not selected.metrics.is_file():
         raise InputError(f"{path}: the study has not finished: dle-tune --resume --out {path}")
     return selected
@@ -140,14 +145,14 @@ def found(path: Path) -> RunFolder:
 
 def is_study(path: Path) -> bool:
     """Whether `path` is a study: a folder with a study.yaml."""
-    return (path / "study.yaml").is_file()
+    return (path / STUDY).is_file()
 
 
 def refuse_trial(path: Path) -> None:
     """Raise InputError for a trial of a study: it shares the study's data and keeps no rows."""
     study = next((folder for folder in path.absolute().parents if is_study(folder)), None)
     config = RunFolder(path).config
-    if study is not None and config.is_file() and path.absolute() != study / "selected":
+    if study is not None and config.is_file() and path.absolute() != study / SELECTED:
         raise InputError(
             f"{path}: a trial of a study keeps no rows. Name the study, {study}, or train the trial as a run: "
             f"dle-train --config {config} --out {study}-{path.absolute().name}"
@@ -168,7 +173,7 @@ def facts(dataset: Dataset, keep_rows: int) -> DataFacts:
 def refuse_existing(folder: Path) -> None:
     """Raise InputError if something is there already, or no folder can be created there."""
     if folder.exists():
-        known = {"study.yaml": ("study", "dle-tune"), "config.yaml": ("run", "dle-train")}
+        known = {STUDY: ("study", "dle-tune"), CONFIG: ("run", "dle-train")}
         for file, (what, command) in known.items():
             if (folder / file).is_file():
                 raise InputError(

@@ -80,7 +80,7 @@ class Selected:
 @contextmanager
 def concluding(study: Study) -> Iterator[None]:
     """Let one process at a time select a model and measure latencies. A second process then finds the work done."""
-    trials = study.folder.path / "trials"
+    trials = study.folder.trials
     trials.mkdir(mode=0o700, exist_ok=True)
     with locks.alone_in(trials):
         yield

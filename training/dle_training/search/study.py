@@ -52,7 +52,7 @@ class StudyFolder:
 
     @property
     def study(self) -> Path:
-        return self.path / "study.yaml"
+        return self.path / run_folder.STUDY
 
     @property
     def data(self) -> Path:
@@ -73,7 +73,7 @@ class StudyFolder:
 
     @property
     def selected(self) -> RunFolder:
-        return RunFolder(self.path / "selected")
+        return RunFolder(self.path / run_folder.SELECTED)
 
     @property
     def report(self) -> Path:
@@ -92,8 +92,12 @@ class StudyFolder:
         """The split with this index: 0 is the hold-out split, and folds count from 1."""
         return self.splits / f"{index}.npz"
 
+    @property
+    def trials(self) -> Path:
+        return self.path / "trials"
+
     def trial(self, number: int) -> RunFolder:
-        return RunFolder(self.path / "trials" / f"{number:03}")
+        return RunFolder(self.trials / f"{number:03}")
 
 
 @dataclass(frozen=True, slots=True)
