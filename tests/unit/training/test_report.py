@@ -257,11 +257,11 @@ def test_the_sheets_say_what_they_show(written: Callable[[str], Path]) -> None:
     assert augmented.text.count("drawn anew in each epoch") == 2
     assert "Augmentation is off" not in augmented.text
     assert plain.text.count("Augmentation is off") == 2
-    assert "this is front" in plain.text
-    assert "2 of 7 channels are drawn" in plain.text
-    assert "2.1% of the training texts, which lost their end" in augmented.text
+    assert "from the column front" in plain.text
+    assert "The figure shows 2 of 7 channels" in plain.text
+    assert "2.1% of the training texts; their end was cut off" in augmented.text
     assert "<b>really</b>" in augmented.text
-    assert "Surest errors" in augmented.text
+    assert "Most confident errors" in augmented.text
     pictures = [attributes for tag, attributes in augmented.tags if tag == "figure" and attributes.get("class")]
     assert [attributes["class"] for attributes in pictures] == ["wide pictures", "wide", "wide pictures"]
 
@@ -270,7 +270,7 @@ def test_a_model_without_errors_shows_its_right_answers_alone(tmp_path: Path) ->
     made = pictured(augmented=False)
     shown = replace(made.prediction_examples, wrong=None, wrong_texts=())
     text = page.write(tmp_path, replace(made, prediction_examples=shown)).read_text()
-    assert "<h2>Surest errors</h2>" not in text
+    assert "<h2>Most confident errors</h2>" not in text
     assert (tmp_path / "figures" / "test_images.png").exists()
 
 
@@ -297,9 +297,9 @@ def test_an_undefined_score_is_a_dash(written: Callable[[str], Path]) -> None:
     text = written("one class in the test part").read_text()
     row = next(line for line in text.splitlines() if line.startswith('<tr><td class="name"><code>roc_auc'))
     assert row.count("–") == 2
-    assert "stands for a score that these rows cannot tell" in text
-    assert "has no precision" in text
-    assert "cannot tell" not in written("two").read_text()
+    assert "the score is undefined for these rows" in text
+    assert "precision for a class that was never predicted" in text
+    assert "undefined for these rows" not in written("two").read_text()
 
 
 def test_folds_are_columns_beside_their_mean_and_spread(tmp_path: Path, written: Callable[[str], Path]) -> None:

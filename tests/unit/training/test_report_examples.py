@@ -219,7 +219,7 @@ def test_one_of_each_kind_comes_first(kinds: list[int], most: int, expected: lis
     assert one_of_each(np.array(kinds, dtype=np.int64), most).tolist() == expected
 
 
-def test_the_surest_answers_are_shown_right_and_wrong() -> None:
+def test_the_most_confident_answers_are_shown_right_and_wrong() -> None:
     data = classified()
     groups, _ = data.part("test")
     actual = np.array([0, 0, 0, 1, 1, 1, 2, 2, 2, 2])

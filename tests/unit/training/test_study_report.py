@@ -202,7 +202,7 @@ def test_finalists_are_shown_with_their_seeds(written: Callable[[str], Path]) ->
 
 def test_what_cannot_be_told_is_said(written: Callable[[str], Path]) -> None:
     path = written("one")
-    assert "No importance of settings" in path.read_text()
+    assert "The importance of settings is unknown" in path.read_text()
     assert not (path.parent / "figures" / "importance.png").exists()
 
 

@@ -1,8 +1,8 @@
 """Shared by all figures: sizes, fonts, colours, and rendering to PNG.
 
-Figures are drawn on `Figure` objects, never through pyplot: no figure stays open, no display is looked for, and a
-caller's own matplotlib settings are left alone. Column and class names come from the data, so they are text and
-nothing else: no mathematics between dollar signs, nothing hidden for a leading underscore.
+Figures are drawn on `Figure` objects and not through pyplot, so no figure stays open, no display is needed, and the
+caller's matplotlib settings do not change. Column and class names come from the data, so they are drawn as plain text:
+dollar signs do not begin mathematics, and a leading underscore does not hide a name.
 """
 
 import io
@@ -33,9 +33,9 @@ COLOURS: tuple[str, ...] = (
 """Ten colours that are distinct for any colour vision and dark enough for a line on white."""
 BLUE, ORANGE, RED = COLOURS[0], COLOURS[1], COLOURS[3]
 GUIDE: dict[str, Any] = {"color": MUTED, "linestyle": (0, (4, 2)), "linewidth": 1.2, "zorder": 1.5}
-"""The line that a perfect or a guessing model would draw."""
+"""Style of the line that a perfect model, or random guessing, would follow."""
 SHADES = sns.light_palette("#0a4f80", as_cmap=True)
-"""From nearly white to dark blue, for shares and densities."""
+"""Colours from nearly white to dark blue, for shares and densities."""
 
 # DejaVu comes with matplotlib, so figures look alike everywhere; the others only fill in what it lacks
 _FONTS = ("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "Hiragino Sans", "Microsoft YaHei", "Noto Sans")
@@ -71,11 +71,11 @@ _STYLE = {
 
 @contextmanager
 def sheet(size: tuple[float, float] = HALF) -> Iterator[Figure]:
-    """An empty figure of `size` inches in the house's style; draw and take its `png` within the block."""
+    """Yield an empty figure of `size` inches in the style of all reports. Draw and take its `png` within the block."""
     installed = set(fontManager.get_font_names())
     style = {**sns.axes_style("whitegrid"), **_STYLE, "font.family": [name for name in _FONTS if name in installed]}
     with mpl.rc_context(), warnings.catch_warnings():
-        mpl.rcdefaults()  # a person's own matplotlibrc does not change reports
+        mpl.rcdefaults()  # a user's matplotlibrc does not change reports
         mpl.rcParams.update(style)
         # names may hold characters that no installed font has: they become boxes
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from font", category=UserWarning)
@@ -83,26 +83,26 @@ def sheet(size: tuple[float, float] = HALF) -> Iterator[Figure]:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as PNG bytes."""
+    """Return the figure as PNG bytes."""
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=DPI)
     return out.getvalue()
 
 
 def short(name: str, width: int = 18) -> str:
-    """A name in one line of at most `width` characters."""
+    """Return a name in one line of at most `width` characters."""
     line = " ".join(name.split())
     return line if len(line) <= width else f"{line[: width - 1]}…"
 
 
 def legend(axes: Axes, lines: dict[str, Line2D], location: Literal["best", "lower left", "lower right"]) -> None:
-    """A legend for these lines; their names may start with any character."""
+    """Add a legend for these lines. Their names may start with any character."""
     box = axes.legend(list(lines.values()), [f" {name}" for name in lines], loc=location, handlelength=1.8)
     box.set_zorder(5)
 
 
 def rows_axis(axis: Axis, ticks: int) -> None:
-    """Label about this many ticks with whole numbers, with thousands separators."""
+    """Label about this many ticks with whole numbers that have thousands separators."""
     axis.set_major_locator(MaxNLocator(ticks, integer=True))
     axis.set_major_formatter("{x:,.0f}")
 

@@ -1,8 +1,8 @@
 """The figures of classification: confusion matrix, ROC, precision and recall, calibration.
 
 Each function takes plain values and returns PNG bytes. `names` are the classes as text, in the order of the
-probabilities (N, K); `actual` are class indices (N,). A curve over thresholds exists for a class that some, but not
-all, rows have; where no class has one, `roc` and `precision_recall` return None.
+probabilities (N, K); `actual` are class indices (N,). A curve over thresholds exists for a class that some rows have
+and others do not. If no class has a curve, `roc` and `precision_recall` return None.
 """
 
 from collections.abc import Sequence
@@ -31,9 +31,9 @@ from dle_training.report.canvas import (
 )
 
 ROOMY, LEGIBLE = 8, 30
-"""Most classes for a count and a share in each cell of the confusion matrix, and most classes for a count."""
+"""Cells of the confusion matrix show count and share for up to ROOMY classes, and the count for up to LEGIBLE."""
 NAMED = 10
-"""Most curves with a colour and a name; with more classes, the worst ones get them."""
+"""Largest number of curves with a colour and a name. With more classes, the worst ones get them."""
 BINS = 15
 _Floats = npt.NDArray[np.floating]
 _Indices = npt.NDArray[np.integer]
@@ -53,7 +53,7 @@ def is_wide(classes: int) -> bool:
 
 
 def confusion_matrix(names: Sequence[str], counts: npt.NDArray[np.int64]) -> bytes:
-    """Counts (K, K), rows = actual; the shade is the share of the row."""
+    """Draw counts (K, K), rows = actual. The shade is the share within the row."""
     classes = len(names)
     rows = counts.sum(axis=1, keepdims=True)
     shares = counts / np.maximum(rows, 1)
@@ -81,7 +81,7 @@ def confusion_matrix(names: Sequence[str], counts: npt.NDArray[np.int64]) -> byt
 
 
 def roc(names: Sequence[str], positive: int, actual: _Indices, probabilities: _Floats) -> bytes | None:
-    """Hit rate over false-alarm rate: of the `positive` class with two classes, else one-vs-rest with the average."""
+    """Draw the ROC curve of the `positive` class, or with more than two classes the one-vs-rest ones and their mean."""
     from sklearn.metrics import auc, roc_curve
 
     curves = []
@@ -109,7 +109,7 @@ def roc(names: Sequence[str], positive: int, actual: _Indices, probabilities: _F
 
 
 def precision_recall(names: Sequence[str], positive: int, actual: _Indices, probabilities: _Floats) -> bytes | None:
-    """Precision over recall, of the same classes as in `roc`; the better one of the two where a class is rare."""
+    """Draw precision against recall for the classes that `roc` draws. It says more than ROC about rare classes."""
     from sklearn.metrics import average_precision_score, precision_recall_curve
 
     curves = []
@@ -131,9 +131,9 @@ def precision_recall(names: Sequence[str], positive: int, actual: _Indices, prob
 
 
 def calibration(names: Sequence[str], positive: int, actual: _Indices, probabilities: _Floats) -> bytes:
-    """Observed frequency over predicted probability in 15 bins, with 95% intervals (Wilson), and the rows of each.
+    """Draw observed frequency against predicted probability in 15 bins, with Wilson's 95% intervals and the row counts.
 
-    With two classes it is the `positive` one's probability, else the predicted label's.
+    With two classes the probability is that of the `positive` class, otherwise that of the predicted label.
     """
     if len(names) == 2:
         said, happened, of = probabilities[:, positive], actual == positive, short(names[positive])
@@ -175,7 +175,7 @@ def _draw(
     area: str,
     location: Literal["lower left", "lower right"],
 ) -> None:
-    """Curves over the unit square: at most NAMED in colour, the others as a grey background."""
+    """Draw curves over the unit square: at most NAMED in colour, the others as a grey background."""
     ranked = sorted(curves, key=lambda curve: curve.area)
     named = [curve for curve in curves if curve in ranked[:NAMED]]
     for curve in ranked[NAMED:]:
@@ -207,7 +207,7 @@ def _compact(count: int) -> str:
 
 
 def _wilson(share: _Floats, rows: _Indices) -> tuple[_Floats, _Floats]:
-    """The 95% interval of a proportion: unlike the normal one it stays in [0, 1] and holds for a few rows."""
+    """Return the 95% interval of a proportion. Unlike the normal interval, it stays in [0, 1], even for few rows."""
     z = 1.96
     scale = 1 + z**2 / rows
     middle = (share + z**2 / (2 * rows)) / scale

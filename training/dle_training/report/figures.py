@@ -31,14 +31,14 @@ from dle_training.report.canvas import (
 )
 
 DENSE = 2_000
-"""Above this many rows points would overlap, so their density is drawn instead."""
+"""With more rows than this, points would overlap, so their density is drawn instead."""
 _Floats = npt.NDArray[np.floating]
 
 
 def learning_curves(history: Sequence[EpochRecord], metric: str, best_epoch: int) -> bytes:
-    """Loss, the metric that chose the best epoch, and the learning rate, over epochs (from 1).
+    """Draw the loss, the metric that chose the best epoch, and the learning rate, over epochs (from 1).
 
-    A metric that is the validation loss itself is not drawn twice.
+    If the metric is the validation loss, it is drawn only once.
     """
     epochs = [record.epoch for record in history]
     validation = np.array([record.validation_loss for record in history])
@@ -76,7 +76,7 @@ def learning_curves(history: Sequence[EpochRecord], metric: str, best_epoch: int
 
 
 def predicted_against_actual(outputs: Outputs, actual: _Floats, predicted: _Floats) -> bytes:
-    """Each value (N,) as a point, or the density of many, beside the line on which a prediction is right."""
+    """Draw each value (N,) as a point, or the density of many points, and the line of exact predictions."""
     with sheet() as figure:
         axes = figure.subplots()
         low, high = _limits(np.concatenate([actual, predicted]))
@@ -105,7 +105,7 @@ def predicted_against_actual(outputs: Outputs, actual: _Floats, predicted: _Floa
 
 
 def residuals(outputs: Outputs, actual: _Floats, predicted: _Floats) -> bytes:
-    """A histogram of the errors of predictions (N,), with their sign."""
+    """Draw a histogram of the errors of predictions (N,), with their sign."""
     errors = predicted.astype(np.float64) - actual
     with sheet() as figure:
         axes = figure.subplots()
@@ -147,18 +147,18 @@ def _target(outputs: Outputs) -> str:
 
 
 def _counted(outputs: Outputs) -> str:
-    """The name of a point: a row, or a forecast step of a row."""
+    """Return what a point stands for: a row, or a forecast step of a row."""
     return "rows" if outputs.horizon == 1 else "values"
 
 
 def _limits(values: _Floats) -> tuple[float, float]:
-    """The limits of an axis: the extremes, unless a few of them would squeeze all other values together."""
+    """Return the limits of an axis: the extremes, unless a few of them would squeeze all other values together."""
     low, first, last, high = (float(end) for end in np.percentile(values, [0, 1, 99, 100]))
     inner = last - first
     if high - low > 8 * inner > 0:
         near = values[(values >= first - inner) & (values <= last + inner)]
         low, high = float(near.min()), float(near.max())
-    # values that differ only by rounding count as one
+    # values that differ only by rounding count as equal
     spread = high - low if high - low > 1e-6 * max(abs(low), abs(high)) else 0.0
     margin = 0.04 * spread or max(abs(low) * 0.05, 0.5)
     return low - margin, high + margin

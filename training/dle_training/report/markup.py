@@ -1,8 +1,7 @@
 """Shared by both pages: embedded figures, templates, and numbers formatted for people.
 
-A page is one file that needs nothing else. Figures are inside as data URIs, there is no script, and the page's own
-content policy lets nothing be loaded: names and labels come from the data, so what looks like markup in them is shown,
-never obeyed.
+A page is one file that needs nothing else. Figures are inside as data URIs, there is no script, and the page's content
+policy forbids loading anything. Names and labels come from the data, so markup in them is escaped and shown as text.
 """
 
 import base64
@@ -25,7 +24,7 @@ _LONGEST_TEXT = 300
 class Figure:
     """A figure, its file name, and a sentence on how to read it.
 
-    `pictures`: it shows images, whose colours must stay as they are on dark paper too.
+    `pictures` says that the figure shows images, whose colours must not change in dark mode.
     """
 
     name: str
@@ -41,7 +40,7 @@ class Figure:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height in CSS pixels, from the PNG's header; there are two pixels to one."""
+        """Width and height in CSS pixels, from the PNG's header. A CSS pixel is two image pixels wide."""
         return int.from_bytes(self.png[16:20]) // 2, int.from_bytes(self.png[20:24]) // 2
 
 
@@ -53,9 +52,9 @@ def write(
     /,
     **context: Any,
 ) -> Path:
-    """Write `report.html`, by `template` of this package, and `figures/*.png` into `folder`; returns the page's path.
+    """Write `report.html` and `figures/*.png` into `folder`, and return the path of the page.
 
-    `filters` are known in the template by their names, as those of this module are.
+    `template` is a file of this package. It can use `filters`, and the filters of this module, by their names.
     """
     for figure in figures:
         write_atomic(folder / FIGURES / f"{figure.name}.png", figure.png)
@@ -74,7 +73,7 @@ def write(
 
 
 def number(value: float | None) -> str:
-    """A number with four significant digits; `–` for None."""
+    """Return a number with four significant digits, or `–` for None."""
     if value is None or not math.isfinite(value):
         return "–"
     if value == 0 or isinstance(value, int) or 1e4 <= abs(value) < 1e12:
@@ -85,7 +84,7 @@ def number(value: float | None) -> str:
 
 
 def score(value: float | None) -> str:
-    """A metric with four decimals, so that a column of them lines up; small values get significant digits instead."""
+    """Return a metric with four decimals, so that columns line up. Small values get significant digits instead."""
     return f"{value:.4f}" if value is not None and 1e-3 <= abs(value) < 10 else number(value)
 
 
@@ -98,13 +97,13 @@ def duration(seconds: float) -> str:
 
 
 def share(value: float) -> str:
-    """A fraction in percent with one decimal; only exactly 0 and 1 show as 0% and 100%."""
+    """Return a fraction in percent with one decimal. Only exactly 0 and 1 become 0% and 100%."""
     if 0 < value < 0.0005:
         return "less than 0.1%"
     return f"{value:.1%}" if value in (0, 1) or value < 0.9995 else "more than 99.9%"
 
 
 def excerpt(text: str) -> str:
-    """A text in one line; a long text is cut at its end."""
+    """Return a text in one line. A long text is cut at its end."""
     line = " ".join(text.split())
     return line if len(line) <= _LONGEST_TEXT else f"{line[:_LONGEST_TEXT]}…"

@@ -31,10 +31,10 @@ class ReportContent:
     """The content of the report.
 
     `rows` counts the rows of each part. `validation` and `test` are the scores of the best epoch's weights. `actual`
-    and `predicted` belong to the test part, as `evaluation.evaluate` takes them. `samples` are examples of the training
-    part, `prediction_examples` of the test part. `class_weights`: whether training weighted the classes. `dropped`
-    gives the reason for each column that is left out, `notes` are remarks on the data. `folds` is None unless the run
-    was cross-validated.
+    and `predicted` are the targets and answers of the test part, in the form that `evaluation.evaluate` takes.
+    `samples` are examples of the training part, and `prediction_examples` are examples of the test part.
+    `class_weights` says whether training weighted the classes. `dropped` gives the reason for each column that was left
+    out. `notes` are remarks on the data. `folds` is None unless the run was cross-validated.
     """
 
     run: str
@@ -58,12 +58,12 @@ class ReportContent:
 
 
 def write(folder: Path, content: ReportContent) -> Path:
-    """Write `report.html` and its figures (`figures/*.png`) into `folder`; returns the page's path."""
+    """Write `report.html` and its figures (`figures/*.png`) into `folder`, and return the path of the page."""
     training = Figure(
         "learning_curves",
         figures.learning_curves(content.history, content.metric, content.best_epoch),
-        "The weights of the best epoch are the ones that were kept. Training loss is measured with dropout while the "
-        "weights still move, so it may lie above validation loss.",
+        "The model has the weights of the best epoch. Training loss is measured with dropout while the weights change, "
+        "so it may be higher than validation loss.",
     )
     examples, test = _sample_figures(content.samples), _test_figures(content)
     return markup.write(
@@ -87,7 +87,7 @@ def write(folder: Path, content: ReportContent) -> Path:
 
 
 def observed(field: Field) -> str:
-    """What training saw of a column: its categories, or its range."""
+    """Return what training saw in a column: its categories, or its range."""
     if field.categories is not None:
         shown = ", ".join(field.categories[:_CATEGORIES_SHOWN])
         more = len(field.categories) - _CATEGORIES_SHOWN
@@ -100,7 +100,7 @@ def observed(field: Field) -> str:
 
 
 def example(value: bool | int | float | str | list[Any] | None) -> str:
-    """A value as in JSON, without quotation marks; a long value is cut at its end."""
+    """Return a value as in JSON, without quotation marks. A long value is cut at its end."""
     if isinstance(value, bool):
         return str(value).lower()
     text = "" if value is None else str(value)
@@ -108,12 +108,12 @@ def example(value: bool | int | float | str | list[Any] | None) -> str:
 
 
 def target_text(value: Shown) -> str:
-    """The name of a class, or a value."""
+    """Return the name of a class, or a value as text."""
     return value if isinstance(value, str) else number(value)
 
 
 def _baseline(content: ReportContent) -> str:
-    """The score of a constant answer, to compare the accuracy or error with."""
+    """Return the accuracy of always answering the most frequent class, as a sentence. Empty without classes."""
     if content.test.per_class is None:
         return ""
     name, scores = max(content.test.per_class.items(), key=lambda item: item[1].support)
@@ -130,25 +130,27 @@ def _sample_figures(samples: Samples) -> list[Figure]:
         tokens, most = samples.texts.tokens, samples.texts.max_tokens
         caption = "Tokens are words and pieces of words."
         if samples.texts.truncated:
-            caption += " Of the orange texts, which have more than the cap, the model never sees the end."
+            caption += " Orange texts have more tokens than the limit, and the model does not see their end."
         drawn.append(Figure("text_lengths", sample_figures.text_lengths(tokens, most), caption))
     return drawn
 
 
 def _training_images(images: TrainingImages) -> Figure:
     titles = [short(target_text(target), 17) if target is not None else "" for target in images.targets]
-    of = f" Of several image columns this is {images.column}." if images.column is not None else ""
+    of = f" The images are from the column {images.column}." if images.column is not None else ""
     if images.varied is None:
         starts = range(0, len(images.plain), IMAGES)
         rows = [ImageRow("", images.plain[at : at + IMAGES], titles[at : at + IMAGES]) for at in starts]
         caption = (
-            "Training images as the network sees them, resized and cropped. Augmentation is off: they are not varied."
+            "Training images as the network sees them, resized and cropped. Augmentation is off, so training does not "
+            "vary them."
         )
     else:
-        rows = [ImageRow("as it is", images.plain, titles), *(ImageRow("varied", version) for version in images.varied)]
+        rows = [ImageRow("original", images.plain, titles), *(ImageRow("varied", version) for version in images.varied)]
         caption = (
-            "Training images as the network sees them, resized and cropped, and below each some of the variations that "
-            "it is trained on, which are drawn anew in each epoch. Validation, test and service never see variations."
+            "Training images as the network sees them, resized and cropped. Below each image are some of the "
+            "variations that the network is trained on. They are drawn anew in each epoch. Validation, test "
+            "and service use the original images alone."
         )
     return Figure(
         "training_images",
@@ -161,13 +163,13 @@ def _training_images(images: TrainingImages) -> Figure:
 
 def _training_series(series: TrainingSeries) -> Figure:
     titles = ["" if target is None else target_text(target) for target in series.targets]
-    caption = "Training series as the network sees them, standardised; gaps are missing steps."
+    caption = "Training series as the network sees them, standardised. Gaps are missing steps."
     if series.total > len(series.channels):
-        caption += f" {len(series.channels)} of {series.total} channels are drawn."
+        caption += f" The figure shows {len(series.channels)} of {series.total} channels."
     if series.varied is None:
-        caption += " Augmentation is off: they are not varied."
+        caption += " Augmentation is off, so training does not vary them."
     else:
-        caption += " The faint lines are variations that it is trained on, drawn anew in each epoch."
+        caption += " The faint lines are variations that the network is trained on, drawn anew in each epoch."
     drawn = sample_figures.series(series.plain, series.varied, titles, series.channels)
     return Figure("training_series", drawn, caption, wide=True)
 
@@ -179,12 +181,13 @@ def _test_images(prediction_examples: PredictionExamples) -> list[Figure]:
         return []
     if prediction_examples.wrong is not None and prediction_examples.wrong.answers[0].probability is None:
         rows = [ImageRow("", rows[-1].images, rows[-1].titles)]
-        title, caption = "Largest errors", "The test images whose value the model misses by most: actual → predicted."
+        title, caption = "Largest errors", "The test images with the largest errors: actual → predicted."
     else:
-        title = "Surest answers"
+        title = "Most confident answers"
         caption = (
-            "Test images of which the model was surest, right ones of each class and wrong ones of any: actual → "
-            "predicted, with its probability. Surest errors often show a wrong label, or what the model goes by."
+            "The test images that the model answered with the highest probability: actual → predicted, with the "
+            "probability. Right answers are from as many classes as possible, wrong answers from any class. A "
+            "confident error often comes from a wrong label, or shows which feature misleads the model."
         )
     drawn = sample_figures.images(title, rows, IMAGES)
     return [Figure("test_images", drawn, caption, wide=True, pictures=True)]
@@ -195,7 +198,7 @@ def _titles(images: PredictedImages) -> list[str]:
 
 
 def _title(answer: PredictedRow) -> str:
-    """Two short lines."""
+    """Return the title of an image in two short lines."""
     if answer.probability is None:
         return f"{target_text(answer.actual)} →\n{target_text(answer.predicted)}"
     sure = share(answer.probability).replace("more than ", ">")
@@ -218,30 +221,30 @@ def _test_figures(content: ReportContent) -> list[Figure]:
 
 def _value_figures(content: ReportContent, actual: Actual, predicted: Predictions) -> list[Figure]:
     outputs, forecasts = content.schema.outputs, content.prediction_examples.forecasts
-    each = "" if actual.ndim == 1 else " Every step ahead of every row is a value here."
+    each = "" if actual.ndim == 1 else " Each forecast step of each row is a value."
     drawn = [
         Figure(
             "predicted_against_actual",
             figures.predicted_against_actual(outputs, actual.ravel(), predicted.ravel()),
-            "On the dashed line a prediction is exactly right; above it the model says too much, below too little."
+            "A prediction on the dashed line is exactly right, above the line too high, and below the line too low."
             + each,
         ),
         Figure(
             "residuals",
             figures.residuals(outputs, actual.ravel(), predicted.ravel()),
-            f"How far predictions are off. 90% of the {'rows' if actual.ndim == 1 else 'values'} lie in the grey band; "
-            "a mean away from 0 is a bias.",
+            "The errors of the predictions, predicted − actual. The grey band contains 90% of the "
+            f"{'rows' if actual.ndim == 1 else 'values'}. A mean far from 0 is a bias.",
         ),
     ]
     if actual.ndim > 1:
         errors = np.abs(predicted - actual).mean(axis=0)
         last = forecasts.last_value if forecasts is not None and len(forecasts.last_value) else None
-        beside = "" if last is None else " Below the grey line the model knows more than what the last value says."
+        beside = "" if last is None else " Below the grey line the model is better than repeating the last value."
         drawn.append(
             Figure(
                 "error_by_step",
                 sample_figures.error_by_step(outputs, errors, last),
-                f"How the error grows with the distance of the step that is predicted.{beside}",
+                f"The error of each forecast step, from the next step to the last.{beside}",
             )
         )
     if forecasts is not None:
@@ -249,8 +252,8 @@ def _value_figures(content: ReportContent, actual: Actual, predicted: Prediction
             Figure(
                 "forecasts",
                 sample_figures.forecasts(outputs, forecasts.seen, forecasts.actual, forecasts.predicted),
-                "The first, the middle and the last row of the test part: right of the dashed line is what the model "
-                "had to say before it came.",
+                "The first, the middle and the last row of the test part. The model sees the values left of the dashed "
+                "line and predicts the values right of it.",
             )
         )
     return drawn
@@ -259,13 +262,14 @@ def _value_figures(content: ReportContent, actual: Actual, predicted: Prediction
 def _class_figures(names: Sequence[str], positive: int, actual: Actual, predicted: Predictions) -> list[Figure]:
     whose = f"class {names[positive]}" if len(names) == 2 else "each class against all others"
     captions = {
-        "confusion_matrix": "Rows are what was true, columns what was predicted: right answers are on the diagonal. "
-        "The shade is the share of the row.",
-        "calibration": "On the dashed line probabilities are true: of the rows given 80%, 80% turn out so. Bars are "
-        "95% intervals; wide ones stand on few rows.",
-        "roc": f"For {whose}: rows found, over false alarms, at every threshold. The dashed line is guessing.",
-        "precision_recall": f"For {whose}: how many alarms are right, over how many rows are found. For rare classes "
-        "it says more than ROC.",
+        "confusion_matrix": "Rows are actual classes, columns are predicted classes, so right answers are on the "
+        "diagonal. The shade is the share within the row.",
+        "calibration": "On the dashed line the probabilities are exactly right: of the rows with a predicted "
+        "probability of 80%, 80% belong to the class. Bars are 95% intervals. A wide interval means few rows.",
+        "roc": f"For {whose}: true positive rate against false positive rate at every threshold. The dashed line "
+        "is random guessing.",
+        "precision_recall": f"For {whose}: precision against recall at every threshold. For rare classes this curve "
+        "says more than the ROC curve.",
     }
     drawn = {
         "confusion_matrix": class_figures.confusion_matrix(names, metrics.confusion(predicted, actual)),

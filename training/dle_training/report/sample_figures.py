@@ -1,7 +1,7 @@
 """The figures of examples: sheets of images, panels of series, lengths of texts, forecasts.
 
 Each function takes plain values and returns PNG bytes. Sheets are drawn in inches on one pair of axes that fills the
-figure: a pair for each image would take seconds to lay out.
+figure: one pair for each image would take seconds to lay out.
 """
 
 from collections.abc import Sequence
@@ -81,7 +81,7 @@ def images(title: str, rows: Sequence[ImageRow], across: int) -> bytes:
 
 
 def series(plain: _Floats, varied: _Floats | None, titles: Sequence[str], channels: Sequence[str]) -> bytes:
-    """Series (M, T, C), one panel each, and behind them faintly their variations (V, M, T, C); NaN is not drawn."""
+    """Draw series (M, T, C), one panel each, with their variations (V, M, T, C) faint behind them. NaN is a gap."""
     down = -(-len(plain) // _ACROSS)
     with sheet((FULL, 1.0 + 1.75 * down)) as figure:
         figure.suptitle("Training series", x=0.006, ha="left", fontsize=10.5, fontweight="bold")
@@ -109,14 +109,14 @@ def series(plain: _Floats, varied: _Floats | None, titles: Sequence[str], channe
 
 
 def text_lengths(tokens: npt.NDArray[np.int64], most: int) -> bytes:
-    """A histogram of the tokens per text (N,), and the length at which texts are cut."""
+    """Draw a histogram of the tokens per text (N,), and the length at which texts are cut."""
     with sheet() as figure:
         axes = figure.subplots()
-        # a few very long ones would squeeze all others together
+        # a few very long texts would squeeze all others together
         end = max(1.0, min(float(tokens.max()), 2.5 * float(np.percentile(tokens, 99)))) if len(tokens) else 1.0
         end = max(end, 1.05 * most) if end > 0.4 * most else end
         size = max(1, round(end / _BINS))
-        edges = np.arange((most + 0.5) % size - size, end + size, size).tolist()  # one of them is at the cap
+        edges = np.arange((most + 0.5) % size - size, end + size, size).tolist()  # one bin edge is at the limit
         axes.hist(tokens[tokens <= most], bins=edges, color=BLUE, alpha=0.85, edgecolor="white", linewidth=0.4)
         axes.hist(tokens[tokens > most], bins=edges, color=ORANGE, alpha=0.85, edgecolor="white", linewidth=0.4)
         axes.set_xlim(0, edges[-1])
@@ -139,7 +139,7 @@ def text_lengths(tokens: npt.NDArray[np.int64], most: int) -> bytes:
 
 
 def forecasts(outputs: Outputs, seen: _Floats, actual: _Floats, predicted: _Floats) -> bytes:
-    """Windows (M, T) of the past, one panel each, with what came (M, horizon) and what was predicted."""
+    """Draw windows (M, T) of the past, one panel each, with the actual and the predicted values (M, horizon)."""
     horizon = actual.shape[1]
     shown = min(seen.shape[1], max(4 * horizon, 24))
     past, future = np.arange(1 - shown, 1), np.arange(1, horizon + 1)
@@ -157,34 +157,34 @@ def forecasts(outputs: Outputs, seen: _Floats, actual: _Floats, predicted: _Floa
         panels[0].set_title("Forecasts")
         legend(panels[0], lines, "lower left")
         panels[len(panels) // 2].set_ylabel(short(outputs.target, 32) + (f" ({outputs.unit})" if outputs.unit else ""))
-        panels[-1].set_xlabel("steps from the last one that is seen")
+        panels[-1].set_xlabel("steps after the last input step")
         panels[-1].xaxis.set_major_locator(MaxNLocator(8, integer=True))
         return png(figure)
 
 
 def error_by_step(outputs: Outputs, errors: _Floats, last_value: _Floats | None) -> bytes:
-    """Mean absolute error (horizon,) of each step ahead, and that of repeating the last value seen."""
+    """Draw the mean absolute error of each forecast step (horizon,), and the error of repeating the last value."""
     steps = np.arange(1, len(errors) + 1)
     marker = "o" if len(errors) <= 30 else ""
     with sheet() as figure:
         axes = figure.subplots()
-        lines = {"the model": axes.plot(steps, errors, color=BLUE, marker=marker, markersize=4.5)[0]}
+        lines = {"model": axes.plot(steps, errors, color=BLUE, marker=marker, markersize=4.5)[0]}
         if last_value is not None:
-            lines["the last value repeated"] = axes.plot(
+            lines["repeating the last value"] = axes.plot(
                 steps, last_value, color=MUTED, marker=marker, markersize=3.5, linewidth=1.2
             )[0]
             legend(axes, lines, "best")
         axes.set_ylim(0, 1.1 * max(float(np.max(line.get_ydata())) for line in lines.values()) or 1)
         value_axis(axes.yaxis, *axes.get_ylim())
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-        axes.set_title("Error by step ahead")
-        axes.set_xlabel("steps ahead")
+        axes.set_title("Error by forecast step")
+        axes.set_xlabel("forecast step")
         axes.set_ylabel(f"mean absolute error{f' ({outputs.unit})' if outputs.unit else ''}")
         return png(figure)
 
 
 def _inches(figure: Figure) -> Axes:
-    """Axes that fill the figure, in inches from its upper left corner, with nothing on them."""
+    """Return empty axes that fill the figure, in inches from its upper left corner."""
     figure.set_layout_engine("none")
     axes = figure.add_axes((0, 0, 1, 1))
     width, height = figure.get_size_inches()
@@ -206,7 +206,7 @@ def _image(axes: Axes, image: npt.NDArray[np.uint8], x: float, y: float, wide: f
 def _line(
     axes: Axes, places: npt.NDArray[np.integer], values: _Floats, *, color: str, linewidth: float, alpha: float = 1.0
 ) -> Line2D:
-    """A line through the values that are known; one that stands alone between missing ones is a dot."""
+    """Draw a line through the known values, and return it. A known value between two missing ones is a dot."""
     known = np.pad(~np.isnan(values), 1)
     alone = known[1:-1] & ~known[:-2] & ~known[2:]
     (line,) = axes.plot(places, values, color=color, linewidth=linewidth, alpha=alpha)

@@ -1,7 +1,7 @@
 """The training examples that a report shows: rows as they are, and as augmentation varied them.
 
-They come from the training sample that the run keeps, spread over the targets, and the very module that the loop calls
-varies them.
+They come from the training sample that the run keeps, and are spread over the targets. The module that varies them is
+the one that the training loop calls.
 """
 
 from collections.abc import Callable
@@ -26,9 +26,9 @@ from dle_training.preprocessing.pipeline import Preprocessing
 IMAGES, SERIES = 8, 6
 """Number of examples of each kind."""
 VERSIONS = 3
-"""Variations of each example; without augmentation more images are shown instead."""
+"""Variations of each example. Without augmentation, the report shows more images instead."""
 CHANNELS = 3
-"""Most channels of a series that are drawn."""
+"""Largest number of channels that are drawn of a series."""
 
 Shown = str | float | None
 """A target for people: the class's name, or a value; None for the many values of a forecast."""
@@ -37,9 +37,9 @@ Tiles = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingImages:
-    """`plain` (M, H, W, 1 or 3) with their targets; `varied` (V, M, H, W, 1 or 3), None where training varies nothing.
+    """Images `plain` (M, H, W, 1 or 3) with their targets, and their variations `varied` (V, M, H, W, 1 or 3).
 
-    `column` is the image column that they are of, where there are several.
+    `varied` is None without augmentation. `column` is the column of the images, or None if there is only one.
     """
 
     plain: Tiles
@@ -50,9 +50,9 @@ class TrainingImages:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingSeries:
-    """Standardised `plain` (M, T, C), NaN = missing or beyond the end; `varied` (V, M, T, C), None as of images.
+    """Standardised series `plain` (M, T, C), NaN = missing or beyond the end, and variations `varied` (V, M, T, C).
 
-    `channels` are the names of these C, the first of `total`.
+    `varied` is None without augmentation. `channels` are the names of the C channels, the first of `total`.
     """
 
     plain: npt.NDArray[np.floating]
@@ -91,7 +91,7 @@ class _TrainingRows:
     seed: int
 
     def spread(self, most: int) -> tuple[Groups, tuple[Shown, ...]]:
-        """At most this many rows, spread over the targets, and their targets."""
+        """Return at most this many rows, spread over the targets, and their targets."""
         outputs = self.schema.outputs
         places = row_samples.spread(self.target, outputs.classes, most, self.seed)
         return self.groups.take(places), shown(self.target[places], outputs.classes, outputs.class_names)
@@ -100,7 +100,7 @@ class _TrainingRows:
 def choose(
     training: Groups, target: Values, schema: Schema, preprocessing: Preprocessing, config: RunConfig
 ) -> Samples:
-    """Examples of the `training` rows, and of what the loop makes of them; torch's random numbers stay as they are."""
+    """Return examples of the `training` rows, and their variations. PyTorch's random generators keep their states."""
     varied = augment.build(config.augmentation, preprocessing.shape(frequencies=False))
     rows = _TrainingRows(training, target, schema, config.seed)
     return Samples(
@@ -125,7 +125,7 @@ def shown(target: Values, classes: tuple[Label, ...] | None, names: tuple[str, .
 
 
 def _versions(vary: Callable[[], Tensor], seed: int) -> list[Tensor]:
-    """What `vary` makes in a few goes with random numbers from `seed`; the generator is left as it was."""
+    """Return a few results of `vary` with random numbers from `seed`. The random generator keeps its state."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return [vary() for _ in range(VERSIONS)]
@@ -148,7 +148,7 @@ def _series(rows: _TrainingRows, preprocessing: Preprocessing, vary: SeriesAugme
     names = [name for field in rows.schema.sequence if field.sequence for name in field.sequence.channels]
     inputs = preprocessing.prepare(chosen)
     standard, lengths = inputs["sequence"], inputs["lengths"]
-    # missing steps stay missing in every variation, wherever they are moved
+    # missing steps stay missing in every variation, wherever augmentation moves them
     standard[..., : len(names)][torch.from_numpy(np.isnan(chosen.sequence))] = torch.nan
     kept = slice(0, CHANNELS)
     varied = None

@@ -1,7 +1,7 @@
 """The figures of a study: scores of the trials, importance of the settings, and score against latency.
 
-Each function takes the trials, or plain values, and returns PNG bytes. Scores may be anywhere, infinite too: an axis
-shows the better ones, and what lies beyond it stands at its edge.
+Each function takes the trials, or plain values, and returns PNG bytes. Scores may be of any size, even infinite. An
+axis shows the better scores, and scores beyond the axis are drawn at its edge.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,16 +32,19 @@ from dle_training.settings import yaml_text
 from dle_training.settings.dimensions import Choice, Dimension, Space
 
 MOST_SETTINGS = 12
-"""Most bars, or axes side by side, that can be read."""
+"""Largest number of bars, or of axes side by side, that stays readable."""
 _CHOICES_NAMED = 12
 _FRONT_NAMED = 8
 _UPRIGHT = 7
-"""Most axes side by side whose names fit on one line."""
+"""Largest number of axes side by side whose names fit on one line."""
 _Floats = npt.NDArray[np.float64]
 
 
 def history(rows: Sequence[TrialRow], curves: Mapping[int, Sequence[float]], metric: Metric, selected: int) -> bytes:
-    """The score of each trial by number, and the best so far; pruned ones where they stopped, failed ones as marks."""
+    """Draw the score of each trial by number, and the best score so far.
+
+    Pruned trials are drawn at the score at which they were stopped, and failed trials as marks.
+    """
     ended = sorted(complete(rows), key=lambda row: row.number)
     numbers, scores = _columns(ended)
     pruned = [row.number for row in rows if row.state == "pruned" and curves.get(row.number)]
@@ -82,14 +85,14 @@ def history(rows: Sequence[TrialRow], curves: Mapping[int, Sequence[float]], met
 def learning_curves(
     rows: Sequence[TrialRow], curves: Mapping[int, Sequence[float]], metric: Metric, selected: int
 ) -> bytes:
-    """The metric over the epochs of every trial; that of the selected one stands out, pruned ones step back."""
+    """Draw the metric over the epochs of every trial. The selected trial stands out, and pruned trials are faint."""
     states = {row.number: row.state for row in rows}
     known = {number: np.array(curve, dtype=np.float64) for number, curve in curves.items() if len(curve)}
     kinds = {
         "complete": {"color": BLUE, "alpha": 0.6, "linewidth": 1.0, "zorder": 2.5},
         "pruned": {"color": MUTED, "alpha": 0.45, "linewidth": 0.8, "zorder": 2},
     }
-    # all trials begin badly; showing that would squeeze their ends
+    # all trials begin with bad scores, and showing those would squeeze the last epochs together
     low, high = limits(np.concatenate([values[len(values) // 2 :] for values in known.values()]), metric)
     room = 3 * (high - low)  # values further off are not drawn
     with sheet() as figure:
@@ -109,7 +112,7 @@ def learning_curves(
 
 
 def parallel_coordinates(rows: Sequence[TrialRow], space: Space, metric: Metric, selected: int) -> bytes:
-    """A line for each complete trial through its settings to its score, whose axis has the better end on top."""
+    """Draw a line for each complete trial through its settings to its score. Better scores are higher."""
     ended = sorted(complete(rows), key=lambda row: row.score or 0.0, reverse=not metric.higher_is_better)
     numbers, scores = _columns(ended)
     dimensions = dict(list(varied(space).items())[:MOST_SETTINGS])
@@ -141,7 +144,7 @@ def parallel_coordinates(rows: Sequence[TrialRow], space: Space, metric: Metric,
 
 
 def importance(shares: Mapping[str, float]) -> bytes:
-    """Bars of how much of the scores' variance each setting explains, the largest on top."""
+    """Draw the share of the variance of scores that each setting explains, as bars, the largest on top."""
     largest = sorted(shares.items(), key=lambda item: -item[1])[:MOST_SETTINGS]
     with sheet() as figure:
         axes = figure.subplots()
@@ -163,7 +166,7 @@ def importance(shares: Mapping[str, float]) -> bytes:
 
 
 def pareto_front(rows: Sequence[TrialRow], metric: Metric, selected: int) -> bytes:
-    """Score against the latency of a single row; the trials that no other beats in both are joined and numbered."""
+    """Draw score against single-row latency. Trials on the Pareto front are joined by a line and numbered."""
     timed = [row for row in complete(rows) if row.latency is not None]
     numbers, scores = _columns(timed)
     times = np.array([row.latency for row in timed], dtype=np.float64)
@@ -209,12 +212,12 @@ def pareto_front(rows: Sequence[TrialRow], metric: Metric, selected: int) -> byt
 
 
 def complete(rows: Sequence[TrialRow]) -> list[TrialRow]:
-    """The complete trials, which have a score."""
+    """Return the complete trials, which have a score."""
     return [row for row in rows if row.state == "complete" and row.score is not None]
 
 
 def varied(space: Space) -> dict[str, Dimension]:
-    """The settings with more than one value."""
+    """Return the settings with more than one value."""
     return {
         key: dimension
         for key, dimension in space.dimensions.items()
@@ -223,7 +226,7 @@ def varied(space: Space) -> dict[str, Dimension]:
 
 
 def limits(scores: _Floats, metric: Metric) -> tuple[float, float]:
-    """The limits of an axis of scores: best and worst, unless bad scores would squeeze the others."""
+    """Return the lower and upper limit of an axis of scores. Bad scores that would squeeze the others are outside."""
     sign = -1.0 if metric.higher_is_better else 1.0
     signed = np.sort(sign * scores[np.isfinite(scores)])
     if not len(signed):
@@ -233,7 +236,7 @@ def limits(scores: _Floats, metric: Metric) -> tuple[float, float]:
     if worst > far > best:
         worst = signed[signed <= far][-1]
     low, high = sorted((float(sign * best), float(sign * worst)))
-    # values that differ only by rounding count as one
+    # values that differ only by rounding count as equal
     spread = high - low if high - low > 1e-6 * max(abs(low), abs(high)) else 0.0
     margin = 0.05 * spread or max(abs(low) * 0.05, 1e-3)
     return low - margin, high + margin
@@ -249,7 +252,7 @@ def _within(values: _Floats, low: float, high: float) -> _Floats:
 
 
 def _height(scores: _Floats, low: float, high: float, metric: Metric) -> _Floats:
-    """Scores as heights from 0 to 1, the better the higher."""
+    """Return the scores as heights from 0 to 1. Better scores are higher."""
     share = (_within(scores, low, high) - low) / (high - low)
     return share if metric.higher_is_better else 1 - share
 
@@ -260,7 +263,7 @@ def _curve(axes: Axes, values: _Floats, **style: Any) -> list[Line2D]:
 
 
 def _place(dimension: Dimension, value: Any) -> float:
-    """Where on its axis a setting has this value, from 0 to 1."""
+    """Return the place of a value on the axis of its setting, from 0 to 1."""
     if isinstance(dimension, Choice):
         return dimension.values.index(value) / (len(dimension.values) - 1)
     low, high = float(dimension.low), float(dimension.high)
@@ -270,7 +273,7 @@ def _place(dimension: Dimension, value: Any) -> float:
 
 
 def _ticks(dimension: Dimension) -> list[tuple[Any, str]]:
-    """Some values of an axis, with their texts."""
+    """Return some values of a setting to mark on its axis, with their texts."""
     if isinstance(dimension, Choice):
         step = -(-len(dimension.values) // _CHOICES_NAMED)
         return [(value, short(yaml_text.brief(value), 18)) for value in dimension.values[::step]]
@@ -285,7 +288,7 @@ def _ticks(dimension: Dimension) -> list[tuple[Any, str]]:
 
 
 def _head(axes: Axes, at: float, key: str, *, slanted: bool, **style: Any) -> None:
-    """The name of an axis above it: section and setting in two lines, or in one that rises where room is short."""
+    """Write the name of an axis above it: section and setting in two lines, or in one slanted line if room is short."""
     if slanted:
         axes.text(
             at, 1.04, short(key, 30), ha="left", va="bottom", rotation=28, rotation_mode="anchor", fontsize=8, **style
@@ -313,7 +316,7 @@ def _say_beyond(axes: Axes, scores: _Floats, low: float, high: float) -> None:
 
 
 def _legend_below(axes: Axes, lines: Mapping[str, Line2D]) -> None:
-    """A legend outside the axes, where it hides no trial."""
+    """Add a legend outside the axes, where it hides no trial."""
     axes.legend(
         list(lines.values()), list(lines), loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=len(lines),
         handlelength=1.4, columnspacing=1.2, frameon=False,

@@ -15,17 +15,17 @@ from dle_training.settings import yaml_text
 from dle_training.settings.dimensions import Space
 
 MOST_ROWS = 200
-"""Most trials in the table; leaderboard.csv has all of them."""
+"""Largest number of trials in the table. leaderboard.csv has all trials."""
 
 
 @dataclass(frozen=True, slots=True)
 class StudyContent:
     """The content of the report.
 
-    `rows` of each part; `folds` is 1 for a hold-out; `trials` in the order of the leaderboard; `curves` are the metric
-    by epoch of each trial (of its first fold), by number; `importances` the shares of the settings, empty where they
-    are unknown; `finalists` best first; `test` are the scores of the selected model; `seconds` are those of all
-    trainings; `config` is study.yaml.
+    `rows` counts the rows of each part. `folds` is 1 for a hold-out. `trials` are in the order of the leaderboard.
+    `curves` holds the metric of each epoch (in the first fold), by trial number. `importances` holds the share of each
+    setting, and is empty if the shares are unknown. `finalists` begin with the best. `test` holds the scores of the
+    selected model. `seconds` is the time of all trainings together. `config` is the text of study.yaml.
     """
 
     study: str
@@ -55,7 +55,7 @@ class StudyContent:
 
 
 def write(folder: Path, content: StudyContent) -> Path:
-    """Write `report.html` and its figures (`figures/*.png`) into `folder`; returns the page's path."""
+    """Write `report.html` and its figures (`figures/*.png`) into `folder`, and return the path of the page."""
     figures = list(_figures(content))
     outcomes = [row.outcome for row in content.trials]
     return markup.write(
@@ -76,7 +76,7 @@ def write(folder: Path, content: StudyContent) -> Path:
 
 
 def _headers(space: Space) -> dict[str, str]:
-    """The last part of each key if it is unique, else the whole key."""
+    """Return a header for each key: its last part if that is unique, else the whole key."""
     lasts = [key.rpartition(".")[2] for key in space.dimensions]
     return {key: last if lasts.count(last) == 1 else key for key, last in zip(space.dimensions, lasts, strict=True)}
 
@@ -87,39 +87,39 @@ def _figures(content: StudyContent) -> Iterator[Figure]:
     yield Figure(
         "history",
         study_figures.history(rows, content.curves, metric, selected),
-        f"The validation {metric.name} of each trial{of}; {_better(metric)} is better. A pruned trial stands at the "
-        "score with which it was stopped, a failed one at the edge.",
+        f"The validation {metric.name} of each trial{of}; {_better(metric)} is better. A pruned trial is drawn at the "
+        "score at which it was stopped, a failed trial at the edge.",
     )
     if content.curves:
-        fold = " Of cross-validated trials it is the first fold." if content.folds > 1 else ""
+        fold = " The curves are those of the first fold." if content.folds > 1 else ""
         yield Figure(
             "learning_curves",
             study_figures.learning_curves(rows, content.curves, metric, selected),
-            f"How the trials learnt, by their validation {metric.name}.{fold}",
+            f"The validation {metric.name} of each trial, epoch by epoch.{fold}",
         )
     settings = len(study_figures.varied(content.space))
-    only = f" The first {study_figures.MOST_SETTINGS} of {settings} settings are drawn."
+    only = f" The figure shows the first {study_figures.MOST_SETTINGS} of {settings} settings."
     yield Figure(
         "parallel_coordinates",
         study_figures.parallel_coordinates(rows, content.space, metric, selected),
-        "Each line is a complete trial, through its settings to its score at the right: the better, the higher and the "
-        f"darker. The orange one was selected. Lines that meet at a setting show a value that good trials share."
-        f"{only if settings > study_figures.MOST_SETTINGS else ''}",
+        "Each line is a complete trial. It goes through the trial's settings to its score at the right. Better trials "
+        "are higher and darker, and the selected trial is orange. Where dark lines meet at a setting, good "
+        f"trials have the same value.{only if settings > study_figures.MOST_SETTINGS else ''}",
         wide=True,
     )
     if content.importances:
         yield Figure(
             "importance",
             study_figures.importance(content.importances),
-            "How much of the difference between scores each setting explains in this space (functional ANOVA). Of a "
-            "few trials it is a hint, no more.",
+            "How much of the difference between scores each setting explains in this space (functional ANOVA). With "
+            "few trials this is only a hint.",
         )
     if any(row.latency is not None for row in study_figures.complete(rows)):
         yield Figure(
             "pareto_front",
             study_figures.pareto_front(rows, metric, selected),
-            "Median time of the exported model for one row, on one thread of this machine. No trial is both better and "
-            "faster than one on the front.",
+            "Median time of the exported model for one row, on one thread of this machine. For a trial on the "
+            "front, no other trial is both better and faster.",
         )
 
 

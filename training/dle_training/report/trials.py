@@ -10,9 +10,9 @@ import msgspec
 class TrialRow(msgspec.Struct, frozen=True, kw_only=True):
     """A trial: `point` has its settings that vary, by dotted key.
 
-    `latency` is in milliseconds, of a single row; `seconds` are those of training. `on_front`: no other trial has a
-    better score and a lower latency. `stopped` is the score with which a pruned trial was given up, which compares
-    with no other. What a trial did not come to is None.
+    `latency` is the time for a single row in milliseconds, and `seconds` is the training time. `on_front` says that no
+    other trial has a better score and a lower latency. `stopped` is the score at which a pruned trial was stopped. It
+    cannot be compared with other scores. Values that a trial did not reach are None.
     """
 
     number: int
@@ -29,7 +29,7 @@ class TrialRow(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def outcome(self) -> str:
-        """The state in words."""
+        """The state of the trial in words."""
         return "failed" if self.state == "fail" else self.state
 
 

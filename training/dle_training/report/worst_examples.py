@@ -1,7 +1,7 @@
 """Chooses the test examples of a report: the most confident right and wrong answers, and some forecasts.
 
-A model's surest errors are where to look first: at wrong labels in the data, at classes that overlap, at what the
-model takes for a sign of a class and is none.
+The most confident errors show the most: wrong labels in the data, classes that overlap, and features that the model
+wrongly takes for a sign of a class.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,10 @@ _Floats = npt.NDArray[np.floating]
 
 @dataclass(frozen=True, slots=True)
 class PredictedRow:
-    """A test row: what was true, what the model said, and the probability that it gave to that (of values None)."""
+    """A test row: the actual target, the predicted one, and the probability of the predicted class.
+
+    `probability` is None in regression.
+    """
 
     actual: Shown
     predicted: Shown
@@ -32,7 +35,7 @@ class PredictedRow:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PredictedImages:
-    """Images (M, H, W, 1 or 3) with the model's answers."""
+    """Images (M, H, W, 1 or 3) with the model's answers for them."""
 
     pixels: Tiles
     answers: tuple[PredictedRow, ...]
@@ -40,9 +43,10 @@ class PredictedImages:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Forecasts:
-    """Some windows (M, T) of the target's past, NaN = missing, with the values after them (M, horizon).
+    """Some windows of the target's past, `seen` (M, T) with NaN = missing, and the values after them (M, horizon).
 
-    `last_value` (horizon,) is the mean absolute error, over all test rows, of repeating the last value that was seen.
+    `last_value` (horizon,) is the mean absolute error, over all test rows with a known last value, of repeating the
+    last value of the window. It is empty if no row has one.
     """
 
     seen: _Floats
@@ -53,7 +57,11 @@ class Forecasts:
 
 @dataclass(frozen=True, slots=True)
 class PredictionExamples:
-    """Examples of the test part; `wrong` are the surest of the wrong answers, or the largest errors of values."""
+    """Examples of the test part: the most confident answers, or the largest errors in regression.
+
+    `right` and `wrong` are None if there are no images for them. In regression `right` is None. `wrong_texts` holds
+    pairs of a text and its wrong answer. `forecasts` is None unless the target is forecast from its own past.
+    """
 
     right: PredictedImages | None = None
     wrong: PredictedImages | None = None
@@ -62,7 +70,10 @@ class PredictionExamples:
 
 
 def choose(schema: Schema, groups: Groups, actual: Actual, predicted: Predictions) -> PredictionExamples:
-    """Examples of the test part's `groups`, with what is true and what the model says as for `evaluation.evaluate`."""
+    """Choose examples among the rows `groups` of the test part.
+
+    `actual` and `predicted` are the targets and answers of these rows, in the form that `evaluation.evaluate` takes.
+    """
     if actual.ndim > 1:
         return PredictionExamples(forecasts=_forecasts(schema, groups, actual, predicted))
     right, wrong = _ranked(schema, actual, predicted)
@@ -81,7 +92,10 @@ def choose(schema: Schema, groups: Groups, actual: Actual, predicted: Prediction
 
 
 def _ranked(schema: Schema, actual: Actual, predicted: Predictions) -> tuple[RowNumbers, RowNumbers]:
-    """Rows with the surest right answers, some of each class, and with the surest wrong ones, the surest first."""
+    """Return the rows with right answers, some of each class, and the rows with wrong answers.
+
+    Both begin with the highest probability. In regression no row counts as right, and the largest errors come first.
+    """
     if schema.outputs.classes is None:
         return np.empty(0, dtype=np.int64), np.argsort(-np.abs(predicted - actual), kind="stable")
     order = np.argsort(-predicted.max(axis=1), kind="stable")
@@ -99,7 +113,10 @@ def _answers(schema: Schema, rows: RowNumbers, actual: Actual, predicted: Predic
 
 
 def _forecasts(schema: Schema, groups: Groups, actual: Actual, predicted: Predictions) -> Forecasts | None:
-    """Windows from the test part's beginning, middle and end; None where its own past is no input of the model."""
+    """Return windows from the beginning, middle and end of the test part.
+
+    Returns None if the past of the target is not an input of the model.
+    """
     names = [name for field in schema.sequence if field.sequence for name in field.sequence.channels]
     if groups.sequence is None or groups.lengths is None or schema.outputs.target not in names:
         return None
