@@ -6,15 +6,14 @@ from dle_bundle.drift.reference import Reference
 from dle_bundle.manifest import Manifest
 from dle_bundle.schema import Field, Schema
 from dle_training.export.parity import Parity
+from dle_training.report.markup import score
+from dle_training.report.page import example, observed
 
 _HIGHLIGHTS = {
     "binary": ("accuracy", "balanced_accuracy", "f1_macro", "roc_auc", "log_loss", "ece"),
     "multiclass": ("accuracy", "balanced_accuracy", "f1_macro", "roc_auc", "log_loss", "ece"),
     "regression": ("rmse", "mae", "r2"),
 }
-
-
-_LONGEST_EXAMPLE = 60
 _INTRODUCTION = (
     "A model exported by Deep Learning Essentials: one ONNX graph from raw values to the answer, and everything needed "
     "to serve it."
@@ -52,7 +51,7 @@ def write(
             "",
             *_table(
                 ("metric", *parts),
-                ((name, *(_number(scores.get(name)) for scores in parts.values())) for name in names),
+                ((name, *(score(scores.get(name)) for scores in parts.values())) for name in names),
             ),
             "",
             _HONESTY,
@@ -87,24 +86,8 @@ def _proof(parity: Parity) -> str:
 
 
 def _input(field: Field) -> tuple[str, ...]:
-    if field.categories is not None:
-        shown = ", ".join(field.categories[:6]) + (
-            f", … ({len(field.categories)})" if len(field.categories) > 6 else ""
-        )
-    elif field.observed_range is not None:
-        shown = " … ".join(f"{end:.7g}" if isinstance(end, float) else str(end) for end in field.observed_range)
-    else:
-        shown = field.form
-    return (f"`{field.name}`", field.kind, "yes" if field.required else "no", shown, _example(field.example))
-
-
-def _example(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= _LONGEST_EXAMPLE else f"{text[:_LONGEST_EXAMPLE]}…"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4g}"
+    required = "yes" if field.required else "no"
+    return (f"`{field.name}`", field.kind, required, observed(field), example(field.example))
 
 
 def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
