@@ -67,7 +67,7 @@ def warn_of_overridden(speaker: Console, options: Mapping[str, Any], assignments
         key, _, value = text.partition("=")
         if key in by_key and value.strip() != str(by_key[key][1]):
             name, chosen = by_key[key]
-            speaker.warn(f"{name} {chosen} counts, and --set {text} is ignored: give one of them")
+            speaker.warn(f"{name} {chosen} overrides --set {text}: give only one of them")
 
 
 def refuse_with_resume(options: Mapping[str, Any], kept_in: str, hint: str) -> None:

@@ -45,7 +45,9 @@ def train(
     jobs: Annotated[
         int | None,
         typer.Option(
-            metavar="N", min=1, help="With Ray: workers that share each batch.  [default: as the cluster has room for]"
+            metavar="N",
+            min=1,
+            help="With Ray: workers that share each batch.  [default: as many as fit in the cluster]",
         ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run where it stopped.")] = False,

@@ -35,7 +35,8 @@ def tune(
         ),
     ] = None,
     folds: Annotated[
-        int | None, typer.Option(metavar="K", help="Cross-validate each trial on K folds, not on a hold-out.")
+        int | None,
+        typer.Option(metavar="K", help="Cross-validate each trial on K folds instead of one validation part."),
     ] = None,
     spaces: Annotated[
         list[str] | None,
@@ -49,12 +50,12 @@ def tune(
         int | None,
         typer.Option(
             metavar="N",
-            help="Trials at a time, one a core at most.  [default: 1; with Ray: as the cluster has room for]",
+            help="Trials at a time, at most one per core.  [default: 1; with Ray: as many as fit in the cluster]",
         ),
     ] = None,
     engine: options.EngineOption = None,
     timeout: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="After so long no further trial begins.")
+        float | None, typer.Option(metavar="SECONDS", help="Start no further trial after this time.")
     ] = None,
     split: options.SplitOption = None,
     config: options.ConfigOption = None,
@@ -70,7 +71,7 @@ def tune(
 ) -> None:
     """Search for better settings, keep every trial in a folder, and end in a selected model.
 
-    The space is that of --config, --space and --grid; without any it is what suits the model.
+    --config, --space and --grid give the search space. Without them, the model's own space is searched.
     """
     speaker = Console(as_json, quiet)
     fixed = {"--split": split, "--folds": folds, "--seed": seed, "--device": device, "--search": search}
@@ -92,7 +93,7 @@ def tune(
             asked = _asked(config, assignments or [], options.to_settings(given), spaces or [], grids or [])
             study, dataset = _begun(speaker, asked, out)
     except KeyboardInterrupt:
-        then = "go on with the same command" if resume else "no trial has begun"
+        then = "type the same command to continue" if resume else "no trial has begun"
         raise Interrupted(f"Interrupted while the data was read; {then}") from None
     changes = {"engine": engine, "jobs": jobs, "timeout": timeout}
     with _resumable(study.folder.path):
@@ -227,7 +228,7 @@ def _show_result(speaker: Console, study: "Study", selected: "Selected", rows: "
     if len(rows) > _LISTED:
         speaker.say(f"{len(rows) - _LISTED:,} more are in {study.folder.path / leaderboard.TABLE}")
     if left:
-        speaker.say(f"{left:,} have not ended; go on with dle-tune --resume --out {study.folder.path}")
+        speaker.say(f"{left:,} have not ended; continue with dle-tune --resume --out {study.folder.path}")
     _show_finalists(speaker, study, selected, outcomes.count("complete"))
     speaker.table(
         f"Selected: trial {selected.selection.number}",

@@ -128,7 +128,7 @@ def test_nothing_but_the_test_scores_depends_on_the_labels_of_the_test_part(fold
         (("other.csv", "--resume", "--out", "whole"), ["is a run of"]),
         (("sklearn:breast_cancr",), ["did you mean 'breast_cancer'"]),
         ((), ["no SOURCE"]),
-        (("--resume", "--out", "nowhere"), ["no run is there"]),
+        (("--resume", "--out", "nowhere"), ["this is not a run"]),
         (
             ("--resume", "--out", "whole", "--seed", "3"),
             ["--resume continues with the settings in the run's config.yaml: leave out --seed"],

@@ -95,4 +95,4 @@ def test_an_option_that_overrides_a_setting_says_which_one_counts(
     with pytest.raises(SystemExit):
         console.run(tune.app)
     warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Warning: ")]
-    assert warnings == ["Warning: --trials 5 counts, and --set study.trials=9 is ignored: give one of them"]
+    assert warnings == ["Warning: --trials 5 overrides --set study.trials=9: give only one of them"]

@@ -153,7 +153,7 @@ def test_all_paths_that_are_no_runs_are_told(folder: Path, tmp_path: Path) -> No
     paths = [tmp_path / name for name in ("empty", "notes.txt", "nowhere")]
     with pytest.raises(InputError, match="3 of 4 paths") as caught:
         comparing.compare([folder / "a", *paths], lambda done, total: None)
-    for path, told in zip(paths, ("no run is there", "a file", "nothing is there"), strict=True):
+    for path, told in zip(paths, ("this is not a run", "a file", "nothing is there"), strict=True):
         assert any(str(path) in detail and told in detail for detail in caught.value.details)
 
 

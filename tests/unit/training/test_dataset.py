@@ -188,7 +188,7 @@ def test_everything_wrong_at_once(tmp_path: Path) -> None:
         split=SplitConfig(by="column:part"),
         objective=ObjectiveConfig(task="regression"),
     )
-    with pytest.raises(InputError, match="4 things must change") as caught:
+    with pytest.raises(InputError, match="4 problems must be fixed") as caught:
         dataset.load(config)
     assert [line for line in caught.value.details if "did you mean 'age'" in line]
     assert [line for line in caught.value.details if "no column 'part'" in line]

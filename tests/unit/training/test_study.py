@@ -156,7 +156,7 @@ def test_runs_and_studies_are_told_apart(made: Study, tmp_path: Path) -> None:
         run_folder.found(path)
     with pytest.raises(InputError, match=f"continue that study with dle-tune --resume --out {path}, or"):
         run_folder.refuse_existing(path)
-    with pytest.raises(InputError, match=f"a study is there, no run: dle-tune --resume --out {path}"):
+    with pytest.raises(InputError, match=f"this is a study, not a run: dle-tune --resume --out {path}"):
         RunFolder(path).read_config()
     fold = made.folder.trial(0).path / "folds" / "1"
     fold.mkdir(parents=True)

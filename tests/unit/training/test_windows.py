@@ -128,9 +128,9 @@ def test_too_short() -> None:
             "train: no window; with data.window=10 and data.horizon=3 at least 19 steps without gaps in the target are "
             "needed, and 18 found"
         ),
-        "train: 2 moments to predict, 0 windows",
-        "validation: 3 moments to predict, 1 windows",
-        "test: 3 moments to predict, 1 windows",
+        "train: 2 times to forecast, 0 windows",
+        "validation: 3 times to forecast, 1 windows",
+        "test: 3 times to forecast, 1 windows",
     )
     assert len(make(one_series(19), layout(10), 3).table) == 3
 

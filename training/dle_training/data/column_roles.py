@@ -107,12 +107,12 @@ def _check_split(by: str | None, ordered: Ordered, data: DataConfig) -> None:
         return
     if name == data.sequence_id:
         raise InputError(
-            f"split.by={by}: the rows of each {name!r} are one example, which no split divides; leave it out"
+            f"split.by={by}: the rows of each {name!r} form one example, which cannot be split; remove split.by"
         )
     if name == data.time or not long_tables.constant(ordered, name):
         raise InputError(
-            f"split.by={by}: {name!r} orders the rows of a series or varies within it, and series are split; name a "
-            "column that is the same in all rows of each"
+            f"split.by={by}: {name!r} varies within a series, and only whole series can be split; name a column "
+            "with one value per series"
         )
 
 

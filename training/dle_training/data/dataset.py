@@ -208,7 +208,7 @@ def _understand(
         inputs = inference.infer(table.filter(pa.array(known)), config.data, na_values, np.flatnonzero(known), apart)
     if len(errors) > 1:
         lines = [line for error in errors for line in (error.message, *error.details)]
-        raise InputError(f"{len(errors)} things must change before training", lines)
+        raise InputError(f"{len(errors)} problems must be fixed before training", lines)
     if errors:
         raise errors[0]
     assert goal is not None

@@ -212,7 +212,7 @@ def _infer_text(name: str, column: Column, na_values: tuple[str, ...]) -> _Colum
     if dates is None and (written := _with_commas(words)):
         raise InputError(
             f"{name!r}: looks like numbers with a decimal comma or thousands separators (such as {written!r:.40}); "
-            f"write 1234.5 for 1.234,5, or set data.kinds.{name}=categorical where they are no numbers"
+            f"write 1234.5 for 1.234,5, or set data.kinds.{name}=categorical if they are not numbers"
         )
     return dates or _ColumnFormat("categorical")
 
@@ -247,7 +247,7 @@ def _dates(text: Column, least: float) -> _ColumnFormat | None:
     other = best.replace("%m/%d", "%d/%m").replace("%m-%d", "%d-%m")
     note = f"dates read as {best}"
     if other != best and shares.get(other) == shares[best]:
-        note += f", though {other} fits as well: settle it with data.date_formats"
+        note += f", though {other} fits as well: choose one with data.date_formats"
     return _ColumnFormat("datetime", best, note)
 
 

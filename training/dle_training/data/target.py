@@ -81,7 +81,7 @@ def infer(
         return Target(Outputs(target=name, task="regression"), reading.values, known, tuple(notes))
     classes = _classes(reading)
     if any(isinstance(value, float) and not value.is_integer() for value in distinct):
-        notes.append(f"{name}: fractions as classes become text, such as {classes[0]!r}")
+        notes.append(f"{name}: class labels with fractions are stored as text, such as {classes[0]!r}")
     outputs = Outputs(
         target=name,
         task="binary" if len(classes) == 2 else "multiclass",

@@ -151,7 +151,7 @@ def _check_parts(
         f"{', '.join(absent)}: no window; with data.window={window} and data.horizon={horizon} at least "
         f"{window + 3 * horizon:,} steps without gaps in the target are needed, and {window + len(moments):,} found",
         [
-            f"{name}: {size:,} moments to predict, {count:,} windows"
+            f"{name}: {size:,} times to forecast, {count:,} windows"
             for name, size, count in zip(PARTS, sizes, windows, strict=True)
         ],
     )

@@ -1,7 +1,7 @@
 """How the command and the workers of one training speak to each other: through a mailbox, an actor of Ray.
 
-The first worker posts what its listeners hear, as messages. The command collects them and passes them to the real
-listeners. The other way goes one word: stop. No one blocks at the mailbox.
+The first worker posts the events of its training as messages. The command collects them and passes them to the real
+listeners. The command itself can only ask the workers to stop. Neither side waits for the other.
 """
 
 import time
@@ -16,7 +16,7 @@ from dle_bundle.errors import DleError
 from dle_training.fitting.listeners import EpochRecord, Listener, TrainingPlan
 
 LOOK_SECONDS = 0.2
-"""Time between two looks into the mailbox, and between two posted steps."""
+"""Interval at which the command reads the mailbox, and least time between two posted steps."""
 
 
 @dataclass(frozen=True, slots=True)

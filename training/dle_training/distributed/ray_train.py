@@ -3,7 +3,7 @@
 The run directory is the same as for any run, and every machine reaches it by the same path. The command prepares the
 data, keeps them in the run directory while the workers train, and scores the model at the end. Only the first worker
 writes the run's checkpoints. It sends progress to the command through a mailbox. When a worker or its machine is lost,
-Ray ends the other workers, and the command starts as many new ones as the cluster has room for; they continue from the
+Ray ends the other workers, and the command starts as many new ones as fit in the cluster; they continue from the
 last checkpoint.
 
 This module imports Ray, an optional dependency: call `cluster.check` before the import.

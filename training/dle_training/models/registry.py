@@ -130,5 +130,5 @@ def _unknown(name: str) -> str:
 def _idle(name: str, reads: tuple[InputKind, ...], present: tuple[InputKind, ...]) -> str:
     fitting = ", ".join(each.name for each in FAMILIES.values() if set(each.reads) & set(present))
     words = " or ".join(_WORDS[kind] for kind in reads)
-    why = "which another encoder already reads" if set(reads) & set(present) else "and the data has none"
+    why = "but another chosen model already reads them" if set(reads) & set(present) else "but the data has none"
     return f"model.name: {name} reads {words}, {why}; choose from {fitting}"

@@ -123,9 +123,9 @@ class RunFolder:
     def read_config(self) -> RunConfig:
         """The configuration of the run. Raises InputError if there is no run."""
         if is_study(self.path):
-            raise InputError(f"{self.path}: a study is there, no run: dle-tune --resume --out {self.path}")
+            raise InputError(f"{self.path}: this is a study, not a run: dle-tune --resume --out {self.path}")
         if not self.config.is_file():
-            raise InputError(f"{self.path}: no run is there (expected a folder with a config.yaml)")
+            raise InputError(f"{self.path}: this is not a run (expected a folder with a config.yaml)")
         return run_config.load(self.config)
 
 
