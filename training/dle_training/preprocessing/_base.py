@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from dle_bundle.values.numbers import differ
 
 CLIP = 1e4
-"""Scaled numbers are cut at ±CLIP: a wild value may mislead the network but never overflow it."""
+"""Scaled numbers are cut at ±CLIP, so an extreme value may mislead the network but never overflows in it."""
 
 LINEAR = 5.0
-"""Scaled numbers within ±LINEAR stay as they are; beyond, they grow with the logarithm."""
+"""Scaled numbers within ±LINEAR do not change; beyond it, they grow with the logarithm."""
 
 
 class Step(nn.Module):
@@ -26,7 +26,7 @@ class Step(nn.Module):
 
     Contract:
         - Rows do not influence each other.
-        - Every value that the group can hold gives finite features, also a missing one.
+        - Every value that the group can hold gives finite features, and so does a missing value.
         - Buffers come from the fitted struct and are not part of the state dict.
 
     Threads: `forward` changes nothing, so several threads may call it at once.
@@ -52,9 +52,9 @@ class Step(nn.Module):
 def factors(
     low: npt.NDArray[np.float32], high: npt.NDArray[np.float32], spread: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """The scale factors (F,) of columns with these extremes and spreads: 1 / spread, or 0 for a constant column.
+    """Return the scale factors (F,) of columns with these extremes and spreads: 1 / spread, or 0 for a constant column.
 
-    A factor is at most the largest float32: a rare value among very small ones can have a spread with no inverse.
+    A factor is at most the largest float32, because the inverse of a very small spread can be infinite.
     """
     inverse = np.divide(1.0, spread, out=np.zeros_like(spread), where=differ(low, high))
     largest: npt.NDArray[np.float64] = np.minimum(inverse, np.finfo(np.float32).max)
@@ -62,10 +62,10 @@ def factors(
 
 
 def bounded(scaled: Tensor) -> Tensor:
-    """Scaled numbers, cut at ±CLIP and compressed beyond ±LINEAR: continuous, smooth and increasing, at most 14.2.
+    """Return scaled numbers cut at ±CLIP and compressed beyond ±LINEAR: continuous, smooth, increasing, at most 14.2.
 
-    Sums of products of numbers near 10⁴ cancel to answers that are rounding noise, which no two runtimes share; and a
-    heavy tail would steer the network by a few rows.
+    Without this, products of numbers near 10⁴ would cancel in sums and leave rounding noise, which differs between
+    runtimes, and a few rows of a heavy tail would dominate the training.
     """
     size = scaled.abs().clamp(max=CLIP)
     beyond = torch.relu(size - LINEAR)

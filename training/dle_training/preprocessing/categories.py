@@ -1,8 +1,8 @@
-"""Categories: one-hot where a column has few, codes for an embedding where it has many.
+"""Categories: one-hot for columns with few categories, codes for an embedding for columns with many.
 
-Codes are those of the graph's front: 0 = unseen, 1 = missing, 2 + i = category i of the schema. A value that training
-never saw (and a missing one, where none was missing) becomes the average of the training rows, since any other point
-would let weights decide that no example has shaped.
+The codes are those of the exported graph: 0 = unseen, 1 = missing, 2 + i = category i of the schema. An unseen value
+becomes the average of the training rows. A missing value does so too if none was missing in training. At any other
+point, the answer would depend on weights that no training row has shaped.
 """
 
 import msgspec
@@ -29,7 +29,7 @@ class CategoryFit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def encode(values: npt.NDArray[np.object_], vocabularies: tuple[tuple[str, ...], ...]) -> npt.NDArray[np.int64]:
-    """Codes (N, C) of the texts (N, C), `""` = missing, by each column's vocabulary."""
+    """Return the codes (N, C) of the texts (N, C), `""` = missing, by each column's vocabulary."""
     import pandas as pd
 
     codes = np.empty(values.shape, dtype=np.int64)
@@ -56,7 +56,7 @@ def fit(codes: npt.NDArray[np.int64], cardinalities: tuple[int, ...], one_hot_li
 
 
 class OneHot(Step):
-    """One-hot rows looked up by code, with a slot for missing where training had it.
+    """Turns codes into one-hot features, with a feature for missing values if the column had some in training.
 
     Shape: (N, C) int64 codes of all columns → (N, width) float32.
 
@@ -75,7 +75,7 @@ class OneHot(Step):
         super().__init__()
         rows = [_rows(fitted.frequencies[column]) for column in fitted.one_hot]
         widest = max((len(table[0]) for table in rows), default=0)
-        # tables stand below each other in one, padded to one width, so that one gather serves all columns
+        # the columns' tables are stacked into one and padded to one width, so one gather serves all columns
         padded = [F.pad(table, (0, widest - table.shape[1])) for table in rows]
         heights = torch.tensor([len(table) for table in rows], dtype=torch.int64)
         used = [column * widest + slot for column, table in enumerate(rows) for slot in range(table.shape[1])]
@@ -92,7 +92,7 @@ class OneHot(Step):
 
 
 def _rows(frequencies: tuple[int, ...]) -> Tensor:
-    """The row of features for each code of one column: (codes, slots)."""
+    """Return the features of each code of one column: (codes, slots)."""
     counts = torch.tensor(frequencies, dtype=torch.float64)
     slots = [code for code in range(MISSING, len(frequencies)) if code >= FIRST or frequencies[MISSING]]
     rows = torch.eye(len(frequencies), dtype=torch.float64)[:, slots]

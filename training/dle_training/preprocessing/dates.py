@@ -1,9 +1,10 @@
 """Date-times as elapsed time and as positions in the year, the month, the week and the day.
 
 Calendar arithmetic runs inside the graph (days to civil dates after Howard Hinnant, "chrono-compatible low-level date
-algorithms"). It counts in float64, in which whole numbers up to 2⁵³ and the floor of their quotients are exact, since
-the exporter turns rounding division of integers into float32. Cyclic parts are points on a circle, so that December is
-next to January. Parts that did not vary in training are left out: dates without a time have no time of day.
+algorithms"). It uses float64, because the exporter turns the rounding division of integers into float32. In float64,
+whole numbers up to 2⁵³ and the floor of their quotients are exact. Cyclic parts are points on a circle, so that
+December is next to January. Parts that did not vary in training are left out: dates without a time have no time of
+day.
 """
 
 import math
@@ -23,9 +24,10 @@ _PARTS = 9  # elapsed, then sine and cosine of month, day of month, weekday and 
 
 
 class DateFit(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry a column: elapsed = (seconds − centre) · factor.
+    """One entry per column: elapsed = (seconds − centre) · factor.
 
-    `parts` are the features in use, by their place column · 9 + part; `indicators` the columns that had missing values.
+    `parts` are the features in use, by their index column · 9 + part. `indicators` are the columns that had missing
+    values in training.
     """
 
     centres: tuple[float, ...]
@@ -55,9 +57,9 @@ def fit(values: npt.NDArray[np.int64]) -> DateFit:
 
 
 class Dates(Step):
-    """The parts of each column that varied in training, then an indicator for each that had missing values.
+    """Computes the parts that varied in training, then an indicator for each column that had missing values.
 
-    Shape: (N, D) int64 epoch seconds, INT64_MIN = missing → (N, width) float32; missing parts are 0.
+    Shape: (N, D) int64 epoch seconds, INT64_MIN = missing → (N, width) float32. The parts of a missing value are 0.
 
     Example:
         >>> fitted = fit(np.array([[0], [172_800]]))  # days of one month: month and time of day do not vary
@@ -80,7 +82,7 @@ class Dates(Step):
 
     def forward(self, values: Tensor) -> Tensor:
         missing = values == MISSING_TIME
-        # clamped as float64, since the exporter would clamp whole numbers to bounds in float32
+        # clamped as float64, because the exporter would clamp integers to bounds in float32
         seconds = torch.clamp(values.to(torch.float64), FIRST_TIME, LAST_TIME)
         elapsed = bounded((seconds - self.centres) * self.factors).to(torch.float32)
         circles = [part for cycle in _cycles(seconds) for part in (torch.sin(cycle), torch.cos(cycle))]
@@ -93,7 +95,7 @@ class Dates(Step):
 
 
 def _cycles(seconds: Tensor) -> list[Tensor]:
-    """Angles of month, day of month, weekday and time of day, float32; all of `seconds` shape."""
+    """Return the angles of month, day of month, weekday and time of day, float32, each in the shape of `seconds`."""
     days = torch.floor(seconds / _DAY)
     month, day = month_and_day(days)
     weekday = _modulo(days + 3, 7)  # the epoch was a Thursday; Monday is 0
@@ -102,8 +104,8 @@ def _cycles(seconds: Tensor) -> list[Tensor]:
 
 
 def month_and_day(days: Tensor) -> tuple[Tensor, Tensor]:
-    """Month (1 to 12) and day of the month (1 to 31) of days since the epoch, in the Gregorian calendar."""
-    of_era = _modulo(days + 719_468, 146_097)  # since the 1st of March of a year divisible by 400
+    """Return the month (1 to 12) and day of the month (1 to 31) of days since the epoch, in the Gregorian calendar."""
+    of_era = _modulo(days + 719_468, 146_097)  # days since the 1st of March of a year divisible by 400
     leaps = torch.floor(of_era / 1_460) - torch.floor(of_era / 36_524) + torch.floor(of_era / 146_096)
     year = torch.floor((of_era - leaps) / 365)
     of_year = of_era - (365 * year + torch.floor(year / 4) - torch.floor(year / 100))

@@ -17,7 +17,7 @@ _TINY = float(np.finfo(np.float32).tiny)
 
 
 class NumericFit(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry a column: `medians` stand in for missing values, then (x − shift) · factor.
+    """One entry per column: `medians` replace missing values, then numbers become (x − shift) · factor.
 
     A factor of 0 marks a column that was constant in training. `indicators` are the columns that had missing values,
     and `normed` the columns that unit norm scales together (truth values stay 0 and 1; empty for other scalings).
@@ -34,8 +34,8 @@ class NumericFit(msgspec.Struct, frozen=True, kw_only=True):
 def fit(values: npt.NDArray[np.float32], boolean: npt.NDArray[np.bool_], scaling: Scaling) -> NumericFit:
     """Fit on the training part's `values` (N, F), NaN = missing; `boolean` (F,) marks truth values.
 
-    Statistics are taken after imputation, in float64, as the scaled training values shall have mean 0 and standard
-    deviation 1 (or span 0 to 1).
+    Statistics are computed after imputation, in float64, so that the scaled training values have mean 0 and standard
+    deviation 1 (or the range 0 to 1).
     """
     exact = values.astype(np.float64)
     missing = np.isnan(exact)
@@ -58,7 +58,7 @@ def fit(values: npt.NDArray[np.float32], boolean: npt.NDArray[np.bool_], scaling
 
 
 class Numeric(Step):
-    """Imputed and scaled numbers, then one indicator for each column that had missing values in training.
+    """Imputes and scales numbers, and appends an indicator for each column that had missing values in training.
 
     Shape: (N, F) float32, NaN = missing → (N, F + indicators) float32, within ±14.2.
 
@@ -97,15 +97,15 @@ class Numeric(Step):
         return torch.cat([scaled, seen], dim=1)
 
     def _affine(self, filled: Tensor) -> Tensor:
-        # the difference may overflow, and infinity times a factor of 0 would be no number
+        # the difference may overflow, and infinity times a factor of 0 would be NaN
         centred = torch.clamp(filled - self.shifts, -_LARGEST, _LARGEST)
         return bounded(centred * self.factors)
 
     def _unit_norm(self, filled: Tensor) -> Tensor:
-        # divided by the largest first, so that no square overflows or vanishes
+        # divided by the largest value first, so that no square overflows or underflows
         chosen = torch.where(self.normed, filled, torch.zeros_like(filled))
         largest = torch.clamp(chosen.abs().amax(dim=1, keepdim=True), min=_TINY)  # (N, 1)
         direction = chosen / largest
         length = torch.clamp(torch.sqrt((direction * direction).sum(dim=1, keepdim=True)), min=_TINY)
-        # the others are truth values, which stay as they are; the graph takes any number there
+        # the others are truth values, which are not scaled; the graph accepts any number for them
         return torch.where(self.normed, direction / length, bounded(filled))

@@ -17,7 +17,7 @@ from dle_training.preprocessing._base import Step
 
 
 class PiecewiseFit(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry a bin: its column, where it starts, and 1 / width; `medians` (F,) stand in for missing values."""
+    """One entry per bin: its column, its start, and 1 / width. `medians` (F,) replace missing values."""
 
     medians: tuple[float, ...]
     columns: tuple[int, ...] = ()
@@ -30,8 +30,8 @@ def fit(
 ) -> PiecewiseFit:
     """Fit `count` bins to each column of the training part's `values` (N, F) that is a number, not a truth value.
 
-    Equal quantiles make one bin, quantiles that differ by rounding errors none, and a column needs two bins to say more
-    than its scale.
+    Equal quantiles make one bin. Quantiles that differ only by rounding make no bin. A column with a single bin gets
+    none, because that bin says no more than the scaled number.
     """
     columns: list[int] = []
     starts: list[float] = []
@@ -51,7 +51,7 @@ def fit(
 
 
 class Piecewise(Step):
-    """How far each bin is filled.
+    """Computes how far each bin is filled.
 
     Shape: (N, F) float32, NaN = missing → (N, bins of all columns) float32 in [0, 1].
 

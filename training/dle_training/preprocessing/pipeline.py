@@ -1,7 +1,7 @@
 """The preprocessing pipeline: turns groups of raw rows into the input tensors of a network.
 
-Fitted on the training part only. The fitted numbers are a readable JSON file from which exactly the same module is
-made again, and the module is what the exporter puts in front of the network.
+It is fitted on the training part alone. A readable JSON file holds the fitted numbers, and `load` makes exactly the
+same module from it. The exporter puts this module in front of the network.
 """
 
 from dataclasses import replace
@@ -32,14 +32,14 @@ from dle_training.settings.base import chosen
 
 _CHUNK = 16_384
 _LENGTHS = 1_000
-"""Number of texts whose lengths are kept for the report."""
+"""Number of texts whose lengths are stored for the report."""
 
 
 class TokenFit(msgspec.Struct, frozen=True, kw_only=True):
-    """`vocabulary` of the tokenizer, whose file stands beside; each of the text columns has `max_tokens` at most.
+    """`vocabulary` is the number of tokens in tokenizer.json, and `max_tokens` the limit for each text column.
 
-    `truncated` is the share of training texts that were longer, `lengths` are the tokens of some of them before the
-    cut, evenly spaced over the training part.
+    `truncated` is the share of training texts with more tokens. `lengths` holds the number of tokens, before the cut,
+    of some training texts, evenly spaced over the training part.
     """
 
     vocabulary: int
@@ -49,7 +49,7 @@ class TokenFit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PreprocessingState(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of `preprocessing.json`; None for groups that the schema has no column of."""
+    """The content of `preprocessing.json`. An optional group without columns is None."""
 
     numeric: NumericFit
     piecewise: PiecewiseFit
@@ -61,14 +61,14 @@ class PreprocessingState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Preprocessing(nn.Module):
-    """Everything between the graph's groups and the network; deterministic and without trainable weights.
+    """Turns the groups of the graph into the inputs of the network. It is deterministic and has no trainable weights.
 
     A group without columns is left out of the inputs, and an output of width 0 is left out of the outputs. Images and
     tokens pass unchanged, because the encoders scale and embed them.
 
     Shape: {"numeric": (N, F) float32, "codes": (N, C) int64, "datetime": (N, D) int64, "image": (N, I, H, W) uint8,
     "sequence": (N, T, C) float32, "lengths": (N,) int64, "tokens": (N, L) int64} → {"dense": (N, P) float32, "codes":
-    (N, E) int64, "sequence": (N, T, C') float32}, and "image", "lengths" and "tokens" as they are.
+    (N, E) int64, "sequence": (N, T, C') float32}, and "image", "lengths" and "tokens" unchanged.
 
     Example:
         >>> from dle_bundle.schema import Field, Outputs
@@ -117,13 +117,13 @@ class Preprocessing(nn.Module):
         return outputs
 
     def tokenise(self, groups: Groups) -> Groups:
-        """The same rows with their text as tokens, unless they have tokens already."""
+        """Return the same rows with their text as tokens, unless they have tokens already."""
         if groups.text is None or groups.tokens is not None or self.tokenizer is None:
             return groups
         return groups.with_tokens(self.tokenizer.tokens(groups.text))
 
     def tensors(self, groups: Groups) -> dict[str, Tensor]:
-        """What `forward` takes, for these rows, in the order of the graph's inputs; images in memory."""
+        """Return these rows as the argument of `forward`, in the order of the inputs. Images must be in memory."""
         arrays = self.tokenise(groups).feeds()
         if "categorical" in arrays:
             arrays["categorical"] = categories.encode(arrays["categorical"], self._vocabularies)
@@ -134,7 +134,10 @@ class Preprocessing(nn.Module):
 
     @torch.no_grad()
     def prepare(self, groups: Groups) -> dict[str, Tensor]:
-        """The network's inputs for all rows of `groups` but images, made in chunks, on the module's device."""
+        """Return the network's inputs for all rows of `groups`, without images, on the module's device.
+
+        The rows are processed in chunks.
+        """
         rows = self.tokenise(replace(groups, image=None))
         chunks = [
             self(self.tensors(rows.take(slice(start, start + _CHUNK)))) for start in range(0, max(len(rows), 1), _CHUNK)
@@ -142,7 +145,7 @@ class Preprocessing(nn.Module):
         return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
     def shape(self, *, frequencies: bool) -> InputShape:
-        """The shapes of the network's inputs; new weights need the frequencies of the codes."""
+        """Return the shapes of the network's inputs. Set `frequencies` unless weights are loaded next."""
         fitted, schema = self.fitted, self._schema
         columns = [fitted.categorical.frequencies[column] for column in fitted.categorical.embedded]
         images = sequence = text = None
@@ -153,7 +156,7 @@ class Preprocessing(nn.Module):
         if self.series is not None and fitted.sequence is not None:
             sequence = Series(self.series.width, fitted.sequence.steps, len(fitted.sequence.indicators))
         if fitted.tokens is not None:
-            # a separator stands after each column
+            # a separator follows each column
             text = Tokens(fitted.tokens.vocabulary, len(schema.text) * (fitted.tokens.max_tokens + 1))
         return InputShape(
             dense=self._dense,
@@ -166,7 +169,7 @@ class Preprocessing(nn.Module):
 
 
 def fit(schema: Schema, training: Groups, config: PreprocessingConfig) -> tuple[Preprocessing, Groups]:
-    """All steps, fitted on the rows of the training part, and these rows with their text as tokens."""
+    """Fit all steps on the rows of the training part. Returns them, and these rows with their text as tokens."""
     vocabularies = _vocabularies(schema)
     codes = categories.encode(training.categorical, vocabularies)
     boolean = np.array([field.kind == "boolean" for field in schema.numeric], dtype=bool)
@@ -195,7 +198,7 @@ def fit(schema: Schema, training: Groups, config: PreprocessingConfig) -> tuple[
 
 
 def _token_fit(tokenizer: Tokenizer, lengths: npt.NDArray[np.int64]) -> TokenFit:
-    """What is known of the texts of the training part by the tokens (M,) that they have before the cut."""
+    """Return the facts about the training texts, whose numbers of tokens before the cut are `lengths` (M,)."""
     return TokenFit(
         vocabulary=tokenizer.vocabulary,
         max_tokens=tokenizer.max_tokens,
@@ -205,9 +208,9 @@ def _token_fit(tokenizer: Tokenizer, lengths: npt.NDArray[np.int64]) -> TokenFit
 
 
 def load(path: Path, schema: Schema, tokenizer: Path) -> Preprocessing:
-    """The module whose `fitted` was written to `path`, for this schema; `tokenizer` is the file where there is text.
+    """Load the module whose `fitted` was written to `path`. `tokenizer` is the tokenizer's file, read if there is text.
 
-    Raises InputError that says what is wrong, and where.
+    Raises InputError if a file is not readable or does not belong to the schema.
     """
     fitted = documents.read(path, PreprocessingState)
     expected = tuple(categories.FIRST + len(vocabulary) for vocabulary in _vocabularies(schema))

@@ -1,4 +1,4 @@
-"""Statistics of image channels, by which encoders standardise pixels; pixels stay bytes until a batch is used."""
+"""Statistics of image channels, which encoders use to standardise pixels. Pixels stay bytes until a batch is used."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 
 SAMPLE = 2_000
-"""Number of evenly spaced images for the statistics; more would not change the second digit."""
+"""Number of evenly spaced images for the statistics. More images would not change the second digit."""
 LEAST_STD = 1 / 255
 
 
@@ -18,7 +18,7 @@ class PixelFit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def fit(images: Any, channels: int) -> PixelFit:
-    """Fit on the training part's `images`, uint8 (N, columns · channels, H, W), in memory or not."""
+    """Fit on the training part's `images`, uint8 (N, columns · channels, H, W), in memory or in files."""
     step = -(-len(images) // SAMPLE)
     sample = np.asarray(images[::step])
     pixels = sample.reshape(-1, channels, *sample.shape[2:])

@@ -1,4 +1,4 @@
-"""Series: channels on a common scale, an indicator for channels with missing values, and 0 beyond the end."""
+"""Series: channels on a common scale, and an indicator for each channel that had missing values in training."""
 
 import msgspec
 import numpy as np
@@ -10,9 +10,10 @@ from dle_training.preprocessing._base import Step, bounded, factors
 
 
 class SeriesFit(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry a channel: (x − mean) · factor; a factor of 0 marks one that was constant in training.
+    """One entry per channel: (x − mean) · factor. A factor of 0 marks a channel that was constant in training.
 
-    `indicators` are the channels that had missing values within a series; `steps` is the longest series of training.
+    `indicators` are the channels that had missing values within a series. `steps` is the length of the longest
+    training series.
     """
 
     means: tuple[float, ...]
@@ -40,10 +41,10 @@ def fit(sequence: npt.NDArray[np.float32], lengths: npt.NDArray[np.int64]) -> Se
 
 
 class StandardSeries(Step):
-    """Standardised channels, then an indicator of the missing steps of each channel that had some in training.
+    """Standardises channels, and appends an indicator for each channel that had missing steps in training.
 
-    Shape: sequence (N, T, C) float32, NaN = missing, and lengths (N,) int64 → (N, T, width) float32, within ±14.2; 0
-    where a value is missing and beyond the end.
+    Shape: sequence (N, T, C) float32, NaN = missing, and lengths (N,) int64 → (N, T, width) float32, within ±14.2.
+    Missing values and steps beyond the end become 0.
 
     Example:
         >>> sequence = np.array([[[1.0], [3.0]]], np.float32)
@@ -66,7 +67,7 @@ class StandardSeries(Step):
     def forward(self, sequence: Tensor, lengths: Tensor) -> Tensor:  # type: ignore[override]
         missing = torch.isnan(sequence)
         filled = torch.where(missing, self.means, sequence)
-        # the difference may overflow, and infinity times a factor of 0 would be no number
+        # the difference may overflow, and infinity times a factor of 0 would be NaN
         largest = torch.finfo(torch.float32).max
         scaled = bounded(torch.clamp(filled - self.means, -largest, largest) * self.factors)
         if len(self.indicators):

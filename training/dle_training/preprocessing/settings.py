@@ -10,11 +10,11 @@ Side = Annotated[int, Meta(ge=1, le=1024)]
 
 
 class PreprocessingConfig(Settings, frozen=True):
-    """How columns become numbers; everything is fitted on the training part."""
+    """How columns become numbers. Everything is fitted on the training part."""
 
     numeric: Annotated[
         Literal["standard", "min_max", "unit_norm"],
-        Meta(description="Scaling: z-score, to [0, 1], or each row to Euclidean norm 1."),
+        Meta(description="Scaling of numbers: z-score, to [0, 1], or each row to Euclidean norm 1."),
     ] = "standard"
     piecewise_bins: Annotated[
         Annotated[int, Meta(ge=0, le=256)] | None,
@@ -28,20 +28,24 @@ class PreprocessingConfig(Settings, frozen=True):
         Meta(ge=0, description="Columns with up to this many categories are one-hot, others get an embedding."),
     ] = 9
     max_categories: Annotated[
-        Count, Meta(description="Most categories of a column; less frequent ones count as unseen.")
+        Count, Meta(description="Largest number of categories of a column; less frequent ones count as unseen.")
     ] = 10_000
     image_size: Annotated[
         Side | Annotated[tuple[Side, ...], Meta(min_length=2, max_length=2)] | None,
         Meta(
             description="Pixels of both sides, or [height, width]: images are resized to cover it, then cropped at the "
-            "centre; null: their own size where all have one of at most 96, else 64."
+            "centre; null: their own size if all images have the same size of at most 96, else 64."
         ),
     ] = None
     tokenizer: Annotated[
-        Literal["word_piece", "bpe"], Meta(description="Pieces of words by likelihood, or by frequent pairs of bytes.")
+        Literal["word_piece", "bpe"],
+        Meta(
+            description="word_piece keeps frequent words whole and cuts rare words; bpe merges frequent pairs of bytes."
+        ),
     ] = "word_piece"
     vocabulary: Annotated[int, Meta(ge=100, le=200_000, description="Largest number of different tokens.")] = 20_000
     lowercase: Annotated[bool, Meta(description="Remove case and accents from text.")] = True
     max_tokens: Annotated[
-        int, Meta(ge=8, le=4096, description="Most tokens of each text column; longer text is cut at its end.")
+        int,
+        Meta(ge=8, le=4096, description="Largest number of tokens of a text column; longer text is cut at its end."),
     ] = 256

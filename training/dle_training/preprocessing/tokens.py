@@ -1,8 +1,9 @@
 """Trains the tokenizer on the texts of the training part; equal texts give an equal tokenizer.
 
-Word pieces keep frequent words whole and cut rare ones; byte pairs cut any text without an unknown token. The
-library's own training of word pieces gives tokens their numbers in an order that changes from one process to the next,
-and with it which of equally frequent pairs are merged; so the pieces of one character are numbered beforehand.
+Word pieces keep frequent words whole and cut rare words. Byte pairs can cut any text and need no unknown token. When
+the library trains word pieces, it numbers the tokens in an order that changes from one process to the next. The numbers
+also decide which of several equally frequent pairs is merged. This module therefore numbers the pieces of one character
+before training.
 """
 
 import json
@@ -23,7 +24,7 @@ _LONGEST_WORD = 100
 
 
 def fit(text: npt.NDArray[np.object_], config: PreprocessingConfig) -> bytes:
-    """The content of `tokenizer.json` for the training part's texts (N, X), `""` = missing."""
+    """Train on the training part's texts (N, X), `""` = missing, and return the content of `tokenizer.json`."""
     texts = [one for one in text.ravel().tolist() if one]
     model = _word_piece(texts, config) if config.tokenizer == "word_piece" else _byte_pairs(texts, config)
     model.enable_truncation(config.max_tokens)
@@ -43,7 +44,7 @@ def _word_piece(texts: list[str], config: PreprocessingConfig) -> Tokenizer:
         show_progress=False,
     )
     model.train_from_iterator(texts, trainer)
-    # once more, for none of them is cut out of a text: one that spells [PAD] must not become padding
+    # built again without special tokens, so that a text that contains "[PAD]" does not become padding
     vocabulary = dict(sorted(model.get_vocab().items(), key=lambda item: item[1]))
     pieces = models.WordPiece(vocabulary, unk_token=SPECIALS[1], max_input_chars_per_word=_LONGEST_WORD)
     return _rules(Tokenizer(pieces), config)
@@ -51,7 +52,7 @@ def _word_piece(texts: list[str], config: PreprocessingConfig) -> Tokenizer:
 
 def _byte_pairs(texts: list[str], config: PreprocessingConfig) -> Tokenizer:
     model = _rules(Tokenizer(models.BPE()), config)
-    # every word begins with a mark of its own, signs as well
+    # every word begins with a mark, and so does every punctuation sign
     words = pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=False)
     model.pre_tokenizer = pre_tokenizers.Sequence([model.pre_tokenizer, words])
     trainer = trainers.BpeTrainer(
@@ -62,19 +63,22 @@ def _byte_pairs(texts: list[str], config: PreprocessingConfig) -> Tokenizer:
         show_progress=False,
     )
     model.train_from_iterator(texts, trainer)
-    # without special tokens, so that a text that spells [PAD] does not become padding
+    # without special tokens, so that a text that contains "[PAD]" does not become padding
     return Tokenizer.from_str(json.dumps(json.loads(model.to_str()) | {"added_tokens": []}))
 
 
 def _rules(model: Tokenizer, config: PreprocessingConfig) -> Tokenizer:
-    """The model with what comes before it: clean, without case and accents if so wished, cut at spaces and signs."""
+    """Add normalization and splitting to the model, and return it.
+
+    The text is cleaned, case and accents are removed if `config.lowercase` is on, and words end at spaces and signs.
+    """
     model.normalizer = normalizers.BertNormalizer(lowercase=config.lowercase)
     model.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     return model
 
 
 def _alphabet(model: Tokenizer, texts: list[str], most: int) -> list[str]:
-    """The most frequent characters of the texts as the model sees them, in their own order."""
+    """Return the `most` frequent characters of the normalized texts, sorted by character."""
     counts = Counter(letter for text in _normal(model, texts) for letter in text if not letter.isspace())
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return sorted(letter for letter, _ in ranked[:most])
