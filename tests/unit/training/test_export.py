@@ -123,7 +123,7 @@ def test_a_bundle_is_exported_verified_and_loaded(tmp_path: Path) -> None:
 
 
 def test_a_name_that_cannot_stand_in_a_path_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="expected letters, digits"):
+    with pytest.raises(InputError, match="expected a model name of letters, digits"):
         export_run(small("buys").run, tmp_path / "my model")
 
 

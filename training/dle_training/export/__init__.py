@@ -1,1 +1,1 @@
-"""From a run to a bundle: graph, proof of parity, model card, digests."""
+"""Exports a run as a bundle: graph, proof of parity, model card and digests."""

@@ -1,4 +1,7 @@
-"""Write a bundle: model, graph, proof, reference, card and digests. The folder appears whole or not at all."""
+"""Writes a bundle: graph, schema, reference, proof of parity, model card and digests.
+
+The folder is written whole or not at all.
+"""
 
 import importlib.metadata
 import platform
@@ -47,10 +50,10 @@ class Exported:
 
 
 def export_run(run: RunFolder, target: Path, version: int = 1) -> Exported:
-    """Write the bundle of `run` into the new folder `target`, whose name becomes the model's.
+    """Write the bundle of `run` into the new folder `target`. The name of the folder becomes the name of the model.
 
-    Raises InputError: no finished run, neither test scores nor test rows in it, a `target` that exists or has no
-    usable name. Raises WorkError if the graph does not answer as PyTorch does.
+    Raises InputError if the run is not finished, if it has neither test scores nor test rows, or if `target` exists or
+    is not usable as a model name. Raises WorkError if the graph does not answer as PyTorch does.
     """
     if target.exists():
         raise InputError(f"{target} exists already: choose another folder with --to, or remove it first")
@@ -73,7 +76,7 @@ def export_run(run: RunFolder, target: Path, version: int = 1) -> Exported:
     config = run.read_config()
     about = {"Model": f"{config.model.name}, {model.parameters:,} parameters", "Seed": str(config.seed)}
     if config.objective.class_weights is not None:
-        about["Class weights"] = "in training only; probabilities follow how often each class occurs"
+        about["Class weights"] = "used in training only; probabilities follow how often each class occurs"
     content = proto.SerializeToString()
     files = {
         bundles.SCHEMA: documents.encode(model.schema),
@@ -89,7 +92,7 @@ def export_run(run: RunFolder, target: Path, version: int = 1) -> Exported:
 
 
 def _proven_graph(model: TrainedModel, sample: Groups) -> tuple[onnx.ModelProto, Parity]:
-    """The graph of `model`, and the proof that it answers as PyTorch does. Raises WorkError if it does not."""
+    """Return the graph of `model`, and the proof that it answers as PyTorch does. Raises WorkError if it does not."""
     example = model.tensors(sample.take(slice(LONGEST)).trimmed())
     proto = graph.build(model.inference_module(tuple(example)), model.schema, example)
     proof = parity.check(
@@ -104,7 +107,10 @@ def _proven_graph(model: TrainedModel, sample: Groups) -> tuple[onnx.ModelProto,
 
 
 def _write(target: Path, files: Mapping[str, bytes], manifest: Manifest) -> None:
-    """Create the folder `target` with these files and a manifest of their digests, whole or not at all."""
+    """Create the folder `target` with these files and a manifest of their digests.
+
+    The folder is written whole or not at all.
+    """
     with atomic_folder(target) as folder:
         for file, data in files.items():
             (folder / file).write_bytes(data)
@@ -114,8 +120,11 @@ def _write(target: Path, files: Mapping[str, bytes], manifest: Manifest) -> None
 
 
 def _model_name(target: Path) -> str:
-    """The name of the folder: the service uses it in paths and in labels of metrics."""
+    """Return the name of the folder, which the service uses in paths and in labels of metrics.
+
+    Raises InputError if the name is not usable there.
+    """
     name = target.resolve().name
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise InputError(f"--to {target}: the model is called {name!r}: expected letters, digits, '.', '_' and '-'")
+        raise InputError(f"--to {target}: expected a model name of letters, digits, '.', '_' and '-', found {name!r}")
     return name

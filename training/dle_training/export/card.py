@@ -27,7 +27,7 @@ _HONESTY = (
 def write(
     manifest: Manifest, schema: Schema, reference: Reference, parity: Parity, description: Mapping[str, str]
 ) -> str:
-    """The card as Markdown. `description` has further rows of the summary, by name."""
+    """Return the card as Markdown. `description` holds further rows of the summary, by name."""
     outputs = schema.outputs
     summary = {
         "Task": f"{outputs.task}, predicts `{outputs.target}`",
@@ -60,7 +60,7 @@ def write(
             "",
             *_table(("name", "kind", "required", "seen in training", "example"), map(_input, schema.inputs)),
             "",
-            "The model answers values outside the range of training, too; treat such answers with care.",
+            "The model also answers rows with values outside the range of training. Treat such answers with care.",
             "",
             "## Proof",
             "",
@@ -79,9 +79,9 @@ def write(
 
 def _proof(parity: Parity) -> str:
     return (
-        f"On {parity.rows:,} rows (training rows, and the same with missing, unseen and extreme values) in batches of "
-        f"{', '.join(map(str, parity.batches))} the graph differs from PyTorch by at most "
-        f"{parity.largest_difference:.1e}; the bound is {parity.bound:.0e}."
+        f"On {parity.rows:,} rows (training rows, and copies of them with missing, unseen and extreme values) in "
+        f"batches of {', '.join(map(str, parity.batches))}, the graph differs from PyTorch by at most "
+        f"{parity.largest_difference:.1e}. The allowed difference is {parity.bound:.0e}."
     )
 
 

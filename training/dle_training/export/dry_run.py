@@ -1,7 +1,7 @@
 """A check before training that a model can be exported.
 
-Tests prove that the project's own encoders can. An architecture of another library is tried: an encoder with random
-weights is exported for two empty images, which takes about as long as the export itself.
+The project's own encoders can be exported, as tests prove. Architectures of another library are tried out: this module
+exports an encoder with random weights for two empty images. That takes about as long as the export itself.
 """
 
 from msgspec.structs import replace
@@ -29,6 +29,6 @@ def check(config: RunConfig, schema: Schema) -> None:
     network = registry.build(replace(config.model, name=chosen), shape, 1, fresh=False)
     try:
         graph.try_images(network, shape)
-    except Exception as error:  # the exporter's errors share no base
+    except Exception as error:  # the exporter's errors have no common base class
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(f"model.name: {chosen} cannot be exported, so it is not trained: {reason[0]:.300}") from error

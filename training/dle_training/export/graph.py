@@ -1,9 +1,9 @@
-"""The one ONNX graph of a bundle: raw groups in, answer out, by standard operators only.
+"""Builds the ONNX graph of a bundle, which turns raw groups into answers with standard operators only.
 
-PyTorch knows no strings, so the graph has three parts: a front that turns categories into codes (one LabelEncoder
-over the union of all vocabularies and one gather from a table, about a microsecond a row), the exported PyTorch
-core, and a tail that names the winning class. String operators stand at the edges only, since the CUDA provider
-has no kernels for them.
+PyTorch has no strings, so the graph has three parts. The front turns categories into codes: one LabelEncoder over the
+union of all vocabularies and one gather from a table, which take about a microsecond per row. The core is the exported
+PyTorch module. The tail names the most probable class. Only the front and the tail have string operators, because the
+CUDA provider has no kernels for them.
 """
 
 import logging
@@ -28,15 +28,16 @@ IR_VERSION = 10
 _CORE = "core/"
 _CODES = "codes"
 _LENGTHS = {"sequence": "steps", "tokens": "tokens"}
-"""Groups whose second dimension is dynamic too, and the name of that dimension."""
+"""Groups with a dynamic second dimension, and the name of that dimension."""
 
 
 def build(core: nn.Module, schema: Schema, example: dict[str, Tensor]) -> onnx.ModelProto:
-    """The whole graph.
+    """Return the whole graph.
 
-    `core` takes the groups that have columns, by position in the order of `GROUPS`, as `example` names them (N ≥ 2 and
-    two steps or tokens, for a size of one would be frozen; codes (N, C) int64 in the place of categories), and gives
-    probabilities (N, K), a value (N,) or values (N, horizon).
+    `core` takes the groups that have columns, by position in the order of `GROUPS`, with codes (N, C) int64 in place of
+    categories. It returns probabilities (N, K), values (N,) or values (N, horizon). `example` holds its arguments by
+    name. The example needs at least two rows, and at least two steps or tokens, because the exporter freezes a size of
+    one.
     """
     classes, horizon = schema.outputs.classes, schema.outputs.horizon
     answer = "value" if classes is None else "probabilities"
@@ -65,14 +66,14 @@ def build(core: nn.Module, schema: Schema, example: dict[str, Tensor]) -> onnx.M
 
 
 def _export(core: nn.Module, example: dict[str, Tensor], answer: str) -> onnx.ModelProto:
-    """Export the PyTorch part for any batch size, at the contract's opset, without metadata about its origin."""
+    """Export the PyTorch part for any batch size, at opset `OPSET`, without metadata about its origin."""
     core.eval()
     rows = torch.export.Dim("rows", min=1, max=1 << 30)
     free = {name: {0: rows} for name in example}
     for name in example.keys() & _LENGTHS:
         free[name][1] = torch.export.Dim(_LENGTHS[name], min=1, max=1 << 20)
     with warnings.catch_warnings(), _silence():
-        warnings.simplefilter("ignore")  # the exporter warns of its own deprecated parts
+        warnings.simplefilter("ignore")  # the exporter warns about deprecated parts of itself
         program = torch.onnx.export(
             core,
             tuple(example.values()),
@@ -81,7 +82,7 @@ def _export(core: nn.Module, example: dict[str, Tensor], answer: str) -> onnx.Mo
             opset_version=OPSET,
             input_names=list(example),
             output_names=[answer],
-            dynamic_shapes=(tuple(free.values()),),  # of the one argument *arrays
+            dynamic_shapes=(tuple(free.values()),),  # `forward` has the single argument *arrays
             verbose=False,
         )
     assert program is not None
@@ -102,7 +103,7 @@ def _export(core: nn.Module, example: dict[str, Tensor], answer: str) -> onnx.Mo
 
 
 def try_images(network: Network, shape: InputShape) -> None:
-    """Export a network over images alone, for two empty ones; raises whatever the exporter does."""
+    """Export a network that reads only images, for two empty images. Raises the errors of the exporter."""
     assert shape.image is not None
     image = shape.image
     empty = torch.zeros((2, image.columns * image.channels, image.height, image.width), dtype=torch.uint8)
@@ -110,7 +111,7 @@ def try_images(network: Network, shape: InputShape) -> None:
 
 
 class _OfImages(nn.Module):
-    """A network called with images by position, as the exporter does."""
+    """Calls a network with images by position, because the exporter passes inputs by position."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -123,7 +124,7 @@ class _OfImages(nn.Module):
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Silence the exporter about missing packages that it does not need."""
+    """Silence the exporter's warnings about missing packages that it does not need."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -134,7 +135,7 @@ def _silence() -> Iterator[None]:
 
 
 def _front(vocabularies: list[tuple[str, ...]]) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    """Nodes and tables from `categorical` (N, C) to codes (N, C)."""
+    """Return the nodes that turn `categorical` (N, C) into codes (N, C), and their tables."""
     union = sorted({"", *(value for vocabulary in vocabularies for value in vocabulary)})
     place = {value: index + 1 for index, value in enumerate(union)}
     width = len(union) + 1
@@ -165,9 +166,9 @@ def _front(vocabularies: list[tuple[str, ...]]) -> tuple[list[onnx.NodeProto], l
 
 
 def _tail(probabilities: str, classes: Iterable[Label]) -> tuple[list[onnx.NodeProto], onnx.TensorProto]:
-    """Nodes from probabilities (N, K) to the label (N,), and the tensor of classes, of the target's own type."""
+    """Return the nodes that turn probabilities (N, K) into the label (N,), and the tensor of classes."""
     labels = np.array(list(classes))
-    # text as bytes, whole numbers as int64, truth values as they are: the types that the target has in JSON
+    # text becomes bytes, whole numbers int64 and truth values bool, so labels have the JSON type of the target
     names = numpy_helper.from_array(labels.astype(object) if labels.dtype.kind == "U" else labels, "tail/classes")
     nodes = [
         helper.make_node("ArgMax", [probabilities], ["tail/winner"], axis=1, keepdims=0),

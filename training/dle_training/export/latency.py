@@ -12,9 +12,9 @@ _WARM_UP, _RUNS, _SECONDS = 20, 300, 0.5
 
 
 def single_row(model: TrainedModel, sample: Groups) -> float:
-    """Median milliseconds of the graph in ONNX Runtime, on one thread of the CPU, for the longest training row.
+    """Return the median latency in milliseconds of the graph in ONNX Runtime, on one CPU thread.
 
-    `sample` holds training rows, the longest first (see `training_sample`).
+    `sample` holds training rows, the longest first (see `training_sample`). The first row is the one that is timed.
     """
     example = model.tensors(sample.take(slice(LONGEST)).trimmed())
     content = graph.build(model.inference_module(tuple(example)), model.schema, example).SerializeToString()

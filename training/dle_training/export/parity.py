@@ -1,7 +1,8 @@
-"""The proof, at every export, that the graph answers as PyTorch does.
+"""Proves at every export that the graph answers as PyTorch does.
 
-The rows (see `probes`) are answered in batches of 1, 2, 7 and 64, each padded to its own longest row: an exporter that
-freezes a size is right at that size only. A difference beyond the bounds fails the export.
+The graph answers the rows (see `probes`) in batches of 1, 2, 7 and 64, each padded to its own longest row. Different
+sizes show whether the exporter froze one: such a graph is right at that size only. A difference beyond the bounds fails
+the export.
 """
 
 import os
@@ -11,7 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before its import: it would report to its maker
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the import, so that ONNX Runtime sends no telemetry
 
 import onnxruntime
 
@@ -27,13 +28,13 @@ VALUE_BOUND = 1e-5
 """Largest difference of a value, relative to |y| + the standard deviation of the target."""
 
 Predict = Callable[[Groups], Predictions]
-"""PyTorch's answer: probabilities (N, K), value (N,) or values (N, horizon)."""
+"""Returns PyTorch's answers: probabilities (N, K), values (N,) or values (N, horizon)."""
 Prepare = Callable[[Groups], Groups]
-"""Text to tokens, by the model's own tokenizer."""
+"""Turns text into tokens with the model's own tokenizer."""
 
 
 class Parity(msgspec.Struct, frozen=True, kw_only=True):
-    """`parity.json`: the number of rows compared, and the largest difference found with its `bound`."""
+    """Content of `parity.json`: the number of compared rows, the largest difference found, and the allowed `bound`."""
 
     rows: int
     batches: tuple[int, ...]
@@ -52,9 +53,9 @@ def check(
     *,
     scale: float,
 ) -> Parity:
-    """Compare the graph with `predict` on `rows` (see `probes`). Raises WorkError that lists the worst rows.
+    """Compare the graph with `predict` on `rows` (see `probes`). Raises WorkError, which lists the first wrong rows.
 
-    `scale` is the standard deviation of the target; only regression uses it.
+    `prepare` turns text into tokens. `scale` is the standard deviation of the target, and only regression uses it.
     """
     session = open_session(model)
     expected = predict(rows)
@@ -68,7 +69,7 @@ def check(
             for index, output in enumerate(session.get_outputs())
         }
         if labels is None:
-            # float64, since differences are held against bounds near float32's own step
+            # float64, because the bounds are close to the precision of float32
             difference = np.abs(named["value"].astype(np.float64) - expected)
             relative = difference / (np.abs(expected.astype(np.float64)) + scale)
             share = relative if relative.ndim == 1 else relative.max(axis=1)

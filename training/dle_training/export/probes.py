@@ -1,4 +1,4 @@
-"""The rows that an export is tried on: training rows, and the same with values missing, unseen and extreme."""
+"""The rows that test an export: training rows, and copies of them with missing, unseen and extreme values."""
 
 from dataclasses import replace
 from typing import Any
@@ -11,9 +11,9 @@ from dle_bundle.schema import Schema
 
 
 def make(sample: Groups, schema: Schema, generator: np.random.Generator) -> Groups:
-    """The rows of `sample`, then the same with a third of their values missing, unseen, extreme, and all three.
+    """Return the rows of `sample`, and copies with about a third of the values missing, unseen, extreme or mixed.
 
-    Some more rows have every value missing, unseen or extreme. Series are also cut short and repeated.
+    In some more rows every value is missing, unseen or extreme. Series are also cut short and repeated.
     """
     changes = (_missing, _unseen, _extreme)
     parts = [sample, *(change(sample, generator) for change in changes)]
@@ -21,7 +21,7 @@ def make(sample: Groups, schema: Schema, generator: np.random.Generator) -> Grou
     for change in changes:
         mixed = change(mixed, generator)
     edge = max(len(sample) // 3, 1)
-    # for wide tables no random choice would change every value of a row
+    # in a wide table, random choices would never change every value of a row
     whole = [*parts, mixed, *(change(sample.take(slice(edge)), None) for change in changes)]
     if schema.sequence:
         whole += [_cut(sample, generator), _repeated(sample, schema)]
@@ -76,7 +76,7 @@ def _extreme(rows: Groups, generator: np.random.Generator | None) -> Groups:
 
 
 def _cut(rows: Groups, generator: np.random.Generator) -> Groups:
-    """The same series, cut at a random step."""
+    """Return the same series, each cut at a random step."""
     assert rows.sequence is not None
     assert rows.lengths is not None
     lengths = generator.integers(1, rows.lengths + 1)
@@ -87,7 +87,7 @@ def _cut(rows: Groups, generator: np.random.Generator) -> Groups:
 
 
 def _repeated(rows: Groups, schema: Schema) -> Groups:
-    """Series repeated beyond the longest of training, as far as the schema allows."""
+    """Return some series, repeated beyond the longest training series as far as the schema allows."""
     few = rows.take(slice(8))
     assert few.sequence is not None
     assert few.lengths is not None

@@ -1,1 +1,1 @@
-"""A run: its folder, its preparation, its training, its evaluation."""
+"""A run: its folder, preparation, training and evaluation."""

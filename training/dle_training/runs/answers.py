@@ -22,10 +22,10 @@ def write(
     *,
     further: Mapping[str, pa.Array] | None = None,
 ) -> None:
-    """Write `row` (from 1), `actual` and the answer in the columns of `dle-predict`, in the order of the source.
+    """Write `row` (from 1), `actual`, and the answer as `dle-predict` writes it, in the order of the source.
 
-    `rows` (N,) are positions in the source. `actual` and `predicted` are those of `metrics.all_scores`. `further`
-    columns stand behind `row`.
+    `rows` (N,) are positions in the source, from 0. `actual` and `predicted` have the form that `metrics.all_scores`
+    takes. The columns `further` follow the column `row`.
     """
     columns: dict[str, pa.Array] = {"row": pa.array(rows + 1), **(further or {})}
     classes, steps = schema.outputs.classes, schema.outputs.horizon

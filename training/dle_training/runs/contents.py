@@ -1,7 +1,7 @@
-"""The data that a run holds beside its model, so that no later command reads the source again.
+"""The data that a run keeps besides its model, so that later commands need not read the source again.
 
-Test and validation rows, a sample of the training rows, the answers for the validation rows, and the distributions
-that a service compares its requests with.
+A run keeps test and validation rows, a sample of the training rows, the answers for the validation rows, and the
+distributions that a service compares its requests with.
 """
 
 from dle_bundle import documents
@@ -27,10 +27,10 @@ def write(
     predicted: Predictions,
     validation: Scores,
 ) -> None:
-    """Write everything that the run of `model` holds, each file whole or not at all.
+    """Write all data that the run of `model` keeps. Each file is written whole or not at all.
 
-    `data` is the prepared form of `dataset`; `predicted` and `validation` are the answers and the scores on the
-    validation part. `data.json`, written when the run began, says which parts are kept.
+    `data` is the prepared form of `dataset`. `predicted` and `validation` are the answers and the scores on the
+    validation part. `data.json`, which was written when the run began, says which parts are kept.
     """
     schema, split = model.schema, dataset.split
     for name, rows in read_facts(run).kept.items():
@@ -41,15 +41,15 @@ def write(
     kept_rows.write(run.training_sample, dataset.groups, dataset.target, sample, schema)
     actual = model.objective.actual(data.validation.targets)
     answers.write(run.validation_answers, schema, split.validation, actual, predicted)
-    if "tokens" in data.train.inputs:  # so that no text is tokenised again
+    if "tokens" in data.train.inputs:  # so that texts are not tokenised again
         training = training.with_tokens(data.train.inputs["tokens"].numpy())
     write_atomic(run.reference, documents.encode(reference.build(model, training, predicted, validation)))
 
 
 def read_part(run: RunFolder, name: str) -> tuple[Groups, Values]:
-    """Inputs and target of the `test` or the `validation` part.
+    """Return the inputs and the target of the `test` or the `validation` part.
 
-    Raises InputError that says where the source was, when the run keeps no such rows.
+    Raises InputError, which names the source of the run, if the run does not keep these rows.
     """
     facts = read_facts(run)
     if not facts.kept[name]:
@@ -62,10 +62,16 @@ def read_part(run: RunFolder, name: str) -> tuple[Groups, Values]:
 
 
 def read_training_sample(run: RunFolder) -> tuple[Groups, Values]:
-    """Inputs and target of some training rows: first the longest, see `training_sample`. Raises InputError."""
+    """Return the inputs and the target of some training rows; see `training_sample`.
+
+    The longest rows come first. Raises InputError if the file is missing or not readable.
+    """
     return kept_rows.read(run.training_sample, schemas.load(run.schema))
 
 
 def read_reference(run: RunFolder) -> Reference:
-    """The distributions and the validation scores, without test scores. Raises InputError."""
+    """Return the distributions and the validation scores, without test scores.
+
+    Raises InputError if the file is missing or not readable.
+    """
     return documents.read(run.reference, Reference)

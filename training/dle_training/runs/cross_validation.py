@@ -1,7 +1,7 @@
-"""k-fold cross-validation: one network per fold, and the mean and spread of their scores.
+"""k-fold cross-validation: trains one network per fold, and computes the mean and spread of their scores.
 
-Each fold keeps its weights, history and scores in `folds/<number>/`. `out_of_fold.parquet` beside them holds, for each
-row, the answer of the network that was not trained on it.
+Each fold keeps its weights, history and scores in `folds/<number>/`. `out_of_fold.parquet` holds one answer for each
+validated row, from the network that was not trained on that row.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,13 +33,13 @@ from dle_training.scoring.metrics import Actual
 
 FOLDS, OUT_OF_FOLD = "folds", "out_of_fold.parquet"
 _MOST_PACKED = 2**30
-"""The training rows of all folds are in memory together up to this many bytes."""
+"""The folds are trained together only if the training rows of all folds take at most this many bytes."""
 
 
 def validate(run: RunFolder, prepared: Prepared, listeners: Callable[[str], Sequence[Listener]]) -> CrossValidation:
-    """Cross-validate the settings of `run` beside its own training, or continue where a cross-validation stopped.
+    """Cross-validate the settings of `run`, or continue an interrupted cross-validation. The model does not change.
 
-    `listeners(name)` follow the training called `name`. Adds `cross_validation` to metrics.json.
+    `listeners(name)` returns the listeners of the training called `name`. Adds `cross_validation` to metrics.json.
     """
     config, dataset = prepared.config, prepared.dataset
     splits = make_folds(prepared)
@@ -59,7 +59,7 @@ def validate(run: RunFolder, prepared: Prepared, listeners: Callable[[str], Sequ
 
 
 def make_folds(prepared: Prepared) -> tuple[Split, ...]:
-    """The folds that `split.folds` asks for; empty if it is null. Raises InputError as `folds.make`."""
+    """Return the folds that `split.folds` asks for, or none if it is null. Raises InputError as `folds.make` does."""
     count = prepared.config.split.folds
     return () if count is None else folds.make(prepared.dataset, count, prepared.config.seed)
 
@@ -72,10 +72,10 @@ def train(
     count: int,
     listeners: Callable[[str], Sequence[Listener]],
 ) -> list[RunResult]:
-    """Train the networks of all folds, or continue where they stopped; all at once if that is faster.
+    """Train the networks of all folds, or continue where they stopped. They train together if that is faster.
 
-    `data(k)` gives the data of fold k, from 0. `listeners(name)` follow the training called `name`. Raises what
-    `loop.fit` raises.
+    `data(k)` returns the data of fold k, from 0. `listeners(name)` returns the listeners of the training called `name`.
+    Raises the errors of `loop.fit`.
     """
     config = msgspec.structs.replace(config, training=msgspec.structs.replace(config.training, refit=False))
     places = [RunFolder(folder / FOLDS / str(fold + 1)) for fold in range(count)]
@@ -95,14 +95,14 @@ def train(
     finished = []
     for fold, (run, name) in enumerate(zip(places, names, strict=True)):
         own = data(fold) if first is None else first
-        first = None  # frees its memory before the next fold
+        first = None  # frees the memory before the next fold
         own.write_fitted(run.path)
         finished.append(fit(run, config, schema, own, listeners(name)))
     return finished
 
 
 def _train_packed(places: Sequence[RunFolder], schema: Schema, members: Sequence[Member]) -> list[RunResult] | None:
-    """Train the folds at once; None if that is not possible."""
+    """Train the folds together. Returns None if that is not possible."""
     for run, member in zip(places, members, strict=True):
         member.data.write_fitted(run.path)
     outcomes = packed.fit_if_possible(members)
@@ -117,7 +117,7 @@ def _train_packed(places: Sequence[RunFolder], schema: Schema, members: Sequence
 
 
 def summarise(finished: Sequence[RunResult]) -> CrossValidation:
-    """Mean and standard deviation of every metric over the folds."""
+    """Return the mean and the standard deviation of every metric over the folds."""
     scores = tuple(fold.validation for fold in finished)
     columns = {name: [fold[name] for fold in scores] for name in scores[0]}
     return CrossValidation(
@@ -129,12 +129,12 @@ def summarise(finished: Sequence[RunResult]) -> CrossValidation:
 
 
 def read(run: RunFolder) -> CrossValidation | None:
-    """The cross-validation of a run; None if it has none."""
+    """Return the cross-validation of a run, or None if the run has none."""
     return msgspec.convert(run_folder.read_metrics(run).get("cross_validation"), CrossValidation | None)
 
 
 def actual(dataset: Dataset) -> Actual:
-    """The target of every row of the source: class indices (N,), 0 for rows without a target; or values."""
+    """Return the target of every row of the source: class indices (N,), 0 for rows without a target, or values."""
     if dataset.schema.outputs.classes is None:
         return dataset.target
     places = np.zeros(len(dataset.target), dtype=np.int64)
@@ -146,9 +146,10 @@ def actual(dataset: Dataset) -> Actual:
 def write_out_of_fold(
     folder: Path, schema: Schema, splits: Sequence[Split], finished: Sequence[RunResult], actual: Actual
 ) -> None:
-    """Write `out_of_fold.parquet`: `row` (from 1), `fold`, `actual`, and the answer in the columns of `dle-predict`.
+    """Write `out_of_fold.parquet`: `row` (from 1), `fold`, `actual`, and the answer as `dle-predict` writes it.
 
-    `actual` (N,) or (N, horizon) has the targets of all rows of the source (see `actual`).
+    The argument `actual` (N,) or (N, horizon) holds the targets of all rows of the source, as the function `actual`
+    returns them.
     """
     rows = np.concatenate([split.validation for split in splits])
     numbers = np.repeat(np.arange(1, len(splits) + 1), [len(split.validation) for split in splits])

@@ -1,4 +1,4 @@
-"""Evaluates a run's model on its test part, with a report, or on all rows of another source."""
+"""Evaluates a run's model on its test part and writes a report, or evaluates it on all rows of another source."""
 
 from datetime import UTC, datetime
 
@@ -23,11 +23,11 @@ from dle_training.scoring.metrics import Actual, Scores
 
 
 def evaluate(run: RunFolder, source: str | None = None) -> Evaluation:
-    """Score the run's model on the test part that it keeps; or on its test part, or on all rows, of `source`.
+    """Score the run's model on the test part that the run keeps, or on rows of `source`.
 
-    All rows of `source` are scored, unless the run keeps no test rows and `source` holds the data that it was trained
-    on: then only the test part is read from there (see `is_test_part`). Raises InputError: no finished run, no test
-    rows, a `source` that does not fit the schema.
+    All rows of `source` are scored, with one exception: if the run keeps no test rows and `source` holds the data of
+    the run, only its test part is scored (see `is_test_part`). Raises InputError if the run is not finished, if there
+    are no test rows, or if `source` does not fit the schema.
     """
     refuse_unfinished(run)
     if source is None:
@@ -40,7 +40,10 @@ def evaluate(run: RunFolder, source: str | None = None) -> Evaluation:
 
 
 def is_test_part(run: RunFolder, source: str) -> bool:
-    """Whether `evaluate` reads from `source` the test part that the run does not keep. Raises InputError."""
+    """Whether `evaluate` scores only the test part of `source`, because the run keeps no test rows.
+
+    Raises InputError if the run is not finished or `source` cannot be read.
+    """
     refuse_unfinished(run)
     facts = read_facts(run)
     if facts.kept["test"]:
@@ -49,9 +52,10 @@ def is_test_part(run: RunFolder, source: str) -> bool:
 
 
 def evaluate_test_part(run: RunFolder, groups: Groups, target: Values) -> Evaluation:
-    """Score the run's model on its test part, with these inputs and labels or values.
+    """Score the run's model on its test part, which has these inputs and these labels or values.
 
-    The scores go into metrics.json, and the report and its figures are written. Raises InputError: no finished run.
+    Writes the scores to metrics.json, and writes the report and its figures. Raises InputError if the run is not
+    finished.
     """
     model, config = open_model(run), run.read_config()
     predicted, actual = model.predict(groups), _actual(model, target)
@@ -83,10 +87,10 @@ def evaluate_test_part(run: RunFolder, groups: Groups, target: Values) -> Evalua
 
 
 def recorded(run: RunFolder) -> Evaluation:
-    """What `evaluate` found on the test part. Raises InputError where the run was not evaluated yet."""
+    """Return the recorded evaluation on the test part. Raises InputError if the run has not been evaluated."""
     known = read_metrics(run)
     if "test" not in known:
-        raise InputError(f"{run.path}: not evaluated yet: dle-evaluate {run.path}")
+        raise InputError(f"{run.path} has not been evaluated: dle-evaluate {run.path}")
     task = schemas.load(run.schema).outputs.task
     found = {name: known.get(name) for name in ("test", "per_class", "confusion_matrix")}
     return msgspec.convert(
@@ -95,9 +99,9 @@ def recorded(run: RunFolder) -> Evaluation:
 
 
 def scores_on_test(run: RunFolder, model: TrainedModel) -> Scores:
-    """The test scores of `model`, the run's own: as recorded, else of the test part that the run keeps.
+    """Return the test scores of `model`, the model of the run: the recorded ones, or else newly computed ones.
 
-    Raises InputError where it keeps none.
+    Raises InputError if no scores are recorded and the run keeps no test rows.
     """
     known: dict[str, Scores] = read_metrics(run)
     return known["test"] if "test" in known else _score(run, model, *contents.read_part(run, "test")).test

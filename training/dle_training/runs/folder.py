@@ -16,16 +16,17 @@ from dle_training.fitting.listeners import HISTORY
 from dle_training.runs import kept_rows
 
 CONFIG, STUDY = "config.yaml", "study.yaml"
-"""The files that make a folder a run, or a study."""
+"""The file that marks a folder as a run, and the file that marks it as a study."""
 SELECTED = "selected"
 """The folder of a study's selected run, within the study."""
 
 
 class DataFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """`data.json`: what the data was when the run began.
+    """Content of `data.json`: facts about the data when the run began.
 
-    `digest`: SHA-256 of the source's content. `rows`: how many each part has. `kept`: how many of the test and the
-    validation part the finished run holds. `dropped`: columns and why they are not inputs.
+    `digest` is the SHA-256 of the source's content. `rows` is the number of rows in each part. `kept` is the number of
+    test and validation rows that the finished run keeps. `dropped` gives the reason for each column that is not an
+    input. `notes` are remarks on the data.
     """
 
     digest: str
@@ -97,7 +98,7 @@ class RunFolder:
 
     @property
     def validation_answers(self) -> Path:
-        """Number, target and answer of each validation row."""
+        """The row number, the target and the answer of each validation row."""
         return self.path / "rows" / "validation_answers.parquet"
 
     @property
@@ -130,7 +131,7 @@ class RunFolder:
 
 
 def found(path: Path) -> RunFolder:
-    """The run at `path`; if a study is there, its selected run.
+    """Return the run at `path`, or the selected run if `path` is a study.
 
     Raises InputError for a study without a selected run, and for a trial.
     """
@@ -149,7 +150,7 @@ def is_study(path: Path) -> bool:
 
 
 def refuse_trial(path: Path) -> None:
-    """Raise InputError for a trial of a study: it shares the study's data and keeps no rows."""
+    """Raise InputError for a trial of a study, because it shares the study's data and keeps no rows."""
     study = next((folder for folder in path.absolute().parents if is_study(folder)), None)
     config = RunFolder(path).config
     if study is not None and config.is_file() and path.absolute() != study / SELECTED:
@@ -160,7 +161,7 @@ def refuse_trial(path: Path) -> None:
 
 
 def facts(dataset: Dataset, keep_rows: int) -> DataFacts:
-    """The content of `data.json` for a data set, with `data.keep_rows`."""
+    """Return the content of `data.json` for a data set. `keep_rows` is the setting `data.keep_rows`."""
     return DataFacts(
         digest=dataset.digest,
         rows=dataset.split.sizes(),
@@ -171,7 +172,7 @@ def facts(dataset: Dataset, keep_rows: int) -> DataFacts:
 
 
 def refuse_existing(folder: Path) -> None:
-    """Raise InputError if something is there already, or no folder can be created there."""
+    """Raise InputError if `folder` exists already, or cannot be created."""
     if folder.exists():
         known = {STUDY: ("study", "dle-tune"), CONFIG: ("run", "dle-train")}
         for file, (what, command) in known.items():
@@ -185,12 +186,12 @@ def refuse_existing(folder: Path) -> None:
 
 
 def read_facts(run: RunFolder) -> DataFacts:
-    """The content of data.json."""
+    """Return the content of data.json."""
     return documents.read(run.data, DataFacts)
 
 
 def read_metrics(run: RunFolder) -> dict[str, Any]:
-    """The content of metrics.json: the scores of each part, by its name."""
+    """Return the content of metrics.json: the scores of each part, by the name of the part."""
     return documents.read(run.metrics, dict)
 
 

@@ -2,7 +2,7 @@
 
 The values are those of `Groups`, decoded: numbers as float32 (NaN = missing), categories and texts as strings
 ("" = missing), date-times as epoch seconds, images as bytes (channels, height, width), series as flat lists (steps,
-channels). So a model gives the same answers, bit for bit, for kept rows and for the rows of the source.
+channels). A model therefore gives the same answers, bit for bit, for kept rows and for the rows of the source.
 """
 
 from collections.abc import Mapping
@@ -22,15 +22,15 @@ from dle_training.data.dataset import Dataset
 from dle_training.data.target import Values
 
 VALUES_PER_ROW = 1_000
-"""Values, pixels, steps or characters that count as one row in the budget `data.keep_rows`."""
+"""Number of values, pixels, steps or characters that count as one row in the budget `data.keep_rows`."""
 _ROWS_AT_ONCE = 1_024
 _Image = npt.NDArray[np.uint8]
 
 
 def count(dataset: Dataset, budget: int) -> dict[str, int]:
-    """How many rows of the test and the validation part a run keeps, by part.
+    """Return how many rows of the test and the validation part a run keeps, by part.
 
-    A part is kept as a whole, or not at all where it does not fit into the rest of `budget`. The test part comes first.
+    A part that does not fit into the rest of `budget` is not kept at all. The test part comes first.
     """
     counts = {}
     for name in ("test", "validation"):
@@ -42,7 +42,7 @@ def count(dataset: Dataset, budget: int) -> dict[str, int]:
 
 
 def _size(groups: Groups, rows: npt.NDArray[np.int64]) -> int:
-    """The share of `rows` in the budget: their number, or a thousandth of their values if that is more."""
+    """Return how much of the budget `rows` take: their number, or a thousandth of their values if that is more."""
     columns: int = groups.numeric.shape[1] + groups.categorical.shape[1] + groups.datetime.shape[1]
     values = len(rows) * columns
     if groups.image is not None:
@@ -65,7 +65,7 @@ def write(path: Path, groups: Groups, target: Values, rows: npt.NDArray[np.int64
         for start in range(0, len(rows), _ROWS_AT_ONCE):
             chunk = rows[start : start + _ROWS_AT_ONCE]
             table = _table(groups.take(chunk), target[chunk], schema)
-            if writer is None:  # only strings repeat themselves
+            if writer is None:  # only columns of strings repeat values
                 writer = pq.ParquetWriter(temporary, table.schema, compression="zstd", use_dictionary=strings or False)
             writer.write_table(table)
         assert writer is not None
@@ -73,7 +73,7 @@ def write(path: Path, groups: Groups, target: Values, rows: npt.NDArray[np.int64
 
 
 def read(path: Path, schema: Schema) -> tuple[Groups, Values]:
-    """Read what `write` wrote. Raises InputError if the file is missing or holds other columns."""
+    """Return the rows and targets that `write` wrote. Raises InputError if the file is missing or has other columns."""
     try:
         table = pq.ParquetFile(path).read()
         return _groups(table, schema), _target(table.column(schema.outputs.target), schema)
@@ -115,7 +115,7 @@ def _image_columns(groups: Groups, schema: Schema) -> dict[str, pa.Array]:
 
 
 def _series_columns(groups: Groups, schema: Schema) -> dict[str, pa.Array]:
-    """A flat list for each row, without the steps beyond the row's end."""
+    """Return a flat list for each row, without the steps beyond the row's end."""
     columns: dict[str, pa.Array] = {}
     if groups.sequence is None or groups.lengths is None:
         return columns
@@ -128,7 +128,7 @@ def _series_columns(groups: Groups, schema: Schema) -> dict[str, pa.Array]:
 
 
 def _channels(schema: Schema) -> Mapping[str, slice]:
-    """Where the channels of each series stand in the `sequence` group."""
+    """Return the channels of each series in the `sequence` group, as a slice."""
     found, start = {}, 0
     for field in schema.sequence:
         assert field.sequence is not None
@@ -179,7 +179,7 @@ def _series(table: pa.Table, schema: Schema) -> tuple[npt.NDArray[np.float32] | 
     places = _channels(schema)
     columns = {name: table.column(name).combine_chunks() for name in places}
     name, channels = next(iter(places.items()))
-    # every series of a row has the steps of its longest one
+    # all series of a row are padded to the steps of the longest one
     lengths = np.asarray(columns[name].value_lengths()).astype(np.int64) // (channels.stop - channels.start)
     width = max(channels.stop for channels in places.values())
     sequence = np.full((len(table), int(lengths.max()), width), np.nan, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Before training: read the source, infer the schema, split, and make every open choice."""
+"""Prepares a training: reads the source, infers the schema, splits the rows and makes every open choice."""
 
 import shutil
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ from dle_training.settings.base import chosen
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Data that is ready for training, and the configuration without an open choice."""
+    """Data that is ready for training, and the configuration without open choices."""
 
     config: RunConfig
     dataset: Dataset
@@ -55,7 +55,7 @@ def prepare(config: RunConfig, progress: image_files.ImageProgress | None = None
 
 
 def _check_objective(config: RunConfig, dataset: Dataset) -> None:
-    """Raise InputError for a class weight without its class, or a metric without meaning for the validation targets."""
+    """Raise InputError for a class weight without its class, or a metric undefined on the validation targets."""
     outputs = dataset.schema.outputs
     metric = metrics.METRICS[chosen(config.training.metric)]
     objectives.check_class_weights(outputs.classes, config.objective.class_weights)
@@ -68,10 +68,10 @@ def reopen(
     source: str | None = None,
     device: str | None = None,
 ) -> Prepared:
-    """Read the data of a run again, from its source or from where the same data is now.
+    """Read the data of a run again, from its own source or from `source`.
 
-    With `device` the run continues on that device, and its config.yaml says so from now on. Raises InputError: no run,
-    data that has changed, a device that is not there.
+    With `device` the run continues on that device, and its config.yaml is changed to that device. Raises InputError if
+    there is no run, if the data has changed or is read differently, or if the device does not exist.
     """
     config = run.read_config()
     if source is not None:
@@ -90,9 +90,9 @@ def reopen(
 
 
 def create(folder: Path, prepared: Prepared) -> RunFolder:
-    """Create the run directory, readable by its owner alone, with everything known before training.
+    """Create the run directory, readable by its owner alone, with all files that are known before training.
 
-    Raises InputError if something is there already.
+    Raises InputError if the directory exists already.
     """
     refuse_existing(folder)
     dataset = prepared.dataset
@@ -113,7 +113,7 @@ def discard_untrained(run: RunFolder) -> None:
 
 @contextmanager
 def streamed(dataset: Dataset) -> Iterator[ImageStream | None]:
-    """Yield a stream that decodes the images that are not in memory; None if all are."""
+    """Yield a stream that decodes the images from files, or None if all images are in memory."""
     if not isinstance(dataset.groups.image, ImageFiles):
         yield None
         return

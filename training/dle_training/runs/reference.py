@@ -1,6 +1,6 @@
-"""The run's `reference.json`: distributions of training inputs and of the answers for validation rows.
+"""The run's `reference.json`: distributions of the training inputs and of the answers for validation rows.
 
-Answers are binned on validation rows, since on training rows a model is surer than it will ever be again. The export
+The answers come from validation rows, because a model is too confident on the rows that it was trained on. The export
 adds the test scores.
 """
 
@@ -14,13 +14,13 @@ from dle_training.runs.trained_model import TrainedModel
 from dle_training.scoring.metrics import Predictions, Scores
 
 _SAMPLED = 10_000
-"""At most this many images in files are read for their statistics."""
+"""Largest number of image files that are read for the statistics."""
 
 
 def build(model: TrainedModel, training: Groups, predicted: Predictions, validation: Scores) -> Reference:
-    """Bins of the training rows and of what was `predicted` for the validation rows, with the scores there.
+    """Return the bins of the training inputs and of the answers, and the validation scores.
 
-    `predicted` are probabilities (N, K), values (N,) or values (N, horizon).
+    `predicted` holds the answers for the validation rows: probabilities (N, K), values (N,) or values (N, horizon).
     """
     names = model.schema.outputs.class_names
     calibration = {}
@@ -37,12 +37,12 @@ def build(model: TrainedModel, training: Groups, predicted: Predictions, validat
 
 
 def known(scores: Scores) -> dict[str, float]:
-    """The scores that have a value."""
+    """Return the scores that are not None."""
     return {name: score for name, score in scores.items() if score is not None}
 
 
 def _features(model: TrainedModel, training: Groups) -> list[Feature]:
-    """The features that a service monitors, for the training rows; for images in files, an evenly spaced sample."""
+    """Return the features that a service monitors, for the training rows, or some of them if images are in files."""
     if isinstance(training.image, ImageFiles):
         training = training.take(slice(None, None, -(-len(training) // _SAMPLED)))
     prepared = model.preprocessing.tokenise(training)
@@ -50,13 +50,13 @@ def _features(model: TrainedModel, training: Groups) -> list[Feature]:
 
 
 def _summary(values: Predictions) -> Predictions:
-    """One value (N,) per answer, as the service monitors it: the mean of a horizon."""
+    """Return one value per answer (N,), as the service monitors it. For a forecast it is the mean over the horizon."""
     mean: Predictions = values if values.ndim == 1 else values.mean(axis=1)
     return mean
 
 
 def _class_bins(probabilities: Predictions, classes: tuple[str, ...]) -> Bins:
-    """A bin for each of the 29 most frequent predicted classes; the others share `other`."""
+    """Return a bin for each of the 29 most frequent predicted classes. The other classes share the bin `other`."""
     counts = np.bincount(probabilities.argmax(axis=1), minlength=len(classes))
     ranked = np.argsort(-counts, kind="stable")
     own, rest = sorted(ranked[:CATEGORY_BINS].tolist()), ranked[CATEGORY_BINS:]

@@ -1,7 +1,7 @@
-"""One run: from prepared data to a folder that holds everything that evaluation, export and resumption need.
+"""Trains one run: from prepared data to a folder with everything that evaluation, export and resumption need.
 
-Preprocessing and network are fitted, the network is calibrated and scored on the validation part, and the run keeps the
-rows that later commands read. The targets of the test part are kept too, but only `evaluate` looks at them.
+This module fits preprocessing and network, calibrates and scores the network on the validation part, and stores the
+rows that later commands read. These rows may include the test part, but this module does not score it.
 """
 
 import shutil
@@ -44,8 +44,8 @@ from dle_training.scoring.metrics import Predictions, Scores
 class RunResult:
     """The result of a training.
 
-    `validation` has every metric of the task on the validation part, by name. `predicted` are the answers for its rows:
-    probabilities (N, K), values (N,) or values (N, horizon).
+    `validation` has every metric of the task on the validation part, by name. `predicted` holds the answers for the
+    validation rows: probabilities (N, K), values (N,) or values (N, horizon).
     """
 
     history: Sequence[EpochRecord]
@@ -58,7 +58,7 @@ class RunResult:
 def train(run: RunFolder, prepared: Prepared, listeners: Sequence[Listener] = ()) -> RunResult:
     """Train a run, or continue from its checkpoint. Raises Interrupted after Ctrl-C, with the state saved."""
     dataset = prepared.dataset
-    shutil.rmtree(run.workers, ignore_errors=True)  # a killed command with several workers left it
+    shutil.rmtree(run.workers, ignore_errors=True)  # left by a command with several workers that was killed
     with streamed(dataset) as stream:
         data = tensors.make(dataset, prepared.config, stream)
         data.write_fitted(run.path)
@@ -73,9 +73,9 @@ def fit(
     listeners: Sequence[Listener] = (),
     dataset: Dataset | None = None,
 ) -> RunResult:
-    """Fit a network on `data`, calibrate it and score it on the validation part; or continue from a checkpoint.
+    """Fit a network on `data`, or continue from its checkpoint, then calibrate and score it on the validation part.
 
-    With its `dataset`, a run keeps rows of it (see `contents`). A trial or a fold is given none and keeps none.
+    A run passes its `dataset`, and keeps rows of it (see `contents`). A trial or a fold passes None and keeps none.
     """
     network = data.network(config)
     fitted = fit_network(network, config, data, run.checkpoints, [HistoryFile(run.history), *listeners])
@@ -116,9 +116,9 @@ def finish(
     fitted: loop.FitResult,
     dataset: Dataset | None = None,
 ) -> RunResult:
-    """Move a fitted network to the CPU, calibrate it and score it on the validation part of `data`.
+    """Move a fitted network to the CPU, and calibrate and score it on the validation part of `data`.
 
-    `dataset` as in `fit`. metrics.json is written last: a run that has it is finished and holds everything.
+    `dataset` is that of `fit`. metrics.json is written last, so a run that has this file is finished and complete.
     """
     network.cpu()
     objective = objectives.restore(data.objective)
@@ -136,14 +136,14 @@ def finish(
 
 
 def complete(run: RunFolder, config: RunConfig, dataset: Dataset, data: TrainingData) -> None:
-    """Write into a copy of a finished trial everything else that a run holds."""
+    """Complete a copy of a finished trial: write all files that a run has and a trial has not."""
     model = open_fitted(run, config, dataset.schema)
     predicted = model.predict(dataset.part("validation")[0])
     contents.write(run, model, dataset, data, predicted, read_metrics(run)["validation"])
 
 
 def _refit(run: RunFolder, config: RunConfig, data: TrainingData, until: int) -> None:
-    """Train again on the rows of both parts, with the same learning rates, until the best epoch."""
+    """Train again on training and validation rows together, with the same learning rates, until the best epoch."""
     loop.fit(
         FitInputs(
             data.network(config),
@@ -159,7 +159,7 @@ def _refit(run: RunFolder, config: RunConfig, data: TrainingData, until: int) ->
 
 
 def _calibrated(objective: Objective, logits: Tensor, targets: Tensor) -> Objective:
-    """The objective with a temperature fitted on the validation rows; unchanged for regression."""
+    """Return the objective with a temperature fitted on the validation rows. It is unchanged for regression."""
     if not isinstance(objective, Classification):
         return objective
     temperature = calibration.fit_temperature(logits, targets, objective.log_weights)
@@ -167,7 +167,7 @@ def _calibrated(objective: Objective, logits: Tensor, targets: Tensor) -> Object
 
 
 def open_model(run: RunFolder) -> TrainedModel:
-    """Open the model of a finished run. Raises InputError if there is no run, or it is not finished."""
+    """Open the model of a finished run. Raises InputError if there is no run, or if it is not finished."""
     refuse_unfinished(run)
     return open_fitted(run, run.read_config(), schemas.load(run.schema))
 
@@ -180,7 +180,7 @@ def refuse_unfinished(run: RunFolder) -> None:
 
 
 def open_fitted(run: RunFolder, config: RunConfig, schema: Schema) -> TrainedModel:
-    """Open the model that `fit` left in `run`, with the configuration and schema that it was given."""
+    """Open the model that `fit` wrote into `run`. `config` and `schema` are the ones that `fit` was called with."""
     preprocessing = pipeline.load(run.preprocessing, schema, run.tokenizer)
     objective = objectives.restore(documents.read(run.objective, ObjectiveState))
     network = registry.build(config.model, preprocessing.shape(frequencies=False), objective.outputs, fresh=False)

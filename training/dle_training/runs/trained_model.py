@@ -1,6 +1,6 @@
 """A trained model: raw groups in, probabilities or values out.
 
-Evaluation, calibration, parity and export all go through the one `InferenceModule`, so they speak of the same numbers.
+Evaluation, calibration, parity and export all use the same `InferenceModule`, so they get the same numbers.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from dle_training.preprocessing.pipeline import Preprocessing
 
 
 class InferenceModule(nn.Module):
-    """Preprocessing, network and link, one after the other.
+    """Applies preprocessing, network and link, one after the other.
 
     Shape: the groups that have columns, as positional arguments in the order of `names` (see `Preprocessing` for their
     shapes) → probabilities (N, K), or values (N,) or (N, horizon).
@@ -76,11 +76,11 @@ class TrainedModel:
         return sum(parameter.numel() for parameter in self.network.parameters())
 
     def inference_module(self, names: tuple[str, ...]) -> InferenceModule:
-        """The module that the exporter traces, with these groups as arguments."""
+        """Return the module that the exporter traces. Its arguments are the groups `names`."""
         return InferenceModule(self.preprocessing, self.network, self.objective, names).eval()
 
     def tensors(self, groups: Groups) -> dict[str, Tensor]:
-        """These rows as arguments of `InferenceModule`, by name."""
+        """Return these rows as arguments of `InferenceModule`, by name."""
         return self.preprocessing.tensors(groups)
 
     def predict(self, groups: Groups) -> npt.NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""The sample of training rows that a run keeps to test and time an export and to fill the report."""
+"""The sample of training rows that a run keeps, to test and time exports and to show examples in the report."""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,13 +9,13 @@ from dle_training.data import row_samples
 from dle_training.data.target import Values
 
 MOST, LEAST = 256, 16
-"""Bounds of the number of rows; large inputs get fewer, because an encoder needs as long for one as for many rows."""
+"""Bounds of the number of rows. The sample has fewer rows if rows are large, because encoding them takes long."""
 LONGEST = 2
-"""Number of rows at the beginning of a sample that are the longest of the training part."""
+"""This many rows at the start of a sample are the longest rows of the training part."""
 
 
 def choose(training: Groups, target: Values, outputs: Outputs) -> npt.NDArray[np.int64]:
-    """Positions in the training part: the longest rows, then rows of every class or from the lowest value up."""
+    """Return positions in the training part: the longest rows, then rows spread over the classes or the values."""
     most = min(MOST, max(LEAST, training.rows_at_once() // 4))
     spread = row_samples.spread(target, outputs.classes, most, seed=0)
     chosen = np.concatenate([_longest(training), spread])
@@ -23,10 +23,10 @@ def choose(training: Groups, target: Values, outputs: Outputs) -> npt.NDArray[np
 
 
 def _longest(rows: Groups) -> npt.NDArray[np.int64]:
-    """The rows of the most steps or characters.
+    """Return the rows with the most steps or characters.
 
-    An exporter needs them for an example: a short row can become a single step or n-gram within an encoder, and the
-    exporter takes a 1 for a constant.
+    The exporter needs long rows as its example. Within an encoder a short row can become a single step or n-gram, and
+    the exporter treats a size of 1 as a constant.
     """
     lengths = np.zeros(len(rows), dtype=np.int64)
     if rows.lengths is not None:
