@@ -1,4 +1,4 @@
-"""The commands of this environment, for scripts that measure what they do."""
+"""Runs the commands of this environment for the benchmark scripts."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def document(command: list[str]) -> dict[str, Any]:
-    """The document that a command prints with --json; its errors end the script."""
+    """Run a command with --json and return the document that it prints. If the command fails, the script ends."""
     program = Path(sys.executable).with_name(command[0])
     print("$", *command, file=sys.stderr)
     done = subprocess.run([str(program), *command[1:], "--json"], stdout=subprocess.PIPE, text=True, check=False)

@@ -56,7 +56,7 @@ class WithBuffers(DataParallelReplicas):
 
 
 class ByHand(Replicas):
-    """One message a step, after all gradients are there; the shares are those of `DataParallelReplicas`."""
+    """Sends one message per step, when all gradients are computed. Shares are those of `DataParallelReplicas`."""
 
     def __init__(self) -> None:
         self._network: Network | None = None
@@ -112,7 +112,7 @@ def main() -> None:
 
 def _measure(rank: int, name: str, steps: int, repeats: int, folder: Path) -> None:
     """In each worker: all contenders in turn; the first worker writes the rows a second of each repeat."""
-    # PyTorch's note on the layout of a convolution with one input channel, once a process
+    # PyTorch warns once per process about the layout of a convolution with one input channel
     warnings.filterwarnings("ignore", "Grad strides do not match")
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=WORKERS)
@@ -124,7 +124,7 @@ def _measure(rank: int, name: str, steps: int, repeats: int, folder: Path) -> No
             distributed.barrier()
             checkpoints = folder / f"{rank}-{repeat}-{contender}"
             measured[contender].append(_rows_per_second(problem, CONTENDERS[contender](), checkpoints))
-        order.append(order.pop(0))  # so that none always follows the same one
+        order.append(order.pop(0))  # so that no contender always follows the same one
     if rank == 0:
         (folder / "measured.json").write_text(json.dumps(measured))
     distributed.barrier()
@@ -132,7 +132,7 @@ def _measure(rank: int, name: str, steps: int, repeats: int, folder: Path) -> No
 
 
 def _rows_per_second(problem: train_loop.Problem, replicas: Replicas, checkpoints: Path) -> float:
-    """Training alone, without validation."""
+    """Train alone, without validation."""
     torch.manual_seed(problem.config.seed)
     network = build(problem.config.model, problem.shape, problem.objective.outputs)
     few = next(problem.part.batches([slice(256)]))

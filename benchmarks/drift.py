@@ -1,11 +1,11 @@
-"""How often drift alarms by chance, and how soon when something has moved, on the test rows of a run.
+"""Measures how often drift alarms by chance, and how soon it alarms after a shift, on the test rows of a run.
 
     python benchmarks/drift.py runs/adult bundles/adult
 
-By chance: windows of test rows as they are; every feature and the prediction may alarm, at the thresholds of
-`dle_bundle.drift.verdict`. Moved: one numeric column at a time is shifted by half its standard deviation, and the
-verdict is taken after every 50 rows. Demanded: at most one window in 100 alarms by chance, and every shift within 500
-rows.
+By chance: the windows hold unchanged test rows. Every feature and the prediction may alarm, at the thresholds of
+`dle_bundle.drift.verdict`. Shifted: one numeric column at a time is shifted by half its standard deviation, and the
+verdict is computed after every 50 rows. At most one window in 100 may alarm by chance, and every shift must alarm
+within 500 rows.
 """
 
 import argparse
@@ -29,7 +29,7 @@ STEP = 50
 
 
 def main() -> None:
-    """Measure, print, and leave with 1 when it is not as demanded."""
+    """Measure and print. The exit code is 1 if a demand is not met."""
     options = _options()
     opened = bundles.load(options.bundle)
     rows, _ = prepare.reopen(RunFolder(options.run)).dataset.part("test")
@@ -83,7 +83,7 @@ def _alarms(opened: Bundle, model: Model, rows: Groups) -> list[str]:
 
 
 def _rows_to_alarm(opened: Bundle, rows: Groups, column: int, random: np.random.Generator) -> int | None:
-    """After how many shifted rows the column alarms; None: not within 500."""
+    """Return the number of shifted rows after which the column alarms, or None if it does not within 500."""
     whole = rows.numeric[:, column]
     known = whole[~np.isnan(whole)]
     taken = rows.take(random.choice(len(rows), MOST_ROWS, replace=False))

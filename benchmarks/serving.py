@@ -1,12 +1,13 @@
-"""How much of a bare server the service reaches: one row, 64 connections, one core each for server and clients.
+"""Compares the throughput of the service with a bare server: one row, 64 connections, one core for each side.
 
     python benchmarks/serving.py [--bundle DIR] [--rounds N] [--seconds N] [--memory SECONDS]
 
-The bare server is uvicorn answering the very same bytes without doing anything for them; `unwatched` is the service
-with DLE_MONITORING=false. All run pinned to the first core and are measured in turns from the second, so that what else
-the machine does meets them alike. Of the rounds' ratios the median is to be at least 0.25 of uvicorn and 0.9 of the
-unwatched service. Then the service's memory is watched under load: it is to stay flat.
-Load comes from wrk where it is installed, else from a small client here, which itself takes a part of its core.
+The bare server is uvicorn, which answers with the same bytes and computes nothing. `unwatched` is the service with
+DLE_MONITORING=false. All servers are pinned to the first core, and the clients to the second. The servers are measured
+in turns, so that other work on the machine slows all of them down alike. The median ratio over the rounds must be at
+least 0.25 of uvicorn and 0.9 of the unwatched service. Then the script watches the service's memory under load, which
+should not grow. The load comes from wrk if it is installed, otherwise from a small client in this file, which uses some
+of the second core itself.
 """
 
 import argparse
@@ -54,7 +55,7 @@ serve([Path(sys.argv[2])], port=int(sys.argv[1]), device="cpu", on_ready=lambda 
 
 
 def main() -> None:
-    """Measure, print, and leave with 1 when less than what is demanded was reached."""
+    """Measure and print. The exit code is 1 if a demand is not met."""
     options = _options()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -82,7 +83,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="The service against a bare uvicorn.")
     parser.add_argument("--bundle", type=Path, help="a bundle; without it, a small one of every kind of input")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=4, help="of each round")
+    parser.add_argument("--seconds", type=int, default=4, help="seconds of each round")
     parser.add_argument("--memory", type=int, default=60, help="seconds of load under which memory is watched")
     return parser.parse_args()
 
@@ -110,7 +111,7 @@ def _rounds(ports: dict[str, int], body: Path, rounds: int, seconds: int) -> dic
 
 
 def _watch_memory(port: int, pid: int, body: Path, seconds: int) -> None:
-    """Print how the worker's resident memory moved, by least squares over ten points."""
+    """Print how the worker's resident memory changed, by least squares over ten points."""
     points: list[tuple[float, float]] = []
     for _ in range(10):
         _load(port, body, max(seconds // 10, 1))
@@ -121,7 +122,7 @@ def _watch_memory(port: int, pid: int, body: Path, seconds: int) -> None:
 
 
 def _load(port: int, body: Path, seconds: int) -> float:
-    """Requests a second, from the second core; every answer is 200."""
+    """Return the requests per second of clients on the second core. Every answer must have status 200."""
     if shutil.which("wrk"):
         script = body.with_suffix(".lua")
         text = body.read_text().replace("\\", "\\\\").replace("'", "\\'")
@@ -138,7 +139,7 @@ def _load(port: int, body: Path, seconds: int) -> float:
 
 
 class _Client(asyncio.Protocol):
-    """Sends the request again as soon as the answer is there; answers are all of one length."""
+    """Sends the request again as soon as the answer has arrived. All answers must have the same length."""
 
     def __init__(self, request: bytes, counts: list[int]) -> None:
         self._request = request
@@ -179,13 +180,13 @@ async def _client(port: int, body: bytes, seconds: float) -> float:
 
 
 def _median_of_pairs(ours: list[float], theirs: list[float]) -> float:
-    """The median ratio of rounds that followed each other, for the machine's own speed wanders."""
+    """Return the median ratio within each round, because the speed of the machine changes between rounds."""
     return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
 
 
 @contextmanager
 def _service(folder: Path, bundle: Path, *, monitoring: bool = True) -> Iterator[tuple[int, int]]:
-    """The port and the process id of the worker."""
+    """Start the service, and yield its port and the process id of its worker."""
     port = _free_port()
     command = _pinned(0, [sys.executable, "-c", LAUNCH, str(port), str(bundle)])
     environment = {**os.environ, "DLE_MONITORING": "true" if monitoring else "false"}

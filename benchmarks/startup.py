@@ -1,9 +1,9 @@
-"""CPU seconds of `--help` for each command, next to a bare Typer app with one option.
+"""Measures the CPU seconds of `--help` for each command, next to a bare Typer app with one option.
 
     python benchmarks/startup.py                 # best of 10 for each; 0.3 s or more ends it with exit code 1
 
-Each run is a process of its own, its interpreter's start included. CPU time is what a person waits for on a machine
-that does nothing else. The goal: each command answers in under 0.3 s.
+Each run is a process of its own, and its time includes the start of the interpreter. On an idle machine, a user waits
+for about the CPU time. The goal is that each command answers in under 0.3 s.
 """
 
 import argparse
@@ -27,7 +27,7 @@ app()
 
 
 def seconds(*command: str) -> float:
-    """CPU seconds of a process, user and system together."""
+    """Return the CPU seconds of a process, user and system together."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -35,13 +35,13 @@ def seconds(*command: str) -> float:
 
 
 def main() -> None:
-    """Print a line for each command; fail where one misses the goal."""
+    """Print a line for each command. The exit code is 1 if one misses the goal."""
     parser = argparse.ArgumentParser(description="CPU seconds of --help")
     parser.add_argument("--repeats", type=int, default=10, help="runs of each; the best counts")
     repeats = parser.parse_args().repeats
     programs: dict[str, tuple[str, ...]] = {"a bare Typer app": (sys.executable, "-c", BARE, "--help")}
     programs |= {name: (str(Path(sys.executable).with_name(name)), "--help") for name in COMMANDS}
-    # the programs take turns, so that none of them has the quiet moments to itself
+    # the programs take turns, so that a busy or a quiet moment affects all of them
     rounds = [{name: seconds(*command) for name, command in programs.items()} for _ in range(repeats)]
     best = {name: min(each[name] for each in rounds) for name in programs}
     bare = best["a bare Typer app"]

@@ -1,11 +1,11 @@
-"""How soon a killed worker is replaced: by the supervisor of `dle-serve`, next to `bentoml serve` alone.
+"""Measures how soon a killed worker is replaced by the supervisor of `dle-serve`, and by `bentoml serve` alone.
 
     python benchmarks/supervision.py [--bundle DIR] [--kills N]
 
 Both run the same service with two workers, one after the other. One worker is killed, and the clock runs until another
-process has loaded the model and takes connections. On a machine that does nothing else, the supervisor's slowest
-replacement is to take at most 3 seconds; more ends the script with exit code 1. The supervisor makes five replacements
-at once and delays further ones, so at most five kills are measured.
+process has loaded the model and takes connections. On an idle machine, the supervisor's slowest replacement
+must take at most 3 seconds, otherwise the exit code is 1. The supervisor makes five replacements at once and delays
+further ones, so the script measures at most five kills.
 """
 
 import argparse
@@ -29,7 +29,7 @@ DEADLINE_SECONDS = 120.0
 
 
 def main() -> None:
-    """Measure both, print, and fail where the supervisor misses the goal."""
+    """Measure both and print. The exit code is 1 if the supervisor misses the goal."""
     parser = argparse.ArgumentParser(description="Seconds until a killed worker is replaced.")
     parser.add_argument("--bundle", type=Path, help="a bundle; without it, a small one of every kind of column")
     parser.add_argument("--kills", type=int, default=5, choices=range(1, 6))
@@ -55,7 +55,7 @@ def _small_bundle(folder: Path) -> Path:
 
 @contextmanager
 def _running(module: str, bundle: Path, home: Path) -> Iterator[Path]:
-    """The folder in which workers that take connections have a file named after their process."""
+    """Return the folder with one file for each worker that takes connections, named after its process."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     home.mkdir()
@@ -73,7 +73,7 @@ def _running(module: str, bundle: Path, home: Path) -> Iterator[Path]:
 
 
 def _replacement(run: Path) -> float:
-    """Seconds from a kill until two workers take connections again."""
+    """Return the seconds from a kill until two workers take connections again."""
     killed = min(_signed(run))
     begun = time.perf_counter()
     os.kill(killed, signal.SIGKILL)

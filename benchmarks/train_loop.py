@@ -1,4 +1,4 @@
-"""Rows a second of `fitting.loop.fit` against bare PyTorch loops, and Keras for images, taking turns in one run.
+"""Compares the rows per second of `fitting.loop.fit` with bare PyTorch loops, and for images with Keras.
 
     python benchmarks/train_loop.py                              # all models, on made-up data
     python benchmarks/train_loop.py --model cnn --keras keras/bin/python
@@ -15,19 +15,18 @@ augmentation:
 The contenders train the same layers on the same tensors:
 
 - `fit`: the project's loop, with its checkpoints, listeners, running loss and finite check.
-- `bare`: nothing but what a PyTorch user would write: layers of torch.nn and torch.optim.AdamW as they come, images
+- `bare`: what a PyTorch user would write: unchanged layers of torch.nn and torch.optim.AdamW, images
   contiguous in memory, nn.GRU over packed sequences, nn.TransformerEncoder with norm_first and a padding mask.
-- `bare, same parts`: the bare loop around the project's own network and fused optimizer: what `fit` itself costs. The
-  same arithmetic, so `fit` is to reach 0.9 of it.
-- `keras`: with `--keras PYTHON`, the same layers in Keras on TensorFlow (`keras_cnn.py`), in a process of its own that
-  has as many threads and compiles in an epoch that is not counted. The goal is 1.2 of it. PYTHON is one of
+- `bare, same parts`: the bare loop with the project's own network and fused optimizer. It shows what `fit` itself
+  costs. The arithmetic is the same, so `fit` must reach 0.9 of it.
+- `keras`: with `--keras PYTHON`, the same layers in Keras on TensorFlow (`keras_cnn.py`), in a process of its own with
+  as many threads. The epoch in which it compiles is not counted. The goal is 1.2 of it. Make PYTHON with
 
       python -m venv keras && keras/bin/pip install tensorflow-cpu
 
-All loops of PyTorch draw orders of rows alike: shuffled once an epoch, rows of unequal length beside others of about
-their own (`PreparedRows.draw_order`), each batch cut to its longest row. Keras shuffles by itself. Validation is left
-out.
-Each contender runs `--repeats` times; the tables have the medians.
+All PyTorch loops order the rows in the same way (`PreparedRows.draw_order`): they shuffle once per epoch, put rows of
+similar length together, and cut each batch to its longest row. Keras shuffles by itself. There is no validation.
+The contenders take turns. Each runs `--repeats` times, and the tables have the medians.
 """
 
 import argparse
@@ -72,7 +71,7 @@ VOCABULARY, SHORTEST, LONGEST = 5_000, 4, 128
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Prepared tensors, and what is needed to make networks for them; `plain` makes the one of torch.nn alone."""
+    """Prepared tensors, and what is needed to make networks for them. `plain` makes a network of torch.nn alone."""
 
     part: PreparedRows
     objective: Objective
@@ -82,14 +81,14 @@ class Problem:
 
     @property
     def dropout(self) -> float:
-        """That of the model's own default, which `main` has written into the configuration."""
+        """The dropout, which is the model's default. `main` has written it into the configuration."""
         assert isinstance(self.config.model.dropout, float)
         return self.config.model.dropout
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A model to measure: made-up data of `rows` rows, in batches of `batch`."""
+    """A model to measure, on made-up data of `rows` rows in batches of `batch`."""
 
     rows: int
     batch: int
@@ -271,7 +270,7 @@ CASES = {
 
 
 def bare(problem: Problem, network: nn.Module, optimizer: torch.optim.Optimizer) -> float:
-    """Rows a second of a loop without anything around it."""
+    """Return the rows per second of a bare loop."""
     config, part = problem.config, problem.part
     epochs, size = config.training.epochs, config.training.batch_size
     assert epochs is not None
@@ -298,7 +297,7 @@ def bare(problem: Problem, network: nn.Module, optimizer: torch.optim.Optimizer)
 
 
 def run_bare(problem: Problem) -> float:
-    """PyTorch as it comes."""
+    """Measure the layers and the optimizer of PyTorch alone."""
     network = problem.plain(problem)
     peak = loop.learning_rate(problem.config, 0)
     decay = problem.config.optimizer.weight_decay
@@ -306,13 +305,13 @@ def run_bare(problem: Problem) -> float:
 
 
 def run_same_parts(problem: Problem) -> float:
-    """The bare loop around the project's network and optimizer."""
+    """Measure the bare loop with the project's network and optimizer."""
     network = build(problem.config.model, problem.shape, problem.objective.outputs)
     return bare(problem, network, optimizers.build(problem.config.optimizer, network.parameters()))
 
 
 def run_fit(problem: Problem) -> float:
-    """The project's loop, as it measures itself: shuffling and steps, without validation."""
+    """Return the rows per second that the project's loop reports: shuffling and steps, without validation."""
     network = build(problem.config.model, problem.shape, problem.objective.outputs)
     few = next(problem.part.batches([slice(256)]))
     with tempfile.TemporaryDirectory() as folder:
@@ -322,7 +321,7 @@ def run_fit(problem: Problem) -> float:
 
 
 def run_keras(problem: Problem, python: Path) -> float:
-    """Keras in a process of that interpreter; its network must have as many weights to train."""
+    """Measure Keras in a process of that interpreter. Its network must have the same number of trained weights."""
     config, image = problem.config, problem.shape.image
     assert image is not None
     settings = {
@@ -355,18 +354,18 @@ def run_keras(problem: Problem, python: Path) -> float:
 
 
 def compare(contenders: dict[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
-    """Rows a second of each contender in each repeat."""
+    """Return the rows per second of each contender in each repeat."""
     measured: dict[str, list[float]] = {name: [] for name in contenders}
     order = list(contenders)
     for _ in range(repeats):
         for name in order:
             measured[name].append(contenders[name]())
-        order.append(order.pop(0))  # so that none always follows the same one
+        order.append(order.pop(0))  # so that no contender always follows the same one
     return measured
 
 
 def main() -> None:
-    """Measure, print tables, write JSON if asked; leave with 1 when less than what is demanded was reached."""
+    """Measure, print tables, and write JSON if asked. The exit code is 1 if a demand is not met."""
     chosen = _options()
     facts = {"threads": torch.get_num_threads(), "torch": torch.__version__}
     print(f"{facts['threads']} threads, torch {facts['torch']}")

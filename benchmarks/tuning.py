@@ -1,28 +1,30 @@
-"""Wall time of a random search over a small network: `dle-tune` against others, taking turns in one run.
+"""Compares the wall time of a random search over a small network: `dle-tune` against others, in turns.
 
     python benchmarks/tuning.py --source adult.parquet --target income
     python benchmarks/tuning.py … --lightning lightning/bin/python --ray ray/bin/python
 
-32 trials of two hidden layers of 64 units on adult, batches of 256 rows, five epochs each with a validation after every
-one; learning rate and weight decay vary, nothing is pruned. The source and its tensors are ready before the clock
-starts, and everyone has as many threads as the machine has cores:
+The search has 32 trials on adult. Each trains two hidden layers of 64 units for five epochs, in batches of 256 rows,
+with a validation after every epoch. Learning rate and weight decay vary, and no trial is pruned. The source and its
+tensors are ready before the clock starts, and every contender has as many threads as the machine has cores:
 
-- `packed`: `dle-tune` as it comes, on the CPU as all but the last two: several trials at once, each with its folder,
-  history, checkpoints and scores, its state in the journal.
+- `packed`: `dle-tune` with its defaults. It trains several trials at once, each with its folder, history, checkpoints
+  and scores, and its state in the journal. All contenders but the last two run on the CPU.
 - `one by one`: the same with `study.packing=never`.
-- `bare`: a loop of plain PyTorch on the same tensors, layers of torch.nn and torch.optim.AdamW as they come, which
-  keeps the best weights in memory and writes nothing. `packed` is to take at most 0.6 of its time.
-- `scikit-learn`: RandomizedSearchCV over MLPClassifier, one process a core. `packed` is to be 1.3 times as fast.
+- `bare`: a plain PyTorch loop on the same tensors, with unchanged layers of torch.nn and torch.optim.AdamW. It keeps
+  the best weights in memory and writes nothing. `packed` must take at most 0.6 of its time.
+- `scikit-learn`: RandomizedSearchCV over MLPClassifier, one process per core. `packed` must be 1.3 times as fast.
 - `lightning`, `ray`: with `--lightning PYTHON` and `--ray PYTHON`, Optuna with Lightning and Ray Tune on the same
-  arrays (`tuning_rivals.py`), in processes of their own whose start does not count. The goal is 3 times as fast. One is
+  arrays (`tuning_rivals.py`), in processes of their own whose start does not count. The goal is 3 times as fast. Make
+  the environments with
 
       python -m venv lightning && lightning/bin/pip install torch lightning optuna
       python -m venv ray && ray/bin/pip install torch 'ray[tune]'
 
-- `GPU, 32` and `GPU, 1`: where there is a GPU, `packed` on it, and a single trial, of whose time all 32 are to take
-  less than 3 times as much.
+- `GPU, 32` and `GPU, 1`: if there is a GPU, `packed` on the GPU, and a single trial. All 32 trials must take less than
+  3 times as long as the single trial.
 
-The table has medians of `--repeats` runs. `overhead` is what `one by one` spends on a trial beside its epochs.
+The table has medians of `--repeats` runs. `overhead` is the time that `one by one` spends on a trial outside its
+epochs.
 """
 
 import argparse
@@ -110,7 +112,7 @@ def _options() -> argparse.Namespace:
 
 
 def _study(options: argparse.Namespace, folder: Path, *further: str) -> tuple[Study, Callable[[], Dataset]]:
-    """A study with its data read, which no trial has begun."""
+    """Return a new study whose data has been read. No trial has begun."""
     fixed = [
         f"model.hidden={list(WIDTHS)}", "model.dropout=0", f"training.epochs={EPOCHS}", f"training.batch_size={BATCH}",
         "training.patience=0", "preprocessing.one_hot_limit=100", "preprocessing.piecewise_bins=0",
@@ -135,7 +137,7 @@ def _searched(begun: tuple[Study, Callable[[], Dataset]]) -> float:
 
 
 def _overhead(folder: Path, seconds: float) -> float:
-    """Seconds of a trial that are not its epochs', in the study in `folder` that took so long."""
+    """Return the seconds per trial outside its epochs, for the study in `folder`, which took `seconds`."""
     rows = leaderboard.make(study.open_study(StudyFolder(folder)), {})
     return (seconds - sum(row.seconds for row in rows)) / len(rows)
 
@@ -148,7 +150,7 @@ def _points() -> list[tuple[float, float]]:
 
 
 def _bare(data: TrainingData) -> float:
-    """What a PyTorch user would write for two classes."""
+    """Train as a PyTorch user would for two classes."""
     x, y = data.train.inputs["dense"], data.train.targets.float()
     held_x, held_y = data.validation.inputs["dense"], data.validation.targets.float()
     steps = -(-len(x) // BATCH)
@@ -213,7 +215,7 @@ def _write_arrays(data: TrainingData, path: Path) -> None:
 
 
 def _rival(python: str, name: str, arrays: Path) -> float:
-    """The seconds of the search, as a process of another environment says."""
+    """Return the seconds of the search that a process of another environment reports."""
     script = Path(__file__).with_name("tuning_rivals.py")
     settings = {"trials": TRIALS, "epochs": EPOCHS, "widths": WIDTHS, "batch": BATCH, "points": _points()}
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}

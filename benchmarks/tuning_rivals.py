@@ -1,4 +1,4 @@
-"""The search of `tuning.py` by Optuna with Lightning, or by Ray Tune; for an environment that has them, and not dle.
+"""Runs the search of `tuning.py` with Optuna and Lightning, or with Ray Tune, in an environment without this project.
 
     python benchmarks/tuning_rivals.py lightning|ray ARRAYS.npz '{"trials": 32, …}'
 
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 
 def main() -> None:
-    """Search as the first argument says."""
+    """Search with the library that the first argument names."""
     name, path, settings = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
     with np.load(path) as arrays:
         tensors = {key: torch.from_numpy(arrays[key]) for key in arrays.files}

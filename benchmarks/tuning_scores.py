@@ -1,12 +1,12 @@
-"""Test scores of `dle-tune` against those of `dle-train` with its defaults, on the same rows, over several seeds.
+"""Compares test scores of `dle-tune` with those of `dle-train` and its defaults, on the same rows, for several seeds.
 
     python benchmarks/tuning_scores.py --data FOLDER [--only NAME…] [--seeds 0 1 2] [--set KEY=VALUE…] [--json FILE]
 
 FOLDER holds adult.parquet (UCI Adult, target `income`), california_housing.parquet (scikit-learn's, target
-`MedHouseVal`) and shuttle.parquet (UCI Statlog Shuttle, target `Class`). Each row of the table is made by the
-commands that anyone would type: `dle-train`, `dle-tune --search random --trials 40` and `dle-evaluate --json`. The seed
-is that of split, search and training, so that a pair of runs has the same parts. Validation chose; the test part was
-read when all was decided.
+`MedHouseVal`) and shuttle.parquet (UCI Statlog Shuttle, target `Class`). Each row of the table comes from commands
+that a user would type: `dle-train`, `dle-tune --search random --trials 40` and `dle-evaluate --json`. The seed decides
+split, search and training, so the runs of a pair have the same parts. Validation chooses the model, and the test part
+is read afterwards.
 """
 
 import argparse
@@ -26,12 +26,12 @@ SETS = {
     "california_housing": ("MedHouseVal", "rmse", "mae"),
     "shuttle": ("Class", "log_loss", "f1_macro"),
 }
-"""Target, the metric that chooses, and one beside it."""
+"""The target, the metric that chooses the model, and a second metric."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """What a seed came to with the defaults and with the search: scores by metric, and seconds of either command."""
+    """The results of a seed with the defaults and with the search: scores by metric, and seconds of each command."""
 
     name: str
     seed: int
@@ -91,7 +91,7 @@ def _pair(name: str, seed: int, options: argparse.Namespace, folder: Path) -> Pa
 
 
 def _table(pairs: list[Pair]) -> list[str]:
-    """Lines of Markdown: means over the seeds, and how many of them the search was ahead in."""
+    """Return lines of Markdown: means over the seeds, and the number of seeds in which the search was better."""
     lines = [
         "| Data set | Metric | Defaults | Tuned | Paired difference | Better in | Seconds, defaults | Seconds, tuned |",
         "|---|---|---|---|---|---|---|---|",

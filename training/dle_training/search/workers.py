@@ -172,12 +172,9 @@ class _Keeper:
             return
         self._deaths += 1
         if self._deaths > _MOST_DEATHS:
-            self._errors.append(
-                WorkError(
-                    f"{self._deaths} worker processes died in a row",
-                    ["the system may have killed them for lack of memory: try fewer --jobs"],
-                )
-            )
+            again = f"dle-tune --resume --out {self._study.folder.path} --jobs {self._jobs // 2}"
+            hint = f"the system may have killed them for lack of memory; resume with fewer jobs: {again}"
+            self._errors.append(WorkError(f"{self._deaths} worker processes died in a row", [hint]))
             self._interrupt()
         else:
             self._start()
