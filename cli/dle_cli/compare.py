@@ -33,7 +33,7 @@ def compare(
     with LatencyProgress(silent=speaker.silent) as progress:
         groups = compared(runs, progress)
     if len(groups) > 1:
-        speaker.say(f"These runs differ in data, target or task: {len(groups)} tables, which cannot be ranked together")
+        speaker.say(f"These runs differ in data, target or task, so they are ranked in {len(groups)} separate tables")
         speaker.say()
     for group in groups:
         _show(speaker, group)
@@ -58,7 +58,7 @@ def _show(speaker: Console, group: "Group") -> None:
     if any(entry.on_front for entry in group.runs):
         speaker.say("* no other run in the table is both better and faster")
     if not group.same_rows:
-        speaker.say("These runs were not all validated on the same rows, which alone makes scores differ")
+        speaker.say("Not all of these runs were validated on the same rows. That alone makes their scores differ")
     for entry in group.runs:
         if entry.note:
             speaker.say(f"{entry.path}: {entry.note}")

@@ -56,7 +56,7 @@ def train(
         typer.Option(
             "--list",
             metavar="KIND",
-            help="List the models, losses, optimizers, schedules or metrics, a line for each.",
+            help="List the models, losses, optimizers, schedules or metrics, one per line.",
         ),
     ] = None,
     as_json: console.Json = False,
@@ -109,7 +109,7 @@ def _engine(name: str | None, jobs: int | None) -> "tuple[Check, Work]":
 
         return ray_train.check, lambda run, prepared, listeners: ray_train.train(run, prepared, jobs, listeners)
     if jobs is not None:
-        raise InputError("--jobs: expected with --engine ray alone, whose workers it counts")
+        raise InputError("--jobs: expected only with --engine ray, as the number of workers")
     from dle_training.runs.train import train as train_here
 
     return lambda config: None, train_here
@@ -186,7 +186,7 @@ def _trained(
     except Interrupted as interrupted:
         raise Interrupted(f"{interrupted}\n{further}") from None
     except KeyboardInterrupt:  # before the first step or after the last
-        raise Interrupted(f"Interrupted; what was done is in {run.path}\n{further}") from None
+        raise Interrupted(f"Interrupted; the finished work is in {run.path}\n{further}") from None
     except DleError:
         discard_untrained(run)
         raise
@@ -262,7 +262,7 @@ def _cut(truncated: float, most: int) -> str:
     if not truncated:
         return f"none longer than {most:,} tokens"
     share = "less than 0.1%" if truncated < 0.001 else f"{truncated:.1%}"
-    return f"{share} of the texts are longer than {most:,} tokens and lost their end"
+    return f"{share} of the texts are longer than {most:,} tokens; their end is cut off"
 
 
 def main() -> None:

@@ -158,7 +158,7 @@ def _show_plan(speaker: Console, plan: "StudyPlan") -> None:
     folds = f" × {networks} folds" if networks > 1 else ""
     if plan.grid is not None:
         left_out = points.size(asked.space) - len(plan.grid)
-        without = f", {left_out:,} impossible ones left out" if left_out else ""
+        without = f", without {console.counted(left_out, 'invalid combination')}" if left_out else ""
         speaker.say(f"Grid: {console.counted(len(plan.grid), 'combination')}{without}")
     speaker.say(
         f"Search: {asked.settings.search}, {console.counted(plan.trials, 'trial')}{folds} of at most "
@@ -189,7 +189,7 @@ def _resumable(path: Path) -> Iterator[None]:
     except Interrupted as interrupted:
         raise Interrupted(f"{interrupted}\n{further}") from None
     except KeyboardInterrupt:
-        raise Interrupted(f"Interrupted; what was done is in {path}\n{further}") from None
+        raise Interrupted(f"Interrupted; the finished work is in {path}\n{further}") from None
 
 
 def _worked(

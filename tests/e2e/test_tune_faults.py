@@ -56,7 +56,7 @@ def test_a_grid_says_its_size_first_and_leaves_out_what_is_impossible(folder: Pa
         "--grid", "training.batch_size=1,64", "--set", "training.epochs=1", "--set", "study.pruner=none",
         "--out", "grid", folder=folder,
     )  # fmt: skip
-    assert "Grid: 3 combinations, 1 impossible ones left out" in done.stdout
+    assert "Grid: 3 combinations, without 1 invalid combination" in done.stdout
     rows = [line.split(",")[-2:] for line in (folder / "grid" / "leaderboard.csv").read_text().splitlines()]
     assert rows[0] == ["model.batch_norm", "training.batch_size"]
     assert sorted(rows[1:]) == [["false", "1"], ["false", "64"], ["true", "64"]]

@@ -52,7 +52,7 @@ def test_a_table_for_each_group(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     out, err, code = said([group(BEST, ODD, BEGUN), group(ODD, same_rows=False)], monkeypatch, capsys)
     assert (err, code) == ("", 0)
     for expected in (
-        "2 tables, which cannot be ranked together", "houses.csv: sold, by validation log_loss, lower is better",
+        "ranked in 2 separate tables", "houses.csv: sold, by validation log_loss, lower is better",
         "runs/best-study (study) *", "0.27 ± 0.02", "0.31", "12,345", "0.051", "1,000",
         "* no other run in the table is both better and faster", "runs/begun: has not finished",
         "runs/odd: its latency is not known: no file", "on the same rows",

@@ -68,7 +68,7 @@ def test_ctrl_c_before_the_first_trial_tells_how_to_go_on(
     with pytest.raises(SystemExit) as ended:
         console.run(tune.app)
     assert ended.value.code == 130
-    assert "what was done is in study\nContinue with: dle-tune --resume --out study" in capsys.readouterr().err
+    assert "the finished work is in study\nContinue with: dle-tune --resume --out study" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("app", [train.app, tune.app])

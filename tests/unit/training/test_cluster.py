@@ -58,7 +58,7 @@ def test_without_ray_the_extra_is_named_before_anything_is_read(
     ("options", "expected"),
     [
         (["--engine", "spark"], "--engine: expected local or ray, found 'spark'"),
-        (["--jobs", "2"], "--jobs: expected with --engine ray alone"),
+        (["--jobs", "2"], "--jobs: expected only with --engine ray"),
     ],
 )
 def test_where_a_training_cannot_run(options: list[str], expected: str) -> None:
