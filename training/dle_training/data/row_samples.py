@@ -8,7 +8,10 @@ from dle_training.data.target import Values, class_index
 
 
 def one_of_each(kinds: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.int64]:
-    """At most `most` positions in `kinds` (N,): the first of each kind, then the second of each; sorted by kind."""
+    """Return at most `most` positions in `kinds` (N,), sorted by kind.
+
+    The first position of each kind is taken, then the second of each, and so on.
+    """
     turn = np.empty(len(kinds), dtype=np.int64)
     for kind in np.unique(kinds):
         where = np.flatnonzero(kinds == kind)
@@ -18,10 +21,10 @@ def one_of_each(kinds: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.int64
 
 
 def spread(target: Values, classes: tuple[Label, ...] | None, most: int, seed: int) -> npt.NDArray[np.int64]:
-    """At most `most` positions in `target` (N,) or (N, horizon), drawn by `seed`.
+    """Return at most `most` positions in `target` (N,) or (N, horizon), drawn by `seed`.
 
-    Every class has a row before one has a second. Single values are spread from the lowest to the highest. Rows of
-    several values are drawn at random and stay in order.
+    Every class gets a row before any class gets a second one. Single values are spread from the lowest to the highest.
+    Rows of several values are drawn at random and stay in order.
     """
     order = np.random.default_rng(seed).permutation(len(target))
     if classes is not None:

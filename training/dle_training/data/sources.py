@@ -37,9 +37,10 @@ class Source:
 
 
 def read(source: str, *, delimiter: str | None = None) -> Source:
-    """The table behind `source`: a file, a folder of images, or `sklearn:NAME`.
+    """Read the table of `source`: a file, a folder of images, or `sklearn:NAME`.
 
-    Raises InputError: no such file or bundled table, not readable as its type, arrays that do not belong together.
+    Raises InputError if there is no such file or bundled table, if it is not readable as its type, or if arrays do not
+    belong together.
     """
     if source.startswith(SKLEARN):
         return _sklearn(source.removeprefix(SKLEARN))
@@ -55,7 +56,7 @@ def read(source: str, *, delimiter: str | None = None) -> Source:
 
 
 def default_name(source: str) -> str:
-    """What a run of `source` is called: the file's stem, or the name of the folder or bundled table."""
+    """Return the name of a run on `source`: the file's stem, or the name of the folder or bundled table."""
     if source.startswith(SKLEARN):
         return source.removeprefix(SKLEARN)
     path = Path(source).expanduser()

@@ -1,7 +1,7 @@
-"""M networks of one architecture as one: their weights are the rows of a matrix, and layers multiply in batches.
+"""Trains M networks of one architecture as one: a matrix has their weights as rows, and layers multiply in batches.
 
-A member's network keeps its modules, and their tensors become views of its row. So the member validates and is saved
-as if it were trained alone, and no weights are copied back and forth.
+The network of a member keeps its modules, and the tensors of these modules become views of the member's row. Each
+member therefore validates and is saved as if it were trained alone, and no weights are copied.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,9 +20,10 @@ from dle_training.preprocessing.shape import Inputs
 
 @dataclass(frozen=True, slots=True)
 class BatchSizes:
-    """How many of the B rows in a step of each member are its batch; rows beyond the member's `counts` are filler.
+    """The sizes of the M members' batches in a step, which has B rows for each member.
 
-    `share` (M, B) float32 is 1 / count, and 0 for filler rows. `numbers` (M, 1) float32 holds the counts.
+    The first `counts` rows of a member are its batch, and its other rows are filler. `share`
+    (M, B) float32 is 1 / count, and 0 for filler rows. `numbers` (M, 1) float32 holds the counts.
     """
 
     share: Tensor
@@ -31,7 +32,7 @@ class BatchSizes:
 
 
 class ParameterLayout:
-    """Where the n parameters of a network stand in a row of the matrix.
+    """The positions of the n parameters of a network in a row of the matrix.
 
     Weights of linear layers are stored transposed, so that neither the forward nor the backward product copies them.
     """
@@ -42,16 +43,16 @@ class ParameterLayout:
         self._sizes = [tensor.numel() for tensor in network.parameters()]
 
     def row(self, tensors: Iterable[Tensor]) -> Tensor:
-        """Tensors like the parameters → (n,)."""
+        """Return tensors in the shapes of the parameters as one row (n,)."""
         return torch.cat([tensor.reshape(-1) for tensor in self._turned(tensors)])
 
     def parameters(self, row: Tensor) -> list[Tensor]:
-        """(n,) → views like the parameters."""
+        """Return views of a row (n,) in the shapes of the parameters."""
         pieces = zip(torch.split(row, self._sizes), self._shapes, strict=True)
         return self._turned([piece.view(shape) for piece, shape in pieces])
 
     def stacked(self, rows: Tensor) -> list[Tensor]:
-        """(M, n) → views (M, …), one for each parameter, in the form in which the rows store it."""
+        """Return views (M, …) of rows (M, n), one for each parameter, in the form in which the rows store it."""
         pieces = zip(torch.split(rows, self._sizes, dim=1), self._shapes, strict=True)
         return [piece.view(len(rows), *shape) for piece, shape in pieces]
 
@@ -61,9 +62,9 @@ class ParameterLayout:
 
 
 class PackedNetwork:
-    """Networks with a `TableEncoder` and a head, in training mode; their tensors become views of `weights` (M, n).
+    """Networks with a `TableEncoder` and a head, in training mode. Their tensors become views of `weights` (M, n).
 
-    `generators` draw the dropout, one for each member.
+    `generators` has one random generator for the dropout of each member.
 
     Shape: {"dense": (M, B, P), "codes": (M, B, E)} → (M, B, K).
     """
@@ -102,13 +103,13 @@ class PackedNetwork:
 
 
 def release(network: Network) -> None:
-    """Give a network tensors of its own again."""
+    """Replace the views in a network by tensors of its own."""
     for tensor in (*network.parameters(), *network.buffers()):
         tensor.data = tensor.detach().clone(memory_format=torch.contiguous_format)
 
 
 class _Linear:
-    """A linear layer, with a bias or without, and the ReLU that follows it, if one does."""
+    """A linear layer with an optional bias, and an optional ReLU after it."""
 
     def __init__(self, *, biased: bool) -> None:
         self.biased = biased
@@ -168,7 +169,7 @@ def _times_transposed(gradient: Tensor, weight: Tensor) -> Tensor:
 
 
 class _BatchNorm:
-    """As `norm.BatchNorm1d`, but filler rows do not count."""
+    """Like `norm.BatchNorm1d`, but without the filler rows."""
 
     def __init__(self, members: Sequence[norm.BatchNorm1d]) -> None:
         self._eps = members[0].eps
@@ -191,7 +192,7 @@ class _BatchNorm:
 
 
 class _PackedDropout:
-    """As `dropout.Dropout`, each member with its own probability and generator."""
+    """Like `dropout.Dropout`, but each member has its own probability and generator."""
 
     def __init__(self, members: Sequence[Dropout], generators: Sequence[torch.Generator]) -> None:
         self._generators = [g if member.dropped else None for member, g in zip(members, generators, strict=True)]
@@ -219,7 +220,7 @@ def _encoder(network: Network) -> TableEncoder:
 def _packed(
     encoders: Sequence[TableEncoder], generators: Sequence[torch.Generator]
 ) -> list[_Linear | _BatchNorm | _PackedDropout | nn.ReLU]:
-    """The packed forms of the members' layers, without their weights.
+    """Return the packed forms of the members' layers, without their weights.
 
     Raises NotImplementedError for a layer that has no packed form.
     """
@@ -250,7 +251,7 @@ def _embedded(indices: Tensor, tables: Tensor) -> Tensor:
 
 
 def _shared(tensors: Sequence[Tensor]) -> Tensor:
-    """Stack M tensors into (M, …); the tensors become views of it."""
+    """Return M tensors stacked into (M, …). The tensors become views of the result."""
     together = torch.stack(list(tensors))
     for tensor, view in zip(tensors, together, strict=True):
         tensor.data = view
