@@ -3,6 +3,7 @@
 `scripts/docs` runs it; with `--check` it changes nothing, and fails when a page is not what it would write.
 """
 
+import inspect
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -79,7 +80,11 @@ def configuration() -> str:
     for section, value in whole.items():
         if "$ref" in value:
             found = definitions[value["$ref"].rpartition("/")[2]]
-            parts += [f"### {section}", found["description"], *_section(f"{section}.", found, definitions)]
+            parts += [
+                f"### {section}",
+                inspect.cleandoc(found["description"]),
+                *_section(f"{section}.", found, definitions),
+            ]
     study = msgspec.json.schema(StudyConfig)["$defs"]["StudyConfig"]
     parts += ["## A study", STUDY_SAYS, *_section("study.", study, {})]
     parts += [
@@ -97,7 +102,7 @@ def _section(prefix: str, section: dict[str, Any], definitions: dict[str, Any]) 
     for key, value in properties.items():
         if "$ref" in value:
             found = definitions[value["$ref"].rpartition("/")[2]]
-            yield found["description"]
+            yield inspect.cleandoc(found["description"])
             yield from _section(f"{prefix}{key}.", found, definitions)
 
 
