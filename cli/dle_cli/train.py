@@ -99,8 +99,11 @@ def _engine(name: str | None, jobs: int | None) -> "tuple[Check, Work]":
 
     Raises InputError for an unknown engine, and when Ray is not installed.
     """
-    if name not in (None, "local", "ray"):
-        raise InputError(f"--engine: expected local or ray, found {name!r}")
+    from dle_training.search.settings import StudyConfig
+    from dle_training.settings import yaml_text
+
+    if name is not None and (faults := [*yaml_text.misfits({"engine": name}, StudyConfig)]):  # the engines of dle-tune
+        raise InputError(f"--{faults[0]}")
     if name == "ray":
         from dle_training.distributed import cluster
 

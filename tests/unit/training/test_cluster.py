@@ -57,7 +57,7 @@ def test_without_ray_the_extra_is_named_before_anything_is_read(
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (["--engine", "spark"], "--engine: expected local or ray, found 'spark'"),
+        (["--engine", "spark"], "--engine: expected local, ray, found 'spark'"),
         (["--jobs", "2"], "--jobs: expected only with --engine ray"),
     ],
 )
