@@ -16,7 +16,7 @@ import pytest
 from optuna.samplers import RandomSampler
 
 from dle_bundle.schema import Field, Outputs, Schema
-from dle_training.report import study_figures, study_page
+from dle_training.report import canvas, study_figures, study_page
 from dle_training.report.study_page import StudyContent
 from dle_training.report.trials import Finalist, TrialRow
 from dle_training.scoring import metrics
@@ -224,12 +224,21 @@ def test_the_same_content_gives_the_same_page(written: Callable[[str], Path], tm
         ([0.1, 0.2, 0.3, 0.2, 9e9, math.inf], LOG_LOSS, 0.1, 0.3),
         ([0.9, 0.8, 0.85, 0.88, 0.1], ACCURACY, 0.8, 0.9),
         ([0.5, 0.5], ACCURACY, 0.5, 0.5),
+        ([0.5, 0.5 + 1e-8], ACCURACY, 0.5, 0.5),
     ],
 )
 def test_an_axis_shows_the_better_scores(scores: list[float], metric: metrics.Metric, low: float, high: float) -> None:
     first, last = study_figures.limits(np.array(scores), metric)
     assert first < low <= high < last
     assert last - first < 0.3
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e9])
+def test_values_that_differ_by_rounding_alone_are_not_spread_over_an_axis(unit: float) -> None:
+    low, high = canvas.with_margin(unit, unit * (1 + 2e-7), share=0.05, least=1e-3 * unit)
+    assert high - low == pytest.approx(0.1 * unit, rel=1e-3)
+    low, high = canvas.with_margin(unit, unit * (1 + 1e-5), share=0.05, least=1e-3 * unit)
+    assert high - low == pytest.approx(1.1e-5 * unit, rel=1e-3)
 
 
 def test_a_front_has_who_is_beaten_by_none() -> None:

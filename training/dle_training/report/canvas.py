@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import matplotlib as mpl
+import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -19,6 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+
+from dle_bundle.values.numbers import differ, float32
 
 HALF = (5.2, 4.2)
 """Size in inches of a figure that stands beside another one; it is readable on a phone."""
@@ -111,6 +114,17 @@ def value_axis(axis: Axis, low: float, high: float) -> None:
     """Thousands separators; much larger or smaller values get matplotlib's common factor."""
     if 1e4 <= max(abs(low), abs(high)) < 1e8 and high - low >= 10:
         axis.set_major_formatter("{x:,.0f}")
+
+
+def with_margin(low: float, high: float, *, share: float, least: float) -> tuple[float, float]:
+    """Return the limits of an axis from `low` to `high` with a margin at both ends: this `share` of the range.
+
+    Networks compute in float32. If the two ends differ only by its rounding errors, they count as equal, and the margin
+    is 5 % of the value; around zero it is `least`.
+    """
+    spread = high - low if differ(*float32(np.array([low, high]))) else 0.0
+    margin = share * spread or max(abs(low) * 0.05, least)
+    return low - margin, high + margin
 
 
 def signed(value: float) -> str:

@@ -28,6 +28,7 @@ from dle_training.report.canvas import (
     short,
     signed,
     value_axis,
+    with_margin,
 )
 
 DENSE = 2_000
@@ -158,10 +159,7 @@ def _limits(values: _Floats) -> tuple[float, float]:
     if high - low > 8 * inner > 0:
         near = values[(values >= first - inner) & (values <= last + inner)]
         low, high = float(near.min()), float(near.max())
-    # values that differ only by rounding count as equal
-    spread = high - low if high - low > 1e-6 * max(abs(low), abs(high)) else 0.0
-    margin = 0.04 * spread or max(abs(low) * 0.05, 0.5)
-    return low - margin, high + margin
+    return with_margin(low, high, share=0.04, least=0.5)
 
 
 def _outside(values: _Floats, low: float, high: float) -> npt.NDArray[np.bool_]:

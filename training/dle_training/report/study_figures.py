@@ -25,6 +25,7 @@ from dle_training.report.canvas import (
     png,
     sheet,
     short,
+    with_margin,
 )
 from dle_training.report.trials import TrialRow
 from dle_training.scoring.metrics import Metric
@@ -236,10 +237,7 @@ def limits(scores: _Floats, metric: Metric) -> tuple[float, float]:
     if worst > far > best:
         worst = signed[signed <= far][-1]
     low, high = sorted((float(sign * best), float(sign * worst)))
-    # values that differ only by rounding count as equal
-    spread = high - low if high - low > 1e-6 * max(abs(low), abs(high)) else 0.0
-    margin = 0.05 * spread or max(abs(low) * 0.05, 1e-3)
-    return low - margin, high + margin
+    return with_margin(low, high, share=0.05, least=1e-3)
 
 
 def _columns(rows: Sequence[TrialRow]) -> tuple[npt.NDArray[np.int64], _Floats]:
