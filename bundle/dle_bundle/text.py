@@ -32,9 +32,13 @@ _APART = 64
 class Tokenizer:
     """A vocabulary and its rules. Safe to share between threads. `content` is the content of its file.
 
-    Example::
-
-        Tokenizer.load(Path("tokenizer.json")).tokens(np.array([["It fits well."]], dtype=object))
+    Example:
+        >>> vocabulary = {"[PAD]": 0, "[UNK]": 1, "[SEP]": 2, "good": 3}
+        >>> model = LibraryTokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+        >>> model.enable_truncation(9)
+        >>> tokenizer = Tokenizer.from_bytes(model.to_str().encode())
+        >>> tokenizer.tokens(np.array([["good", "bad"], ["good", ""]], dtype=object)).tolist()
+        [[3, 2, 1, 2], [3, 2, 2, 0]]
     """
 
     def __init__(self, model: LibraryTokenizer, content: bytes) -> None:

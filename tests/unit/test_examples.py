@@ -1,4 +1,4 @@
-"""The examples in the docstrings of dle_training run, and every public module of PyTorch has one."""
+"""The examples in the docstrings of dle_bundle and dle_training run, and every public module of PyTorch has one."""
 
 import doctest
 import importlib
@@ -9,12 +9,14 @@ import pytest
 import torch
 from torch import nn
 
+import dle_bundle
 import dle_training
 
 
 def _modules() -> list[ModuleType]:
-    names = [found.name for found in pkgutil.walk_packages(dle_training.__path__, "dle_training.")]
-    return [importlib.import_module(name) for name in names]
+    packages = (dle_bundle, dle_training)
+    found = [each for package in packages for each in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")]
+    return [importlib.import_module(each.name) for each in found]
 
 
 def _tests(module: ModuleType) -> list[doctest.DocTest]:
@@ -41,7 +43,8 @@ def test_the_example_gives_what_it_shows(example: doctest.DocTest) -> None:
 
 
 def test_some_examples_are_found() -> None:
-    assert "dle_training.models.dropout.Dropout" in {example.name for example in EXAMPLES}
+    names = {example.name for example in EXAMPLES}
+    assert {"dle_bundle.rows.decoder.RowDecoder", "dle_training.models.dropout.Dropout"} <= names
     assert "Network" in {network.__name__ for network in NETWORKS}
 
 

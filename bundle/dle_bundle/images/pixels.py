@@ -132,10 +132,10 @@ class ImageFiles:
 
     `np.asarray` raises InputError for a file that cannot be read; callers have checked the files before.
 
-    Example::
-
-        files = ImageFiles(["a.png", "b.png"], ImageShape(channels=3, height=64, width=64))
-        pixels = np.asarray(files[:1])  # (1, 3, 64, 64)
+    Example:
+        >>> black = ImageFiles([b"", b""], ImageShape(channels=3, height=64, width=48))
+        >>> np.asarray(black[:1]).shape
+        (1, 3, 64, 48)
     """
 
     ndim = 4

@@ -73,9 +73,12 @@ class DecodedRows:
 class RowDecoder:
     """Decodes `{"rows": [{…}, …]}` bodies of one schema. Safe to share between threads.
 
-    Example::
-
-        groups = RowDecoder(schema).decode(b'{"rows": [{"age": 39}]}')
+    Example:
+        >>> from dle_bundle.schema import Field, Outputs
+        >>> age = Field(name="age", kind="numeric", required=True)
+        >>> schema = Schema(inputs=(age,), outputs=Outputs(target="income", task="regression"))
+        >>> RowDecoder(schema).decode(b'{"rows": [{"age": 39}, {"age": 41}]}').numeric.tolist()
+        [[39.0], [41.0]]
     """
 
     def __init__(self, schema: Schema, most_rows: int | None = None) -> None:

@@ -117,11 +117,14 @@ class Stream:
     Batches keep the order of the requests and have the same pixels as `numpy.asarray(images)`. Workers decode some
     batches ahead. `workers` None: one for each core; on a single core this process decodes each batch on demand.
 
-    Example::
-
-        with Stream(images) as stream:
-            for batch in stream.batches([torch.tensor([3, 1]), torch.tensor([2, 0])]):
-                ...  # uint8 (2, channels, H, W)
+    Example:
+        >>> import torch
+        >>> black = ImageFiles([b"", b"", b"", b""], ImageShape(channels=3, height=64, width=48))
+        >>> with Stream(black, workers=1) as stream:
+        ...     for batch in stream.batches([torch.tensor([3, 1, 2]), torch.tensor([0])]):
+        ...         print(batch.dtype, batch.shape)
+        torch.uint8 torch.Size([3, 3, 64, 48])
+        torch.uint8 torch.Size([1, 3, 64, 48])
     """
 
     def __init__(self, images: ImageFiles, *, workers: int | None = None) -> None:

@@ -42,11 +42,11 @@ class ProcessPool:
     finds no process half started. A process ends when this end of its pipe is closed, and the kernel closes it when
     this process is killed.
 
-    Example::
-
-        workers = Workers(2)
-        assert list(workers.run(pow, [(2, 3), (3, 2)])) == [8, 9]
-        workers.close()
+    Example:
+        >>> pool = ProcessPool(2)
+        >>> list(pool.run(pow, [(2, 3), (3, 2)]))
+        [8, 9]
+        >>> pool.close()
     """
 
     def __init__(self, count: int) -> None:
