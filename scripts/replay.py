@@ -45,14 +45,14 @@ def show(report: dict[str, Any]) -> None:
     for name, key in (("accuracy by the labels", "accuracy"), ("accuracy as estimated", "estimated_accuracy")):
         score = report[key]
         print(f"{name:<28}{score['score']:.3f}, reference {score['reference']:.3f}: {score['verdict']}")
-    show("predictions", report["prediction"])
+    show_shift("predictions", report["prediction"])
     moved = sum(shift["verdict"] == "drift" for shift in report["features"])
     print(f"{'inputs':<28}{moved} of {len(report['features'])} have drifted, these the most:")
     for shift in report["features"][:MOST_FEATURES]:
-        show(f"  {shift['feature']}", shift)
+        show_shift(f"  {shift['feature']}", shift)
 
 
-def show(name: str, shift: Any) -> None:
+def show_shift(name: str, shift: Any) -> None:
     """Print the drift of the predictions or of one input."""
     print(f"{name:<28}PSI {shift['psi']:.2f}: {shift['verdict']}")
 

@@ -54,7 +54,7 @@ def test_it_shows_the_line_and_stops_what_it_started(port: int) -> None:
     (before, reference, _), (after, *_) = accuracies
     assert [verdict for *_, verdict in accuracies] == ["ok", "drift"]
     assert before == reference > after
-    assert len(re.findall(r"^worst .*: drift$", said, re.MULTILINE)) == 3
+    assert len(re.findall(r"^  worst .*: drift$", said, re.MULTILINE)) == 3
 
 
 def test_keep_leaves_a_service_that_the_printed_command_stops(port: int) -> None:
