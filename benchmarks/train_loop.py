@@ -55,7 +55,7 @@ from dle_training.fitting.batches import PreparedRows
 from dle_training.fitting.loop import FitInputs
 from dle_training.models import mlp
 from dle_training.models.families import FAMILIES
-from dle_training.models.registry import build
+from dle_training.models.registry import build, section
 from dle_training.optimization import objectives, optimizers
 from dle_training.optimization.objectives import Objective
 from dle_training.preprocessing import pipeline
@@ -190,12 +190,12 @@ class PlainCnn(nn.Module):
 
     def __init__(self, problem: Problem) -> None:
         super().__init__()
-        model, image = problem.config.model, problem.shape.image
+        cnn, image = section(problem.config.model, FAMILIES["cnn"]), problem.shape.image
         assert image is not None
         self.mean, self.std = image.mean[0], image.std[0]
-        inputs, outputs = 1, model.cnn.width
+        inputs, outputs = 1, cnn.width
         layers: list[nn.Module] = []
-        for blocks in model.cnn.blocks:
+        for blocks in cnn.blocks:
             layers += [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.MaxPool2d(2)]
             layers += [nn.BatchNorm2d(outputs), nn.ReLU(), *(PlainBlock(outputs) for _ in range(blocks))]
             inputs, outputs = outputs, 2 * outputs
@@ -213,12 +213,12 @@ class PlainRnn(nn.Module):
 
     def __init__(self, problem: Problem) -> None:
         super().__init__()
-        model = problem.config.model
-        self.embed = nn.Embedding(VOCABULARY, model.rnn.width, padding_idx=PADDING)
+        rnn = section(problem.config.model, FAMILIES["rnn"])
+        self.embed = nn.Embedding(VOCABULARY, rnn.width, padding_idx=PADDING)
         self.dropout = nn.Dropout(problem.dropout)
-        self.gru = nn.GRU(model.rnn.width, model.rnn.width, batch_first=True, bidirectional=True)
-        self.score = nn.Linear(2 * model.rnn.width, 1)
-        self.head = nn.Linear(2 * model.rnn.width, problem.objective.outputs)
+        self.gru = nn.GRU(rnn.width, rnn.width, batch_first=True, bidirectional=True)
+        self.score = nn.Linear(2 * rnn.width, 1)
+        self.head = nn.Linear(2 * rnn.width, problem.objective.outputs)
 
     def forward(self, inputs: Inputs) -> Tensor:
         real = inputs["tokens"] != PADDING
@@ -237,8 +237,8 @@ class PlainTransformer(nn.Module):
 
     def __init__(self, problem: Problem) -> None:
         super().__init__()
-        model = problem.config.model
-        width, heads = model.transformer.width, model.transformer.heads
+        transformer = section(problem.config.model, FAMILIES["transformer"])
+        width, heads = transformer.width, transformer.heads
         self.embed = nn.Embedding(VOCABULARY, width, padding_idx=PADDING)
         waves = torch.arange(LONGEST).unsqueeze(1) / 10_000 ** (torch.arange(0, width, 2) / width)
         self.register_buffer("positions", torch.cat([waves.sin(), waves.cos()], dim=1))
@@ -247,7 +247,7 @@ class PlainTransformer(nn.Module):
         )
         layer.self_attn.dropout = 0.0
         self.encoder = nn.TransformerEncoder(
-            layer, model.transformer.layers, norm=nn.LayerNorm(width), enable_nested_tensor=False
+            layer, transformer.layers, norm=nn.LayerNorm(width), enable_nested_tensor=False
         )
         self.dropout = nn.Dropout(problem.dropout)
         self.head = nn.Linear(width, problem.objective.outputs)
@@ -324,9 +324,10 @@ def run_keras(problem: Problem, python: Path) -> float:
     """Measure Keras in a process of that interpreter. Its network must have the same number of trained weights."""
     config, image = problem.config, problem.shape.image
     assert image is not None
+    cnn = section(config.model, FAMILIES["cnn"])
     settings = {
-        "width": config.model.cnn.width,
-        "blocks": config.model.cnn.blocks,
+        "width": cnn.width,
+        "blocks": cnn.blocks,
         "dropout": problem.dropout,
         "classes": problem.objective.outputs,
         "mean": image.mean[0],

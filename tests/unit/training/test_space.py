@@ -241,7 +241,8 @@ def test_a_range_has_no_grid(function: Any) -> None:
 def test_fixed_settings_stay_and_are_not_changed() -> None:
     fixed: Tree = {"model": {"rnn": {"layers": 2}}, "seed": 3}
     config = points.apply(fixed, {"model.rnn.width": 16, "model.hidden": [8, 8]})
-    assert (config.model.rnn.layers, config.model.rnn.width, config.model.hidden, config.seed) == (2, 16, (8, 8), 3)
+    rnn = registry.section(config.model, FAMILIES["rnn"])
+    assert (rnn.layers, rnn.width, config.model.hidden, config.seed) == (2, 16, (8, 8), 3)
     assert fixed == {"model": {"rnn": {"layers": 2}}, "seed": 3}
 
 

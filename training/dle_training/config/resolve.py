@@ -10,10 +10,12 @@ from dle_bundle.schema import Schema
 from dle_training.augmentation.settings import AugmentationConfig
 from dle_training.config import devices
 from dle_training.config.run_config import ObjectiveConfig, RunConfig, TrainingConfig
-from dle_training.models import mlp, registry
+from dle_training.models import registry
 from dle_training.models.families import ModelConfig
 from dle_training.models.family import InputKind, Recipe
 from dle_training.optimization import optimizers, schedules
+from dle_training.optimization.optimizers import OptimizerConfig
+from dle_training.optimization.schedules import ScheduleConfig
 from dle_training.preprocessing.settings import PreprocessingConfig
 from dle_training.scoring import metrics
 
@@ -31,22 +33,15 @@ def resolve(config: RunConfig, schema: Schema, rows: int) -> RunConfig:
     """
     chosen = registry.choose(config.model.name, registry.inputs(schema))
     recipe = registry.family(next(iter(chosen.values()))).recipe  # of the input that costs most to train
-    lr = config.optimizer.lr
-    if lr is None:
-        adamw = config.optimizer.name == "adamw"
-        lr = recipe.lr if adamw else optimizers.OPTIMIZERS[config.optimizer.name].lr
-    gamma = config.schedule.gamma
     return replace(
         config,
         data=replace(config.data, target=schema.outputs.target),
         preprocessing=_preprocessing(config.preprocessing, schema, rows),
-        model=_model(config.model, chosen),
+        model=_model(config.model, chosen, rows),
         augmentation=_augmentation(config.augmentation, recipe),
         objective=_objective(config.objective, schema),
-        optimizer=replace(config.optimizer, lr=lr),
-        schedule=replace(
-            config.schedule, gamma=schedules.SCHEDULES[config.schedule.name].gamma if gamma is None else gamma
-        ),
+        optimizer=_optimizer(config.optimizer, recipe),
+        schedule=_schedule(config.schedule),
         training=_training(config.training, recipe, schema, rows, weighted=config.objective.class_weights is not None),
         device=devices.choose(config.device).type,
     )
@@ -61,13 +56,10 @@ def _preprocessing(config: PreprocessingConfig, schema: Schema, rows: int) -> Pr
     return replace(config, piecewise_bins=bins, image_size=size)
 
 
-def _model(config: ModelConfig, chosen: dict[InputKind, str]) -> ModelConfig:
-    hidden = config.hidden
-    if hidden is None:
-        hidden = mlp.ALONE if set(chosen) == {"table"} else mlp.BESIDE_OTHERS
+def _model(config: ModelConfig, chosen: dict[InputKind, str], rows: int) -> ModelConfig:
     each = registry.dropouts(config, chosen)
     dropout = each if len(set(each.values())) > 1 else next(iter(each.values()))
-    return replace(config, name=registry.joined(chosen), hidden=hidden, dropout=dropout)
+    return replace(registry.complete(config, chosen, rows), name=registry.joined(chosen), dropout=dropout)
 
 
 def _augmentation(config: AugmentationConfig, recipe: Recipe) -> AugmentationConfig:
@@ -80,6 +72,17 @@ def _augmentation(config: AugmentationConfig, recipe: Recipe) -> AugmentationCon
 
 def _objective(config: ObjectiveConfig, schema: Schema) -> ObjectiveConfig:
     return replace(config, task="regression" if schema.outputs.classes is None else "classification")
+
+
+def _optimizer(config: OptimizerConfig, recipe: Recipe) -> OptimizerConfig:
+    own = optimizers.OPTIMIZERS[config.name].lr
+    default = recipe.lr if own is None else own
+    return replace(config, lr=default if config.lr is None else config.lr)
+
+
+def _schedule(config: ScheduleConfig) -> ScheduleConfig:
+    default = schedules.SCHEDULES[config.name].gamma
+    return replace(config, gamma=default if config.gamma is None else config.gamma)
 
 
 def _training(config: TrainingConfig, recipe: Recipe, schema: Schema, rows: int, *, weighted: bool) -> TrainingConfig:

@@ -193,6 +193,7 @@ FAMILY = ModelFamily(
     name=f"{BACKBONE}NAME",
     description="Any backbone of the timm library, with pretrained weights if they are published (extra `vision`).",
     reads=("image",),
+    section="timm",
     settings=BackboneConfig,
     build=lambda settings, shape, slot: BackboneEncoder(
         settings,

@@ -99,6 +99,7 @@ FAMILY = ModelFamily(
     name="bag",
     description="Weighted sum of embedded tokens and n-grams: fast, and hard to beat on short text.",
     reads=("text",),
+    section="bag",
     settings=BagConfig,
     build=lambda settings, shape, slot: BagEncoder(settings, shape, slot.dropout),
     dropout=0.5,

@@ -135,6 +135,7 @@ FAMILY = ModelFamily(
     name="cnn",
     description="Small residual network with batch normalisation.",
     reads=("image",),
+    section="cnn",
     settings=CnnConfig,
     build=lambda settings, shape, slot: CnnEncoder(settings, shape, slot.dropout),
     dropout=0.1,

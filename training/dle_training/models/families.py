@@ -1,14 +1,12 @@
-"""The list of model families, and the section `model` of the configuration; a new family adds a line to each."""
+"""The list of model families, and the section `model` of the configuration, which follows from the list."""
+
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from dle_training.models import backbone, bag, cnn, mlp, rnn, tcn, transformer
-from dle_training.models.backbone import BackboneConfig
-from dle_training.models.bag import BagConfig
-from dle_training.models.cnn import CnnConfig
 from dle_training.models.family import InputKind
 from dle_training.models.mlp import MlpConfig
-from dle_training.models.rnn import RnnConfig
-from dle_training.models.tcn import TcnConfig
-from dle_training.models.transformer import TransformerConfig
 
 FAMILIES = {
     family.name: family
@@ -25,16 +23,23 @@ FAMILIES = {
 DEFAULTS: dict[InputKind, str] = {"image": "cnn", "sequence": "tcn", "text": "bag", "table": "mlp"}
 """The family that reads each kind of input if `model.name` names no family for it."""
 
+_MODEL_SAYS = """The network: an encoder for each kind of input, then a linear head.
 
-class ModelConfig(MlpConfig, frozen=True):
-    """The network: an encoder for each kind of input, then a linear head.
+The settings of `mlp`, which reads columns, are in `model` itself; every other family has its own section.
+"""
 
-    The settings of `mlp`, which reads columns, are in `model` itself; every other family has its own section.
-    """
-
-    cnn: CnnConfig = CnnConfig()
-    rnn: RnnConfig = RnnConfig()
-    tcn: TcnConfig = TcnConfig()
-    transformer: TransformerConfig = TransformerConfig()
-    bag: BagConfig = BagConfig()
-    timm: BackboneConfig = BackboneConfig()
+if TYPE_CHECKING:
+    ModelConfig = MlpConfig  # type checkers do not see the sections; `registry.section` reads them
+else:
+    ModelConfig = msgspec.defstruct(
+        "ModelConfig",
+        [
+            (family.section, family.settings, family.settings())
+            for family in FAMILIES.values()
+            if family.section is not None
+        ],
+        bases=(MlpConfig,),
+        namespace={"__doc__": _MODEL_SAYS},
+        module=__name__,  # pickle finds the class by it
+        frozen=True,
+    )

@@ -1,10 +1,10 @@
 """`ModelFamily`: everything that the rest of the project needs to know about an architecture, in one entry.
 
-The file of a family holds its settings, its encoder and its `ModelFamily`. To add a family, write such a file and list
-it in `models/families.py`.
+The file of a family holds its settings, its encoder and its `ModelFamily`. To add a family, write such a file and add
+its entry to `FAMILIES` in `models/families.py`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -43,7 +43,7 @@ class SharedConfig(Settings, frozen=True):
         DropoutFraction | dict[str, DropoutFraction] | None,
         Meta(
             description="Fraction of hidden units that each training step sets to 0: a number, or one for each model "
-            "family, as in {bag: 0.5, mlp: 0.1}; null: each family's own, 0.1 for columns."
+            "family, as in {bag: 0.5, mlp: 0.1}; null: each family's own."
         ),
     ] = None
 
@@ -52,8 +52,8 @@ class SharedConfig(Settings, frozen=True):
 class Recipe:
     """A family's training settings for whatever the configuration leaves open.
 
-    `lr` is the peak learning rate of adamw. `epochs` is raised until there are `least_steps` steps. `largest_batch`
-    limits the rows in a step.
+    `lr` is the peak learning rate of an optimizer that has no default of its own. `epochs` is raised until there are
+    `least_steps` steps. `largest_batch` limits the rows in a step.
     """
 
     lr: float
@@ -81,17 +81,22 @@ class Slot:
 class ModelFamily:
     """A model family that `model.name` can choose.
 
-    `reads` lists the kinds of input that it can read. `settings` is its section of `model`, and `build(settings, shape,
-    slot)` makes the encoder with weights from torch's global generator. `dropout` and `recipe` are the defaults for
-    whatever the configuration leaves open. `space` holds the settings that a search varies if the user gives no space,
-    by dotted key.
+    `reads` lists the kinds of input that it can read. `settings` is the class of its settings. They are the section
+    `section` of `model`, or `model` itself if `section` is None. `build(settings, shape, slot)` makes the encoder with
+    weights from torch's global generator.
+
+    `dropout` and `recipe` are the defaults for whatever the configuration leaves open. `complete(settings, kinds,
+    rows)` returns the settings with the defaults that depend on the data, given its kinds of input and the number of
+    training rows. `space` holds the settings that a search varies if the user gives no space, by dotted key.
     """
 
     name: str
     description: str
     reads: tuple[InputKind, ...]
+    section: str | None
     settings: type[Settings]
     build: Callable[[Any, InputShape, Slot], Encoder]
     dropout: float
     recipe: Recipe
     space: Mapping[str, Dimension]
+    complete: Callable[[Any, Collection[InputKind], int], Any] = lambda settings, kinds, rows: settings

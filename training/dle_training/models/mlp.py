@@ -1,15 +1,17 @@
 """The model family `mlp`: fully connected layers over the dense features and embedded categories of a table."""
 
+from collections.abc import Collection
 from typing import Annotated
 
 import torch
 from msgspec import Meta
+from msgspec.structs import replace
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dle_training.models._base import Encoder
 from dle_training.models.dropout import Dropout
-from dle_training.models.family import ModelFamily, Recipe, SharedConfig
+from dle_training.models.family import InputKind, ModelFamily, Recipe, SharedConfig
 from dle_training.models.norm import BatchNorm1d
 from dle_training.preprocessing.shape import Inputs, InputShape
 from dle_training.settings.base import Count, chosen
@@ -28,8 +30,8 @@ class MlpConfig(SharedConfig, frozen=True):
     hidden: Annotated[
         tuple[Count, ...] | None,
         Meta(
-            description="Width of each hidden layer over columns; [] makes a linear model; null: [256, 256, 256] for "
-            "columns alone, [64, 64] beside images, series or text."
+            description=f"Width of each hidden layer over columns; [] makes a linear model; null: {list(ALONE)} for "
+            f"columns alone, {list(BESIDE_OTHERS)} beside images, series or text."
         ),
     ] = None
     batch_norm: Annotated[bool, Meta(description="Batch normalisation before each activation.")] = False
@@ -119,14 +121,22 @@ class TableEncoder(Encoder):
             self.embeddings.fill_untrained()
 
 
+def _complete(settings: MlpConfig, kinds: Collection[InputKind], rows: int) -> MlpConfig:
+    if settings.hidden is not None:
+        return settings
+    return replace(settings, hidden=ALONE if set(kinds) == {"table"} else BESIDE_OTHERS)
+
+
 FAMILY = ModelFamily(
     name="mlp",
     description="Fully connected layers over scaled numbers, one-hot and embedded categories.",
     reads=("table",),
+    section=None,
     settings=MlpConfig,
     build=lambda settings, shape, slot: TableEncoder(settings, shape, slot.dropout),
     dropout=0.1,
     recipe=Recipe(lr=2e-3, epochs=30),
+    complete=_complete,
     space={
         "model.hidden": Choice(([64], [64, 64], [128, 128], [256, 256], [256, 256, 256], [512, 512])),
         "model.dropout": Float(0.0, 0.5),

@@ -4,7 +4,10 @@ A network has one encoder for each kind of input in the data. A name in `model.n
 its family reads, unless another name is given for that kind. Other kinds of input get their default family.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from msgspec.structs import replace
 
 from dle_bundle.errors import InputError, nearest
 from dle_bundle.schema import Schema
@@ -91,6 +94,19 @@ def dropouts(config: ModelConfig, chosen: Mapping[InputKind, str]) -> dict[str, 
     return own | {name: value for name, value in given.items() if value is not None}
 
 
+def section(config: ModelConfig, own: ModelFamily) -> Any:
+    """The settings of a family, of its class `settings`: a section of `config`, or `config` itself."""
+    return config if own.section is None else getattr(config, own.section)
+
+
+def complete(config: ModelConfig, kinds: Collection[InputKind], rows: int) -> ModelConfig:
+    """`config` with every family's defaults that depend on the data, whether or not the family is chosen."""
+    for own in FAMILIES.values():
+        settings = own.complete(section(config, own), kinds, rows)
+        config = settings if own.section is None else replace(config, **{own.section: settings})
+    return config
+
+
 def build(config: ModelConfig, shape: InputShape, outputs: int, *, fresh: bool = True) -> Network:
     """The network that a resolved `config` describes, with weights from torch's global generator.
 
@@ -107,13 +123,8 @@ def build(config: ModelConfig, shape: InputShape, outputs: int, *, fresh: bool =
     encoders: dict[str, Encoder] = {}
     for kind, name in chosen.items():
         own = family(name)
-        encoders[kind] = own.build(_section(config, own), shape, Slot(kind, name, dropout[name], fresh))
+        encoders[kind] = own.build(section(config, own), shape, Slot(kind, name, dropout[name], fresh))
     return Network(encoders, outputs)
-
-
-def _section(config: ModelConfig, own: ModelFamily) -> object:
-    """The family's settings: `config` itself for `mlp`, else the section of its name."""
-    return config if isinstance(config, own.settings) else getattr(config, own.name.partition(":")[0])
 
 
 def _find(name: str) -> ModelFamily | None:

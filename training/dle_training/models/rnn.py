@@ -133,6 +133,7 @@ FAMILY = ModelFamily(
     name="rnn",
     description="Recurrent network (GRU or LSTM, both directions), pooled by last step, mean or attention.",
     reads=("sequence", "text"),
+    section="rnn",
     settings=RnnConfig,
     build=lambda settings, shape, slot: RnnEncoder(settings, shape, STEPS_INPUTS[slot.kind], slot.dropout),
     dropout=0.2,

@@ -171,6 +171,7 @@ FAMILY = ModelFamily(
     name="tcn",
     description="Convolutions of several widths side by side with residual shortcuts, in the manner of InceptionTime.",
     reads=("sequence",),
+    section="tcn",
     settings=TcnConfig,
     build=lambda settings, shape, slot: TcnEncoder(settings, shape, slot.dropout),
     dropout=0.1,

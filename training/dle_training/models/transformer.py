@@ -178,6 +178,7 @@ FAMILY = ModelFamily(
     name="transformer",
     description="Encoder with self-attention over steps or tokens.",
     reads=("sequence", "text"),
+    section="transformer",
     settings=TransformerConfig,
     build=lambda settings, shape, slot: TransformerEncoder(settings, shape, STEPS_INPUTS[slot.kind], slot.dropout),
     dropout=0.2,

@@ -18,13 +18,13 @@ from dle_training.settings.base import Positive, Settings, chosen
 class OptimizerEntry:
     """An optimizer that `optimizer.name` can choose.
 
-    `lr` is the default peak learning rate; with adamw the model family's own replaces it.
-    `build(parameters, config)` makes the optimizer.
+    `lr` is the default peak learning rate; None if each model family has its own. `build(parameters, config)` makes the
+    optimizer.
     """
 
     name: str
     description: str
-    lr: float
+    lr: float | None
     build: Callable[[Iterable[nn.Parameter], "OptimizerConfig"], optim.Optimizer]
 
 
@@ -45,7 +45,7 @@ def _sgd(parameters: Iterable[nn.Parameter], config: "OptimizerConfig") -> optim
 OPTIMIZERS = {
     entry.name: entry
     for entry in (
-        OptimizerEntry("adamw", "Adam with weight decay applied to the weights directly (decoupled).", 2e-3, _adamw),
+        OptimizerEntry("adamw", "Adam with weight decay applied to the weights directly (decoupled).", None, _adamw),
         OptimizerEntry("adam", "Adaptive moment estimation; weight decay is added to the gradient.", 1e-3, _adam),
         OptimizerEntry("sgd", "Stochastic gradient descent with momentum.", 0.05, _sgd),
     )
@@ -66,9 +66,7 @@ class OptimizerConfig(Settings, frozen=True):
     )
     lr: Annotated[
         Positive | None,
-        Meta(
-            description="Peak learning rate; null: the model family's default with adamw, else the optimizer's default."
-        ),
+        Meta(description="Peak learning rate; null: the optimizer's default, or the model family's if it has none."),
     ] = None
     momentum: Annotated[float, Meta(ge=0, lt=1, description="Momentum of sgd.")] = 0.9
     weight_decay: Annotated[

@@ -50,8 +50,8 @@ SCHEDULES = {
     for entry in (
         ScheduleEntry("cosine", "Half a cosine wave from the peak down to final_fraction of it.", None, _cosine),
         ScheduleEntry("constant", "The peak learning rate throughout.", None, _constant),
-        ScheduleEntry("step", "Multiplied by gamma (0.3) after every step_epochs epochs.", 0.3, _step),
-        ScheduleEntry("exponential", "Multiplied by gamma (0.9) over the course of each epoch.", 0.9, _exponential),
+        ScheduleEntry("step", "Multiplied by gamma after every step_epochs epochs.", 0.3, _step),
+        ScheduleEntry("exponential", "Multiplied by gamma over the course of each epoch.", 0.9, _exponential),
     )
 }
 
