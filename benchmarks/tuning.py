@@ -66,7 +66,7 @@ def main() -> None:
         folder = Path(temporary)
         begun = _study(options, folder / "first")
         with PreparedData(*begun) as prepared:
-            data = prepared.of(begun[0].config(study.first_point(begun[0])), 0)
+            data = prepared.of(begun[0].resolved(study.first_point(begun[0])), 0)
             arrays = folder / "arrays.npz"
             _write_arrays(data, arrays)
             contenders: dict[str, Callable[[int], float]] = {
@@ -126,7 +126,7 @@ def _study(options: argparse.Namespace, folder: Path, *further: str) -> tuple[St
     planned = study.plan(asked)
     made = study.create(StudyFolder(folder), planned)
     with PreparedData(made, lambda: planned.prepared.dataset) as data:
-        data.of(made.config(study.first_point(made)), 0)
+        data.of(made.resolved(study.first_point(made)), 0)
     return made, lambda: planned.prepared.dataset
 
 

@@ -1,4 +1,4 @@
-"""A run does not depend on defaults: with all of them changed it opens, exports and replays to the same weights."""
+"""Runs and studies do not depend on defaults: with all of them changed a run replays, and a study goes on."""
 
 from copy import copy
 from dataclasses import replace
@@ -10,12 +10,14 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 import numpy as np
 import pytest
+from optuna.trial import TrialState
 from safetensors.numpy import load_file
 from tests import many_inputs, people
 
 from dle_training.config import resolve, run_config
 from dle_training.config.run_config import RunConfig
 from dle_training.data import pictures
+from dle_training.data.dataset import Dataset
 from dle_training.export import bundle as export
 from dle_training.models import mlp
 from dle_training.models.families import FAMILIES
@@ -23,6 +25,13 @@ from dle_training.optimization.optimizers import OPTIMIZERS
 from dle_training.optimization.schedules import SCHEDULES
 from dle_training.runs import contents, evaluate, prepare, train
 from dle_training.runs.folder import RunFolder
+from dle_training.search import leaderboard, points, selection, space, trial_locks, work
+from dle_training.search import settings as study_settings
+from dle_training.search import study as studies
+from dle_training.search.settings import StudyConfig
+from dle_training.search.shared_data import PreparedData
+from dle_training.search.study import Study, StudyFolder
+from dle_training.search.trial import Watcher
 from dle_training.settings.base import Settings
 
 
@@ -75,7 +84,12 @@ def other_defaults(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     """Changes every default of the code when it is called."""
 
     def change() -> None:
-        monkeypatch.setattr(run_config, "RunConfig", changed(RunConfig))
+        settings = changed(RunConfig)
+        for module in (run_config, points, space):
+            monkeypatch.setattr(module, "RunConfig", settings)
+        monkeypatch.setattr(studies, "StudyConfig", changed(StudyConfig))
+        monkeypatch.setattr(study_settings, "_LEAST_HALVED", 1)
+        monkeypatch.setattr(study_settings, "_LEAST_EPOCHS", 1)
         values = {"LEAST_PATIENCE": 1, "PIECEWISE_BINS": 5, "LEAST_ROWS_FOR_BINS": 10, "LARGEST_BATCH": 16}
         for name, value in values.items():
             monkeypatch.setattr(resolve, name, value)
@@ -136,6 +150,48 @@ def test_with_every_default_changed_a_run_opens_exports_and_replays(
     replayed = prepare.create(tmp_path / "again", again)
     train.train(replayed, again)
     assert weights(replayed) == weights(run)
+
+
+@pytest.mark.parametrize("folds", [[], ["split.folds=2"]])
+def test_with_every_default_changed_a_study_goes_on(tmp_path: Path, other_defaults: Any, folds: list[str]) -> None:
+    """A complete trial, one that was stopped, and one that begins later are trained, timed and selected alike."""
+    people.write_people(tmp_path / "people.csv", 200)
+    flags = {"data.source": str(tmp_path / "people.csv"), "data.target": "buys", "study.trials": 2}
+    given = ["study.seeds=2", "study.refit=true", *folds]
+    spaces = ["optimizer.lr={log: [1e-3, 1e-2]}", "training.epochs={choice: [2, 3]}"]
+    planned = studies.plan(studies.request({}, given, flags, spaces))
+    study = studies.create(StudyFolder(tmp_path / "study"), planned)
+    trained(study, planned.prepared.dataset, trials=1)
+    (stopped,) = trial_locks.claim(study, 1)
+    study.begin(stopped.number, stopped.point)
+    stopped.lock.release()
+    texts = [study.folder.trial(number).config.read_text() for number in range(2)]
+    settings = msgspec.to_builtins(study.request.settings)
+    pruner = vars(study.trials.study.pruner)
+
+    other_defaults()
+    study = trial_locks.grown(studies.open_study(study.folder), 3)
+    assert msgspec.to_builtins(study.request.settings) == {**settings, "trials": 3}
+    assert vars(study.trials.study.pruner) == pruner
+    dataset = studies.read_again(study)
+    trained(study, dataset, trials=2)
+    assert [each.state for each in study.trials.all()] == [TrialState.COMPLETE] * 3
+    assert [study.folder.trial(number).config.read_text() for number in range(2)] == texts
+    old, new = (leaves(msgspec.to_builtins(study.config(number))) for number in (0, 2))
+    varied = {"optimizer.lr", "training.epochs", "training.patience"}
+    assert {name for name in old if old[name] != new[name]} <= varied, "a trial of later has the same settings"
+    with selection.concluding(study):
+        selected = selection.select(study, lambda: dataset, lambda _: [])
+        assert leaderboard.measure_latencies(study, lambda: dataset, lambda *_: None)
+    chosen = leaves(msgspec.to_builtins(study.config(selected.selection.number)))
+    final = leaves(msgspec.to_builtins(study.folder.selected.read_config()))
+    assert final == {**chosen, "training.refit": True, "split.folds": None}
+
+
+def trained(study: Study, dataset: Dataset, trials: int) -> None:
+    with PreparedData(study, lambda: dataset) as data:
+        for _ in range(trials):
+            work.work_once(study, data, Watcher(), work.Deadline(None), study.count, {})
 
 
 def differing(one: RunConfig, other: RunConfig) -> int:

@@ -52,6 +52,7 @@ def study_of_two(tmp_path: Path) -> Study:
     for number, (loss, parameters) in enumerate([(0.10, 900), (0.30, 50)]):
         claim = trial_locks.claim(made, 1)[0]
         assert claim.number == number
+        made.begin(number, claim.point)
         result = TrialResult(parameters=parameters, seconds=1.0, epochs=1, best_epoch=1)
         claim.trial.set_user_attr(RESULT, msgspec.to_builtins(result))
         made.trials.study.tell(claim.trial, loss)

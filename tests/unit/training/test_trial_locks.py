@@ -184,7 +184,7 @@ def test_trials_whose_turn_has_not_come_are_there_for_others(study: Study) -> No
             begun.append(number)
 
     with PreparedData(study, lambda: dataset) as data:
-        config = study.config(studies.first_point(study))
+        config = study.resolved(studies.first_point(study))
         never = {packed.signature(config, data.of(config, 0)): False}
         assert work.work_once(study, data, Other(), work.Deadline(None), 1, never)
         assert [claim.number for claim in elsewhere] == [1]
@@ -199,7 +199,7 @@ def test_when_the_time_is_over_what_was_claimed_first_is_trained_all_the_same(st
     """However short the time, a process gets further; those that have not begun are in no table."""
     dataset = studies.read_again(study)
     with PreparedData(study, lambda: dataset) as data:
-        config = study.config(studies.first_point(study))
+        config = study.resolved(studies.first_point(study))
         never = {packed.signature(config, data.of(config, 0)): False}
         assert work.work_once(study, data, Watcher(), work.Deadline(0.0), 1, never)
     assert [trial.state for trial in study.trials.all()] == [TrialState.COMPLETE, TrialState.RUNNING]
@@ -235,7 +235,7 @@ def test_a_fault_of_disk_or_storage_is_no_death(
 
     dataset = studies.read_again(study)
     with PreparedData(study, lambda: dataset) as data:
-        config = study.config(studies.first_point(study))
+        config = study.resolved(studies.first_point(study))
         never = {packed.signature(config, data.of(config, 0)): False}
         for _ in range(2 * trial_locks.MOST_ATTEMPTS):
             with monkeypatch.context() as patched, pytest.raises(type(error)):

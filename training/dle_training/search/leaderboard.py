@@ -58,7 +58,7 @@ def _row(study: Study, each: FrozenTrial, latencies: dict[str, float]) -> TrialR
     result = selection.result_of(each)
     return TrialRow(
         number=each.number, state=state, point=point, score=each.value, sd=result.sd, parameters=result.parameters,
-        seconds=result.seconds, latency=latencies.get(architecture(study.config(point))),
+        seconds=result.seconds, latency=latencies.get(architecture(study.config(each.number))),
     )  # fmt: skip
 
 
@@ -98,7 +98,7 @@ def measure_latencies(
     known = documents.read(path, dict[str, float]) if path.exists() else {}
     with storage.errors_translated("read"):
         trials = [each for each in study.trials.all() if each.state == TrialState.COMPLETE]
-    configs = [(each, study.config(points.from_storable(study.request.space, each.params))) for each in trials]
+    configs = [(each, study.config(each.number)) for each in trials]
     missing = {architecture(config): (each, config) for each, config in configs if architecture(config) not in known}
     if not missing:
         return known

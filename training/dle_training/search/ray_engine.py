@@ -32,6 +32,7 @@ from dle_training.search.shared_data import PreparedData
 from dle_training.search.study import Study, StudyFolder
 from dle_training.search.trial import Watcher
 from dle_training.search.work import Deadline, Faster
+from dle_training.settings.base import chosen
 
 _LOOK_SECONDS = 0.5
 """Seconds between two checks of the running tasks."""
@@ -50,7 +51,7 @@ def run(
     with PreparedData(study, dataset) as data:
         data.make_first()
     with cluster.connected():
-        device = study.request.fixed.get("device", "auto")
+        device = study.request.fixed["device"]
         allocation = cluster.allocate(cluster.machines(), jobs, device)
         driver = _Driver(study, jobs, allocation, watcher, deadline)
         while left:
@@ -168,13 +169,13 @@ class _Observer:
 
     def _has_begun(self, each: FrozenTrial) -> bool:
         if each.number not in self._epochs and each.params.keys() >= self._study.request.space.dimensions.keys():
-            point = points.from_storable(self._study.request.space, each.params)
-            try:
-                config = self._study.config(point)
-            except InputError:  # this error fails the trial
+            folder = self._study.folder.trial(each.number)
+            if not folder.config.is_file():  # the task is about to write it, or the settings conflict
                 return False
+            point = points.from_storable(self._study.request.space, each.params)
             self._epochs[each.number] = 0
-            self._watcher.on_begin(each.number, point, (config.training.epochs or 1) * self._study.folds)
+            epochs = chosen(folder.read_config().training.epochs)
+            self._watcher.on_begin(each.number, point, epochs * self._study.folds)
         return each.number in self._epochs
 
     def _tell_epochs(self, each: FrozenTrial) -> None:

@@ -19,6 +19,7 @@ from dle_training.search import leaderboard, selection, storage
 from dle_training.search.selection import Selected
 from dle_training.search.storage import Trials
 from dle_training.search.study import Study
+from dle_training.settings.base import chosen
 from dle_training.settings.dimensions import Space
 
 _LEAST_TRIALS = 4
@@ -37,7 +38,7 @@ def write(study: Study, selected: Selected, rows: Sequence[TrialRow]) -> Path:
         metric=study.metric,
         folds=study.folds,
         search=settings.search,
-        pruner=settings.pruner or "none",
+        pruner=chosen(settings.pruner),
         space=study.request.space,
         trials=rows,
         curves={row.number: curve for row in rows if (curve := _curve(study, row.number))},

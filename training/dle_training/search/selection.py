@@ -100,7 +100,7 @@ def select(study: Study, dataset: Callable[[], Dataset], listeners: Callable[[st
         point = points.from_storable(study.request.space, chosen.params)
         run = study.folder.selected
         if not run.metrics.is_file():
-            _train_selected(study, selection.number, study.config(point), data, listeners)
+            _train_selected(study, selection.number, study.config(selection.number), data, listeners)
         if study.folds > 1 and cross_validation.read(run) is None:
             found = cross_validation.read(study.folder.trial(selection.number))
             run_folder.write_metrics(run, cross_validation=found)
@@ -190,9 +190,7 @@ def _with_seeds(
     study: Study, candidate: Candidate, data: PreparedData, listeners: Callable[[str], Sequence[Listener]]
 ) -> Candidate:
     """Train the finalist with each further seed on the same rows, and return it with the statistics of those scores."""
-    with storage.errors_translated("read"):
-        params = study.trials.all()[candidate.number].params
-    config = study.config(points.from_storable(study.request.space, params))
+    config = study.config(candidate.number)
     scores = []
     for further in range(1, study.request.settings.seeds):
         own = msgspec.structs.replace(config, seed=(config.seed + further) % 2**32)

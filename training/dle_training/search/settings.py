@@ -9,7 +9,7 @@ from msgspec import Meta
 from dle_training.settings import yaml_text
 from dle_training.settings.base import Count, Settings
 
-_LEAST_HALVED = 20
+_LEAST_HALVED, _LEAST_EPOCHS = 20, 3
 LEAST_SCORES = 3
 """Number of scores that a standard error needs at least."""
 
@@ -50,9 +50,8 @@ class StudyConfig(Settings, frozen=True):
         Literal["none", "halving", "hyperband"] | None,
         Meta(
             description="Method that stops trials early by their validation curve: none, asynchronous successive "
-            "halving, or Hyperband, which runs several halvings in parallel. Null means halving for 20 "
-            "or more trials, and none "
-            "for fewer."
+            "halving, or Hyperband, which runs several halvings in parallel. Null means halving for a study of 20 "
+            "or more trials when it is created, and none for fewer."
         ),
     ] = None
     reduction: Annotated[
@@ -68,6 +67,13 @@ class StudyConfig(Settings, frozen=True):
         Meta(
             description="Epochs before the first rung of halving and Hyperband, counted over all folds. Null means 3, "
             "or more if that still leaves about two rungs."
+        ),
+    ] = None
+    most_epochs: Annotated[
+        Count | None,
+        Meta(
+            description="Epochs of a whole trial, counted over all folds, for which the pruner plans its rungs. Null "
+            "means those of the first valid point of the space."
         ),
     ] = None
     storage: Annotated[
@@ -119,9 +125,17 @@ def changed(config: StudyConfig, changes: Mapping[str, Any]) -> StudyConfig:
     return yaml_text.to_struct({**msgspec.to_builtins(config), **given}, StudyConfig, "The study")
 
 
-def with_pruner(config: StudyConfig, count: int) -> StudyConfig:
-    """Return the settings with the default pruner for `count` trials, unless they name a pruner."""
-    return changed(config, {"pruner": config.pruner or ("halving" if count >= _LEAST_HALVED else "none")})
+def resolve(config: StudyConfig, combinations: int | None, epochs: int) -> StudyConfig:
+    """Return the settings with every open choice about the search made, for study.yaml.
+
+    `combinations` is the size of the grid, None for other searches. `epochs` is the number of epochs that a whole trial
+    has in all its folds together. A null that is left means "none", or leaves a choice to each process: `jobs`.
+    """
+    count = trials(config, combinations)
+    most = config.most_epochs or epochs
+    least = config.least_epochs or max(_LEAST_EPOCHS, most // config.reduction**2)
+    pruner = config.pruner or ("halving" if count >= _LEAST_HALVED else "none")
+    return changed(config, {"trials": count, "pruner": pruner, "least_epochs": min(least, most), "most_epochs": most})
 
 
 def trials(config: StudyConfig, combinations: int | None) -> int:

@@ -84,7 +84,7 @@ class PreparedData:
         Call this before several processes start, because otherwise each of them reads the source.
         """
         for fold in range(self._study.folds):
-            self.of(self._study.config(study.first_point(self._study)), fold)
+            self.of(self._study.resolved(study.first_point(self._study)), fold)
 
     def dataset(self) -> Dataset:
         """Return the data of the source, which is read on the first call only."""

@@ -23,6 +23,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from dle_bundle.errors import InputError, WorkError
 from dle_training.search.settings import StudyConfig
+from dle_training.settings.base import chosen
 
 _CONNECT_SECONDS = 10
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
@@ -161,13 +162,13 @@ def sampler(config: StudyConfig, seed: int, number: int) -> BaseSampler:
     return RandomSampler(seed=mixed)
 
 
-def pruner(config: StudyConfig, resource: int) -> BasePruner:
-    """Return the pruner. `resource` is the number of epochs that a full trial has in all its folds together."""
-    least = min(config.least_epochs or max(3, resource // config.reduction**2), resource)
+def pruner(config: StudyConfig) -> BasePruner:
+    """Return the pruner of a study with these settings, which `settings.resolve` made."""
+    least, most = chosen(config.least_epochs), chosen(config.most_epochs)
     if config.pruner == "halving":
         return SuccessiveHalvingPruner(min_resource=least, reduction_factor=config.reduction)
     if config.pruner == "hyperband":
-        return HyperbandPruner(min_resource=least, max_resource=resource, reduction_factor=config.reduction)
+        return HyperbandPruner(min_resource=least, max_resource=most, reduction_factor=config.reduction)
     return NopPruner()
 
 

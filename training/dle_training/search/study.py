@@ -19,7 +19,7 @@ from dle_bundle import schema as schemas
 from dle_bundle.errors import InputError
 from dle_bundle.files import atomic_folder, write_atomic
 from dle_bundle.schema import Schema
-from dle_training.config import resolve
+from dle_training.config import devices, resolve, run_config
 from dle_training.config.run_config import RunConfig
 from dle_training.data import folds
 from dle_training.data import split as splits
@@ -34,10 +34,11 @@ from dle_training.runs.folder import DataFacts, RunFolder
 from dle_training.runs.prepare import Prepared
 from dle_training.scoring import metrics
 from dle_training.scoring.metrics import Metric
-from dle_training.search import defaults, points, settings, space, storage
+from dle_training.search import choices, defaults, points, settings, space, storage
 from dle_training.search.settings import StudyConfig
 from dle_training.search.storage import Trials
 from dle_training.settings import yaml_text
+from dle_training.settings.base import chosen
 from dle_training.settings.dimensions import Space
 from dle_training.settings.yaml_text import Tree
 
@@ -124,7 +125,7 @@ class StudyPlan:
     @property
     def trials(self) -> int:
         """The number of trials of the study."""
-        return settings.trials(self.request.settings, None if self.grid is None else len(self.grid))
+        return chosen(self.request.settings.trials)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,7 @@ class Study:
     @property
     def folds(self) -> int:
         """The number of networks that a trial trains: one for each fold, or one without folds."""
-        return self.request.fixed["split"].get("folds") or 1
+        return self.request.fixed["split"]["folds"] or 1
 
     @property
     def metric(self) -> Metric:
@@ -157,9 +158,31 @@ class Study:
         """Whether several trials can be trained together. Only models on table columns alone allow it."""
         return not (self.schema.image or self.schema.sequence or self.schema.text)
 
-    def config(self, point: points.Point) -> RunConfig:
-        """Return the full configuration of the trial at `point`. Raises InputError if its settings conflict."""
+    def resolved(self, point: points.Point) -> RunConfig:
+        """Return a configuration for `point` without open choices. Raises InputError if its settings conflict.
+
+        A trial that has begun keeps the choices that were made then: see `config`.
+        """
         return resolve.resolve(points.apply(self.request.fixed, point), self.schema, self.rows)
+
+    def begin(self, number: int, point: points.Point) -> RunConfig:
+        """Return the configuration of a claimed trial. If it has none yet, make its open choices and write them.
+
+        Raises InputError if the settings conflict.
+        """
+        path = self.folder.trial(number).config
+        if not path.is_file():
+            write_atomic(path, run_config.dump(self.resolved(point)))
+        return self.config(number)
+
+    def config(self, number: int) -> RunConfig:
+        """Return the configuration of a trial that has begun, from its config.yaml.
+
+        The device alone is chosen again, because another machine may continue the trial. Raises InputError if the study
+        names a device that this machine lacks.
+        """
+        stored = self.folder.trial(number).read_config()
+        return msgspec.structs.replace(stored, device=devices.choose(self.request.fixed["device"]).type)
 
     def given(self, number: int) -> points.Point:
         """Return the part of a trial's point that is given in advance. The sampler chooses the rest.
@@ -171,7 +194,7 @@ class Study:
         if number > 0:
             return {}
         try:
-            config = self.config({})
+            config = self.resolved({})
         except InputError:  # the fixed settings conflict unless a setting that varies has another value
             return {}
         return points.within(self.request.space, config)
@@ -229,27 +252,12 @@ def plan(asked: StudyRequest, progress: ImageProgress | None = None) -> StudyPla
     """
     prepared = prepare.prepare(_valid(asked), progress)
     config, dataset = prepared.config, prepared.dataset
-    known: dict[str, Any] = {
-        "data.source": dataset.source,
-        "data.target": config.data.target,
-        "split.by": config.split.by,
-        "objective.task": config.objective.task,
-        "training.metric": config.training.metric,
-    }
-    if space.WEIGHTS in asked.space.dimensions:  # losses with different class weights are not comparable
-        given = section(asked.fixed, "training").get("metric")
-        known["training.metric"] = metrics.choose(given, dataset.schema.outputs.task).name
-    fixed = msgspec.to_builtins(asked.fixed)
-    for key, value in known.items():
-        yaml_text.assign(fixed, key, value)
     kinds = registry.inputs(dataset.schema)
     names = asked.space.dimensions.get("model.name")
     for name in getattr(names, "values", (config.model.name,)):
-        chosen = registry.choose(name, kinds)
-        export_trial.check(
-            msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, name=registry.joined(chosen))),
-            dataset.schema,
-        )
+        families = registry.choose(name, kinds)
+        model = msgspec.structs.replace(config.model, name=registry.joined(families))
+        export_trial.check(msgspec.structs.replace(config, model=model), dataset.schema)
     searched = asked.space
     if not searched.dimensions:
         suited = defaults.space(registry.choose(config.model.name, kinds), asked.fixed)
@@ -259,6 +267,9 @@ def plan(asked: StudyRequest, progress: ImageProgress | None = None) -> StudyPla
                 "nothing is left to vary, because every setting of the default space is fixed: give a --space"
             )
         space.check(searched, asked.fixed)
+    count = config.split.folds
+    own = (dataset.split,) if count is None else folds.make(dataset, count, config.seed)
+    fixed, shared = choices.shared(asked.fixed, searched, prepared, len(own[0].train))
     grid = None
     if asked.settings.search == "grid":
         if (size := points.size(searched)) > _LARGEST_GRID:
@@ -267,10 +278,10 @@ def plan(asked: StudyRequest, progress: ImageProgress | None = None) -> StudyPla
                 "--search random"
             )
         grid = points.grid(searched, fixed)
-    request = StudyRequest(asked.settings, fixed, searched)
-    count = config.split.folds
-    own = (dataset.split,) if count is None else folds.make(dataset, count, config.seed)
-    return StudyPlan(request, prepared, own, grid)
+    resolved = settings.resolve(
+        asked.settings, None if grid is None else len(grid), chosen(shared.training.epochs) * len(own)
+    )
+    return StudyPlan(StudyRequest(resolved, fixed, searched), replace(prepared, config=shared), own, grid)
 
 
 def _valid(asked: StudyRequest) -> RunConfig:
@@ -307,15 +318,11 @@ def open_study(folder: StudyFolder) -> Study:
     """Open the study in `folder`. Raises InputError if there is none."""
     name, asked = read(folder)
     schema = schemas.load(folder.schema)
-    folded = asked.fixed["split"].get("folds") is not None
+    folded = asked.fixed["split"]["folds"] is not None
     rows = len(splits.load(folder.split(1 if folded else 0)).train)
     grid = points.grid(asked.space, asked.fixed) if asked.settings.search == "grid" else None
-    count = settings.trials(asked.settings, None if grid is None else len(grid))
-    asked = replace(asked, settings=settings.with_pruner(asked.settings, count))  # set here, because a study may grow
-    # the epochs of a full trial, which the pruner's rungs depend on, taken from the first valid point
-    resource = _epochs(asked, schema, rows) * (asked.fixed["split"].get("folds") or 1)
-    opened = storage.open_study(asked.settings.storage, folder.journal, name, storage.pruner(asked.settings, resource))
-    return Study(folder, asked, schema, rows, count, grid, opened)
+    opened = storage.open_study(asked.settings.storage, folder.journal, name, storage.pruner(asked.settings))
+    return Study(folder, asked, schema, rows, chosen(asked.settings.trials), grid, opened)
 
 
 def write(folder: StudyFolder, name: str, asked: StudyRequest) -> None:
@@ -381,7 +388,14 @@ def _metric(asked: StudyRequest) -> Metric:
 
 def first_point(study: Study) -> points.Point:
     """Return a valid point of the space, used to find settings that all points share."""
-    return _first(study.request, study.schema, study.rows)
+    for point in points.some(study.request.space, 1_000):
+        try:
+            study.resolved(point)
+        except InputError as error:
+            fault = error
+        else:
+            return point
+    raise fault
 
 
 def read_again(
@@ -394,7 +408,7 @@ def read_again(
     """
     fixed = msgspec.to_builtins(study.request.fixed)
     changes = {name: value for name, value in (given or {}).items() if value is not None}
-    known = section(fixed, "data").get("target")
+    known = fixed["data"]["target"]
     if changes.get("data.target", known) != known:
         raise InputError(
             f"{study.folder.path} is a study of another target: choose another folder with --out",
@@ -415,22 +429,3 @@ def read_again(
         ) from None
     refuse_differences(study.folder, dataset, source)
     return dataset
-
-
-def _first(asked: StudyRequest, schema: Schema, rows: int) -> points.Point:
-    for point in points.some(asked.space, 1_000):
-        try:
-            resolve.resolve(points.apply(asked.fixed, point), schema, rows)
-        except InputError as error:
-            fault = error
-        else:
-            return point
-    raise fault
-
-
-def _epochs(asked: StudyRequest, schema: Schema, rows: int) -> int:
-    fixed = asked.fixed.get("training", {}).get("epochs")
-    if fixed is not None:
-        return int(fixed)
-    point = _first(asked, schema, rows)
-    return int(resolve.resolve(points.apply(asked.fixed, point), schema, rows).training.epochs or 1)

@@ -11,8 +11,6 @@ import numpy as np
 from optuna.trial import TrialState
 
 from dle_bundle.errors import DleError, InputError, Interrupted, WorkError
-from dle_bundle.files import write_atomic
-from dle_training.config import run_config
 from dle_training.config.run_config import RunConfig
 from dle_training.data.split import load as load_split
 from dle_training.fitting import loop
@@ -29,6 +27,7 @@ from dle_training.search.shared_data import PreparedData
 from dle_training.search.storage import StorageError
 from dle_training.search.study import Study
 from dle_training.search.trial_locks import Claim
+from dle_training.settings.base import chosen
 
 RESULT = "result"
 
@@ -81,8 +80,7 @@ class TrialTraining:
         self._folder = study.folder.trial(found.number)
         self._finished: list[RunResult] = []
         self.config = config
-        watcher.on_begin(found.number, found.point, (self.config.training.epochs or 1) * study.folds)
-        write_atomic(self._folder.config, run_config.dump(self.config))
+        watcher.on_begin(found.number, found.point, chosen(config.training.epochs) * study.folds)
 
     def member(self, fold: int) -> Member:
         """Return the training of a fold as a member of a pack."""

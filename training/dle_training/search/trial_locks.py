@@ -168,7 +168,7 @@ def _taken_up(study: Study, number: int, lock: Lock) -> Claim | None:
 
 
 def _sampler(study: Study, number: int) -> BaseSampler:
-    return storage.sampler(study.request.settings, study.request.fixed.get("seed", 0), number)
+    return storage.sampler(study.request.settings, study.request.fixed["seed"], number)
 
 
 def _runs(trial: FrozenTrial) -> bool:

@@ -211,7 +211,7 @@ def _config(study: Study, found: Claim, watcher: Watcher) -> RunConfig | None:
     """
     if found.attempts < trial_locks.MOST_ATTEMPTS:
         try:
-            return study.config(found.point)
+            return study.begin(found.number, found.point)
         except InputError as error:
             reason = "; ".join((error.message, *error.details))
     else:
