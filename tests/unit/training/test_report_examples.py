@@ -11,13 +11,13 @@ from msgspec.structs import replace as change
 from dle_bundle.groups import Groups, empty
 from dle_bundle.schema import Field, ImageShape, Label, Outputs, Schema, SequenceShape
 from dle_training.augmentation import augment as augmentation
-from dle_training.augmentation.settings import AugmentationConfig
 from dle_training.config import run_config
 from dle_training.config.resolve import resolve
 from dle_training.config.run_config import RunConfig
 from dle_training.data.dataset import Dataset
 from dle_training.data.row_samples import one_of_each
 from dle_training.data.split import Split
+from dle_training.models.family import NO_AUGMENTATION
 from dle_training.preprocessing import pipeline
 from dle_training.preprocessing.pipeline import Preprocessing
 from dle_training.report import samples, worst_examples
@@ -34,7 +34,7 @@ INPUTS = (
     ),
     Field(name="note", kind="text", required=True),
 )  # fmt: skip
-VARIED = RunConfig(augmentation=AugmentationConfig(flip=True, shift=0.2, jitter=0.1, scaling=0.1, slicing=0.3))
+VARIED = RunConfig(augmentation=change(NO_AUGMENTATION, flip=True, shift=0.2, jitter=0.1, scaling=0.1, slicing=0.3))
 
 
 class Unread:
@@ -148,7 +148,7 @@ def test_variations_are_those_of_the_loop_and_leave_its_random_numbers_alone() -
 
 def test_without_augmentation_there_are_more_images_and_no_variations() -> None:
     data = classified()
-    made = chosen(data, fitted(data), RunConfig())
+    made = chosen(data, fitted(data), RunConfig(augmentation=NO_AUGMENTATION))
     assert made.images is not None
     assert made.series is not None
     assert made.images.varied is None

@@ -10,6 +10,7 @@ from dle_training.augmentation.images import ImageAugmentation
 from dle_training.augmentation.series import SeriesAugmentation
 from dle_training.augmentation.settings import AugmentationConfig
 from dle_training.preprocessing.shape import Inputs, InputShape
+from dle_training.settings.base import chosen
 
 IMAGES = ("flip", "shift", "rotation", "zoom", "shear", "brightness", "contrast", "erasing")
 SERIES = ("jitter", "scaling", "slicing")
@@ -36,7 +37,7 @@ class Augmentation:
 
 
 def build(config: AugmentationConfig, shape: InputShape) -> Augmentation | None:
-    """The augmentation that `config` sets for the inputs in `shape`; None if it sets none. A null setting is off."""
+    """The augmentation that `config` sets for the inputs in `shape`; None if it sets none."""
     images = ImageAugmentation(config, shape.image) if shape.image is not None and _any(config, IMAGES) else None
     series = None
     if shape.sequence is not None and _any(config, SERIES):
@@ -45,4 +46,4 @@ def build(config: AugmentationConfig, shape: InputShape) -> Augmentation | None:
 
 
 def _any(config: AugmentationConfig, names: tuple[str, ...]) -> bool:
-    return any(getattr(config, name) for name in names)
+    return any(chosen(getattr(config, name)) for name in names)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dle_training.augmentation.settings import AugmentationConfig
 from dle_training.preprocessing.shape import Images
+from dle_training.settings.base import chosen
 
 _KORNIA = ("rotation", "zoom", "shear", "brightness", "contrast", "erasing")
 
@@ -24,8 +25,8 @@ class ImageAugmentation:
 
     def __init__(self, config: AugmentationConfig, images: Images) -> None:
         self.columns, self.channels = images.columns, images.channels
-        self.flip = bool(config.flip)
-        self.shift = config.shift or 0.0
+        self.flip = chosen(config.flip)
+        self.shift = chosen(config.shift)
         self.steps = _steps(config) if any(getattr(config, name) for name in _KORNIA) else []
 
     def __call__(self, images: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dle_training.augmentation.settings import AugmentationConfig
+from dle_training.settings.base import chosen
 
 
 class SeriesAugmentation:
@@ -19,9 +20,9 @@ class SeriesAugmentation:
 
     def __init__(self, config: AugmentationConfig, indicators: int = 0) -> None:
         self.indicators = indicators
-        self.jitter = config.jitter or 0.0
-        self.scaling = config.scaling or 0.0
-        self.slicing = config.slicing or 0.0
+        self.jitter = chosen(config.jitter)
+        self.scaling = chosen(config.scaling)
+        self.slicing = chosen(config.slicing)
 
     def __call__(self, sequence: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         if not (self.slicing or self.scaling or self.jitter):

@@ -16,6 +16,7 @@ from dle_training.models.backbone import BACKBONE
 from dle_training.models.families import DEFAULTS, FAMILIES, ModelConfig
 from dle_training.models.family import INPUT_KINDS, InputKind, ModelFamily, Slot
 from dle_training.preprocessing.shape import InputShape
+from dle_training.settings import base
 from dle_training.settings.dimensions import Dimension
 
 _WORDS = {"image": "images", "sequence": "series", "text": "text", "table": "columns"}
@@ -118,12 +119,12 @@ def build(config: ModelConfig, shape: InputShape, outputs: int, *, fresh: bool =
         "text": shape.tokens is not None,
         "table": bool(shape.dense or shape.cardinalities),
     }
-    chosen = choose(config.name, [kind for kind in INPUT_KINDS if present[kind]])
-    dropout = dropouts(config, chosen)
+    families = choose(config.name, [kind for kind in INPUT_KINDS if present[kind]])
     encoders: dict[str, Encoder] = {}
-    for kind, name in chosen.items():
+    for kind, name in families.items():
         own = family(name)
-        encoders[kind] = own.build(section(config, own), shape, Slot(kind, name, dropout[name], fresh))
+        dropout = config.dropout[name] if isinstance(config.dropout, dict) else base.chosen(config.dropout)
+        encoders[kind] = own.build(section(config, own), shape, Slot(kind, name, dropout, fresh))
     return Network(encoders, outputs)
 
 
