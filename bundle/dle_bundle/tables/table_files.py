@@ -65,6 +65,20 @@ def stream(path: Path, *, delimiter: str | None = None, rows: int = 65_536) -> I
     yield from parts
 
 
+def detect_delimiter(path: Path) -> str | None:
+    """Return the column separator that is detected in a .txt file, None for other files, which need no detection.
+
+    Raises InputError if the file is missing or unreadable, or if no separator is found.
+    """
+    kind = _kind_of_file(path)
+    if not kind.startswith(".txt"):
+        return None
+    try:
+        return _sniff(path, _sample(path, kind))
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: not readable as {kind}: {error}") from error
+
+
 def _kind_of_file(path: Path) -> str:
     check_exists(path)
     return suffix(path)

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from dle_bundle.errors import InputError
+from dle_training.config import run_config
 from dle_training.data import sources
+from dle_training.runs import prepare
 
 
 def save(folder: Path, **arrays: Any) -> str:
@@ -107,3 +109,13 @@ def test_default_name(source: str, name: str) -> None:
 def test_no_such_file(source: str) -> None:
     with pytest.raises(InputError, match=r"absent.*no such file"):
         sources.read(source)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("a.txt", ";"), ("a.csv", None)])
+def test_a_detected_delimiter_is_kept(tmp_path: Path, name: str, expected: str | None) -> None:
+    mark = expected or ","
+    lines = [f"age{mark}town{mark}y"] + [f"{row % 9}{mark}town {row % 4}{mark}{'ab'[row % 2]}" for row in range(60)]
+    (tmp_path / name).write_text("\n".join(lines) + "\n")
+    made = prepare.prepare(run_config.load(None, [f"data.source={tmp_path / name}"]))
+    assert made.config.data.delimiter == made.dataset.schema.delimiter == expected
+    assert prepare.prepare(made.config).config == made.config

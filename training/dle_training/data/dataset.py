@@ -120,7 +120,7 @@ def load(config: RunConfig) -> Dataset:
         inputs=fields,
         outputs=goal.outputs,
         na_values=na_values,
-        delimiter=config.data.delimiter,
+        delimiter=source.delimiter,
         layout=arranged.layout,
     )
     read = _ReadColumns(inputs.readings, np.flatnonzero(goal.known), _series(table, draft, known))

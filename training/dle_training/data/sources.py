@@ -26,7 +26,7 @@ class Source:
 
     `place` is a SOURCE that works from any folder, `digest` the SHA-256 of the content, which shows a later reader
     whether the data changed, `target` the column that the source itself calls its target. Paths in the table are
-    relative to `folder`.
+    relative to `folder`. `delimiter` is the column separator that was given, or detected in a .txt file.
     """
 
     place: str
@@ -34,6 +34,7 @@ class Source:
     digest: str
     target: str | None = None
     folder: Path | None = None
+    delimiter: str | None = None
 
 
 def read(source: str, *, delimiter: str | None = None) -> Source:
@@ -49,10 +50,11 @@ def read(source: str, *, delimiter: str | None = None) -> Source:
         table = table_files.read(path)
         target = folders.LABEL if folders.LABEL in table.column_names else None
         return Source(str(path.absolute()), table, _digest(table), target, path.absolute())
+    delimiter = delimiter or table_files.detect_delimiter(path)
     table = table_files.read(path, delimiter=delimiter)
     named = path.name.lower().endswith(".npz") and arrays.TARGET in table.column_names
     target = arrays.TARGET if named else None
-    return Source(str(path.absolute()), table, integrity.digest(path), target, path.absolute().parent)
+    return Source(str(path.absolute()), table, integrity.digest(path), target, path.absolute().parent, delimiter)
 
 
 def default_name(source: str) -> str:

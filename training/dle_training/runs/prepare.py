@@ -46,7 +46,7 @@ def prepare(config: RunConfig, progress: image_files.ImageProgress | None = None
     change = msgspec.structs.replace
     known = change(
         config,
-        data=change(config.data, source=dataset.source),
+        data=change(config.data, source=dataset.source, delimiter=dataset.schema.delimiter),
         split=change(config.split, by=dataset.split_by),
     )
     resolved = resolve(known, dataset.schema, len(dataset.split.train))
