@@ -75,7 +75,7 @@ class Dataset:
 
     def part(self, name: PartName) -> tuple[Groups, Values]:
         """Inputs and target of the rows of one part."""
-        rows = getattr(self.split, name)
+        rows = self.split.rows(name)
         return self.groups.take(rows), self.target[rows]
 
     def actual(self, rows: npt.NDArray[np.int64]) -> Values:

@@ -41,13 +41,17 @@ class Split:
     validation: RowNumbers
     test: RowNumbers
 
+    def rows(self, part: str) -> RowNumbers:
+        """The rows of `train`, `validation` or `test`."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}[part]
+
     def sizes(self) -> dict[str, int]:
         """Rows of each part."""
-        return {part: len(getattr(self, part)) for part in PARTS}
+        return {part: len(self.rows(part)) for part in PARTS}
 
     def equals(self, other: "Split") -> bool:
         """Whether both hold the same rows in the same parts."""
-        return all(np.array_equal(getattr(self, part), getattr(other, part)) for part in PARTS)
+        return all(np.array_equal(self.rows(part), other.rows(part)) for part in PARTS)
 
     def save(self, path: Path) -> None:
         """Write `split.npz`."""

@@ -64,7 +64,7 @@ def make(dataset: Dataset, config: RunConfig, stream: ImageStream | None = None)
     objective = objectives.fit(outputs.task, target, outputs.classes, config.objective.class_weights)
 
     def prepared(name: PartName, rows: Groups, values: Values) -> PreparedRows:
-        return batches.make(preprocessing, rows, objective.encode(values), stream, getattr(dataset.split, name))
+        return batches.make(preprocessing, rows, objective.encode(values), stream, dataset.split.rows(name))
 
     return TrainingData(
         preprocessing,

@@ -35,7 +35,7 @@ def write(
     schema, split = model.schema, dataset.split
     for name, rows in read_facts(run).kept.items():
         if rows:
-            kept_rows.write(run.part(name), dataset.groups, dataset.target, getattr(split, name), schema)
+            kept_rows.write(run.part(name), dataset.groups, dataset.target, split.rows(name), schema)
     training, target = dataset.part("train")
     sample = split.train[training_sample.choose(training, target, schema.outputs)]
     kept_rows.write(run.training_sample, dataset.groups, dataset.target, sample, schema)

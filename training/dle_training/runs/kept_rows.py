@@ -34,7 +34,7 @@ def count(dataset: Dataset, budget: int) -> dict[str, int]:
     """
     counts = {}
     for name in ("test", "validation"):
-        rows = getattr(dataset.split, name)
+        rows = dataset.split.rows(name)
         size = _size(dataset.groups, rows)
         counts[name] = len(rows) if size <= budget else 0
         budget -= size if size <= budget else 0

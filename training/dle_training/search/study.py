@@ -365,7 +365,7 @@ def refuse_differences(folder: StudyFolder, dataset: Dataset, source: str) -> No
         gone, new = [name for name in names if name not in other], [name for name in other if name not in names]
         faults += [f"input {name!r} is missing now" for name in gone] + [f"input {name!r} is new" for name in new]
     if facts.digest != dataset.digest:
-        sizes = {part: len(getattr(dataset.split, part)) for part in facts.rows}
+        sizes = {part: len(dataset.split.rows(part)) for part in facts.rows}
         rows = "" if sizes == facts.rows else f" ({sum(facts.rows.values()):,} rows then, {sum(sizes.values()):,} now)"
         changed = "has changed" if dataset.source == source else f"differs from that of {source}"
         faults.append(f"the content of {dataset.source} {changed}{rows}")
