@@ -1,9 +1,10 @@
-"""Generates pages from the code: docs/cli.md and docs/configuration.md.
+"""Generates docs/cli.md and docs/configuration.md, and tables of other pages, from the code.
 
 `scripts/docs` runs it; with `--check` it changes nothing, and fails when a page is not what it would write.
 """
 
 import inspect
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,11 @@ from dle_cli import compare, evaluate, export, predict, serve, train, tune
 from dle_cli import key as api_key
 from dle_serving.settings import VARIABLES, ServerSettings
 from dle_training.config import run_config
+from dle_training.models.families import DEFAULTS, FAMILIES
+from dle_training.models.registry import KIND_NAMES
+from dle_training.optimization.optimizers import OPTIMIZERS
+from dle_training.optimization.schedules import SCHEDULES
+from dle_training.scoring.metrics import METRICS
 from dle_training.search.settings import StudyConfig
 
 FOLDER = Path(__file__).parent
@@ -95,6 +101,50 @@ def configuration() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _models() -> str:
+    rows = [
+        (
+            f"`{family.name}`",
+            ", ".join(f"{KIND_NAMES[kind]}{' (default)' * (DEFAULTS[kind] == family.name)}" for kind in family.reads),
+            family.description,
+            f"{family.recipe.lr:g}",
+            f"{family.dropout:g}",
+        )
+        for family in FAMILIES.values()
+    ]
+    return _table(rows, ("Name", "Reads", "What it is", "Learning rate", "Dropout"))
+
+
+def _optimizers() -> str:
+    rows = [
+        (f"`{entry.name}`", entry.description, "the model's own" if entry.lr is None else f"{entry.lr:g}")
+        for entry in OPTIMIZERS.values()
+    ]
+    return _table(rows, ("Optimizer", "What it is", "Default learning rate"))
+
+
+def _schedules() -> str:
+    rows = [
+        (f"`{entry.name}`", entry.description, "" if entry.gamma is None else f"{entry.gamma:g}")
+        for entry in SCHEDULES.values()
+    ]
+    return _table(rows, ("Schedule", "Learning rate", "Default gamma"))
+
+
+def _metrics() -> str:
+    return _table(((f"`{entry.name}`", entry.description) for entry in METRICS.values()), ("Metric", "What it says"))
+
+
+TABLES = {"models": _models, "optimizers": _optimizers, "schedules": _schedules, "metrics": _metrics}
+"""The tables of hand-written pages, by the name in the comment above each."""
+_TABLE = re.compile(r"(<!-- scripts/docs writes the table of (\w+) -->\n\n)(?:\|.*\n)*")
+
+
+def with_tables(page: Path) -> str:
+    """A hand-written page with its generated tables as the code has them now."""
+    return _TABLE.sub(lambda found: f"{found[1]}{TABLES[found[2]]()}\n", page.read_text(encoding="utf-8"))
+
+
 def _section(prefix: str, section: dict[str, Any], definitions: dict[str, Any]) -> Iterable[str]:
     """The keys of a section, then those of the sections within it, each under its description."""
     properties = section["properties"]
@@ -155,6 +205,7 @@ def _text(value: object) -> str:
 def main(arguments: list[str]) -> int:
     """Write the pages, or check them; the exit code."""
     pages = {FOLDER / "cli.md": cli(), FOLDER / "configuration.md": configuration()}
+    pages |= {page: with_tables(page) for page in (FOLDER / "inputs.md", FOLDER / "training.md")}
     stale = [page for page, text in pages.items() if not page.is_file() or page.read_text(encoding="utf-8") != text]
     for page in stale:
         if "--check" in arguments:

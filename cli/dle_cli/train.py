@@ -123,17 +123,20 @@ def _list(speaker: Console, kind: str) -> None:
     from dle_training.optimization import losses, optimizers, schedules
     from dle_training.scoring import metrics
 
-    known: dict[str, list[tuple[str, ...]]] = {
+    known: dict[str, list[tuple[str | float | None, ...]]] = {
         "models": [(entry.name, ", ".join(entry.reads), entry.description) for entry in FAMILIES.values()],
         "losses": [(entry.name, entry.description) for entry in losses.LOSSES.values()],
-        "optimizers": [(entry.name, entry.description) for entry in optimizers.OPTIMIZERS.values()],
-        "schedules": [(entry.name, entry.description) for entry in schedules.SCHEDULES.values()],
+        "optimizers": [(entry.name, entry.lr, entry.description) for entry in optimizers.OPTIMIZERS.values()],
+        "schedules": [(entry.name, entry.gamma, entry.description) for entry in schedules.SCHEDULES.values()],
         "metrics": [(entry.name, entry.description) for entry in metrics.METRICS.values()],
     }
     if kind not in known:
         raise InputError(f"--list: expected one of {', '.join(known)}, found {kind!r}{nearest(kind, known)}")
-    headers = {"models": ("name", "reads", "description")}.get(kind, ("name", "description"))
-    speaker.table(kind.capitalize(), known[kind], headers)
+    second = {"models": ("reads",), "optimizers": ("lr",), "schedules": ("gamma",)}
+    headers = ("name", *second.get(kind, ()), "description")
+    none = "the model's own" if kind == "optimizers" else "–"
+    cells = [tuple(none if cell is None else f"{cell}" for cell in row) for row in known[kind]]
+    speaker.table(kind.capitalize(), cells, headers)
     speaker.document({kind: [dict(zip(headers, row, strict=True)) for row in known[kind]]})
 
 

@@ -19,7 +19,8 @@ from dle_training.preprocessing.shape import InputShape
 from dle_training.settings import base
 from dle_training.settings.dimensions import Dimension
 
-_WORDS = {"image": "images", "sequence": "series", "text": "text", "table": "columns"}
+KIND_NAMES: dict[InputKind, str] = {"image": "images", "sequence": "series", "text": "text", "table": "columns"}
+"""The kinds of input in the plural, for messages and documents."""
 
 
 def inputs(schema: Schema) -> tuple[InputKind, ...]:
@@ -141,6 +142,6 @@ def _unknown(name: str) -> str:
 
 def _idle(name: str, reads: tuple[InputKind, ...], present: tuple[InputKind, ...]) -> str:
     fitting = ", ".join(each.name for each in FAMILIES.values() if set(each.reads) & set(present))
-    words = " or ".join(_WORDS[kind] for kind in reads)
+    words = " or ".join(KIND_NAMES[kind] for kind in reads)
     why = "but another chosen model already reads them" if set(reads) & set(present) else "but the data has none"
     return f"model.name: {name} reads {words}, {why}; choose from {fitting}"
