@@ -31,8 +31,9 @@ def evaluate(
 
     speaker = Console(as_json, quiet)
     folder = found(run)
-    on_test = data is None or evaluating.is_test_part(folder, data)
-    evaluation = evaluating.evaluate(folder, data)
+    evaluation, on_test = (
+        (evaluating.evaluate(folder), True) if data is None else evaluating.evaluate_source(folder, data)
+    )
     speaker.document(msgspec.to_builtins(evaluation))
     speaker.table(
         f"{'Test part' if on_test else data}: {console.counted(evaluation.rows, 'row')}",

@@ -13,7 +13,7 @@ from PIL import Image
 
 from dle_bundle.errors import InputError, RowFaults
 from dle_training.config.run_config import DataConfig, ObjectiveConfig, RunConfig, SplitConfig
-from dle_training.data import dataset
+from dle_training.data import dataset, sources
 from dle_training.data.dataset import Dataset
 from dle_training.preprocessing.settings import PreprocessingConfig
 
@@ -211,7 +211,7 @@ def test_another_table_by_the_schema_of_a_run(tmp_path: Path) -> None:
     data = dataset.load(config)
     other = {name: values[:9] for name, values in columns().items() if name != "id"}
     other["city"][0] = "Bonn"
-    labelled = dataset.read_labelled(write(tmp_path / "b.csv", other), data.schema, config)
+    labelled = dataset.read_labelled(sources.read(write(tmp_path / "b.csv", other)), data.schema, config)
     assert labelled.target.tolist() == [value for value in other["bought"] if value]
     assert labelled.groups.categorical[:, 0].tolist() == ["Bonn", *other["city"][1:7], other["city"][8]]
     assert labelled.notes == ("bought: 1 of 9 rows have no value and were left out",)
@@ -224,16 +224,18 @@ def test_another_table_that_does_not_fit(tmp_path: Path) -> None:
     del wrong["city"]
     wrong["member"] = ["maybe", *wrong["member"][1:7], "maybe", *wrong["member"][8:]]
     with pytest.raises(RowFaults) as faults:
-        dataset.read_labelled(write(tmp_path / "b.csv", wrong), schema, config)
+        dataset.read_labelled(sources.read(write(tmp_path / "b.csv", wrong)), schema, config)
     # row 8 has no target, so it does not matter
     assert [(fault.row, fault.field, fault.code) for fault in faults.value.faults] == [
         (None, "city", "missing"),
         (1, "member", "type"),
     ]
     with pytest.raises(InputError, match=r"it knows no, yes"):
-        dataset.read_labelled(write(tmp_path / "c.csv", {**columns(), "bought": ["perhaps"] * N}), schema, config)
+        dataset.read_labelled(
+            sources.read(write(tmp_path / "c.csv", {**columns(), "bought": ["perhaps"] * N})), schema, config
+        )
     with pytest.raises(InputError, match="no column 'bought'"):
-        dataset.read_labelled(write(tmp_path / "d.csv", {"age": [1, 2]}), schema, config)
+        dataset.read_labelled(sources.read(write(tmp_path / "d.csv", {"age": [1, 2]})), schema, config)
 
 
 @pytest.mark.parametrize("held_out", ["val", "validation"])

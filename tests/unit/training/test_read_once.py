@@ -16,12 +16,11 @@ from dle_bundle.images import pixels
 from dle_bundle.tables import columns
 from dle_bundle.text import Tokenizer
 from dle_training.config import run_config
-from dle_training.config.run_config import RunConfig
 from dle_training.data import dataset as datasets
 from dle_training.data import sources
 from dle_training.data.dataset import Dataset
 from dle_training.optimization import objectives
-from dle_training.runs import prepare, train
+from dle_training.runs import evaluate, prepare, train
 
 N = 120
 TEXTS = {"review": [f"{'good' if row % 2 else 'bad'} thing number {row} of many" for row in range(N)]}
@@ -80,6 +79,18 @@ def test_a_training_does_nothing_twice(table: Path, tmp_path: Path, monkeypatch:
     assert sorted(encoded) == sorted(np.array(TEXTS["review"])[learnt].tolist())
 
 
+def test_an_evaluation_reads_its_source_once(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = ["training.epochs=1", "model.hidden=[4]", "device=cpu", "data.keep_rows=0"]
+    made = prepare.prepare(run_config.load(None, settings, {"data.source": str(table), "data.target": "liked"}))
+    run = prepare.create(tmp_path / "run", made)
+    train.train(run, made)
+    (tmp_path / "other.csv").write_text("\n".join(table.read_text().splitlines()[:40]))
+    sources_read = counted(monkeypatch, sources, "read", lambda source: source)
+    assert evaluate.evaluate_source(run, str(table))[1]
+    assert not evaluate.evaluate_source(run, str(tmp_path / "other.csv"))[1]
+    assert sources_read == {str(table): 1, str(tmp_path / "other.csv"): 1}
+
+
 def test_a_column_is_parsed_once(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = counted(monkeypatch, columns, "categories", first)
     numbers = counted(monkeypatch, columns, "numbers", first)
@@ -110,7 +121,7 @@ def test_an_image_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         files = sorted(str(path) for path in (tmp_path / "pictures").rglob("*.png"))
         assert contents == dict.fromkeys(files, 1)
         assert not digests
-        assert datasets.digest(str(tmp_path / "pictures"), data.schema, RunConfig()) == data.digest
+        assert datasets.digest(sources.read(str(tmp_path / "pictures")), data.schema) == data.digest
         contents.clear()
         digests.clear()
 

@@ -159,13 +159,13 @@ def test_beyond_the_budget_the_source_is_named_and_its_test_part_scored(folder: 
     assert not (folder / "bundle").exists()
 
     other = people.write_people(folder / "later.csv", 80, seed=1)
-    assert not evaluate.is_test_part(run, str(other))
+    assert not evaluate.is_test_part(run, sources.read(str(other)))
     assert evaluate.evaluate(run, str(other)).rows == 80
     assert "test" not in run_folder.read_metrics(run)
 
     source = shutil.copy(folder / "buys.csv", folder / "elsewhere.csv")
-    assert evaluate.is_test_part(run, str(source))
-    assert not evaluate.is_test_part(whole, str(source)), "it has its test part: all rows are meant"
+    assert evaluate.is_test_part(run, sources.read(str(source)))
+    assert not evaluate.is_test_part(whole, sources.read(str(source))), "it has its test part: all rows are meant"
     found = evaluate.evaluate(run, str(source))
     assert found.rows == len(made.dataset.split.test) == 45
     assert found.test == evaluate.evaluate(whole).test
@@ -180,7 +180,7 @@ def test_the_test_part_of_images_is_found_elsewhere(folder: Path, tmp_path: Path
     assert evaluate.evaluate(run, str(tmp_path / "moved")).rows == len(made.dataset.split.test)
     first = next((tmp_path / "moved" / "red").iterdir())
     first.write_bytes(many_inputs.picture("blue", 999))
-    assert not evaluate.is_test_part(run, str(tmp_path / "moved"))
+    assert not evaluate.is_test_part(run, sources.read(str(tmp_path / "moved")))
 
 
 @pytest.mark.parametrize("stops", ["write", "between", "before metrics"])

@@ -37,6 +37,7 @@ from dle_training.data.blocks import Blocks
 from dle_training.data.inference import InferredInputs
 from dle_training.data.kinds import Reading
 from dle_training.data.pictures import Pictures
+from dle_training.data.sources import Source
 from dle_training.data.split import Split, Strata
 from dle_training.data.target import Target, Values
 
@@ -91,14 +92,15 @@ class Dataset:
         return replace(self, split=split)
 
 
-def load(config: RunConfig) -> Dataset:
-    """Read and prepare `config.data.source`.
+def load(config: RunConfig, source: Source | None = None) -> Dataset:
+    """Read and prepare `config.data.source`, or prepare `source` if it has been read already.
 
     Raises InputError if the source, the configured columns, the target or the inputs are invalid.
     """
-    if config.data.source is None:
-        raise InputError("no data: name a file, a folder of images or sklearn:NAME")
-    source = sources.read(config.data.source, delimiter=config.data.delimiter)
+    if source is None:
+        if config.data.source is None:
+            raise InputError("no data: name a file, a folder of images or sklearn:NAME")
+        source = sources.read(config.data.source, delimiter=config.data.delimiter)
     na_values = tuple(dict.fromkeys((*NA_VALUES, *config.data.na_values)))
     name, chosen = target.choose(source.table.column_names, config.data.target, source.target)
     arranged = column_roles.arrange(source.table, config, name, na_values)
@@ -157,13 +159,12 @@ def load(config: RunConfig) -> Dataset:
     )
 
 
-def read_labelled(source: str, schema: Schema, config: RunConfig) -> Labelled:
-    """Read the rows of `source` that have a target, by the schema of a run instead of by inference.
+def read_labelled(found: Source, schema: Schema, config: RunConfig) -> Labelled:
+    """Read the rows of the source `found` that have a target, by the schema of a run instead of by inference.
 
     Raises InputError if the target column is missing, a label is not a class or no row has a target. Raises RowFaults,
     with all faults of all rows, if inputs do not fit the schema.
     """
-    found = sources.read(source, delimiter=config.data.delimiter)
     name, _ = target.choose(found.table.column_names, schema.outputs.target, None)
     table = column_roles.rearrange(found.table, schema, name)
     column = table.column(name)
@@ -179,9 +180,8 @@ def read_labelled(source: str, schema: Schema, config: RunConfig) -> Labelled:
     return Labelled(groups.take(usable), values[usable], (*target.missing_note(name, known), *skipped))
 
 
-def digest(source: str, schema: Schema, config: RunConfig) -> str:
-    """Return the digest that `load` computes for `source` if it holds the data of this schema. Raises InputError."""
-    found = sources.read(source, delimiter=config.data.delimiter)
+def digest(found: Source, schema: Schema) -> str:
+    """Return the digest that `load` computes for `found` if it holds the data of this schema. Raises InputError."""
     if not schema.image:
         return found.digest
     name, _ = target.choose(found.table.column_names, schema.outputs.target, None)

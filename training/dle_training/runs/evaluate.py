@@ -9,6 +9,8 @@ from dle_bundle.errors import InputError
 from dle_bundle.groups import Groups
 from dle_training.config import run_config
 from dle_training.data import dataset as datasets
+from dle_training.data import sources
+from dle_training.data.sources import Source
 from dle_training.data.target import Values
 from dle_training.fitting.listeners import read_history
 from dle_training.report import page, samples, worst_examples
@@ -32,23 +34,30 @@ def evaluate(run: RunFolder, source: str | None = None) -> Evaluation:
     refuse_unfinished(run)
     if source is None:
         return evaluate_test_part(run, *contents.read_part(run, "test"))
-    if is_test_part(run, source):
-        return evaluate_test_part(run, *reopen(run, source=source).dataset.part("test"))
+    return evaluate_source(run, source)[0]
+
+
+def evaluate_source(run: RunFolder, source: str) -> tuple[Evaluation, bool]:
+    """Score rows of `source`, which is read once, and return whether they are the test part: see `evaluate`."""
+    refuse_unfinished(run)
+    config = run.read_config()
+    found = sources.read(source, delimiter=config.data.delimiter)
+    if is_test_part(run, found):
+        return evaluate_test_part(run, *reopen(run, source=found).dataset.part("test")), True
     model = open_model(run)
-    other = datasets.read_labelled(source, model.schema, run.read_config())
-    return _score(run, model, other.groups, other.target)
+    other = datasets.read_labelled(found, model.schema, config)
+    return _score(run, model, other.groups, other.target), False
 
 
-def is_test_part(run: RunFolder, source: str) -> bool:
+def is_test_part(run: RunFolder, source: Source) -> bool:
     """Whether `evaluate` scores only the test part of `source`, because the run keeps no test rows.
 
-    Raises InputError if the run is not finished or `source` cannot be read.
+    Raises InputError if the columns of the run are not in `source`.
     """
-    refuse_unfinished(run)
     facts = read_facts(run)
     if facts.kept["test"]:
         return False
-    return datasets.digest(source, schemas.load(run.schema), run.read_config()) == facts.digest
+    return datasets.digest(source, schemas.load(run.schema)) == facts.digest
 
 
 def evaluate_test_part(run: RunFolder, groups: Groups, target: Values) -> Evaluation:

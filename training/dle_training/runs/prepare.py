@@ -20,6 +20,7 @@ from dle_training.data import dataset as datasets
 from dle_training.data import image_files
 from dle_training.data import split as splits
 from dle_training.data.dataset import Dataset
+from dle_training.data.sources import Source
 from dle_training.fitting import loop
 from dle_training.fitting.batches import ImageStream
 from dle_training.optimization import objectives
@@ -36,13 +37,17 @@ class Prepared:
     dataset: Dataset
 
 
-def prepare(config: RunConfig, progress: image_files.ImageProgress | None = None) -> Prepared:
+def prepare(
+    config: RunConfig, progress: image_files.ImageProgress | None = None, source: Source | None = None
+) -> Prepared:
     """Read the source, infer the schema, split the rows and resolve the configuration.
+
+    A `source` that has been read already is not read again.
 
     `progress(done, total)` is called while images are read. Raises InputError for any fault of source or configuration.
     """
     with image_files.reporting_to(progress):
-        dataset = datasets.load(config)
+        dataset = datasets.load(config, source)
     change = msgspec.structs.replace
     known = change(
         config,
@@ -65,7 +70,7 @@ def _check_objective(config: RunConfig, dataset: Dataset) -> None:
 def reopen(
     run: RunFolder,
     progress: image_files.ImageProgress | None = None,
-    source: str | None = None,
+    source: Source | None = None,
     device: str | None = None,
 ) -> Prepared:
     """Read the data of a run again, from its own source or from `source`.
@@ -75,15 +80,15 @@ def reopen(
     """
     config = run.read_config()
     if source is not None:
-        config = msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, source=source))
+        config = msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, source=source.place))
     if device is not None:
         config = msgspec.structs.replace(config, device=devices.choose(device).type)
-    prepared = prepare(config, progress)
-    dataset, source = prepared.dataset, prepared.config.data.source
+    prepared = prepare(config, progress, source)
+    dataset, place = prepared.dataset, prepared.config.data.source
     if read_facts(run).digest != dataset.digest:
-        raise InputError(f"{source} has changed since {run.path} was trained: restore it, or train a new run")
+        raise InputError(f"{place} has changed since {run.path} was trained: restore it, or train a new run")
     if schemas.load(run.schema) != dataset.schema or not splits.load(run.split).equals(dataset.split):
-        raise InputError(f"{run.path} was trained by a version of dle that reads {source} differently: train a new run")
+        raise InputError(f"{run.path} was trained by a version of dle that reads {place} differently: train a new run")
     if device is not None:
         write_atomic(run.config, run_config.dump(config))
     return prepared
