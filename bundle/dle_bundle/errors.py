@@ -62,17 +62,31 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 class RowFaults(InputError):
-    """Rows do not match the schema. `faults` lists every fault of every row; `more` means that it was cut off."""
+    """A table or a request does not match the schema.
 
-    def __init__(self, faults: Iterable[Fault], *, more: bool = False, shown: int = 20) -> None:
+    `faults` lists every fault of every row; `more` means that it was cut off. `columns` says that each fault is a
+    required column that the table lacks.
+    """
+
+    def __init__(self, faults: Iterable[Fault], *, more: bool = False, columns: bool = False, shown: int = 20) -> None:
         self.faults = tuple(faults)
+        single = len(self.faults) == 1 and not more
         lines = [str(fault) for fault in self.faults[:shown]]
         if len(self.faults) > shown:
             lines.append(f"and {len(self.faults) - shown:,} more")
-        message = f"{'more than ' if more else ''}{len(self.faults):,} value(s) do not match the schema"
+        if columns:
+            message = f"{counted(len(self.faults), 'required column')} {'is' if single else 'are'} missing"
+        else:
+            found = counted(len(self.faults), "value")
+            message = f"{'more than ' if more else ''}{found} {'does' if single else 'do'} not match the schema"
         if [fault.code for fault in self.faults] == ["json"]:
             message = "the body is not JSON"
         super().__init__(message, lines)
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 row`, `3,096 rows`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

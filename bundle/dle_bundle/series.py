@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from dle_bundle.errors import counted
 from dle_bundle.schema import SequenceShape
 from dle_bundle.values.numbers import float32
 
@@ -148,9 +149,9 @@ def _faults(steps: list[Any], shape: SequenceShape) -> list[str]:
         if flat:
             faults += _value_faults(f"step {place}", step)
         elif not isinstance(step, list):
-            faults.append(f"step {place}: expected a list of {_count(channels)}, got {_kind(step)}")
+            faults.append(f"step {place}: expected a list of {counted(channels, 'number')}, got {_kind(step)}")
         elif len(step) != channels:
-            faults.append(f"step {place}: expected {_count(channels)}, got {len(step)}")
+            faults.append(f"step {place}: expected {counted(channels, 'number')}, got {len(step)}")
         else:
             for name, number in zip(shape.channels, step, strict=True):
                 faults += _value_faults(f"step {place}, channel {name}" if channels > 1 else f"step {place}", number)
@@ -172,10 +173,6 @@ def _finite(number: float) -> bool:
         return math.isfinite(float(number))
     except OverflowError:  # integers in JSON are unbounded
         return False
-
-
-def _count(channels: int) -> str:
-    return f"{channels} number{'s' if channels > 1 else ''}"
 
 
 def _kind(value: object) -> str:

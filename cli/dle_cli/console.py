@@ -77,11 +77,6 @@ class Console:
             self.say(f"{'Next:' if not index else '     '} {command}")
 
 
-def counted(count: int, noun: str) -> str:
-    """`1 row`, `3,096 rows`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def run(app: typer.Typer) -> None:
     """Run a command; a `DleError` becomes its message and exit code. Wrong arguments exit with 2."""
     try:

@@ -6,6 +6,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from dle_bundle.errors import counted
 from dle_cli import console
 from dle_cli.console import Console
 
@@ -14,7 +15,7 @@ app = console.application("Evaluate a trained model.")
 
 @app.command()
 def evaluate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run or study directory.")],
     data: Annotated[
         str | None,
         typer.Option(
@@ -36,7 +37,7 @@ def evaluate(
     )
     speaker.document(msgspec.to_builtins(evaluation))
     speaker.table(
-        f"{'Test part' if on_test else data}: {console.counted(evaluation.rows, 'row')}",
+        f"{'Test part' if on_test else data}: {counted(evaluation.rows, 'row')}",
         [(name, "–" if score is None else f"{score:.4g}") for name, score in evaluation.test.items()],
     )
     if evaluation.confusion_matrix is not None:

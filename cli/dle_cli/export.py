@@ -13,7 +13,7 @@ app = console.application("Export a trained model.")
 
 @app.command()
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run or study directory.")],
     to: Annotated[Path, typer.Option(metavar="BUNDLE", help="Folder to make; its name becomes the model's name.")],
     version: Annotated[int, typer.Option(metavar="N", min=1, help="Version of the model.")] = 1,
     as_json: console.Json = False,

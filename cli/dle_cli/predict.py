@@ -1,12 +1,15 @@
 """`dle-predict`: predictions for the rows of a file, by the bundle's graph, without PyTorch."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dle_cli import console
 from dle_cli.console import Console
+
+if TYPE_CHECKING:
+    from dle_serving.offline.predict import Summary
 
 app = console.application("Predict the rows of a file, or the images of a folder.")
 
@@ -18,7 +21,10 @@ def predict(
         Path,
         typer.Argument(metavar="SOURCE", help="A table (.csv[.gz], .parquet, …), arrays (.npz) or a folder of images."),
     ],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Predictions (.csv[.gz], .tsv or .parquet).")],
+    out: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="Predictions (.csv[.gz], .tsv or .parquet); an existing file is replaced."),
+    ],
     keep: Annotated[
         list[str] | None, typer.Option(metavar="COLUMN", help="Column of SOURCE to copy; repeatable.")
     ] = None,
@@ -37,12 +43,12 @@ def predict(
     rows = [
         ("rows", f"{summary.rows:,}, {summary.predicted:,} predicted"),
         ("speed", f"{rate:,.0f} rows/s on {summary.provider}"),
-        ("output", out),
+        ("output", _place(out, summary)),
     ]
     if summary.ignored:
         rows.append(("ignored columns", ", ".join(summary.ignored)))
     if errors is not None:
-        rows.append(("faults", f"{summary.faults:,} in {summary.faulty:,} rows, in {errors}"))
+        rows.append(("faults", f"{summary.faults:,} in {summary.faulty:,} rows, in {_place(errors, summary)}"))
     speaker.table("Predicted", rows)
     speaker.document(
         {
@@ -52,11 +58,16 @@ def predict(
             "faulty": summary.faulty,
             "faults": summary.faults,
             "ignored": list(summary.ignored),
+            "replaced": [str(path) for path in summary.replaced],
             "provider": summary.provider,
             "seconds": summary.seconds,
         }
     )
     speaker.next(f"dle-serve {bundle} --port 3000")
+
+
+def _place(path: Path, summary: "Summary") -> str:
+    return f"{path} (replaced the earlier file)" if path in summary.replaced else str(path)
 
 
 def main() -> None:

@@ -88,4 +88,4 @@ def leaderboard(speaker: Console, title: str, study: "Study", rows: "Sequence[Tr
         )
     speaker.table(title, body, ("trial", study.metric.name, "parameters", "seconds", "ms a row", "settings"))
     if any(row.on_front for row in rows):
-        speaker.say("* no other trial is both better and faster")
+        speaker.say("* no other trial is both better and faster; of equal trials only one is marked")

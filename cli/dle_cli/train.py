@@ -1,5 +1,6 @@
 """`dle-train`: from a source to a run directory."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
     from dle_training.runs.folder import RunFolder
     from dle_training.runs.prepare import Prepared
     from dle_training.runs.train import RunResult
-    from dle_training.scoring.cross_validation import CrossValidation
 
     Check = Callable[[RunConfig], None]
     Work = Callable[[RunFolder, Prepared, Sequence[Listener]], RunResult]
+
+_KINDS = ("models", "losses", "optimizers", "schedules", "metrics")
 
 app = console.application("Train a model.")
 
@@ -78,9 +80,13 @@ def train(
         )
     options.warn_of_overridden(speaker, given, assignments or [])
     check, work = _engine(engine, jobs)
+    if resume and (done := _finished(out or options.default_folder(source), source)) is not None:
+        speaker.say(f"{done.path} is finished, so nothing was trained; another --out begins another run")
+        _show_result(speaker, done)
+        return
     try:
         if resume:
-            run, prepared = _reopened(speaker, out or options.default_folder(source), source, device, check)
+            run, prepared = _reopened(speaker, out or options.default_folder(source), device, check)
         else:
             from dle_training.config import run_config
 
@@ -90,8 +96,8 @@ def train(
     except KeyboardInterrupt:
         raise Interrupted("Interrupted while the data was read; nothing was trained") from None
     shown.show_data(speaker, prepared)
-    finished, validated = _trained(speaker, run, prepared, work)
-    _show_result(speaker, run, prepared, finished, validated)
+    _train(speaker, run, prepared, work)
+    _show_result(speaker, run)
 
 
 def _engine(name: str | None, jobs: int | None) -> "tuple[Check, Work]":
@@ -119,6 +125,8 @@ def _engine(name: str | None, jobs: int | None) -> "tuple[Check, Work]":
 
 
 def _list(speaker: Console, kind: str) -> None:
+    if kind not in _KINDS:
+        raise InputError(f"--list: expected one of {', '.join(_KINDS)}, found {kind!r}{nearest(kind, _KINDS)}")
     from dle_training.models.families import FAMILIES
     from dle_training.optimization import losses, optimizers, schedules
     from dle_training.scoring import metrics
@@ -130,8 +138,6 @@ def _list(speaker: Console, kind: str) -> None:
         "schedules": [(entry.name, entry.gamma, entry.description) for entry in schedules.SCHEDULES.values()],
         "metrics": [(entry.name, entry.description) for entry in metrics.METRICS.values()],
     }
-    if kind not in known:
-        raise InputError(f"--list: expected one of {', '.join(known)}, found {kind!r}{nearest(kind, known)}")
     second = {"models": ("reads",), "optimizers": ("lr",), "schedules": ("gamma",)}
     headers = ("name", *second.get(kind, ()), "description")
     none = "the model's own" if kind == "optimizers" else "–"
@@ -157,9 +163,21 @@ def _begun(speaker: Console, config: "RunConfig", out: Path | None, engine: str 
     return create(folder, prepared), prepared
 
 
-def _reopened(
-    speaker: Console, folder: Path, source: str | None, device: str | None, check: "Check"
-) -> "tuple[RunFolder, Prepared]":
+def _finished(folder: Path, source: str | None) -> "RunFolder | None":
+    """The run in `folder` if it is finished, else None. Its source is not read.
+
+    Raises InputError if there is no run, or if it is a run of another source.
+    """
+    from dle_training.runs.folder import RunFolder, is_finished
+
+    run = RunFolder(folder)
+    known = run.read_config().data.source
+    if source is not None and known is not None and Path(source).name != Path(known).name:
+        raise InputError(f"{folder} is a run of {known}, not of {source}: leave SOURCE out")
+    return run if is_finished(run) else None
+
+
+def _reopened(speaker: Console, folder: Path, device: str | None, check: "Check") -> "tuple[RunFolder, Prepared]":
     from dle_training.runs.folder import RunFolder
     from dle_training.runs.prepare import reopen
 
@@ -167,8 +185,6 @@ def _reopened(
     check(run.read_config())
     with shown.reading(speaker) as progress:
         prepared = reopen(run, progress, device=device)
-    if source is not None and Path(source).name != Path(prepared.dataset.source).name:
-        raise InputError(f"{folder} is a run of {prepared.dataset.source}, not of {source}: leave SOURCE out")
     return run, _on_device(prepared, run.read_config().device)
 
 
@@ -177,18 +193,15 @@ def _on_device(prepared: "Prepared", device: str) -> "Prepared":
     return replace(prepared, config=msgspec.structs.replace(prepared.config, device=device))
 
 
-def _trained(
-    speaker: Console, run: "RunFolder", prepared: "Prepared", work: "Work"
-) -> "tuple[RunResult, CrossValidation | None]":
+def _train(speaker: Console, run: "RunFolder", prepared: "Prepared", work: "Work") -> None:
     from dle_training.runs import cross_validation
     from dle_training.runs.prepare import discard_untrained
 
     further = f"Continue with: dle-train --resume --out {run.path}"
     try:
-        finished = work(run, prepared, shown.training(speaker)(""))
-        if prepared.config.split.folds is None:
-            return finished, None
-        return finished, cross_validation.validate(run, prepared, shown.training(speaker))
+        work(run, prepared, shown.training(speaker)(""))
+        if prepared.config.split.folds is not None:
+            cross_validation.validate(run, prepared, shown.training(speaker))
     except Interrupted as interrupted:
         raise Interrupted(f"{interrupted}\n{further}") from None
     except KeyboardInterrupt:  # before the first step or after the last
@@ -198,29 +211,29 @@ def _trained(
         raise
 
 
-def _show_result(
-    speaker: Console,
-    run: "RunFolder",
-    prepared: "Prepared",
-    finished: "RunResult",
-    validated: "CrossValidation | None",
-) -> None:
-    from dle_bundle import documents
-    from dle_training.preprocessing.pipeline import PreprocessingState
-    from dle_training.runs.folder import read_facts
+def _show_result(speaker: Console, run: "RunFolder") -> None:
+    """Show a finished run, from its files."""
+    from statistics import median
 
-    kept = read_facts(run).kept
+    from dle_bundle import documents, schema
+    from dle_training.preprocessing.pipeline import PreprocessingState
+    from dle_training.runs import cross_validation
+    from dle_training.runs.folder import read_facts
+    from dle_training.runs.train import outcome
+
+    config, facts, outputs = run.read_config(), read_facts(run), schema.load(run.schema).outputs
+    finished, validated, kept = outcome(run), cross_validation.read(run), facts.kept
     texts = documents.read(run.preprocessing, PreprocessingState).tokens
     cut = [] if texts is None else [("text", _cut(texts.truncated, texts.max_tokens))]
     seconds = sum(record.seconds for record in finished.history)
-    rate = sum(record.rows_per_second for record in finished.history) / len(finished.history)
+    rate = median(record.rows_per_second for record in finished.history)
     scores = {name: score for name, score in finished.validation.items() if score is not None}
     speaker.table(
         "Trained",
         [
-            ("model", f"{prepared.config.model.name}, {finished.parameters:,} parameters"),
+            ("model", f"{config.model.name}, {finished.parameters:,} parameters"),
             ("epochs", f"{len(finished.history)}, best {finished.best_epoch}"),
-            ("time", f"{seconds:.1f} s at {rate:,.0f} rows/s"),
+            ("time", f"{seconds:.1f} s; {rate:,.0f} rows/s in the median epoch"),
             *cut,
             ("rows kept", _kept(kept)),
             *((f"validation {name}", f"{score:.4g}") for name, score in scores.items()),
@@ -239,9 +252,9 @@ def _show_result(
     speaker.document(
         {
             "run": str(run.path),
-            "task": prepared.dataset.schema.outputs.task,
-            "target": prepared.dataset.schema.outputs.target,
-            "rows": prepared.dataset.split.sizes(),
+            "task": outputs.task,
+            "target": outputs.target,
+            "rows": facts.rows,
             "kept": kept,
             "epochs": len(finished.history),
             "best_epoch": finished.best_epoch,
@@ -252,7 +265,7 @@ def _show_result(
             **({} if texts is None else {"truncated_texts": texts.truncated}),
         }
     )
-    source = "" if kept["test"] else f" --data {prepared.config.data.source}"
+    source = "" if kept["test"] else f" --data {config.data.source}"
     speaker.next(f"dle-evaluate {run.path}{source}")
 
 
@@ -273,4 +286,6 @@ def _cut(truncated: float, most: int) -> str:
 
 def main() -> None:
     """Entry point of `dle-train`."""
+    if sys.argv[1:] == ["--list"]:  # else Click says that a value is missing, but not which ones there are
+        console.fail(f"--list: expected one of {', '.join(_KINDS)}", 2)
     console.run(app)

@@ -5,9 +5,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
-from dle_bundle.errors import Interrupted
+from dle_bundle.errors import Interrupted, counted
 from dle_cli import console, options, shown
 from dle_cli.console import Console
 
@@ -158,10 +159,10 @@ def _show_plan(speaker: Console, plan: "StudyPlan") -> None:
     folds = f" × {networks} folds" if networks > 1 else ""
     if plan.grid is not None:
         left_out = points.size(asked.space) - len(plan.grid)
-        without = f", without {console.counted(left_out, 'invalid combination')}" if left_out else ""
-        speaker.say(f"Grid: {console.counted(len(plan.grid), 'combination')}{without}")
+        without = f", without {counted(left_out, 'invalid combination')}" if left_out else ""
+        speaker.say(f"Grid: {counted(len(plan.grid), 'combination')}{without}")
     speaker.say(
-        f"Search: {asked.settings.search}, {console.counted(plan.trials, 'trial')}{folds} of at most "
+        f"Search: {asked.settings.search}, {counted(plan.trials, 'trial')}{folds} of at most "
         f"{config.training.epochs} epochs over {rows:,} rows, chosen by {config.training.metric}"
     )
 
@@ -224,11 +225,15 @@ def _show_result(speaker: Console, study: "Study", selected: "Selected", rows: "
     said = ", ".join(f"{outcomes.count(outcome):,} {outcome}" for outcome in dict.fromkeys(outcomes))
     left = max(0, study.count - len(rows))
     of = f"{len(rows):,} of " if left else ""
-    shown.leaderboard(speaker, f"{of}{console.counted(len(rows) + left, 'trial')}: {said}", study, rows[:_LISTED])
+    shown.leaderboard(speaker, f"{of}{counted(len(rows) + left, 'trial')}: {said}", study, rows[:_LISTED])
     if len(rows) > _LISTED:
         speaker.say(f"{len(rows) - _LISTED:,} more are in {study.folder.path / leaderboard.TABLE}")
+    different = len({msgspec.json.encode(row.point) for row in rows})
+    if different < len(rows):
+        tried = counted(different, "different combination")
+        speaker.say(f"{tried}: some of the {len(rows):,} trials repeat the settings of another")
     if left:
-        speaker.say(f"{left:,} have not ended; continue with dle-tune --resume --out {study.folder.path}")
+        speaker.say(f"{_undone(study, left)}; continue with dle-tune --resume --out {study.folder.path}")
     _show_finalists(speaker, study, selected, outcomes.count("complete"))
     speaker.table(
         f"Selected: trial {selected.selection.number}",
@@ -258,13 +263,25 @@ def _show_result(speaker: Console, study: "Study", selected: "Selected", rows: "
     speaker.next(f"dle-export {path} --to bundles/{path.resolve().name}")
 
 
+def _undone(study: "Study", left: int) -> str:
+    """How many of the `left` trials were not started, and how many have not ended, in words."""
+    from dle_training.search import storage
+
+    with storage.errors_translated("read"):
+        unstarted = min(left, max(0, study.count - len(study.trials.all())))
+    begun = left - unstarted
+    said = [f"{unstarted:,} {'was' if unstarted == 1 else 'were'} not started"] if unstarted else []
+    said += [f"{begun:,} {'has' if begun == 1 else 'have'} not ended"] if begun else []
+    return ", ".join(said)
+
+
 def _show_finalists(speaker: Console, study: "Study", selected: "Selected", complete: int) -> None:
     """Print the finalists' scores by seed, and why there are fewer finalists than requested."""
     settings, finalists = study.request.settings, selected.selection.finalists
     if settings.seeds == 1:
         return
     speaker.table(
-        f"Finalists, {console.counted(settings.seeds - 1, 'new seed')} each",
+        f"Finalists, {counted(settings.seeds - 1, 'new seed')} each",
         [
             (
                 each.number,
@@ -281,7 +298,7 @@ def _show_finalists(speaker: Console, study: "Study", selected: "Selected", comp
             speaker.say(f"{few}: the others failed with another seed")
         else:
             hint = "" if settings.pruner == "none" else "; --set study.pruner=none completes every trial"
-            speaker.say(f"{few}: only {console.counted(complete, 'trial')} completed{hint}")
+            speaker.say(f"{few}: only {counted(complete, 'trial')} completed{hint}")
 
 
 def main() -> None:

@@ -118,7 +118,9 @@ class TuningProgress(Watcher):
                 rest = self._timeout - (time.monotonic() - self._started)
                 left = min(left, max(rest, 0) + each * (len(self._running) - running))
             rate = f"{each:.1f} s a trial" if each >= 1 else f"{1 / each:.1f} trials/s"
-            far += f" · {rate} · left ≤ {duration_text(left)}"
+            far += f" · {rate}"
+            if round(left):  # nothing is left once the time limit is over and no trial runs
+                far += f" · left ≤ {duration_text(left)}"
         return far
 
     def _say(self) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from dle_bundle import files, locks
-from dle_bundle.errors import InputError, nearest
+from dle_bundle.errors import InputError, counted, nearest
 from dle_serving.errors import Forbidden, Unauthorized
 from dle_serving.settings import ServerSettings
 
@@ -91,7 +91,7 @@ def parse(text: str) -> tuple[ApiKey, ...]:
         if not words:
             continue
         if len(words) != 3:
-            faults.append(f"line {number}: expected NAME SCOPES SHA256, found {len(words)} word(s)")
+            faults.append(f"line {number}: expected NAME SCOPES SHA256, found {counted(len(words), 'word')}")
             continue
         entry, wrong = _entry(words[0], words[1].split(","), words[2].lower())
         faults += [f"line {number}: {fault}" for fault in wrong]
@@ -158,9 +158,10 @@ class Keyring:
         try:
             self._keys = () if state is None else _read(self._path)
         except InputError as error:
-            log.error("the file of API keys is invalid; %d earlier key(s) stay in use: %s", len(self._keys), error)
+            kept = counted(len(self._keys), "earlier key")
+            log.error("the file of API keys is invalid; in use: %s; %s", kept, error)
         else:
-            log.info("read %d API key(s) from %s", len(self._keys), self._path)
+            log.info("read %s from %s", counted(len(self._keys), "API key"), self._path)
 
     def _state(self) -> tuple[int, ...] | None:
         """A value that changes when the file is written or replaced; None when the file is missing."""

@@ -169,8 +169,7 @@ def test_other_data_can_be_measured(line: Line) -> None:
 
 def test_an_existing_run_or_bundle_is_refused(line: Line) -> None:
     said = commands.refusal("dle-train", "people.csv", "--target", line.target, folder=line.folder)
-    assert "runs/people exists already" in said
-    assert "--resume" in said
+    assert "runs/people exists already and its run is finished: dle-evaluate runs/people" in said
     assert "--out" in said
     assert "exists already" in commands.refusal(
         "dle-export", "runs/people", "--to", "bundles/people", folder=line.folder
@@ -178,12 +177,15 @@ def test_an_existing_run_or_bundle_is_refused(line: Line) -> None:
 
 
 def test_changed_data_is_noticed(line: Line) -> None:
-    path = line.folder / "people.csv"
-    before = path.read_bytes()
+    path, metrics = line.folder / "people.csv", line.folder / "runs" / "people" / "metrics.json"
+    before, scores = path.read_bytes(), metrics.read_bytes()
     try:
         path.write_bytes(before.replace(b"town a", b"town b", 1))
+        metrics.unlink()  # as if the run were unfinished: a finished one needs its source no more
         assert "has changed" in commands.refusal("dle-train", "--resume", "--out", "runs/people", folder=line.folder)
+        metrics.write_bytes(scores)
         again = commands.document("dle-evaluate", "runs/people", folder=line.folder)
         assert again == line.evaluated, "the run has rows of its own"
     finally:
         path.write_bytes(before)
+        metrics.write_bytes(scores)

@@ -70,6 +70,24 @@ def test_a_run_begun_on_a_gpu_continues_without_one_by_the_option_that_the_refus
     assert weights(folder / "moved") == weights(folder / "whole")
 
 
+def test_a_finished_run_is_not_resumed_and_shows_its_result_without_its_source(tmp_path: Path) -> None:
+    people.write_people(tmp_path / "people.csv", 100)
+    options = ("people.csv", "--target", "buys", "--folds", "2", "--set", "training.epochs=1", "--out", "run")
+    trained = commands.run("dle-train", *options, folder=tmp_path).stdout
+    (tmp_path / "people.csv").unlink()
+    again = commands.run("dle-train", "--resume", "--out", "run", folder=tmp_path).stdout
+    said, _, result = again.partition("\n")
+    assert said == "run is finished, so nothing was trained; another --out begins another run"
+    assert result == trained[trained.index("Trained\n") :]
+    assert "run exists already and its run is finished: dle-evaluate run" in commands.refusal(
+        "dle-train", *options, folder=tmp_path
+    )
+    metrics = tmp_path / "run" / "metrics.json"
+    metrics.write_text(json.dumps({"validation": json.loads(metrics.read_text())["validation"]}))
+    assert "people.csv: no such file" in commands.refusal("dle-train", "--resume", "--out", "run", folder=tmp_path)
+    assert "dle-train --resume --out run" in commands.refusal("dle-train", *options, folder=tmp_path)
+
+
 def test_a_run_is_replayed_from_its_configuration(folder: Path) -> None:
     commands.run("dle-train", "--config", "whole/config.yaml", "--out", "again", "--quiet", folder=folder)
     assert weights(folder / "again") == weights(folder / "whole")

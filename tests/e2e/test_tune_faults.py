@@ -49,6 +49,12 @@ def test_a_space_that_no_trial_can_satisfy(folder: Path) -> None:
     assert "none of 2 combinations tried is valid" in said
 
 
+def test_trials_that_repeat_others_are_counted(folder: Path) -> None:
+    options = (*SMALL[:-2], "--set", "study.pruner=none", "--space", "optimizer.name={choice: [adam]}")
+    said = commands.run("dle-tune", *options, "--out", "repeated", folder=folder).stdout
+    assert "1 different combination: some of the 3 trials repeat the settings of another" in said
+
+
 @pytest.mark.full
 def test_a_grid_says_its_size_first_and_leaves_out_what_is_impossible(folder: Path) -> None:
     done = commands.run(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from dle_bundle.errors import InputError
+from dle_bundle.errors import InputError, counted
 from dle_bundle.images.pixels import IMAGE_SUFFIXES
 
 IMAGE, LABEL, SPLIT = "image", "label", "split"
@@ -47,8 +47,8 @@ def read(folder: Path) -> pa.Table:
     if beside:
         shown = ", ".join(str(file) for file in beside[:_LISTED]) + (", …" if len(beside) > _LISTED else "")
         raise InputError(
-            f"{folder}: {len(beside):,} image file(s) lie outside the class folders: {shown}; "
-            "move them into a class folder or elsewhere"
+            f"{folder}: {counted(len(beside), 'image file')} outside the class folders: {shown}; "
+            "move all of them into a class folder or elsewhere"
         )
     columns[LABEL] = pa.array([parts[depth - 1] for parts in steps], pa.large_string())
     if split:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dle_bundle.errors import InputError, nearest
+from dle_bundle.errors import InputError, counted, nearest
 from dle_bundle.schema import SeriesLayout
 from dle_bundle.tables import columns
 from dle_bundle.tables.arrays import SEQUENCE
@@ -196,4 +196,4 @@ def _listed(what: str, rows: Sequence[int] | npt.NDArray[np.int64], column: Colu
         return []
     found = "" if column is None else f", found {column[int(rows[0])].as_py()!r:.40}"
     shown = ", ".join(f"{int(row) + 1:,}" for row in rows[:_LISTED])
-    return [f"{what}{found} in {len(rows):,} row(s): {shown}{', …' if len(rows) > _LISTED else ''}"]
+    return [f"{what}{found} in {counted(len(rows), 'row')}: {shown}{', …' if len(rows) > _LISTED else ''}"]

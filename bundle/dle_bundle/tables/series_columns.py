@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dle_bundle.errors import counted
 from dle_bundle.schema import SequenceShape
 from dle_bundle.values.numbers import float32
 
@@ -115,7 +116,7 @@ def _of_arrays(
     array = (whole.filter(pa.array(~absent)) if absent.any() else whole).to_numpy_ndarray().astype(np.float64)
     channels, (rows, columns) = len(shape.channels), array.shape[1:]
     if channels not in (rows, columns):
-        reason = f"expected {channels} channel{'s' if channels > 1 else ''}, got an array of {rows} × {columns}"
+        reason = f"expected {counted(channels, 'channel')}, got an array of {rows} × {columns}"
         faults = dict.fromkeys(np.flatnonzero(~absent).tolist(), reason)
         return _none(channels), np.zeros(len(whole), dtype=np.int64), faults
     counts = np.where(absent, 0, columns if rows == channels else rows).astype(np.int64)
@@ -136,7 +137,7 @@ def _ragged(counts: _Counts, sizes: _Counts, channels: int) -> dict[int, str]:
     """A fault for the first step of each row with a wrong number of channels; `sizes` (M,), -1 = null."""
     starts = np.cumsum(counts) - counts
     rows = np.repeat(np.arange(len(counts)), counts)
-    expected = f"{channels} number{'s' if channels > 1 else ''}"
+    expected = counted(channels, "number")
     faults: dict[int, str] = {}
     for step in np.flatnonzero(sizes != channels).tolist():
         row, place = int(rows[step]), step - starts[rows[step]]

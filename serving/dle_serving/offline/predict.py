@@ -39,13 +39,17 @@ _MOST_FAULTS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The result of a run. `ignored`: columns that are neither inputs of the model nor in `keep`."""
+    """The result of a run.
+
+    `ignored`: columns that are neither inputs of the model nor in `keep`. `replaced`: files that existed before.
+    """
 
     rows: int
     predicted: int
     faulty: int
     faults: int
     ignored: tuple[str, ...]
+    replaced: tuple[Path, ...]
     provider: str
     seconds: float
 
@@ -74,6 +78,7 @@ def predict(
     loaded = bundles.load(bundle)
     model = Model(loaded, device)
     _check_keep(keep, loaded.schema)
+    replaced = tuple(path for path in (out, errors) if path is not None and path.exists())
     folder = source if source.is_dir() else source.parent
     faults = _Faults(errors is not None)
     rows = predicted = 0
@@ -98,7 +103,8 @@ def predict(
                 predicted += len(part)
                 output.write(_result(part, _run(model, groups), keep, loaded.schema))
         faults.check()
-    return Summary(rows, predicted, faults.rows, faults.count, ignored, model.provider, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return Summary(rows, predicted, faults.rows, faults.count, ignored, replaced, model.provider, seconds)
 
 
 def _parts(source: Path, schema: Schema) -> Iterator[pa.Table]:
@@ -140,7 +146,7 @@ class _Faults:
     def take(self, found: list[Fault], first: int, count: int) -> Any:
         """Add the faults of one part; returns the mask (count,) of its valid rows, or None when all are valid."""
         if any(fault.row is None for fault in found):
-            raise RowFaults(fault for fault in found if fault.row is None)
+            raise RowFaults((fault for fault in found if fault.row is None), columns=True)
         if not found:
             return None
         good = np.ones(count, dtype=bool)

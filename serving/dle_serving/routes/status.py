@@ -5,6 +5,7 @@ import asyncio
 import msgspec
 
 from dle_bundle import documents
+from dle_bundle.errors import counted
 from dle_serving.errors import NotReady
 from dle_serving.models.repository import Repository
 from dle_serving.monitoring.metrics import CONTENT_TYPE, Metrics
@@ -36,7 +37,7 @@ class StatusHandlers:
         )
         missing = self._roster.missing()
         if missing:
-            raise NotReady(f"{missing} worker(s) are still loading the models", retry_after=1)
+            raise NotReady(f"{counted(missing, 'worker')} still loading the models", retry_after=1)
         return Response(msgspec.json.encode(Readiness("ready", models)))
 
     async def metrics(self, request: Request) -> Response:

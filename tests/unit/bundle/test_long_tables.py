@@ -104,19 +104,19 @@ def test_all_faults_at_once() -> None:
     )
     assert refusal(table) == (
         "The rows do not form series",
-        "'unit': no id in 2 row(s): 2, 5",
-        "'t': expected a number or an ISO 8601 date-time, found 'noon' in 2 row(s): 3, 5",
-        "'t': no time in 1 row(s): 6",
-        "'temp': expected a number, found 'hot' in 2 row(s): 2, 6",
-        "'temp': expected a finite number, found 'inf' in 1 row(s): 4",
-        "'t': a time that occurs twice in the same 'unit' in 1 row(s): 4",
+        "'unit': no id in 2 rows: 2, 5",
+        "'t': expected a number or an ISO 8601 date-time, found 'noon' in 2 rows: 3, 5",
+        "'t': no time in 1 row: 6",
+        "'temp': expected a number, found 'hot' in 2 rows: 2, 6",
+        "'temp': expected a finite number, found 'inf' in 1 row: 4",
+        "'t': a time that occurs twice in the same 'unit' in 1 row: 4",
     )
 
 
 def test_many_faults_are_counted() -> None:
     rows = [str(row) for row in range(30)]
     table = text(unit=["a"] * 30, t=rows, temp=["?!"] * 30, load=rows)
-    assert refusal(table)[1] == "'temp': expected a number, found '?!' in 30 row(s): 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, …"
+    assert refusal(table)[1] == "'temp': expected a number, found '?!' in 30 rows: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, …"
 
 
 def test_the_same_time_in_two_series_is_fine() -> None:

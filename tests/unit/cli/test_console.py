@@ -1,6 +1,7 @@
 import pytest
 
-from dle_cli.console import Console, counted
+from dle_bundle.errors import counted
+from dle_cli.console import Console
 
 
 def test_titles_headers_and_cells_are_plain_text(capsys: pytest.CaptureFixture[str]) -> None:

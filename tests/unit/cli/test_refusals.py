@@ -22,6 +22,18 @@ def test_impossible_folds_are_refused_before_training(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_list_of_nothing_names_what_can_be_listed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments, found in ((["--list"], ""), (["--list", "model"], ", found 'model' (did you mean 'models'?)")):
+        monkeypatch.setattr("sys.argv", ["dle-train", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            train.main()
+        assert ended.value.code == 2
+        expected = f"--list: expected one of models, losses, optimizers, schedules, metrics{found}\n"
+        assert capsys.readouterr().err == f"Error: {expected}"
+
+
 def test_resumption_names_the_options_that_cannot_change(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,6 +5,7 @@ import time
 import pytest
 from tests import people
 
+from dle_cli import tune
 from dle_cli.tuning_progress import TuningProgress
 from dle_training.search import study as studies
 from dle_training.search.study import Study, StudyFolder
@@ -65,8 +66,19 @@ def test_trials_that_run_past_the_time_limit_are_announced_once(
         now += 2
         progress.on_epoch(3, epoch, 0.7)
         said += capsys.readouterr().err
+    for number in (3, 1):
+        progress.on_end(number, "complete", 0.7, None)
+    assert ("left" in progress._far()) == (timeout is None), "nothing is left after the limit"
     progress.close()
     expected = (
         "The time limit of 20 s (study.timeout) is over: no further trial starts, and trials 1, 3 will be completed"
     )
     assert said.count(expected) == said.count("time limit") == (0 if timeout is None else 1)
+
+
+def test_trials_that_were_not_started_are_told_from_those_that_have_not_ended(study: Study) -> None:
+    assert tune._undone(study, 10) == "10 were not started"
+    for _ in range(9):
+        study.trials.study.ask()
+    assert tune._undone(study, 10) == "1 was not started, 9 have not ended"
+    assert tune._undone(study, 1) == "1 was not started"

@@ -192,7 +192,7 @@ def test_the_file_keeps_its_mode(tmp_path: Path) -> None:
     ("text", "faults"),
     [
         ("", ["contains no API keys; create one with: dle-key NAME --file "]),
-        (f"a predict {SHA} x\n", ["line 1: expected NAME SCOPES SHA256, found 4 word(s)"]),
+        (f"a predict {SHA} x\n", ["line 1: expected NAME SCOPES SHA256, found 4 words"]),
         (f"# c\n-a predict,all {SHA}\n", ["line 2: name '-a'", "line 2: scope 'all': expected one of predict, feed"]),
         (f"a predict {SHA[1:]}\n", ["line 1: hash: expected the SHA-256"]),
         (

@@ -102,6 +102,8 @@ def test_a_regression_gives_values_and_names_what_it_ignored(tmp_path: Path) -> 
     rows = [{"rooms": index, "town": "A", "colour": "red", "age": 3} for index in range(5)]
     summary = predict(folder, source(tmp_path / "in.csv", rows), tmp_path / "out.csv")
     assert summary.ignored == ("colour", "age")
+    assert not summary.replaced
+    assert predict(folder, tmp_path / "in.csv", tmp_path / "out.csv").replaced == (tmp_path / "out.csv",)
     header, found = read(tmp_path / "out.csv")
     assert header == ["value"]
     assert len({float(row[0]) for row in found}) == 5
@@ -176,6 +178,7 @@ def test_a_file_without_a_required_column_is_refused_even_with_a_file_of_errors(
     with pytest.raises(RowFaults, match="married") as caught:
         predict(bundle, path, tmp_path / "out.csv", errors=tmp_path / "errors.csv")
     assert [fault.row for fault in caught.value.faults] == [None]
+    assert caught.value.message == "1 required column is missing"
     assert not (tmp_path / "out.csv").exists()
     assert not (tmp_path / "errors.csv").exists()
 

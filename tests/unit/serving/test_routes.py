@@ -234,7 +234,7 @@ def test_a_hostile_body_has_a_bounded_answer(service: InProcess) -> None:
     assert len(assert_is_error(service.post("/predict", content=content), 400)["details"]) == 4_002
     body = assert_is_error(service.post("/predict", content=b'{"rows": [' + b"{}," * 33_000 + b"{}]}"), 400)
     assert len(body["details"]) == 10_000
-    assert body["error"] == "more than 10,000 value(s) do not match the schema"
+    assert body["error"] == "more than 10,000 values do not match the schema"
 
 
 def test_values_beyond_what_was_seen_are_served(service: InProcess) -> None:

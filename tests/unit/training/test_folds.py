@@ -122,26 +122,26 @@ def test_a_dataset_of_its_own() -> None:
     ("data", "count", "expected"),
     [
         (dataset(np.arange(4.0)), 1, ("cross-validation needs at least 2 folds, found 1",)),
-        (dataset(np.arange(4.0)), 5, ("too little data for 5 folds; at most 4 are possible", "4 row(s)")),
+        (dataset(np.arange(4.0)), 5, ("too little data for 5 folds; at most 4 are possible", "4 rows")),
         (
             dataset(["a"] * 9 + ["b"] * 3 + ["c"] * 4),
             5,
-            ("too little data for 5 folds; at most 3 are possible", "'b': 3 row(s)", "'c': 4 row(s)"),
+            ("too little data for 5 folds; at most 3 are possible", "'b': 3 rows", "'c': 4 rows"),
         ),
         (
             dataset(["a"] * 9 + ["b"]),
             2,
-            ("too little data for 2 folds; cross-validation is not possible", "'b': 1 row(s)"),
+            ("too little data for 2 folds; cross-validation is not possible", "'b': 1 row"),
         ),
         (
             dataset(np.arange(6.0), groups(0, 0, 1, 1, 2, 2)),
             4,
-            ("too little data for 4 folds; at most 3 are possible", "3 group(s)"),
+            ("too little data for 4 folds; at most 3 are possible", "3 groups"),
         ),
         (
             dataset(["a"] * 6 + ["b"] * 6, groups(0, 0, 1, 1, 2, 2, 3, 3, 3, 4, 4, 4)),
             3,
-            ("too little data for 3 folds; at most 2 are possible", "'b': 2 group(s)"),
+            ("too little data for 3 folds; at most 2 are possible", "'b': 2 groups"),
         ),
         (
             dataset(np.arange(60.0), times(np.repeat([0, 1, 2], 20))),
@@ -159,7 +159,7 @@ def test_a_dataset_of_its_own() -> None:
         (
             dataset(np.arange(60.0), times(np.arange(60))),
             6,
-            ("too little data for 6 folds; at most 5 are possible", "fold 1: 9 training row(s), 8 to validate"),
+            ("too little data for 6 folds; at most 5 are possible", "fold 1: 9 training rows, 8 to validate"),
         ),
     ],
 )

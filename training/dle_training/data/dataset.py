@@ -260,5 +260,5 @@ def _by_schema(table: pa.Table, schema: Schema, known: npt.NDArray[np.bool_], im
     """Return groups of all rows, with these images; raise RowFaults for faults in the rows that `known` (N,) marks."""
     groups, faults = columns.to_groups(table, schema, images=None if images is None else images.images)
     if wrong := [fault for fault in faults if fault.row is None or known[fault.row - 1]]:
-        raise RowFaults(wrong)
+        raise RowFaults(wrong, columns=all(fault.row is None for fault in wrong))
     return groups

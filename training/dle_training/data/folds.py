@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from dle_bundle.errors import InputError
+from dle_bundle.errors import InputError, counted
 from dle_training.data import blocks as blocking
 from dle_training.data import target
 from dle_training.data.blocks import Blocks, RowNumbers
@@ -91,13 +91,13 @@ def _shuffled(groups: RowNumbers | None, strata: Strata | None, size: int, count
 
 def _small(rows: RowNumbers, groups: RowNumbers | None, strata: Strata | None, count: int) -> list[str]:
     """Return the classes (in regression: all rows together) with fewer rows, or groups, than folds."""
-    what, units = ("row(s)", rows) if groups is None else ("group(s)", groups)
+    what, units = ("row", rows) if groups is None else ("group", groups)
     if strata is None:
         found = len(np.unique(units))
-        return [f"{found:,} {what}"] if found < count else []
+        return [counted(found, what)] if found < count else []
     pairs = np.unique(np.stack([strata.places, units]), axis=1)
     counts = np.bincount(pairs[0], minlength=len(strata.names))
-    return [f"{strata.names[index]!r}: {counts[index]:,} {what}" for index in np.flatnonzero(counts < count)]
+    return [f"{strata.names[index]!r}: {counted(counts[index], what)}" for index in np.flatnonzero(counts < count)]
 
 
 def _unfit(folds: list[_Fold], strata: Strata | None) -> list[str]:
@@ -113,4 +113,4 @@ def _unfit(folds: list[_Fold], strata: Strata | None) -> list[str]:
 
 
 def _sizes(number: int, trains: npt.NDArray[np.bool_], validates: npt.NDArray[np.bool_]) -> str:
-    return f"fold {number}: {int(trains.sum()):,} training row(s), {int(validates.sum()):,} to validate"
+    return f"fold {number}: {counted(int(trains.sum()), 'training row')}, {int(validates.sum()):,} to validate"

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dle_bundle import files
-from dle_bundle.errors import InputError, nearest
+from dle_bundle.errors import InputError, counted, nearest
 from dle_bundle.schema import Label
 from dle_bundle.tables import columns
 from dle_bundle.tables.folders import PARTS as PARTS
@@ -251,10 +251,13 @@ def _given(table: pa.Table, name: str, *, standing_in: bool) -> npt.NDArray[np.i
     counts = Counter(texts)
     other = {text: count for text, count in counts.items() if text not in PARTS}
     if other:
-        listed = [f"{text or '(missing)'!s:.60}: {count:,} rows" for text, count in Counter(other).most_common(_LISTED)]
+        listed = [
+            f"{text or '(missing)'!s:.60}: {counted(count, 'row')}"
+            for text, count in Counter(other).most_common(_LISTED)
+        ]
         raise InputError(
             f"{name!r}: expected only train, validation and test in the split column, "
-            f"found {len(other):,} other value(s)",
+            f"found {counted(len(other), 'other value')}",
             listed,
         )
     absent = [part for part in ("train", "test") if part not in counts]
@@ -265,11 +268,13 @@ def _given(table: pa.Table, name: str, *, standing_in: bool) -> npt.NDArray[np.i
 
 def _check_sizes(places: RowNumbers, strata: Strata | None) -> None:
     if len(places) < len(PARTS):
-        raise InputError(f"{len(places)} row(s) with a target are too few: each of {', '.join(PARTS)} needs one")
+        raise InputError(f"{counted(len(places), 'row')} with a target, too few: each of {', '.join(PARTS)} needs one")
     if strata is None:
         return
     counts = np.bincount(places, minlength=len(strata.names))
-    small = [f"{strata.names[index]!r}: {counts[index]} row(s)" for index in np.flatnonzero(counts < len(PARTS))]
+    small = [
+        f"{strata.names[index]!r}: {counted(counts[index], 'row')}" for index in np.flatnonzero(counts < len(PARTS))
+    ]
     if small:
         raise InputError(
             f"classes with fewer rows than the {len(PARTS)} parts of a stratified split; "
@@ -281,8 +286,8 @@ def _check_sizes(places: RowNumbers, strata: Strata | None) -> None:
 def _check_blocks(name: str, numbers: RowNumbers, in_time: bool) -> None:
     count = len(np.unique(numbers))
     if count < len(PARTS):
-        what = "time(s)" if in_time else "group(s)"
-        raise InputError(f"{name!r}: {count} {what} are too few: each of {', '.join(PARTS)} needs one of its own")
+        found = counted(count, "time" if in_time else "group")
+        raise InputError(f"{name!r}: {found}, too few: each of {', '.join(PARTS)} needs one of its own")
 
 
 def _check_filled(name: str, numbers: RowNumbers, part: npt.NDArray[np.int8]) -> None:
@@ -296,12 +301,12 @@ def _check_filled(name: str, numbers: RowNumbers, part: npt.NDArray[np.int8]) ->
 
 def _check_parts(split: Split, part: npt.NDArray[np.int8], strata: Strata | None) -> None:
     if not len(split.validation):
-        raise InputError(f"{len(split.train)} training row(s) are too few to take a validation part from")
+        raise InputError(f"{counted(len(split.train), 'training row')}, too few to take a validation part from")
     if strata is None:
         return
     trained = set(strata.places[part == 0].tolist())
     unknown = [
-        f"{label!r}: {int((strata.places == index).sum()):,} row(s)"
+        f"{label!r}: {counted(int((strata.places == index).sum()), 'row')}"
         for index, label in enumerate(strata.names)
         if index not in trained
     ]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dle_bundle.errors import InputError, nearest
+from dle_bundle.errors import InputError, counted, nearest
 from dle_bundle.schema import Label, Outputs
 from dle_bundle.tables import columns, folders
 from dle_bundle.tables.columns import Column
@@ -101,9 +101,9 @@ def labels(column: Column, outputs: Outputs, na_values: tuple[str, ...]) -> tupl
     distinct = sorted(set(texts) - {""})
     table = {text: by_text.get(text, by_text.get(_normal(text, outputs))) for text in distinct}
     if unknown := [text for text, label in table.items() if label is None]:
-        counts = [f"{text!r:.60} in {int((texts == text).sum()):,} rows" for text in unknown[:_SHOWN]]
+        counts = [f"{text!r:.60} in {counted(int((texts == text).sum()), 'row')}" for text in unknown[:_SHOWN]]
         raise InputError(
-            f"{outputs.target!r}: {len(unknown):,} label(s) that the model does not know; "
+            f"{outputs.target!r}: {counted(len(unknown), 'label')} that the model does not know; "
             f"it knows {_listed([str(label) for label in by_text.values()])}",
             counts,
         )

@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from dle_bundle.errors import counted
 from dle_bundle.schema import Outputs
 from dle_training.report.canvas import (
     BLUE,
@@ -133,7 +134,7 @@ def text_lengths(tokens: npt.NDArray[np.int64], most: int) -> bytes:
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         rows_axis(axes.yaxis, 6)
         if beyond := int((tokens > edges[-1]).sum()):
-            text = f"{beyond:,} longer one{'s' if beyond > 1 else ''} outside the axes"
+            text = f"{counted(beyond, 'longer one')} outside the axes"
             axes.set_title(text, loc="right", fontsize=8, fontweight="normal", color=MUTED)
         return png(figure)
 

@@ -171,9 +171,26 @@ def facts(dataset: Dataset, keep_rows: int) -> DataFacts:
     )
 
 
+def is_finished(run: RunFolder) -> bool:
+    """Whether the training, and the cross-validation that `split.folds` asks for, are finished.
+
+    Raises InputError if there is no run.
+    """
+    config = run.read_config()
+    if not run.metrics.is_file():
+        return False
+    return config.split.folds is None or "cross_validation" in read_metrics(run)
+
+
 def refuse_existing(folder: Path) -> None:
     """Raise InputError if `folder` exists already, or cannot be created."""
     if folder.exists():
+        run = RunFolder(folder)
+        if run.metrics.is_file() and not is_study(folder) and is_finished(run):
+            raise InputError(
+                f"{folder} exists already and its run is finished: dle-evaluate {folder}, or choose another folder "
+                "with --out"
+            )
         known = {STUDY: ("study", "dle-tune"), CONFIG: ("run", "dle-train")}
         for file, (what, command) in known.items():
             if (folder / file).is_file():

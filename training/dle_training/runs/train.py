@@ -21,7 +21,7 @@ from dle_training.augmentation import augment
 from dle_training.config.run_config import RunConfig
 from dle_training.data.dataset import Dataset
 from dle_training.fitting import batches, loop, tensors
-from dle_training.fitting.listeners import EpochRecord, HistoryFile, Listener
+from dle_training.fitting.listeners import EpochRecord, HistoryFile, Listener, read_history
 from dle_training.fitting.loop import FitInputs
 from dle_training.fitting.replicas import ALONE, Replicas
 from dle_training.fitting.tensorboard import TensorBoard
@@ -41,18 +41,23 @@ from dle_training.scoring.metrics import Predictions, Scores
 
 
 @dataclass(frozen=True, slots=True)
-class RunResult:
-    """The result of a training.
-
-    `validation` has every metric of the task on the validation part, by name. `predicted` holds the answers for the
-    validation rows: probabilities (N, K), values (N,) or values (N, horizon).
-    """
+class Outcome:
+    """What a finished training came to. `validation` has every metric of the task on the validation part, by name."""
 
     history: Sequence[EpochRecord]
     best_epoch: int
     validation: Scores
-    predicted: Predictions
     parameters: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult(Outcome):
+    """The outcome of a training, with the answers for the validation rows.
+
+    `predicted` holds probabilities (N, K), values (N,) or values (N, horizon).
+    """
+
+    predicted: Predictions
 
 
 def train(run: RunFolder, prepared: Prepared, listeners: Sequence[Listener] = ()) -> RunResult:
@@ -132,7 +137,7 @@ def finish(
     if dataset is not None:
         contents.write(run, model, dataset, data, predicted, scores)
     write_metrics(run, validation=scores)
-    return RunResult(fitted.history, fitted.best_epoch, scores, predicted, model.parameters)
+    return RunResult(fitted.history, fitted.best_epoch, scores, model.parameters, predicted)
 
 
 def complete(run: RunFolder, config: RunConfig, dataset: Dataset, data: TrainingData) -> None:
@@ -170,6 +175,12 @@ def open_model(run: RunFolder) -> TrainedModel:
     """Open the model of a finished run. Raises InputError if there is no run, or if it is not finished."""
     refuse_unfinished(run)
     return open_fitted(run, run.read_config(), schemas.load(run.schema))
+
+
+def outcome(run: RunFolder) -> Outcome:
+    """Return the outcome of a finished run from its files. Raises InputError as `open_model` does."""
+    model = open_model(run)
+    return Outcome(read_history(run.history), model.best_epoch, read_metrics(run)["validation"], model.parameters)
 
 
 def refuse_unfinished(run: RunFolder) -> None:

@@ -180,12 +180,17 @@ METRICS = {
         ),
         Metric(
             "recall_macro",
-            "Fraction of the rows of a class that are predicted as it; class average.",
+            "Fraction of the rows of a class that are predicted correctly; class average.",
             True,
             partial(_macro, "recall"),
         ),
         Metric("f1_macro", "Harmonic mean of precision and recall; class average.", True, partial(_macro, "f1")),
-        Metric("f1_weighted", "The same, each class weighted by its number of rows.", True, _f1_weighted),
+        Metric(
+            "f1_weighted",
+            "Harmonic mean of precision and recall; class average, weighted by the rows of each class.",
+            True,
+            _f1_weighted,
+        ),
         Metric(
             "roc_auc",
             "Probability that a row of a class ranks above a row of another; one-vs-rest average.",
