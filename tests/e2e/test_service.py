@@ -222,6 +222,7 @@ def test_a_request_in_flight_is_answered_before_the_end(
             assert answer(connection)[0] == 200
         waiting.join(DEADLINE)
         assert ended == [code]
+    assert server.log.read_text().count("stopping; requests in progress are answered first") == 1
     assert "Traceback" not in server.log.read_text()
 
 

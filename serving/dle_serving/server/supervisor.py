@@ -78,6 +78,7 @@ class Supervisor(circus.Arbiter):
         if self._exclusive_running_command is not None:
             self.loop.call_later(_LOOK_SECONDS, self.stop)
             return None
+        self._log.info("stopping; requests in progress are answered first")
         return super().stop()
 
     def _dead(self) -> Iterator[Any]:

@@ -48,10 +48,17 @@ def _cosine(config: "ScheduleConfig", epoch: float, epochs: int) -> float:
 SCHEDULES = {
     entry.name: entry
     for entry in (
-        ScheduleEntry("cosine", "Half a cosine wave from the peak down to final_fraction of it.", None, _cosine),
-        ScheduleEntry("constant", "The peak learning rate throughout.", None, _constant),
-        ScheduleEntry("step", "Multiplied by gamma after every step_epochs epochs.", 0.3, _step),
-        ScheduleEntry("exponential", "Multiplied by gamma over the course of each epoch.", 0.9, _exponential),
+        ScheduleEntry(
+            "cosine",
+            "The learning rate follows half a cosine wave from the peak down to final_fraction of it.",
+            None,
+            _cosine,
+        ),
+        ScheduleEntry("constant", "The learning rate stays at the peak.", None, _constant),
+        ScheduleEntry("step", "The learning rate is multiplied by gamma after every step_epochs epochs.", 0.3, _step),
+        ScheduleEntry(
+            "exponential", "The learning rate is multiplied by gamma over the course of each epoch.", 0.9, _exponential
+        ),
     )
 }
 

@@ -261,11 +261,12 @@ def _value_figures(content: ReportContent, actual: Actual, predicted: Prediction
 
 def _class_figures(names: Sequence[str], positive: int, actual: Actual, predicted: Predictions) -> list[Figure]:
     whose = f"class {names[positive]}" if len(names) == 2 else "each class against all others"
+    right = names[positive] if len(names) == 2 else "right"
     captions = {
-        "confusion_matrix": "Rows are actual classes, columns are predicted classes, so right answers are on the "
-        "diagonal. The shade is the share within the row.",
-        "calibration": "On the dashed line the probabilities are exactly right: of the rows with a predicted "
-        "probability of 80%, 80% belong to the class. Bars are 95% intervals. A wide interval means few rows.",
+        "confusion_matrix": "Rows: actual class; columns: predicted class. Right answers are on the diagonal. The "
+        " shade is the share within the row.",
+        "calibration": f"On the dashed line the model is calibrated: of the rows with 80% predicted, 80% are {right}. "
+        "Bars are 95% intervals. A wide interval means few rows.",
         "roc": f"For {whose}: true positive rate against false positive rate at every threshold. The dashed line "
         "is random guessing.",
         "precision_recall": f"For {whose}: precision against recall at every threshold. For rare classes this curve "

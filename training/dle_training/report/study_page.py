@@ -17,6 +17,9 @@ from dle_training.settings.dimensions import Space
 MOST_ROWS = 200
 """Largest number of trials in the table. leaderboard.csv has all trials."""
 
+LEAST_TRIALS = 20
+"""Number of complete trials needed to estimate the importance of settings; of fewer, the shares are mostly chance."""
+
 
 @dataclass(frozen=True, slots=True)
 class StudyContent:
@@ -72,6 +75,7 @@ def write(folder: Path, content: StudyContent) -> Path:
         states={outcome: outcomes.count(outcome) for outcome in dict.fromkeys(outcomes)},
         settings=_headers(content.space),
         shown=content.trials[:MOST_ROWS],
+        least_trials=LEAST_TRIALS,
     )
 
 
@@ -111,8 +115,7 @@ def _figures(content: StudyContent) -> Iterator[Figure]:
         yield Figure(
             "importance",
             study_figures.importance(content.importances),
-            "How much of the difference between scores each setting explains in this space (functional ANOVA). With "
-            "few trials this is only a hint.",
+            "How much of the difference between scores each setting explains in this space (functional ANOVA).",
         )
     if any(row.latency is not None for row in study_figures.complete(rows)):
         yield Figure(

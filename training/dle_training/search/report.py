@@ -22,9 +22,6 @@ from dle_training.search.study import Study
 from dle_training.settings.base import chosen
 from dle_training.settings.dimensions import Space
 
-_LEAST_TRIALS = 4
-"""Number of complete trials needed to estimate the importance of settings."""
-
 
 def write(study: Study, selected: Selected, rows: Sequence[TrialRow]) -> Path:
     """Write the report of a study with the leaderboard `rows`. Returns the path of the page."""
@@ -63,7 +60,7 @@ def importances(trials: Trials, space: Space) -> dict[str, float]:
     with storage.errors_translated("read"):
         scores = [each.value for each in trials.all() if each.state == TrialState.COMPLETE]
         finite = [score for score in scores if score is not None and np.isfinite(score)]
-        if len(study_figures.varied(space)) < 2 or len(finite) < _LEAST_TRIALS or len(set(finite)) == 1:
+        if len(study_figures.varied(space)) < 2 or len(finite) < study_page.LEAST_TRIALS or len(set(finite)) == 1:
             return {}
         try:
             return get_param_importances(trials.study, evaluator=FanovaImportanceEvaluator(seed=0))
