@@ -13,7 +13,8 @@ import msgspec
 from dle_bundle import documents
 from dle_bundle.errors import BundleError
 from dle_bundle.values.categories import category
-from dle_bundle.values.missing import NA_VALUES
+from dle_bundle.values.missing import NA_TEXTS, NA_VALUES
+from dle_bundle.values.numbers import NumberFormat
 
 Kind = Literal["numeric", "boolean", "categorical", "datetime", "image", "sequence", "text"]
 Task = Literal["binary", "multiclass", "regression"]
@@ -54,12 +55,14 @@ class SequenceShape(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 class SeriesLayout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How the rows of a long table become series: the rows of each `sequence_id`, ordered by `time`.
 
-    `channels` are the columns of the steps. `window`: for forecasts, the number of last steps that the model sees.
+    `channels` are the columns of the steps. `time_format`: strptime format of a `time` that is not ISO 8601.
+    `window`: for forecasts, the number of last steps that the model sees.
     """
 
     channels: tuple[str, ...]
     sequence_id: str | None = None
     time: str | None = None
+    time_format: str | None = None
     window: int | None = None
 
 
@@ -71,6 +74,8 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `categories`: the categories in the training data, in the order of their codes.
     `json_type`: the JSON type of a category, which follows the type of the source column.
     `date_format`: strptime format of date-time text that is not ISO 8601.
+    `number_format`: how numbers are written as text, if not plainly.
+    `na_values`: all spellings of a missing value in this column; None: those of the schema.
     `example`: the median or the most frequent value, never a value picked from one row.
     `image`, `sequence`: the shape of such an input.
     """
@@ -83,6 +88,8 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     categories: tuple[str, ...] | None = None
     json_type: Literal["string", "integer"] = "string"
     date_format: str | None = None
+    number_format: NumberFormat | None = None
+    na_values: tuple[str, ...] | None = None
     example: bool | int | float | str | list[Any] | None = None
     image: ImageShape | None = None
     sequence: SequenceShape | None = None
@@ -103,7 +110,8 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Outputs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The prediction: one of `classes`, in the order of the graph's probabilities, or a value if `classes` is None.
 
-    `horizon`: the number of steps ahead, and of values, that a forecast predicts.
+    `horizon`: the number of steps ahead, and of values, that a forecast predicts. `number_format` and `na_values`: how
+    files write the target, as for a field.
     """
 
     target: str
@@ -113,6 +121,8 @@ class Outputs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     threshold: float | None = None
     unit: str | None = None
     horizon: int = 1
+    number_format: NumberFormat | None = None
+    na_values: tuple[str, ...] | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -123,15 +133,23 @@ class Outputs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Schema(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """The inputs in column order, the outputs, and how source files are read.
 
-    `na_values`: spellings of a missing value. `delimiter`: column separator of text files; None follows the suffix.
+    `na_values`: spellings of a missing number, truth value, date or image path; `na_texts`: those of a missing text.
+    `delimiter`: column separator of text files; None follows the suffix.
     `layout`: for models trained on long tables.
     """
 
     inputs: tuple[Field, ...]
     outputs: Outputs
     na_values: tuple[str, ...] = NA_VALUES
+    na_texts: tuple[str, ...] = NA_TEXTS
     delimiter: str | None = None
     layout: SeriesLayout | None = None
+
+    def missing(self, field: Field) -> tuple[str, ...]:
+        """The spellings of a missing value in the column of `field`."""
+        if field.na_values is not None:
+            return field.na_values
+        return self.na_texts if field.kind in ("categorical", "text") else self.na_values
 
     @cached_property
     def numeric(self) -> tuple[Field, ...]:

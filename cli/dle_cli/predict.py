@@ -36,6 +36,7 @@ def predict(
 ) -> None:
     """Predict every row of a table, or every image of a folder, in order: label and probabilities, or the value."""
     from dle_serving.offline import predict as offline
+    from dle_serving.offline.unseen import MANY
 
     speaker = Console(as_json, quiet)
     summary = offline.predict(bundle, source, out, keep=keep or (), errors=errors)
@@ -47,8 +48,17 @@ def predict(
     ]
     if summary.ignored:
         rows.append(("ignored columns", ", ".join(summary.ignored)))
+    for each in summary.unseen:
+        examples = ", ".join(repr(value) for value in each.examples)
+        rows.append((f"unseen in {each.column}", f"{each.rows:,} rows, such as {examples}"))
     if errors is not None:
         rows.append(("faults", f"{summary.faults:,} in {summary.faulty:,} rows, in {_place(errors, summary)}"))
+    many = [each.column for each in summary.unseen if each.rows >= MANY * summary.predicted]
+    if many:
+        speaker.warn(
+            f"{', '.join(many)}: many values did not occur in training, so the predictions may be wrong; check how "
+            f"{source} spells them"
+        )
     speaker.table("Predicted", rows)
     speaker.document(
         {
@@ -59,6 +69,7 @@ def predict(
             "faults": summary.faults,
             "ignored": list(summary.ignored),
             "replaced": [str(path) for path in summary.replaced],
+            "unseen": {each.column: {"rows": each.rows, "examples": list(each.examples)} for each in summary.unseen},
             "provider": summary.provider,
             "seconds": summary.seconds,
         }

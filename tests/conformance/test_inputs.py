@@ -180,4 +180,4 @@ def test_text(tmp_path: Path) -> None:
     for groups in found[1:]:
         np.testing.assert_array_equal(groups.text, found[0].text)
         np.testing.assert_array_equal(bundles.tokenizer().tokens(np.asarray(groups.text)), tokens)
-    assert np.asarray(found[0].text)[[2, 3, 4, 7], 0].tolist() == [""] * 4
+    assert np.asarray(found[0].text)[[2, 3, 4, 7], 0].tolist() == ["", "", "NA", "nan"]

@@ -21,8 +21,10 @@ from dle_bundle.rows.decoder import RowDecoder
 from dle_bundle.schema import Field, Outputs, Schema
 from dle_bundle.tables import columns, table_files
 from dle_bundle.values.missing import NA_VALUES
+from dle_bundle.values.numbers import NumberFormat
 
 ROWS = 1000
+EUROS = NumberFormat(decimal=",", thousands=".", unit="€")
 FIELDS = (
     Field(name="number", kind="numeric", required=False),
     Field(name="whole", kind="numeric", required=True),
@@ -30,6 +32,7 @@ FIELDS = (
     Field(name="colour", kind="categorical", required=False, categories=("red", "dark blue", "grün", "日本")),
     Field(name="digit", kind="categorical", required=False, categories=("1", "2", "-7"), json_type="integer"),
     Field(name="moment", kind="datetime", required=False),
+    Field(name="price", kind="numeric", required=False, number_format=EUROS),
     Field(name="day, with a comma", kind="datetime", required=False, date_format="%d.%m.%Y"),
 )
 SCHEMA = Schema(
@@ -50,14 +53,14 @@ class Maker:
         self._random = random.Random(seed)
 
     def row(self) -> dict[str, Cell]:
-        makers = (self.number, self.whole, self.flag, self.colour, self.digit, self.moment, self.day)
+        makers = (self.number, self.whole, self.flag, self.colour, self.digit, self.moment, self.price, self.day)
         return {
             field.name: maker() if field.required or self._random.random() > 0.1 else self.missing(field)
             for field, maker in zip(FIELDS, makers, strict=True)
         }
 
     def missing(self, field: Field) -> Cell:
-        text = self._spaced(self._random.choice(SCHEMA.na_values))
+        text = self._spaced(self._random.choice(SCHEMA.missing(field)))
         spelled = text if field.kind in ("categorical", "datetime") else None
         if field.kind == "numeric" and text.strip() == "-999":
             return text, -999, -999.0
@@ -75,6 +78,16 @@ class Maker:
         )
         forms = [f"{value!r}", f"{value:.17e}", f"{value:.17E}".replace("E+", "E"), f"+{value!r}".replace("+-", "-")]
         return self._spaced(self._random.choice(forms)), value, value
+
+    def price(self) -> Cell:
+        value = self._random.choice([self._random.uniform(-9e5, 9e5), self._random.randint(-999, 999), 1e6])
+        value = round(value, 2)
+        digits = f"{abs(value):,.2f}".translate(str.maketrans(",.", ".,"))
+        sign = "" if value >= 0 else self._random.choice("-−")
+        text = self._random.choice(
+            [f"{sign}{digits} €", f"{sign}€{digits}", f"{sign}{digits}\u00a0€", f"{sign}{digits}"]
+        )
+        return self._spaced(text), self._random.choice([text, value]), value
 
     def whole(self) -> Cell:
         value = self._random.randint(-(10**6), 10**6)
@@ -159,5 +172,5 @@ def test_three_ways_in(seed: int, tmp_path: Path) -> None:
         np.testing.assert_array_equal(text.numeric.view(np.uint32), other.numeric.view(np.uint32))
         np.testing.assert_array_equal(text.categorical, other.categorical)
         np.testing.assert_array_equal(text.datetime, other.datetime)
-    assert np.isnan(text.numeric).any(axis=0).tolist() == [True, False, True]
+    assert np.isnan(text.numeric).any(axis=0).tolist() == [True, False, True, True]
     assert (text.categorical == "").any(axis=0).all()

@@ -4,6 +4,7 @@ A msgspec decoder built from the schema decodes a valid body directly into typed
 required value is missing, is the body read again by the slower `FaultFinder`, which finds all faults.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -26,7 +27,7 @@ from dle_bundle.values.base64_text import decode_base64
 from dle_bundle.values.categories import category
 from dle_bundle.values.dates import epoch_seconds
 from dle_bundle.values.missing import missing_numbers
-from dle_bundle.values.numbers import float32
+from dle_bundle.values.numbers import PLAIN, float32, parse_number
 
 _UNFIT = re.compile(r'["\\\x00-\x1f]')
 """Characters that the field names of a msgspec struct cannot contain."""
@@ -36,6 +37,8 @@ _JSON_TYPES: dict[str, Any] = {"numeric": float, "boolean": bool, "datetime": st
 
 def _json_type(field: Field) -> Any:
     plain = (str | int) if field.json_type == "integer" else _JSON_TYPES.get(field.kind, str)
+    if field.number_format is not None:
+        plain = float | str
     return plain if field.required else plain | None
 
 
@@ -85,18 +88,18 @@ class RowDecoder:
         self._schema = schema
         self._most_rows = most_rows
         self._finder = FaultFinder(schema)
-        self._categories = [_TextLookup(field, frozenset(schema.na_values)) for field in schema.categorical]
+        self._categories = [_TextLookup(field, frozenset(schema.missing(field))) for field in schema.categorical]
         reader = _DictReader if any(_UNFIT.search(field.name) for field in schema.inputs) else _StructReader
         self._reader: _BodyReader = reader(schema)
         self._numeric = self._reader.getter(schema.numeric)
         self._categorical = self._reader.getter(schema.categorical)
         self._datetime = self._reader.getter(schema.datetime)
-        self._texts = [_TextLookup(field, frozenset(schema.na_values)) for field in schema.text]
+        self._texts = [_TextLookup(field, frozenset(schema.missing(field))) for field in schema.text]
         self._text = self._reader.getter(schema.text)
         self._image = self._reader.getter(schema.image)
         self._sequence = self._reader.getter(schema.sequence)
-        self._sentinels = frozenset(missing_numbers(schema.na_values))
-        self._missing_images = frozenset(schema.na_values) | {""}
+        self._numbers = [_NumberReader(field, schema.missing(field)) for field in schema.numeric]
+        self._reads_numbers = any(number.is_needed for number in self._numbers)
         shapes = [field.image for field in schema.image if field.image is not None]
         self._image_bytes = sum(shape.channels * shape.height * shape.width for shape in shapes)
         self._channels = sum(len(field.sequence.channels) for field in schema.sequence if field.sequence is not None)
@@ -160,8 +163,8 @@ class RowDecoder:
         self._check_count(rows)
         self._check_bytes(len(rows), self._image_bytes)
         numeric = [self._numeric(row) for row in rows]
-        if self._sentinels:
-            numeric = [self._without_sentinels(values) for values in numeric]
+        if self._reads_numbers:
+            numeric = [[read(value) for read, value in zip(self._numbers, row, strict=True)] for row in numeric]
         categories, fields, schema = self._categories, self._schema.datetime, self._schema
         checked = DecodedRows(
             numeric,
@@ -199,16 +202,6 @@ class RowDecoder:
                 f"memory, found {rows:,}"
             )
 
-    def _without_sentinels(self, values: tuple[float | None, ...]) -> list[float | None]:
-        """The numbers of one row, with None for numbers that mean missing; raises ValueError if one is required."""
-        kept: list[float | None] = list(values)
-        for index, (value, field) in enumerate(zip(values, self._schema.numeric, strict=True)):
-            if field.kind == "numeric" and value in self._sentinels:
-                if field.required:
-                    raise ValueError("missing")
-                kept[index] = None
-        return kept
-
     def _pictures(self, rows: list[Any]) -> list[list[npt.NDArray[np.uint8] | None]]:
         budget, fields = PixelBudget(), self._schema.image
         return [
@@ -217,7 +210,7 @@ class RowDecoder:
         ]
 
     def _pixels(self, text: str | None, field: Field, budget: PixelBudget) -> npt.NDArray[np.uint8] | None:
-        if text is None or text.strip() in self._missing_images:
+        if text is None or text.strip() in ("", *self._schema.missing(field)):
             if field.required:
                 raise ValueError("missing")
             return None
@@ -230,15 +223,41 @@ class RowDecoder:
                 raise ValueError("missing")
             return None
         assert field.sequence is not None
-        return series.parse(value, field.sequence, tuple(self._sentinels))
+        return series.parse(value, field.sequence, missing_numbers(self._schema.na_values))
 
     def _moment(self, text: str | None, field: Field) -> int:
         trimmed = None if text is None else text.strip()
-        if trimmed is None or trimmed in self._schema.na_values:
+        if trimmed is None or trimmed in self._schema.missing(field):
             if field.required:
                 raise ValueError("missing")
             return MISSING_TIME
         return epoch_seconds(trimmed, field.date_format)
+
+
+class _NumberReader:
+    """Reads the numbers of one column that are written as text, or that mean missing.
+
+    Raises ValueError when a required value is missing, or a text is not in the column's format.
+    """
+
+    def __init__(self, field: Field, na_values: tuple[str, ...]) -> None:
+        self._written = field.number_format
+        self._na_values = frozenset(na_values)
+        self._sentinels = frozenset(missing_numbers(na_values)) if field.kind == "numeric" else frozenset()
+        self._required = field.required
+        self.is_needed = self._written is not None or bool(self._sentinels)
+
+    def __call__(self, value: float | str | None) -> float | None:
+        if isinstance(value, str):
+            text = value.strip()
+            value = None if text in self._na_values or not text else parse_number(text, self._written or PLAIN)
+            if value is not None and math.isinf(value):
+                raise ValueError("expected a finite number")
+        if value is not None and value not in self._sentinels:
+            return value
+        if self._required:
+            raise ValueError("missing")
+        return None
 
 
 class _TextLookup(dict[str | int | None, str]):

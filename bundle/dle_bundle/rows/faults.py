@@ -17,6 +17,7 @@ from dle_bundle.schema import Field, ImageShape, Schema, SequenceShape
 from dle_bundle.values.base64_text import decode_base64
 from dle_bundle.values.dates import epoch_seconds
 from dle_bundle.values.missing import missing_numbers
+from dle_bundle.values.numbers import PLAIN, parse_number
 
 MOST_FAULTS = 10_000
 """Maximum number of faults reported for one body, since a hostile body can have millions."""
@@ -75,11 +76,11 @@ class FaultFinder:
             return _MISSING if field.required else None
         wrong = "type", f"expected {_expected(field)}, got {json_kind(value)}"
         if field.kind == "numeric":
-            return (
-                wrong
-                if isinstance(value, bool) or not isinstance(value, int | float)
-                else self._number_fault(value, field)
-            )
+            if isinstance(value, str) and field.number_format is not None:
+                return self._text_fault(value, field)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                return wrong
+            return self._number_fault(value, field)
         if field.kind == "boolean":
             return None if isinstance(value, bool) else wrong
         if field.sequence is not None:
@@ -89,7 +90,7 @@ class FaultFinder:
                 return wrong
             value = str(value)
         text = value.strip()
-        if not text or text in self._schema.na_values:
+        if not text or text in self._schema.missing(field):
             return _MISSING if field.required else None
         if field.image is not None:
             return _image_fault(text, field.image, budget)
@@ -100,6 +101,16 @@ class FaultFinder:
                 return "type", shown(str(error))
         return None
 
+    def _text_fault(self, value: str, field: Field) -> tuple[str, str] | None:
+        text = value.strip()
+        if not text or text in self._schema.missing(field):
+            return _MISSING if field.required else None
+        try:
+            number = parse_number(text, field.number_format or PLAIN)
+        except ValueError as error:
+            return "type", shown(str(error))
+        return self._number_fault(number, field)
+
     def _number_fault(self, value: int | float, field: Field) -> tuple[str, str] | None:
         try:
             finite = math.isfinite(float(value))
@@ -107,7 +118,7 @@ class FaultFinder:
             finite = False
         if not finite:
             return "non_finite", "expected a finite number"
-        return _MISSING if field.required and value in self._sentinels else None
+        return _MISSING if field.required and value in missing_numbers(self._schema.missing(field)) else None
 
 
 def _image_fault(text: str, shape: ImageShape, budget: PixelBudget) -> tuple[str, str] | None:
@@ -129,6 +140,8 @@ def _series_fault(value: list[Any], shape: SequenceShape, sentinels: tuple[float
 
 
 def _expected(field: Field) -> str:
+    if field.number_format is not None:
+        return f"a number, or a string like {field.number_format.example}"
     return "a string or a whole number" if field.json_type == "integer" else _EXPECTED[field.kind]
 
 

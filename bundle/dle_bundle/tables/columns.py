@@ -18,10 +18,11 @@ from dle_bundle.errors import Fault
 from dle_bundle.groups import MISSING_TIME, Groups
 from dle_bundle.schema import Field, Schema
 from dle_bundle.tables import image_columns, series_columns
+from dle_bundle.values import dates
 from dle_bundle.values.categories import category
 from dle_bundle.values.dates import epoch_seconds
 from dle_bundle.values.missing import missing_numbers
-from dle_bundle.values.numbers import float32, parse_boolean, parse_number
+from dle_bundle.values.numbers import NumberFormat, float32, parse_boolean, parse_number
 
 Column = Any
 _Floats = npt.NDArray[np.float64]
@@ -64,10 +65,16 @@ def trimmed(column: Column, na_values: tuple[str, ...]) -> Column:
     return pc.if_else(pc.is_in(text, pa.array(na_values, pa.large_string())), None, text)
 
 
-def numbers(column: Column, na_values: tuple[str, ...]) -> tuple[_Floats, npt.NDArray[np.bool_]]:
-    """Parse a column into float64 (N,), NaN = missing, and a mask (N,) of the rows that are not numbers."""
+def numbers(
+    column: Column, na_values: tuple[str, ...], written: NumberFormat | None = None
+) -> tuple[_Floats, npt.NDArray[np.bool_]]:
+    """Parse a column into float64 (N,), NaN = missing, and a mask (N,) of the rows that are not numbers.
+
+    `written` is the format of numbers in a column of text; None is the plain one.
+    """
     if is_text(column):
-        values, unreadable = _parsed(trimmed(column, na_values), parse_number)
+        text = trimmed(column, na_values)
+        values, unreadable = _plain_numbers(text) if written is None else _parsed(text, _in_format(written))
     elif not is_number(column):
         return np.full(len(column), np.nan), np.asarray(column.is_valid())
     else:
@@ -161,7 +168,8 @@ class _ColumnReader:
     def __init__(self, table: pa.Table, schema: Schema, first_row: int, folder: Path | None) -> None:
         self._table = table
         self._folder = folder
-        self._na_values = schema.na_values
+        self._schema = schema
+        self._missing_in = schema.missing
         self._first = first_row
         self.faults: list[Fault] = []
 
@@ -169,9 +177,12 @@ class _ColumnReader:
         column = self._column(field)
         if column is None:
             return np.full(len(self._table), np.nan, dtype=np.float32)
-        read = booleans if field.kind == "boolean" else numbers
-        values, unreadable = read(column, self._na_values)
-        expected = "true or false" if field.kind == "boolean" else "a number"
+        if field.kind == "boolean":
+            values, unreadable = booleans(column, self._missing_in(field))
+            expected = "true or false"
+        else:
+            values, unreadable = numbers(column, self._missing_in(field), field.number_format)
+            expected = f"a number like {field.number_format.example}" if field.number_format else "a number"
         self._report(field, unreadable, "type", expected, column)
         infinite = np.isinf(values)
         self._report(field, infinite, "non_finite", "a finite number", column)
@@ -186,7 +197,7 @@ class _ColumnReader:
         if not (is_text(column) or is_number(column) or is_date(column)):
             self._report(field, np.asarray(column.is_valid()), "type", "a string or a number", column)
             return np.full(len(self._table), "", dtype=object)
-        texts = categories(column, self._na_values)
+        texts = categories(column, self._missing_in(field))
         self._missing(field, texts == "")
         return texts
 
@@ -194,8 +205,8 @@ class _ColumnReader:
         column = self._column(field)
         if column is None:
             return np.full(len(self._table), MISSING_TIME)
-        values, unreadable = moments(column, self._na_values, field.date_format)
-        self._report(field, unreadable, "type", "an ISO 8601 date or date-time", column)
+        values, unreadable = moments(column, self._missing_in(field), field.date_format)
+        self._report(field, unreadable, "type", dates.expected(field.date_format), column)
         self._missing(field, (values == MISSING_TIME) & ~unreadable)
         return values
 
@@ -217,7 +228,7 @@ class _ColumnReader:
                 parts.append(empty)
                 continue
             try:
-                found, broken, missing = image_columns.images([column], shape, self._folder, self._na_values)
+                found, broken, missing = image_columns.images([column], shape, self._folder, self._missing_in(field))
             except ValueError as error:  # the column holds arrays, which all have the same shape
                 broken, found, missing = (
                     [(row, 0, str(error)) for row in range(count)],
@@ -244,7 +255,7 @@ class _ColumnReader:
                 parts.append(series.missing(len(self._table), field.sequence))
                 continue
             found, lengths, reasons, missing = series_columns.read(
-                column, field.sequence, missing_numbers(self._na_values)
+                column, field.sequence, missing_numbers(self._schema.na_values)
             )
             self.faults += [
                 Fault(self._first + row, field.name, "sequence", reason) for row, reason in sorted(reasons.items())
@@ -273,12 +284,18 @@ class _ColumnReader:
             ]
 
 
+def _plain_numbers(text: Column) -> tuple[_Floats, npt.NDArray[np.bool_]]:
+    try:  # faster, with the same numbers, since Arrow and Python both round correctly
+        return _unless_nan(text.cast(pa.float64()))
+    except pa.ArrowInvalid:
+        return _parsed(text, parse_number)
+
+
+def _in_format(written: NumberFormat) -> _Parse:
+    return lambda text: parse_number(text, written)
+
+
 def _parsed(text: Column, parse: _Parse) -> tuple[_Floats, npt.NDArray[np.bool_]]:
-    if parse is parse_number:
-        try:  # faster, with the same numbers, since Arrow and Python both round correctly
-            return _unless_nan(text.cast(pa.float64()))
-        except pa.ArrowInvalid:
-            pass
     values, positions = distinct(text)
     table = np.full(len(values), np.nan)
     unreadable = np.zeros(len(values), dtype=bool)

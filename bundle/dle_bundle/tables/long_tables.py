@@ -6,7 +6,6 @@ ordinary columns.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,8 @@ from dle_bundle.schema import SeriesLayout
 from dle_bundle.tables import columns
 from dle_bundle.tables.arrays import SEQUENCE
 from dle_bundle.tables.columns import Column
-from dle_bundle.values.dates import epoch_seconds
+from dle_bundle.values import dates
+from dle_bundle.values.dates import epoch_microseconds
 from dle_bundle.values.numbers import float32
 
 _LISTED = 10
@@ -54,7 +54,7 @@ def order(table: pa.Table, layout: SeriesLayout, na_values: tuple[str, ...]) -> 
         )
     faults: list[str] = []
     ids = _ids(table, layout.sequence_id, na_values, faults)
-    times = _times(table, layout.time, na_values, faults)
+    times = _times(table, layout, na_values, faults)
     values = [_numbers(table, name, na_values, faults) for name in layout.channels]
     rows = np.lexsort((times, ids))
     same = (np.diff(ids[rows]) == 0) & (np.diff(times[rows]) == 0) & (ids[rows[1:]] >= 0)
@@ -144,8 +144,11 @@ def _ids(table: pa.Table, name: str | None, na_values: tuple[str, ...], faults: 
     return np.fromiter((numbers.setdefault(text, len(numbers) - 1) for text in texts), np.int64, count=len(texts))
 
 
-def _times(table: pa.Table, name: str | None, na_values: tuple[str, ...], faults: list[str]) -> npt.NDArray[np.float64]:
+def _times(
+    table: pa.Table, layout: SeriesLayout, na_values: tuple[str, ...], faults: list[str]
+) -> npt.NDArray[np.float64]:
     """The times (M,) as numbers or epoch microseconds; without a time column, the positions of the rows."""
+    name = layout.time
     if name is None:
         return np.arange(len(table), dtype=np.float64)
     column = table.column(name)
@@ -154,10 +157,10 @@ def _times(table: pa.Table, name: str | None, na_values: tuple[str, ...], faults
     else:
         times, unreadable = columns.numbers(column, na_values)
         if columns.is_text(column) and unreadable.any():
-            moments, no_moment = _moments(column, na_values)
+            moments, no_moment = _moments(column, na_values, layout.time_format)
             if no_moment.sum() <= unreadable.sum():  # a few invalid numbers do not make a column of dates
                 times, unreadable = moments, no_moment
-    what = f"{name!r}: expected a number or an ISO 8601 date-time"
+    what = f"{name!r}: expected a number or {dates.expected(layout.time_format)}"
     faults += _listed(what, np.flatnonzero(unreadable | np.isinf(times)), column)
     faults += _listed(f"{name!r}: no time", np.flatnonzero(np.isnan(times) & ~unreadable))
     return times
@@ -168,7 +171,9 @@ def _stamps(column: Column) -> npt.NDArray[np.float64]:
     return np.where(np.asarray(micros.is_null()), np.nan, np.asarray(micros.fill_null(0)).astype(np.float64))
 
 
-def _moments(column: Column, na_values: tuple[str, ...]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+def _moments(
+    column: Column, na_values: tuple[str, ...], date_format: str | None
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """As `columns.moments`, in microseconds, so that several measurements in a second keep their order."""
     values, positions = columns.distinct(columns.trimmed(column, na_values))
     table = np.full(len(values), np.nan)
@@ -176,7 +181,7 @@ def _moments(column: Column, na_values: tuple[str, ...]) -> tuple[npt.NDArray[np
     for index, value in enumerate(values):
         if value is not None:
             try:
-                table[index] = 1_000_000 * epoch_seconds(value) + datetime.fromisoformat(value).microsecond
+                table[index] = epoch_microseconds(value, date_format)
             except (ValueError, OverflowError):
                 unreadable[index] = True
     return table[positions], unreadable[positions]

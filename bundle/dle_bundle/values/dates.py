@@ -1,8 +1,9 @@
-"""Parses the dates and times of CSV files, other tables and requests, by one rule, into UTC epoch seconds."""
+"""Parses the dates and times of CSV files, other tables and requests, by one rule, into UTC epoch time."""
 
 from datetime import UTC, datetime
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EXAMPLE = datetime(2024, 1, 31, 18, 5, tzinfo=UTC)
 
 
 def epoch_seconds(text: str, date_format: str | None = None) -> int:
@@ -10,11 +11,30 @@ def epoch_seconds(text: str, date_format: str | None = None) -> int:
 
     Text without a time zone is in UTC. Fractions of a second are rounded down. Raises ValueError for any other text.
     """
-    try:
-        moment = datetime.strptime(text, date_format) if date_format else datetime.fromisoformat(text)
-    except ValueError:
-        if date_format:  # ISO 8601 is always accepted
-            return epoch_seconds(text)
-        raise ValueError(f"expected an ISO 8601 date or date-time, got {text!r}") from None
+    return epoch_microseconds(text, date_format) // 1_000_000
+
+
+def epoch_microseconds(text: str, date_format: str | None = None) -> int:
+    """As `epoch_seconds`, in microseconds, so that several measurements in a second keep their order."""
+    moment = _parsed(text, date_format)
     since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH
-    return since.days * 86_400 + since.seconds
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def expected(date_format: str | None) -> str:
+    """What a date-time must look like, in words, with an example in the format."""
+    if date_format is None:
+        return "an ISO 8601 date or date-time"
+    return f"a date-time like {_EXAMPLE.strftime(date_format)} ({date_format}) or in ISO 8601"
+
+
+def _parsed(text: str, date_format: str | None) -> datetime:
+    if date_format is not None:
+        try:
+            return datetime.strptime(text, date_format)
+        except ValueError:
+            pass  # ISO 8601 is always accepted
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"expected {expected(date_format)}, got {text!r}") from None

@@ -1,4 +1,8 @@
-"""The spellings of a missing value."""
+"""The spellings of a missing value.
+
+Words such as NA and None mean missing among numbers, truth values and dates. In a column of texts they may be classes
+or categories like any other, so only an empty cell is missing there.
+"""
 
 from functools import lru_cache
 
@@ -7,7 +11,10 @@ from dle_bundle.values.numbers import NUMBER
 NA_VALUES = (
     "", "#N/A", "#NA", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null", "?",
 )  # fmt: skip
-"""The default spellings of a missing value in text, after white space is trimmed."""
+"""The default spellings of a missing value among numbers, truth values and dates, after white space is trimmed."""
+
+NA_TEXTS = ("",)
+"""The default spellings of a missing category, label, text or path."""
 
 
 @lru_cache

@@ -1,7 +1,10 @@
 """Parses numbers and booleans written as text, and rounds numbers to float32."""
 
 import re
+from functools import lru_cache
+from typing import Literal
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -13,14 +16,71 @@ _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _ROUNDING = 8
 """Rounding errors of a short calculation, in machine epsilons: together a millionth of a float32."""
 
+ALIKE = str.maketrans(
+    dict.fromkeys("\u00a0\u202f\u2009\u2007", " ") | dict.fromkeys("\u2212\u2013\ufe63\uff0d", "-") | {"\u2019": "'"}
+)
+"""Characters that print like a space, a minus sign or an apostrophe."""
+
 Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64] | np.float32 | np.float64
 
 
-def parse_number(text: str) -> float:
-    """Parse a decimal number, possibly infinite; raises ValueError for anything else, such as `1,000` or `1_000`."""
-    if not NUMBER.fullmatch(text):
-        raise ValueError(f"expected a number, got {text!r}")
-    return float(text)
+class NumberFormat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a column writes its numbers: `1.234,50 €` has decimal `,`, thousands `.` and unit `€`.
+
+    `thousands`: the separator of groups of digits, or `""`. `unit`: text before or after each number.
+    `negative`: negative numbers beside `-3.50` are `(3.50)` or `3.50-`.
+    """
+
+    decimal: Literal[".", ","] = "."
+    thousands: Literal["", ".", ",", " ", "'", "_"] = ""
+    unit: str = ""
+    negative: Literal["-3", "(3)", "3-"] = "-3"
+
+    @property
+    def example(self) -> str:
+        """The number -1234.5 in this format."""
+        digits = f"1{self.thousands}234{self.decimal}5"
+        return self.negative.replace("3", f"{digits} {self.unit}" if self.unit else digits)
+
+
+PLAIN = NumberFormat()
+"""`-1234.5`: digits with a decimal point, as programs write numbers."""
+
+
+def parse_number(text: str, written: NumberFormat = PLAIN) -> float:
+    """Parse a decimal number, possibly infinite, in the format `written`, or in `PLAIN` if that has no other meaning.
+
+    Raises ValueError for anything else, such as `1_000`, or `1,000` in `PLAIN`.
+    """
+    if not text.isascii():
+        text = text.translate(ALIKE)
+    if NUMBER.fullmatch(text) and (written.decimal == "." or "." not in text) and written.thousands != ".":
+        return float(text)
+    if written != PLAIN and (found := _pattern(written).fullmatch(text)):
+        digits = found["digits"]
+        if written.thousands:
+            digits = digits.replace(written.thousands, "")
+        value = float(digits.replace(",", ".") if written.decimal == "," else digits)
+        return -value if "-" in (found["sign"], found["inner"]) or found["other"] is not None else value
+    hint = f" like {written.example}" if written != PLAIN else ""
+    raise ValueError(f"expected a number{hint}, got {text!r}")
+
+
+@lru_cache(maxsize=1024)
+def _pattern(written: NumberFormat) -> re.Pattern[str]:
+    mark, point, unit = re.escape(written.thousands), re.escape(written.decimal), re.escape(written.unit)
+    groups = f"[0-9]{{1,3}}(?:{mark}[0-9]{{3}})+" if written.thousands else ""
+    if written.thousands == ",":  # lakh and crore: 12,34,567
+        groups += "|[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3}"
+    whole = f"(?:{groups}|[0-9]+)" if groups else "[0-9]+"
+    digits = f"(?P<digits>(?:{whole}(?:{point}[0-9]*)?|{point}[0-9]+)(?:[eE][+-]?[0-9]+)?)"
+    before, behind = (f"(?:{unit} ?)?", f"(?: ?{unit})?") if unit else ("", "")
+    plain = f"(?P<sign>[+-])? ?{before}(?P<inner>(?<![+-])[+-])?{digits}{behind}"
+    if written.negative == "(3)":
+        return re.compile(f"(?P<other>\\()?{plain}(?(other)\\)){behind}")
+    if written.negative == "3-":
+        return re.compile(f"{plain}(?P<other>-)?{behind}")
+    return re.compile(f"{plain}(?P<other>(?!))?")
 
 
 def parse_boolean(text: str) -> float:

@@ -25,6 +25,7 @@ from dle_bundle.tables.arrays import SEQUENCE
 from dle_bundle.tables.columns import is_date, is_number, is_text, to_groups
 from dle_serving.models.runtime import Model
 from dle_serving.offline.prediction_files import PREDICTION_SUFFIXES, TableWriter, fault_report, writer
+from dle_serving.offline.unseen import Unseen, UnseenCategories
 from dle_serving.predictions import Predictions, concatenate
 from dle_serving.settings import Device
 
@@ -42,6 +43,7 @@ class Summary:
     """The result of a run.
 
     `ignored`: columns that are neither inputs of the model nor in `keep`. `replaced`: files that existed before.
+    `unseen`: columns with categories that did not occur in training.
     """
 
     rows: int
@@ -50,6 +52,7 @@ class Summary:
     faults: int
     ignored: tuple[str, ...]
     replaced: tuple[Path, ...]
+    unseen: tuple[Unseen, ...]
     provider: str
     seconds: float
 
@@ -80,7 +83,7 @@ def predict(
     _check_keep(keep, loaded.schema)
     replaced = tuple(path for path in (out, errors) if path is not None and path.exists())
     folder = source if source.is_dir() else source.parent
-    faults = _Faults(errors is not None)
+    faults, unseen = _Faults(errors is not None), UnseenCategories(loaded.schema)
     rows = predicted = 0
     ignored: tuple[str, ...] = ()
     with ExitStack() as stack:
@@ -101,10 +104,11 @@ def predict(
             rows += len(good) if good is not None else len(part)
             if not faults.fatal:
                 predicted += len(part)
+                unseen.add(groups)
                 output.write(_result(part, _run(model, groups), keep, loaded.schema))
         faults.check()
-    seconds = time.perf_counter() - started
-    return Summary(rows, predicted, faults.rows, faults.count, ignored, replaced, model.provider, seconds)
+    seconds, new = time.perf_counter() - started, unseen.found()
+    return Summary(rows, predicted, faults.rows, faults.count, ignored, replaced, new, model.provider, seconds)
 
 
 def _parts(source: Path, schema: Schema) -> Iterator[pa.Table]:

@@ -53,7 +53,7 @@ def test_several_of_each_stand_side_by_side() -> None:
     np.testing.assert_array_equal(groups.image[0], PIXELS[:, 0])
     assert not groups.image[1, 0].any(), "a missing image is black"
     np.testing.assert_array_equal(groups.image[1, 1], PIXELS[0, 0])
-    assert groups.text.tolist() == [["a b", "t"], ["", ""]]
+    assert groups.text.tolist() == [["a b", "t"], ["", "NA"]]
     assert groups.lengths.tolist() == [3, 1]
     nan = np.nan
     np.testing.assert_array_equal(

@@ -105,7 +105,7 @@ def test_all_faults_at_once() -> None:
     assert refusal(table) == (
         "The rows do not form series",
         "'unit': no id in 2 rows: 2, 5",
-        "'t': expected a number or an ISO 8601 date-time, found 'noon' in 2 rows: 3, 5",
+        "'t': expected a number or an ISO 8601 date or date-time, found 'noon' in 2 rows: 3, 5",
         "'t': no time in 1 row: 6",
         "'temp': expected a number, found 'hot' in 2 rows: 2, 6",
         "'temp': expected a finite number, found 'inf' in 1 row: 4",

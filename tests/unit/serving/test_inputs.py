@@ -137,7 +137,6 @@ def test_a_text_that_is_empty_is_missing(inputs: InProcess) -> None:
         (3, "text", "type"),
         (4, "text", "missing"),
         (4, "age", "type"),
-        (5, "text", "missing"),
     ]
 
 

@@ -88,9 +88,12 @@ def test_trials_with_different_weights_are_compared_by_log_loss(tmp_path: Path) 
     weights = ["objective.class_weights=balanced,null"]
     planned = studies.plan(studies.request({}, [], flags, grids=weights))
     assert planned.request.fixed["training"]["metric"] == "log_loss"
-    assert studies.plan(
-        studies.request({}, ["objective.class_weights=balanced"], flags, ["optimizer.lr={log: [1e-3, 1e-2]}"])
-    ).request.fixed["training"]["metric"] == "loss"
+    assert (
+        studies.plan(
+            studies.request({}, ["objective.class_weights=balanced"], flags, ["optimizer.lr={log: [1e-3, 1e-2]}"])
+        ).request.fixed["training"]["metric"]
+        == "loss"
+    )
     with pytest.raises(InputError) as caught:
         studies.request({}, ["training.metric=loss"], flags, grids=weights)
     assert "set log_loss" in str(caught.value)

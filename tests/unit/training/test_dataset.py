@@ -176,7 +176,9 @@ def test_the_latest_rows_test(tmp_path: Path) -> None:
 def test_a_note_on_dates_that_order_rows(tmp_path: Path) -> None:
     source = write(tmp_path / "a.csv", columns() | {"at": [f"{1 + row % 12:02}/05/2024" for row in range(N)]})
     data = dataset.load(RunConfig(data=DataConfig(source=source, target="bought"), split=SplitConfig(by="time:at")))
-    assert any(note.startswith("at: dates read as %m/%d/%Y, though %d/%m/%Y fits as well") for note in data.notes)
+    assert any(
+        note.startswith("at: dates read as %m/%d/%Y (month first), though %d/%m/%Y fits as well") for note in data.notes
+    )
 
 
 def test_everything_wrong_at_once(tmp_path: Path) -> None:

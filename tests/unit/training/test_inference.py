@@ -8,7 +8,6 @@ import pyarrow as pa
 import pytest
 
 from dle_bundle.errors import InputError
-from dle_bundle.values.missing import NA_VALUES
 from dle_training.config.run_config import DataConfig
 from dle_training.data import inference
 from dle_training.data.inference import InferredInputs
@@ -21,7 +20,7 @@ def infer(
     columns: dict[str, Any], config: DataConfig | None = None, apart: dict[str, str] | None = None
 ) -> InferredInputs:
     table = pa.table(columns)
-    return inference.infer(table, config or DataConfig(), NA_VALUES, np.arange(len(table)), apart or {})
+    return inference.infer(table, config or DataConfig(), np.arange(len(table)), apart or {})
 
 
 @pytest.mark.parametrize(

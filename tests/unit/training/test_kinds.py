@@ -9,14 +9,14 @@ import pytest
 
 from dle_bundle.errors import InputError
 from dle_bundle.schema import Kind
-from dle_bundle.values.missing import NA_VALUES
+from dle_bundle.values.missing import NA_TEXTS, NA_VALUES
 from dle_training.data import kinds
-from dle_training.data.kinds import Reading
+from dle_training.data.kinds import Asked, Reading
 
 
 def read(values: Any, kind: Kind | None = None, date_format: str | None = None) -> Reading:
     column = pa.chunked_array([values if isinstance(values, pa.Array) else pa.array(values)])
-    return kinds.read("c", column, NA_VALUES, np.arange(len(column)), kind, date_format)
+    return kinds.read("c", column, Asked(NA_VALUES, NA_TEXTS, kind, date_format), np.arange(len(column)))
 
 
 @pytest.mark.parametrize(
@@ -138,13 +138,61 @@ def test_only_the_first_rows_are_shown() -> None:
     assert "row 6" not in str(caught.value)
 
 
-@pytest.mark.parametrize("values", [["0,14", "1,5", "2"], ["1.234,5", "2.000,25", "7,0"], ["1,234", "123,456.78", "5"]])
-def test_numbers_with_commas_are_not_taken_for_text(values: list[str]) -> None:
-    column = pa.chunked_array([pa.array(values * 10)])
-    with pytest.raises(InputError, match=r"decimal comma or thousands.*data\.kinds\.price=categorical"):
-        kinds.read("price", column, NA_VALUES, np.arange(len(column)))
+@pytest.mark.parametrize(
+    ("values", "numbers", "unit"),
+    [
+        (["0,14", "1,5", "2"], [0.14, 1.5, 2.0], ""),
+        (["1.234,5", "2.000,25", "7,0"], [1234.5, 2000.25, 7.0], ""),
+        (["1,234", "123,456.78", "5"], [1234.0, 123456.78, 5.0], ""),
+        (["12.5%", " 3 %", "NA"], [12.5, 3.0, np.nan], "%"),
+        (["$1,234.00", "($3.50)", "$2"], [1234.0, -3.5, 2.0], "$"),
+        (["1.234,50 €", "−3,00 €", "0,5\u00a0€"], [1234.5, -3.0, 0.5], "€"),
+        (["1\u202f234,5", "12 345,25"], [1234.5, 12345.25], ""),
+        (["1’234.50", "3"], [1234.5, 3.0], ""),
+        (["12,34,567.5", "3"], [1234567.5, 3.0], ""),
+        (["12 kg", "3.5 kg"], [12.0, 3.5], "kg"),
+        (["EUR 12", "-EUR 3.5"], [12.0, -3.5], "EUR"),
+        (["3.50-", "2"], [-3.5, 2.0], ""),
+        (["36 months", "60 months"], [36.0, 60.0], "months"),
+    ],
+)
+def test_amounts_are_numbers(values: list[str], numbers: list[float], unit: str) -> None:
+    reading = read(values)
+    assert reading.kind == "numeric"
+    np.testing.assert_array_equal(reading.values, numbers)
+    assert reading.number_format is not None
+    assert reading.number_format.unit == unit
+    assert reading.note is not None
+    assert repr(values[0].strip()) in reading.note
+
+
+@pytest.mark.parametrize(
+    "values",
+    [["12 kg", "3 g"], ["A12", "A13"], ["1st", "2nd"], ["12-34", "5-67"], ["1.2.3", "4.5.6"], ["1,2,3", "4,5,6"]],
+)
+def test_what_only_looks_like_amounts(values: list[str]) -> None:
+    assert read(values).kind == "categorical"
+
+
+def test_a_comma_that_may_be_either_is_refused_with_both_settings() -> None:
+    column = pa.chunked_array([["1,234", "5,678"]])
+    with pytest.raises(InputError, match=r"'1,234' may be 1.234 or 1234; set 'data.decimal=\",\"' or data.decimal=\.$"):
+        kinds.read("price", column, Asked(NA_VALUES, NA_TEXTS), np.arange(2))
+    for decimal, expected in ((",", [1.234, 5.678]), (".", [1234.0, 5678.0])):
+        asked = Asked(NA_VALUES, NA_TEXTS, decimal=decimal)
+        assert kinds.read("price", column, asked, np.arange(2)).values.tolist() == expected
+
+
+def test_a_point_that_may_stand_between_thousands_is_noted() -> None:
+    reading = read(["12.345", "1.000", "7"])
+    assert reading.values.tolist() == [12.345, 1.0, 7.0]
+    assert reading.note == "12.345 is read with a decimal point; if it means 12345, set data.thousands=."
+    asked = Asked(NA_VALUES, NA_TEXTS, thousands=".")
+    other = kinds.read("c", pa.chunked_array([["12.345", "1.000", "7"]]), asked, np.arange(3))
+    assert other.values.tolist() == [12345.0, 1000.0, 7.0]
+    assert read(["12.345", "0.5"]).note is None
 
 
 def test_lists_of_words_with_commas_are_text() -> None:
     column = pa.chunked_array([pa.array(["a,b", "1,2", "c"] * 10)])
-    assert kinds.read("tags", column, NA_VALUES, np.arange(len(column))).kind == "categorical"
+    assert kinds.read("tags", column, Asked(NA_VALUES, NA_TEXTS), np.arange(len(column))).kind == "categorical"

@@ -8,7 +8,6 @@ import pyarrow as pa
 import pytest
 
 from dle_bundle.errors import InputError
-from dle_bundle.values.missing import NA_VALUES
 from dle_training.config.run_config import DataConfig, SplitConfig
 from dle_training.data import blocks, split
 from dle_training.data.split import Split, SplitRule, Strata
@@ -33,7 +32,7 @@ def blocked(way: str, values: list[Any], classes: Strata | None = None, seed: in
     """Split by `group:` or `time:` of these values; None in `classes.places` is no class."""
     table = pa.table({"key": values})
     known = np.ones(len(values), dtype=bool)
-    found = blocks.read(table, f"{way}key", "y", known, DataConfig(**data), NA_VALUES)
+    found = blocks.read(table, f"{way}key", "y", known, DataConfig(**data))
     return split.make(table, np.arange(len(values)), f"{way}key", CONFIG, seed, classes, found)
 
 
@@ -169,8 +168,8 @@ def test_too_few_groups() -> None:
 
 def test_rows_without_a_group() -> None:
     with pytest.raises(InputError, match=r"'key': 12 of 14 rows have no group") as caught:
-        blocked("group:", ["a", "b", None, *["NA"] * 11])
-    assert caught.value.details[:2] == ("row 3: None", "row 4: 'NA'")
+        blocked("group:", ["a", "b", None, *[" "] * 11])
+    assert caught.value.details[:2] == ("row 3: None", "row 4: ' '")
     assert caught.value.details[-1] == "and 2 more"
     with pytest.raises(InputError, match="a group column must hold text, numbers or dates"):
         blocked("group:", [[1], [2], [3]])
@@ -230,7 +229,7 @@ def test_a_class_that_comes_late() -> None:
 def test_rows_without_a_target_need_no_block() -> None:
     table = pa.table({"key": [3, None, 2, 1]})
     known = np.array([True, False, True, True])
-    found = blocks.read(table, "time:key", "y", known, DataConfig(), NA_VALUES)
+    found = blocks.read(table, "time:key", "y", known, DataConfig())
     assert found is not None
     assert found.first.tolist() == [2, -1, 1, 0]
     parts = split.make(table, np.flatnonzero(known), "time:key", CONFIG, 0, None, found)
@@ -239,7 +238,7 @@ def test_rows_without_a_target_need_no_block() -> None:
 
 def test_the_target_is_no_block() -> None:
     with pytest.raises(InputError, match="'key' is the target"):
-        blocks.read(pa.table({"key": [1]}), "time:key", "key", np.array([True]), DataConfig(), NA_VALUES)
+        blocks.read(pa.table({"key": [1]}), "time:key", "key", np.array([True]), DataConfig())
 
 
 def test_rows_without_a_target_are_in_no_part() -> None:

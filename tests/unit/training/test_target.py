@@ -9,13 +9,14 @@ import pytest
 
 from dle_bundle.errors import InputError
 from dle_bundle.schema import Outputs
-from dle_bundle.values.missing import NA_VALUES
+from dle_bundle.values.missing import NA_TEXTS, NA_VALUES
 from dle_training.data import target
+from dle_training.data.kinds import Asked
 from dle_training.data.target import Target
 
 
 def infer(values: Any, task: Literal["classification", "regression"] | None = None) -> Target:
-    return target.infer("y", pa.chunked_array([pa.array(values)]), NA_VALUES, task)
+    return target.infer("y", pa.chunked_array([pa.array(values)]), Asked(NA_VALUES, NA_TEXTS), task)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,7 @@ def test_no_choice(names: list[str], wanted: str | None, message: str) -> None:
 def test_labels_of_another_table(classes: tuple[Any, ...], values: list[Any], labels: list[Any]) -> None:
     outputs = Outputs(target="y", task="binary", classes=classes)
     column = pa.array([str(value) for value in values] if isinstance(values[0], str) else values)
-    found, known = target.labels(pa.chunked_array([column]), outputs, NA_VALUES)
+    found, known = target.labels(pa.chunked_array([column]), outputs)
     assert found.tolist() == labels
     assert known.tolist() == [label is not None for label in labels]
 
@@ -122,7 +123,7 @@ def test_labels_of_another_table(classes: tuple[Any, ...], values: list[Any], la
 def test_labels_that_the_model_does_not_know() -> None:
     outputs = Outputs(target="y", task="binary", classes=("a", "b"))
     with pytest.raises(InputError, match="1 label that the model does not know; it knows a, b") as caught:
-        target.labels(pa.chunked_array([["a", "c", "c"]]), outputs, NA_VALUES)
+        target.labels(pa.chunked_array([["a", "c", "c"]]), outputs)
     assert caught.value.details == ("'c' in 2 rows",)
 
 

@@ -39,7 +39,22 @@ class DataConfig(Settings, frozen=True):
         Meta(description="Kinds of columns whose inferred kind is wrong: {zip_code: categorical}."),
     ] = msgspec.field(default_factory=dict)
     drop: Annotated[tuple[str, ...], Meta(description="Columns to leave out.")] = ()
-    na_values: Annotated[tuple[str, ...], Meta(description="Further spellings of a missing value.")] = ()
+    na_values: Annotated[
+        tuple[str, ...] | dict[str, tuple[str, ...]],
+        Meta(
+            description="Further spellings of a missing value: [-, unknown]; or all spellings of a column: "
+            "{country: ['', '-']}, where the name '*' adds spellings for all other columns. Numbers, truth values and "
+            "dates know NA, None, null and others; texts and categories know the empty cell alone.",
+        ),
+    ] = ()
+    decimal: Annotated[
+        Literal[".", ","] | None,
+        Meta(description="Decimal mark of numbers in text files; null: found for each column."),
+    ] = None
+    thousands: Annotated[
+        Literal["", ".", ",", " ", "'", "_"] | None,
+        Meta(description="Mark between groups of three digits in text files; null: found for each column."),
+    ] = None
     date_formats: Annotated[
         dict[str, str],
         Meta(description="strptime format of a date-time column that is not ISO 8601: {born: '%d.%m.%Y'}."),

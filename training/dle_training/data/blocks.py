@@ -38,9 +38,7 @@ class Blocks:
     note: str | None = None
 
 
-def read(
-    table: pa.Table, by: str, target: str, known: npt.NDArray[np.bool_], config: DataConfig, na_values: tuple[str, ...]
-) -> Blocks | None:
+def read(table: pa.Table, by: str, target: str, known: npt.NDArray[np.bool_], config: DataConfig) -> Blocks | None:
     """Return the blocks of a split by `group:NAME` or `time:NAME`, or None for any other split.
 
     `known` (N,) marks the rows that have a target; only they get a block. Raises InputError if the column is the
@@ -54,9 +52,9 @@ def read(
     rows = np.flatnonzero(known)
     column, note = table.column(name).take(pa.array(rows)), None
     if by.startswith(GROUP):
-        values = _groups(name, column, na_values, rows)
+        values = _groups(name, column, kinds.asked(name, config).na_texts, rows)
     else:
-        reading = kinds.times(name, column, na_values, rows, config.kinds.get(name), config.date_formats.get(name))
+        reading = kinds.times(name, column, kinds.asked(name, config), rows)
         values, note = reading.values, reading.note and f"{name}: {reading.note}"
     numbers = np.full(len(table), _NONE)
     numbers[rows] = np.unique(values, return_inverse=True)[1]
@@ -78,10 +76,10 @@ def cuts(sizes: RowNumbers, wanted: Sequence[float]) -> list[int]:
     return begins
 
 
-def _groups(name: str, column: columns.Column, na_values: tuple[str, ...], rows: RowNumbers) -> npt.NDArray[np.object_]:
+def _groups(name: str, column: columns.Column, na_texts: tuple[str, ...], rows: RowNumbers) -> npt.NDArray[np.object_]:
     if not (columns.is_text(column) or columns.is_number(column) or columns.is_date(column)):
         raise InputError(f"{name!r}: holds {column.type}, but a group column must hold text, numbers or dates")
-    texts = columns.categories(column, na_values)
+    texts = columns.categories(column, na_texts)
     missing = texts == ""
     if missing.any():
         raise InputError(

@@ -16,7 +16,7 @@ from dle_bundle.tables import columns, long_tables
 from dle_bundle.tables.arrays import SEQUENCE
 from dle_bundle.tables.long_tables import Ordered
 from dle_training.config.run_config import DataConfig, RunConfig
-from dle_training.data import split, windows
+from dle_training.data import kinds, split, windows
 from dle_training.data.blocks import Blocks
 
 _SLIPS = 0.1
@@ -65,7 +65,8 @@ def arrange(table: pa.Table, config: RunConfig, target: str, na_values: tuple[st
         raise InputError(
             f"split.by={config.split.by}: a forecast is split by time, or the future would leak; leave it out"
         )
-    bare = SeriesLayout(channels=(), sequence_id=data.sequence_id, time=data.time)
+    time_format, time_note = kinds.time_format(table, data)
+    bare = SeriesLayout(channels=(), sequence_id=data.sequence_id, time=data.time, time_format=time_format)
     ordered = long_tables.order(table, bare, na_values)
     apart = {data.sequence_id, data.time, *data.drop}
     channels, dropped = [], {}
@@ -85,10 +86,10 @@ def arrange(table: pa.Table, config: RunConfig, target: str, na_values: tuple[st
             [f"{name}: {why}" for name, why in dropped.items()],
         )
     _check_kinds(data, channels)
-    layout = SeriesLayout(channels=tuple(channels), sequence_id=data.sequence_id, time=data.time, window=data.window)
+    layout = replace(bare, channels=tuple(channels), window=data.window)
     if data.window is not None:
         made = windows.make(table, layout, target, data.horizon, config.split, na_values)
-        return Arranged(made.table, layout, dropped, made.notes, made.blocks)
+        return Arranged(made.table, layout, dropped, (*time_note, *made.notes), made.blocks)
     if not long_tables.constant(ordered, target):
         raise InputError(
             f"{target!r}: the target must be the same in all rows of a series; or set data.window to forecast it"
@@ -97,7 +98,7 @@ def arrange(table: pa.Table, config: RunConfig, target: str, na_values: tuple[st
     gathered = long_tables.gather(table.drop_columns(list(dropped)), layout, na_values)
     # these columns identify and order the series; they are not features
     plain = gathered.drop_columns([name for name in (data.sequence_id, data.time) if name and name != SEQUENCE])
-    return Arranged(plain, layout, dropped, (f"{len(plain):,} series of {len(table):,} rows",))
+    return Arranged(plain, layout, dropped, (*time_note, f"{len(plain):,} series of {len(table):,} rows"))
 
 
 def _check_split(by: str | None, ordered: Ordered, data: DataConfig) -> None:

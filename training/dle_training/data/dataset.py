@@ -18,13 +18,13 @@ from dle_bundle.errors import InputError, RowFaults
 from dle_bundle.groups import MISSING_TIME, Groups
 from dle_bundle.schema import Field, Schema
 from dle_bundle.tables import columns
-from dle_bundle.values.missing import NA_VALUES
 from dle_bundle.values.numbers import float32
 from dle_training.config.run_config import RunConfig
 from dle_training.data import (
     blocks,
     column_roles,
     inference,
+    kinds,
     pictures,
     series,
     sources,
@@ -101,13 +101,12 @@ def load(config: RunConfig, source: Source | None = None) -> Dataset:
         if config.data.source is None:
             raise InputError("no data: name a file, a folder of images or sklearn:NAME")
         source = sources.read(config.data.source, delimiter=config.data.delimiter)
-    na_values = tuple(dict.fromkeys((*NA_VALUES, *config.data.na_values)))
+    common = kinds.asked(kinds.EVERY_COLUMN, config.data)
+    na_values = common.na_values
     name, chosen = target.choose(source.table.column_names, config.data.target, source.target)
     arranged = column_roles.arrange(source.table, config, name, na_values)
     table = arranged.table
-    goal, by, found, inputs = _understand(
-        table, source.table.column_names, name, na_values, arranged.forecasting(config)
-    )
+    goal, by, found, inputs = _understand(table, source.table.column_names, name, arranged.forecasting(config))
 
     fields = pictures.shaped(inputs.fields, table, source.folder, config.preprocessing.image_size, na_values)
     fields = series.shaped(fields, table, arranged.layout)
@@ -122,6 +121,7 @@ def load(config: RunConfig, source: Source | None = None) -> Dataset:
         inputs=fields,
         outputs=goal.outputs,
         na_values=na_values,
+        na_texts=common.na_texts,
         delimiter=source.delimiter,
         layout=arranged.layout,
     )
@@ -169,9 +169,9 @@ def read_labelled(found: Source, schema: Schema, config: RunConfig) -> Labelled:
     table = column_roles.rearrange(found.table, schema, name)
     column = table.column(name)
     if schema.outputs.classes is None:
-        values, known = target.values(name, column, schema.na_values)
+        values, known = target.values(column, schema.outputs)
     else:
-        values, known = target.labels(column, schema.outputs, schema.na_values)
+        values, known = target.labels(column, schema.outputs)
     if not known.any():
         raise InputError(f"{name!r}: the target has no value in any row")
     images = pictures.read(schema.inputs, table, found.folder, config, schema.na_values)
@@ -190,7 +190,7 @@ def digest(found: Source, schema: Schema) -> str:
 
 
 def _understand(
-    table: pa.Table, columns_of_source: list[str], name: str, na_values: tuple[str, ...], config: RunConfig
+    table: pa.Table, columns_of_source: list[str], name: str, config: RunConfig
 ) -> tuple[Target, split.SplitRule, Blocks | None, InferredInputs]:
     """Return the target, split rule, blocks and inputs, or raise one InputError that reports all their problems."""
     errors: list[InputError] = []
@@ -198,14 +198,14 @@ def _understand(
     with _collected(errors):
         inference.check_names(config.data, columns_of_source, name)
     with _collected(errors):
-        goal = target.infer(name, table.column(name), na_values, config.objective.task)
+        goal = target.infer(name, table.column(name), kinds.asked(name, config.data), config.objective.task)
     known = goal.known if goal is not None else np.ones(len(table), dtype=bool)
     with _collected(errors):
         by = split.choose(table, config.split, goal is None or goal.outputs.classes is not None)
-        found = blocks.read(table, by.name, name, known, config.data, na_values)
+        found = blocks.read(table, by.name, name, known, config.data)
     with _collected(errors):
         apart = {name: ""} | split.apart(table, config.split)
-        inputs = inference.infer(table.filter(pa.array(known)), config.data, na_values, np.flatnonzero(known), apart)
+        inputs = inference.infer(table.filter(pa.array(known)), config.data, np.flatnonzero(known), apart)
     if len(errors) > 1:
         lines = [line for error in errors for line in (error.message, *error.details)]
         raise InputError(f"{len(errors)} problems must be fixed before training", lines)

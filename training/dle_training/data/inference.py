@@ -6,6 +6,7 @@ other input. `statistics.complete` later adds ranges, categories and examples fr
 """
 
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,6 +28,7 @@ _LAST_WORDS = frozenset({"no", "nr", "num", "number"})
 _ENOUGH_ROWS = 20
 _NEARLY_ALL = 0.9
 _SELDOM_SHARED = 0.5
+_NAMED = 3
 _SENTENCE = 3
 """The average number of words in a value from which a column counts as sentences."""
 _MOSTLY_WORDS = 0.5
@@ -52,6 +54,8 @@ class InferredInputs:
 def check_names(config: DataConfig, names: list[str], target: str) -> None:
     """Raise InputError with every configured column that is absent from the table or is the target."""
     faults = []
+    spelled = set(config.na_values) - {kinds.EVERY_COLUMN} if isinstance(config.na_values, dict) else ()
+    faults += [f"data.na_values: no column {name!r}{nearest(name, names)}" for name in spelled if name not in names]
     mentioned = {"drop": config.drop, "kinds": config.kinds, "date_formats": config.date_formats}
     for key, mention in mentioned.items():
         faults += [f"data.{key}: no column {name!r}{nearest(name, names)}" for name in mention if name not in names]
@@ -65,7 +69,6 @@ def check_names(config: DataConfig, names: list[str], target: str) -> None:
 def infer(
     table: pa.Table,
     config: DataConfig,
-    na_values: tuple[str, ...],
     rows: npt.NDArray[np.int64],
     apart: dict[str, str],
 ) -> InferredInputs:
@@ -84,12 +87,13 @@ def infer(
                 dropped[name] = reason
             continue
         column = table.column(name)
-        if not _has_values(column, na_values):
+        asked = kinds.asked(name, config)
+        if not _has_values(column, asked.na_values):
             dropped[name] = "no value at all"
             continue
         given = config.kinds.get(name)
         try:
-            reading = kinds.read(name, column, na_values, rows, given, config.date_formats.get(name))
+            reading = kinds.read(name, column, asked, rows)
         except InputError as error:
             faults.append(error.message)
             continue
@@ -107,15 +111,37 @@ def infer(
             del dropped[name]
     if not readings:
         raise no_inputs(dropped)
-    fields = tuple(_described(name, reading) for name, reading in readings.items())
-    notes = tuple(f"{name}: {reading.note}" for name, reading in readings.items() if reading.note)
-    return InferredInputs(fields, readings, dropped, notes)
+    fields = tuple(_described(name, reading, config) for name, reading in readings.items())
+    notes = [f"{name}: {reading.note}" for name, reading in readings.items() if reading.note]
+    taken: dict[str, dict[str, int]] = {}
+    for name, reading in readings.items():
+        taken[name], kept = kinds.missing_words(name, table.column(name), reading, kinds.asked(name, config))
+        notes += [kept] if kept else []
+    notes += missing_note(taken)
+    return InferredInputs(fields, readings, dropped, tuple(notes))
 
 
 def no_inputs(dropped: dict[str, str]) -> InputError:
     """Return the error for a table without inputs, with the reason for each dropped column."""
     reasons = [f"{name}: {reason}" for name, reason in dropped.items()] or ["the table has no column but the target"]
     return InputError("No column is left to predict from (data.kinds keeps what looks like an identifier)", reasons)
+
+
+def missing_note(taken: dict[str, dict[str, int]]) -> list[str]:
+    """Return at most one note, on the words that were `taken` as missing: by column, the rows of each word."""
+    columns_of: dict[str, list[str]] = {}
+    counts: Counter[str] = Counter()
+    for name, words in taken.items():
+        counts.update(words)
+        for word in words:
+            columns_of.setdefault(word, []).append(name)
+    if not counts:
+        return []
+    lines = []
+    for word, names in columns_of.items():
+        shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else "")
+        lines.append(f"{word!r} in {counts[word]:,} rows of {shown}")
+    return [f"taken as missing: {'; '.join(lines)}; data.na_values.COLUMN=[…] lists the spellings of a column"]
 
 
 def _refuse(message: str, faults: list[str]) -> None:
@@ -125,13 +151,16 @@ def _refuse(message: str, faults: list[str]) -> None:
         raise InputError(message, faults)
 
 
-def _described(name: str, reading: Reading) -> Field:
+def _described(name: str, reading: Reading, config: DataConfig) -> Field:
     return Field(
         name=name,
         kind=reading.kind,
         required=not reading.missing.any(),
         json_type="integer" if reading.kind == "categorical" and reading.whole else "string",
         date_format=reading.date_format,
+        number_format=reading.number_format,
+        unit=reading.number_format.unit or None if reading.number_format else None,
+        na_values=config.na_values.get(name) if isinstance(config.na_values, dict) else None,
     )
 
 

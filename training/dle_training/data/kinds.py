@@ -4,9 +4,7 @@ The type or the values of a column decide its kind, and all rows share it. If ne
 the others are probably mistakes: an error shows them, and the kind does not change silently.
 """
 
-import re
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,17 +18,15 @@ from dle_bundle.images.pixels import IMAGE_SUFFIXES
 from dle_bundle.schema import Kind
 from dle_bundle.tables import columns, image_columns, series_columns
 from dle_bundle.tables.columns import Column
-from dle_bundle.values.dates import epoch_seconds
+from dle_bundle.values.missing import NA_TEXTS, NA_VALUES
+from dle_bundle.values.numbers import PLAIN, NumberFormat, parse_number
+from dle_training.config.run_config import DataConfig
+from dle_training.data import date_formats, number_formats
+from dle_training.data.number_formats import Ambiguous
+from dle_training.settings.proposals import setting
 
-_DAYS = (
-    "%Y/%m/%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%m-%d-%Y", "%d-%m-%Y",
-    "%d %b %Y", "%d-%b-%Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y",
-)  # fmt: skip
-DATE_FORMATS = (*(day + time for day, time in product(_DAYS, ("", " %H:%M", " %H:%M:%S"))), "%Y-%m")
-"""Tried after ISO 8601, in this order. If day and month are ambiguous, the month comes first, and a note says so."""
-
-_LOCAL_NUMBER = re.compile(r"[+-]?(?:[0-9]+|[0-9]{1,3}(?:[.,' ][0-9]{3})+)(?:[.,][0-9]+)?")
-_TRIED = 50
+EVERY_COLUMN = "*"
+"""The name in `data.na_values` that stands for all columns without spellings of their own."""
 _NEARLY_ALL = 0.9
 _FEW_SPELLINGS = 10
 _ROWS_SHOWN = 5
@@ -51,6 +47,7 @@ class Reading:
     missing: npt.NDArray[np.bool_]
     whole: bool = False
     date_format: str | None = None
+    number_format: NumberFormat | None = None
     note: str | None = None
 
     @property
@@ -60,47 +57,76 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What the settings say about the reading of one column; None leaves the choice to its values.
+
+    `na_values` are the spellings of a missing number, truth value or date, `na_texts` those of a missing text.
+    `decimal` and `thousands` are the marks of numbers written as text.
+    """
+
+    na_values: tuple[str, ...]
+    na_texts: tuple[str, ...]
+    kind: Kind | None = None
+    date_format: str | None = None
+    decimal: str | None = None
+    thousands: str | None = None
+
+
+def asked(name: str, data: DataConfig) -> Asked:
+    """What the settings say about the reading of the column `name`."""
+    own = data.na_values.get(name) if isinstance(data.na_values, dict) else None
+    further = data.na_values.get(EVERY_COLUMN, ()) if isinstance(data.na_values, dict) else data.na_values
+    return Asked(
+        na_values=tuple(dict.fromkeys((*NA_VALUES, *further))) if own is None else own,
+        na_texts=tuple(dict.fromkeys((*NA_TEXTS, *further))) if own is None else own,
+        kind=data.kinds.get(name),
+        date_format=data.date_formats.get(name),
+        decimal=data.decimal,
+        thousands=data.thousands,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class _ColumnFormat:
     """How a column is to be read. `numbers` are those of `columns.numbers`, where the kind was found by them."""
 
     kind: Kind
     date_format: str | None = None
+    number_format: NumberFormat | None = None
     note: str | None = None
     numbers: tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]] | None = None
 
 
-def read(
-    name: str,
-    column: Column,
-    na_values: tuple[str, ...],
-    rows: npt.NDArray[np.int64],
-    kind: Kind | None = None,
-    date_format: str | None = None,
-) -> Reading:
-    """Read `column`, as `kind` if one is given; messages name rows by their places `rows` (N,) in the source.
+def read(name: str, column: Column, asked: Asked, rows: npt.NDArray[np.int64]) -> Reading:
+    """Read `column` as `asked`; messages name rows by their places `rows` (N,) in the source.
 
     Raises InputError if values do not fit the kind (such as text among numbers), if numbers are infinite, or if the
     Arrow type suits no kind.
     """
-    choice = _given(column, na_values, kind, date_format) or _infer(name, column, na_values)
+    choice = _given(name, column, asked) or _infer(name, column, asked)
     if choice.kind in ("image", "sequence"):
-        return _whole_values(name, column, choice.kind, na_values)
+        return _whole_values(name, column, choice.kind, asked.na_texts)
     if choice.kind in ("categorical", "text"):
         if not (columns.is_text(column) or columns.is_number(column) or columns.is_date(column)):
             raise InputError(
                 f"{name!r}: expected text or numbers for {choice.kind}, found {column.type}; "
                 f"set data.kinds.{name} to another kind, or leave it out with data.drop"
             )
-        return _texts(choice.kind, column, na_values, choice.note)
+        return _texts(choice.kind, column, asked.na_texts, choice.note)
     if choice.kind == "datetime":
-        values, unreadable = columns.moments(column, na_values, choice.date_format)
+        values, unreadable = columns.moments(column, asked.na_values, choice.date_format)
         reading = Reading("datetime", values, values == MISSING_TIME, date_format=choice.date_format, note=choice.note)
     else:
-        parse = columns.booleans if choice.kind == "boolean" else columns.numbers
-        numbers, unreadable = choice.numbers or parse(column, na_values)
+        numbers, unreadable = choice.numbers or (
+            columns.booleans(column, asked.na_values)
+            if choice.kind == "boolean"
+            else columns.numbers(column, asked.na_values, choice.number_format)
+        )
         missing = np.isnan(numbers)
         whole = bool(np.all(numbers[~missing] == np.floor(numbers[~missing])))
-        reading = Reading(choice.kind, numbers, missing, whole=whole)
+        reading = Reading(
+            choice.kind, numbers, missing, whole=whole, number_format=choice.number_format, note=choice.note
+        )
     if unreadable.any():
         raise InputError(_misfits(name, column, choice, unreadable, rows))
     infinite = np.isinf(reading.values) if choice.kind == "numeric" else unreadable
@@ -112,25 +138,18 @@ def read(
     return reading
 
 
-def times(
-    name: str,
-    column: Column,
-    na_values: tuple[str, ...],
-    rows: npt.NDArray[np.int64],
-    kind: Kind | None = None,
-    date_format: str | None = None,
-) -> Reading:
+def times(name: str, column: Column, asked: Asked, rows: npt.NDArray[np.int64]) -> Reading:
     """Read the column that orders the rows: numbers, or date-times as epoch seconds; parsing is the same as in `read`.
 
     Raises InputError if the column has another kind, or if a row has no value.
     """
-    choice = _given(column, na_values, kind, date_format) or _infer(name, column, na_values)
+    choice = _given(name, column, asked) or _infer(name, column, asked)
     values: npt.NDArray[Any]
     if choice.kind == "datetime":
-        values, unreadable = columns.moments(column, na_values, choice.date_format)
+        values, unreadable = columns.moments(column, asked.na_values, choice.date_format)
         missing = values == MISSING_TIME
     elif choice.kind == "numeric":
-        values, unreadable = choice.numbers or columns.numbers(column, na_values)
+        values, unreadable = choice.numbers or columns.numbers(column, asked.na_values, choice.number_format)
         missing = ~np.isfinite(values)
     else:
         raise InputError(
@@ -145,7 +164,45 @@ def times(
             f"{name!r}: expected a {what} in every row to order the rows by, found none in {_count(wrong)}",
             listed(column, wrong, rows),
         )
-    return Reading(choice.kind, values, missing, date_format=choice.date_format, note=choice.note)
+    return Reading(
+        choice.kind,
+        values,
+        missing,
+        date_format=choice.date_format,
+        number_format=choice.number_format,
+        note=choice.note,
+    )
+
+
+def missing_words(name: str, column: Column, reading: Reading, asked: Asked) -> tuple[dict[str, int], str | None]:
+    """Return the words that were taken as missing, with the rows of each, and a note on such words that were kept."""
+    if not columns.is_text(column) or reading.kind in ("image", "sequence"):
+        return {}, None
+    spellings = asked.na_texts if reading.kind in ("categorical", "text") else asked.na_values
+    texts = pc.utf8_trim_whitespace(column.cast(pa.large_string()))
+    known = pa.array({*NA_VALUES, *spellings} - {""}, pa.large_string())
+    found = pc.value_counts(texts.filter(pc.is_in(texts, known))).to_pylist()
+    counts = {each["values"]: each["counts"] for each in sorted(found, key=lambda each: -each["counts"])}
+    kept = {word: count for word, count in counts.items() if word not in spellings}
+    taken = {word: count for word, count in counts.items() if word in spellings}
+    if not kept or reading.kind == "text":
+        return taken, None
+    listed = ", ".join(f"{word!r} in {count:,} rows" for word, count in kept.items())
+    cure = setting("data.na_values", [*spellings, *kept], name)
+    return taken, f"{name}: {listed} kept as a value like others; where it means missing, set {cure}"
+
+
+def time_format(table: pa.Table, data: DataConfig) -> tuple[str | None, tuple[str, ...]]:
+    """Return the strptime format of the column `data.time`, if its text needs one, and a note on it."""
+    if data.time is None or data.time not in table.column_names:  # `long_tables.order` reports an absent column
+        return None, ()
+    column, wanted = table.column(data.time), asked(data.time, data)
+    if not columns.is_text(column):
+        return None, ()
+    if wanted.date_format is not None:
+        return wanted.date_format, ()
+    found = _dates(columns.trimmed(column, wanted.na_values), _NEARLY_ALL)
+    return (found.date_format, (f"{data.time}: {found.note}",)) if found and found.note else (None, ())
 
 
 def shown(column: Column, mask: npt.NDArray[np.bool_], rows: npt.NDArray[np.int64]) -> str:
@@ -164,21 +221,21 @@ def listed(column: Column, mask: npt.NDArray[np.bool_], rows: npt.NDArray[np.int
     return [*lines, *([f"and {len(places) - _ROWS_LISTED:,} more"] if len(places) > _ROWS_LISTED else [])]
 
 
-def _given(
-    column: Column, na_values: tuple[str, ...], kind: Kind | None, date_format: str | None
-) -> _ColumnFormat | None:
-    if kind == "datetime" and date_format is None and columns.is_text(column):
-        return _dates(columns.trimmed(column, na_values), 0) or _ColumnFormat("datetime")
-    if kind is None and date_format is not None:
-        return _ColumnFormat("datetime", date_format)
-    return None if kind is None else _ColumnFormat(kind, date_format)
+def _given(name: str, column: Column, asked: Asked) -> _ColumnFormat | None:
+    if asked.kind is None:
+        return None if asked.date_format is None else _ColumnFormat("datetime", asked.date_format)
+    if columns.is_text(column) and asked.kind == "datetime" and asked.date_format is None:
+        return _dates(columns.trimmed(column, asked.na_values), 0) or _ColumnFormat("datetime")
+    if columns.is_text(column) and asked.kind == "numeric":
+        return _formatted(name, columns.trimmed(column, asked.na_values), asked) or _ColumnFormat("numeric")
+    return _ColumnFormat(asked.kind, asked.date_format)
 
 
-def _infer(name: str, column: Column, na_values: tuple[str, ...]) -> _ColumnFormat:
+def _infer(name: str, column: Column, asked: Asked) -> _ColumnFormat:
     if columns.is_date(column):
         return _ColumnFormat("datetime")
     if columns.is_text(column):
-        return _infer_text(name, column, na_values)
+        return _infer_text(name, column, asked)
     if image_columns.is_image(column):
         return _ColumnFormat("image")
     if series_columns.is_series(column):
@@ -192,13 +249,16 @@ def _infer(name: str, column: Column, na_values: tuple[str, ...]) -> _ColumnForm
     return _ColumnFormat("boolean" if pa.types.is_boolean(column.type) else "numeric")
 
 
-def _infer_text(name: str, column: Column, na_values: tuple[str, ...]) -> _ColumnFormat:
-    text = columns.trimmed(column, na_values)
-    numbers, unreadable = columns.numbers(column, na_values)
+def _infer_text(name: str, column: Column, asked: Asked) -> _ColumnFormat:
+    text = columns.trimmed(column, asked.na_values)
+    numbers, unreadable = columns.numbers(column, asked.na_values)
     numeric = _ColumnFormat("numeric", numbers=(numbers, unreadable))
-    if not unreadable.any():
-        note = "digits with leading zeros are taken as codes, not numbers"
-        return _ColumnFormat("categorical", note=note) if _are_codes(text) else numeric
+    if not unreadable.any() and asked.decimal in (None, ".") and asked.thousands in (None, "", ","):
+        if _are_codes(text):
+            return _ColumnFormat("categorical", note="digits with leading zeros are taken as codes, not numbers")
+        return replace(numeric, note=_doubtful(text))
+    if formatted := _formatted(name, text, asked):
+        return formatted
     spellings = len(pc.unique(text.filter(pa.array(unreadable))))
     share = 1 - unreadable.sum() / (len(text) - text.null_count)
     if share >= _NEARLY_ALL or (share >= 0.5 and spellings <= _FEW_SPELLINGS):
@@ -208,20 +268,37 @@ def _infer_text(name: str, column: Column, na_values: tuple[str, ...]) -> _Colum
         return _ColumnFormat("image")
     if words <= {"true", "false"}:
         return _ColumnFormat("boolean")
-    dates = _dates(text, _NEARLY_ALL)
-    if dates is None and (written := _with_commas(words)):
+    return _dates(text, _NEARLY_ALL) or _ColumnFormat("categorical")
+
+
+def _formatted(name: str, text: Column, asked: Asked) -> _ColumnFormat | None:
+    """Return the format of numbers that all texts fit, if there is one. Raises InputError if there are several."""
+    distinct = [value for value in columns.distinct(text)[0] if value is not None]
+    try:
+        found = number_formats.infer(distinct, asked.decimal, asked.thousands)
+    except ValueError:
+        return None
+    if isinstance(found, Ambiguous):
+        first, second = (each.decimal for each in found.formats[:2])
         raise InputError(
-            f"{name!r}: looks like numbers with a decimal comma or thousands separators (such as {written!r:.40}); "
-            f"write 1234.5 for 1.234,5, or set data.kinds.{name}=categorical if they are not numbers"
+            f"{name!r}: {found.example!r:.40} may be {parse_number(found.example, found.formats[0]):g} or "
+            f"{parse_number(found.example, found.formats[1]):g}; set {setting('data.decimal', first)} or "
+            f"{setting('data.decimal', second)}"
         )
-    return dates or _ColumnFormat("categorical")
+    if found == PLAIN:
+        return _ColumnFormat("numeric")
+    shown = ", ".join(repr(value) for value in distinct[:2])
+    unit = f" in {found.unit}" if found.unit else ""
+    return _ColumnFormat("numeric", number_format=found, note=f"{shown} are read as numbers{unit}")
 
 
-def _with_commas(words: set[str]) -> str | None:
-    """Return one locally written number (such as 1.234,5) if nearly all values are numbers and some are written so."""
-    written = [word for word in words if "," in word and _LOCAL_NUMBER.fullmatch(word)]
-    numbers = sum(1 for word in words if _LOCAL_NUMBER.fullmatch(word))
-    return min(written) if written and numbers >= _NEARLY_ALL * len(words) else None
+def _doubtful(text: Column) -> str | None:
+    """Return a note if numbers with a decimal point may be whole numbers with points between thousands."""
+    found = number_formats.may_be_thousands(value for value in columns.distinct(text)[0] if value is not None)
+    if found is None:
+        return None
+    cure = setting("data.thousands", ".")
+    return f"{found} is read with a decimal point; if it means {found.replace('.', '')}, set {cure}"
 
 
 def _are_codes(text: Column) -> bool:
@@ -233,38 +310,19 @@ def _are_codes(text: Column) -> bool:
 
 def _dates(text: Column, least: float) -> _ColumnFormat | None:
     """Return the date format that fits most values, if it fits at least one and a share of `least`."""
-    values = [value for value in columns.distinct(text)[0] if value is not None]
-    tried = {date_format: _fit(values[:_TRIED], date_format) for date_format in (None, *DATE_FORMATS)}
-    highest = max(tried.values())
-    # every format reads ISO 8601 too, so ISO 8601 is chosen if no format reads more values
-    likely = [None] if tried[None] == highest else [name for name, fit in tried.items() if fit > highest - 0.1]
-    shares = {date_format: _fit(values, date_format) for date_format in likely if highest}
-    best = max(shares, key=shares.__getitem__, default=None)
-    if not shares or shares[best] < least:
+    found = date_formats.infer([value for value in columns.distinct(text)[0] if value is not None])
+    if not found.share or found.share < least:
         return None
-    if best is None:
+    if found.written is None:
         return _ColumnFormat("datetime")
-    other = best.replace("%m/%d", "%d/%m").replace("%m-%d", "%d-%m")
-    note = f"dates read as {best}"
-    if other != best and shares.get(other) == shares[best]:
-        note += f", though {other} fits as well: choose one with data.date_formats"
-    return _ColumnFormat("datetime", best, note)
+    note = f"dates read as {found.written}{date_formats.day_or_month(found.written)}"
+    if found.other is not None:
+        note += f", though {found.other} fits as well: choose one with data.date_formats"
+    return _ColumnFormat("datetime", found.written, note=note)
 
 
-def _fit(values: list[str], date_format: str | None) -> float:
-    """The share of `values` that the format reads."""
-    fitting = 0
-    for value in values:
-        try:
-            epoch_seconds(value, date_format)
-        except (ValueError, OverflowError):
-            continue
-        fitting += 1
-    return fitting / max(len(values), 1)
-
-
-def _texts(kind: Kind, column: Column, na_values: tuple[str, ...], note: str | None) -> Reading:
-    texts = columns.categories(column, na_values)
+def _texts(kind: Kind, column: Column, na_texts: tuple[str, ...], note: str | None) -> Reading:
+    texts = columns.categories(column, na_texts)
     missing = texts == ""
     whole = kind == "categorical" and all(map(_is_whole, set(texts[~missing])))
     return Reading(kind, texts, missing, whole=whole, note=note)
@@ -296,10 +354,12 @@ def _misfits(
         return f"{message}; set data.kinds.{name} to another kind"
     spellings = dict.fromkeys(column[place].as_py().strip() for place in np.flatnonzero(mask)[:1000].tolist())
     listed = ", ".join(map(repr, list(spellings)[:_FEW_SPELLINGS])) + (", …" if len(spellings) > _FEW_SPELLINGS else "")
-    return (
-        f"{message}; if they mean missing, set data.na_values=[{listed}]; if the column holds categories, "
-        f"set data.kinds.{name}=categorical"
-    )
+    cures = [f"if they mean missing, set data.na_values=[{listed}]"]
+    if choice.kind == "datetime":
+        written = setting("data.date_formats", choice.date_format or "%d.%m.%Y", name)
+        cures.insert(0, f"to read them, set their format, such as {written}")
+    cures.append(f"if the column holds categories, set {setting('data.kinds', 'categorical', name)}")
+    return f"{message}; {'; '.join(cures)}"
 
 
 def _count(mask: npt.NDArray[np.bool_]) -> str:

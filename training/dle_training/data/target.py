@@ -3,7 +3,8 @@
 Labels keep their JSON type (text, whole number, truth value), so that predictions look like the data.
 """
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -15,9 +16,10 @@ from dle_bundle.schema import Label, Outputs
 from dle_bundle.tables import columns, folders
 from dle_bundle.tables.columns import Column
 from dle_bundle.values.categories import category
-from dle_bundle.values.numbers import parse_boolean, parse_number
+from dle_bundle.values.missing import NA_TEXTS, NA_VALUES
+from dle_bundle.values.numbers import PLAIN, parse_boolean, parse_number
 from dle_training.data import kinds
-from dle_training.data.kinds import Reading
+from dle_training.data.kinds import Asked, Reading
 
 USUAL_NAMES = ("target", "label", "class", "y")
 MOST_INFERRED_CLASSES = 20
@@ -57,7 +59,7 @@ def choose(names: list[str], wanted: str | None, suggested: str | None) -> tuple
 def infer(
     name: str,
     column: Column,
-    na_values: tuple[str, ...],
+    asked: Asked,
     task: Literal["classification", "regression"] | None,
 ) -> Target:
     """Infer the task, classes and values of the target column, which holds all rows of the table.
@@ -68,7 +70,7 @@ def infer(
     if isinstance(column.type, pa.FixedShapeTensorType):
         return _horizon(name, column)
     rows = np.arange(len(column))
-    reading = _read(name, column, na_values, rows, task)
+    reading = _read(name, column, replace(asked, kind=None, date_format=None), rows, task)
     known = ~reading.missing
     if not known.any():
         raise InputError(f"{name!r}: the target has no value in any row")
@@ -76,9 +78,25 @@ def infer(
     distinct = set(reading.known.tolist())
     if len(distinct) == 1:
         raise InputError(f"{name!r}: the target has one value only ({column[int(np.argmax(known))].as_py()!r:.60})")
-    notes = [*([reason] if reason else []), *missing_note(name, known)]
+    words, kept = kinds.missing_words(name, column, reading, asked)
+    taken = [f"{name}: taken as missing: {', '.join(f'{word!r} in {count:,} rows' for word, count in words.items())}"]
+    notes = [
+        *([reason] if reason else []),
+        *missing_note(name, known),
+        *(taken if words else []),
+        *filter(None, [kept]),
+    ]
     if chosen == "regression":
-        return Target(Outputs(target=name, task="regression"), reading.values, known, tuple(notes))
+        notes += [f"{name}: {reading.note}"] if reading.note else []
+        written = reading.number_format
+        outputs = Outputs(
+            target=name,
+            task="regression",
+            unit=written.unit or None if written else None,
+            number_format=written,
+            na_values=asked.na_values,
+        )
+        return Target(outputs, reading.values, known, tuple(notes))
     classes = _classes(reading)
     if any(isinstance(value, float) and not value.is_integer() for value in distinct):
         notes.append(f"{name}: class labels with fractions are stored as text, such as {classes[0]!r}")
@@ -87,16 +105,17 @@ def infer(
         task="binary" if len(classes) == 2 else "multiclass",
         classes=classes,
         positive_class=classes[1] if len(classes) == 2 else None,
+        na_values=asked.na_texts if reading.kind == "categorical" else asked.na_values,
     )
-    return Target(outputs, *labels(column, outputs, na_values), tuple(notes))
+    return Target(outputs, *labels(column, outputs), tuple(notes))
 
 
-def labels(column: Column, outputs: Outputs, na_values: tuple[str, ...]) -> tuple[Values, npt.NDArray[np.bool_]]:
+def labels(column: Column, outputs: Outputs) -> tuple[Values, npt.NDArray[np.bool_]]:
     """Return the labels (N,) of another column in the type of the known classes, and a mask of the rows with a label.
 
     Raises InputError with the labels that are not classes.
     """
-    texts = columns.categories(column, na_values)
+    texts = columns.categories(column, outputs.na_values or NA_TEXTS)
     by_text: dict[str, Label] = {category(label): label for label in outputs.classes or ()}
     distinct = sorted(set(texts) - {""})
     table = {text: by_text.get(text, by_text.get(_normal(text, outputs))) for text in distinct}
@@ -112,17 +131,17 @@ def labels(column: Column, outputs: Outputs, na_values: tuple[str, ...]) -> tupl
     return found[[place.get(text, 0) for text in texts]], texts != ""
 
 
-def values(
-    name: str, column: Column, na_values: tuple[str, ...]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+def values(column: Column, outputs: Outputs) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """Return the numbers (N,) or (N, horizon) of a regression target, and a mask of the rows with a number.
 
     Raises InputError as `infer` does.
     """
     if isinstance(column.type, pa.FixedShapeTensorType):
-        ahead = _horizon(name, column)
+        ahead = _horizon(outputs.target, column)
         return ahead.values, ahead.known
-    reading = kinds.read(name, column, na_values, np.arange(len(column)), "numeric")
+    written, missing = outputs.number_format or PLAIN, outputs.na_values or NA_VALUES
+    asked = Asked(missing, missing, "numeric", decimal=written.decimal, thousands=written.thousands)
+    reading = kinds.read(outputs.target, column, asked, np.arange(len(column)))
     return reading.values, ~reading.missing
 
 
@@ -151,17 +170,17 @@ def class_index(labels: Values, classes: tuple[Label, ...]) -> npt.NDArray[np.in
 def _read(
     name: str,
     column: Column,
-    na_values: tuple[str, ...],
+    asked: Asked,
     rows: npt.NDArray[np.int64],
     task: Literal["classification", "regression"] | None,
 ) -> Reading:
     try:
         if task == "regression":
-            return kinds.read(name, column, na_values, rows, "numeric")
-        reading = kinds.read(name, column, na_values, rows)
+            return kinds.read(name, column, replace(asked, kind="numeric"), rows)
+        reading = kinds.read(name, column, asked, rows)
     except InputError as error:
         if task == "classification" and columns.is_text(column):
-            return kinds.read(name, column, na_values, rows, "categorical")
+            return kinds.read(name, column, replace(asked, kind="categorical"), rows)
         # a target's kind follows from the task, not from data.kinds
         other = "data.target to another column" if task == "classification" else "objective.task=classification"
         message = error.message.replace(f"data.kinds.{name}=categorical", other).replace(
@@ -173,7 +192,7 @@ def _read(
         raise InputError(f"{name!r}: {what} is no target; expected classes or numbers")
     if reading.kind == "datetime":
         if columns.is_text(column) and task == "classification":
-            return kinds.read(name, column, na_values, rows, "categorical")
+            return kinds.read(name, column, replace(asked, kind="categorical"), rows)
         raise InputError(f"{name!r}: a date-time is no target; expected classes or numbers")
     return reading
 
@@ -194,12 +213,17 @@ def _task(
                 f"{MOST_INFERRED_CLASSES}); set objective.task=regression"
             )
         return "classification", None
-    if reading.whole and few and len(known) >= LEAST_ROWS_PER_CLASS * distinct:
-        return (
-            "classification",
-            f"{name}: {distinct} distinct whole numbers are taken as classes; else set objective.task=regression",
+    if not reading.whole or not few:
+        return "regression", None
+    rare = sum(1 for count in Counter(known.tolist()).values() if count < LEAST_ROWS_PER_CLASS)
+    if rare and (distinct > 2 or len(known) < LEAST_ROWS_PER_CLASS * distinct):
+        note = (
+            f"{name}: taken as numbers, because {rare} of {distinct} distinct whole numbers have fewer than "
+            f"{LEAST_ROWS_PER_CLASS} rows; if they are classes, set objective.task=classification"
         )
-    return "regression", None
+        return "regression", note
+    note = f"{distinct} distinct whole numbers are taken as classes; if they are amounts, set objective.task=regression"
+    return "classification", f"{name}: {note}"
 
 
 def _classes(reading: Reading) -> tuple[Label, ...]:

@@ -1,0 +1,36 @@
+"""Categories that did not occur in training are counted, with examples."""
+
+import numpy as np
+
+from dle_bundle.groups import Groups
+from dle_bundle.schema import Field, Outputs, Schema
+from dle_serving.offline.unseen import Unseen, UnseenCategories
+
+SCHEMA = Schema(
+    inputs=(
+        Field(name="colour", kind="categorical", required=False, categories=("red", "blue")),
+        Field(name="size", kind="categorical", required=False, categories=("1", "2")),
+    ),
+    outputs=Outputs(target="y", task="regression"),
+)
+
+
+def part(*rows: tuple[str, str]) -> Groups:
+    return Groups(
+        np.empty((len(rows), 0), dtype=np.float32),
+        np.array(rows, dtype=object).reshape(len(rows), 2),
+        np.empty((len(rows), 0), dtype=np.int64),
+    )
+
+
+def test_unseen_values_of_all_parts_are_counted() -> None:
+    unseen = UnseenCategories(SCHEMA)
+    unseen.add(part(("red", "1"), ("green", "2"), ("", "1")))
+    unseen.add(part(("green", "1"), ("grey", "2")))
+    assert unseen.found() == (Unseen("colour", 3, ("green", "grey")),)
+
+
+def test_missing_and_known_values_are_not_unseen() -> None:
+    unseen = UnseenCategories(SCHEMA)
+    unseen.add(part(("red", ""), ("blue", "2")))
+    assert unseen.found() == ()

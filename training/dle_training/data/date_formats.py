@@ -1,0 +1,106 @@
+"""The strptime format of a column of dates, found from all of its values.
+
+A value ends in an optional time of day, fraction of a second, AM or PM, and zone; these are read off the values. The
+rest is compared with the usual ways to write a day. All values decide whether the day or the month comes first.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dle_bundle.values.dates import epoch_seconds
+
+_DAYS = (
+    "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y %m %d", "%Y%m%d",
+    "%m/%d/%Y", "%d/%m/%Y", "%m-%d-%Y", "%d-%m-%Y", "%d.%m.%Y", "%m.%d.%Y", "%d %m %Y", "%m %d %Y",
+    "%m/%d/%y", "%d/%m/%y", "%y/%m/%d", "%m-%d-%y", "%d-%m-%y", "%d.%m.%y", "%m.%d.%y",
+    "%d %b %Y", "%d-%b-%Y", "%d/%b/%Y", "%d.%b.%Y", "%d. %b %Y", "%b %d, %Y", "%b %d %Y", "%b. %d, %Y", "%Y-%b-%d",
+    "%d %B %Y", "%d-%B-%Y", "%d. %B %Y", "%B %d, %Y", "%B %d %Y", "%Y %B %d",
+    "%d %b %y", "%d-%b-%y", "%d/%b/%y", "%b %d, %y",
+    "%Y-%m", "%Y/%m", "%m/%Y", "%b %Y", "%b-%Y", "%B %Y", "%b-%y",
+)  # fmt: skip
+_MONTHS = ("%B", "%b")
+_WEEKDAYS = ("", "%a, ", "%a ", "%A, ", "%A ")
+_TAIL = re.compile(
+    r"(?P<day>.*?)(?:(?P<gap>(?:,? |T|, at | at |:)|^)"
+    r"(?P<clock>[0-9]{1,2}:[0-9]{2}(?P<second>:[0-9]{2}(?P<fraction>[.,][0-9]{1,6})?)?)(?P<half> ?[AaPp][Mm])?)?"
+    r"(?P<zone> ?(?:UTC|GMT|Z|[+-][0-9]{2}:?[0-9]{2}(?: \([A-Z]{2,5}\))?))?(?P<year> [0-9]{4})?"
+)
+_TRIED = 50
+
+
+@dataclass(frozen=True, slots=True)
+class DateFormat:
+    """A strptime format, or None for ISO 8601; `share` of the values fit; `other` fits as many, as other days."""
+
+    written: str | None
+    share: float
+    other: str | None = None
+
+
+def infer(values: Sequence[str]) -> DateFormat:
+    """Return the format that fits most of the distinct `values`; ISO 8601 wins where it fits as many."""
+    sample = values[:_TRIED]
+    tails = {tail for value in sample[:5] if (tail := _tail(value)) is not None}
+    candidates: list[str | None] = [None]
+    for weekday in _WEEKDAYS if sample and sample[0][:1].isalpha() else ("",):
+        candidates += [weekday + day + tail for day in _DAYS for tail in tails if "%Y" not in tail]
+        candidates += [f"{weekday}{day}{tail}" for day in ("%b %d", "%B %d") for tail in tails if "%Y" in tail]
+    candidates += [tail for tail in tails if tail.startswith(("%H", "%I"))] + list(_MONTHS)
+    tried = {written: _fit(sample, written) for written in candidates}
+    highest = max(tried.values())
+    # every format reads ISO 8601 too, so ISO 8601 is chosen if no format reads more values
+    likely = [None] if tried[None] == highest else [name for name, fit in tried.items() if fit > highest - 0.1]
+    shares = {written: _fit(values, written) for written in likely if highest}
+    if not shares:
+        return DateFormat(None, 0.0)
+    best = max(shares, key=shares.__getitem__)
+    if best is None:
+        return DateFormat(None, shares[best])
+    others = (each for each in shares if each and each != best and shares[each] == shares[best])
+    return DateFormat(best, shares[best], next((each for each in others if _swapped(best, each)), None))
+
+
+def day_or_month(written: str) -> str:
+    """Say in brackets whether the format reads the day or the month first, where both are numbers."""
+    if "%d" not in written or "%m" not in written or written.lower().startswith("%y"):
+        return ""
+    return " (day first)" if written.index("%d") < written.index("%m") else " (month first)"
+
+
+def _swapped(first: str, second: str) -> bool:
+    """Whether the formats differ only in the order of day, month and year."""
+    return sorted(re.findall("%[A-Za-z]", first)) == sorted(re.findall("%[A-Za-z]", second))
+
+
+def _tail(value: str) -> str | None:
+    """The format of the time and the zone at the end of a value, `""` without either; None without digits."""
+    found = _TAIL.fullmatch(value)
+    if found is None or not re.search("[0-9]", value):
+        return None
+    tail = ""
+    if found["clock"]:
+        hour = "%I" if found["half"] else "%H"
+        fraction = found["fraction"]
+        seconds = f":%S{fraction[0]}%f" if fraction else ":%S" if found["second"] else ""
+        gap = " %p" if (found["half"] or "").startswith(" ") else "%p" if found["half"] else ""
+        tail = f"{found['gap']}{hour}:%M{seconds}{gap}"
+    zone = found["zone"] or ""
+    if re.search("[+-][0-9]", zone):
+        name = re.search(r" \([A-Z]+\)", zone)
+        zone = re.sub(r"[+-][0-9].*", "%z", zone) + (name[0] if name else "")
+    elif zone.endswith("Z"):
+        zone = zone.replace("Z", "%z")
+    return tail + zone + (" %Y" if found["year"] and found["clock"] else "")
+
+
+def _fit(values: Sequence[str], written: str | None) -> float:
+    """The share of `values` that the format reads."""
+    fitting = 0
+    for value in values:
+        try:
+            epoch_seconds(value, written)
+        except (ValueError, OverflowError):
+            continue
+        fitting += 1
+    return fitting / max(len(values), 1)
