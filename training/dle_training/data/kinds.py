@@ -4,6 +4,7 @@ The type or the values of a column decide its kind, and all rows share it. If ne
 the others are probably mistakes: an error shows them, and the kind does not change silently.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -128,7 +129,7 @@ def read(name: str, column: Column, asked: Asked, rows: npt.NDArray[np.int64]) -
             choice.kind, numbers, missing, whole=whole, number_format=choice.number_format, note=choice.note
         )
     if unreadable.any():
-        raise InputError(_misfits(name, column, choice, unreadable, rows))
+        raise InputError(_misfits(name, column, asked, choice, unreadable, rows))
     infinite = np.isinf(reading.values) if choice.kind == "numeric" else unreadable
     if infinite.any():
         raise InputError(
@@ -346,20 +347,33 @@ def _is_whole(text: str) -> bool:
 
 
 def _misfits(
-    name: str, column: Column, choice: _ColumnFormat, mask: npt.NDArray[np.bool_], rows: npt.NDArray[np.int64]
+    name: str,
+    column: Column,
+    asked: Asked,
+    choice: _ColumnFormat,
+    mask: npt.NDArray[np.bool_],
+    rows: npt.NDArray[np.int64],
 ) -> str:
     what = _PLURAL[choice.kind] + (f" ({choice.date_format})" if choice.date_format else "")
     message = f"{name!r}: a column of {what} with something else in {_count(mask)}: {shown(column, mask, rows)}"
     if not columns.is_text(column):
         return f"{message}; set data.kinds.{name} to another kind"
     spellings = dict.fromkeys(column[place].as_py().strip() for place in np.flatnonzero(mask)[:1000].tolist())
-    listed = ", ".join(map(repr, list(spellings)[:_FEW_SPELLINGS])) + (", …" if len(spellings) > _FEW_SPELLINGS else "")
-    cures = [f"if they mean missing, set data.na_values=[{listed}]"]
+    cures = []
+    if len(spellings) <= _FEW_SPELLINGS:
+        cures.append(f"if they mean missing, set {_missing_too(name, asked, spellings)}")
     if choice.kind == "datetime":
         written = setting("data.date_formats", choice.date_format or "%d.%m.%Y", name)
         cures.insert(0, f"to read them, set their format, such as {written}")
     cures.append(f"if the column holds categories, set {setting('data.kinds', 'categorical', name)}")
     return f"{message}; {'; '.join(cures)}"
+
+
+def _missing_too(name: str, asked: Asked, spellings: Iterable[str]) -> str:
+    """Return the setting by which these spellings mean missing too."""
+    if not set(NA_VALUES) <= set(asked.na_values):  # the column has a list of its own
+        return setting("data.na_values", [*asked.na_values, *spellings], name)
+    return setting("data.na_values", [*(each for each in asked.na_values if each not in NA_VALUES), *spellings])
 
 
 def _count(mask: npt.NDArray[np.bool_]) -> str:

@@ -17,7 +17,7 @@ from dle_bundle.tables import columns, folders
 from dle_bundle.tables.columns import Column
 from dle_bundle.values.categories import category
 from dle_bundle.values.missing import NA_TEXTS, NA_VALUES
-from dle_bundle.values.numbers import PLAIN, parse_boolean, parse_number
+from dle_bundle.values.numbers import parse_boolean, parse_number
 from dle_training.data import kinds
 from dle_training.data.kinds import Asked, Reading
 
@@ -139,10 +139,16 @@ def values(column: Column, outputs: Outputs) -> tuple[npt.NDArray[np.float64], n
     if isinstance(column.type, pa.FixedShapeTensorType):
         ahead = _horizon(outputs.target, column)
         return ahead.values, ahead.known
-    written, missing = outputs.number_format or PLAIN, outputs.na_values or NA_VALUES
-    asked = Asked(missing, missing, "numeric", decimal=written.decimal, thousands=written.thousands)
-    reading = kinds.read(outputs.target, column, asked, np.arange(len(column)))
-    return reading.values, ~reading.missing
+    found, unreadable = columns.numbers(column, outputs.na_values or NA_VALUES, outputs.number_format)
+    wrong = unreadable | np.isinf(found)
+    if wrong.any():
+        written = f" like {outputs.number_format.example}" if outputs.number_format else ""
+        raise InputError(
+            f"{outputs.target!r}: expected a finite number{written} or no value, found something else in "
+            f"{counted(int(wrong.sum()), 'row')}",
+            kinds.listed(column, wrong, np.arange(len(column))),
+        )
+    return found, ~np.isnan(found)
 
 
 def _horizon(name: str, column: Column) -> Target:

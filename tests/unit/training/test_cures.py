@@ -1,0 +1,98 @@
+"""Every setting that a message about a table proposes works when it is typed as printed."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from dle_bundle.errors import InputError
+from dle_training.config import run_config
+from dle_training.data import dataset
+from dle_training.data.dataset import Dataset
+
+N = 60
+OTHER = [str(row % 7) for row in range(N)]
+TARGET = ["hit" if row % 3 else "miss" for row in range(N)]
+
+
+def write(path: Path, name: str, values: list[str], target: list[str]) -> str:
+    quoted = [[f'"{text}"' for text in line] for line in zip(values, OTHER, target, strict=True)]
+    path.write_text("\n".join([f'"{name}","other","y"', *map(",".join, quoted)]) + "\n", encoding="utf-8")
+    return str(path)
+
+
+def load(source: str, *assignments: str) -> Dataset:
+    return dataset.load(run_config.load(None, [f"data.source={source}", "data.target=y", *assignments], {}))
+
+
+def proposed(message: str) -> list[str]:
+    """The settings of a message, as a shell gives them to --set."""
+    found = re.findall(r"(?:set|or|such as) ('(?:[^']|'\"'\"')*'|[a-z_]+\.[^\s;,]+)", message)
+    return [word for text in found for word in shlex.split(text)]
+
+
+MIXED = [("soon" if row == 5 else str(row * 3 % 17)) for row in range(N)]
+BRACKETS = [("n, a [x]" if row == 5 else str(row * 3 % 17)) for row in range(N)]
+LATE = [("later" if row == 5 else f"{row % 28 + 1}.03.2024") for row in range(N)]
+COMMAS = [f"{row % 9 + 1},{row * 7 % 1000:03}" for row in range(N)]
+
+
+@pytest.mark.parametrize("name", ["plain", "two words", "a.b", "it's", 'a "b"', "naïve-1"])
+@pytest.mark.parametrize(
+    ("values", "count"),
+    [(MIXED, 2), (BRACKETS, 2), (LATE, 3), (COMMAS, 2)],
+    ids=["word among numbers", "punctuation among numbers", "word among dates", "ambiguous commas"],
+)
+def test_refusals(name: str, values: list[str], count: int, tmp_path: Path) -> None:
+    source = write(tmp_path / "rows.csv", name.replace('"', '""'), values, TARGET)
+    with pytest.raises(InputError) as caught:
+        load(source)
+    cures = proposed(str(caught.value))
+    assert len(cures) == count, str(caught.value)
+    for cure in cures:
+        if cure.startswith("data.date_formats"):  # reads the dates, and leaves the word to another cure
+            with pytest.raises(InputError, match="in 1 of 60 rows"):
+                load(source, cure)
+        else:
+            assert name in {field.name for field in load(source, cure).schema.inputs} | set(load(source, cure).dropped)
+
+
+@pytest.mark.parametrize("name", ["plain", "a.b"])
+def test_notes(name: str, tmp_path: Path) -> None:
+    points = [f"{row % 9 + 1}.{row * 7 % 1000:03}" for row in range(N)]
+    words = ["None" if row % 4 == 0 else "Mild" if row % 3 else "Severe" for row in range(N)]
+    source = write(tmp_path / "points.csv", name, points, TARGET)
+    (cure,) = proposed(next(note for note in load(source).notes if "decimal point" in note))
+    assert load(source, cure).groups.numeric[0, 0] == 1000 * load(source).groups.numeric[0, 0]
+    source = write(tmp_path / "words.csv", name, words, TARGET)
+    before = load(source)
+    (cure,) = proposed(next(note for note in before.notes if "kept" in note))
+    assert (
+        before.schema.inputs[0].categories == ("Severe", "None", "Mild")
+        or len(before.schema.inputs[0].categories or ()) == 3
+    )
+    after = load(source, cure).schema.inputs[0]
+    assert set(after.categories or ()) == {"Mild", "Severe"}
+    assert not after.required
+
+
+def test_words_of_the_target(tmp_path: Path) -> None:
+    target = ["None" if row % 4 == 0 else "Mild" if row % 3 else "Severe" for row in range(N)]
+    source = write(tmp_path / "rows.csv", "x", OTHER, target)
+    before = load(source)
+    assert before.schema.outputs.classes == ("Mild", "None", "Severe")
+    (cure,) = proposed(next(note for note in before.notes if "kept" in note))
+    assert load(source, cure).schema.outputs.classes == ("Mild", "Severe")
+
+
+def test_few_whole_numbers(tmp_path: Path) -> None:
+    target = [str(row % 7 if row < N - 1 else 9) for row in range(N)]
+    source = write(tmp_path / "rows.csv", "x", [str(row % 11) for row in range(N)], target)
+    assert load(source).schema.outputs.task == "regression"
+    whole = [str(row % 4) for row in range(N)]
+    source = write(tmp_path / "whole.csv", "x", [str(row % 11) for row in range(N)], whole)
+    classes = load(source)
+    assert classes.schema.outputs.task == "multiclass"
+    (cure,) = proposed(next(note for note in classes.notes if "taken as classes" in note))
+    assert load(source, cure).schema.outputs.task == "regression"
