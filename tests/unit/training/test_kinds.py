@@ -12,6 +12,7 @@ from dle_bundle.schema import Kind
 from dle_bundle.values.missing import NA_TEXTS, NA_VALUES
 from dle_training.data import kinds
 from dle_training.data.kinds import Asked, Reading
+from dle_training.settings.proposals import setting
 
 
 def read(values: Any, kind: Kind | None = None, date_format: str | None = None) -> Reading:
@@ -85,7 +86,7 @@ def test_numbers_with_some_text(values: list[str]) -> None:
     first = next(row for row, value in enumerate(values, start=1) if not value.isdigit())
     assert "a column of numbers with something else in" in message
     assert f"row {first} {values[first - 1]!r}" in message
-    assert f"data.na_values=['{values[first - 1]}']" in message
+    assert setting("data.na_values", [values[first - 1]]) in message
     assert "data.kinds.c=categorical" in message
 
 
