@@ -36,7 +36,7 @@ _JSON_TYPES: dict[str, Any] = {"numeric": float, "boolean": bool, "datetime": st
 
 
 def _json_type(field: Field) -> Any:
-    plain = (str | int) if field.json_type == "integer" else _JSON_TYPES.get(field.kind, str)
+    plain = (str | int | float) if field.json_type == "integer" else _JSON_TYPES.get(field.kind, str)
     if field.number_format is not None:
         plain = float | str
     return plain if field.required else plain | None
@@ -260,10 +260,11 @@ class _NumberReader:
         return None
 
 
-class _TextLookup(dict[str | int | None, str]):
+class _TextLookup(dict[str | int | float | None, str]):
     """Maps the values of one column to the text that the graph takes, `""` = missing.
 
-    Known categories take one look-up. Raises ValueError when a required value is missing.
+    Known categories take one look-up. Raises ValueError when a required value is missing, and for numbers that are not
+    whole.
     """
 
     def __init__(self, field: Field, na_values: frozenset[str]) -> None:
@@ -273,8 +274,10 @@ class _TextLookup(dict[str | int | None, str]):
         self._na_values = na_values
         self._required = field.required
 
-    def __missing__(self, value: str | int | None) -> str:
+    def __missing__(self, value: str | int | float | None) -> str:
         # not stored, since clients can send any number of different texts
+        if isinstance(value, float) and not value.is_integer():
+            raise ValueError("expected a whole number")
         text = "" if value is None else category(value)
         if text in self._na_values or not text:
             if self._required:

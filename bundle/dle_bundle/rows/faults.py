@@ -86,7 +86,7 @@ class FaultFinder:
         if field.sequence is not None:
             return _series_fault(value, field.sequence, self._sentinels) if isinstance(value, list) else wrong
         if not isinstance(value, str):
-            if field.json_type != "integer" or not isinstance(value, int) or isinstance(value, bool):
+            if field.json_type != "integer" or isinstance(value, bool) or not _is_whole(value):
                 return wrong
             value = str(value)
         text = value.strip()
@@ -119,6 +119,10 @@ class FaultFinder:
         if not finite:
             return "non_finite", "expected a finite number"
         return _MISSING if field.required and value in missing_numbers(self._schema.missing(field)) else None
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
 
 
 def _image_fault(text: str, shape: ImageShape, budget: PixelBudget) -> tuple[str, str] | None:

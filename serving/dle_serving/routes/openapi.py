@@ -178,6 +178,8 @@ def monitoring_schemas(served: ServedModel) -> JsonObject:
 
 def _input(field: Field) -> JsonObject:
     plain = ["string", "integer"] if field.json_type == "integer" else [_TYPES.get(field.kind, "string")]
+    if field.number_format is not None:
+        plain = ["number", "string"]
     types = plain if field.required else [*plain, "null"]
     described: JsonObject = {"type": types[0] if len(types) == 1 else types, **_unit(field.unit)}
     if field.kind == "datetime" and field.date_format is None:
@@ -186,6 +188,8 @@ def _input(field: Field) -> JsonObject:
         described["description"] = (
             f"date-time in the format {field.date_format}, or ISO 8601; UTC if it has no time zone"
         )
+    if field.number_format is not None:
+        described["description"] = f"a number, or a text like {field.number_format.example}"
     if field.image is not None:
         described |= {"contentEncoding": "base64", "contentMediaType": "image/*"}
         described["description"] = f"an image file as base64; the model sees it {field.form}"

@@ -11,6 +11,7 @@ from dle_bundle.errors import RowFaults
 from dle_bundle.groups import MISSING_TIME
 from dle_bundle.rows.decoder import RowDecoder
 from dle_bundle.schema import Field, Outputs, Schema
+from dle_bundle.values.numbers import NumberFormat
 
 SCHEMA = Schema(
     inputs=(
@@ -161,3 +162,32 @@ def outcome(decoder: RowDecoder, body: str, name: str) -> object:
             for fault in raised.faults
         ]
     return repr((groups.numeric.tolist(), groups.categorical.tolist(), groups.datetime.tolist()))
+
+
+@pytest.mark.parametrize("value", ["1", "1.0", '"1"', '"1.0"', '" 1. "', "1e0"])
+def test_a_whole_number_is_one_category_however_it_is_written(value: str) -> None:
+    field = Field(name="c", kind="categorical", required=True, json_type="integer", categories=("1", "2"))
+    decoder = RowDecoder(Schema(inputs=(field,), outputs=SCHEMA.outputs))
+    assert decoder.decode(f'{{"rows": [{{"c": {value}}}]}}'.encode()).categorical.tolist() == [["1"]]
+    with pytest.raises(RowFaults, match="expected a string or a whole number"):
+        decoder.decode(b'{"rows": [{"c": 1.5}]}')
+
+
+@pytest.mark.parametrize(
+    ("value", "number"), [("12.5", 12.5), ('"12.5%"', 12.5), ('" 1,234 %"', 1234.0), ('"(3)"', -3.0), ('"NA"', None)]
+)
+def test_amounts_are_read_in_the_format_of_the_column(value: str, number: float | None) -> None:
+    written = NumberFormat(thousands=",", unit="%", negative="(3)")
+    field = Field(name="rate", kind="numeric", required=False, number_format=written)
+    decoder = RowDecoder(Schema(inputs=(field,), outputs=SCHEMA.outputs))
+    found = decoder.decode(f'{{"rows": [{{"rate": {value}}}]}}'.encode()).numeric[0, 0]
+    assert np.isnan(found) if number is None else found == number
+
+
+@pytest.mark.parametrize("value", ['"12 kg"', '"1.2.3%"', '"inf"', "true", '"1e999%"'])
+def test_amounts_in_another_format_are_faults(value: str) -> None:
+    field = Field(name="rate", kind="numeric", required=False, number_format=NumberFormat(unit="%"))
+    decoder = RowDecoder(Schema(inputs=(field,), outputs=SCHEMA.outputs))
+    with pytest.raises(RowFaults) as caught:
+        decoder.decode(f'{{"rows": [{{"rate": {value}}}]}}'.encode())
+    assert caught.value.faults[0].field == "rate"
