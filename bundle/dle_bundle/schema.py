@@ -52,11 +52,25 @@ class SequenceShape(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         return None
 
 
+class TimeStep(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The step from one row of a series to the next: `size` units.
+
+    `weekdays` (0 = Monday) and `slots` (numbers of the steps of a day) are those that have rows, if some have none:
+    weekends and nights are no gaps.
+    """
+
+    size: float
+    unit: Literal["number", "second", "month"]
+    weekdays: tuple[int, ...] | None = None
+    slots: tuple[int, ...] | None = None
+
+
 class SeriesLayout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How the rows of a long table become series: the rows of each `sequence_id`, ordered by `time`.
 
     `channels` are the columns of the steps. `time_format`: strptime format of a `time` that is not ISO 8601.
-    `window`: for forecasts, the number of last steps that the model sees.
+    `window`: for forecasts, the number of last steps that the model sees. `step`: for forecasts, the step of most
+    rows, if they have one. `gaps`: whether absent steps are missing values of the window, or a fault.
     """
 
     channels: tuple[str, ...]
@@ -64,6 +78,8 @@ class SeriesLayout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     time: str | None = None
     time_format: str | None = None
     window: int | None = None
+    step: TimeStep | None = None
+    gaps: Literal["missing", "refuse"] = "missing"
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

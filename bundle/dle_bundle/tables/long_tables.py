@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from dle_bundle.errors import InputError, counted, nearest
 from dle_bundle.schema import SeriesLayout
-from dle_bundle.tables import columns
+from dle_bundle.tables import columns, time_steps
 from dle_bundle.tables.arrays import SEQUENCE
 from dle_bundle.tables.columns import Column
 from dle_bundle.values import dates
@@ -28,7 +28,9 @@ class Ordered:
     """A long table sorted by id and time.
 
     `rows` (M,) are the positions of the sorted rows in `table`. Each of N series begins at `starts` (N,) and has
-    `counts` (N,) rows, in sorted order; `times` (M,) and `values` (M, channels), NaN = missing, are sorted too.
+    `counts` (N,) rows, in sorted order; `times` (M,) and `values` (M, channels), NaN = missing, are sorted too. Times
+    are epoch microseconds if `dated`, otherwise numbers. `absent` rows are not in the table: `completed` has added them
+    for absent steps, with -1 in `rows` and without values.
     """
 
     table: pa.Table
@@ -37,6 +39,15 @@ class Ordered:
     counts: npt.NDArray[np.int64]
     times: npt.NDArray[np.float64]
     values: npt.NDArray[np.float64]
+    dated: bool = False
+    absent: int = 0
+
+    @property
+    def continued(self) -> npt.NDArray[np.bool_]:
+        """Whether a row and the next one belong to the same series (M − 1,)."""
+        found = np.ones(len(self.rows), dtype=bool)
+        found[self.starts] = False
+        return found[1:]
 
 
 def order(table: pa.Table, layout: SeriesLayout, na_values: tuple[str, ...]) -> Ordered:
@@ -54,7 +65,7 @@ def order(table: pa.Table, layout: SeriesLayout, na_values: tuple[str, ...]) -> 
         )
     faults: list[str] = []
     ids = _ids(table, layout.sequence_id, na_values, faults)
-    times = _times(table, layout, na_values, faults)
+    times, dated = _times(table, layout, na_values, faults)
     values = [_numbers(table, name, na_values, faults) for name in layout.channels]
     rows = np.lexsort((times, ids))
     same = (np.diff(ids[rows]) == 0) & (np.diff(times[rows]) == 0) & (ids[rows[1:]] >= 0)
@@ -65,21 +76,78 @@ def order(table: pa.Table, layout: SeriesLayout, na_values: tuple[str, ...]) -> 
     starts = np.flatnonzero(np.diff(ids[rows], prepend=-1))
     counts = np.diff(starts, append=len(rows))
     stacked = np.stack(values, axis=1)[rows] if values else np.empty((len(rows), 0))
-    return Ordered(table, rows, starts, counts, times[rows], stacked)
+    return Ordered(table, rows, starts, counts, times[rows], stacked, dated)
+
+
+def completed(ordered: Ordered, layout: SeriesLayout) -> Ordered:
+    """Add a row without values for each absent step, and at most `layout.window` rows between two rows.
+
+    More would change nothing: no window sees both sides of such a gap. Without a step, nothing is added. Raises
+    InputError if `layout.gaps` refuses gaps, or if times are dates and the step is a number, or the other way round.
+    """
+    step = layout.step
+    if step is None or len(ordered.rows) < 2:
+        return ordered
+    if ordered.dated == (step.unit == "number"):
+        expected, found = ("numbers", "dates") if ordered.dated else ("dates", "numbers")
+        raise InputError(f"{layout.time!r}: expected {expected}, as in training, found {found}")
+    absent, places, times = time_steps.absent(ordered.times, ordered.continued, step, layout.window or 1)
+    total = int(absent.sum())
+    if not total:
+        return ordered
+    if layout.gaps == "refuse":
+        where = np.flatnonzero(absent)
+        details = [
+            f"after {shown_time(ordered, layout, int(place))}{_in_series(ordered, layout, int(place))}: "
+            f"{counted(int(absent[place]), 'step')}"
+            for place in where[:_LISTED]
+        ]
+        more = [f"and {len(where) - _LISTED:,} more gaps"] if len(where) > _LISTED else []
+        raise InputError(
+            f"{layout.time!r}: {counted(total, 'step')} of {time_steps.said(step)} absent; add the rows, or set "
+            "data.gaps=missing to take their values as missing",
+            [*details, *more],
+        )
+    added = np.bincount(places, minlength=len(ordered.rows))
+    at = places + 1
+    counts = ordered.counts + np.add.reduceat(added, ordered.starts)
+    return Ordered(
+        ordered.table,
+        np.insert(ordered.rows, at, -1),
+        np.cumsum(counts) - counts,
+        counts,
+        np.insert(ordered.times, at, times),
+        np.insert(ordered.values, at, np.nan, axis=0),
+        ordered.dated,
+        total,
+    )
+
+
+def shown_time(ordered: Ordered, layout: SeriesLayout, place: int) -> str:
+    """Return the time of the first row from `place` on that is in the table, as the table writes it."""
+    row = int(ordered.rows[place + int(np.argmax(ordered.rows[place:] >= 0))])
+    return str(ordered.table.column(layout.time or "")[row].as_py())
+
+
+def _in_series(ordered: Ordered, layout: SeriesLayout, place: int) -> str:
+    if layout.sequence_id is None:
+        return ""
+    return f" in {ordered.table.column(layout.sequence_id)[int(ordered.rows[place])].as_py()!r}"
 
 
 def gather(table: pa.Table, layout: SeriesLayout, na_values: tuple[str, ...]) -> pa.Table:
     """One row per series: its steps in the column `sequence`, and the value of its first row for all other columns.
 
-    With `layout.window`, only that many last steps, and the values of the last row. An id or time column named
-    `sequence` is replaced. Raises InputError as `order` does, and for series shorter than the window.
+    With `layout.window`, only that many last steps, and the values of the last row; absent steps are missing. An id or
+    time column named `sequence` is replaced. Raises InputError as `order` and `completed` do, and for series shorter
+    than the window.
     """
     own = {layout.sequence_id, layout.time, *layout.channels}
     if SEQUENCE in table.column_names and SEQUENCE not in own:
         raise InputError(
             f"the name {SEQUENCE!r} is reserved for the column of the series: rename the column with this name"
         )
-    ordered = order(table, layout, na_values)
+    ordered = completed(order(table, layout, na_values), layout)
     starts, counts, shown = ordered.starts, ordered.counts, ordered.starts
     if layout.window is not None:
         _check_lengths(ordered, layout, layout.window)
@@ -146,12 +214,15 @@ def _ids(table: pa.Table, name: str | None, na_values: tuple[str, ...], faults: 
 
 def _times(
     table: pa.Table, layout: SeriesLayout, na_values: tuple[str, ...], faults: list[str]
-) -> npt.NDArray[np.float64]:
-    """The times (M,) as numbers or epoch microseconds; without a time column, the positions of the rows."""
+) -> tuple[npt.NDArray[np.float64], bool]:
+    """The times (M,) as numbers or epoch microseconds, and whether they are dates.
+
+    Without a time column, the times are the positions of the rows.
+    """
     name = layout.time
     if name is None:
-        return np.arange(len(table), dtype=np.float64)
-    column = table.column(name)
+        return np.arange(len(table), dtype=np.float64), False
+    column, dated = table.column(name), columns.is_date(table.column(name))
     if columns.is_date(column):
         times, unreadable = _stamps(column), np.zeros(len(column), dtype=bool)
     else:
@@ -159,11 +230,11 @@ def _times(
         if columns.is_text(column) and unreadable.any():
             moments, no_moment = _moments(column, na_values, layout.time_format)
             if no_moment.sum() <= unreadable.sum():  # a few invalid numbers do not make a column of dates
-                times, unreadable = moments, no_moment
+                times, unreadable, dated = moments, no_moment, True
     what = f"{name!r}: expected a number or {dates.expected(layout.time_format)}"
     faults += _listed(what, np.flatnonzero(unreadable | np.isinf(times)), column)
     faults += _listed(f"{name!r}: no time", np.flatnonzero(np.isnan(times) & ~unreadable))
-    return times
+    return times, dated
 
 
 def _stamps(column: Column) -> npt.NDArray[np.float64]:

@@ -8,9 +8,10 @@ import pyarrow as pa
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from dle_bundle.errors import InputError
-from dle_bundle.schema import SeriesLayout
+from dle_bundle.schema import SeriesLayout, TimeStep
 from dle_bundle.values.missing import NA_VALUES
 from dle_training.config.run_config import SplitConfig
 from dle_training.data import windows
@@ -102,6 +103,29 @@ def test_gaps() -> None:
     assert np.isnan(seen(made.table)[0, 3, 0])
     assert np.isfinite(ahead(made.table)).all()
     assert made.notes[-1] == "2 windows were left out for a missing value of load among those to predict"
+
+
+def test_absent_rows_are_as_blank_ones() -> None:
+    """Rows that are not there give the windows that the same rows without values give."""
+    shape = replace(layout(6), step=TimeStep(size=1, unit="number"))
+    lost = [step for step in range(60) if step % 11 == 3]
+    table = one_series(60)
+    blank = table.set_column(1, "load", pa.array([None if step in lost else step for step in range(60)]))
+    absent = table.filter(pa.array([step not in lost for step in range(60)]))
+    expected, found = make(blank, shape, 2), make(absent, shape, 2)
+    assert np.array_equal(seen(found.table), seen(expected.table), equal_nan=True)
+    assert np.array_equal(ahead(found.table), ahead(expected.table))
+    assert found.table.column("split").to_pylist() == expected.table.column("split").to_pylist()
+    assert "t: 6 steps of 1 absent from the table, whose values are missing; data.gaps=refuse refuses them" in (
+        found.notes
+    )
+
+
+def test_windows_that_see_nothing() -> None:
+    table = one_series(40).filter(pa.array([step < 10 or step > 18 for step in range(40)]))
+    made = make(table, replace(layout(4), step=TimeStep(size=1, unit="number")), 1)
+    assert np.isfinite(seen(made.table)).any(axis=(1, 2)).all()
+    assert "1 window without any value among their steps left out" in made.notes
 
 
 def test_all_windows_without_a_split() -> None:

@@ -86,6 +86,10 @@ class DataConfig(Settings, frozen=True):
         Meta(description="Forecasting: number of past steps that the model sees; needs data.time."),
     ] = None
     horizon: Annotated[Count, Meta(description="Forecasting: number of future steps, predicted together.")] = 1
+    gaps: Annotated[
+        Literal["missing", "refuse"],
+        Meta(description="Forecasting: steps without a row are missing values of the windows, or are refused."),
+    ] = "missing"
 
 
 class SplitConfig(Settings, frozen=True):

@@ -12,13 +12,14 @@ from msgspec.structs import replace
 
 from dle_bundle.errors import InputError
 from dle_bundle.schema import Schema, SeriesLayout
-from dle_bundle.tables import columns, long_tables
+from dle_bundle.tables import columns, long_tables, time_steps
 from dle_bundle.tables.arrays import SEQUENCE
 from dle_bundle.tables.long_tables import Ordered
 from dle_training.config.run_config import DataConfig, RunConfig
 from dle_training.data import kinds, split, windows
 from dle_training.data.blocks import Blocks
 
+_NO_STEP = "most rows do not follow the row before at one distance; each row counts as the next step"
 _SLIPS = 0.1
 """A column with a larger share of unreadable values is not numeric; fewer of them are reported as faults."""
 
@@ -88,8 +89,11 @@ def arrange(table: pa.Table, config: RunConfig, target: str, na_values: tuple[st
     _check_kinds(data, channels)
     layout = replace(bare, channels=tuple(channels), window=data.window)
     if data.window is not None:
+        step = time_steps.find(ordered.times, ordered.continued, dated=ordered.dated)
+        layout = replace(layout, step=step, gaps=data.gaps)
         made = windows.make(table, layout, target, data.horizon, config.split, na_values)
-        return Arranged(made.table, layout, dropped, (*time_note, *made.notes), made.blocks)
+        no_step = () if step is not None else (f"{data.time}: {_NO_STEP}",)
+        return Arranged(made.table, layout, dropped, (*time_note, *no_step, *made.notes), made.blocks)
     if not long_tables.constant(ordered, target):
         raise InputError(
             f"{target!r}: the target must be the same in all rows of a series; or set data.window to forecast it"

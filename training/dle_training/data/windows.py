@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dle_bundle.errors import InputError
+from dle_bundle.errors import InputError, counted
 from dle_bundle.schema import SeriesLayout
-from dle_bundle.tables import long_tables
+from dle_bundle.tables import long_tables, time_steps
 from dle_bundle.tables.arrays import SEQUENCE
 from dle_bundle.tables.long_tables import Ordered
 from dle_training.config.run_config import SplitConfig
@@ -27,6 +27,7 @@ all but one of their steps."""
 SPLIT = "split"
 _NO_PART = len(PARTS)
 _Places = npt.NDArray[np.int64]
+_Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,26 +51,35 @@ def make(
     a target that is no channel, series that are too short for every part to have a window.
     """
     _check_target(layout, target)
-    ordered = long_tables.order(table, layout, na_values)
-    ends, known = _ends(ordered, layout, target, horizon)
+    ordered = long_tables.completed(long_tables.order(table, layout, na_values), layout)
+    ends, known, seen = _ends(ordered, layout, target, horizon)
     moments = _moments(ordered, layout, horizon)
     cuts = _cut_places(len(moments), horizon, split)
     part = _parts(ordered, ends, horizon, moments[cuts])
-    used = ends[known & (part != _NO_PART)]
-    part = part[known & (part != _NO_PART)]
+    usable = known & seen & (part != _NO_PART)
+    used, part = ends[usable], part[usable]
     _check_parts(part, moments, cuts, layout, horizon)
 
     most = _most(layout)
     step = -(-len(used) // most)
     used, part = used[::step], part[::step]
     counts = np.bincount(part, minlength=len(PARTS)).tolist()
-    shown = " and ".join(_shown(ordered, layout, moments[cut]) for cut in cuts)
+    shown = " and ".join(
+        long_tables.shown_time(ordered, layout, int(np.argmax(ordered.times == moments[cut]))) for cut in cuts
+    )
     shares = ", ".join(f"{count:,} {name}" for name, count in zip(PARTS, counts, strict=True))
     notes = [f"{len(used):,} windows of {layout.window} steps, split by {layout.time} at {shown}: {shares}"]
+    if layout.step is not None and ordered.absent:
+        steps = f"{counted(ordered.absent, 'step')} of {time_steps.said(layout.step)}"
+        notes.append(
+            f"{layout.time}: {steps} absent from the table, whose values are missing; data.gaps=refuse refuses them"
+        )
     if step > 1:
         notes.append(f"one window in {step} is used, so that there are at most {most:,}")
     if gaps := int((~known).sum()):
         notes.append(f"{gaps:,} windows were left out for a missing value of {target} among those to predict")
+    if blank := int((known & ~seen).sum()):
+        notes.append(f"{counted(blank, 'window')} without any value among their steps left out")
     names = pa.DictionaryArray.from_arrays(part, list(PARTS)).cast(pa.large_string())
     first, last = (np.searchsorted(moments, ordered.times[used + ahead]) for ahead in (1, horizon))
     made = _table(ordered, layout, used, target, horizon).append_column(SPLIT, names)
@@ -82,11 +92,11 @@ def all_of(table: pa.Table, layout: SeriesLayout, target: str, horizon: int, na_
     Raises InputError as `make` does.
     """
     _check_target(layout, target)
-    ordered = long_tables.order(table, layout, na_values)
-    ends, known = _ends(ordered, layout, target, horizon)
-    if not known.any():
+    ordered = long_tables.completed(long_tables.order(table, layout, na_values), layout)
+    ends, known, seen = _ends(ordered, layout, target, horizon)
+    if not (known & seen).any():
         raise InputError(f"{target!r}: no window has all of the {horizon} values that are to be predicted")
-    used = ends[known]
+    used = ends[known & seen]
     return _table(ordered, layout, used[:: -(-len(used) // _most(layout))], target, horizon)
 
 
@@ -102,8 +112,11 @@ def _check_target(layout: SeriesLayout, target: str) -> None:
         raise InputError(f"{target!r} is the name of another column of the windows: rename the target")
 
 
-def _ends(ordered: Ordered, layout: SeriesLayout, target: str, horizon: int) -> tuple[_Places, npt.NDArray[np.bool_]]:
-    """The last step (W,) of every window among the ordered rows, and which (W,) have all values to predict."""
+def _ends(ordered: Ordered, layout: SeriesLayout, target: str, horizon: int) -> tuple[_Places, _Mask, _Mask]:
+    """The last step (W,) of every window among the ordered rows.
+
+    The masks (W,) mark the windows that have all values to predict, and those that see any value.
+    """
     window = layout.window or 1
     counts = np.maximum(ordered.counts - window - horizon + 1, 0)
     if not counts.any():
@@ -114,7 +127,8 @@ def _ends(ordered: Ordered, layout: SeriesLayout, target: str, horizon: int) -> 
     firsts = np.repeat(ordered.starts - np.cumsum(counts) + counts, counts) + np.arange(int(counts.sum()))
     ends = firsts + window - 1
     gaps = np.append(0, np.cumsum(np.isnan(ordered.values[:, layout.channels.index(target)])))
-    return ends, gaps[ends + 1] == gaps[ends + 1 + horizon]
+    values = np.append(0, np.cumsum(~np.isnan(ordered.values).all(axis=1)))
+    return ends, gaps[ends + 1] == gaps[ends + 1 + horizon], values[firsts] < values[ends + 1]
 
 
 def _moments(ordered: Ordered, layout: SeriesLayout, horizon: int) -> npt.NDArray[np.float64]:
@@ -155,12 +169,6 @@ def _check_parts(
             for name, size, count in zip(PARTS, sizes, windows, strict=True)
         ],
     )
-
-
-def _shown(ordered: Ordered, layout: SeriesLayout, moment: float) -> str:
-    """Return the time as the table writes it."""
-    row = int(ordered.rows[np.argmax(ordered.times == moment)])
-    return str(ordered.table.column(layout.time or "")[row].as_py())
 
 
 def _table(ordered: Ordered, layout: SeriesLayout, ends: _Places, target: str, horizon: int) -> pa.Table:
