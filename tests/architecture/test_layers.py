@@ -41,6 +41,25 @@ for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
 print(json.dumps({"modules": sorted(sys.modules)}))
 """
 
+IMPORT = """
+import importlib, json, sys
+importlib.import_module(sys.argv[1])
+print(json.dumps({"modules": sorted(sys.modules)}))
+"""
+
+# Predicts as if nothing of the training stack were installed. PyArrow looks for pandas itself.
+PREDICT = """
+import json, sys
+class Nothing:
+    def find_spec(self, name, path, target=None):
+        if name in sys.argv[3:]:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Nothing())
+import dle_serving
+found = dle_serving.load(sys.argv[1]).predict(json.loads(sys.argv[2]))
+print(json.dumps({"columns": found.column_names}))
+"""
+
 HELP = """
 import contextlib, importlib, io, json, sys
 module, function = sys.argv[1].split(":")
@@ -86,6 +105,19 @@ def run(program: str, *arguments: str) -> dict[str, Any]:
 @pytest.mark.parametrize("package", FORBIDDEN)
 def test_no_module_of_a_package_imports_what_its_floor_forbids(package: str) -> None:
     assert not FORBIDDEN[package] & set(run(IMPORT_ALL, package)["modules"])
+
+
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_importing_a_package_is_light(package: str) -> None:
+    modules = set(run(IMPORT, package)["modules"])
+    assert package in modules
+    assert not HEAVY - {package} & modules
+
+
+def test_python_predicts_without_torch_or_pandas(tmp_path: Path) -> None:
+    bundle = bundles.write(tmp_path / "bundle")
+    answer = run(PREDICT, str(bundle), json.dumps([bundles.EXAMPLE]), *FORBIDDEN["dle_serving"])
+    assert answer["columns"] == ["label", "probability", "probability_<=50K", "probability_>50K"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

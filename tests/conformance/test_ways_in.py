@@ -1,7 +1,7 @@
-"""A value means the same whichever way it comes in: the same rows as CSV, as Parquet and as JSON give equal arrays.
+"""A value means the same whichever way it comes in: the same rows as CSV, Parquet, JSON or in memory give equal arrays.
 
-Training and offline prediction read files through `columns`, the service reads JSON through `rows`; this is where the
-two must agree, bit for bit.
+Training and offline prediction read files through `columns`, the service reads JSON through `rows`, Python hands over
+DataFrames, Arrow tables and dicts; this is where all must agree, bit for bit.
 """
 
 import csv
@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from dle_bundle import in_memory
 from dle_bundle.groups import Groups
 from dle_bundle.rows.decoder import RowDecoder
 from dle_bundle.schema import Field, Outputs, Schema
@@ -153,6 +155,17 @@ def from_parquet(content: list[dict[str, Cell]], folder: Path) -> Groups:
     return grouped(table_files.read(folder / "rows.parquet"))
 
 
+def from_frames(folder: Path) -> list[Groups]:
+    """The rows of both files, as pandas holds them."""
+    text = pd.read_csv(folder / "rows.csv", dtype=str, keep_default_na=False)
+    typed = table_files.read(folder / "rows.parquet").to_pandas(types_mapper=pd.ArrowDtype)
+    return [in_memory.groups(frame, SCHEMA) for frame in (text, typed, typed.set_index(typed.index[::-1]))]
+
+
+def from_dicts(content: list[dict[str, Cell]]) -> Groups:
+    return in_memory.groups([{name: cell[1] for name, cell in row.items()} for row in content], SCHEMA)
+
+
 def from_json(content: list[dict[str, Cell]]) -> Groups:
     body = {"rows": [{name: cell[1] for name, cell in row.items()} for row in content]}
     return RowDecoder(SCHEMA).decode(json.dumps(body).encode())
@@ -165,10 +178,10 @@ def grouped(table: pa.Table) -> Groups:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_three_ways_in(seed: int, tmp_path: Path) -> None:
+def test_all_ways_in(seed: int, tmp_path: Path) -> None:
     content = rows(seed)
     text, typed, body = from_csv(content, tmp_path), from_parquet(content, tmp_path), from_json(content)
-    for other in (typed, body):
+    for other in (typed, body, *from_frames(tmp_path), from_dicts(content)):
         np.testing.assert_array_equal(text.numeric.view(np.uint32), other.numeric.view(np.uint32))
         np.testing.assert_array_equal(text.categorical, other.categorical)
         np.testing.assert_array_equal(text.datetime, other.datetime)

@@ -1,1 +1,1 @@
-"""Predictions for the rows of a file: the work of dle-predict."""
+"""Predictions without a server: the work of dle-predict, and of dle_serving.load."""

@@ -18,22 +18,20 @@ import pyarrow as pa
 
 from dle_bundle import bundle as bundles
 from dle_bundle.errors import Fault, InputError, RowFaults, nearest
-from dle_bundle.groups import Groups
 from dle_bundle.schema import Schema
-from dle_bundle.tables import folders, long_tables, series_columns, table_files
+from dle_bundle.tables import folders, long_tables, prediction_columns, series_columns, table_files
 from dle_bundle.tables.arrays import SEQUENCE
 from dle_bundle.tables.columns import is_date, is_number, is_text, to_groups
 from dle_serving.models.runtime import Model
+from dle_serving.offline.loaded import answers
 from dle_serving.offline.prediction_files import PREDICTION_SUFFIXES, TableWriter, fault_report, writer
 from dle_serving.offline.unseen import Unseen, UnseenCategories
-from dle_serving.predictions import Predictions, concatenate
 from dle_serving.settings import Device
 
 _PART_ROWS, _PART_CELLS = 65_536, 1 << 26
 """Maximum number of rows, and of pixels in them, that are read at once."""
 _SERIES_ROWS = 4_096
 """Maximum number of rows with series that are read at once, since series are padded to the longest."""
-_RUN_ROWS = 4_096
 _MOST_FAULTS = 100_000
 """Reading stops after this many faults, since those of a wrong file could fill the memory."""
 
@@ -105,7 +103,8 @@ def predict(
             if not faults.fatal:
                 predicted += len(part)
                 unseen.add(groups)
-                output.write(_result(part, _run(model, groups), keep, loaded.schema))
+                kept = {name: part.column(name) for name in keep}
+                output.write(pa.table(kept | answers(model, groups)))
         faults.check()
     seconds, new = time.perf_counter() - started, unseen.found()
     return Summary(rows, predicted, faults.rows, faults.count, ignored, replaced, new, model.provider, seconds)
@@ -187,23 +186,18 @@ def _check_paths(source: Path, out: Path, errors: Path | None) -> str:
     return suffix
 
 
-def _names(schema: Schema) -> list[str]:
-    if schema.outputs.classes is None:
-        horizon = schema.outputs.horizon
-        return ["value"] if horizon == 1 else [f"value_{step}" for step in range(1, horizon + 1)]
-    return ["label", "probability", *(f"probability_{name}" for name in schema.outputs.class_names)]
-
-
 def _named_by(table: pa.Table, source: Path, schema: Schema) -> tuple[str, ...]:
     """The column that identifies each row of the output when it is not simply a row of the source file."""
     names = [schema.image[0].name] if source.is_dir() and len(schema.image) == 1 else []
     if schema.layout is not None and schema.layout.sequence_id is not None:
         names.append(schema.layout.sequence_id)
-    return tuple(name for name in names if name in table.column_names and name not in _names(schema))
+    return tuple(
+        name for name in names if name in table.column_names and name not in prediction_columns.names(schema.outputs)
+    )
 
 
 def _check_keep(keep: Sequence[str], schema: Schema) -> None:
-    twice = sorted({name for name in keep if keep.count(name) > 1 or name in _names(schema)})
+    twice = sorted({name for name in keep if keep.count(name) > 1 or name in prediction_columns.names(schema.outputs)})
     if twice:
         raise InputError(f"--keep {', '.join(twice)}: the output would have two columns with the same name")
 
@@ -226,23 +220,3 @@ def _check_kept(table: pa.Table, keep: Sequence[str], suffix: str) -> None:
         raise InputError(
             f"--keep {', '.join(wide)}: not text, numbers or dates; only a .parquet file can hold such columns"
         )
-
-
-def _run(model: Model, groups: Groups) -> Predictions:
-    starts = range(0, max(len(groups), 1), _RUN_ROWS)
-    return concatenate([model.run(model.tokenise(groups.take(slice(start, start + _RUN_ROWS)))) for start in starts])
-
-
-def _result(part: pa.Table, predictions: Predictions, keep: Sequence[str], schema: Schema) -> pa.Table:
-    columns = {name: part.column(name) for name in keep}
-    if schema.outputs.classes is None:
-        assert predictions.values is not None
-        values = predictions.values.reshape(len(part), schema.outputs.horizon)
-        columns |= {name: pa.array(values[:, step]) for step, name in enumerate(_names(schema))}
-        return pa.table(columns)
-    assert predictions.probabilities is not None
-    columns["label"] = pa.array(list(schema.outputs.classes)).take(pa.array(predictions.classes))
-    columns["probability"] = pa.array(predictions.confidences)
-    for index, name in enumerate(_names(schema)[2:]):
-        columns[name] = pa.array(np.ascontiguousarray(predictions.probabilities[:, index]))
-    return pa.table(columns)

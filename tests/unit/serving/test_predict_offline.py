@@ -13,7 +13,7 @@ from tests.inprocess import InProcess
 
 from dle_bundle.errors import InputError, RowFaults
 from dle_bundle.tables import table_files
-from dle_serving.offline import predict as offline
+from dle_serving.offline import loaded
 from dle_serving.offline.predict import predict
 
 HEADER = ["label", "probability", "probability_<=50K", "probability_>50K"]
@@ -154,7 +154,7 @@ def test_rows_are_numbered_through_all_parts_of_a_file(
     monkeypatch.setattr(
         table_files, "stream", lambda path, delimiter, rows: streamed(path, delimiter=delimiter, rows=10)
     )
-    monkeypatch.setattr(offline, "_RUN_ROWS", 3)
+    monkeypatch.setattr(loaded, "_RUN_ROWS", 3)
     rows = some_rows(35)
     rows[23]["age"] = "old"
     path = source(tmp_path / "in.csv", rows)

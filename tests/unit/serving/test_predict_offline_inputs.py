@@ -13,6 +13,7 @@ from tests import bundles, graphs
 from dle_bundle.errors import InputError, RowFaults
 from dle_bundle.groups import Groups
 from dle_bundle.schema import Schema
+from dle_serving.offline import loaded
 from dle_serving.offline import predict as offline
 from dle_serving.offline.predict import predict
 
@@ -142,7 +143,7 @@ def as_groups(steps: Any) -> Groups:
 
 
 def test_text_beside_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(offline, "_RUN_ROWS", 5)
+    monkeypatch.setattr(loaded, "_RUN_ROWS", 5)
     bundle = bundles.write(tmp_path / "bundle", bundles.REVIEW, name="review")
     rows = bundles.rows(bundles.REVIEW, COUNT, seed=9)
     with (tmp_path / "in.csv").open("w", newline="") as file:

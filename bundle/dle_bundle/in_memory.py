@@ -1,0 +1,117 @@
+"""Reads rows that a Python program holds: a DataFrame, any other Arrow table, or a list of dicts.
+
+Tables are read by the rules for files, dicts by the rules for the rows of a request, so that the same rows get the same
+answers whichever way they come in. Rows count from 0, as Python counts them.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any, Protocol, TypeGuard, runtime_checkable
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from dle_bundle.errors import InputError, RowFaults
+from dle_bundle.groups import Groups
+from dle_bundle.rows.decoder import RowDecoder
+from dle_bundle.schema import Schema
+from dle_bundle.tables import columns, long_tables, series_columns
+from dle_bundle.tables.arrays import SEQUENCE
+
+EXPECTED = "a DataFrame, an Arrow table or a list of dicts"
+
+
+@runtime_checkable
+class ArrowStream(Protocol):
+    """A table that other libraries can read: DataFrames of pandas and Polars, tables of Arrow and DuckDB."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+
+
+Rows = ArrowStream | Sequence[Mapping[str, Any]]
+
+
+def table(rows: Rows) -> pa.Table:
+    """Return the rows as an Arrow table, without the index of a DataFrame of pandas.
+
+    Raises InputError if this is no table, if a column holds values of different types, if two columns have one name, or
+    if there are no rows.
+    """
+    if not (_are_dicts(rows) or isinstance(rows, ArrowStream)):
+        raise InputError(f"expected {EXPECTED}, found {type(rows).__name__}")
+    try:
+        if isinstance(rows, ArrowStream):
+            found = _without_index(pa.RecordBatchReader.from_stream(rows).read_all())
+        else:
+            names = dict.fromkeys(name for row in rows for name in row)
+            found = pa.table({name: pa.array([row.get(name) for row in rows], from_pandas=True) for name in names})
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise InputError(f"{type(rows).__name__}: not readable as a table: {_one_line(error)}") from error
+    counts = Counter(found.column_names)
+    twice = [f"column name {name!r} occurs {count} times" for name, count in counts.items() if count > 1]
+    if twice or not counts or not len(found):
+        expected = "columns with different names" if twice or not counts else "at least one row"
+        raise InputError(f"{type(rows).__name__}: expected {expected}", twice)
+    return found
+
+
+def groups(rows: Rows, schema: Schema) -> Groups:
+    """Return the rows as inputs of a model; columns that are not in its schema are ignored.
+
+    Paths of images are relative to the current folder. A long table becomes one row for each series. Raises InputError
+    as `table` does, and RowFaults with every fault of every row.
+    """
+    layout = schema.layout
+    if _are_dicts(rows) and (layout is None or any(SEQUENCE in row for row in rows)):
+        return RowDecoder(schema).decode(_request(rows, schema))
+    found = table(rows)
+    if layout is not None and not (SEQUENCE in found.column_names and series_columns.is_series(found.column(SEQUENCE))):
+        found = long_tables.gather(found, layout, schema.na_values)
+    read, faults = columns.to_groups(found, schema, 0, folder=Path.cwd())
+    if faults:
+        absent = [fault for fault in faults if fault.row is None]
+        raise RowFaults(absent or faults, columns=bool(absent))
+    return read
+
+
+def _are_dicts(rows: object) -> TypeGuard[Sequence[Mapping[str, Any]]]:
+    return isinstance(rows, list | tuple) and all(isinstance(row, Mapping) for row in rows)
+
+
+def _without_index(found: pa.Table) -> pa.Table:
+    """The table without the columns that pandas makes of an index, which says how rows are found, not what they are."""
+    known = (found.schema.pandas_metadata or {}).get("index_columns", ())
+    index = [name for name in known if isinstance(name, str) and name in found.column_names]
+    return found.drop_columns(index).replace_schema_metadata(None)
+
+
+def _request(rows: Sequence[Mapping[str, Any]], schema: Schema) -> bytes:
+    """The body of a request with these rows, without what the model does not know."""
+    names = [field.name for field in schema.inputs]
+    content = [{name: _finite(row[name]) for name in names if name in row} for row in rows]
+    return msgspec.json.Encoder(enc_hook=_plain, decimal_format="number").encode({"rows": content})
+
+
+def _finite(value: Any) -> Any:
+    """The value, or a number beyond all others for an infinite one, for which JSON has no word."""
+    if isinstance(value, float | np.floating) and math.isinf(value):
+        return msgspec.Raw(b"1e999" if value > 0 else b"-1e999")
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, date):  # a subclass, such as the Timestamp of pandas, whose NaT differs from itself
+        return value.isoformat() if value == value else None
+    return str(value)
+
+
+def _one_line(error: Exception) -> str:
+    return "; ".join(str(part) for part in error.args) or type(error).__name__
