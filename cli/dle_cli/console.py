@@ -6,13 +6,15 @@ instead. `--quiet` prints errors only.
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
-from dle_bundle.errors import DleError
+from dle_bundle.errors import DleError, InputError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
@@ -102,9 +104,26 @@ def fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
+class _Command(TyperCommand):
+    """A command that refuses an option with one value when it is given twice, instead of taking the last one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if "--help" not in args:
+            given = Counter(self.make_parser(ctx).parse_args(list(args))[2])
+            for option, times in given.items():
+                if times > 1 and isinstance(option, TyperOption) and not (option.multiple or option.is_flag):
+                    raise InputError(f"{option.opts[0]} is given {times} times, but takes one value: give it once")
+        return super().parse_args(ctx, args)
+
+
+class _Application(typer.Typer):
+    def command(self, *args: Any, **settings: Any) -> Callable[[Any], Any]:
+        return super().command(*args, cls=_Command, **settings)
+
+
 def application(help_text: str) -> typer.Typer:
     """The one-command application that each module of this package defines."""
-    return typer.Typer(
+    return _Application(
         help=help_text,
         add_completion=False,
         no_args_is_help=False,

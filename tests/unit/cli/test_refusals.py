@@ -108,3 +108,15 @@ def test_an_option_that_overrides_a_setting_says_which_one_counts(
         console.run(tune.app)
     warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Warning: ")]
     assert warnings == ["Warning: --trials 5 overrides --set study.trials=9: give only one of them"]
+
+
+@pytest.mark.parametrize("app", [train.app, tune.app])
+def test_an_option_with_one_value_is_refused_when_it_is_given_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], app: typer.Typer
+) -> None:
+    repeated = ["--target", "a", "--set", "seed=1", "--set", "seed=2", "--target=b", "--out", str(tmp_path / "run")]
+    monkeypatch.setattr("sys.argv", ["dle", "absent.csv", *repeated])
+    with pytest.raises(SystemExit) as ended:
+        console.run(app)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "Error: --target is given 2 times, but takes one value: give it once\n"
