@@ -36,7 +36,7 @@ def write_people(path: Path, rows: int = 600, seed: int = 0, target: str = "buys
                     age[row],
                     "" if draw.random() < 0.1 else f"{income[row]:.2f}",
                     TOWNS[town[row]],
-                    "NA" if draw.random() < 0.05 else colour[row],
+                    "" if draw.random() < 0.05 else colour[row],
                     "yes" if member[row] else "no",
                     (start + timedelta(days=int(days[row]))).date().isoformat(),
                     "here",

@@ -111,7 +111,7 @@ def rows(line: Line) -> list[dict[str, Any]]:
                 "age": int(row["age"]),
                 "income": float(row["income"]) if row["income"] else None,
                 "town": row["town"],
-                "colour": None if row["colour"] == "NA" else row["colour"],
+                "colour": row["colour"] or None,
                 "member": row["member"],
                 "since": row["since"],
             }
