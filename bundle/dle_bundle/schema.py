@@ -70,7 +70,8 @@ class SeriesLayout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
     `channels` are the columns of the steps. `time_format`: strptime format of a `time` that is not ISO 8601.
     `window`: for forecasts, the number of last steps that the model sees. `step`: for forecasts, the step of most
-    rows, if they have one. `gaps`: whether absent steps are missing values of the window, or a fault.
+    rows, if they have one. `gaps`: whether absent steps are missing values of the window, or a fault. `season`: for
+    forecasts, the number of steps after which the target repeats itself; 1 = it does not.
     """
 
     channels: tuple[str, ...]
@@ -80,6 +81,7 @@ class SeriesLayout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     window: int | None = None
     step: TimeStep | None = None
     gaps: Literal["missing", "refuse"] = "missing"
+    season: int | None = None
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -1,7 +1,7 @@
 """`dle-evaluate`: scores of a run on rows that training never saw."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -9,6 +9,11 @@ import typer
 from dle_bundle.errors import counted
 from dle_cli import console
 from dle_cli.console import Console
+
+if TYPE_CHECKING:
+    from dle_training.scoring.forecasts import ForecastScores
+
+_SERIES = 20
 
 app = console.application("Evaluate a trained model.")
 
@@ -45,9 +50,34 @@ def evaluate(
         if len(labels) <= 12:
             rows = zip(labels, evaluation.confusion_matrix.counts, strict=True)
             speaker.table("Confusion", [(label, *counts) for label, counts in rows], ("actual \\ predicted", *labels))
+    if evaluation.forecast is not None:
+        _forecast(speaker, evaluation.forecast)
     if on_test:
         speaker.say(f"Report: {folder.report}")
     speaker.next(f"dle-export {run} --to bundles/{run.resolve().name}")
+
+
+def _forecast(speaker: Console, scores: "ForecastScores") -> None:
+    """Show the scores of a forecast beside the baselines, and for each series."""
+    from dle_training.scoring import forecasts
+
+    def cells(*values: float | None) -> list[str]:
+        return ["–" if value is None else f"{value:.4g}" for value in values]
+
+    rows = [(name, *cells(*values)) for name, *values in forecasts.table(scores)]
+    speaker.table("Beside forecasts without a model", rows, ("forecast", "mae", "rmse", "mase"))
+    if scores.per_series:
+        ranked = sorted(scores.per_series.items(), key=lambda item: -(item[1].model.mase or 0))
+        listed = [
+            (name, f"{own.rows:,}", *cells(own.model.mae, own.model.mase, *(b.mae for b in own.baselines.values())))
+            for name, own in ranked[:_SERIES]
+        ]
+        beside = (f"mae of the {name}" for name in scores.baselines)
+        more = len(ranked) - len(listed)
+        title = "Series" if not more else f"Series with the largest errors; {more:,} more are in metrics.json"
+        speaker.table(title, listed, ("series", "rows", "mae", "mase", *beside))
+    if scores.warning is not None:
+        speaker.warn(scores.warning)
 
 
 def main() -> None:

@@ -123,6 +123,14 @@ def completed(ordered: Ordered, layout: SeriesLayout) -> Ordered:
     )
 
 
+def names(ordered: Ordered, layout: SeriesLayout) -> list[str]:
+    """Return the id of each of the N series as text; "" without a column of ids."""
+    if layout.sequence_id is None:
+        return [""] * len(ordered.starts)
+    rows = pa.array(ordered.rows[ordered.starts])
+    return [str(name) for name in columns.categories(ordered.table.column(layout.sequence_id).take(rows), ())]
+
+
 def shown_time(ordered: Ordered, layout: SeriesLayout, place: int) -> str:
     """Return the time of the first row from `place` on that is in the table, as the table writes it."""
     row = int(ordered.rows[place + int(np.argmax(ordered.rows[place:] >= 0))])

@@ -38,6 +38,7 @@ def test_classification_has_every_metric_and_the_confusions() -> None:
             "blue": {"precision": 1.0, "recall": pytest.approx(2 / 3), "f1": pytest.approx(0.8), "support": 3},
         },
         "confusion_matrix": {"labels": ["red", "green", "blue"], "counts": [[1, 1, 0], [0, 1, 0], [1, 0, 2]]},
+        "forecast": None,
     }
 
 

@@ -129,7 +129,7 @@ def test_windows_that_see_nothing() -> None:
 
 
 def test_all_windows_without_a_split() -> None:
-    table = windows.all_of(one_series(30), layout(10), "load", 3, NA_VALUES)
+    table, _ = windows.all_of(one_series(30), layout(10), "load", 3, NA_VALUES)
     assert table.column_names == ["sequence", "load"]
     assert ahead(table)[:, 0].tolist() == list(range(10, 28))
 

@@ -86,6 +86,13 @@ class DataConfig(Settings, frozen=True):
         Meta(description="Forecasting: number of past steps that the model sees; needs data.time."),
     ] = None
     horizon: Annotated[Count, Meta(description="Forecasting: number of future steps, predicted together.")] = 1
+    season: Annotated[
+        Count | None,
+        Meta(
+            description="Forecasting: steps after which the target repeats itself, for the seasonal baseline and MASE; "
+            "null: the usual season with the strongest autocorrelation in training; 1: none."
+        ),
+    ] = None
     gaps: Annotated[
         Literal["missing", "refuse"],
         Meta(description="Forecasting: steps without a row are missing values of the windows, or are refused."),

@@ -17,6 +17,7 @@ from dle_bundle.tables.arrays import SEQUENCE
 from dle_bundle.tables.long_tables import Ordered
 from dle_training.config.run_config import DataConfig, RunConfig
 from dle_training.data import kinds, split, windows
+from dle_training.data.baselines import Baselines
 from dle_training.data.blocks import Blocks
 
 _NO_STEP = "most rows do not follow the row before at one distance; each row counts as the next step"
@@ -29,7 +30,7 @@ class Arranged:
     """A table with one row for each example.
 
     `layout` describes the long table that `table` was made from, `dropped` gives the reason for each column that was
-    left out, and `blocks` holds the target times of a forecast's examples.
+    left out. `blocks` holds the target times of a forecast's examples, and `baselines` their baselines.
     """
 
     table: pa.Table
@@ -37,6 +38,7 @@ class Arranged:
     dropped: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     blocks: Blocks | None = None
+    baselines: Baselines | None = None
 
     def forecasting(self, config: RunConfig) -> RunConfig:
         """Return the configuration for this table: a forecast is always a regression."""
@@ -90,10 +92,12 @@ def arrange(table: pa.Table, config: RunConfig, target: str, na_values: tuple[st
     layout = replace(bare, channels=tuple(channels), window=data.window)
     if data.window is not None:
         step = time_steps.find(ordered.times, ordered.continued, dated=ordered.dated)
-        layout = replace(layout, step=step, gaps=data.gaps)
+        layout = replace(layout, step=step, gaps=data.gaps, season=data.season)
         made = windows.make(table, layout, target, data.horizon, config.split, na_values)
         no_step = () if step is not None else (f"{data.time}: {_NO_STEP}",)
-        return Arranged(made.table, layout, dropped, (*time_note, *no_step, *made.notes), made.blocks)
+        layout = replace(layout, season=made.baselines.season)
+        said = (*time_note, *no_step, *made.notes)
+        return Arranged(made.table, layout, dropped, said, made.blocks, made.baselines)
     if not long_tables.constant(ordered, target):
         raise InputError(
             f"{target!r}: the target must be the same in all rows of a series; or set data.window to forecast it"
@@ -133,11 +137,12 @@ def _check_kinds(data: DataConfig, channels: list[str]) -> None:
         raise InputError("The configuration does not fit the columns", faults)
 
 
-def rearrange(table: pa.Table, schema: Schema, target: str) -> pa.Table:
+def rearrange(table: pa.Table, schema: Schema, target: str) -> Arranged:
     """Arrange another table, with its target, for the model of `schema`; a table without a layout is not changed."""
     layout = schema.layout
     if layout is None:
-        return table
+        return Arranged(table)
     if layout.window is None:
-        return long_tables.gather(table, layout, schema.na_values)
-    return windows.all_of(table, layout, target, schema.outputs.horizon, schema.na_values)
+        return Arranged(long_tables.gather(table, layout, schema.na_values))
+    made, beside = windows.all_of(table, layout, target, schema.outputs.horizon, schema.na_values)
+    return Arranged(made, baselines=beside)

@@ -33,6 +33,7 @@ from dle_training.data import (
     target,
     windows,
 )
+from dle_training.data.baselines import Baselines
 from dle_training.data.blocks import Blocks
 from dle_training.data.inference import InferredInputs
 from dle_training.data.kinds import Reading
@@ -51,6 +52,7 @@ class Labelled:
     groups: Groups
     target: Values
     notes: tuple[str, ...]
+    baselines: Baselines | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,8 @@ class Dataset:
     `groups` and `target` hold all N rows of the source, so that a row has one number everywhere; a row without a target
     (label None, value NaN) is in no part of `split`. `source` can be opened from any folder, `digest` is the SHA-256 of
     its content. `split_by` is how the rows were split, `blocks` are the rows that a split keeps together (None: rows
-    are independent), `dropped` gives the reason for each column that is not an input, `notes` are shown to the user.
+    are independent), `baselines` are those of a forecast, `dropped` gives the reason for each column that is not an
+    input, `notes` are shown to the user.
     """
 
     source: str
@@ -73,6 +76,7 @@ class Dataset:
     dropped: dict[str, str]
     notes: tuple[str, ...]
     blocks: Blocks | None = None
+    baselines: Baselines | None = None
 
     def part(self, name: PartName) -> tuple[Groups, Values]:
         """Inputs and target of the rows of one part."""
@@ -156,6 +160,7 @@ def load(config: RunConfig, source: Source | None = None) -> Dataset:
         dropped=dropped,
         notes=tuple(note for note in said if note),
         blocks=arranged.blocks or found,
+        baselines=arranged.baselines,
     )
 
 
@@ -166,7 +171,8 @@ def read_labelled(found: Source, schema: Schema, config: RunConfig) -> Labelled:
     with all faults of all rows, if inputs do not fit the schema.
     """
     name, _ = target.choose(found.table.column_names, schema.outputs.target, None)
-    table = column_roles.rearrange(found.table, schema, name)
+    arranged = column_roles.rearrange(found.table, schema, name)
+    table = arranged.table
     column = table.column(name)
     if schema.outputs.classes is None:
         values, known = target.values(column, schema.outputs)
@@ -177,7 +183,8 @@ def read_labelled(found: Source, schema: Schema, config: RunConfig) -> Labelled:
     images = pictures.read(schema.inputs, table, found.folder, config, schema.na_values)
     usable, skipped = pictures.check(images, known, config)
     groups = _by_schema(table, schema, usable, images)
-    return Labelled(groups.take(usable), values[usable], (*target.missing_note(name, known), *skipped))
+    beside = None if arranged.baselines is None else arranged.baselines.take(np.flatnonzero(usable))
+    return Labelled(groups.take(usable), values[usable], (*target.missing_note(name, known), *skipped), beside)
 
 
 def digest(found: Source, schema: Schema) -> str:
@@ -185,7 +192,7 @@ def digest(found: Source, schema: Schema) -> str:
     if not schema.image:
         return found.digest
     name, _ = target.choose(found.table.column_names, schema.outputs.target, None)
-    table = column_roles.rearrange(found.table, schema, name)
+    table = column_roles.rearrange(found.table, schema, name).table
     return pictures.digest(found.digest, schema.inputs, table, found.folder, schema.na_values, {})
 
 

@@ -17,6 +17,8 @@ from dle_bundle.tables import long_tables, time_steps
 from dle_bundle.tables.arrays import SEQUENCE
 from dle_bundle.tables.long_tables import Ordered
 from dle_training.config.run_config import SplitConfig
+from dle_training.data import baselines
+from dle_training.data.baselines import Baselines
 from dle_training.data.blocks import Blocks
 from dle_training.data.split import PARTS
 
@@ -34,12 +36,13 @@ _Mask = npt.NDArray[np.bool_]
 class Windows:
     """A row for each window: `sequence`, the target (a number, or a tensor of `horizon` numbers) and `split`.
 
-    `blocks` holds the times of each window's targets.
+    `blocks` holds the times of each window's targets, and `baselines` what forecasts without a model say.
     """
 
     table: pa.Table
     blocks: Blocks
     notes: tuple[str, ...]
+    baselines: Baselines
 
 
 def make(
@@ -80,14 +83,22 @@ def make(
         notes.append(f"{gaps:,} windows were left out for a missing value of {target} among those to predict")
     if blank := int((known & ~seen).sum()):
         notes.append(f"{counted(blank, 'window')} without any value among their steps left out")
-    names = pa.DictionaryArray.from_arrays(part, list(PARTS)).cast(pa.large_string())
+    parts = pa.DictionaryArray.from_arrays(part, list(PARTS)).cast(pa.large_string())
     first, last = (np.searchsorted(moments, ordered.times[used + ahead]) for ahead in (1, horizon))
-    made = _table(ordered, layout, used, target, horizon).append_column(SPLIT, names)
-    return Windows(made, Blocks(first, last, in_time=True), tuple(notes))
+    made = _table(ordered, layout, used, target, horizon).append_column(SPLIT, parts)
+    values, training = ordered.values[:, layout.channels.index(target)], ordered.times < moments[cuts[0]]
+    season = layout.season or baselines.choose_season(values, ordered, training)
+    names = long_tables.names(ordered, layout)
+    beside = baselines.make(values, ordered, names, used, horizon, season, training)
+    return Windows(made, Blocks(first, last, in_time=True), tuple(notes), beside)
 
 
-def all_of(table: pa.Table, layout: SeriesLayout, target: str, horizon: int, na_values: tuple[str, ...]) -> pa.Table:
+def all_of(
+    table: pa.Table, layout: SeriesLayout, target: str, horizon: int, na_values: tuple[str, ...]
+) -> tuple[pa.Table, Baselines]:
     """The windows of a long table whose values to predict are known, as many as `make` takes, without a split.
+
+    Their baselines have no scale, since no part of this table trained.
 
     Raises InputError as `make` does.
     """
@@ -97,7 +108,12 @@ def all_of(table: pa.Table, layout: SeriesLayout, target: str, horizon: int, na_
     if not (known & seen).any():
         raise InputError(f"{target!r}: no window has all of the {horizon} values that are to be predicted")
     used = ends[known & seen]
-    return _table(ordered, layout, used[:: -(-len(used) // _most(layout))], target, horizon)
+    used = used[:: -(-len(used) // _most(layout))]
+    values = ordered.values[:, layout.channels.index(target)]
+    beside = baselines.make(
+        values, ordered, long_tables.names(ordered, layout), used, horizon, layout.season or 1, None
+    )
+    return _table(ordered, layout, used, target, horizon), beside
 
 
 def _most(layout: SeriesLayout) -> int:

@@ -16,14 +16,16 @@ from dle_training.report.markup import Figure, number, score, share
 from dle_training.report.sample_figures import ImageRow
 from dle_training.report.samples import IMAGES, Samples, Shown, TrainingImages, TrainingSeries
 from dle_training.report.worst_examples import PredictedImages, PredictedRow, PredictionExamples
-from dle_training.scoring import metrics
+from dle_training.scoring import forecasts, metrics
 from dle_training.scoring.cross_validation import CrossValidation
 from dle_training.scoring.evaluation import Evaluation
+from dle_training.scoring.forecasts import SeriesScores
 from dle_training.scoring.metrics import Actual, Predictions, Scores
 
 _HEADLINES = ("accuracy", "roc_auc", "f1_macro", "log_loss", "rmse", "mae", "r2")
 _CATEGORIES_SHOWN = 6
 _LONGEST_EXAMPLE = 60
+_SERIES_SHOWN = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,8 @@ def write(folder: Path, content: ReportContent) -> Path:
         headlines=[name for name in _HEADLINES if name in content.test.test],
         metrics=metrics.METRICS,
         baseline=_baseline(content),
+        forecast_rows=[] if content.test.forecast is None else forecasts.table(content.test.forecast),
+        series_rows=_series_rows(content.test),
         training=training,
         examples=examples,
         figures=test,
@@ -110,6 +114,12 @@ def example(value: bool | int | float | str | list[Any] | None) -> str:
 def target_text(value: Shown) -> str:
     """Return the name of a class, or a value as text."""
     return value if isinstance(value, str) else number(value)
+
+
+def _series_rows(test: Evaluation) -> list[tuple[str, SeriesScores]]:
+    """Return the series with the largest MASE, which come first."""
+    scores = {} if test.forecast is None else test.forecast.per_series
+    return sorted(scores.items(), key=lambda item: -(item[1].model.mase or 0))[:_SERIES_SHOWN]
 
 
 def _baseline(content: ReportContent) -> str:

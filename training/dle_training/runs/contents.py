@@ -36,6 +36,8 @@ def write(
     for name, rows in read_facts(run).kept.items():
         if rows:
             kept_rows.write(run.part(name), dataset.groups, dataset.target, split.rows(name), schema)
+            if name == "test" and dataset.baselines is not None:
+                dataset.baselines.take(split.test).save(run.baselines)
     training, target = dataset.part("train")
     sample = split.train[training_sample.choose(training, target, schema.outputs)]
     kept_rows.write(run.training_sample, dataset.groups, dataset.target, sample, schema)

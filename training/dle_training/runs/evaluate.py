@@ -8,8 +8,9 @@ from dle_bundle import schema as schemas
 from dle_bundle.errors import InputError
 from dle_bundle.groups import Groups
 from dle_training.config import run_config
+from dle_training.data import baselines, sources
 from dle_training.data import dataset as datasets
-from dle_training.data import sources
+from dle_training.data.baselines import Baselines
 from dle_training.data.sources import Source
 from dle_training.data.target import Values
 from dle_training.fitting.listeners import read_history
@@ -33,7 +34,7 @@ def evaluate(run: RunFolder, source: str | None = None) -> Evaluation:
     """
     refuse_unfinished(run)
     if source is None:
-        return evaluate_test_part(run, *contents.read_part(run, "test"))
+        return evaluate_test_part(run, *contents.read_part(run, "test"), baselines.load(run.baselines))
     return evaluate_source(run, source)[0]
 
 
@@ -43,10 +44,12 @@ def evaluate_source(run: RunFolder, source: str) -> tuple[Evaluation, bool]:
     config = run.read_config()
     found = sources.read(source, delimiter=config.data.delimiter)
     if is_test_part(run, found):
-        return evaluate_test_part(run, *reopen(run, source=found).dataset.part("test")), True
+        dataset = reopen(run, source=found).dataset
+        beside = None if dataset.baselines is None else dataset.baselines.take(dataset.split.test)
+        return evaluate_test_part(run, *dataset.part("test"), beside), True
     model = open_model(run)
     other = datasets.read_labelled(found, model.schema, config)
-    return _score(run, model, other.groups, other.target), False
+    return _score(run, model, other.groups, other.target, other.baselines), False
 
 
 def is_test_part(run: RunFolder, source: Source) -> bool:
@@ -60,16 +63,17 @@ def is_test_part(run: RunFolder, source: Source) -> bool:
     return datasets.digest(source, schemas.load(run.schema)) == facts.digest
 
 
-def evaluate_test_part(run: RunFolder, groups: Groups, target: Values) -> Evaluation:
-    """Score the run's model on its test part, which has these inputs and these labels or values.
+def evaluate_test_part(run: RunFolder, groups: Groups, target: Values, beside: Baselines | None = None) -> Evaluation:
+    """Score the run's model on its test part, which has these inputs, labels or values, and baselines of a forecast.
 
     Writes the scores to metrics.json, and writes the report and its figures. Raises InputError if the run is not
     finished.
     """
     model, config = open_model(run), run.read_config()
     predicted, actual = model.predict(groups), _actual(model, target)
-    test = evaluation.evaluate(model.schema.outputs, actual, predicted, run=str(run.path))
-    write_metrics(run, test=test.test, per_class=test.per_class, confusion_matrix=test.confusion_matrix)
+    test = evaluation.evaluate(model.schema.outputs, actual, predicted, run=str(run.path), baselines=beside)
+    further = {} if test.forecast is None else {"forecast": test.forecast}
+    write_metrics(run, test=test.test, per_class=test.per_class, confusion_matrix=test.confusion_matrix, **further)
     facts, history = read_facts(run), read_history(run.history)
     content = page.ReportContent(
         run=run.path.resolve().name,
@@ -101,7 +105,7 @@ def recorded(run: RunFolder) -> Evaluation:
     if "test" not in known:
         raise InputError(f"{run.path} has not been evaluated: dle-evaluate {run.path}")
     task = schemas.load(run.schema).outputs.task
-    found = {name: known.get(name) for name in ("test", "per_class", "confusion_matrix")}
+    found = {name: known.get(name) for name in ("test", "per_class", "confusion_matrix", "forecast")}
     return msgspec.convert(
         {"run": str(run.path), "task": task, "rows": read_facts(run).rows["test"], **found}, Evaluation
     )
@@ -116,8 +120,11 @@ def scores_on_test(run: RunFolder, model: TrainedModel) -> Scores:
     return known["test"] if "test" in known else _score(run, model, *contents.read_part(run, "test")).test
 
 
-def _score(run: RunFolder, model: TrainedModel, groups: Groups, target: Values) -> Evaluation:
-    return evaluation.evaluate(model.schema.outputs, _actual(model, target), model.predict(groups), run=str(run.path))
+def _score(
+    run: RunFolder, model: TrainedModel, groups: Groups, target: Values, beside: Baselines | None = None
+) -> Evaluation:
+    actual, predicted = _actual(model, target), model.predict(groups)
+    return evaluation.evaluate(model.schema.outputs, actual, predicted, run=str(run.path), baselines=beside)
 
 
 def _actual(model: TrainedModel, target: Values) -> Actual:

@@ -102,6 +102,11 @@ class RunFolder:
         return self.path / "rows" / "validation_answers.parquet"
 
     @property
+    def baselines(self) -> Path:
+        """The baselines of a forecast's test rows."""
+        return self.path / "rows" / "test_baselines.npz"
+
+    @property
     def reference(self) -> Path:
         return self.path / "reference.json"
 

@@ -49,9 +49,11 @@ def prepare(
     with image_files.reporting_to(progress):
         dataset = datasets.load(config, source)
     change = msgspec.structs.replace
+    layout = dataset.schema.layout
+    season = config.data.season if layout is None else layout.season
     known = change(
         config,
-        data=change(config.data, source=dataset.source, delimiter=dataset.schema.delimiter),
+        data=change(config.data, source=dataset.source, delimiter=dataset.schema.delimiter, season=season),
         split=change(config.split, by=dataset.split_by),
     )
     resolved = resolve(known, dataset.schema, len(dataset.split.train))

@@ -14,7 +14,9 @@ import numpy.typing as npt
 
 from dle_bundle.errors import InputError
 from dle_bundle.schema import Label, Outputs, Task
-from dle_training.scoring import metrics
+from dle_training.data.baselines import Baselines
+from dle_training.scoring import forecasts, metrics
+from dle_training.scoring.forecasts import ForecastScores
 from dle_training.scoring.metrics import Actual, Predictions, Scores
 
 
@@ -35,7 +37,10 @@ class ConfusionMatrix(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
-    """Scores of `run` on `rows` rows. Only classification has `per_class` (by label as text) and `confusion_matrix`."""
+    """Scores of `run` on `rows` rows.
+
+    Only classification has `per_class` (by label as text) and `confusion_matrix`, and only forecasts have `forecast`.
+    """
 
     run: str
     task: Task
@@ -43,18 +48,23 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     test: Scores
     per_class: dict[str, ClassScores] | None = None
     confusion_matrix: ConfusionMatrix | None = None
+    forecast: ForecastScores | None = None
 
 
-def evaluate(outputs: Outputs, actual: Actual, predicted: Predictions, *, run: str) -> Evaluation:
+def evaluate(
+    outputs: Outputs, actual: Actual, predicted: Predictions, *, run: str, baselines: Baselines | None = None
+) -> Evaluation:
     """Score `predicted` (probabilities (N, K) or values (N,)) against `actual` (class indices or values (N,)).
 
+    `baselines` are those of the rows of a forecast.
     Raises InputError if there are no rows.
     """
     if len(actual) == 0:
         raise InputError(f"{run}: no rows to evaluate on")
     scores = defined(metrics.all_scores(outputs.task, predicted, actual))
     if outputs.classes is None:
-        return Evaluation(run=run, task=outputs.task, rows=len(actual), test=scores)
+        beside = None if baselines is None else forecasts.score(actual, predicted, baselines)
+        return Evaluation(run=run, task=outputs.task, rows=len(actual), test=scores, forecast=beside)
     counts = metrics.confusion(predicted, actual)
     return Evaluation(
         run=run,
