@@ -49,6 +49,8 @@ def show_data(speaker: Console, prepared: "Prepared") -> None:
     outputs = dataset.schema.outputs
     classes = f" with {len(outputs.classes)} classes" if outputs.classes else ""
     speaker.say(f"Target: {outputs.target}, {outputs.task}{classes}")
+    for warning in dataset.warnings:
+        speaker.warn(warning)
     for note in dataset.notes:
         speaker.say(f"Note: {note}")
     sizes = ", ".join(f"{count:,} {part}" for part, count in dataset.split.sizes().items())

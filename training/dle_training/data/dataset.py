@@ -31,6 +31,7 @@ from dle_training.data import (
     split,
     statistics,
     target,
+    telling_columns,
     windows,
 )
 from dle_training.data.baselines import Baselines
@@ -63,7 +64,7 @@ class Dataset:
     (label None, value NaN) is in no part of `split`. `source` can be opened from any folder, `digest` is the SHA-256 of
     its content. `split_by` is how the rows were split, `blocks` are the rows that a split keeps together (None: rows
     are independent), `baselines` are those of a forecast, `dropped` gives the reason for each column that is not an
-    input, `notes` are shown to the user.
+    input, `notes` are shown to the user, `warnings` before them.
     """
 
     source: str
@@ -77,6 +78,7 @@ class Dataset:
     notes: tuple[str, ...]
     blocks: Blocks | None = None
     baselines: Baselines | None = None
+    warnings: tuple[str, ...] = ()
 
     def part(self, name: PartName) -> tuple[Groups, Values]:
         """Inputs and target of the rows of one part."""
@@ -137,6 +139,11 @@ def load(config: RunConfig, source: Source | None = None) -> Dataset:
     dropped = {name: why for name, why in (arranged.dropped | inputs.dropped | empty).items() if name not in made}
     if not schema.inputs:
         raise inference.no_inputs(dropped)
+    trained = goal.values[parts.train]
+    if goal.outputs.classes is not None:
+        trained = target.class_index(trained, goal.outputs.classes)
+    groups = read.grouped(schema)
+    telling = telling_columns.find(groups.take(parts.train), trained, schema, config.data.kinds)
     said = (
         chosen,
         *arranged.notes,
@@ -146,6 +153,7 @@ def load(config: RunConfig, source: Source | None = None) -> Dataset:
         found and found.note,
         *inputs.notes,
         *rare,
+        *telling.notes,
     )
     return Dataset(
         source=source.place,
@@ -153,7 +161,7 @@ def load(config: RunConfig, source: Source | None = None) -> Dataset:
             source.digest, fields, table, source.folder, na_values, {} if images is None else images.digests
         ),
         schema=schema,
-        groups=replace(read.grouped(schema), image=None if images is None else images.images),
+        groups=replace(groups, image=None if images is None else images.images),
         target=goal.values,
         split=parts,
         split_by=by.name,
@@ -161,6 +169,7 @@ def load(config: RunConfig, source: Source | None = None) -> Dataset:
         notes=tuple(note for note in said if note),
         blocks=arranged.blocks or found,
         baselines=arranged.baselines,
+        warnings=telling.warnings,
     )
 
 

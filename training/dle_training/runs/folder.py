@@ -172,7 +172,7 @@ def facts(dataset: Dataset, keep_rows: int) -> DataFacts:
         rows=dataset.split.sizes(),
         kept=kept_rows.count(dataset, keep_rows),
         dropped=dataset.dropped,
-        notes=dataset.notes,
+        notes=(*dataset.warnings, *dataset.notes),
     )
 
 
