@@ -3,7 +3,6 @@
 Commands import this module inside functions, never at the top, because it imports the training loop.
 """
 
-import math
 import sys
 import time
 from collections.abc import Sequence
@@ -14,9 +13,10 @@ from rich.console import Console as Terminal
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
-from dle_training.fitting.listeners import EpochRecord, Listener, TrainingPlan  # noqa: TID253 (see above)
+# see above
+from dle_training.fitting.listeners import EpochRecord, Listener, TrainingPlan  # noqa: TID253
+from dle_training.fitting.progress import PLAIN_SECONDS, Pace, duration_text, rate_text, scores_text  # noqa: TID253
 
-PLAIN_SECONDS = 10.0
 WIDE = 100
 """Width of a terminal with room for all fields, in characters."""
 
@@ -127,8 +127,7 @@ class TrainingProgress(Listener):
 
     def on_start(self, plan: TrainingPlan) -> None:
         self._plan = plan
-        self._begun = time.monotonic()
-        self._before = len(plan.history) * plan.steps
+        self._pace = Pace(plan)
         self._task = self._bars.begin(self._what, plan)
 
     def on_step(self, epoch: int, step: int) -> None:
@@ -139,7 +138,7 @@ class TrainingProgress(Listener):
         record = history[-1]
         wide = not self._bars.shown or self._bars.terminal.width >= WIDE
         scores = scores_text(history, self._plan.metric.name, best_epoch, wide=wide)
-        rate, left = rate_text(record.rows_per_second), self._left(record.epoch)
+        rate, left = rate_text(record.rows_per_second), self._pace.left(record.epoch)
         if self._bars.shown:
             self._bars.update(self._task, scores=scores, rate=rate, left=left)
         elif time.monotonic() - self._said >= PLAIN_SECONDS:
@@ -150,40 +149,3 @@ class TrainingProgress(Listener):
 
     def on_end(self) -> None:
         self._bars.end(self._task)
-
-    def _left(self, epoch: int) -> str:
-        done = epoch * self._plan.steps - self._before
-        seconds = (time.monotonic() - self._begun) / done * (self._plan.epochs - epoch) * self._plan.steps
-        return f"left ≤ {duration_text(seconds)}"
-
-
-def scores_text(history: Sequence[EpochRecord], metric: str, best_epoch: int, *, wide: bool) -> str:
-    """The losses, the metric if it differs from the validation loss, and the best epoch if there is room.
-
-    The metrics `loss` and `log_loss` repeat the validation loss, unless classes are weighted. The first epoch decides
-    whether the metric is shown: in later epochs the two can differ because log_loss bounds improbable answers.
-    """
-    first, record = history[0], history[-1]
-    repeated = metric in ("loss", "log_loss") and math.isclose(first.metric, first.validation_loss, rel_tol=0.01)
-    shown = [f"loss {record.train_loss:.3f}", f"val {record.validation_loss:.3f}"]
-    if not repeated:
-        shown.append(f"{metric} {record.metric:.3f}")
-    if repeated or wide:
-        shown.append(f"best {best_epoch}")
-    return " · ".join(shown)
-
-
-def rate_text(rate: float, what: str = "rows") -> str:
-    """`950 rows/s`, `31k rows/s`, `1.2M rows/s`."""
-    if rate >= 999_500:
-        return f"{rate / 1e6:.1f}M {what}/s"
-    return f"{rate / 1000:.0f}k {what}/s" if rate >= 9_999.5 else f"{rate:.0f} {what}/s"
-
-
-def duration_text(seconds: float) -> str:
-    """`27 s`, `4:05`, `1:02:03`."""
-    whole = round(seconds)
-    if whole < 100:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes}:{rest:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

@@ -34,6 +34,8 @@ def training(speaker: Console) -> "Callable[[str], Sequence[Listener]]":
 
 def show_data(speaker: Console, prepared: "Prepared") -> None:
     """Columns, target, notes and rows."""
+    from dle_training.data import summary
+
     dataset = prepared.dataset
     rows: list[tuple[str, str, str, str]] = []
     for field in dataset.schema.inputs:
@@ -46,25 +48,10 @@ def show_data(speaker: Console, prepared: "Prepared") -> None:
         rows.append((field.name, field.kind, "yes" if field.required else "no", seen))
     rows += [(name, "dropped", "", reason) for name, reason in dataset.dropped.items()]
     speaker.table("Columns", rows, ("input", "kind", "required", "seen in training"))
-    outputs = dataset.schema.outputs
-    classes = f" with {len(outputs.classes)} classes" if outputs.classes else ""
-    speaker.say(f"Target: {outputs.target}, {outputs.task}{classes}")
     for warning in dataset.warnings:
         speaker.warn(warning)
-    for note in dataset.notes:
-        speaker.say(f"Note: {note}")
-    sizes = ", ".join(f"{count:,} {part}" for part, count in dataset.split.sizes().items())
-    layout = dataset.schema.layout
-    forecast = layout is not None and layout.window is not None
-    by = "by time" if forecast else _split_by(prepared.config.split.by or "")
-    speaker.say(f"Rows: {sizes} (split {by})")
-
-
-def _split_by(by: str) -> str:
-    """The split rule in words, such as "by the groups of patient"."""
-    said = {"column": "by the column", "group": "by the groups of", "time": "by the time of"}
-    way, _, name = by.partition(":")
-    return f"{said[way]} {name}" if name else way
+    for line in summary.lines(dataset):
+        speaker.say(line)
 
 
 def leaderboard(speaker: Console, title: str, study: "Study", rows: "Sequence[TrialRow]") -> None:

@@ -2,14 +2,13 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 
-from dle_bundle.errors import DleError, InputError, Interrupted, nearest
+from dle_bundle.errors import InputError, Interrupted, nearest
 from dle_cli import console, options, shown
 from dle_cli.console import Console
 
@@ -147,20 +146,12 @@ def _list(speaker: Console, kind: str) -> None:
 
 
 def _begun(speaker: Console, config: "RunConfig", out: Path | None, engine: str | None) -> "tuple[RunFolder, Prepared]":
-    from dle_training.export import dry_run
-    from dle_training.runs import cross_validation
-    from dle_training.runs.folder import refuse_existing
-    from dle_training.runs.prepare import create, prepare
+    from dle_training import api
 
     folder = out or options.default_folder(config.data.source)
-    refuse_existing(folder)
+    device = config.device if engine == "ray" else None  # each worker finds its own device
     with shown.reading(speaker) as progress:
-        prepared = prepare(config, progress)
-    if engine == "ray":  # each worker finds its own device
-        prepared = _on_device(prepared, config.device)
-    cross_validation.make_folds(prepared)  # refuses too many folds before anything is trained
-    dry_run.check(prepared.config, prepared.dataset.schema)
-    return create(folder, prepared), prepared
+        return api.begin(config, folder, progress, device=device)
 
 
 def _finished(folder: Path, source: str | None) -> "RunFolder | None":
@@ -178,37 +169,26 @@ def _finished(folder: Path, source: str | None) -> "RunFolder | None":
 
 
 def _reopened(speaker: Console, folder: Path, device: str | None, check: "Check") -> "tuple[RunFolder, Prepared]":
+    from dle_training.runs import prepare
     from dle_training.runs.folder import RunFolder
-    from dle_training.runs.prepare import reopen
 
     run = RunFolder(folder)
     check(run.read_config())
     with shown.reading(speaker) as progress:
-        prepared = reopen(run, progress, device=device)
-    return run, _on_device(prepared, run.read_config().device)
-
-
-def _on_device(prepared: "Prepared", device: str) -> "Prepared":
-    """The same data and configuration with another `device`, which may be auto."""
-    return replace(prepared, config=msgspec.structs.replace(prepared.config, device=device))
+        prepared = prepare.reopen(run, progress, device=device)
+    return run, prepare.on_device(prepared, run.read_config().device)
 
 
 def _train(speaker: Console, run: "RunFolder", prepared: "Prepared", work: "Work") -> None:
-    from dle_training.runs import cross_validation
-    from dle_training.runs.prepare import discard_untrained
+    from dle_training import api
 
     further = f"Continue with: dle-train --resume --out {run.path}"
     try:
-        work(run, prepared, shown.training(speaker)(""))
-        if prepared.config.split.folds is not None:
-            cross_validation.validate(run, prepared, shown.training(speaker))
+        api.complete(run, prepared, shown.training(speaker), work)
     except Interrupted as interrupted:
         raise Interrupted(f"{interrupted}\n{further}") from None
     except KeyboardInterrupt:  # before the first step or after the last
         raise Interrupted(f"Interrupted; the finished work is in {run.path}\n{further}") from None
-    except DleError:
-        discard_untrained(run)
-        raise
 
 
 def _show_result(speaker: Console, run: "RunFolder") -> None:

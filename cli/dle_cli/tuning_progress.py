@@ -12,8 +12,8 @@ from rich.console import Console as Terminal
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 
-from dle_cli.progress import PLAIN_SECONDS, duration_text
-from dle_training.search import storage  # noqa: TID253 (see above)
+from dle_training.fitting.progress import PLAIN_SECONDS, duration_text  # noqa: TID253 (see above)
+from dle_training.search import storage  # noqa: TID253
 from dle_training.search.points import Point  # noqa: TID253
 from dle_training.search.study import Study  # noqa: TID253
 from dle_training.search.trial import Watcher  # noqa: TID253

@@ -6,8 +6,9 @@ import pytest
 from rich.console import Console as Terminal
 
 from dle_cli import progress
-from dle_cli.progress import ReadingProgress, TrainingBars, TrainingProgress, duration_text, rate_text, scores_text
+from dle_cli.progress import ReadingProgress, TrainingBars, TrainingProgress
 from dle_training.fitting.listeners import EpochRecord, TrainingPlan
+from dle_training.fitting.progress import duration_text, rate_text, scores_text
 from dle_training.scoring.metrics import METRICS
 
 RECORD = EpochRecord(

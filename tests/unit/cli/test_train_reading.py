@@ -43,7 +43,7 @@ def test_interrupted_while_reading(
 
 @pytest.mark.parametrize("option", ["--json", "--quiet"])
 def test_nothing_is_told_where_nobody_reads(folder: Path, monkeypatch: pytest.MonkeyPatch, option: str) -> None:
-    def prepare(config: RunConfig, progress: object) -> Prepared:
+    def prepare(config: RunConfig, progress: object, source: object) -> Prepared:
         assert progress is None
         raise InputError("that will do")
 

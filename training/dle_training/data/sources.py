@@ -15,7 +15,7 @@ from dle_bundle import integrity
 from dle_bundle.errors import InputError, nearest
 from dle_bundle.tables import arrays, folders, table_files
 
-SKLEARN = "sklearn:"
+SKLEARN, MEMORY = "sklearn:", "memory:"
 SKLEARN_TABLES = ("breast_cancer", "diabetes", "digits", "iris", "wine")
 """Tables with one target that scikit-learn carries itself, without a download."""
 
@@ -45,6 +45,11 @@ def read(source: str, *, delimiter: str | None = None) -> Source:
     """
     if source.startswith(SKLEARN):
         return _sklearn(source.removeprefix(SKLEARN))
+    if source.startswith(MEMORY):
+        raise InputError(
+            f"{source}: a table in the memory of a Python program, which cannot be read again: continue there with the "
+            "same table, dle_training.train(table, out=…, resume=True), or train a new run"
+        )
     path = Path(source).expanduser()
     if path.is_dir():
         table = table_files.read(path)
@@ -59,8 +64,8 @@ def read(source: str, *, delimiter: str | None = None) -> Source:
 
 def default_name(source: str) -> str:
     """Return the name of a run on `source`: the file's stem, or the name of the folder or bundled table."""
-    if source.startswith(SKLEARN):
-        return source.removeprefix(SKLEARN)
+    if source.startswith((SKLEARN, MEMORY)):
+        return source.partition(":")[2]
     path = Path(source).expanduser()
     if path.is_dir():
         return path.resolve().name

@@ -11,6 +11,7 @@ from dle_bundle.errors import InputError
 from dle_bundle.files import write_atomic
 from dle_bundle.groups import Groups
 from dle_training.data.dataset import Dataset
+from dle_training.data.sources import MEMORY
 from dle_training.data.target import Values
 from dle_training.fitting.tensors import TrainingData
 from dle_training.runs import answers, kept_rows, reference, training_sample
@@ -56,9 +57,12 @@ def read_part(run: RunFolder, name: str) -> tuple[Groups, Values]:
     facts = read_facts(run)
     if not facts.kept[name]:
         data = run.read_config().data
+        cure = f"dle-evaluate {run.path} --data {data.source}"
+        if str(data.source).startswith(MEMORY):
+            cure = f"dle_training.Run({str(run.path)!r}).evaluate(table)"
         raise InputError(
             f"{run.path} keeps no {name} rows: {facts.rows[name]:,} rows did not fit into data.keep_rows="
-            f"{data.keep_rows}. Evaluate it on its source: dle-evaluate {run.path} --data {data.source}"
+            f"{data.keep_rows}. Evaluate it on its source: {cure}"
         )
     return kept_rows.read(run.part(name), schemas.load(run.schema))
 

@@ -25,7 +25,7 @@ from dle_training.scoring.evaluation import Evaluation
 from dle_training.scoring.metrics import Actual, Scores
 
 
-def evaluate(run: RunFolder, source: str | None = None) -> Evaluation:
+def evaluate(run: RunFolder, source: str | Source | None = None) -> Evaluation:
     """Score the run's model on the test part that the run keeps, or on rows of `source`.
 
     All rows of `source` are scored, with one exception: if the run keeps no test rows and `source` holds the data of
@@ -38,11 +38,11 @@ def evaluate(run: RunFolder, source: str | None = None) -> Evaluation:
     return evaluate_source(run, source)[0]
 
 
-def evaluate_source(run: RunFolder, source: str) -> tuple[Evaluation, bool]:
+def evaluate_source(run: RunFolder, source: str | Source) -> tuple[Evaluation, bool]:
     """Score rows of `source`, which is read once, and return whether they are the test part: see `evaluate`."""
     refuse_unfinished(run)
     config = run.read_config()
-    found = sources.read(source, delimiter=config.data.delimiter)
+    found = source if isinstance(source, Source) else sources.read(source, delimiter=config.data.delimiter)
     if is_test_part(run, found):
         dataset = reopen(run, source=found).dataset
         beside = None if dataset.baselines is None else dataset.baselines.take(dataset.split.test)

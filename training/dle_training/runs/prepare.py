@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -94,6 +94,11 @@ def reopen(
     if device is not None:
         write_atomic(run.config, run_config.dump(config))
     return prepared
+
+
+def on_device(prepared: Prepared, device: str) -> Prepared:
+    """Return the same data and configuration with another `device`, which may be auto."""
+    return replace(prepared, config=msgspec.structs.replace(prepared.config, device=device))
 
 
 def create(folder: Path, prepared: Prepared) -> RunFolder:

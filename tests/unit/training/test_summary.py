@@ -2,7 +2,7 @@
 
 import pytest
 
-from dle_cli import shown
+from dle_training.data import summary
 
 
 @pytest.mark.parametrize(
@@ -15,4 +15,4 @@ from dle_cli import shown
     ],
 )
 def test_a_split_is_told(by: str, said: str) -> None:
-    assert shown._split_by(by) == said
+    assert summary._split_by(by) == said

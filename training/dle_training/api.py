@@ -1,0 +1,245 @@
+"""What the commands do, from Python: `train` makes a `Run`, which evaluates, predicts and exports itself."""
+
+import html
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from dle_bundle import in_memory
+from dle_bundle.errors import DleError, InputError, Interrupted
+from dle_bundle.in_memory import Rows
+from dle_bundle.schema import Schema
+from dle_bundle.tables import prediction_columns
+from dle_training.config import run_config
+from dle_training.config.run_config import RunConfig
+from dle_training.data import memory, sources, summary
+from dle_training.data.image_files import ImageProgress
+from dle_training.data.sources import Source
+from dle_training.export import bundle, dry_run
+from dle_training.fitting.listeners import Listener
+from dle_training.fitting.progress import ProgressLines
+from dle_training.runs import cross_validation, evaluate, prepare
+from dle_training.runs import folder as run_folder
+from dle_training.runs import train as training
+from dle_training.runs.folder import RunFolder
+from dle_training.runs.prepare import Prepared
+from dle_training.runs.train import RunResult
+from dle_training.runs.trained_model import TrainedModel
+from dle_training.scoring.evaluation import Evaluation
+from dle_training.scoring.metrics import Scores
+from dle_training.settings import yaml_text
+
+Listeners = Callable[[str], Sequence[Listener]]
+Work = Callable[[RunFolder, Prepared, Sequence[Listener]], RunResult]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The report of a run: a page in one file, which a notebook shows."""
+
+    path: Path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def _repr_html_(self) -> str:
+        page = html.escape(self.path.read_text(encoding="utf-8"))
+        return f'<iframe srcdoc="{page}" style="width: 100%; height: 40rem; border: 0"></iframe>'
+
+
+class Run:
+    """A finished run in its folder, made by `train`, by dle-train or, for a study, by dle-tune."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Open the run, or the selected run of a study. Raises InputError if there is none, or it is not finished."""
+        self._folder = run_folder.found(Path(path))
+        training.refuse_unfinished(self._folder)
+
+    def __repr__(self) -> str:
+        outputs = self.schema.outputs
+        return f"<run {self.path}: {outputs.target}, {outputs.task}>"
+
+    @property
+    def path(self) -> Path:
+        """The folder of the run."""
+        return self._folder.path
+
+    @property
+    def config(self) -> RunConfig:
+        """The value in use of every setting."""
+        return self._folder.read_config()
+
+    @property
+    def schema(self) -> Schema:
+        """The inputs and the outputs of the model."""
+        return self._model.schema
+
+    @property
+    def dropped(self) -> dict[str, str]:
+        """The columns that are not inputs, each with the reason."""
+        return run_folder.read_facts(self._folder).dropped
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks on how the data was read."""
+        return run_folder.read_facts(self._folder).notes
+
+    @property
+    def validation(self) -> Scores:
+        """The scores on the validation part, by metric."""
+        scores: Scores = run_folder.read_metrics(self._folder)["validation"]
+        return scores
+
+    @property
+    def report(self) -> Report:
+        """The report on the test part. If the run has not been evaluated, `evaluate` is called first."""
+        if not self._folder.report.is_file():
+            self.evaluate()
+        return Report(self._folder.report)
+
+    def evaluate(self, source: str | Path | Rows | None = None) -> Evaluation:
+        """Score the model on the test part, and write the report; or on all rows of another table or source.
+
+        Raises InputError if the run keeps no test rows, or if `source` does not fit the schema.
+        """
+        return evaluate.evaluate(self._folder, None if source is None else _read(source, self.config))
+
+    def predict(self, rows: Rows) -> pa.Table:
+        """Predict N rows: a DataFrame, an Arrow table or a list of dicts.
+
+        Returns the same Arrow table as `dle_serving.load(bundle).predict(rows)`. Raises InputError if `rows` is no
+        table, and RowFaults with every fault of every row; rows count from 0.
+        """
+        outputs = self.schema.outputs
+        found = self._model.predict(in_memory.groups(rows, self.schema))
+        if outputs.classes is None:
+            return pa.table(prediction_columns.of_values(outputs, found))
+        return pa.table(prediction_columns.of_classes(outputs, found.argmax(axis=1), found))
+
+    def export(self, path: str | Path, version: int = 1) -> Path:
+        """Write the bundle into the new folder `path`, whose name becomes the model's name, and return the folder.
+
+        Raises InputError if the folder exists or its name is no model name, WorkError if the graph does not answer as
+        PyTorch does.
+        """
+        bundle.export_run(self._folder, Path(path), version)
+        return Path(path)
+
+    @cached_property
+    def _model(self) -> TrainedModel:
+        return training.open_model(self._folder)
+
+
+def train(
+    source: str | Path | Rows,
+    target: str | None = None,
+    *,
+    out: str | Path | None = None,
+    config: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    **settings: Any,
+) -> Run:
+    """Train a model on a DataFrame, an Arrow table, a list of dicts, or a source that dle-train reads.
+
+    `target` is the column to predict. The run is written into the folder `out`, by default `runs/<name of the source>`.
+    `settings` are those of dle-train, as sections or dotted keys: `seed=1, training={"epochs": 5}` or
+    `**{"training.epochs": 5}`; they overrule the YAML file `config`. With `resume`, an interrupted run in `out`
+    continues with its own settings. `progress` writes what was understood, and a line about each epoch.
+
+    Raises InputError for any fault of source or settings, and Interrupted after Ctrl-C, with the state saved.
+    """
+    held = source if isinstance(source, str | Path) else memory.read(source)
+    place = held.place if isinstance(held, Source) else str(held)
+    folder = Path(out) if out is not None else Path("runs") / sources.default_name(place)
+    if resume:
+        given = {"target": target, "config": config, **settings}
+        if named := [name for name, value in given.items() if value is not None]:
+            raise InputError(f"resume=True continues with the settings of {folder}: leave out {', '.join(named)}")
+        run = RunFolder(folder)
+        if run_folder.is_finished(run):
+            return Run(folder)
+        prepared = prepare.reopen(run, source=_read(held, run.read_config()))
+    else:
+        flags = {**dict(_dotted(settings)), "data.source": place}
+        asked = run_config.load(
+            None if config is None else Path(config),
+            None,
+            flags if target is None else {**flags, "data.target": target},
+        )
+        run, prepared = begin(asked, folder, source=held if isinstance(held, Source) else None)
+    if progress:
+        warnings = (f"Warning: {text}" for text in prepared.dataset.warnings)
+        sys.stdout.write("\n".join((*warnings, *summary.lines(prepared.dataset), "")))
+    try:
+        complete(run, prepared, lambda what: [ProgressLines(what)] if progress else [])
+    except Interrupted as interrupted:
+        raise Interrupted(f"{interrupted}\nContinue with: train(…, out={str(folder)!r}, resume=True)") from None
+    return Run(folder)
+
+
+def begin(
+    config: RunConfig,
+    folder: Path,
+    progress: ImageProgress | None = None,
+    source: Source | None = None,
+    *,
+    device: str | None = None,
+) -> tuple[RunFolder, Prepared]:
+    """Read the data, check all that can be checked before training, and create the run in `folder`.
+
+    A `source` that has been read already is not read again; `device` replaces the resolved one in the configuration.
+    """
+    run_folder.refuse_existing(folder)
+    prepared = prepare.prepare(config, progress, source)
+    if device is not None:
+        prepared = prepare.on_device(prepared, device)
+    cross_validation.make_folds(prepared)  # refuses too many folds before anything is trained
+    dry_run.check(prepared.config, prepared.dataset.schema)
+    return prepare.create(folder, prepared), prepared
+
+
+def complete(run: RunFolder, prepared: Prepared, listeners: Listeners, work: Work = training.train) -> None:
+    """Train the run, and cross-validate it if `split.folds` asks for that; or continue where either stopped.
+
+    A run that fails before its first checkpoint is removed.
+    """
+    try:
+        work(run, prepared, listeners(""))
+        if prepared.config.split.folds is not None:
+            cross_validation.validate(run, prepared, listeners)
+    except Interrupted:
+        raise
+    except DleError:
+        prepare.discard_untrained(run)
+        raise
+
+
+def _read(source: str | Path | Rows | Source, config: RunConfig) -> Source:
+    if isinstance(source, Source):
+        return source
+    if isinstance(source, str | Path):
+        return sources.read(str(source), delimiter=config.data.delimiter)
+    return memory.read(source)
+
+
+def _dotted(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """The settings by their dotted keys, with values as YAML has them."""
+    for name, value in settings.items():
+        key = f"{above}{name}"
+        kinds = yaml_text.types_at(RunConfig, key)
+        if isinstance(value, Mapping) and any(yaml_text.is_struct(kind) for kind in kinds):
+            yield from _dotted(value, f"{key}.")
+        else:
+            yield key, msgspec.to_builtins(value, str_keys=True, enc_hook=_plain)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else str(value)
