@@ -37,9 +37,13 @@ def evaluate(
 
     speaker = Console(as_json, quiet)
     folder = found(run)
-    evaluation, on_test = (
-        (evaluating.evaluate(folder), True) if data is None else evaluating.evaluate_source(folder, data)
-    )
+    if data is None:
+        evaluation, on_test = evaluating.evaluate(folder), True
+    else:
+        scored = evaluating.evaluate_source(folder, data)
+        evaluation, on_test = scored.evaluation, scored.on_test
+        if said := _trained(scored.trained, evaluation.rows):
+            speaker.warn(f"{data}: {said}")
     speaker.document(msgspec.to_builtins(evaluation))
     speaker.table(
         f"{'Test part' if on_test else data}: {counted(evaluation.rows, 'row')}",
@@ -55,6 +59,20 @@ def evaluate(
     if on_test:
         speaker.say(f"Report: {folder.report}")
     speaker.next(f"dle-export {run} --to bundles/{run.resolve().name}")
+
+
+def _trained(counts: dict[str, int], rows: int) -> str | None:
+    """Return how many of the `rows` were trained on, in words."""
+    trained = sum(counts.values())
+    if not trained:
+        return None
+    by_use = {"training": counts["train"], "validation": counts["validation"]}
+    parts = " and ".join(f"{count:,} for {use}" for use, count in by_use.items() if count)
+    was = "was" if trained == 1 else "were"
+    return (
+        f"{trained:,} of {counted(rows, 'row')} {was} trained on ({parts}), so the scores are too good; "
+        "without --data, only the test part is scored"
+    )
 
 
 def _forecast(speaker: Console, scores: "ForecastScores") -> None:

@@ -81,7 +81,7 @@ def test_the_run_directory_is_complete(line: Line) -> None:
         "report.html", "figures", "tensorboard", "rows", "reference.json",
     }  # fmt: skip
     kept = {path.stem for path in (line.run / "rows").iterdir()}
-    assert kept == {"test", "validation", "training_sample", "validation_answers"}
+    assert kept == {"test", "validation", "training_sample", "trained_rows", "validation_answers"}
     assert line.trained["kept"] == {part: line.trained["rows"][part] for part in ("test", "validation")}
     assert line.run.stat().st_mode & 0o777 == 0o700
     schema = json.loads((line.run / "schema.json").read_text())

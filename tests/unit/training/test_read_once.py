@@ -86,8 +86,8 @@ def test_an_evaluation_reads_its_source_once(table: Path, tmp_path: Path, monkey
     train.train(run, made)
     (tmp_path / "other.csv").write_text("\n".join(table.read_text().splitlines()[:40]))
     sources_read = counted(monkeypatch, sources, "read", lambda source: source)
-    assert evaluate.evaluate_source(run, str(table))[1]
-    assert not evaluate.evaluate_source(run, str(tmp_path / "other.csv"))[1]
+    assert evaluate.evaluate_source(run, str(table)).on_test
+    assert not evaluate.evaluate_source(run, str(tmp_path / "other.csv")).on_test
     assert sources_read == {str(table): 1, str(tmp_path / "other.csv"): 1}
 
 

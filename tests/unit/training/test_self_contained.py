@@ -148,7 +148,7 @@ def test_beyond_the_budget_the_source_is_named_and_its_test_part_scored(folder: 
     whole, _ = trained(folder, "buys", out="whole")
     run, made = trained(folder, "buys", "data.keep_rows=0", out="bare")
     assert sorted(path.name for path in (run.path / "rows").iterdir()) == [
-        "training_sample.parquet", "validation_answers.parquet"
+        "trained_rows.npz", "training_sample.parquet", "validation_answers.parquet"
     ]  # fmt: skip
     assert run_folder.read_facts(run).kept == {"test": 0, "validation": 0}
     command = f"dle-evaluate {run.path} --data {folder / 'buys.csv'}"

@@ -1,5 +1,6 @@
 """Evaluates a run's model on its test part and writes a report, or evaluates it on all rows of another source."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import msgspec
@@ -15,7 +16,7 @@ from dle_training.data.sources import Source
 from dle_training.data.target import Values
 from dle_training.fitting.listeners import read_history
 from dle_training.report import page, samples, worst_examples
-from dle_training.runs import contents, cross_validation
+from dle_training.runs import contents, cross_validation, trained_rows
 from dle_training.runs.folder import RunFolder, read_facts, read_metrics, write_metrics
 from dle_training.runs.prepare import reopen
 from dle_training.runs.train import open_model, refuse_unfinished
@@ -35,21 +36,35 @@ def evaluate(run: RunFolder, source: str | Source | None = None) -> Evaluation:
     refuse_unfinished(run)
     if source is None:
         return evaluate_test_part(run, *contents.read_part(run, "test"), baselines.load(run.baselines))
-    return evaluate_source(run, source)[0]
+    return evaluate_source(run, source).evaluation
 
 
-def evaluate_source(run: RunFolder, source: str | Source) -> tuple[Evaluation, bool]:
-    """Score rows of `source`, which is read once, and return whether they are the test part: see `evaluate`."""
+@dataclass(frozen=True, slots=True)
+class OfSource:
+    """Scores on rows of a source. `on_test`: they are the test part. `trained`: how many of them were in which part."""
+
+    evaluation: Evaluation
+    on_test: bool
+    trained: dict[str, int]
+
+
+def evaluate_source(run: RunFolder, source: str | Source) -> OfSource:
+    """Score rows of `source`, which is read once; see `evaluate`."""
     refuse_unfinished(run)
     config = run.read_config()
     found = source if isinstance(source, Source) else sources.read(source, delimiter=config.data.delimiter)
     if is_test_part(run, found):
         dataset = reopen(run, source=found).dataset
         beside = None if dataset.baselines is None else dataset.baselines.take(dataset.split.test)
-        return evaluate_test_part(run, *dataset.part("test"), beside), True
+        return OfSource(evaluate_test_part(run, *dataset.part("test"), beside), True, {})
     model = open_model(run)
     other = datasets.read_labelled(found, model.schema, config)
-    return _score(run, model, other.groups, other.target, other.baselines), False
+    facts = read_facts(run)
+    if datasets.digest(found, model.schema) == facts.digest:
+        trained = {part: facts.rows[part] for part in ("train", "validation")}
+    else:
+        trained = trained_rows.count(run.trained_rows, other.groups, other.target) or {}
+    return OfSource(_score(run, model, other.groups, other.target, other.baselines), False, trained)
 
 
 def is_test_part(run: RunFolder, source: Source) -> bool:

@@ -107,6 +107,11 @@ class RunFolder:
         return self.path / "rows" / "test_baselines.npz"
 
     @property
+    def trained_rows(self) -> Path:
+        """Hashes of the rows that were trained on: see `trained_rows`."""
+        return self.path / "rows" / "trained_rows.npz"
+
+    @property
     def reference(self) -> Path:
         return self.path / "reference.json"
 
