@@ -7,7 +7,7 @@ instead. `--quiet` prints errors only.
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, NoReturn
 
@@ -18,6 +18,11 @@ from dle_bundle.errors import DleError, InputError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
+
+MOST_ROWS, _FEW_MORE = 20, 2
+"""Rows of a table that are printed; as few more as a line about them would replace are printed too."""
+MOST_LINES = 10
+"""Warnings or notes of one kind that are printed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +48,19 @@ class Console:
             typer.secho("Warning: ", fg=typer.colors.YELLOW, bold=True, err=True, nl=False)
             typer.echo(line, err=True)
 
-    def table(self, title: str, rows: Iterable[Iterable[object]], columns: Iterable[str] = ()) -> None:
-        """Print a table. Without `columns` it has no header. The first column is bold. Text is printed literally."""
+    def table(
+        self,
+        title: str,
+        rows: Iterable[Iterable[object]],
+        columns: Iterable[str] = (),
+        rest: str = "--json prints all",
+        most: int = MOST_ROWS,
+    ) -> None:
+        """Print a table. Without `columns` it has no header. The first column is bold. Text is printed literally.
+
+        A table of many rows ends after the first `most` of them, with a line that counts the others; `rest` says where
+        they are.
+        """
         if self.silent:
             return
         from rich import box
@@ -58,7 +74,8 @@ class Console:
         for index in range(len(headers) or max((len(row) for row in body), default=0)):
             header = Text(headers[index] if headers else "")
             table.add_column(header, overflow="fold", style="bold" if not index else None)
-        for row in body:
+        more = len(body) - most if len(body) > most + _FEW_MORE else 0
+        for row in body[: len(body) - more]:
             table.add_row(*(Text(cell) for cell in row))
         # a pipe or a file has no width of its own
         terminal = Terminal(width=None if sys.stdout.isatty() else 120, soft_wrap=False)
@@ -67,6 +84,15 @@ class Console:
             terminal.print(table)
         for line in captured.get().split("\n")[:-1]:
             typer.echo(line.rstrip())
+        if more:
+            typer.echo(f"… and {more:,} more: {rest}\n")
+
+    def lines(self, lines: Sequence[str], say: Callable[[str], None], rest: str) -> None:
+        """Print `lines` by `say`; of many, the first ones and how many more there are. `rest` says where they are."""
+        for line in lines[:MOST_LINES]:
+            say(line)
+        if len(lines) > MOST_LINES:
+            say(f"… and {len(lines) - MOST_LINES:,} more: {rest}")
 
     def document(self, content: Mapping[str, Any]) -> None:
         """Print the JSON document of `--json`."""

@@ -1,5 +1,6 @@
 """`dle-predict`: predictions for the rows of a file, by the bundle's graph, without PyTorch."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,7 +48,7 @@ def predict(
         ("output", _place(out, summary)),
     ]
     if summary.ignored:
-        rows.append(("ignored columns", ", ".join(summary.ignored)))
+        rows.append(("ignored columns", _few(summary.ignored)))
     for each in summary.unseen:
         examples = ", ".join(repr(value) for value in each.examples)
         rows.append((f"unseen in {each.column}", f"{each.rows:,} rows, such as {examples}"))
@@ -56,7 +57,7 @@ def predict(
     many = [each.column for each in summary.unseen if each.rows >= MANY * summary.predicted]
     if many:
         speaker.warn(
-            f"{', '.join(many)}: many values did not occur in training, so the predictions may be wrong; check how "
+            f"{_few(many)}: many values did not occur in training, so the predictions may be wrong; check how "
             f"{source} spells them"
         )
     speaker.table("Predicted", rows)
@@ -75,6 +76,12 @@ def predict(
         }
     )
     speaker.next(f"dle-serve {bundle} --port 3000")
+
+
+def _few(names: Sequence[str]) -> str:
+    """Name the first columns, and count the others."""
+    more = len(names) - console.MOST_LINES
+    return ", ".join(names[: console.MOST_LINES]) + (f" and {more:,} more (--json names all)" if more > 0 else "")
 
 
 def _place(path: Path, summary: "Summary") -> str:

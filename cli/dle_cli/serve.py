@@ -60,8 +60,8 @@ def serve(
 def _show(speaker: Console, ready: "RunningServer", bundles: list[Path]) -> None:
     speaker.table(
         "Serving",
-        [(model.model, f"version {model.version}", model.task, f"on {model.provider}") for model in ready.models]
-        + [("url", ready.url), ("docs", f"{ready.url}/docs"), ("workers", ready.workers), ("state", ready.home)],
+        [("url", ready.url), ("docs", f"{ready.url}/docs"), ("workers", ready.workers), ("state", ready.home)]
+        + [(model.model, f"version {model.version}", model.task, f"on {model.provider}") for model in ready.models],
     )
     speaker.document(
         {

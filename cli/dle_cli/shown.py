@@ -5,12 +5,16 @@ Its functions import heavy modules when they are called.
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dle_cli import console
 from dle_cli.console import Console
 
 if TYPE_CHECKING:
+    from dle_bundle.schema import Field
     from dle_cli.progress import ReadingProgress
+    from dle_training.data.dataset import Dataset
     from dle_training.fitting.listeners import Listener
     from dle_training.runs.prepare import Prepared
     from dle_training.search.leaderboard import TrialRow
@@ -32,8 +36,8 @@ def training(speaker: Console) -> "Callable[[str], Sequence[Listener]]":
     return lambda what: [] if speaker.silent else [TrainingProgress(bars, what)]
 
 
-def show_data(speaker: Console, prepared: "Prepared") -> None:
-    """Columns, target, notes and rows."""
+def show_data(speaker: Console, prepared: "Prepared", folder: Path) -> None:
+    """Columns, target, notes and rows. `folder` is that of the run, whose files hold what is too much to be printed."""
     from dle_training.data import summary
 
     dataset = prepared.dataset
@@ -45,13 +49,30 @@ def show_data(speaker: Console, prepared: "Prepared") -> None:
         elif field.categories:
             shown = ", ".join(field.categories[:4])
             seen = f"{len(field.categories)}: {shown}{', …' if len(field.categories) > 4 else ''}"
+        if field.unit:
+            seen += f" {field.unit}; {_samples(dataset, field)}"
         rows.append((field.name, field.kind, "yes" if field.required else "no", seen))
-    rows += [(name, "dropped", "", reason) for name, reason in dataset.dropped.items()]
-    speaker.table("Columns", rows, ("input", "kind", "required", "seen in training"))
-    for warning in dataset.warnings:
-        speaker.warn(warning)
-    for line in summary.lines(dataset):
-        speaker.say(line)
+    dropped = [(name, "dropped", "", reason) for name, reason in dataset.dropped.items()]
+    headers, further = ("input", "kind", "required", "seen in training"), f"all are in {folder / 'data.json'}"
+    if len(rows) > console.MOST_ROWS and dropped:  # so that a long table does not hide them
+        speaker.table("Columns", rows, headers, f"all are in {folder / 'schema.json'}")
+        reasons = [(name, reason) for name, _, _, reason in dropped]
+        speaker.table("Dropped columns", reasons, ("column", "reason"), further, console.MOST_LINES)
+    else:
+        where = further if dropped else f"all are in {folder / 'schema.json'}"
+        speaker.table("Columns", rows + dropped, headers, where)
+    speaker.lines(dataset.warnings, speaker.warn, further)
+    target, *notes, parts = summary.lines(dataset)
+    speaker.say(target)
+    speaker.lines(notes, speaker.say, further)
+    speaker.say(parts)
+
+
+def _samples(dataset: "Dataset", field: "Field") -> str:
+    """Two values of a column with a unit, as they were understood."""
+    values = dataset.groups.numeric[dataset.split.train, dataset.schema.numeric.index(field)]
+    known = dict.fromkeys(f"{value:.7g}" for value in values[values == values][:100].tolist())
+    return "such as " + ", ".join(f"{value} {field.unit}" for value in list(known)[:2])
 
 
 def leaderboard(speaker: Console, title: str, study: "Study", rows: "Sequence[TrialRow]") -> None:

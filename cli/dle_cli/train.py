@@ -94,7 +94,7 @@ def train(
             run, prepared = _begun(speaker, asked, out, engine)
     except KeyboardInterrupt:
         raise Interrupted("Interrupted while the data was read; nothing was trained") from None
-    shown.show_data(speaker, prepared)
+    shown.show_data(speaker, prepared, run.path)
     _train(speaker, run, prepared, work)
     _show_result(speaker, run)
 

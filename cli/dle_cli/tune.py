@@ -133,7 +133,7 @@ def _begun(speaker: Console, asked: "StudyRequest", out: Path | None) -> "tuple[
     storage.check(asked.settings.storage)
     with shown.reading(speaker) as progress:
         plan = studies.plan(asked, progress)
-    shown.show_data(speaker, plan.prepared)
+    shown.show_data(speaker, plan.prepared, folder.path / "selected")
     _show_plan(speaker, plan)
     return studies.create(folder, plan), plan.prepared.dataset
 
@@ -153,7 +153,11 @@ def _show_plan(speaker: Console, plan: "StudyPlan") -> None:
     from dle_training.settings import yaml_text
 
     asked, config = plan.request, plan.prepared.config
-    speaker.table("Space", [(key, yaml_text.inline(tree)) for key, tree in space.to_tree(asked.space).items()])
+    speaker.table(
+        "Space",
+        [(key, yaml_text.inline(tree)) for key, tree in space.to_tree(asked.space).items()],
+        rest="all are in study.yaml",
+    )
     networks = len(plan.splits)
     rows = len(plan.splits[0].train)
     folds = f" × {networks} folds" if networks > 1 else ""

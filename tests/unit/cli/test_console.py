@@ -22,3 +22,19 @@ def test_a_title_wider_than_its_table_is_one_line_and_no_line_ends_in_blanks(
 
 def test_counts_agree_with_their_noun() -> None:
     assert [counted(count, "row") for count in (0, 1, 3096)] == ["0 rows", "1 row", "3,096 rows"]
+
+
+def test_a_long_table_ends_with_the_number_of_further_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    for count, printed in ((22, 22), (23, 20), (2000, 20)):
+        Console(json=False, quiet=False).table("Columns", [(f"c{index}", "x") for index in range(count)], rest="see it")
+        lines = capsys.readouterr().out.split("\n")
+        assert len([line for line in lines if line.lstrip().startswith("c")]) == printed
+        assert (f"… and {count - printed:,} more: see it" in lines) == (printed < count)
+
+
+def test_of_many_warnings_the_first_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    speaker = Console(json=False, quiet=False)
+    speaker.lines([f"n{index}" for index in range(12)], speaker.say, "see it")
+    assert capsys.readouterr().out.splitlines() == [*(f"n{index}" for index in range(10)), "… and 2 more: see it"]
+    speaker.lines(["a", "b"], speaker.say, "see it")
+    assert capsys.readouterr().out == "a\nb\n"

@@ -29,6 +29,7 @@ _ENOUGH_ROWS = 20
 _NEARLY_ALL = 0.9
 _SELDOM_SHARED = 0.5
 _NAMED = 3
+_LISTED = 20
 _SENTENCE = 3
 """The average number of words in a value from which a column counts as sentences."""
 _MOSTLY_WORDS = 0.5
@@ -124,6 +125,8 @@ def infer(
 def no_inputs(dropped: dict[str, str]) -> InputError:
     """Return the error for a table without inputs, with the reason for each dropped column."""
     reasons = [f"{name}: {reason}" for name, reason in dropped.items()] or ["the table has no column but the target"]
+    if len(reasons) > _LISTED:
+        reasons[_LISTED:] = [f"and {len(reasons) - _LISTED:,} more"]
     return InputError("No column is left to predict from (data.kinds keeps what looks like an identifier)", reasons)
 
 
