@@ -65,6 +65,21 @@ class TimeStep(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     slots: tuple[int, ...] | None = None
 
 
+class TextFormat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a file of delimited text is read.
+
+    `delimiter`: the column separator; None follows the suffix and the file. `encoding`: a codec of Python; None is
+    UTF-8, or UTF-16 if the file begins so. `skip_rows`: lines before the header. `comment`: lines that begin with it
+    are left out. `header`: whether the first row has the names of the columns; None: it has, unless it looks like data.
+    """
+
+    delimiter: str | None = None
+    encoding: str | None = None
+    skip_rows: int = 0
+    comment: str | None = None
+    header: Literal["first", "none"] | None = None
+
+
 class SeriesLayout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How the rows of a long table become series: the rows of each `sequence_id`, ordered by `time`.
 
@@ -152,7 +167,7 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """The inputs in column order, the outputs, and how source files are read.
 
     `na_values`: spellings of a missing number, truth value, date or image path; `na_texts`: those of a missing text.
-    `delimiter`: column separator of text files; None follows the suffix.
+    `text_format`: how files of delimited text are read.
     `layout`: for models trained on long tables.
     """
 
@@ -160,7 +175,7 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     outputs: Outputs
     na_values: tuple[str, ...] = NA_VALUES
     na_texts: tuple[str, ...] = NA_TEXTS
-    delimiter: str | None = None
+    text_format: TextFormat = TextFormat()
     layout: SeriesLayout | None = None
 
     def missing(self, field: Field) -> tuple[str, ...]:

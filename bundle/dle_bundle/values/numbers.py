@@ -69,9 +69,9 @@ def parse_number(text: str, written: NumberFormat = PLAIN) -> float:
 @lru_cache(maxsize=1024)
 def _pattern(written: NumberFormat) -> re.Pattern[str]:
     mark, point, unit = re.escape(written.thousands), re.escape(written.decimal), re.escape(written.unit)
-    groups = f"[0-9]{{1,3}}(?:{mark}[0-9]{{3}})+" if written.thousands else ""
+    groups = f"[1-9][0-9]{{0,2}}(?:{mark}[0-9]{{3}})+" if written.thousands else ""
     if written.thousands == ",":  # lakh and crore: 12,34,567
-        groups += "|[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3}"
+        groups += "|[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}"
     whole = f"(?:{groups}|[0-9]+)" if groups else "[0-9]+"
     digits = f"(?P<digits>(?:{whole}(?:{point}[0-9]*)?|{point}[0-9]+)(?:[eE][+-]?[0-9]+)?)"
     before, behind = (f"(?:{unit} ?)?", f"(?: ?{unit})?") if unit else ("", "")

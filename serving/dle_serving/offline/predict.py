@@ -114,16 +114,20 @@ def _parts(source: Path, schema: Schema) -> Iterator[pa.Table]:
     """The source as tables with one row per prediction, in order."""
     rows = _rows_of_a_part(schema)
     if schema.layout is not None:
-        whole = table_files.read(source, delimiter=schema.delimiter)
+        whole = pa.concat_tables(_stream(source, schema, _PART_ROWS), promote_options="permissive")
         ready = SEQUENCE in whole.column_names and series_columns.is_series(whole.column(SEQUENCE))
         table = whole if ready else long_tables.gather(whole, schema.layout, schema.na_values)
         yield from (table.slice(start, rows) for start in range(0, len(table), rows))
         return
-    for part in table_files.stream(source, delimiter=schema.delimiter, rows=rows):
+    for part in _stream(source, schema, rows):
         if source.is_dir() and len(schema.image) == 1:  # rename it to the input's name in training
             yield part.rename_columns({folders.IMAGE: schema.image[0].name})
         else:
             yield part
+
+
+def _stream(source: Path, schema: Schema, rows: int) -> Iterator[pa.Table]:
+    return table_files.stream(source, schema.text_format, rows=rows, proposing=False)
 
 
 def _rows_of_a_part(schema: Schema) -> int:

@@ -12,6 +12,7 @@ from tests import bundles
 from tests.inprocess import InProcess
 
 from dle_bundle.errors import InputError, RowFaults
+from dle_bundle.schema import TextFormat
 from dle_bundle.tables import table_files
 from dle_serving.offline import loaded
 from dle_serving.offline.predict import predict
@@ -152,7 +153,7 @@ def test_rows_are_numbered_through_all_parts_of_a_file(
 ) -> None:
     streamed = table_files.stream
     monkeypatch.setattr(
-        table_files, "stream", lambda path, delimiter, rows: streamed(path, delimiter=delimiter, rows=10)
+        table_files, "stream", lambda path, written, **options: streamed(path, written, **options | {"rows": 10})
     )
     monkeypatch.setattr(loaded, "_RUN_ROWS", 3)
     rows = some_rows(35)
@@ -166,7 +167,7 @@ def test_rows_are_numbered_through_all_parts_of_a_file(
 
 
 def test_the_separator_of_training_is_used(tmp_path: Path) -> None:
-    schema = msgspec.structs.replace(bundles.INCOME, delimiter=";")
+    schema = msgspec.structs.replace(bundles.INCOME, text_format=TextFormat(delimiter=";"))
     folder = bundles.write(tmp_path / "bundle", schema)
     path = source(tmp_path / "in.csv", some_rows(3))
     path.write_text(path.read_text().replace(",", ";"))

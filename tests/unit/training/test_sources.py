@@ -117,5 +117,5 @@ def test_a_detected_delimiter_is_kept(tmp_path: Path, name: str, expected: str |
     lines = [f"age{mark}town{mark}y"] + [f"{row % 9}{mark}town {row % 4}{mark}{'ab'[row % 2]}" for row in range(60)]
     (tmp_path / name).write_text("\n".join(lines) + "\n")
     made = prepare.prepare(run_config.load(None, [f"data.source={tmp_path / name}"]))
-    assert made.config.data.delimiter == made.dataset.schema.delimiter == expected
+    assert made.config.data.delimiter == made.dataset.schema.text_format.delimiter == expected
     assert prepare.prepare(made.config).config == made.config

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from dle_bundle.errors import InputError
-from dle_bundle.schema import Kind
+from dle_bundle.schema import Kind, TextFormat
 from dle_training.augmentation.settings import AugmentationConfig
 from dle_training.models.families import ModelConfig
 from dle_training.optimization.optimizers import OptimizerConfig
@@ -61,7 +61,23 @@ class DataConfig(Settings, frozen=True):
     ] = msgspec.field(default_factory=dict)
     delimiter: Annotated[
         Annotated[str, Meta(min_length=1, max_length=1)] | None,
-        Meta(description="Column separator of text files; null: chosen by the suffix, detected in .txt."),
+        Meta(description=r"Column separator of text files, such as '|' or '\t'; null: by the suffix and the file."),
+    ] = None
+    encoding: Annotated[
+        str | None,
+        Meta(description="Encoding of text files, such as cp1252; null: UTF-8, or UTF-16 if the file begins so."),
+    ] = None
+    skip_rows: Annotated[int, Meta(ge=0, description="Lines of a text file before its header.")] = 0
+    comment: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(description="Lines of a text file that begin with this are left out; null: none."),
+    ] = None
+    header: Annotated[
+        Literal["first", "none"] | None,
+        Meta(
+            description="Whether the first row of a text file has the names of the columns; none names them c1, c2, …; "
+            "null: it has, and a row that looks like data is refused."
+        ),
     ] = None
     skip_bad: Annotated[bool, Meta(description="Leave out rows with unreadable images instead of failing.")] = False
     image_memory: Annotated[
@@ -97,6 +113,17 @@ class DataConfig(Settings, frozen=True):
         Literal["missing", "refuse"],
         Meta(description="Forecasting: steps without a row are missing values of the windows, or are refused."),
     ] = "missing"
+
+    @property
+    def text_format(self) -> TextFormat:
+        """How a source of delimited text is read."""
+        return TextFormat(
+            delimiter=self.delimiter,
+            encoding=self.encoding,
+            skip_rows=self.skip_rows,
+            comment=self.comment,
+            header=self.header,
+        )
 
 
 class SplitConfig(Settings, frozen=True):

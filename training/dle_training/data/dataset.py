@@ -106,7 +106,7 @@ def load(config: RunConfig, source: Source | None = None) -> Dataset:
     if source is None:
         if config.data.source is None:
             raise InputError("no data: name a file, a folder of images or sklearn:NAME")
-        source = sources.read(config.data.source, delimiter=config.data.delimiter)
+        source = sources.read(config.data.source, config.data.text_format)
     common = kinds.asked(kinds.EVERY_COLUMN, config.data)
     na_values = common.na_values
     name, chosen = target.choose(source.table.column_names, config.data.target, source.target)
@@ -128,7 +128,7 @@ def load(config: RunConfig, source: Source | None = None) -> Dataset:
         outputs=goal.outputs,
         na_values=na_values,
         na_texts=common.na_texts,
-        delimiter=source.delimiter,
+        text_format=source.text_format,
         layout=arranged.layout,
     )
     read = _ReadColumns(inputs.readings, np.flatnonzero(goal.known), _series(table, draft, known))
@@ -145,6 +145,7 @@ def load(config: RunConfig, source: Source | None = None) -> Dataset:
     groups = read.grouped(schema)
     telling = telling_columns.find(groups.take(parts.train), trained, schema, config.data.kinds)
     said = (
+        *source.notes,
         chosen,
         *arranged.notes,
         *goal.notes,

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from dle_bundle import integrity
 from dle_bundle.errors import InputError, nearest
+from dle_bundle.schema import TextFormat
 from dle_bundle.tables import arrays, folders, table_files
 
 SKLEARN, MEMORY = "sklearn:", "memory:"
@@ -26,7 +27,8 @@ class Source:
 
     `place` is a SOURCE that works from any folder, `digest` the SHA-256 of the content, which shows a later reader
     whether the data changed, `target` the column that the source itself calls its target. Paths in the table are
-    relative to `folder`. `delimiter` is the column separator that was given, or detected in a .txt file.
+    relative to `folder`. `text_format` is the format of delimited text, given or detected, and `notes` say what was
+    detected.
     """
 
     place: str
@@ -34,10 +36,11 @@ class Source:
     digest: str
     target: str | None = None
     folder: Path | None = None
-    delimiter: str | None = None
+    text_format: TextFormat = table_files.PLAIN
+    notes: tuple[str, ...] = ()
 
 
-def read(source: str, *, delimiter: str | None = None) -> Source:
+def read(source: str, given: TextFormat = table_files.PLAIN) -> Source:
     """Read the table of `source`: a file, a folder of images, or `sklearn:NAME`.
 
     Raises InputError if there is no such file or bundled table, if it is not readable as its type, or if arrays do not
@@ -55,11 +58,19 @@ def read(source: str, *, delimiter: str | None = None) -> Source:
         table = table_files.read(path)
         target = folders.LABEL if folders.LABEL in table.column_names else None
         return Source(str(path.absolute()), table, _digest(table), target, path.absolute())
-    delimiter = delimiter or table_files.detect_delimiter(path)
-    table = table_files.read(path, delimiter=delimiter)
+    detected = table_files.detect(path, given)
+    table = table_files.read(path, detected.format)
     named = path.name.lower().endswith(".npz") and arrays.TARGET in table.column_names
     target = arrays.TARGET if named else None
-    return Source(str(path.absolute()), table, integrity.digest(path), target, path.absolute().parent, delimiter)
+    return Source(
+        str(path.absolute()),
+        table,
+        integrity.digest(path),
+        target,
+        path.absolute().parent,
+        detected.format,
+        detected.notes,
+    )
 
 
 def default_name(source: str) -> str:

@@ -52,7 +52,7 @@ def evaluate_source(run: RunFolder, source: str | Source) -> OfSource:
     """Score rows of `source`, which is read once; see `evaluate`."""
     refuse_unfinished(run)
     config = run.read_config()
-    found = source if isinstance(source, Source) else sources.read(source, delimiter=config.data.delimiter)
+    found = source if isinstance(source, Source) else sources.read(source, config.data.text_format)
     if is_test_part(run, found):
         dataset = reopen(run, source=found).dataset
         beside = None if dataset.baselines is None else dataset.baselines.take(dataset.split.test)

@@ -53,7 +53,9 @@ def prepare(
     season = config.data.season if layout is None else layout.season
     known = change(
         config,
-        data=change(config.data, source=dataset.source, delimiter=dataset.schema.delimiter, season=season),
+        data=change(
+            config.data, source=dataset.source, season=season, **msgspec.structs.asdict(dataset.schema.text_format)
+        ),
         split=change(config.split, by=dataset.split_by),
     )
     resolved = resolve(known, dataset.schema, len(dataset.split.train))

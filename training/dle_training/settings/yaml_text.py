@@ -91,14 +91,17 @@ def settings(assignments: list[str], into: Tree) -> list[str]:
 
 
 def assignment(flag: str, text: str, example: str, *, listed: bool = False) -> tuple[str, Any]:
-    """Split `a.b=VALUE` into its key and its value.
+    r"""Split `a.b=VALUE` into its key and its value.
 
-    VALUE is YAML. With `listed` it is the inside of a YAML list, without the brackets. Raises ValueError, which names
-    `flag` and, if KEY= is missing, shows the `example`.
+    VALUE is YAML. A single mark, such as `|` or `#`, is text, though YAML gives it another meaning; `\t` is a tab. With
+    `listed` VALUE is the inside of a YAML list, without the brackets. Raises ValueError, which names `flag` and, if
+    KEY= is missing, shows the `example`.
     """
     key, equals, value = text.partition("=")
     if not equals or not all(key.split(".")):
         raise ValueError(f"{flag} {text}: expected KEY=VALUE, as in {example}")
+    if value == "\\t" or (len(value) == 1 and not value.isalnum() and value != "~"):
+        return key, "\t" if value == "\\t" else value
     try:
         return key, parse(f"[{value}]" if listed else value)
     except yaml.YAMLError as error:

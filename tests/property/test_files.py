@@ -1,0 +1,49 @@
+"""A table that pandas writes is read back to the same values, whatever the delimiter, encoding, quotes and marks."""
+
+import csv
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dle_bundle.tables import columns
+from dle_training.config import run_config
+from dle_training.data import dataset
+
+LETTERS = st.characters(codec="cp1252", exclude_categories=["C", "Z"], exclude_characters="\"'")
+WORDS = st.lists(st.text(LETTERS, min_size=1, max_size=8), min_size=2, max_size=4, unique=True)
+ROWS = 24
+
+
+@given(
+    st.lists(st.decimals(-1_000_000, 1_000_000, places=2).map(float), min_size=ROWS, max_size=ROWS, unique=True),
+    WORDS,
+    st.sampled_from([(",", "."), (";", ","), (";", "."), ("\t", ","), ("|", ".")]),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "cp1252"]),
+    st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC]),
+    st.sampled_from(["%Y-%m-%d %H:%M:%S", "%d.%m.%Y %H:%M:%S", "%m/%d/%Y %I:%M:%S %p"]),
+)
+def test_written_by_pandas(
+    numbers: list[float], words: list[str], marks: tuple[str, str], encoding: str, quoting: int, date_format: str
+) -> None:
+    moments = pd.date_range("2024-01-20 10:00:05", periods=ROWS, freq="37h")
+    text = [f"{words[row % len(words)]}_{row % 2}" for row in range(ROWS)]
+    frame = pd.DataFrame({"number": numbers, "text": text, "at": moments, "y": [row % 2 for row in range(ROWS)]})
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.csv"
+        frame.to_csv(
+            path, index=False, sep=marks[0], decimal=marks[1], encoding=encoding, quoting=quoting,  # type: ignore[call-overload]
+            date_format=date_format,
+        )  # fmt: skip
+        given = [f"data.source={path}", "data.target=y", "data.kinds={number: numeric, text: categorical}"]
+        given += ["data.encoding=cp1252"] if encoding == "cp1252" else []
+        found = dataset.load(run_config.load(None, given, {}))
+    order = [field.name for field in found.schema.inputs]
+    assert order == ["number", "text", "at"]
+    np.testing.assert_array_equal(found.groups.numeric[:, 0], np.array(numbers).astype(found.groups.numeric.dtype))
+    assert found.groups.categorical[:, 0].tolist() == columns.categories(pa.chunked_array([text]), ()).tolist()
+    assert found.groups.datetime[:, 0].tolist() == [int(moment.timestamp()) for moment in moments]
