@@ -226,7 +226,7 @@ def _read(source: str | Path | Rows | Source, config: RunConfig) -> Source:
     if isinstance(source, Source):
         return source
     if isinstance(source, str | Path):
-        return sources.read(str(source), delimiter=config.data.delimiter)
+        return sources.read(str(source), config.data.text_format)
     return memory.read(source)
 
 
