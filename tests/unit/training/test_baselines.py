@@ -10,9 +10,9 @@ from msgspec.structs import replace
 from dle_bundle.schema import SeriesLayout
 from dle_bundle.values.missing import NA_VALUES
 from dle_training.config.run_config import SplitConfig
-from dle_training.data import baselines, windows
-from dle_training.data.baselines import Baselines
-from dle_training.scoring import forecasts
+from dle_training.data import windows
+from dle_training.scoring import baselines, forecasts
+from dle_training.scoring.baselines import Baselines
 
 LAYOUT = SeriesLayout(channels=("load",), time="t", window=3)
 

@@ -17,8 +17,8 @@ from dle_bundle.tables.arrays import SEQUENCE
 from dle_bundle.tables.long_tables import Ordered
 from dle_training.config.run_config import DataConfig, RunConfig
 from dle_training.data import kinds, split, windows
-from dle_training.data.baselines import Baselines
 from dle_training.data.blocks import Blocks
+from dle_training.scoring.baselines import Baselines
 
 _NO_STEP = "most rows do not follow the row before at one distance; each row counts as the next step"
 _SLIPS = 0.1

@@ -34,7 +34,6 @@ from dle_training.data import (
     telling_columns,
     windows,
 )
-from dle_training.data.baselines import Baselines
 from dle_training.data.blocks import Blocks
 from dle_training.data.inference import InferredInputs
 from dle_training.data.kinds import Reading
@@ -42,6 +41,7 @@ from dle_training.data.pictures import Pictures
 from dle_training.data.sources import Source
 from dle_training.data.split import Split, Strata
 from dle_training.data.target import Target, Values
+from dle_training.scoring.baselines import Baselines
 
 PartName = Literal["train", "validation", "test"]
 

@@ -17,10 +17,10 @@ from dle_bundle.tables import long_tables, time_steps
 from dle_bundle.tables.arrays import SEQUENCE
 from dle_bundle.tables.long_tables import Ordered
 from dle_training.config.run_config import SplitConfig
-from dle_training.data import baselines
-from dle_training.data.baselines import Baselines
 from dle_training.data.blocks import Blocks
 from dle_training.data.split import PARTS
+from dle_training.scoring import baselines
+from dle_training.scoring.baselines import Baselines
 
 MOST_WINDOWS = 200_000
 MOST_NUMBERS = 1 << 28

@@ -9,9 +9,8 @@ from dle_bundle import schema as schemas
 from dle_bundle.errors import InputError
 from dle_bundle.groups import Groups
 from dle_training.config import run_config
-from dle_training.data import baselines, sources
 from dle_training.data import dataset as datasets
-from dle_training.data.baselines import Baselines
+from dle_training.data import sources
 from dle_training.data.sources import Source
 from dle_training.data.target import Values
 from dle_training.fitting.listeners import read_history
@@ -21,7 +20,8 @@ from dle_training.runs.folder import RunFolder, read_facts, read_metrics, write_
 from dle_training.runs.prepare import reopen
 from dle_training.runs.train import open_model, refuse_unfinished
 from dle_training.runs.trained_model import TrainedModel
-from dle_training.scoring import evaluation
+from dle_training.scoring import baselines, evaluation
+from dle_training.scoring.baselines import Baselines
 from dle_training.scoring.evaluation import Evaluation
 from dle_training.scoring.metrics import Actual, Scores
 

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from dle_bundle.errors import InputError
 from dle_bundle.schema import Label, Outputs, Task
-from dle_training.data.baselines import Baselines
 from dle_training.scoring import forecasts, metrics
+from dle_training.scoring.baselines import Baselines
 from dle_training.scoring.forecasts import ForecastScores
 from dle_training.scoring.metrics import Actual, Predictions, Scores
 
