@@ -59,7 +59,7 @@ def first(column: Any, *_: Any) -> Any:
 
 
 def test_a_training_does_nothing_twice(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sources_read = counted(monkeypatch, sources, "read", lambda source: source)
+    sources_read = counted(monkeypatch, sources, "read", lambda source, *_: source)
     fits = counted(monkeypatch, objectives, "fit", lambda task, *_: task)
     encoded: list[str] = []
     encode = Tokenizer._encode
@@ -85,7 +85,7 @@ def test_an_evaluation_reads_its_source_once(table: Path, tmp_path: Path, monkey
     run = prepare.create(tmp_path / "run", made)
     train.train(run, made)
     (tmp_path / "other.csv").write_text("\n".join(table.read_text().splitlines()[:40]))
-    sources_read = counted(monkeypatch, sources, "read", lambda source: source)
+    sources_read = counted(monkeypatch, sources, "read", lambda source, *_: source)
     assert evaluate.evaluate_source(run, str(table)).on_test
     assert not evaluate.evaluate_source(run, str(tmp_path / "other.csv")).on_test
     assert sources_read == {str(table): 1, str(tmp_path / "other.csv"): 1}

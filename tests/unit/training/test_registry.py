@@ -83,16 +83,8 @@ def test_what_is_left_open_follows_the_family_that_is_dearest_to_train() -> None
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
 def test_a_resolved_configuration_has_no_open_choice(kinds: Sequence[Kind], task: Task) -> None:
     config = resolved(task=task, kinds=kinds)
-    means_none = {
-        "data.source",
-        "data.delimiter",
-        "data.decimal",
-        "data.thousands",
-        "data.sequence_id",
-        "data.time",
-        "data.window",
-        "split.by",
-    }
+    of_data = ("source", "delimiter", "encoding", "comment", "header", "decimal", "thousands", "sequence_id", "time")
+    means_none = {"split.by", *(f"data.{key}" for key in (*of_data, "window", "season"))}
     means_none |= {"split.folds", "objective.class_weights", "schedule.gamma"}
     means_none |= set() if "image" in kinds else {"preprocessing.image_size"}
     settings = _leaves(msgspec.to_builtins(config))
