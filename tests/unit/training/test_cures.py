@@ -28,7 +28,7 @@ def load(source: str, *assignments: str) -> Dataset:
 
 def proposed(message: str) -> list[str]:
     """The settings of a message, as a shell gives them to --set."""
-    found = re.findall(r"(?:set|or|such as) ('(?:[^']|'\"'\"')*'|[a-z_]+\.[a-z_.]+=(?:,|[^\s;,]+))", message)
+    found = re.findall(r"(?:set|or|such as) ('(?:[^']|'\"'\"')*'|[a-z_]+\.[\w.-]+=(?:,|[^\s;,]+))", message)
     return [word for text in found for word in shlex.split(text)]
 
 
