@@ -86,7 +86,8 @@ class SeriesLayout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     `channels` are the columns of the steps. `time_format`: strptime format of a `time` that is not ISO 8601.
     `window`: for forecasts, the number of last steps that the model sees. `step`: for forecasts, the step of most
     rows, if they have one. `gaps`: whether absent steps are missing values of the window, or a fault. `season`: for
-    forecasts, the number of steps after which the target repeats itself; 1 = it does not.
+    forecasts, the number of steps after which the target repeats itself; 1 = it does not. `uneven`: for forecasts,
+    whether the levels or spreads of the series differ much in training.
     """
 
     channels: tuple[str, ...]
@@ -97,6 +98,7 @@ class SeriesLayout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     step: TimeStep | None = None
     gaps: Literal["missing", "refuse"] = "missing"
     season: int | None = None
+    uneven: bool = False
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

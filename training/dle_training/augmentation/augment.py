@@ -41,7 +41,7 @@ def build(config: AugmentationConfig, shape: InputShape) -> Augmentation | None:
     images = ImageAugmentation(config, shape.image) if shape.image is not None and _any(config, IMAGES) else None
     series = None
     if shape.sequence is not None and _any(config, SERIES):
-        series = SeriesAugmentation(config, shape.sequence.indicators)
+        series = SeriesAugmentation(config, shape.sequence.indicators, shape.sequence.levels)
     return None if images is None and series is None else Augmentation(images, series)
 
 

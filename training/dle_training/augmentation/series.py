@@ -15,11 +15,12 @@ class SeriesAugmentation:
     """Varies each series by its own random numbers.
 
     Call: standardised (N, T, C) float32 with lengths (N,) → the same shapes. Steps beyond a row's end stay 0, and the
-    last `indicators` channels stay 0 or 1.
+    last `indicators` channels stay 0 or 1. The `levels` channels before them do not change.
     """
 
-    def __init__(self, config: AugmentationConfig, indicators: int = 0) -> None:
+    def __init__(self, config: AugmentationConfig, indicators: int = 0, levels: int = 0) -> None:
         self.indicators = indicators
+        self.levels = levels
         self.jitter = chosen(config.jitter)
         self.scaling = chosen(config.scaling)
         self.slicing = chosen(config.slicing)
@@ -28,8 +29,9 @@ class SeriesAugmentation:
         if not (self.slicing or self.scaling or self.jitter):
             return sequence, lengths
         whole = self._sliced(sequence, lengths) if self.slicing else sequence
-        channels = sequence.shape[2] - self.indicators
-        varied, missing = whole[..., :channels], (whole[..., channels:] > 0).to(whole.dtype)
+        channels = sequence.shape[2] - self.indicators - self.levels
+        levels = whole[..., channels : channels + self.levels]
+        varied, missing = whole[..., :channels], (whole[..., channels + self.levels :] > 0).to(whole.dtype)
         rows, steps, _ = varied.shape
         if self.scaling:
             varied = varied * (1 + self.scaling * torch.randn(rows, 1, channels)).to(varied.device)
@@ -37,7 +39,7 @@ class SeriesAugmentation:
             noise = (self.jitter * torch.randn(rows, steps, channels)).to(varied.device)
             varied = varied + noise * (varied != 0)  # 0 is a missing value or a constant channel
         real = torch.arange(steps, device=lengths.device).unsqueeze(0) < lengths.unsqueeze(1)
-        return torch.cat([varied, missing], dim=2) * real.unsqueeze(2).to(varied.dtype), lengths
+        return torch.cat([varied, levels, missing], dim=2) * real.unsqueeze(2).to(varied.dtype), lengths
 
     def _sliced(self, sequence: Tensor, lengths: Tensor) -> Tensor:
         """A random part of at least 1 − slicing of each series, stretched over the whole by linear interpolation."""

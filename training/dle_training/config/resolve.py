@@ -4,8 +4,11 @@ It replaces each null in the configuration that stands for a default by its valu
 result, so the run opens, exports and replays even if later versions choose otherwise. No other code has defaults.
 """
 
+from typing import Literal
+
 from msgspec.structs import asdict, replace
 
+from dle_bundle.errors import InputError
 from dle_bundle.schema import Schema
 from dle_training.augmentation.settings import AugmentationConfig
 from dle_training.config import devices
@@ -33,16 +36,19 @@ def resolve(config: RunConfig, schema: Schema, rows: int) -> RunConfig:
     """
     chosen = registry.choose(config.model.name, registry.inputs(schema))
     recipe = registry.family(next(iter(chosen.values()))).recipe  # of the input that costs most to train
+    preprocessing = _preprocessing(config.preprocessing, schema, rows)
+    # a score in the target's unit would listen to the series of the highest level alone
+    weighted = config.objective.class_weights is not None or preprocessing.window_scaling == "window"
     return replace(
         config,
         data=replace(config.data, target=schema.outputs.target),
-        preprocessing=_preprocessing(config.preprocessing, schema, rows),
+        preprocessing=preprocessing,
         model=_model(config.model, chosen, rows),
         augmentation=_augmentation(config.augmentation, recipe),
         objective=_objective(config.objective, schema),
         optimizer=_optimizer(config.optimizer, recipe),
         schedule=_schedule(config.schedule),
-        training=_training(config.training, recipe, schema, rows, weighted=config.objective.class_weights is not None),
+        training=_training(config.training, recipe, schema, rows, weighted=weighted),
         device=devices.choose(config.device).type,
     )
 
@@ -53,7 +59,18 @@ def _preprocessing(config: PreprocessingConfig, schema: Schema, rows: int) -> Pr
         bins = PIECEWISE_BINS if config.numeric == "standard" and rows >= LEAST_ROWS_FOR_BINS else 0
     if schema.image and (shape := schema.image[0].image) is not None:  # one for all columns
         size = shape.height if shape.height == shape.width else (shape.height, shape.width)
-    return replace(config, piecewise_bins=bins, image_size=size)
+    return replace(config, piecewise_bins=bins, image_size=size, window_scaling=_window_scaling(config, schema))
+
+
+def _window_scaling(config: PreprocessingConfig, schema: Schema) -> Literal["window", "none"]:
+    layout = schema.layout
+    if layout is None or layout.window is None:
+        if config.window_scaling == "window":
+            raise InputError(
+                "preprocessing.window_scaling=window needs data.window: it scales the windows of a forecast"
+            )
+        return "none"
+    return config.window_scaling or ("window" if layout.uneven else "none")
 
 
 def _model(config: ModelConfig, chosen: dict[InputKind, str], rows: int) -> ModelConfig:

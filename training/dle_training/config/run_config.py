@@ -187,8 +187,8 @@ class TrainingConfig(Settings, frozen=True):
     metric: Annotated[
         MetricName | None,
         Meta(
-            description="Validation metric that chooses the best epoch; null: log_loss, loss with class weights, or "
-            "rmse for regression."
+            description="Validation metric that chooses the best epoch; null: log_loss, or rmse for regression; loss "
+            "with class weights or window scaling."
         ),
     ] = None
     patience: Annotated[

@@ -20,6 +20,11 @@ from dle_training.data import kinds, split, windows
 from dle_training.data.blocks import Blocks
 from dle_training.scoring.baselines import Baselines
 
+_UNEVEN = 3
+_SCALED = (
+    "levels or spreads of the series differ by a factor of {factor:,.3g}: each window is scaled by its own mean and "
+    "spread (preprocessing.window_scaling=none scales all alike)"
+)
 _NO_STEP = "most rows do not follow the row before at one distance; each row counts as the next step"
 _SLIPS = 0.1
 """A column with a larger share of unreadable values is not numeric; fewer of them are reported as faults."""
@@ -95,8 +100,11 @@ def arrange(table: pa.Table, config: RunConfig, target: str, na_values: tuple[st
         layout = replace(layout, step=step, gaps=data.gaps, season=data.season)
         made = windows.make(table, layout, target, data.horizon, config.split, na_values)
         no_step = () if step is not None else (f"{data.time}: {_NO_STEP}",)
-        layout = replace(layout, season=made.baselines.season)
-        said = (*time_note, *no_step, *made.notes)
+        factor = made.baselines.unevenness(made.table.column(windows.SPLIT).to_numpy() == "train")
+        layout = replace(layout, season=made.baselines.season, uneven=factor >= _UNEVEN)
+        scaled = layout.uneven and config.preprocessing.window_scaling is None
+        each = (_SCALED.format(factor=factor),) if scaled else ()
+        said = (*time_note, *no_step, *made.notes, *each)
         return Arranged(made.table, layout, dropped, said, made.blocks, made.baselines)
     if not long_tables.constant(ordered, target):
         raise InputError(

@@ -95,13 +95,14 @@ def _proven_graph(model: TrainedModel, sample: Groups) -> tuple[onnx.ModelProto,
     """Return the graph of `model`, and the proof that it answers as PyTorch does. Raises WorkError if it does not."""
     example = model.tensors(sample.take(slice(LONGEST)).trimmed())
     proto = graph.build(model.inference_module(tuple(example)), model.schema, example)
+    rows = probes.make(sample, model.schema, np.random.default_rng(0))
     proof = parity.check(
         proto.SerializeToString(),
         model.predict,
         model.preprocessing.tokenise,
-        probes.make(sample, model.schema, np.random.default_rng(0)),
+        rows,
         model.schema,
-        scale=model.objective.state().sd,
+        scale=model.scale(rows),
     )
     return proto, proof
 

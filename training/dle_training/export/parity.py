@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the import, so that ONNX Runtime sends no telemetry
 
@@ -51,11 +52,12 @@ def check(
     rows: Groups,
     schema: Schema,
     *,
-    scale: float,
+    scale: float | npt.NDArray[np.float64],
 ) -> Parity:
     """Compare the graph with `predict` on `rows` (see `probes`). Raises WorkError, which lists the first wrong rows.
 
-    `prepare` turns text into tokens. `scale` is the standard deviation of the target, and only regression uses it.
+    `prepare` turns text into tokens. `scale` is the standard deviation of the target, one for all rows or
+    one for each, and only regression uses it.
     """
     session = open_session(model)
     expected = predict(rows)
@@ -71,7 +73,8 @@ def check(
         if labels is None:
             # float64, because the bounds are close to the precision of float32
             difference = np.abs(named["value"].astype(np.float64) - expected)
-            relative = difference / (np.abs(expected.astype(np.float64)) + scale)
+            around = scale if isinstance(scale, float) or expected.ndim == 1 else scale[:, None]
+            relative = difference / (np.abs(expected.astype(np.float64)) + around)
             share = relative if relative.ndim == 1 else relative.max(axis=1)
             wrong = share > VALUE_BOUND
         else:

@@ -5,7 +5,7 @@ gathered one batch at a time: a shuffled copy would double their memory. Rows of
 batch with rows of similar length, and each batch is cut to its longest row: otherwise most work would be on padding.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -123,16 +123,19 @@ class PreparedRows:
 def make(
     preprocessing: Preprocessing,
     rows: Groups,
-    targets: Tensor,
+    encode: Callable[[Inputs], Tensor],
     stream: ImageStream | None,
     places: npt.NDArray[np.int64],
 ) -> PreparedRows:
-    """Prepare `rows` with their `targets`. If there is a `stream`, it gives the images at `places` (N,)."""
+    """Prepare `rows`. If there is a `stream`, it gives the images at `places` (N,).
+
+    `encode` returns the targets of the rows, given their inputs.
+    """
     inputs = preprocessing.prepare(rows)
     if rows.image is not None and stream is None:
         inputs[_IMAGE] = torch.from_numpy(np.ascontiguousarray(rows.image))
     streamed = torch.from_numpy(places) if stream is not None else None
-    return PreparedRows(inputs, targets, stream, streamed, spans(inputs))
+    return PreparedRows(inputs, encode(inputs), stream, streamed, spans(inputs))
 
 
 def together(one: PreparedRows, other: PreparedRows) -> PreparedRows:

@@ -27,6 +27,7 @@ from dle_training.fitting.state import LoopProgress, TrainingState, digest, glob
 from dle_training.models._base import Network
 from dle_training.optimization import optimizers, schedules
 from dle_training.optimization.objectives import Objective
+from dle_training.preprocessing.shape import WINDOW
 from dle_training.scoring import metrics
 from dle_training.settings.base import chosen
 
@@ -212,7 +213,11 @@ def begin(inputs: FitInputs, generators: Mapping[str, torch.Generator]) -> Train
     """
     config, checkpoints = inputs.config, inputs.checkpoints
     metric = metrics.METRICS[chosen(config.training.metric)]
-    check_meaning(metric, inputs.objective.actual(inputs.validation.targets), len(inputs.objective.classes))
+    check_meaning(
+        metric,
+        inputs.objective.actual(inputs.validation.targets, inputs.validation.inputs.get(WINDOW)),
+        len(inputs.objective.classes),
+    )
     device = devices.choose(config.device)
     inputs = replace(
         inputs,
@@ -287,8 +292,9 @@ def _validate(
     network.before_evaluation()
     logits = predict(network, validation)
     loss = objective.loss(logits, validation.targets).item()
-    answers = objective.link(logits).cpu().numpy()
-    score = loss if metric.score is None else metric.score(answers, objective.actual(validation.targets))
+    window = validation.inputs.get(WINDOW)
+    answers = objective.link(logits, window).cpu().numpy()
+    score = loss if metric.score is None else metric.score(answers, objective.actual(validation.targets, window))
     assert score is not None, "see check_meaning"
     return loss, score
 

@@ -26,6 +26,7 @@ from dle_training.optimization import objectives
 from dle_training.optimization.objectives import ObjectiveState
 from dle_training.preprocessing import pipeline
 from dle_training.preprocessing.pipeline import Preprocessing
+from dle_training.preprocessing.shape import WINDOW, Inputs
 
 PREPROCESSING, TOKENIZER, OBJECTIVE = "preprocessing.json", "tokenizer.json", "objective.json"
 _TARGETS, _INPUT = "targets", "input."
@@ -64,7 +65,10 @@ def make(dataset: Dataset, config: RunConfig, stream: ImageStream | None = None)
     objective = objectives.fit(outputs.task, target, outputs.classes, config.objective.class_weights)
 
     def prepared(name: PartName, rows: Groups, values: Values) -> PreparedRows:
-        return batches.make(preprocessing, rows, objective.encode(values), stream, dataset.split.rows(name))
+        def encoded(inputs: Inputs) -> Tensor:
+            return objective.encode(values, inputs.get(WINDOW))
+
+        return batches.make(preprocessing, rows, encoded, stream, dataset.split.rows(name))
 
     return TrainingData(
         preprocessing,

@@ -40,7 +40,8 @@ class ObjectiveState(msgspec.Struct, frozen=True, kw_only=True):
 class Objective(nn.Module):
     """The target encoding, loss and link of a task. `outputs` is K, the width that the network's output must have.
 
-    Shape: `encode` takes targets (N,) or (N, horizon); `loss` and `link` take the network's output (N, K).
+    Shape: `encode` takes targets (N,) or (N, horizon); `loss` and `link` take the network's output (N, K). `window`
+    (N, 2), the mean and spread of each row's window, replaces those of the training targets in a forecast.
 
     Example:
         >>> objective = fit("regression", np.array([1.0, 3.0]))
@@ -54,14 +55,14 @@ class Objective(nn.Module):
     classes: tuple[Label, ...] = ()
     outputs: int
 
-    def encode(self, target: npt.NDArray[np.generic]) -> Tensor:
+    def encode(self, target: npt.NDArray[np.generic], window: Tensor | None = None) -> Tensor:
         """Encode a target column for the loss: class indices int64 or standardised values float32, in its shape.
 
         Raises InputError for labels that are not among the classes.
         """
         raise NotImplementedError
 
-    def actual(self, targets: Tensor) -> npt.NDArray[np.generic]:
+    def actual(self, targets: Tensor, window: Tensor | None = None) -> npt.NDArray[np.generic]:
         """Decode encoded targets for the metrics: class indices, or float64 values in the target's unit."""
         raise NotImplementedError
 
@@ -69,7 +70,7 @@ class Objective(nn.Module):
         """Mean loss, a scalar, of the network's output (N, K) for encoded targets (N,)."""
         raise NotImplementedError
 
-    def link(self, logits: Tensor) -> Tensor:
+    def link(self, logits: Tensor, window: Tensor | None = None) -> Tensor:
         """The answer for the network's output (N, K): probabilities (N, classes), or values in the target's unit.
 
         Values have shape (N,), or (N, horizon) if the horizon is longer than one.
@@ -123,7 +124,7 @@ class Classification(Objective):
         logs = np.log(class_weights)
         return torch.tensor(logs[1:] - logs[:1] if self.outputs == 1 else logs, dtype=torch.float32)
 
-    def encode(self, target: npt.NDArray[np.generic]) -> Tensor:
+    def encode(self, target: npt.NDArray[np.generic], window: Tensor | None = None) -> Tensor:
         labels = target.tolist()
         codes = [self._index.get(label, -1) for label in labels]
         unknown = sorted({category(label) for label, code in zip(labels, codes, strict=True) if code < 0})
@@ -134,7 +135,7 @@ class Classification(Objective):
             )
         return torch.tensor(codes, dtype=torch.int64)
 
-    def actual(self, targets: Tensor) -> npt.NDArray[np.generic]:
+    def actual(self, targets: Tensor, window: Tensor | None = None) -> npt.NDArray[np.generic]:
         return targets.cpu().numpy()
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -143,7 +144,7 @@ class Classification(Objective):
             return compute(logits, targets, "mean")
         return (compute(logits, targets, "none") * self.weights[targets]).mean()
 
-    def link(self, logits: Tensor) -> Tensor:
+    def link(self, logits: Tensor, window: Tensor | None = None) -> Tensor:
         logits = logits / self.temperature
         if self.log_weights is not None:
             logits = logits - self.log_weights
@@ -164,7 +165,7 @@ class Regression(Objective):
     """Mean squared error of the standardised target; `link` returns to the target's own unit.
 
     Mean and standard deviation come from the training part. With a horizon longer than one, the error is the mean over
-    rows and steps.
+    rows and steps. In a forecast with window scaling, mean and standard deviation are those of each row's window.
 
     Shape: targets (N,) or (N, horizon) → float32 of the same shape; output (N, horizon) → values (N,) or (N, horizon).
 
@@ -185,19 +186,37 @@ class Regression(Objective):
         self.register_buffer("mean", torch.tensor(state.mean))
         self.register_buffer("sd", torch.tensor(state.sd))
 
-    def encode(self, target: npt.NDArray[np.generic]) -> Tensor:
+    def encode(self, target: npt.NDArray[np.generic], window: Tensor | None = None) -> Tensor:
+        if window is not None:
+            level, spread = self._of_windows(window.cpu(), target.ndim)
+            return ((torch.from_numpy(target.astype(np.float64)) - level) / spread).to(torch.float32)
         standardised = (target.astype(np.float64) - self._state.mean) / self._state.sd
         return torch.from_numpy(standardised.astype(np.float32))
 
-    def actual(self, targets: Tensor) -> npt.NDArray[np.generic]:
+    def actual(self, targets: Tensor, window: Tensor | None = None) -> npt.NDArray[np.generic]:
+        if window is not None:
+            level, spread = self._of_windows(window.cpu(), targets.dim())
+            scaled_back: npt.NDArray[np.float64] = (targets.cpu().double() * spread + level).numpy()
+            return scaled_back
         values: npt.NDArray[np.float64] = targets.cpu().double().numpy() * self._state.sd + self._state.mean
         return values
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         return losses.of(self.task).compute(logits, targets, "mean")
 
-    def link(self, logits: Tensor) -> Tensor:
-        return self._values(logits) * self.sd + self.mean
+    def link(self, logits: Tensor, window: Tensor | None = None) -> Tensor:
+        values = self._values(logits)
+        if window is None:
+            return values * self.sd + self.mean
+        level, spread = self._of_windows(window, values.dim())
+        largest = torch.finfo(torch.float32).max
+        return torch.clamp(values.double() * spread + level, -largest, largest).to(torch.float32)
+
+    @staticmethod
+    def _of_windows(window: Tensor, dimensions: int) -> tuple[Tensor, Tensor]:
+        """The mean and spread of each row, (N,) or (N, 1) for targets with a horizon."""
+        level, spread = window[:, 0], window[:, 1]
+        return (level, spread) if dimensions == 1 else (level.unsqueeze(1), spread.unsqueeze(1))
 
     def _values(self, logits: Tensor) -> Tensor:
         return logits[:, 0] if self.outputs == 1 else logits

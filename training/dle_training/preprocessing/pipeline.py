@@ -25,9 +25,9 @@ from dle_training.preprocessing.dates import DateFit, Dates
 from dle_training.preprocessing.numeric import Numeric, NumericFit
 from dle_training.preprocessing.piecewise import Piecewise, PiecewiseFit
 from dle_training.preprocessing.pixels import PixelFit
-from dle_training.preprocessing.series import SeriesFit, StandardSeries
+from dle_training.preprocessing.series import SeriesFit, StandardSeries, WindowSeries
 from dle_training.preprocessing.settings import PreprocessingConfig
-from dle_training.preprocessing.shape import Images, InputShape, Series, Tokens
+from dle_training.preprocessing.shape import WINDOW, Images, InputShape, Series, Tokens
 from dle_training.settings.base import chosen
 
 _CHUNK = 16_384
@@ -68,7 +68,8 @@ class Preprocessing(nn.Module):
 
     Shape: {"numeric": (N, F) float32, "codes": (N, C) int64, "datetime": (N, D) int64, "image": (N, I, H, W) uint8,
     "sequence": (N, T, C) float32, "lengths": (N,) int64, "tokens": (N, L) int64} → {"dense": (N, P) float32, "codes":
-    (N, E) int64, "sequence": (N, T, C') float32}, and "image", "lengths" and "tokens" unchanged.
+    (N, E) int64, "sequence": (N, T, C') float32}, and "image", "lengths" and "tokens" unchanged. With window scaling
+    there is also "window": (N, 2) float64, the mean and spread by which the objective scales the target.
 
     Example:
         >>> from dle_bundle.schema import Field, Outputs
@@ -92,7 +93,13 @@ class Preprocessing(nn.Module):
         self._vocabularies = _vocabularies(schema)
         self.numeric, self.piecewise = Numeric(fitted.numeric), Piecewise(fitted.piecewise)
         self.one_hot, self.dates = OneHot(fitted.categorical), Dates(fitted.datetime)
-        self.series = None if fitted.sequence is None else StandardSeries(fitted.sequence)
+        self.series: StandardSeries | WindowSeries | None = None
+        if fitted.sequence is not None:
+            windows = fitted.sequence.windows
+            if windows is None:
+                self.series = StandardSeries(fitted.sequence)
+            else:
+                self.series = WindowSeries(fitted.sequence, windows)
         steps: tuple[Step, ...] = (self.numeric, self.piecewise, self.one_hot, self.dates)
         self._dense = sum(step.width for step in steps)
         columns = torch.tensor(fitted.categorical.embedded, dtype=torch.int64)
@@ -113,6 +120,8 @@ class Preprocessing(nn.Module):
             outputs["codes"] = torch.index_select(groups["codes"], 1, self.embedded)  # (N, C) → (N, E)
         if self.series is not None:
             outputs["sequence"] = self.series(groups["sequence"], groups["lengths"])
+        if isinstance(self.series, WindowSeries):
+            outputs[WINDOW] = self.series.scale(groups["sequence"], groups["lengths"])
         outputs |= {name: groups[name] for name in ("lengths", "image", "tokens") if name in groups}
         return outputs
 
@@ -154,7 +163,8 @@ class Preprocessing(nn.Module):
                 len(schema.image), form.channels, form.height, form.width, fitted.image.mean, fitted.image.std
             )
         if self.series is not None and fitted.sequence is not None:
-            sequence = Series(self.series.width, fitted.sequence.steps, len(fitted.sequence.indicators))
+            levels = 0 if fitted.sequence.windows is None else 2 * len(fitted.sequence.means)
+            sequence = Series(self.series.width, fitted.sequence.steps, len(fitted.sequence.indicators), levels)
         if fitted.tokens is not None:
             # a separator follows each column
             text = Tokens(fitted.tokens.vocabulary, len(schema.text) * (fitted.tokens.max_tokens + 1))
@@ -180,6 +190,9 @@ def fit(schema: Schema, training: Groups, config: PreprocessingConfig) -> tuple[
         image = pixels.fit(training.image, form.channels)
     if training.sequence is not None and training.lengths is not None:
         sequence = series.fit(training.sequence, training.lengths)
+        if config.window_scaling == "window":
+            windows = series.fit_windows(training.sequence, _target_channel(schema))
+            sequence = msgspec.structs.replace(sequence, windows=windows)
     if training.text is not None:
         tokenizer = Tokenizer.from_bytes(tokens.fit(training.text, config))
         tokenised, lengths = tokenizer.tokens_and_lengths(training.text)
@@ -195,6 +208,12 @@ def fit(schema: Schema, training: Groups, config: PreprocessingConfig) -> tuple[
         tokens=text,
     )
     return Preprocessing(schema, fitted, tokenizer).eval(), training
+
+
+def _target_channel(schema: Schema) -> int:
+    """Return the channel of a forecast's target among the channels of all series."""
+    names = [name for field in schema.sequence if field.sequence for name in field.sequence.channels]
+    return names.index(schema.outputs.target)
 
 
 def _token_fit(tokenizer: Tokenizer, lengths: npt.NDArray[np.int64]) -> TokenFit:

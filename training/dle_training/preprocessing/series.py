@@ -1,4 +1,9 @@
-"""Series: channels on a common scale, and an indicator for each channel that had missing values in training."""
+"""Series: channels on a common scale, and an indicator for each channel that had missing values in training.
+
+With window scaling, each window of a forecast is scaled by the mean and spread of its own steps, as in reversible
+instance normalisation (Kim et al., 2022): one network then forecasts series of very different levels. The level and the
+spread remain inputs.
+"""
 
 import msgspec
 import numpy as np
@@ -6,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dle_training.preprocessing._base import Step, bounded, factors
+from dle_training.preprocessing._base import LINEAR, Step, bounded, factors
 
 
 class SeriesFit(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,6 +25,49 @@ class SeriesFit(msgspec.Struct, frozen=True, kw_only=True):
     factors: tuple[float, ...]
     indicators: tuple[int, ...]
     steps: int
+    windows: "WindowFit | None" = None
+
+
+class WindowFit(msgspec.Struct, frozen=True, kw_only=True):
+    """How windows are scaled by themselves. `target` is the channel of the target; the others have one entry each.
+
+    `floors` are the least spreads, so that constant and mostly-zero windows stay finite. The level and log spread are
+    standardised: `levels` and `log_spreads` hold pairs of their training mean and standard deviation.
+    """
+
+    target: int
+    floors: tuple[float, ...]
+    levels: tuple[tuple[float, float], ...]
+    log_spreads: tuple[tuple[float, float], ...]
+
+
+_LOW, _PART_OF_LOW = 0.1, 0.5
+"""The floor is this part of this quantile of the spreads of the training windows that are not constant."""
+_NOISE = 1e-6
+"""A spread below this share of the level is rounding."""
+_CANCELLED = 1e-12
+"""A level below this share of the spread is rounding."""
+
+
+def fit_windows(sequence: npt.NDArray[np.float32], target: int) -> WindowFit:
+    """Fit on the training part's windows (N, T, C), NaN = missing; `target` is the channel of the target."""
+    floors, levels, log_spreads = list[float](), list[tuple[float, float]](), list[tuple[float, float]]()
+    for channel in range(sequence.shape[2]):
+        values = sequence[..., channel].astype(np.float64)
+        known = ~np.isnan(values)
+        counts = np.maximum(known.sum(axis=1), 1)
+        means = np.where(known, values, 0).sum(axis=1) / counts
+        spreads = np.sqrt((np.where(known, values - means[:, None], 0) ** 2).sum(axis=1) / counts)
+        real = spreads > _NOISE * np.abs(means)
+        whole = float(values[known].std()) if known.any() else 0.0
+        floors.append(
+            _PART_OF_LOW * float(np.quantile(spreads[real], _LOW, method="lower")) if real.any() else whole or 1.0
+        )
+        seen = means[known.any(axis=1)] if known.any() else np.zeros(1)
+        levels.append((float(seen.mean()), float(seen.std()) or 1.0))
+        logs = np.log(np.maximum(spreads, floors[-1]))
+        log_spreads.append((float(logs.mean()), float(logs.std()) or 1.0))
+    return WindowFit(target=target, floors=tuple(floors), levels=tuple(levels), log_spreads=tuple(log_spreads))
 
 
 def fit(sequence: npt.NDArray[np.float32], lengths: npt.NDArray[np.int64]) -> SeriesFit:
@@ -38,6 +86,80 @@ def fit(sequence: npt.NDArray[np.float32], lengths: npt.NDArray[np.int64]) -> Se
         scales += factors(known.min(keepdims=True), known.max(keepdims=True), spread).tolist()
     steps = int(lengths.max(initial=1))
     return SeriesFit(means=tuple(means), factors=tuple(scales), indicators=tuple(indicators), steps=steps)
+
+
+class WindowSeries(Step):
+    """Scales each window by the mean and spread of its known steps, and appends level, log spread and indicators.
+
+    Shape: sequence (N, T, C) float32, NaN = missing, and lengths (N,) int64 → (N, T, width) float32. `scale` has the
+    mean and spread (N, 2) float64 of the target's channel, by which the answer is scaled back. All known steps
+    of a window without values count as the training mean.
+
+    Example:
+        >>> windows = np.array([[[1.0], [3.0]], [[100.0], [300.0]]], np.float32)
+        >>> lengths = np.array([2, 2])
+        >>> fitted = fit(windows, lengths)
+        >>> series = WindowSeries(fitted, fit_windows(windows, target=0))
+        >>> series(torch.from_numpy(windows), torch.from_numpy(lengths))[..., 0].tolist()
+        [[-1.0, 1.0], [-1.0, 1.0]]
+        >>> series.scale(torch.from_numpy(windows), torch.from_numpy(lengths)).tolist()
+        [[2.0, 1.0], [200.0, 100.0]]
+    """
+
+    means: Tensor
+    floors: Tensor
+    levels: Tensor
+    log_spreads: Tensor
+    indicators: Tensor
+
+    def __init__(self, fitted: SeriesFit, windows: WindowFit) -> None:
+        super().__init__()
+        self.width = 3 * len(fitted.means) + len(fitted.indicators)
+        self.target = windows.target
+        doubles = {
+            "means": fitted.means,
+            "floors": windows.floors,
+            "levels": windows.levels,
+            "log_spreads": windows.log_spreads,
+        }
+        for name, numbers in doubles.items():
+            self.register_buffer(name, torch.tensor(numbers, dtype=torch.float64), persistent=False)
+        self.register_buffer("indicators", torch.tensor(fitted.indicators, dtype=torch.int64), persistent=False)
+
+    def forward(self, sequence: Tensor, lengths: Tensor) -> Tensor:  # type: ignore[override]
+        level, spread, known = self._moments(sequence, lengths)
+        apart = (sequence.double() - level.unsqueeze(1)) / spread.unsqueeze(1)
+        scaled = bounded(torch.where(known, apart, torch.zeros_like(apart)).to(torch.float32))
+        # where huge values cancel, only rounding is left of their mean
+        real = torch.where(level.abs() > _CANCELLED * spread, level, torch.zeros_like(level))
+        levels = ((real - self.levels[:, 0]) / self.levels[:, 1]).clamp(-LINEAR, LINEAR).to(torch.float32)
+        logs = torch.log(spread.to(torch.float32)) - self.log_spreads[:, 0].to(torch.float32)
+        logs = (logs / self.log_spreads[:, 1].to(torch.float32)).clamp(-LINEAR, LINEAR)
+        constant = torch.cat([levels, logs], dim=1).unsqueeze(1).expand(-1, sequence.shape[1], -1)
+        seen = torch.index_select(torch.isnan(sequence), 2, self.indicators).to(scaled.dtype)
+        whole = torch.cat([scaled, constant, seen], dim=2)
+        return torch.where(_within(sequence, lengths).unsqueeze(2), whole, torch.zeros_like(whole))
+
+    def scale(self, sequence: Tensor, lengths: Tensor) -> Tensor:
+        """The mean and spread (N, 2) float64 of the target's channel."""
+        level, spread, _ = self._moments(sequence, lengths)
+        return torch.stack([level[:, self.target], spread[:, self.target]], dim=1)
+
+    def _moments(self, sequence: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The means and spreads (N, C) float64, in which no sum of float32 overflows, and the known steps (N, T, C)."""
+        known = ~torch.isnan(sequence) & _within(sequence, lengths).unsqueeze(2)
+        values = sequence.double()
+        zeros = torch.zeros_like(values)
+        counts = known.to(torch.float64).sum(dim=1)
+        some = counts.clamp(min=1)
+        level = torch.where(counts > 0, torch.where(known, values, zeros).sum(dim=1) / some, self.means)
+        squares = torch.where(known, (values - level.unsqueeze(1)) * (values - level.unsqueeze(1)), zeros)
+        return level, torch.maximum(torch.sqrt(squares.sum(dim=1) / some), self.floors), known
+
+
+def _within(sequence: Tensor, lengths: Tensor) -> Tensor:
+    """The steps (N, T) before each row's end."""
+    return torch.arange(sequence.shape[1], device=sequence.device).unsqueeze(0) < lengths.unsqueeze(1)
 
 
 class StandardSeries(Step):

@@ -23,6 +23,14 @@ class PreprocessingConfig(Settings, frozen=True):
             "with standard scaling from 10,000 training rows on, else none.",
         ),
     ] = None
+    window_scaling: Annotated[
+        Literal["window", "none"] | None,
+        Meta(
+            description="Forecasts: scale each window by the mean and spread of its own steps, or all by those of the "
+            "training part; null: window if the levels or spreads of several series differ by a factor of 3 or more, "
+            "else none."
+        ),
+    ] = None
     one_hot_limit: Annotated[
         int,
         Meta(ge=0, description="Columns with up to this many categories are one-hot, others get an embedding."),

@@ -6,6 +6,9 @@ from torch import Tensor
 
 Inputs = dict[str, Tensor]
 
+WINDOW = "window"
+"""The input (N, 2) float64 with the mean and spread of each window; no encoder reads it, but the objective."""
+
 
 @dataclass(frozen=True, slots=True)
 class Images:
@@ -27,12 +30,14 @@ class Series:
     """The `sequence` input (N, T, channels) float32: standardised, 0 where missing and beyond the end.
 
     The `lengths` input (N,) int64 counts each row's steps, at least 1. `steps` is the longest of the training part. The
-    last `indicators` channels are 1 where a value is missing, else 0.
+    last `indicators` channels are 1 where a value is missing, else 0. The `levels` channels before them hold the level
+    and log spread of a window that is scaled by itself, the same at each step.
     """
 
     channels: int
     steps: int
     indicators: int = 0
+    levels: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from dle_training.data.dataset import Dataset
 from dle_training.data.sources import MEMORY
 from dle_training.data.target import Values
 from dle_training.fitting.tensors import TrainingData
+from dle_training.preprocessing.shape import WINDOW
 from dle_training.runs import answers, kept_rows, reference, trained_rows, training_sample
 from dle_training.runs.folder import RunFolder, read_facts
 from dle_training.runs.trained_model import TrainedModel
@@ -43,7 +44,7 @@ def write(
     sample = split.train[training_sample.choose(training, target, schema.outputs)]
     kept_rows.write(run.training_sample, dataset.groups, dataset.target, sample, schema)
     trained_rows.write(run.trained_rows, dataset)
-    actual = model.objective.actual(data.validation.targets)
+    actual = model.objective.actual(data.validation.targets, data.validation.inputs.get(WINDOW))
     answers.write(run.validation_answers, schema, split.validation, actual, predicted)
     if "tokens" in data.train.inputs:  # so that texts are not tokenised again
         training = training.with_tokens(data.train.inputs["tokens"].numpy())

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import msgspec
+import numpy as np
 
 from dle_bundle import schema as schemas
 from dle_bundle.errors import InputError
@@ -143,4 +144,6 @@ def _score(
 
 
 def _actual(model: TrainedModel, target: Values) -> Actual:
+    if model.schema.outputs.classes is None:
+        return target.astype(np.float64)
     return model.objective.actual(model.objective.encode(target))

@@ -31,6 +31,7 @@ from dle_training.models._base import Network
 from dle_training.optimization import objectives
 from dle_training.optimization.objectives import Classification, Objective, ObjectiveState
 from dle_training.preprocessing import pipeline
+from dle_training.preprocessing.shape import WINDOW
 from dle_training.runs import contents
 from dle_training.runs.folder import RunFolder, read_metrics, write_metrics
 from dle_training.runs.prepare import Prepared, streamed
@@ -128,11 +129,12 @@ def finish(
     network.cpu()
     objective = objectives.restore(data.objective)
     logits = loop.predict(network, data.validation)
-    actual = objective.actual(data.validation.targets)
+    window = data.validation.inputs.get(WINDOW)
+    actual = objective.actual(data.validation.targets, window)
     objective = _calibrated(objective, logits, data.validation.targets)
     write_atomic(run.objective, documents.encode(objective.state()))
     model = TrainedModel(schema, data.preprocessing, network, objective, fitted.best_epoch)
-    predicted = objective.link(logits).numpy()
+    predicted = objective.link(logits, window).numpy()
     scores = defined(metrics.all_scores(schema.outputs.task, predicted, actual))
     if dataset is not None:
         contents.write(run, model, dataset, data, predicted, scores)

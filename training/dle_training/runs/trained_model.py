@@ -15,6 +15,7 @@ from dle_bundle.schema import Schema
 from dle_training.models._base import Network
 from dle_training.optimization.objectives import Objective
 from dle_training.preprocessing.pipeline import Preprocessing
+from dle_training.preprocessing.shape import WINDOW
 
 
 class InferenceModule(nn.Module):
@@ -56,7 +57,7 @@ class InferenceModule(nn.Module):
 
     def forward(self, *arrays: Tensor) -> Tensor:
         prepared = self.preprocessing(dict(zip(self.names, arrays, strict=True)))
-        answer: Tensor = self.objective.link(self.network(prepared))
+        answer: Tensor = self.objective.link(self.network(prepared), prepared.get(WINDOW))
         return answer
 
 
@@ -82,6 +83,14 @@ class TrainedModel:
     def tensors(self, groups: Groups) -> dict[str, Tensor]:
         """Return these rows as arguments of `InferenceModule`, by name."""
         return self.preprocessing.tensors(groups)
+
+    def scale(self, groups: Groups) -> float | npt.NDArray[np.float64]:
+        """The standard deviation of the training targets; with window scaling, a window's (N,) own spread if larger."""
+        sd = self.objective.state().sd if self.objective.task == "regression" else 1.0
+        if self.preprocessing.fitted.sequence is None or self.preprocessing.fitted.sequence.windows is None:
+            return sd
+        spreads: npt.NDArray[np.float64] = self.preprocessing.prepare(groups)[WINDOW][:, 1].numpy()
+        return np.maximum(spreads, sd)
 
     def predict(self, groups: Groups) -> npt.NDArray[np.float32]:
         """Answer these rows: probabilities (N, K) in the order of the schema's classes, values (N,) or (N, horizon)."""

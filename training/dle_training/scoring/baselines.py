@@ -46,6 +46,22 @@ class Baselines:
         """The windows at these positions."""
         return Baselines(self.season, self.series[rows], self.last[rows], self.seasonal[rows], self.scale[rows])
 
+    def unevenness(self, training: npt.NDArray[np.bool_]) -> float:
+        """The factor between the largest and the smallest level or spread of a series; 1 for a single series.
+
+        `training` (W,) marks the windows that count.
+        """
+        names, places = np.unique(self.series[training], return_inverse=True)
+        if len(names) < 2:
+            return 1.0
+        last = self.last[training]
+        known = ~np.isnan(last)
+        counts = np.maximum(np.bincount(places, known, len(names)), 1)
+        filled = np.where(known, last, 0.0)
+        means = np.bincount(places, filled, len(names)) / counts
+        spreads = np.sqrt(np.bincount(places, np.where(known, last - means[places], 0) ** 2, len(names)) / counts)
+        return max(_factor(np.abs(means), float(spreads.max())), _factor(spreads, 0.0))
+
     def save(self, path: Path) -> None:
         """Write an .npz file."""
         with atomic_path(path) as temporary:
@@ -127,6 +143,12 @@ def make(
         means = np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
         scale = np.where(means > 0, means, np.nan)[number[ends]]
     return Baselines(season, np.array(names, dtype=np.str_)[number[ends]], carried[ends], seasonal, scale)
+
+
+def _factor(sizes: _Floats, above: float) -> float:
+    """The largest of the positive sizes over the smallest; 1 if the largest is not above a bound."""
+    positive = sizes[sizes > 0]
+    return float(positive.max() / positive.min()) if len(positive) and positive.max() > above else 1.0
 
 
 def _series(ordered: Ordered) -> _Places:

@@ -231,12 +231,13 @@ else:
 
 
 def choose(name: str | None, task: Task, *, weighted: bool = False) -> Metric:
-    """The metric for early stopping. Without a name: log_loss, loss with class weights, or rmse for regression.
+    """The metric for early stopping.
 
+    Without a name: log_loss, or rmse for regression; `weighted`, the loss, because of class weights or window scaling.
     Raises InputError for a metric of the other kind of task.
     """
     if name is None:
-        return METRICS["rmse" if task == "regression" else "loss" if weighted else "log_loss"]
+        return METRICS["loss" if weighted else "rmse" if task == "regression" else "log_loss"]
     names = [metric.name for metric in of(task)]
     if name not in names:
         raise InputError(
