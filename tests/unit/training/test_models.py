@@ -12,6 +12,7 @@ from dle_training.models._base import Network
 from dle_training.models.backbone import BACKBONE
 from dle_training.models.bag import BagConfig
 from dle_training.models.cnn import CnnConfig
+from dle_training.models.dlinear import DlinearConfig
 from dle_training.models.dropout import Dropout
 from dle_training.models.families import FAMILIES, ModelConfig
 from dle_training.models.family import InputKind
@@ -44,6 +45,7 @@ SMALL = replace_struct(
     ModelConfig(hidden=(16, 8), dropout=0.0),
     cnn=CnnConfig(width=4),
     rnn=RnnConfig(width=6),
+    dlinear=DlinearConfig(width=4, kernel=5),
     tcn=TcnConfig(width=4, depth=3, kernel=9),
     transformer=TransformerConfig(width=8, heads=2),
     bag=BagConfig(width=6, buckets=64),

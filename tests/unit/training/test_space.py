@@ -41,7 +41,7 @@ DIMENSIONS: dict[str, Dimension] = {
 COMBINATIONS: list[dict[InputKind, str]] = [
     dict(zip(("image", "sequence", "text", "table"), names, strict=True))
     for names in product(
-        ("cnn", "timm:resnet18"), ("tcn", "rnn", "transformer"), ("bag", "rnn", "transformer"), ("mlp",)
+        ("cnn", "timm:resnet18"), ("tcn", "rnn", "transformer", "dlinear"), ("bag", "rnn", "transformer"), ("mlp",)
     )
 ]
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from dle_training.models import backbone, bag, cnn, mlp, rnn, tcn, transformer
+from dle_training.models import backbone, bag, cnn, dlinear, mlp, rnn, tcn, transformer
 from dle_training.models.family import InputKind
 from dle_training.models.mlp import MlpConfig
 
@@ -16,6 +16,7 @@ FAMILIES = {
         rnn.FAMILY,
         tcn.FAMILY,
         transformer.FAMILY,
+        dlinear.FAMILY,
         bag.FAMILY,
         backbone.FAMILY,
     )
