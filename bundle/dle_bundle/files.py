@@ -1,5 +1,6 @@
 """Atomic files and folders: written under a temporary name, synced, then renamed, so they are never incomplete."""
 
+import errno
 import os
 import secrets
 import shutil
@@ -33,10 +34,19 @@ def atomic_path(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
         os.chmod(temporary, mode)
         sync(temporary)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if full := _full(error, path):
+            raise full from error
         raise
     sync(path.parent)
+
+
+def _full(error: BaseException, path: Path) -> OSError | None:
+    """Return the error of a full disk with its path, because a write does not know the name of its file."""
+    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return None
+    return OSError(error.errno, os.strerror(error.errno), str(path))
 
 
 def write_atomic(path: Path, content: bytes | str, *, mode: int = 0o644) -> None:
@@ -91,7 +101,9 @@ def atomic_folder(target: Path, *, mode: int = 0o755) -> Iterator[Path]:
         sync(temporary)
         # a rename fails on a non-empty target, so a folder created meanwhile is never overwritten
         os.rename(temporary, target)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        if full := _full(error, target):
+            raise full from error
         raise
     sync(target.parent)

@@ -1,5 +1,7 @@
 """Files and folders appear whole or not at all."""
 
+import errno
+import os
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -49,3 +51,12 @@ def test_a_failed_folder_vanishes(tmp_path: Path) -> None:
 def test_an_existing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="exists already"), atomic_folder(tmp_path):
         pass
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(OSError, match=r"No space left on device: .*rows\.csv'$"), atomic_path(tmp_path / "rows.csv"):
+        raise full
+    with pytest.raises(OSError, match=r"No space left on device: .*bundle'$"), atomic_folder(tmp_path / "bundle"):
+        raise full
+    assert not list(tmp_path.iterdir())

@@ -43,7 +43,11 @@ def infer(
         ("customer_id", [index * 17 % 1009 for index in range(N)], "identifier: a different whole number"),
         ("PassengerId", [float(index * 17 % 1009) for index in range(N)], "identifier: a different whole number"),
         ("Unnamed: 0", [index + 5 for index in range(N)], "identifier: a different whole number"),
-        ("code", [f"k{index}" for index in range(N)], "identifier: 40 distinct texts"),
+        (
+            "code",
+            [f"k{index}" for index in range(N)],
+            "identifier: 40 distinct texts in 40 rows, such as 'k0' and 'k1'",
+        ),
     ],
 )
 def test_dropped_with_a_reason(name: str, values: list[Any], reason: str) -> None:
@@ -131,7 +135,7 @@ def test_all_faults_together() -> None:
 def test_nothing_left() -> None:
     with pytest.raises(InputError, match="No column is left") as caught:
         infer({"a": [1] * N, "b": list(range(N))})
-    assert caught.value.details == ("a: constant: 1 in every row", "b: row number")
+    assert caught.value.details == ("a: constant: 1 in every row", "b: row number, such as 0 and 1")
 
 
 def test_names_that_the_configuration_gets_wrong() -> None:
@@ -160,7 +164,7 @@ def test_words_of_any_script(says: list[str]) -> None:
 def test_short_texts_are_text_for_want_of_other_inputs() -> None:
     inputs = infer({"id": list(range(N)), "says": SHORT, "y": GOOD}, apart={"y": ""})
     assert [(field.name, field.kind) for field in inputs.fields] == [("says", "text")]
-    assert inputs.dropped == {"id": "row number"}
+    assert inputs.dropped == {"id": "row number, such as 0 and 1"}
     assert inputs.notes == ("says: short texts, nearly all distinct, read as text because there is no other input",)
     beside = infer({"says": SHORT, "good": GOOD})
     assert [field.name for field in beside.fields] == ["good"]

@@ -30,6 +30,7 @@ _NEARLY_ALL = 0.9
 _SELDOM_SHARED = 0.5
 _NAMED = 3
 _LISTED = 20
+_SAMPLED = 100
 _SENTENCE = 3
 """The average number of words in a value from which a column counts as sentences."""
 _MOSTLY_WORDS = 0.5
@@ -104,7 +105,7 @@ def infer(
         if useless is None:
             readings[name] = reading
         else:
-            dropped[name], rejected[name] = useless, reading
+            dropped[name], rejected[name] = _with_samples(useless, column), reading
     _refuse("Columns that cannot be used as they are", faults)
     if not readings:
         for name in [name for name, reading in rejected.items() if _is_short_text(name, reading, config)]:
@@ -179,6 +180,15 @@ def _has_values(column: Column, na_values: tuple[str, ...]) -> bool:
     if not columns.is_text(column) and not columns.is_number(column):
         return bool(len(known) > known.null_count)
     return bool(len(known) > known.null_count and not pc.all(pc.is_null(known, nan_is_null=True)).as_py())
+
+
+def _with_samples(reason: str, column: Column) -> str:
+    """Return the reason for a dropped column with its first two values, if they differ."""
+    if "constant" in reason:  # which says the values itself
+        return reason
+    known = column.filter(pc.is_valid(column))[:_SAMPLED]
+    samples = list(dict.fromkeys(repr(value.as_py())[:40] for value in known))[:2]
+    return f"{reason}, such as {' and '.join(samples)}" if len(samples) == 2 else reason
 
 
 def _useless(reading: Reading) -> str | None:
