@@ -71,6 +71,8 @@ def order(table: pa.Table, layout: SeriesLayout, na_values: tuple[str, ...]) -> 
     same = (np.diff(ids[rows]) == 0) & (np.diff(times[rows]) == 0) & (ids[rows[1:]] >= 0)
     twice = np.flatnonzero(same)
     faults += _listed(f"{layout.time!r}: a time that occurs twice in {_whose(layout)}", np.sort(rows[twice + 1]))
+    if len(twice) and layout.sequence_id is None:
+        faults.append("if the table holds several series, name the column of their ids: --set data.sequence_id=COLUMN")
     if faults:
         raise InputError("The rows do not form series", faults)
     starts = np.flatnonzero(np.diff(ids[rows], prepend=-1))

@@ -177,3 +177,11 @@ def test_the_order_of_rows_does_not_matter(shuffled: list[int], units: list[int]
     assert [row["unit"] for row in found] == list(dict.fromkeys(units[row] for row in shuffled))
     for unit, steps in expected.items():
         assert [step[0] for step in steps] == [row for row in range(12) if units[row] == unit]
+
+
+def test_several_series_without_an_id_name_the_setting() -> None:
+    table = text(t=["1", "2", "1", "2"], temp=["1", "2", "3", "4"])
+    assert refusal(table, SeriesLayout(channels=("temp",), time="t"))[1:] == (
+        "'t': a time that occurs twice in the table in 2 rows: 3, 4",
+        "if the table holds several series, name the column of their ids: --set data.sequence_id=COLUMN",
+    )
