@@ -59,7 +59,7 @@ def detect(path: Path, kind: str, given: TextFormat, *, proposing: bool = True) 
         found = replace(found, delimiter=line[1], skip_rows=found.skip_rows + 1)
         notes.append(f"the first line says that the separator is {line[1]!r}")
         lines = lines[1:]
-    lines = [line for line in lines if found.comment is None or not line.startswith(found.comment)]
+    lines = _Comments(found.comment).without(lines)
     if found.delimiter is None and (mark := _delimiter(path, kind, lines, proposing)) != _usual(kind):
         found = replace(found, delimiter=mark)
         if not kind.startswith(".txt"):
@@ -74,7 +74,7 @@ def stream(path: Path, kind: str, written: TextFormat, rows: int, *, proposing: 
     separator = written.delimiter or _usual(kind)
     sample = _decoded(path, kind, _head(path, kind), written, proposing)
     lines = sample.splitlines(keepends=True)[written.skip_rows :]
-    lines = [line for line in lines if written.comment is None or not line.startswith(written.comment)]
+    lines = _Comments(written.comment).without(lines)
     header, consumed = _header(path, kind, "".join(lines), separator)
     if written.header == "none":
         header, consumed = [f"c{position}" for position in range(1, len(header) + 1)], 0
@@ -120,6 +120,24 @@ def check_names(path: Path, names: list[str]) -> None:
         raise InputError(f"{path}: expected columns with different names", details)
 
 
+class _Comments:
+    """Leaves out lines that begin with the mark, except inside of a quoted value."""
+
+    def __init__(self, mark: str | None) -> None:
+        self._mark, self._quoted = mark, False
+
+    def without(self, lines: list[str]) -> list[str]:
+        """The other lines of the next part of a file."""
+        if self._mark is None:
+            return lines
+        kept = []
+        for line in lines:
+            if self._quoted or not line.startswith(self._mark):
+                self._quoted ^= line.count('"') % 2 == 1
+                kept.append(line)
+        return kept
+
+
 class _Utf8(io.RawIOBase):
     """The text of a file as UTF-8, without the skipped lines and the comments."""
 
@@ -129,7 +147,7 @@ class _Utf8(io.RawIOBase):
         self._text = io.TextIOWrapper(cast(IO[bytes], raw), encoding=written.encoding or "utf-8-sig", newline="")
         for _ in range(written.skip_rows):
             self._text.readline()
-        self._comment = written.comment
+        self._comments = _Comments(written.comment)
         self._rest = b""
 
     def readable(self) -> bool:
@@ -141,9 +159,7 @@ class _Utf8(io.RawIOBase):
             lines = self._text.readlines(_BLOCK // 8)
             if not lines:
                 break
-            if self._comment is not None:
-                lines = [line for line in lines if not line.startswith(self._comment)]
-            parts.append("".join(lines).encode())
+            parts.append("".join(self._comments.without(lines)).encode())
             length += len(parts[-1])
         whole = b"".join(parts)
         found, self._rest = (whole, b"") if size < 0 else (whole[:size], whole[size:])

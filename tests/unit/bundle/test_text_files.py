@@ -118,3 +118,9 @@ def test_json_lines_keep_their_types(tmp_path: Path) -> None:
     assert table_files.read(path).to_pydict() == {"a": [1.0, 2.5], "b": ["x", None]}
     with pytest.raises(InputError, match=r"not readable as \.jsonl"):
         table_files.read(write(tmp_path, b'{"a": 1}\n[2]\n', "broken.jsonl"))
+
+
+def test_a_comment_mark_in_quotes_is_a_value(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text('a,b\n"x\n# y",1\n# z\n"# w",2\n')
+    assert table_files.read(path, TextFormat(comment="#")).to_pydict() == {"a": ["x\n# y", "# w"], "b": ["1", "2"]}
