@@ -177,8 +177,7 @@ def train(
         run, prepared = begin(asked, folder, source=held if isinstance(held, Source) else None)
     if progress:
         warnings = (f"Warning: {text}" for text in prepared.dataset.warnings)
-        telling = (f"Warning: {warning}" for warning in prepared.dataset.warnings)
-        sys.stdout.write("\n".join((*warnings, *telling, *summary.lines(prepared.dataset), "")))
+        sys.stdout.write("\n".join((*warnings, *summary.lines(prepared.dataset), "")))
     try:
         complete(run, prepared, lambda what: [ProgressLines(what)] if progress else [])
     except Interrupted as interrupted:
