@@ -21,7 +21,7 @@ VALUES = ("Private", "Self-emp", "State-gov", "1", "2", "A", "B")
 MIDDLE_LEVEL, MIDDLE_SUM = 128, 40
 """What is taken from an image's mean, and from the sum of a text's tokens."""
 _KINDS = {
-    "numeric": TensorProto.FLOAT,
+    "numeric": TensorProto.DOUBLE,
     "categorical": TensorProto.STRING,
     "datetime": TensorProto.INT64,
     "image": TensorProto.UINT8,
@@ -47,9 +47,10 @@ def graph(schema: Schema) -> onnx.ModelProto:
         inputs.append(helper.make_tensor_value_info("lengths", TensorProto.INT64, ["rows"]))
     initializers += [
         numpy_helper.from_array(np.array(0, np.float32), "zero"),
+        numpy_helper.from_array(np.array(0.0), "zero_number"),
         numpy_helper.from_array(np.array(1e-9, np.float32), "per_giga"),
-        numpy_helper.from_array(np.array(-1e4, np.float32), "low"),
-        numpy_helper.from_array(np.array(1e4, np.float32), "high"),
+        numpy_helper.from_array(np.array(-1e4), "low"),
+        numpy_helper.from_array(np.array(1e4), "high"),
         numpy_helper.from_array(np.array(MIDDLE_LEVEL, np.float32), "middle_level"),
         numpy_helper.from_array(np.array(MIDDLE_SUM, np.float32), "middle_sum"),
         numpy_helper.from_array(np.array([1], np.int64), "second"),
@@ -60,11 +61,17 @@ def graph(schema: Schema) -> onnx.ModelProto:
     if classes is None and horizon > 1:
         steps = np.arange(1, horizon + 1, dtype=np.float32).reshape(1, -1)
         initializers.append(numpy_helper.from_array(steps, "steps"))
-        nodes.append(helper.make_node("MatMul", ["score", "steps"], ["value"]))
-        outputs = [helper.make_tensor_value_info("value", TensorProto.FLOAT, ["rows", horizon])]
+        nodes += [
+            helper.make_node("MatMul", ["score", "steps"], ["scores"]),
+            helper.make_node("Cast", ["scores"], ["value"], to=TensorProto.DOUBLE),
+        ]
+        outputs = [helper.make_tensor_value_info("value", TensorProto.DOUBLE, ["rows", horizon])]
     elif classes is None:
-        nodes.append(helper.make_node("Squeeze", ["score", "second"], ["value"]))
-        outputs = [helper.make_tensor_value_info("value", TensorProto.FLOAT, ["rows"])]
+        nodes += [
+            helper.make_node("Squeeze", ["score", "second"], ["scores"]),
+            helper.make_node("Cast", ["scores"], ["value"], to=TensorProto.DOUBLE),
+        ]
+        outputs = [helper.make_tensor_value_info("value", TensorProto.DOUBLE, ["rows"])]
     else:
         steps = np.arange(len(classes), dtype=np.float32).reshape(1, -1)
         initializers += [numpy_helper.from_array(steps, "steps"), _classes(classes)]
@@ -152,8 +159,9 @@ def _to_numbers(group: str) -> list[onnx.NodeProto]:
     if group == "numeric":
         return [
             helper.make_node("IsNaN", ["numeric"], ["is_missing"]),
-            helper.make_node("Where", ["is_missing", "zero", "numeric"], ["filled"]),
-            helper.make_node("Clip", ["filled", "low", "high"], ["numeric_numbers"]),
+            helper.make_node("Where", ["is_missing", "zero_number", "numeric"], ["filled"]),
+            helper.make_node("Clip", ["filled", "low", "high"], ["clipped"]),
+            helper.make_node("Cast", ["clipped"], ["numeric_numbers"], to=TensorProto.FLOAT),
         ]
     if group == "categorical":
         encoder = helper.make_node(

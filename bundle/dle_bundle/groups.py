@@ -30,7 +30,7 @@ _TEXT_CELLS = 256
 class Groups:
     """N rows, with the inputs of each group in schema order; a group without inputs is None or has width 0.
 
-    `numeric` float32 (N, F), NaN = missing; booleans are 0 and 1 here.
+    `numeric` float64 (N, F), NaN = missing; booleans are 0 and 1 here.
     `categorical` object array of str (N, C), `""` = missing.
     `datetime` int64 (N, D), UTC epoch seconds, `MISSING_TIME` = missing.
     `image` uint8 (N, images · channels, H, W), the images of a row stacked; a missing image is black. An object that
@@ -41,7 +41,7 @@ class Groups:
     `tokens` int64 (N, L), the tokenised `text`: the tokens of each column and a separator after each, then `PADDING`.
     """
 
-    numeric: npt.NDArray[np.float32]
+    numeric: npt.NDArray[np.float64]
     categorical: npt.NDArray[np.object_]
     datetime: npt.NDArray[np.int64]
     image: Any = None
@@ -99,7 +99,7 @@ def rows_at_once(cells: int) -> int:
 def empty(rows: int) -> Groups:
     """`rows` rows without columns."""
     return Groups(
-        np.empty((rows, 0), dtype=np.float32), np.empty((rows, 0), dtype=object), np.empty((rows, 0), dtype=np.int64)
+        np.empty((rows, 0), dtype=np.float64), np.empty((rows, 0), dtype=object), np.empty((rows, 0), dtype=np.int64)
     )
 
 

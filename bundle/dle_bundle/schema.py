@@ -146,7 +146,8 @@ class Outputs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The prediction: one of `classes`, in the order of the graph's probabilities, or a value if `classes` is None.
 
     `horizon`: the number of steps ahead, and of values, that a forecast predicts. `number_format` and `na_values`: how
-    files write the target, as for a field.
+    files write the target, as for a field. `mean`, `sd`: statistics of the values that a regression was trained on.
+    Prediction ids hold (value − mean) / sd.
     """
 
     target: str
@@ -156,6 +157,8 @@ class Outputs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     threshold: float | None = None
     unit: str | None = None
     horizon: int = 1
+    mean: float = 0.0
+    sd: float = 1.0
     number_format: NumberFormat | None = None
     na_values: tuple[str, ...] | None = None
 

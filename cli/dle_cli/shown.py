@@ -3,6 +3,7 @@
 Its functions import heavy modules when they are called.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -36,6 +37,17 @@ def training(speaker: Console) -> "Callable[[str], Sequence[Listener]]":
     return lambda what: [] if speaker.silent else [TrainingProgress(bars, what)]
 
 
+def _range(low: float | str, high: float | str) -> str:
+    """The ends of a range, with seven digits, or as many as show whole numbers and a hundredth of the range."""
+    if isinstance(low, str) or isinstance(high, str):
+        return f"{low} … {high}"
+    largest = max(abs(low), abs(high), 1.0)
+    digits = max(7, math.ceil(math.log10(largest + 1))) if largest < 1e15 else 7
+    while digits < 17 and any(abs(float(f"{end:.{digits}g}") - end) > (high - low) / 100 for end in (low, high)):
+        digits += 1
+    return f"{low:.{digits}g} … {high:.{digits}g}"
+
+
 def show_data(speaker: Console, prepared: "Prepared", folder: Path) -> None:
     """Columns, target, notes and rows. `folder` is that of the run, whose files hold what is too much to be printed."""
     from dle_training.data import summary
@@ -45,7 +57,7 @@ def show_data(speaker: Console, prepared: "Prepared", folder: Path) -> None:
     for field in dataset.schema.inputs:
         seen = field.form
         if field.observed_range:
-            seen = " … ".join(f"{end:.7g}" if isinstance(end, float) else str(end) for end in field.observed_range)
+            seen = _range(*field.observed_range)
         elif field.categories:
             shown = ", ".join(field.categories[:4])
             seen = f"{len(field.categories)}: {shown}{', …' if len(field.categories) > 4 else ''}"

@@ -45,7 +45,7 @@ def expected(spelling: dict[str, Any]) -> list[Any]:
         return [int(datetime.fromisoformat(text).timestamp()) for text in spelling["read"]]
     if spelling["kind"] == "categorical":
         return list(spelling["read"])
-    return [None if value is None else float(np.float32(value)) for value in spelling["read"]]
+    return [None if value is None else float(value) for value in spelling["read"]]
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS, ids=lambda spelling: " | ".join(spelling["texts"]))

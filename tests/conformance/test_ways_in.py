@@ -182,7 +182,7 @@ def test_all_ways_in(seed: int, tmp_path: Path) -> None:
     content = rows(seed)
     text, typed, body = from_csv(content, tmp_path), from_parquet(content, tmp_path), from_json(content)
     for other in (typed, body, *from_frames(tmp_path), from_dicts(content)):
-        np.testing.assert_array_equal(text.numeric.view(np.uint32), other.numeric.view(np.uint32))
+        np.testing.assert_array_equal(text.numeric.view(np.uint64), other.numeric.view(np.uint64))
         np.testing.assert_array_equal(text.categorical, other.categorical)
         np.testing.assert_array_equal(text.datetime, other.datetime)
     assert np.isnan(text.numeric).any(axis=0).tolist() == [True, False, True, True]

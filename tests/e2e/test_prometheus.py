@@ -133,7 +133,7 @@ def prediction_psi(answered: list[dict[str, Any]], known: Reference) -> float:
     """That of the answers that came back."""
     bins = known.prediction
     if "value" in answered[0]:
-        places = bins.assign_numbers(np.array([answer["value"] for answer in answered], dtype=np.float32))
+        places = bins.assign_numbers(np.array([answer["value"] for answer in answered]))
     else:
         places = bins.assign_categories(np.array([answer["label"] for answer in answered], dtype=object))
     return psi(np.bincount(places, minlength=len(bins.names)), bins)

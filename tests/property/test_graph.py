@@ -8,7 +8,7 @@ from tests.trained import small
 
 from dle_bundle.groups import MISSING_TIME, Groups
 
-NUMBERS = st.floats(width=32, allow_infinity=False, allow_nan=True)
+NUMBERS = st.floats(allow_infinity=False, allow_nan=True)
 TEXTS = st.one_of(
     st.sampled_from(["", "town a", "red", "yes", "no"]), st.text(st.characters(codec="utf-8"), max_size=8)
 )
@@ -27,7 +27,7 @@ def test_torch_and_onnx_agree_on_any_row(target: str, data: st.DataObject) -> No
         return data.draw(st.lists(st.lists(values, min_size=width, max_size=width), min_size=count, max_size=count))
 
     rows = Groups(
-        np.array(columns(len(schema.numeric), NUMBERS), dtype=np.float32),
+        np.array(columns(len(schema.numeric), NUMBERS), dtype=np.float64),
         np.array(columns(len(schema.categorical), TEXTS), dtype=object).reshape(count, -1),
         np.array(columns(len(schema.datetime), MOMENTS), dtype=np.int64),
     )

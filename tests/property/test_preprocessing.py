@@ -43,7 +43,6 @@ def training() -> Groups:
     rng, count = np.random.default_rng(0), 64
     wide, small, constant = rng.normal(0, 1e30, count), rng.normal(0, 1e-30, count), np.full(count, 3.0)
     numeric = np.stack([rng.normal(5, 2, count), wide, small, constant, rng.integers(0, 2, count)], axis=1)
-    numeric = numeric.astype(np.float32)
     numeric[::5, 0] = numeric[::7, 4] = np.nan
     columns = [rng.choice(["x", "y", "é ü", ""], count), rng.choice(["u", "v"], count)]
     categorical = np.stack([*columns, rng.integers(0, 12, count).astype(str)], axis=1).astype(object)
@@ -97,7 +96,7 @@ def exported(scaling: str) -> tuple[Preprocessing, Callable[..., list[npt.NDArra
     )
 
 
-NUMBERS = st.floats(width=32, allow_nan=False, allow_infinity=False) | st.just(float("nan"))
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.just(float("nan"))
 TEXTS = st.sampled_from(["", "x", "y", "é ü", "u", "v", "0", "11"]) | st.text(max_size=5)
 MOMENTS = st.integers(-(2**63), 2**63 - 1) | st.integers(-(2**36), 2**36) | st.just(MISSING_TIME)
 ROWS = st.lists(
@@ -112,7 +111,7 @@ def test_finite_and_the_same_in_onnx(
     scaling: str, rows: list[tuple[tuple[float, ...], tuple[str, ...], tuple[int, ...]]]
 ) -> None:
     preprocessing, run = exported(scaling)
-    numeric = np.array([row[0] for row in rows], dtype=np.float32)
+    numeric = np.array([row[0] for row in rows], dtype=np.float64)
     codes = encoded(preprocessing, np.array([row[1] for row in rows], dtype=object))
     datetime = np.array([row[2] for row in rows], dtype=np.int64)
     with torch.inference_mode():
@@ -150,7 +149,7 @@ def test_the_unit_of_a_column_makes_no_difference(
         rows = len(table)
         sequence = np.repeat((series * unit)[None], rows, axis=0).astype(np.float32)
         lengths = np.full(rows, len(series))
-        groups = replace(empty(rows), numeric=(table * unit).astype(np.float32), sequence=sequence, lengths=lengths)
+        groups = replace(empty(rows), numeric=table * unit, sequence=sequence, lengths=lengths)
         config = PreprocessingConfig(numeric=scaling, piecewise_bins=4)  # type: ignore[arg-type]
         prepared = pipeline.fit(UNITS, groups, config)[0].prepare(groups)
         return {name: tensor.numpy() for name, tensor in prepared.items()}

@@ -117,11 +117,12 @@ def _fault(bins: Bins, beside: int | None) -> str | None:
     return None if min(bins.fractions) > 0 else "expected fractions above 0"
 
 
-def number_bins(values: npt.NDArray[Any]) -> Bins:
+def number_bins(values: npt.NDArray[Any], noise: float = 0.0) -> Bins:
     """Bins of `values` (N,), NaN = missing: one per value that makes up a tenth of them, and quantiles of the rest.
 
     Frequent values need bins of their own: a column that is zero in nine of ten rows would otherwise get a single bin.
-    Bounds that differ only by rounding errors are merged.
+    Bounds that differ only by rounding errors are merged. `noise` is the size of further errors, by which a value may
+    miss its bin: bounds within it are merged, and the others are lower by it.
     """
     known = values[~np.isnan(values)]
     if not len(known):
@@ -133,10 +134,11 @@ def number_bins(values: npt.NDArray[Any]) -> Bins:
     quantiles = np.quantile(rest, np.linspace(0, 1, steps + 1), method="nearest") if steps else rest
     # a frequent value's bin ends where the next value begins
     successors = distinct[np.minimum(np.searchsorted(distinct, frequent) + 1, len(distinct) - 1)]
-    starts = _merged(np.unique(np.concatenate([frequent, successors, quantiles[:-1], distinct[:1]])), distinct)
-    edges = np.append(starts, np.nextafter(distinct[-1], np.inf, dtype=values.dtype))
-    inner = tuple(f"[{low:.6g}, {high:.6g})" for low, high in pairwise(starts))
-    inner = (*inner, f"[{starts[-1]:.6g}, {distinct[-1]:.6g}]")
+    starts = _merged(np.unique(np.concatenate([frequent, successors, quantiles[:-1], distinct[:1]])), distinct, noise)
+    end = np.minimum(np.nextafter(distinct[-1] + noise, np.inf), np.finfo(distinct.dtype).max)
+    edges = np.append(starts - noise, end)
+    *lows, high = _short_texts(np.append(starts, distinct[-1]))
+    inner = (*(f"[{low}, {next_})" for low, next_ in pairwise(lows)), f"[{lows[-1]}, {high}]")
     names = ("below", *_distinct(inner), "above", "missing")
     bins = Bins(names=names, fractions=(), edges=tuple(edges.astype(np.float64).tolist()))
     return msgspec.structs.replace(
@@ -144,14 +146,24 @@ def number_bins(values: npt.NDArray[Any]) -> Bins:
     )
 
 
-def _merged(starts: npt.NDArray[Any], values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _merged(starts: npt.NDArray[Any], values: npt.NDArray[Any], noise: float) -> npt.NDArray[Any]:
     """The ascending `starts` (S,) without those that equal their predecessor up to rounding errors of values (D,)."""
     largest = float(np.abs(values).max())
     kept = [0]
     for place in range(1, len(starts)):
-        if differ(starts[kept[-1]], starts[place], largest):
+        if differ(starts[kept[-1]], starts[place], largest) and starts[place] - starts[kept[-1]] > noise:
             kept.append(place)
     return starts[kept]
+
+
+def _short_texts(bounds: npt.NDArray[Any]) -> list[str]:
+    """Ascending numbers as text, with six digits, or as many as tell different ones apart."""
+    count = len(np.unique(bounds))
+    for digits in range(6, 18):
+        texts = [f"{bound:.{digits}g}" for bound in bounds.tolist()]
+        if len(set(texts)) == count:
+            break
+    return texts
 
 
 def category_bins(values: npt.NDArray[np.object_], known: tuple[str, ...]) -> Bins:

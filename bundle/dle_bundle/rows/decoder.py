@@ -27,7 +27,7 @@ from dle_bundle.values.base64_text import decode_base64
 from dle_bundle.values.categories import category
 from dle_bundle.values.dates import epoch_seconds
 from dle_bundle.values.missing import missing_numbers
-from dle_bundle.values.numbers import PLAIN, float32, parse_number
+from dle_bundle.values.numbers import PLAIN, parse_number
 
 _UNFIT = re.compile(r'["\\\x00-\x1f]')
 """Characters that the field names of a msgspec struct cannot contain."""
@@ -135,7 +135,7 @@ class RowDecoder:
         datetime = np.array(rows.datetime, dtype=np.int64).reshape(count, len(schema.datetime))
         sequence, lengths = self._series(rows)
         text = np.array(rows.text, dtype=object).reshape(count, len(schema.text)) if schema.text else None
-        return Groups(float32(numbers), categorical, datetime, self._images(rows), sequence, lengths, text)
+        return Groups(numbers, categorical, datetime, self._images(rows), sequence, lengths, text)
 
     def _images(self, rows: DecodedRows) -> Any:
         fields = self._schema.image

@@ -22,7 +22,7 @@ from dle_bundle.values import dates
 from dle_bundle.values.categories import category
 from dle_bundle.values.dates import epoch_seconds
 from dle_bundle.values.missing import missing_numbers
-from dle_bundle.values.numbers import NumberFormat, float32, parse_boolean, parse_number
+from dle_bundle.values.numbers import EXACT, NumberFormat, parse_boolean, parse_number, rounds
 
 Column = Any
 _Floats = npt.NDArray[np.float64]
@@ -87,6 +87,22 @@ def numbers(
     return values, unreadable
 
 
+def rounded(column: Column, na_values: tuple[str, ...]) -> str | None:
+    """The first whole number that float64 would round, in a column that holds nothing else than whole numbers."""
+    if not is_text(column):
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        if not (pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale <= 0)):
+            return None
+        extremes = pc.min_max(column.cast(kind)).as_py()
+        found = (value for value in extremes.values() if value is not None and abs(value) > EXACT)
+        return next(map(str, found), None)
+    text = trimmed(column, na_values)
+    if not pc.all(pc.match_substring_regex(text, r"^[+-]?[0-9]+$")).as_py():
+        return None
+    long = text.filter(pc.greater_equal(pc.utf8_length(text), len(str(EXACT))))
+    return next((value for value in distinct(long)[0] if value is not None and rounds(value)), None)
+
+
 def booleans(column: Column, na_values: tuple[str, ...]) -> tuple[_Floats, npt.NDArray[np.bool_]]:
     """As `numbers`, for booleans: 1.0, 0.0, NaN = missing."""
     if is_text(column):
@@ -143,7 +159,7 @@ def to_groups(
     """
     reader = _ColumnReader(table, schema, first_row, folder)
     count = len(table)
-    numeric = np.empty((count, len(schema.numeric)), dtype=np.float32)
+    numeric = np.empty((count, len(schema.numeric)), dtype=np.float64)
     for index, field in enumerate(schema.numeric):
         numeric[:, index] = reader.number(field)
     categorical = np.empty((count, len(schema.categorical)), dtype=object)
@@ -173,10 +189,10 @@ class _ColumnReader:
         self._first = first_row
         self.faults: list[Fault] = []
 
-    def number(self, field: Field) -> npt.NDArray[np.float32]:
+    def number(self, field: Field) -> _Floats:
         column = self._column(field)
         if column is None:
-            return np.full(len(self._table), np.nan, dtype=np.float32)
+            return np.full(len(self._table), np.nan)
         if field.kind == "boolean":
             values, unreadable = booleans(column, self._missing_in(field))
             expected = "true or false"
@@ -188,7 +204,7 @@ class _ColumnReader:
         self._report(field, infinite, "non_finite", "a finite number", column)
         values[infinite] = np.nan
         self._missing(field, np.isnan(values) & ~unreadable & ~infinite)
-        return float32(values)
+        return values
 
     def category(self, field: Field) -> npt.NDArray[np.object_]:
         column = self._column(field)

@@ -1,4 +1,4 @@
-"""Parses numbers and booleans written as text, and rounds numbers to float32."""
+"""Parses numbers and booleans written as text, and finds numbers that a type cannot tell apart."""
 
 import re
 from functools import lru_cache
@@ -12,6 +12,9 @@ TRUE = frozenset({"true", "t", "yes", "y", "1"})
 FALSE = frozenset({"false", "f", "no", "n", "0"})
 
 NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?(?:inf(?:inity)?)", re.IGNORECASE)
+EXACT = 2**53
+"""float64 holds every whole number up to this one."""
+_DIGITS = re.compile(r"[+-]?[0-9]{16,4000}")
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _ROUNDING = 8
 """Rounding errors of a short calculation, in machine epsilons: together a millionth of a float32."""
@@ -96,6 +99,11 @@ def parse_boolean(text: str) -> float:
 def float32(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     """Round to float32; finite values beyond its range become its largest, so they stay finite."""
     return np.minimum(np.maximum(values, -_FLOAT32_MAX), _FLOAT32_MAX).astype(np.float32)
+
+
+def rounds(text: str) -> bool:
+    """Whether float64 may round this whole number, written in digits alone: it is beyond ±2⁵³."""
+    return bool(_DIGITS.fullmatch(text)) and abs(int(text)) > EXACT
 
 
 def differ(low: Floats, high: Floats, largest: float = 0.0) -> npt.NDArray[np.bool_]:

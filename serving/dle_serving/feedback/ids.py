@@ -2,6 +2,9 @@
 
 An id is the base64url text of 36 bytes: format, key number, time, model fingerprint, class index, confidence or value,
 nonce, and a keyed BLAKE2b hash of these. It is signed but not encrypted: anyone can read the prediction in it.
+
+A value is stored as (value − mean) / sd, with mean and sd of the schema's outputs, because it has the four bytes of a
+float32: of a value like 1,000,000,003.5 they would hold the first seven digits.
 """
 
 import hashlib
@@ -23,7 +26,7 @@ ID_FORMAT = 1
 NO_CLASS = 0xFFFF
 """The class index in the ids of a regression."""
 
-# format, key number, seconds since 1970, fingerprint, class index, confidence or value, nonce
+# format, key number, seconds since 1970, fingerprint, class index, confidence or standardised value, nonce
 _FIELDS = struct.Struct(">BBI4sHf8s")
 _SIGNATURE = 12
 _LENGTH = _FIELDS.size + _SIGNATURE
@@ -35,8 +38,8 @@ _KEY_BYTES = 32
 class PredictionId:
     """The content of a genuine id.
 
-    `answer` is the confidence in the predicted class; for a regression, `class_index` is None and `answer` is the
-    value. `time` is in seconds since 1970.
+    `answer` is the confidence in the predicted class; for a regression, `class_index` is None and `answer` is
+    (value − mean) / sd. `time` is in seconds since 1970.
     """
 
     time: int
@@ -81,7 +84,7 @@ class SigningKeys:
         self._number, self._state = numbers[0], states[0]
 
     def sign(self, time: int, fingerprint: bytes, classes: Sequence[int], answers: Sequence[float]) -> list[str]:
-        """Sign an id for each prediction: its class index (`NO_CLASS` for a regression) and its confidence or value."""
+        """Sign an id for each prediction: its class index and confidence, or `NO_CLASS` and standardised value."""
         nonces = os.urandom(8 * len(answers))
         number, copy, pack = self._number, self._state.copy, _FIELDS.pack
         parts: list[bytes] = []

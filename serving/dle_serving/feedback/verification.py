@@ -29,7 +29,7 @@ _MOST_ERROR = 1_000.0
 """Limit on one error in the tally, in multiples of the predictions' scale. Without it a single absurd value would ruin
 the score for ever: numbers that are added to 1e40 are lost to rounding."""
 _HIGHEST = 3.4028234663852886e38
-"""The highest float32, the type of predicted values."""
+"""The highest float32: beyond any target, and its square is far from the highest float64, the type of the tally."""
 
 
 class FeedbackItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
@@ -74,6 +74,7 @@ class FeedbackVerifier:
         self._fingerprint = fingerprint(bundle.manifest).hex()
         self._classes = outputs.class_names
         self._horizon = outputs.horizon
+        self._mean, self._sd = outputs.mean, outputs.sd
         self._texts = all(isinstance(label, str) for label in labels)
         self._most_error = _MOST_ERROR * _scale(bundle.reference)
         # by type as well, for in Python true is 1
@@ -91,19 +92,20 @@ class FeedbackVerifier:
         described = (item.id, self._model, self._version, self._fingerprint)
         if prediction.class_index is None:
             values = _numbers(item.actual, self._horizon)
-            error = sum(values) / len(values) - prediction.answer
+            predicted = prediction.answer * self._sd + self._mean
+            error = sum(values) / len(values) - predicted
             counted_error = max(-self._most_error, min(error, self._most_error))
             text = repr(values if self._horizon > 1 else values[0])
-            return FeedbackRecord(*described, "", text, prediction.answer, error, prediction.time, "", counted_error)
+            return FeedbackRecord(*described, "", text, predicted, error, prediction.time, "", counted_error)
         actual = item.actual
         if isinstance(actual, float) and actual.is_integer():  # JSON has only one number type: 3 may arrive as 3.0
             actual = int(actual)
         name = None if isinstance(actual, list) else self._names.get((type(actual), actual))
         if name is None:
             raise ItemError("label", self._expected(item.actual, suggest))
-        predicted = self._classes[prediction.class_index]
-        counted = counted_as(name, predicted, self._classes)
-        return FeedbackRecord(*described, predicted, name, prediction.answer, None, prediction.time, counted)
+        given = self._classes[prediction.class_index]
+        counted = counted_as(name, given, self._classes)
+        return FeedbackRecord(*described, given, name, prediction.answer, None, prediction.time, counted)
 
     def _expected(self, actual: ActualValue, suggest: bool) -> str:
         suggest = suggest and self._texts and len(self._classes) <= _MOST_COMPARED

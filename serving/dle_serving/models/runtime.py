@@ -22,7 +22,7 @@ from dle_serving.settings import Device
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _GROUP_TYPES = {
-    "numeric": "tensor(float)",
+    "numeric": "tensor(double)",
     "categorical": "tensor(string)",
     "datetime": "tensor(int64)",
     "image": "tensor(uint8)",
@@ -94,7 +94,7 @@ class Model:
     def _nothing(self) -> Predictions:
         horizon = self.schema.outputs.horizon
         if self.schema.outputs.classes is None:
-            return Predictions(values=np.empty((0, horizon) if horizon > 1 else 0, dtype=np.float32))
+            return Predictions(values=np.empty((0, horizon) if horizon > 1 else 0, dtype=np.float64))
         width = len(self.schema.outputs.classes)
         return Predictions(np.empty(0, dtype=np.int64), np.empty((0, width), dtype=np.float32))
 
@@ -118,7 +118,7 @@ def example_groups(schema: Schema, rows: int) -> Groups:
     if schema.text:
         text = np.full((rows, len(schema.text)), "", dtype=object)
     return Groups(
-        np.full((rows, len(schema.numeric)), np.nan, dtype=np.float32),
+        np.full((rows, len(schema.numeric)), np.nan),
         np.full((rows, len(schema.categorical)), "", dtype=object),
         np.full((rows, len(schema.datetime)), MISSING_TIME, dtype=np.int64),
         image,

@@ -16,7 +16,7 @@ from dle_serving.feedback.ids import NO_CLASS
 from dle_serving.models.repository import Repository
 from dle_serving.models.served import ServedModel
 from dle_serving.monitoring.metrics import Metrics
-from dle_serving.predictions import Predictions
+from dle_serving.predictions import Predictions, standardised
 from dle_serving.routes.contract import Request, Response
 
 _INLINE_BYTES = 32 << 10
@@ -134,7 +134,7 @@ def _classes(served: ServedModel, answers: Predictions, with_ids: bool) -> list[
 
 def _values(served: ServedModel, answers: Predictions, with_ids: bool) -> Sequence[ValuePrediction | HorizonPrediction]:
     assert answers.values is not None
-    summary: list[float] = answers.point_values.tolist()
+    summary: list[float] = standardised(answers.point_values, served.schema.outputs).tolist()
     ids = _ids(served, [NO_CLASS] * len(summary), summary, with_ids)
     pairs = zip(ids, answers.values.tolist(), strict=True)
     if answers.values.ndim > 1:

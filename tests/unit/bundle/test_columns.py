@@ -31,7 +31,7 @@ def one(kind: Kind, *, required: bool = False) -> Schema:
 def test_numbers_from_any_type(column: pa.Array) -> None:
     groups, faults = to_groups(pa.table({"a": column}), one("numeric"))
     assert not faults
-    np.testing.assert_array_equal(groups.numeric, np.array([[1], [2.5], [np.nan], [3]], dtype=np.float32))
+    np.testing.assert_array_equal(groups.numeric, np.array([[1], [2.5], [np.nan], [3]]))
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_numbers_from_any_type(column: pa.Array) -> None:
 def test_booleans_from_any_type(column: pa.Array) -> None:
     groups, faults = to_groups(pa.table({"a": column}), one("boolean"))
     assert not faults
-    np.testing.assert_array_equal(groups.numeric, np.array([[1], [0], [np.nan]], dtype=np.float32))
+    np.testing.assert_array_equal(groups.numeric, np.array([[1], [0], [np.nan]]))
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ class Recorder:
         self.runs.append(numbers)
         if 13 in numbers:
             raise ArithmeticError("thirteen")
-        return Predictions(values=np.array(numbers, dtype=np.float32) * 2)
+        return Predictions(values=np.array(numbers, dtype=np.float64) * 2)
 
 
 def run(main: Coroutine[Any, Any, Any]) -> Any:

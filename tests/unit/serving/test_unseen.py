@@ -17,7 +17,7 @@ SCHEMA = Schema(
 
 def part(*rows: tuple[str, str]) -> Groups:
     return Groups(
-        np.empty((len(rows), 0), dtype=np.float32),
+        np.empty((len(rows), 0), dtype=np.float64),
         np.array(rows, dtype=object).reshape(len(rows), 2),
         np.empty((len(rows), 0), dtype=np.int64),
     )

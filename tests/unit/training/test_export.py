@@ -35,7 +35,7 @@ def test_the_graph_keeps_its_contract(target: str) -> None:
     inputs = {value.name: value.type.tensor_type for value in proto.graph.input}
     assert list(inputs) == ["numeric", "categorical", "datetime"]
     assert [inputs[name].elem_type for name in inputs] == [
-        onnx.TensorProto.FLOAT, onnx.TensorProto.STRING, onnx.TensorProto.INT64
+        onnx.TensorProto.DOUBLE, onnx.TensorProto.STRING, onnx.TensorProto.INT64
     ]  # fmt: skip
     outputs = [value.name for value in proto.graph.output]
     assert outputs == (["value"] if target == "spent" else ["label", "probabilities"])
@@ -55,6 +55,7 @@ def test_parity_holds(target: str) -> None:
     proof = parity.check(
         chosen.graph.SerializeToString(), chosen.model.predict, chosen.model.preprocessing.tokenise,
         tried(chosen), chosen.model.schema,
+        mean=chosen.model.objective.state().mean,
         scale=chosen.model.objective.state().sd,
     )  # fmt: skip
     assert proof.largest_difference <= proof.bound
@@ -77,7 +78,8 @@ def test_a_graph_that_answers_otherwise_fails(target: str) -> None:
         parity.check(
             altered.SerializeToString(), chosen.model.predict, chosen.model.preprocessing.tokenise,
             tried(chosen), chosen.model.schema,
-            scale=chosen.model.objective.state().sd,
+            mean=chosen.model.objective.state().mean,
+        scale=chosen.model.objective.state().sd,
         )  # fmt: skip
 
 
@@ -88,7 +90,7 @@ def test_probes_hold_missing_unseen_and_extreme_values() -> None:
     assert np.isnan(rows.numeric).all(axis=1).any()
     assert (rows.categorical == "").all(axis=1).any()
     assert any(value and value not in known for value in rows.categorical.ravel())
-    assert np.nanmax(rows.numeric) == np.finfo(np.float32).max
+    assert np.nanmax(rows.numeric) == np.finfo(np.float64).max
 
 
 @pytest.mark.parametrize("classes", [("no", "yes"), (1, 2, 3), (False, True)])

@@ -46,8 +46,8 @@ TARGETS: dict[str, tuple[Outputs, npt.NDArray[Any]]] = {
 def groups() -> Groups:
     """Rows of every kind, with every kind of missing value and numbers of all sizes."""
     draw = np.random.default_rng(0)
-    numeric = (10.0 ** draw.integers(-44, 38, (N, 2)) * draw.normal(size=(N, 2))).astype(np.float32)
-    numeric[::3, 0], numeric[1, 0], numeric[2, 0] = np.nan, -0.0, np.finfo(np.float32).max
+    numeric = 10.0 ** draw.integers(-320, 308, (N, 2)) * draw.normal(size=(N, 2))
+    numeric[::3, 0], numeric[1, 0], numeric[2, 0] = np.nan, -0.0, np.finfo(np.float64).max
     lengths = draw.integers(1, 12, N)
     sequence = draw.normal(size=(N, 11, 3)).astype(np.float32)
     sequence[draw.random(sequence.shape) < 0.2] = np.nan

@@ -19,7 +19,7 @@ from dle_training.preprocessing.dates import Dates
 from dle_training.preprocessing.numeric import Numeric
 from dle_training.preprocessing.settings import PreprocessingConfig
 
-LARGEST = float(np.finfo(np.float32).max)
+LARGEST = float(np.finfo(np.float64).max)
 
 
 def scaled(
@@ -28,10 +28,10 @@ def scaled(
     scaling: Literal["standard", "min_max", "unit_norm"] = "standard",
     boolean: tuple[bool, ...] | None = None,
 ) -> npt.NDArray[np.float32]:
-    values = np.array(training, dtype=np.float32)
+    values = np.array(training, dtype=np.float64)
     kinds = np.array(boolean or [False] * values.shape[1])
     step = Numeric(numeric.fit(values, kinds, scaling))
-    output: npt.NDArray[np.float32] = step(torch.tensor(rows, dtype=torch.float32)).numpy()
+    output: npt.NDArray[np.float32] = step(torch.tensor(rows, dtype=torch.float64)).numpy()
     assert output.shape == (len(rows), step.width)
     assert np.isfinite(output).all()
     return output
@@ -62,7 +62,7 @@ def test_unit_norm() -> None:
     np.testing.assert_allclose(output, np.array([[0.6, 0.8, 1.0], [0.0, 0.0, 0.0]]), rtol=1e-6)
 
 
-@pytest.mark.parametrize("size", [LARGEST, 1e25, 1e-25, 1e-38])
+@pytest.mark.parametrize("size", [LARGEST, 1e25, 1e-25, 1e-300])
 def test_unit_norm_of_any_size(size: float) -> None:
     expected = np.array([[0.5, -0.5]]) * 2**0.5
     np.testing.assert_allclose(scaled([[1.0, 1.0]], [[size, -size]], "unit_norm"), expected, rtol=1e-5)
@@ -75,7 +75,7 @@ def test_constant_in_training(scaling: Literal["standard", "min_max"]) -> None:
     assert not scaled([[-LARGEST], [-LARGEST]], rows, scaling).any()
 
 
-@pytest.mark.parametrize("unit", [1e-30, 1e-8, 1e8, 1e30])
+@pytest.mark.parametrize("unit", [1e-300, 1e-30, 1e-8, 1e8, 1e30, 1e300])
 def test_small_and_large_units(unit: float) -> None:
     training = [[1 * unit], [3 * unit], [5 * unit]]
     np.testing.assert_allclose(scaled(training, training)[:, 0], [-1.2247449, 0, 1.2247449], atol=1e-5)
@@ -84,17 +84,17 @@ def test_small_and_large_units(unit: float) -> None:
 
 @pytest.mark.parametrize("scaling", ["standard", "min_max"])
 def test_constant_but_for_rounding(scaling: Literal["standard", "min_max"]) -> None:
-    rows = [[1.0], [1.0000001], [1.0000004]]
+    rows = [[1.0], [1.0 + 3e-16], [1.0 + 9e-16]]
     assert not scaled(rows, rows, scaling).any()
-    tiny = [[1e-45], [1e-40], [5e-40]]
-    assert not scaled(tiny, tiny, scaling).any(), "such numbers have a spread whose inverse is beyond float32"
+    tiny = [[5e-324], [1e-310], [5e-310]]
+    assert not scaled(tiny, tiny, scaling).any(), "such numbers have a spread whose inverse is beyond float64"
 
 
 @pytest.mark.parametrize("scaling", ["standard", "min_max"])
 def test_a_rare_value_among_the_smallest(scaling: Literal["standard", "min_max"]) -> None:
-    """The standard deviation, 1e-40, has no inverse in float32."""
-    training = [[0.0]] * 1_000_000 + [[1e-37]]
-    output = scaled(training, [[0.0], [1e-37], [LARGEST], [-LARGEST]], scaling)
+    """The standard deviation, 1e-309, has no inverse in float64."""
+    training = [[0.0]] * 1_000_000 + [[1e-306]]
+    output = scaled(training, [[0.0], [1e-306], [LARGEST], [-LARGEST]], scaling)
     assert abs(output[0, 0]) < 1e-2 < output[1, 0]
 
 
@@ -200,7 +200,7 @@ def groups(count: int) -> Groups:
     number[::7] = np.nan
     few, many = rng.choice(["x", "y"], count), rng.integers(0, 12, count).astype(str)
     return Groups(
-        np.stack([number, rng.integers(0, 2, count)], 1).astype(np.float32),
+        np.stack([number, rng.integers(0, 2, count)], 1),
         np.stack([few, many], 1).astype(object),
         rng.integers(0, 2_000_000_000, (count, 1)),
     )

@@ -18,7 +18,6 @@ from dle_bundle.errors import InputError, RowFaults
 from dle_bundle.groups import MISSING_TIME, Groups
 from dle_bundle.schema import Field, Schema
 from dle_bundle.tables import columns
-from dle_bundle.values.numbers import float32
 from dle_training.config.run_config import RunConfig
 from dle_training.data import (
     blocks,
@@ -254,7 +253,7 @@ class _ReadColumns:
         """Return groups of all rows, without images; rows that inference did not read hold missing values."""
         return replace(
             self.series,
-            numeric=self._side_by_side(schema.numeric, np.nan, np.float32),
+            numeric=self._side_by_side(schema.numeric, np.nan, np.float64),
             categorical=self._side_by_side(schema.categorical, "", object),
             datetime=self._side_by_side(schema.datetime, MISSING_TIME, np.int64),
             text=self._side_by_side(schema.text, "", object) if schema.text else None,
@@ -263,8 +262,7 @@ class _ReadColumns:
     def _side_by_side(self, fields: tuple[Field, ...], missing: object, dtype: Any) -> npt.NDArray[Any]:
         array = np.full((len(self.series), len(fields)), missing, dtype=dtype)
         for index, field in enumerate(fields):
-            values = self.readings[field.name].values
-            array[self.rows, index] = float32(values) if dtype is np.float32 else values
+            array[self.rows, index] = self.readings[field.name].values
         return array
 
 

@@ -18,7 +18,7 @@ from dle_bundle.errors import InputError, nearest
 from dle_bundle.schema import Field
 from dle_bundle.tables import columns
 from dle_bundle.tables.columns import Column
-from dle_bundle.values.numbers import differ, float32
+from dle_bundle.values.numbers import differ
 from dle_training.config.run_config import DataConfig
 from dle_training.data import kinds
 from dle_training.data.kinds import Reading
@@ -204,8 +204,8 @@ def _useless(reading: Reading) -> str | None:
     if low == high:
         value = "the same date-time" if reading.kind == "datetime" else f"{low:g}"
         return f"constant: {value} in every row"
-    if reading.kind == "numeric" and not differ(*float32(np.array([low, high]))):
-        return f"nearly constant: {low:.9g} to {high:.9g}, one number in float32; shift or rescale it if that matters"
+    if reading.kind == "numeric" and not differ(low, high):
+        return f"nearly constant: {low:.17g} to {high:.17g}, one number but for rounding; shift it if that matters"
     return None
 
 
@@ -232,7 +232,8 @@ def _meaningless(name: str, column: Column, reading: Reading, rows: npt.NDArray[
         return None
     known = reading.known
     if len(set(known)) > _NEARLY_ALL * len(known):
-        return f"identifier: {len(set(known)):,} distinct texts in {len(known):,} rows"
+        what = "whole numbers" if reading.whole else "texts"
+        return f"identifier: {len(set(known)):,} distinct {what} in {len(known):,} rows"
     return None
 
 

@@ -105,6 +105,8 @@ def read(name: str, column: Column, asked: Asked, rows: npt.NDArray[np.int64]) -
     Arrow type suits no kind.
     """
     choice = _given(name, column, asked) or _infer(name, column, asked)
+    if choice.kind == "numeric" and (long := columns.rounded(column, asked.na_values)):
+        choice = _without_rounding(name, choice, long, asked)
     if choice.kind in ("image", "sequence"):
         return _whole_values(name, column, choice.kind, asked.na_texts)
     if choice.kind in ("categorical", "text"):
@@ -250,6 +252,17 @@ def _infer(name: str, column: Column, asked: Asked) -> _ColumnFormat:
     return _ColumnFormat("boolean" if pa.types.is_boolean(column.type) else "numeric")
 
 
+def _without_rounding(name: str, choice: _ColumnFormat, long: str, asked: Asked) -> _ColumnFormat:
+    """Return how a column with a whole number as `long` is read: as categories, or rounded if numbers are asked for."""
+    if asked.kind == "numeric":
+        return replace(choice, note=f"numbers beyond ±2⁵³, such as {long}, are rounded to 16 digits")
+    cure = setting("data.kinds", "numeric", name)
+    note = (
+        f"whole numbers beyond ±2⁵³, such as {long}, are taken as codes, not numbers; if they are amounts, set {cure}"
+    )
+    return _ColumnFormat("categorical", note=note)
+
+
 def _infer_text(name: str, column: Column, asked: Asked) -> _ColumnFormat:
     text = columns.trimmed(column, asked.na_values)
     numbers, unreadable = columns.numbers(column, asked.na_values)
@@ -339,9 +352,9 @@ def _whole_values(name: str, column: Column, kind: Kind, na_values: tuple[str, .
 
 
 def _is_whole(text: str) -> bool:
-    """Whether the text is how a JSON integer is written."""
+    """Whether the text is how a JSON integer is written, of 64 bits."""
     try:
-        return str(int(text)) == text
+        return str(int(text)) == text and -(2**63) <= int(text) < 2**63
     except ValueError:
         return False
 

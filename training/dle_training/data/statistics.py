@@ -106,11 +106,11 @@ def _number_facts(field: Field, known: npt.NDArray[Any]) -> dict[str, Any]:
     if field.kind == "datetime":
         return {"observed_range": (_iso(low), _iso(high)), "example": _iso(middle)}
     whole = bool(np.all(known == np.floor(known)))
-    return {"observed_range": (_short(low), _short(high)), "example": int(middle) if whole else _short(middle)}
+    return {"observed_range": (low, high), "example": int(middle) if whole else float(f"{middle:.15g}")}
 
 
 def _short(value: float) -> float:
-    """The shortest number that is this float32."""
+    """The shortest number that is this float32, the type of series."""
     return float(str(np.float32(value)))
 
 

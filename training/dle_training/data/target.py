@@ -20,6 +20,7 @@ from dle_bundle.values.missing import NA_TEXTS, NA_VALUES
 from dle_bundle.values.numbers import parse_boolean, parse_number
 from dle_training.data import kinds
 from dle_training.data.kinds import Asked, Reading
+from dle_training.settings.proposals import setting
 
 USUAL_NAMES = ("target", "label", "class", "y")
 MOST_INFERRED_CLASSES = 20
@@ -98,6 +99,9 @@ def infer(
         )
         return Target(outputs, reading.values, known, tuple(notes))
     classes = _classes(reading)
+    if reading.note:
+        cure = setting("data.kinds", "numeric", name)
+        notes.append(f"{name}: {reading.note}".replace(cure, setting("objective.task", "regression")))
     if any(isinstance(value, float) and not value.is_integer() for value in distinct):
         notes.append(f"{name}: class labels with fractions are stored as text, such as {classes[0]!r}")
     outputs = Outputs(

@@ -60,6 +60,7 @@ def export_run(run: RunFolder, target: Path, version: int = 1) -> Exported:
     name = _model_name(target)
     model = open_model(run)
     test = scores_on_test(run, model)
+    schema = _with_scale(model)
     proto, proof = _proven_graph(model, contents.read_training_sample(run)[0])
     reference = contents.read_reference(run)
     reference = msgspec.structs.replace(reference, metrics={**reference.metrics, "test": known(test)})
@@ -79,16 +80,25 @@ def export_run(run: RunFolder, target: Path, version: int = 1) -> Exported:
         about["Class weights"] = "used in training only; probabilities follow how often each class occurs"
     content = proto.SerializeToString()
     files = {
-        bundles.SCHEMA: documents.encode(model.schema),
+        bundles.SCHEMA: documents.encode(schema),
         bundles.MODEL: content,
         bundles.REFERENCE: documents.encode(reference),
         bundles.PARITY: documents.encode(proof),
-        bundles.CARD: card.write(manifest, model.schema, reference, proof, about).encode(),
+        bundles.CARD: card.write(manifest, schema, reference, proof, about).encode(),
     }
     if model.preprocessing.tokenizer is not None:
         files[bundles.TOKENIZER] = model.preprocessing.tokenizer.content
     _write(target, files, manifest)
-    return Exported(manifest, model.schema, proof, dict(test), len(content), OPSET)
+    return Exported(manifest, schema, proof, dict(test), len(content), OPSET)
+
+
+def _with_scale(model: TrainedModel) -> Schema:
+    """Return the schema with mean and standard deviation of a regression's target, by which the service writes ids."""
+    if model.schema.outputs.classes is not None:
+        return model.schema
+    state = model.objective.state()
+    outputs = msgspec.structs.replace(model.schema.outputs, mean=state.mean, sd=state.sd)
+    return msgspec.structs.replace(model.schema, outputs=outputs)
 
 
 def _proven_graph(model: TrainedModel, sample: Groups) -> tuple[onnx.ModelProto, Parity]:
@@ -102,6 +112,7 @@ def _proven_graph(model: TrainedModel, sample: Groups) -> tuple[onnx.ModelProto,
         model.preprocessing.tokenise,
         rows,
         model.schema,
+        mean=model.objective.state().mean,
         scale=model.scale(rows),
     )
     return proto, proof

@@ -35,9 +35,9 @@ def build(core: nn.Module, schema: Schema, example: dict[str, Tensor]) -> onnx.M
     """Return the whole graph.
 
     `core` takes the groups that have columns, by position in the order of `GROUPS`, with codes (N, C) int64 in place of
-    categories. It returns probabilities (N, K), values (N,) or values (N, horizon). `example` holds its arguments by
-    name. The example needs at least two rows, and at least two steps or tokens, because the exporter freezes a size of
-    one.
+    categories. It returns probabilities (N, K) float32, or values (N,) or (N, horizon) float64. `example` holds its
+    arguments by name. The example needs at least two rows, and at least two steps or tokens, because the exporter
+    freezes a size of one.
     """
     classes, horizon = schema.outputs.classes, schema.outputs.horizon
     answer = "value" if classes is None else "probabilities"
@@ -47,7 +47,7 @@ def build(core: nn.Module, schema: Schema, example: dict[str, Tensor]) -> onnx.M
     nodes, initializers = list(exported.node), list(exported.initializer)
     inputs = [value for value in exported.input if value.name != _CODES]
     width = (len(classes),) if classes is not None else (horizon,) if horizon > 1 else ()
-    outputs = [_tensor(answer, TensorProto.FLOAT, *width)]
+    outputs = [_tensor(answer, TensorProto.DOUBLE if classes is None else TensorProto.FLOAT, *width)]
     if schema.categorical:
         front, tables = _front([field.categories or () for field in schema.categorical])
         nodes, initializers = [*front, *nodes], [*tables, *initializers]

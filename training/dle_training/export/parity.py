@@ -26,7 +26,7 @@ BATCHES = (1, 2, 7, 64)
 PROBABILITY_BOUND = 1e-5
 DECIDING_MARGIN = 2e-5
 VALUE_BOUND = 1e-5
-"""Largest difference of a value, relative to |y| + the standard deviation of the target."""
+"""Largest difference of a value y, relative to |y − mean| + sd of the target in training."""
 
 Predict = Callable[[Groups], Predictions]
 """Returns PyTorch's answers: probabilities (N, K), values (N,) or values (N, horizon)."""
@@ -52,12 +52,13 @@ def check(
     rows: Groups,
     schema: Schema,
     *,
+    mean: float,
     scale: float | npt.NDArray[np.float64],
 ) -> Parity:
     """Compare the graph with `predict` on `rows` (see `probes`). Raises WorkError, which lists the first wrong rows.
 
-    `prepare` turns text into tokens. `scale` is the standard deviation of the target, one for all rows or
-    one for each, and only regression uses it.
+    `prepare` turns text into tokens. `mean` is the mean of the training target, `scale` its standard deviation, one for
+    all rows or one for each; only regression uses them.
     """
     session = open_session(model)
     expected = predict(rows)
@@ -71,13 +72,13 @@ def check(
             for index, output in enumerate(session.get_outputs())
         }
         if labels is None:
-            # float64, because the bounds are close to the precision of float32
-            difference = np.abs(named["value"].astype(np.float64) - expected)
+            # values are float64; they were computed in float32 up to mean and standard deviation
             around = scale if isinstance(scale, float) or expected.ndim == 1 else scale[:, None]
-            relative = difference / (np.abs(expected.astype(np.float64)) + around)
+            relative = np.abs(named["value"] - expected) / (np.abs(expected - mean) + around)
             share = relative if relative.ndim == 1 else relative.max(axis=1)
             wrong = share > VALUE_BOUND
         else:
+            # float64, because the bound is close to the precision of float32
             share = np.abs(named["probabilities"].astype(np.float64) - expected).max(axis=1)
             ordered = np.sort(expected, axis=1)
             undecided = ordered[:, -1] - ordered[:, -2] < DECIDING_MARGIN

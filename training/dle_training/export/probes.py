@@ -38,7 +38,7 @@ def _missing(rows: Groups, generator: np.random.Generator | None) -> Groups:
         image = np.where(_chosen(image[:, :1, :1, :1], generator), np.uint8(0), image)
     return replace(
         rows,
-        numeric=np.where(_chosen(rows.numeric, generator), np.float32(np.nan), rows.numeric),
+        numeric=np.where(_chosen(rows.numeric, generator), np.nan, rows.numeric),
         categorical=np.where(_chosen(rows.categorical, generator), "", rows.categorical).astype(object),
         datetime=np.where(_chosen(rows.datetime, generator), MISSING_TIME, rows.datetime),
         image=image,
@@ -57,15 +57,16 @@ def _unseen(rows: Groups, generator: np.random.Generator | None) -> Groups:
 
 def _extreme(rows: Groups, generator: np.random.Generator | None) -> Groups:
     draw = generator or np.random.default_rng(0)
-    largest = float(np.finfo(np.float32).max)
-    numbers = np.array([0.0, -1.0, 1e9, -1e9, 1e-30, largest, -largest], dtype=np.float32)
+    largest, steps = (float(np.finfo(kind).max) for kind in (np.float64, np.float32))
+    numbers = np.array([0.0, -1.0, 1e9, -1e9, 1e-30, largest, -largest])
+    series = np.array([0.0, -1.0, 1e9, -1e9, 1e-30, steps, -steps], dtype=np.float32)
     moments = np.array([0, -1, -62_135_596_800, 253_402_300_799, np.iinfo(np.int64).max, 1 - 2**63], dtype=np.int64)
     image, sequence = rows.image, rows.sequence
     if image is not None:
         noise = draw.integers(0, 256, image.shape, dtype=np.uint8)
         image = np.where(_chosen(image[:, :1, :1, :1], generator), noise, image)
     if sequence is not None:
-        sequence = np.where(_chosen(sequence, generator), draw.choice(numbers, sequence.shape), sequence)
+        sequence = np.where(_chosen(sequence, generator), draw.choice(series, sequence.shape), sequence)
     return replace(
         rows,
         numeric=np.where(_chosen(rows.numeric, generator), draw.choice(numbers, rows.numeric.shape), rows.numeric),

@@ -167,7 +167,8 @@ class Regression(Objective):
     Mean and standard deviation come from the training part. With a horizon longer than one, the error is the mean over
     rows and steps. In a forecast with window scaling, mean and standard deviation are those of each row's window.
 
-    Shape: targets (N,) or (N, horizon) → float32 of the same shape; output (N, horizon) → values (N,) or (N, horizon).
+    Shape: targets (N,) or (N, horizon) → float32 of the same shape; output (N, horizon) → values (N,) or
+    (N, horizon), float64, because a float32 holds only seven digits of the mean.
 
     Example:
         >>> objective = fit("regression", np.array([[1.0, 3.0], [1.0, 3.0]]))
@@ -183,8 +184,8 @@ class Regression(Objective):
         self.task = "regression"
         self.outputs = state.horizon
         self._state = state
-        self.register_buffer("mean", torch.tensor(state.mean))
-        self.register_buffer("sd", torch.tensor(state.sd))
+        self.register_buffer("mean", torch.tensor(state.mean, dtype=torch.float64))
+        self.register_buffer("sd", torch.tensor(state.sd, dtype=torch.float64))
 
     def encode(self, target: npt.NDArray[np.generic], window: Tensor | None = None) -> Tensor:
         if window is not None:
@@ -205,12 +206,12 @@ class Regression(Objective):
         return losses.of(self.task).compute(logits, targets, "mean")
 
     def link(self, logits: Tensor, window: Tensor | None = None) -> Tensor:
-        values = self._values(logits)
+        values = self._values(logits).to(torch.float64)
         if window is None:
             return values * self.sd + self.mean
         level, spread = self._of_windows(window, values.dim())
         largest = torch.finfo(torch.float32).max
-        return torch.clamp(values.double() * spread + level, -largest, largest).to(torch.float32)
+        return torch.clamp(values * spread + level, -largest, largest)
 
     @staticmethod
     def _of_windows(window: Tensor, dimensions: int) -> tuple[Tensor, Tensor]:

@@ -84,7 +84,7 @@ class Dates(Step):
         missing = values == MISSING_TIME
         # clamped as float64, because the exporter would clamp integers to bounds in float32
         seconds = torch.clamp(values.to(torch.float64), FIRST_TIME, LAST_TIME)
-        elapsed = bounded((seconds - self.centres) * self.factors).to(torch.float32)
+        elapsed = bounded((seconds - self.centres) * self.factors)
         circles = [part for cycle in _cycles(seconds) for part in (torch.sin(cycle), torch.cos(cycle))]
         features = torch.stack([elapsed, *circles], dim=2)  # (N, D, 9)
         features = torch.where(missing.unsqueeze(2), torch.zeros_like(features), features)

@@ -1,4 +1,8 @@
-"""Numbers and truth values: imputed by the median, with an indicator for missing values, on a common scale."""
+"""Numbers and truth values: imputed by the median, with an indicator for missing values, on a common scale.
+
+They are centred and scaled in float64 and become float32 only then. A float32 holds seven digits, so of epoch seconds,
+or of small differences of large numbers, nothing would be left to centre.
+"""
 
 from typing import Literal
 
@@ -8,12 +12,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dle_training.preprocessing._base import Step, bounded, factors
+from dle_training.preprocessing._base import LARGEST, Step, bounded, factors
 
 Scaling = Literal["standard", "min_max", "unit_norm"]
-
-_LARGEST = float(np.finfo(np.float32).max)
-_TINY = float(np.finfo(np.float32).tiny)
 
 
 class NumericFit(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,22 +32,22 @@ class NumericFit(msgspec.Struct, frozen=True, kw_only=True):
     normed: tuple[int, ...]
 
 
-def fit(values: npt.NDArray[np.float32], boolean: npt.NDArray[np.bool_], scaling: Scaling) -> NumericFit:
+def fit(values: npt.NDArray[np.float64], boolean: npt.NDArray[np.bool_], scaling: Scaling) -> NumericFit:
     """Fit on the training part's `values` (N, F), NaN = missing; `boolean` (F,) marks truth values.
 
     Statistics are computed after imputation, in float64, so that the scaled training values have mean 0 and standard
     deviation 1 (or the range 0 to 1).
     """
-    exact = values.astype(np.float64)
-    missing = np.isnan(exact)
+    missing = np.isnan(values)
+    exact = np.clip(values, -LARGEST, LARGEST)
     known = [column[~gaps] for column, gaps in zip(exact.T, missing.T, strict=True)]
     medians = np.array([np.median(column) if len(column) else 0.0 for column in known])
     filled = np.where(missing, medians, exact)
     shifts, scales = np.zeros(len(medians)), np.ones(len(medians))
     if scaling != "unit_norm" and len(medians):
         least, most = filled.min(axis=0), filled.max(axis=0)
-        shifts, spread = (least, most - least) if scaling == "min_max" else (filled.mean(axis=0), filled.std(axis=0))
-        scales = factors(least.astype(np.float32), most.astype(np.float32), spread)
+        shifts, spread = (least, most - least) if scaling == "min_max" else _mean_and_spread(filled)
+        scales = factors(least, most, spread)
     return NumericFit(
         scaling=scaling,
         medians=tuple(medians.tolist()),
@@ -57,20 +58,27 @@ def fit(values: npt.NDArray[np.float32], boolean: npt.NDArray[np.bool_], scaling
     )
 
 
+def _mean_and_spread(values: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the mean and the standard deviation of each column, of which no square overflows or underflows."""
+    exponents = np.frexp(np.abs(values).max(axis=0))[1]
+    scaled = np.ldexp(values, -exponents)  # by a power of two, which is exact
+    return np.ldexp(scaled.mean(axis=0), exponents), np.ldexp(scaled.std(axis=0), exponents)
+
+
 class Numeric(Step):
     """Imputes and scales numbers, and appends an indicator for each column that had missing values in training.
 
-    Shape: (N, F) float32, NaN = missing → (N, F + indicators) float32, within ±14.2.
+    Shape: (N, F) float64, NaN = missing → (N, F + indicators) float32, within ±14.2.
 
     Example:
-        >>> fitted = fit(np.array([[1.0], [3.0]], np.float32), np.array([False]), "standard")
+        >>> fitted = fit(np.array([[1.0], [3.0]]), np.array([False]), "standard")
         >>> Numeric(fitted)(torch.tensor([[2.0], [3.0]])).tolist()
         [[0.0], [1.0]]
     """
 
     medians: Tensor
-    shifts: Tensor
-    factors: Tensor
+    halves: Tensor
+    doubles: Tensor
     indicators: Tensor
     normed: Tensor
 
@@ -81,9 +89,10 @@ class Numeric(Step):
         normed[list(fitted.normed)] = True
         self.scaling = fitted.scaling
         self.width = columns + len(fitted.indicators)
-        self.register_buffer("medians", torch.tensor(fitted.medians, dtype=torch.float32), persistent=False)
-        self.register_buffer("shifts", torch.tensor(fitted.shifts, dtype=torch.float32), persistent=False)
-        self.register_buffer("factors", torch.tensor(fitted.factors, dtype=torch.float32), persistent=False)
+        self.register_buffer("medians", torch.tensor(fitted.medians, dtype=torch.float64), persistent=False)
+        halves, doubles = (0.5 * np.array(fitted.shifts), 2 * np.array(fitted.factors))
+        self.register_buffer("halves", torch.from_numpy(halves), persistent=False)
+        self.register_buffer("doubles", torch.from_numpy(doubles), persistent=False)
         self.register_buffer("indicators", torch.tensor(fitted.indicators, dtype=torch.int64), persistent=False)
         self.register_buffer("normed", normed, persistent=False)
 
@@ -97,15 +106,14 @@ class Numeric(Step):
         return torch.cat([scaled, seen], dim=1)
 
     def _affine(self, filled: Tensor) -> Tensor:
-        # the difference may overflow, and infinity times a factor of 0 would be NaN
-        centred = torch.clamp(filled - self.shifts, -_LARGEST, _LARGEST)
-        return bounded(centred * self.factors)
+        # the difference of halves cannot overflow; infinity times a factor of 0 would be NaN
+        return bounded((0.5 * filled - self.halves) * self.doubles)
 
     def _unit_norm(self, filled: Tensor) -> Tensor:
         # divided by the largest value first, so that no square overflows or underflows
         chosen = torch.where(self.normed, filled, torch.zeros_like(filled))
-        largest = torch.clamp(chosen.abs().amax(dim=1, keepdim=True), min=_TINY)  # (N, 1)
-        direction = chosen / largest
-        length = torch.clamp(torch.sqrt((direction * direction).sum(dim=1, keepdim=True)), min=_TINY)
+        largest = chosen.abs().amax(dim=1, keepdim=True)  # (N, 1)
+        direction = chosen / torch.where(largest > 0, largest, torch.ones_like(largest))
+        length = torch.clamp(torch.sqrt((direction * direction).sum(dim=1, keepdim=True)), min=1.0)
         # the others are truth values, which are not scaled; the graph accepts any number for them
-        return torch.where(self.normed, direction / length, bounded(filled))
+        return torch.where(self.normed, (direction / length).to(torch.float32), bounded(filled))

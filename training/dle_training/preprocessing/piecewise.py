@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dle_bundle.values.numbers import differ
-from dle_training.preprocessing._base import Step
+from dle_training.preprocessing._base import LARGEST, Step
 
 
 class PiecewiseFit(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,7 +26,7 @@ class PiecewiseFit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def fit(
-    values: npt.NDArray[np.float32], boolean: npt.NDArray[np.bool_], medians: tuple[float, ...], count: int
+    values: npt.NDArray[np.float64], boolean: npt.NDArray[np.bool_], medians: tuple[float, ...], count: int
 ) -> PiecewiseFit:
     """Fit `count` bins to each column of the training part's `values` (N, F) that is a number, not a truth value.
 
@@ -37,12 +37,11 @@ def fit(
     starts: list[float] = []
     factors: list[float] = []
     for column in np.flatnonzero(~boolean).tolist() if count else []:
-        known = values[:, column].astype(np.float64)
-        known = known[~np.isnan(known)]
+        known = values[:, column]
+        known = np.clip(known[~np.isnan(known)], -LARGEST, LARGEST)
         edges = np.unique(np.quantile(known, np.linspace(0, 1, count + 1))) if len(known) else known
         widths = np.diff(edges)
-        ends = edges.astype(np.float32)
-        wide = differ(ends[:-1], ends[1:], np.abs(edges).max(initial=0))
+        wide = differ(edges[:-1], edges[1:], np.abs(edges).max(initial=0))
         if wide.sum() >= 2:
             columns += [column] * int(wide.sum())
             starts += edges[:-1][wide].tolist()
@@ -53,10 +52,10 @@ def fit(
 class Piecewise(Step):
     """Computes how far each bin is filled.
 
-    Shape: (N, F) float32, NaN = missing → (N, bins of all columns) float32 in [0, 1].
+    Shape: (N, F) float64, NaN = missing → (N, bins of all columns) float32 in [0, 1].
 
     Example:
-        >>> fitted = fit(np.array([[0.0], [1.0], [3.0]], np.float32), np.array([False]), (1.0,), 2)
+        >>> fitted = fit(np.array([[0.0], [1.0], [3.0]]), np.array([False]), (1.0,), 2)
         >>> Piecewise(fitted)(torch.tensor([[2.0], [-1.0]])).tolist()
         [[1.0, 0.5], [0.0, 0.0]]
     """
@@ -69,12 +68,12 @@ class Piecewise(Step):
     def __init__(self, fitted: PiecewiseFit) -> None:
         super().__init__()
         self.width = len(fitted.columns)
-        self.register_buffer("medians", torch.tensor(fitted.medians, dtype=torch.float32), persistent=False)
+        self.register_buffer("medians", torch.tensor(fitted.medians, dtype=torch.float64), persistent=False)
         self.register_buffer("columns", torch.tensor(fitted.columns, dtype=torch.int64), persistent=False)
-        self.register_buffer("starts", torch.tensor(fitted.starts, dtype=torch.float32), persistent=False)
-        self.register_buffer("factors", torch.tensor(fitted.factors, dtype=torch.float32), persistent=False)
+        self.register_buffer("starts", torch.tensor(fitted.starts, dtype=torch.float64), persistent=False)
+        self.register_buffer("factors", torch.tensor(fitted.factors, dtype=torch.float64), persistent=False)
 
     def forward(self, values: Tensor) -> Tensor:
         filled = torch.where(torch.isnan(values), self.medians, values)
         above = torch.index_select(filled, 1, self.columns) - self.starts  # (N, bins)
-        return torch.clamp(above * self.factors, 0.0, 1.0)
+        return torch.clamp(above * self.factors, 0.0, 1.0).to(torch.float32)

@@ -66,7 +66,7 @@ class Preprocessing(nn.Module):
     A group without columns is left out of the inputs, and an output of width 0 is left out of the outputs. Images and
     tokens pass unchanged, because the encoders scale and embed them.
 
-    Shape: {"numeric": (N, F) float32, "codes": (N, C) int64, "datetime": (N, D) int64, "image": (N, I, H, W) uint8,
+    Shape: {"numeric": (N, F) float64, "codes": (N, C) int64, "datetime": (N, D) int64, "image": (N, I, H, W) uint8,
     "sequence": (N, T, C) float32, "lengths": (N,) int64, "tokens": (N, L) int64} → {"dense": (N, P) float32, "codes":
     (N, E) int64, "sequence": (N, T, C') float32}, and "image", "lengths" and "tokens" unchanged. With window scaling
     there is also "window": (N, 2) float64, the mean and spread by which the objective scales the target.
@@ -76,7 +76,7 @@ class Preprocessing(nn.Module):
         >>> inputs = (Field(name="x", kind="numeric", required=True),)
         >>> schema = Schema(inputs=inputs, outputs=Outputs(target="y", task="regression"))
         >>> rows = Groups(
-        ...     numeric=np.array([[1.0], [3.0]], np.float32),
+        ...     numeric=np.array([[1.0], [3.0]]),
         ...     categorical=np.empty((2, 0), object),
         ...     datetime=np.empty((2, 0), np.int64),
         ... )

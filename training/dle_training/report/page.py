@@ -1,5 +1,6 @@
 """`report.html` of a run: its scores, training curves, figures, examples and settings."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -100,7 +101,17 @@ def observed(field: Field) -> str:
         return field.form
     if field.kind == "boolean":
         return ", ".join(dict.fromkeys("true" if end else "false" for end in field.observed_range))
-    return " … ".join(end if isinstance(end, str) else number(end) for end in field.observed_range)
+    return " … ".join(end if isinstance(end, str) else _with_digits(end, field) for end in field.observed_range)
+
+
+def _with_digits(end: float, field: Field) -> str:
+    """Return an end of a range with as many digits as show a hundredth of the range."""
+    low, high = (float(each) for each in field.observed_range or ())
+    spread, largest = high - low, max(abs(low), abs(high))
+    if not 0 < spread < 0.1 * largest or not 1e-3 <= largest < 1e15:
+        return number(end)
+    text = f"{end:,.{min(max(2 - math.floor(math.log10(spread)), 0), 15)}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def example(value: bool | int | float | str | list[Any] | None) -> str:

@@ -1,6 +1,6 @@
 """The rows that a run keeps: a Parquet file with one column for each input and one for the target.
 
-The values are those of `Groups`, decoded: numbers as float32 (NaN = missing), categories and texts as strings
+The values are those of `Groups`, decoded: numbers as float64 (NaN = missing), categories and texts as strings
 ("" = missing), date-times as epoch seconds, images as bytes (channels, height, width), series as flat lists (steps,
 channels). A model therefore gives the same answers, bit for bit, for kept rows and for the rows of the source.
 """
@@ -146,7 +146,7 @@ def _groups(table: pa.Table, schema: Schema) -> Groups:
 
     sequence, lengths = _series(table, schema)
     return Groups(
-        numeric=side_by_side(schema.numeric, np.float32),
+        numeric=side_by_side(schema.numeric, np.float64),
         categorical=side_by_side(schema.categorical, object),
         datetime=side_by_side(schema.datetime, np.int64),
         image=_images(table, schema),

@@ -13,6 +13,8 @@ from dle_bundle.images.pixels import ImageFiles
 from dle_training.runs.trained_model import TrainedModel
 from dle_training.scoring.metrics import Predictions, Scores
 
+_NOISE = 1e-6
+"""How much the same value may differ between runtimes, in standard deviations of the target."""
 _SAMPLED = 10_000
 """Largest number of image files that are read for the statistics."""
 
@@ -30,7 +32,7 @@ def build(model: TrainedModel, training: Groups, predicted: Predictions, validat
         rows=len(training),
         features=feature_bins(_features(model, training)),
         prediction_rows=len(predicted),
-        prediction=_class_bins(predicted, names) if names else number_bins(_summary(predicted)),
+        prediction=_class_bins(predicted, names) if names else _value_bins(model, predicted),
         calibration=calibration,
         metrics={"validation": known(validation)},
     )
@@ -53,6 +55,11 @@ def _summary(values: Predictions) -> Predictions:
     """Return one value per answer (N,), as the service monitors it. For a forecast it is the mean over the horizon."""
     mean: Predictions = values if values.ndim == 1 else values.mean(axis=1)
     return mean
+
+
+def _value_bins(model: TrainedModel, predicted: Predictions) -> Bins:
+    """Return the bins of values y; runtimes differ in the seventh digit of (y − mean) / sd, which is float32."""
+    return number_bins(_summary(predicted), noise=_NOISE * model.objective.state().sd)
 
 
 def _class_bins(probabilities: Predictions, classes: tuple[str, ...]) -> Bins:

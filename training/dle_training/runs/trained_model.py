@@ -16,6 +16,7 @@ from dle_training.models._base import Network
 from dle_training.optimization.objectives import Objective
 from dle_training.preprocessing.pipeline import Preprocessing
 from dle_training.preprocessing.shape import WINDOW
+from dle_training.scoring.metrics import Predictions
 
 
 class InferenceModule(nn.Module):
@@ -34,7 +35,7 @@ class InferenceModule(nn.Module):
         >>> inputs = (Field(name="x", kind="numeric", required=True),)
         >>> schema = Schema(inputs=inputs, outputs=Outputs(target="y", task="regression"))
         >>> rows = Groups(
-        ...     numeric=np.array([[1.0], [3.0]], np.float32),
+        ...     numeric=np.array([[1.0], [3.0]]),
         ...     categorical=np.empty((2, 0), object),
         ...     datetime=np.empty((2, 0), np.int64),
         ... )
@@ -42,7 +43,7 @@ class InferenceModule(nn.Module):
         >>> network = build(ModelConfig(hidden=(4,), dropout=0.1), preprocessing.shape(frequencies=True), outputs=1)
         >>> objective = objectives.fit("regression", np.array([1.0, 3.0]))
         >>> module = InferenceModule(preprocessing, network, objective, names=("numeric",))
-        >>> module(torch.tensor([[2.0], [3.0]])).shape
+        >>> module(torch.tensor([[2.0], [3.0]], dtype=torch.float64)).shape
         torch.Size([2])
     """
 
@@ -92,8 +93,11 @@ class TrainedModel:
         spreads: npt.NDArray[np.float64] = self.preprocessing.prepare(groups)[WINDOW][:, 1].numpy()
         return np.maximum(spreads, sd)
 
-    def predict(self, groups: Groups) -> npt.NDArray[np.float32]:
-        """Answer these rows: probabilities (N, K) in the order of the schema's classes, values (N,) or (N, horizon)."""
+    def predict(self, groups: Groups) -> Predictions:
+        """Answer these rows: probabilities (N, K) in the order of the schema's classes, values (N,) or (N, horizon).
+
+        Probabilities are float32 and values are float64.
+        """
         parts = []
         step = groups.rows_at_once()
         with torch.inference_mode():

@@ -75,8 +75,8 @@ def _hashes(groups: Groups, target: Values) -> Hashes:
 def _words(column: npt.NDArray[Any]) -> Hashes:
     """Return 64 bits for each value (N,) of a column; equal values have equal bits."""
     if column.dtype != object:
-        # float32, as the network sees them; a missing value has one form, and so has zero
-        numbers = column if column.dtype == np.int64 else column.astype(np.float32).astype(np.float64) + 0.0
+        # a missing value has one form, and so has zero
+        numbers = column if column.dtype == np.int64 else column.astype(np.float64) + 0.0
         if numbers.dtype == np.float64:
             numbers[np.isnan(numbers)] = np.nan
         return numbers.view(np.uint64)
