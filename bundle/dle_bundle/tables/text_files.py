@@ -43,20 +43,26 @@ class Detected:
 
 
 def detect(path: Path, kind: str, given: TextFormat, *, proposing: bool = True) -> Detected:
-    """Complete `given` by the beginning of the file.
+    """Complete `given` by the beginning of the file: by its delimiter, which other files of the same kind have too.
 
     Raises InputError if the file is empty, is no text, or has no header. `proposing` says whether the user can change
     settings, which the message then names.
     """
+    complete, notes = _complete(path, kind, given, proposing)
+    return Detected(replace(given, delimiter=complete.delimiter), notes)
+
+
+def _complete(path: Path, kind: str, given: TextFormat, proposing: bool) -> tuple[TextFormat, tuple[str, ...]]:
+    """Complete `given` for this file alone, and say what was found."""
     head = _head(path, kind)
     notes: list[str] = []
     found = given
-    if given.encoding is None and (encoding := _encoding(head)):
+    if encoding := _encoding(head):  # the file knows better than a setting
         found = replace(found, encoding=encoding)
-        notes.append("the text is UTF-16")
+        notes += ["the text is UTF-16"] if encoding != "utf-8-sig" else []
     lines = _decoded(path, kind, head, found, proposing).splitlines(keepends=True)[found.skip_rows :]
-    if lines and given.delimiter is None and (line := _SEPARATOR_LINE.fullmatch(lines[0])):
-        found = replace(found, delimiter=line[1], skip_rows=found.skip_rows + 1)
+    if lines and (line := _SEPARATOR_LINE.fullmatch(lines[0])):
+        found = replace(found, delimiter=given.delimiter or line[1], skip_rows=found.skip_rows + 1)
         notes.append(f"the first line says that the separator is {line[1]!r}")
         lines = lines[1:]
     lines = _Comments(found.comment).without(lines)
@@ -65,12 +71,12 @@ def detect(path: Path, kind: str, given: TextFormat, *, proposing: bool = True) 
         if not kind.startswith(".txt"):
             notes.append(f"the columns are separated by {mark!r}")
     _check_header(path, lines, found, _usual(kind), proposing)
-    return Detected(found, tuple(notes))
+    return found, tuple(notes)
 
 
 def stream(path: Path, kind: str, written: TextFormat, rows: int, *, proposing: bool = True) -> Iterator[pa.Table]:
     """Read the file in parts of at most `rows` rows; all values stay text. Raises InputError as `detect` does."""
-    written = detect(path, kind, written, proposing=proposing).format
+    written, _ = _complete(path, kind, written, proposing)
     separator = written.delimiter or _usual(kind)
     sample = _decoded(path, kind, _head(path, kind), written, proposing)
     lines = sample.splitlines(keepends=True)[written.skip_rows :]
@@ -81,7 +87,7 @@ def stream(path: Path, kind: str, written: TextFormat, rows: int, *, proposing: 
     # pandas writes its index under an empty name
     names = [name.strip() or f"unnamed_{position}" for position, name in enumerate(header, start=1)]
     check_names(path, names)
-    plain = written.encoding is None and written.comment is None
+    plain = written.encoding in (None, "utf-8-sig") and written.comment is None  # Arrow reads these itself
     try:
         reader = pyarrow.csv.open_csv(
             # explicit, since Arrow does not recognise the suffix .GZ
@@ -184,7 +190,9 @@ def _head(path: Path, kind: str) -> bytes:
 
 
 def _encoding(head: bytes) -> str | None:
-    """UTF-16 if the text begins so, with or without a byte-order mark; else None."""
+    """UTF-16 if the text begins so, with or without a byte-order mark; UTF-8 with its mark; else None."""
+    if head.startswith(codecs.BOM_UTF8):
+        return "utf-8-sig"
     if head.startswith(_UTF_16):
         return "utf-16"
     sample = head[:2000]

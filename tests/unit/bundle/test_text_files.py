@@ -47,6 +47,14 @@ def test_a_byte_of_another_encoding_after_the_first_mebibyte(tmp_path: Path) -> 
         list(table_files.stream(path, proposing=False))
 
 
+def test_a_byte_order_mark_wins_over_a_setting(tmp_path: Path) -> None:
+    for name in ("utf-8-sig", "utf-16"):
+        assert table_files.read(write(tmp_path, TEXT.encode(name)), TextFormat(encoding="cp1252")).to_pydict() == WORDS
+    detected = table_files.detect(write(tmp_path, TEXT.encode("utf-16")))
+    assert detected.notes == ("the text is UTF-16",)
+    assert table_files.read(write(tmp_path, TEXT.encode()), detected.format).to_pydict() == WORDS
+
+
 def test_unknown_and_wrong_encodings(tmp_path: Path) -> None:
     path = write(tmp_path, TEXT.encode())
     with pytest.raises(InputError, match="no encoding is called 'utf8x'"):
@@ -68,7 +76,8 @@ def test_a_csv_with_another_separator_is_read_and_noted(tmp_path: Path, mark: st
 def test_the_line_that_names_the_separator(tmp_path: Path, line: str) -> None:
     path = write(tmp_path, f"{line}\r\na;b\r\n1;2\r\n".encode())
     detected = table_files.detect(path)
-    assert (detected.format.delimiter, detected.format.skip_rows) == (";", 1)
+    assert (detected.format.delimiter, detected.format.skip_rows) == (";", 0)
+    assert table_files.read(write(tmp_path, b"a;b\n1;2\n", "plain.csv"), detected.format).column_names == ["a", "b"]
     assert table_files.read(path, detected.format).to_pydict() == {"a": ["1"], "b": ["2"]}
 
 
