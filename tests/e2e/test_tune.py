@@ -19,7 +19,7 @@ from dle_training.search import work
 pytestmark = pytest.mark.e2e
 EPOCHS = 6
 SLOW = (
-    "people.csv", "--target", "buys", "--trials", "4", "--set", f"training.epochs={EPOCHS}",
+    "people.csv", "--target", "buys", "--set", "study.trials=4", "--set", f"training.epochs={EPOCHS}",
     "--set", "training.patience=0", "--set", "training.batch_size=32",
     "--set", "study.pruner=none", "--set", "study.packing=never", "--set", "model.hidden=[64]",
     "--space", "model.dropout={float: [0, 0.5]}",

@@ -135,7 +135,7 @@ def test_several_commands_share_a_study_in_postgresql(folder: Path, database: Po
 def test_a_server_that_goes_away_meanwhile_ends_the_study_and_loses_nothing(folder: Path, database: Postgres) -> None:
     options = ("--set", f"study.storage={database.create()}", "--set", "training.epochs=20", "--out", "left")
     process = subprocess.Popen(
-        [commands.BIN / "dle-tune", *SMALL[:5], *SMALL[7:], "--set", "study.packing=never", *options, "--trials", "20"],
+        [commands.BIN / "dle-tune", *SMALL[:3], *SMALL[7:], "--set", "study.packing=never", *options, "--trials", "20"],
         cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     first = folder / "left" / "trials" / "000" / "metrics.json"

@@ -31,6 +31,10 @@ _SCALARS = (
 )
 
 
+_MARKS = "|>,;:.#&*!%@`?-_/^$+=<"
+"""Marks that are text on their own in a setting, though YAML gives some of them another meaning."""
+
+
 class _Reader(yaml.SafeLoader):
     yaml_implicit_resolvers = {}  # noqa: RUF012 (PyYAML fills it class by class)
 
@@ -100,7 +104,7 @@ def assignment(flag: str, text: str, example: str, *, listed: bool = False) -> t
     key, equals, value = text.partition("=")
     if not equals or not all(key.split(".")):
         raise ValueError(f"{flag} {text}: expected KEY=VALUE, as in {example}")
-    if value == "\\t" or (len(value) == 1 and not value.isalnum() and value != "~"):
+    if value == "\\t" or (len(value) == 1 and value in _MARKS):
         return key, "\t" if value == "\\t" else value
     try:
         return key, parse(f"[{value}]" if listed else value)
