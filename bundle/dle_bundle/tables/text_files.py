@@ -48,12 +48,14 @@ def detect(path: Path, kind: str, given: TextFormat, *, proposing: bool = True) 
     Raises InputError if the file is empty, is no text, or has no header. `proposing` says whether the user can change
     settings, which the message then names.
     """
-    complete, notes = _complete(path, kind, given, proposing)
+    complete, _, notes = _complete(path, kind, given, proposing)
     return Detected(replace(given, delimiter=complete.delimiter), notes)
 
 
-def _complete(path: Path, kind: str, given: TextFormat, proposing: bool) -> tuple[TextFormat, tuple[str, ...]]:
-    """Complete `given` for this file alone, and say what was found."""
+def _complete(
+    path: Path, kind: str, given: TextFormat, proposing: bool
+) -> tuple[TextFormat, list[str], tuple[str, ...]]:
+    """Complete `given` for this file alone; also return the first lines from the header on, and what was found."""
     head = _head(path, kind)
     notes: list[str] = []
     found = given
@@ -71,16 +73,13 @@ def _complete(path: Path, kind: str, given: TextFormat, proposing: bool) -> tupl
         if not kind.startswith(".txt"):
             notes.append(f"the columns are separated by {mark!r}")
     _check_header(path, lines, found, _usual(kind), proposing)
-    return found, tuple(notes)
+    return found, lines, tuple(notes)
 
 
 def stream(path: Path, kind: str, written: TextFormat, rows: int, *, proposing: bool = True) -> Iterator[pa.Table]:
     """Read the file in parts of at most `rows` rows; all values stay text. Raises InputError as `detect` does."""
-    written, _ = _complete(path, kind, written, proposing)
+    written, lines, _ = _complete(path, kind, written, proposing)
     separator = written.delimiter or _usual(kind)
-    sample = _decoded(path, kind, _head(path, kind), written, proposing)
-    lines = sample.splitlines(keepends=True)[written.skip_rows :]
-    lines = _Comments(written.comment).without(lines)
     header, consumed = _header(path, kind, "".join(lines), separator)
     if written.header == "none":
         header, consumed = [f"c{position}" for position in range(1, len(header) + 1)], 0
@@ -243,18 +242,19 @@ def _rows(lines: list[str], mark: str) -> list[list[str]]:
 
 def _delimiter(path: Path, kind: str, lines: list[str], proposing: bool) -> str:
     """The delimiter that the first lines show; the usual one of the suffix if it divides the header."""
-    usual = _usual(kind)
-    rows = _rows(lines, usual)
-    if not kind.startswith(".txt") and rows and len(rows[0]) > 1:
-        return usual
     if kind.startswith(".txt"):
         try:
             return csv.Sniffer().sniff("".join(lines[:_LINES]).lstrip("\r\n"), delimiters=",;\t| ").delimiter
         except csv.Error as error:
             cure = "; set data.delimiter" if proposing else ""
             raise InputError(f"{path}: no delimiter found{cure}") from error
+    usual = _usual(kind)
+    rows = _rows(lines, usual)
+    if rows and len(rows[0]) > 1:
+        return usual
     for mark in _MARKS:
-        widths = {len(row) for row in _rows(lines, mark)[:-1] or _rows(lines, mark)}
+        rows = _rows(lines, mark)
+        widths = {len(row) for row in rows[:-1] or rows}  # the sample may end inside of the last row
         if len(widths) == 1 and widths.pop() > 1:
             return mark
     return usual
@@ -269,9 +269,7 @@ def _check_header(path: Path, lines: list[str], written: TextFormat, usual: str,
     widths = [len(row) for row in rows]
     if len(rows) > 2 and widths[0] < (usual_width := Counter(widths[1:]).most_common(1)[0][0]):
         first = next(
-            place
-            for place, line in enumerate(lines)
-            if len(_rows([line], separator)[:1] and _rows([line], separator)[0]) == usual_width
+            place for place, line in enumerate(lines) if [*map(len, _rows([line], separator))] == [usual_width]
         )
         raise InputError(
             f"{path}: the first row has {widths[0]} and most rows have {usual_width} columns; if lines stand before "

@@ -197,3 +197,12 @@ def test_a_point_that_may_stand_between_thousands_is_noted() -> None:
 def test_lists_of_words_with_commas_are_text() -> None:
     column = pa.chunked_array([pa.array(["a,b", "1,2", "c"] * 10)])
     assert kinds.read("tags", column, Asked(NA_VALUES, NA_TEXTS), np.arange(len(column))).kind == "categorical"
+
+
+def test_a_decimal_mark_of_the_file_leaves_codes_and_whole_numbers_alone() -> None:
+    asked = Asked(NA_VALUES, NA_TEXTS, decimal=",")
+    codes, whole = (
+        kinds.read("c", pa.chunked_array([texts]), asked, np.arange(2)) for texts in (["01234", "98765"], ["7", "12"])
+    )
+    assert (codes.kind, codes.values.tolist()) == ("categorical", ["01234", "98765"])
+    assert (whole.kind, whole.values.tolist(), whole.number_format, whole.note) == ("numeric", [7.0, 12.0], None, None)

@@ -6,7 +6,6 @@ other input. `statistics.complete` later adds ranges, categories and examples fr
 """
 
 import re
-from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,7 +27,6 @@ _LAST_WORDS = frozenset({"no", "nr", "num", "number"})
 _ENOUGH_ROWS = 20
 _NEARLY_ALL = 0.9
 _SELDOM_SHARED = 0.5
-_NAMED = 3
 _LISTED = 20
 _SAMPLED = 100
 _SENTENCE = 3
@@ -119,7 +117,7 @@ def infer(
     for name, reading in readings.items():
         taken[name], kept = kinds.missing_words(name, table.column(name), reading, kinds.asked(name, config))
         notes += [kept] if kept else []
-    notes += missing_note(taken)
+    notes += kinds.missing_words_note(taken)
     return InferredInputs(fields, readings, dropped, tuple(notes))
 
 
@@ -129,23 +127,6 @@ def no_inputs(dropped: dict[str, str]) -> InputError:
     if len(reasons) > _LISTED:
         reasons[_LISTED:] = [f"and {len(reasons) - _LISTED:,} more"]
     return InputError("No column is left to predict from (data.kinds keeps what looks like an identifier)", reasons)
-
-
-def missing_note(taken: dict[str, dict[str, int]]) -> list[str]:
-    """Return at most one note, on the words that were `taken` as missing: by column, the rows of each word."""
-    columns_of: dict[str, list[str]] = {}
-    counts: Counter[str] = Counter()
-    for name, words in taken.items():
-        counts.update(words)
-        for word in words:
-            columns_of.setdefault(word, []).append(name)
-    if not counts:
-        return []
-    lines = []
-    for word, names in columns_of.items():
-        shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else "")
-        lines.append(f"{word!r} in {counts[word]:,} rows of {shown}")
-    return [f"taken as missing: {'; '.join(lines)}; data.na_values.COLUMN=[…] lists the spellings of a column"]
 
 
 def _refuse(message: str, faults: list[str]) -> None:

@@ -4,8 +4,10 @@ The type or the values of a column decide its kind, and all rows share it. If ne
 the others are probably mistakes: an error shows them, and the kind does not change silently.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,8 @@ EVERY_COLUMN = "*"
 """The name in `data.na_values` that stands for all columns without spellings of their own."""
 _NEARLY_ALL = 0.9
 _FEW_SPELLINGS = 10
+_AT_ONCE = 1000
+_NAMED = 3
 _ROWS_SHOWN = 5
 _ROWS_LISTED = 10
 _PLURAL = {"numeric": "numbers", "boolean": "truth values", "datetime": "date-times"}
@@ -195,6 +199,23 @@ def missing_words(name: str, column: Column, reading: Reading, asked: Asked) -> 
     return taken, f"{name}: {listed} kept as a value like others; where it means missing, set {cure}"
 
 
+def missing_words_note(taken: dict[str, dict[str, int]]) -> list[str]:
+    """Return at most one note, on the words that were `taken` as missing: by column, the rows of each word."""
+    columns_of: dict[str, list[str]] = {}
+    counts: Counter[str] = Counter()
+    for name, words in taken.items():
+        counts.update(words)
+        for word in words:
+            columns_of.setdefault(word, []).append(name)
+    if not counts:
+        return []
+    lines = []
+    for word, names in columns_of.items():
+        shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else "")
+        lines.append(f"{word!r} in {counts[word]:,} rows of {shown}")
+    return [f"taken as missing: {'; '.join(lines)}; data.na_values.COLUMN=[…] lists the spellings of a column"]
+
+
 def time_format(table: pa.Table, data: DataConfig) -> tuple[str | None, tuple[str, ...]]:
     """Return the strptime format of the column `data.time`, if its text needs one, and a note on it."""
     if data.time is None or data.time not in table.column_names:  # `long_tables.order` reports an absent column
@@ -267,9 +288,9 @@ def _infer_text(name: str, column: Column, asked: Asked) -> _ColumnFormat:
     text = columns.trimmed(column, asked.na_values)
     numbers, unreadable = columns.numbers(column, asked.na_values)
     numeric = _ColumnFormat("numeric", numbers=(numbers, unreadable))
+    if _are_codes(text):
+        return _ColumnFormat("categorical", note="digits with leading zeros are taken as codes, not numbers")
     if not unreadable.any() and asked.decimal in (None, ".") and asked.thousands in (None, "", ","):
-        if _are_codes(text):
-            return _ColumnFormat("categorical", note="digits with leading zeros are taken as codes, not numbers")
         return replace(numeric, note=_doubtful(text))
     if formatted := _formatted(name, text, asked):
         return formatted
@@ -308,7 +329,8 @@ def _formatted(name: str, text: Column, asked: Asked) -> _ColumnFormat | None:
 
 def _doubtful(text: Column) -> str | None:
     """Return a note if numbers with a decimal point may be whole numbers with points between thousands."""
-    found = number_formats.may_be_thousands(value for value in columns.distinct(text)[0] if value is not None)
+    parts = (text.slice(start, _AT_ONCE).drop_null().to_pylist() for start in range(0, len(text), _AT_ONCE))
+    found = number_formats.may_be_thousands(chain.from_iterable(parts))  # nearly always the first part decides
     if found is None:
         return None
     cure = setting("data.thousands", ".")

@@ -48,6 +48,8 @@ def infer(texts: Collection[str], decimal: str | None = None, thousands: str | N
     if len(negatives) > 1:
         raise ValueError("negative numbers written in two ways: (3) and 3-")
     unit, negative = next(iter(units), ""), next(iter(negatives), "-3")
+    if not units and not negatives and not any(mark in part.digits for part in parts for mark in ".,"):
+        decimal = None  # no value has a decimal mark
     fitting = []
     for point, mark in _FORMATS:
         if (decimal or point) != point or point == thousands or (thousands is not None and mark not in ("", thousands)):

@@ -80,13 +80,8 @@ def infer(
     if len(distinct) == 1:
         raise InputError(f"{name!r}: the target has one value only ({column[int(np.argmax(known))].as_py()!r:.60})")
     words, kept = kinds.missing_words(name, column, reading, asked)
-    taken = [f"{name}: taken as missing: {', '.join(f'{word!r} in {count:,} rows' for word, count in words.items())}"]
-    notes = [
-        *([reason] if reason else []),
-        *missing_note(name, known),
-        *(taken if words else []),
-        *filter(None, [kept]),
-    ]
+    taken = kinds.missing_words_note({name: words})
+    notes = [*filter(None, [reason]), *missing_note(name, known), *taken, *filter(None, [kept])]
     if chosen == "regression":
         notes += [f"{name}: {reading.note}"] if reading.note else []
         written = reading.number_format
