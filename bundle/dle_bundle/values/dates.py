@@ -28,6 +28,11 @@ def expected(date_format: str | None) -> str:
     return f"a date-time like {_EXAMPLE.strftime(date_format)} ({date_format}) or in ISO 8601"
 
 
+def has_year(date_format: str | None) -> bool:
+    """Whether a format has years; without them, it is one of times of the day or of months."""
+    return date_format is None or any(mark in date_format for mark in ("%Y", "%y", "%c", "%x", "%G"))
+
+
 def _parsed(text: str, date_format: str | None) -> datetime:
     if date_format is not None:
         try:

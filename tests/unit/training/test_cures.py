@@ -93,3 +93,30 @@ def test_few_whole_numbers(tmp_path: Path) -> None:
     assert classes.schema.outputs.task == "multiclass"
     (cure,) = proposed(next(note for note in classes.notes if "taken as classes" in note))
     assert load(source, cure).schema.outputs.task == "regression"
+
+
+@pytest.mark.parametrize("name", ["at", "sold at", "it's"])
+def test_a_split_by_time(name: str, tmp_path: Path) -> None:
+    days = [f"2024-{row % 12 + 1:02}-{row % 28 + 1:02}" for row in range(N)]
+    source = write(tmp_path / "rows.csv", name, days, TARGET)
+    (note,) = (note for note in load(source).notes if "--split" in note)
+    _, cure = shlex.split(note[note.index("--split") :])
+    flags = {"data.source": source, "data.target": "y", "split.by": cure}
+    later = dataset.load(run_config.load(None, [], flags))
+    assert later.split_by == f"time:{name}"
+    assert not any("--split" in note for note in later.notes)
+
+
+@pytest.mark.parametrize(
+    "days",
+    [
+        [f"{row % 24:02}:30" for row in range(N)],
+        [("" if row == 3 else f"2024-01-{row % 28 + 1:02}") for row in range(N)],
+        ["2024-01-01" if row % 3 else "2024-12-31" for row in range(N)],
+    ],
+    ids=["times of the day", "a date is missing", "two dates"],
+)
+def test_no_split_by_time(days: list[str], tmp_path: Path) -> None:
+    source = write(tmp_path / "rows.csv", "at", days, TARGET)
+    for asked in ((), ("split.by=random",)):
+        assert not any("--split" in note for note in load(source, *asked).notes)

@@ -57,7 +57,13 @@ def test_the_whole_story(tmp_path: Path, name: str) -> None:
     assert data.dropped["id"].startswith("row number, such as ")
     assert data.split_by == "stratified"
     assert data.schema.outputs.classes == ("no", "yes")
-    assert data.notes == ("bought: 2 of 60 rows have no value and were left out",)
+    assert data.notes == (
+        "bought: 2 of 60 rows have no value and were left out",
+        (
+            "born: holds dates, but the split is stratified; if the model will predict later rows, test it on the "
+            "latest rows: --split time:born"
+        ),
+    )
     rows = np.concatenate([data.split.train, data.split.validation, data.split.test])
     assert sorted(rows.tolist()) == [row for row in range(N) if row not in (7, 50)]
     # a row has one number everywhere

@@ -143,13 +143,16 @@ def load(config: RunConfig, source: Source | None = None) -> Dataset:
         trained = target.class_index(trained, goal.outputs.classes)
     groups = read.grouped(schema)
     telling = telling_columns.find(groups.take(parts.train), trained, schema, config.data.kinds)
+    later = split.later_rows(
+        by.name, config.split, inputs.readings, goal.values[goal.known], classes=goal.outputs.classes is not None
+    )
     said = (
         *source.notes,
         chosen,
         *arranged.notes,
         *goal.notes,
         *skipped,
-        None if made else by.note,
+        None if made else by.note or later,
         found and found.note,
         *inputs.notes,
         *rare,

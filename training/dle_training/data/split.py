@@ -5,9 +5,12 @@ if 15 % of three rows were rounded to zero, the class could not be scored. Rows 
 blocks: by group, or by time.
 """
 
+import shlex
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +21,12 @@ from dle_bundle.errors import InputError, counted, nearest
 from dle_bundle.schema import Label
 from dle_bundle.tables import columns
 from dle_bundle.tables.folders import PARTS as PARTS
+from dle_bundle.values import dates
 from dle_bundle.values.missing import NA_VALUES
 from dle_training.config.run_config import SplitConfig
 from dle_training.data import blocks as blocking
 from dle_training.data.blocks import GROUP, TIME, Blocks, RowNumbers
+from dle_training.data.kinds import Reading
 
 COLUMN = "column:"
 _APART = {
@@ -104,6 +109,32 @@ def choose(table: pa.Table, config: SplitConfig, classification: bool) -> SplitR
     return SplitRule(config.by, _standing_in(table, name) if name and config.by.startswith(COLUMN) else None)
 
 
+def later_rows(
+    by: str, config: SplitConfig, readings: Mapping[str, Reading], target: npt.NDArray[Any], *, classes: bool
+) -> str | None:
+    """Return a note that names a split by time, if the inputs hold dates and nobody asked for a random split.
+
+    `readings` are those of the inputs by name, and `target` (N,) or (N, horizon) has the labels, if there are
+    `classes`, or the values of the same rows. A split by time needs a date in every row, another input, and training
+    rows of every class.
+    """
+    if config.by is not None or by not in ("random", "stratified") or len(readings) < 2:
+        return None
+    for name, reading in readings.items():
+        if reading.kind != "datetime" or reading.missing.any() or not dates.has_year(reading.date_format):
+            continue
+        ranks = np.unique(reading.values, return_inverse=True)[1]
+        if ranks.max() + 1 < len(PARTS):
+            continue
+        training = _cut_in_time(ranks, _fractions(config)) == 0
+        if not classes or set(target[training].tolist()) == set(target.tolist()):
+            return (
+                f"{name}: holds dates, but the split is {by}; if the model will predict later rows, test it on the "
+                f"latest rows: --split {shlex.quote(TIME + name)}"
+            )
+    return None
+
+
 def column_name(by: str) -> str | None:
     """Return NAME in `column:NAME`, `group:NAME` or `time:NAME`."""
     return by.partition(":")[2] or None
@@ -164,7 +195,7 @@ def make(
         assert blocks is not None
         numbers = np.unique(blocks.first[rows], return_inverse=True)[1]
         _check_blocks(name, numbers, blocks.in_time)
-        fractions = (1 - config.validation - config.test, config.validation, config.test)
+        fractions = _fractions(config)
         part = _cut_in_time(numbers, fractions) if blocks.in_time else _allot(numbers, places, fractions, rng)
         _check_filled(name, numbers, part)
     elif name is not None:
@@ -180,6 +211,11 @@ def make(
     split = Split(*(rows[part == index] for index in range(len(PARTS))))
     _check_parts(split, part, strata)
     return split
+
+
+def _fractions(config: SplitConfig) -> tuple[float, float, float]:
+    """The fractions of training, validation and test rows."""
+    return 1 - config.validation - config.test, config.validation, config.test
 
 
 def _cut_in_time(ranks: RowNumbers, fractions: tuple[float, ...]) -> npt.NDArray[np.int8]:
