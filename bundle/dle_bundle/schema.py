@@ -33,13 +33,15 @@ class SequenceShape(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """The series of an input: the names of their channels and their number of steps.
 
     `max_steps`: the maximum. `observed_steps`: the fewest and most steps in training. `window`: for forecasts, the
-    number of steps at the end that the model sees, which is also the minimum.
+    number of steps at the end that the model sees, which is also the minimum. `number_formats`: by channel, how its
+    numbers are written as text, if not plainly.
     """
 
     channels: tuple[str, ...]
     max_steps: int
     observed_steps: tuple[int, int] | None = None
     window: int | None = None
+    number_formats: dict[str, NumberFormat] = msgspec.field(default_factory=dict)
 
     def count_fault(self, steps: int) -> str | None:
         """The fault of a series with this many steps, or None."""
@@ -83,7 +85,8 @@ class TextFormat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class SeriesLayout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How the rows of a long table become series: the rows of each `sequence_id`, ordered by `time`.
 
-    `channels` are the columns of the steps. `time_format`: strptime format of a `time` that is not ISO 8601.
+    `channels` are the columns of the steps, `number_formats` those of channels that are not plain numbers, as in
+    `SequenceShape`. `time_format`: strptime format of a `time` that is not ISO 8601.
     `window`: for forecasts, the number of last steps that the model sees. `step`: for forecasts, the step of most
     rows, if they have one. `gaps`: whether absent steps are missing values of the window, or a fault. `season`: for
     forecasts, the number of steps after which the target repeats itself; 1 = it does not. `uneven`: for forecasts,
@@ -91,6 +94,7 @@ class SeriesLayout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """
 
     channels: tuple[str, ...]
+    number_formats: dict[str, NumberFormat] = msgspec.field(default_factory=dict)
     sequence_id: str | None = None
     time: str | None = None
     time_format: str | None = None

@@ -6,7 +6,7 @@ step may be just the number.
 
 import math
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, zip_longest
 from typing import Any
 
 import msgspec
@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from dle_bundle.errors import counted
 from dle_bundle.schema import SequenceShape
-from dle_bundle.values.numbers import float32
+from dle_bundle.values.numbers import NumberFormat, float32, parse_number
 
 _MOST_FAULTS = 3
 _CHANNELS_APART = 8
@@ -31,13 +31,13 @@ def parse(value: object, shape: SequenceShape, sentinels: Sequence[float] = ()) 
     """Parse a JSON value into steps (T, channels), NaN = missing; raises BadSeries with its first faults.
 
     For forecasts, only the last `shape.window` steps are returned. `sentinels` are the numbers that mean missing, see
-    `missing_numbers`.
+    `missing_numbers`. A number may be a text in the format of its channel.
     """
     if not isinstance(value, list):
         raise BadSeries(f"expected a list of steps, got {_kind(value)}")
     if (fault := shape.count_fault(len(value))) is not None:
         raise BadSeries(fault)
-    numbers = _numbers(value, len(shape.channels))
+    numbers = _numbers(_read(value, shape) if shape.number_formats else value, len(shape.channels))
     if numbers is None:
         raise BadSeries("; ".join(_faults(value, shape)))
     if shape.window is not None:
@@ -45,6 +45,26 @@ def parse(value: object, shape: SequenceShape, sentinels: Sequence[float] = ()) 
     if sentinels:
         numbers[np.isin(numbers, sentinels)] = np.nan
     return float32(numbers)
+
+
+def _read(steps: list[Any], shape: SequenceShape) -> list[Any]:
+    """The steps with numbers in place of texts in the format of their channel; other values stay as they are."""
+    formats = [shape.number_formats.get(name) for name in shape.channels]
+    return [
+        [_number(cell, written) for cell, written in zip_longest(step, formats[: len(step)])]
+        if isinstance(step, list)
+        else _number(step, formats[0])
+        for step in steps
+    ]
+
+
+def _number(cell: Any, written: NumberFormat | None) -> Any:
+    if written is None or not isinstance(cell, str):
+        return cell
+    try:
+        return parse_number(cell.strip(), written)
+    except ValueError:
+        return cell
 
 
 def _numbers(steps: list[Any], channels: int) -> npt.NDArray[np.float64] | None:
@@ -144,27 +164,31 @@ def _moments(
 def _faults(steps: list[Any], shape: SequenceShape) -> list[str]:
     """The first few faults, found step by step."""
     channels, faults = len(shape.channels), list[str]()
+    formats = [shape.number_formats.get(name) for name in shape.channels]
     flat = channels == 1 and not isinstance(steps[0], list)
     for place, step in enumerate(steps):
         if flat:
-            faults += _value_faults(f"step {place}", step)
+            faults += _value_faults(f"step {place}", step, formats[0])
         elif not isinstance(step, list):
             faults.append(f"step {place}: expected a list of {counted(channels, 'number')}, got {_kind(step)}")
         elif len(step) != channels:
             faults.append(f"step {place}: expected {counted(channels, 'number')}, got {len(step)}")
         else:
-            for name, number in zip(shape.channels, step, strict=True):
-                faults += _value_faults(f"step {place}, channel {name}" if channels > 1 else f"step {place}", number)
+            for name, number, written in zip(shape.channels, step, formats, strict=True):
+                where = f"step {place}, channel {name}" if channels > 1 else f"step {place}"
+                faults += _value_faults(where, number, written)
         if len(faults) > _MOST_FAULTS:
             return [*faults[:_MOST_FAULTS], "…"]
     return faults
 
 
-def _value_faults(where: str, number: Any) -> list[str]:
+def _value_faults(where: str, value: Any, written: NumberFormat | None) -> list[str]:
+    number = _number(value, written)
     if number is None:
         return []
     if isinstance(number, bool) or not isinstance(number, int | float):
-        return [f"{where}: expected a number, got {_kind(number)}"]
+        like = f", or a string like {written.example}" if written is not None else ""
+        return [f"{where}: expected a number{like}, got {_kind(number)}"]
     return [] if _finite(number) else [f"{where}: expected a finite number"]
 
 

@@ -18,7 +18,7 @@ from dle_bundle.tables.arrays import SEQUENCE
 from dle_bundle.tables.columns import Column
 from dle_bundle.values import dates
 from dle_bundle.values.dates import epoch_microseconds
-from dle_bundle.values.numbers import float32
+from dle_bundle.values.numbers import NumberFormat, float32
 
 _LISTED = 10
 
@@ -66,7 +66,7 @@ def order(table: pa.Table, layout: SeriesLayout, na_values: tuple[str, ...]) -> 
     faults: list[str] = []
     ids = _ids(table, layout.sequence_id, na_values, faults)
     times, dated = _times(table, layout, na_values, faults)
-    values = [_numbers(table, name, na_values, faults) for name in layout.channels]
+    values = [_numbers(table, name, na_values, layout.number_formats.get(name), faults) for name in layout.channels]
     rows = np.lexsort((times, ids))
     same = (np.diff(ids[rows]) == 0) & (np.diff(times[rows]) == 0) & (ids[rows[1:]] >= 0)
     twice = np.flatnonzero(same)
@@ -268,10 +268,13 @@ def _moments(
     return table[positions], unreadable[positions]
 
 
-def _numbers(table: pa.Table, name: str, na_values: tuple[str, ...], faults: list[str]) -> npt.NDArray[np.float64]:
+def _numbers(
+    table: pa.Table, name: str, na_values: tuple[str, ...], written: NumberFormat | None, faults: list[str]
+) -> npt.NDArray[np.float64]:
     column = table.column(name)
-    values, unreadable = columns.numbers(column, na_values)
-    faults += _listed(f"{name!r}: expected a number", np.flatnonzero(unreadable), column)
+    values, unreadable = columns.numbers(column, na_values, written)
+    like = f" like {written.example}" if written is not None else ""
+    faults += _listed(f"{name!r}: expected a number{like}", np.flatnonzero(unreadable), column)
     faults += _listed(f"{name!r}: expected a finite number", np.flatnonzero(np.isinf(values)), column)
     return values
 

@@ -208,7 +208,7 @@ def _input(field: Field) -> JsonObject:
 
 def _step(shape: SequenceShape) -> JsonObject:
     """One step of a series: a list with a number per channel, or just the number if there is one channel."""
-    number: JsonObject = {"type": ["number", "null"]}
+    number: JsonObject = {"type": ["number", *(["string"] if shape.number_formats else []), "null"]}
     width = len(shape.channels)
     step: JsonObject = {"type": "array", "items": number, "minItems": width, "maxItems": width}
     return {"anyOf": [number, step]} if width == 1 else step

@@ -13,6 +13,7 @@ from dle_bundle.errors import InputError
 from dle_bundle.schema import SeriesLayout
 from dle_bundle.tables import long_tables
 from dle_bundle.values.missing import NA_VALUES
+from dle_bundle.values.numbers import NumberFormat
 
 LAYOUT = SeriesLayout(channels=("temp", "load"), sequence_id="unit", time="t")
 
@@ -50,6 +51,14 @@ def test_a_row_for_each_series() -> None:
         {"unit": "b", "t": "8", "site": "x", "sequence": [[1, None], [2, None], [3, pytest.approx(0.3)]]},
         {"unit": "a", "t": "1", "site": "y", "sequence": [[10, pytest.approx(0.1)], [20, pytest.approx(0.2)]]},
     ]
+
+
+def test_amounts() -> None:
+    table = text(unit=["a"] * 3, t=["1", "2", "3"], temp=["$1,234.50", "NA", "($2)"], load=["1", "2", "3"])
+    formats = {"temp": NumberFormat(thousands=",", unit="$", negative="(3)")}
+    layout = SeriesLayout(channels=("temp", "load"), sequence_id="unit", time="t", number_formats=formats)
+    assert gather(table, layout)[0]["sequence"] == [[1234.5, 1], [None, 2], [-2, 3]]
+    assert "'temp': expected a number, found '$1,234.50' in 2 rows: 1, 3" in refusal(table)
 
 
 def test_the_last_steps() -> None:

@@ -9,11 +9,13 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from dle_bundle import series
 from dle_bundle.schema import SequenceShape
 from dle_bundle.series import BadSeries
 from dle_bundle.tables import series_columns
+from dle_bundle.values.numbers import NumberFormat
 
 ONE = SequenceShape(channels=("temp",), max_steps=6)
 TWO = SequenceShape(channels=("temp", "load"), max_steps=6)
@@ -41,6 +43,19 @@ def parse(text: str, shape: SequenceShape) -> npt.NDArray[np.float32]:
 )
 def test_json(text: str, shape: SequenceShape, steps: Any) -> None:
     equal(parse(text, shape), steps)
+
+
+def test_amounts() -> None:
+    """Texts in the format of their channel are numbers; other texts are faults that show the format."""
+    money = NumberFormat(thousands=",", unit="$")
+    one = replace(ONE, number_formats={"temp": money})
+    equal(parse('["$1,234.50", 3, null, " -$2 "]', one), [[1234.5], [3], [NAN], [-2]])
+    two = replace(TWO, number_formats={"load": money})
+    equal(parse('[[1, "$2"], [null, 4]]', two), [[1, 2], [NAN, 4]])
+    with pytest.raises(BadSeries, match=r"step 0: expected a number, or a string like -1,234.5 \$, got a string"):
+        parse('["2 kg"]', one)
+    with pytest.raises(BadSeries, match="step 0, channel temp: expected a number, got a string"):
+        parse('[["$1", "$2"]]', two)
 
 
 @pytest.mark.parametrize(

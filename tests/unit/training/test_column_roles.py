@@ -1,9 +1,11 @@
 """What settings make of a long table, and which do not go together."""
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from dle_bundle.errors import InputError
+from dle_bundle.values.numbers import NumberFormat
 from dle_training.config import run_config
 from dle_training.data import column_roles
 from dle_training.data.column_roles import Arranged
@@ -48,6 +50,40 @@ def test_a_channel_is_left_out() -> None:
     assert found.layout.channels == ("load",)
 
 
+def test_amounts_are_channels() -> None:
+    """Numbers with units, currencies and decimal commas, read with one format for each channel."""
+    table = pa.table(
+        {
+            "hour": range(HOURS),
+            "load": [f"${1000 + hour % 24:,}.50" for hour in range(HOURS)],
+            "temp": [f"{hour % 7},25" if hour else "NA" for hour in range(HOURS)],
+            "weight": [f"{hour % 5} kg" for hour in range(HOURS)],
+            "sky": ["clear", "grey"] * (HOURS // 2),
+        }
+    )
+    found = arrange(table, "load", *FORECAST)
+    assert found.layout is not None
+    assert found.layout.channels == ("load", "temp", "weight")
+    assert found.layout.number_formats == {
+        "load": NumberFormat(thousands=",", unit="$"),
+        "temp": NumberFormat(decimal=","),
+        "weight": NumberFormat(unit="kg"),
+    }
+    steps = found.table.column("sequence").to_pylist()[0]
+    assert steps[1] == [1001.5, 1.25, 1.0]
+    assert np.isnan(steps[0][1])
+    assert found.table.column("load").combine_chunks().to_numpy_ndarray()[0].tolist() == [1006.5, 1007.5]
+    assert found.notes[0] == "load: '$1,000.50', '$1,001.50' are read as numbers in $"
+    assert found.dropped == {"sky": "no number"}
+
+
+def test_amounts_that_may_be_two_numbers() -> None:
+    table = TABLE.set_column(1, "load", pa.array([f"{hour % 9 + 1},{hour % 7}00" for hour in range(HOURS)]))
+    with pytest.raises(InputError, match="set data.decimal=, or data.decimal=."):
+        arrange(table, "load", *FORECAST)
+    assert arrange(table, "load", *FORECAST, "data.decimal=,").layout is not None
+
+
 def test_series_with_columns_of_their_own() -> None:
     found = arrange(UNITS, "broken", *SERIES)
     assert found.layout is not None
@@ -79,6 +115,7 @@ def test_other_tables_stay_as_they_are() -> None:
         (UNITS.append_column("s2", UNITS["s1"]), "s1", SERIES, "the target must be the same in all rows of a series"),
         (UNITS, "broken", (*SERIES, "data.kinds={s1: categorical}"), "data.kinds: 's1' is a channel of the series"),
         (UNITS, "broken", (*SERIES, "data.date_formats={s1: '%Y'}"), "data.date_formats: 's1' is a channel"),
+        (UNITS, "broken", (*SERIES, "data.na_values={s1: ['-', x]}"), "a missing value: set 'data.na_values=[-, x]'"),
         (UNITS, "broken", (*SERIES, "data.drop=[s1]"), "No column is left that varies within a series"),
     ],
 )

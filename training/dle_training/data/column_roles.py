@@ -12,13 +12,15 @@ from msgspec.structs import replace
 
 from dle_bundle.errors import InputError
 from dle_bundle.schema import Schema, SeriesLayout
-from dle_bundle.tables import columns, long_tables, time_steps
+from dle_bundle.tables import long_tables, time_steps
 from dle_bundle.tables.arrays import SEQUENCE
 from dle_bundle.tables.long_tables import Ordered
+from dle_bundle.values.numbers import NumberFormat
 from dle_training.config.run_config import DataConfig, RunConfig
 from dle_training.data import kinds, split, windows
 from dle_training.data.blocks import Blocks
 from dle_training.scoring.baselines import Baselines
+from dle_training.settings.proposals import setting
 
 _UNEVEN = 3
 _SCALED = (
@@ -26,8 +28,6 @@ _SCALED = (
     "spread (preprocessing.window_scaling=none scales all alike)"
 )
 _NO_STEP = "most rows do not follow the row before at one distance; each row counts as the next step"
-_SLIPS = 0.1
-"""A column with a larger share of unreadable values is not numeric; fewer of them are reported as faults."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,24 +77,27 @@ def arrange(table: pa.Table, config: RunConfig, target: str, na_values: tuple[st
     bare = SeriesLayout(channels=(), sequence_id=data.sequence_id, time=data.time, time_format=time_format)
     ordered = long_tables.order(table, bare, na_values)
     apart = {data.sequence_id, data.time, *data.drop}
-    channels, dropped = [], {}
+    channels, formats, dropped, read = list[str](), dict[str, NumberFormat](), dict[str, str](), list[str]()
     for name in table.column_names:
         if name in apart or (name == target and data.window is None):
             continue
         if data.window is None and long_tables.constant(ordered, name):
             continue
-        _, unreadable = columns.numbers(table.column(name), na_values)
-        if unreadable.mean() > _SLIPS:
+        choice = kinds.channel(name, table.column(name), kinds.asked(name, data))
+        if choice is None:
             dropped[name] = "no number" if data.window is not None else "varies within a series and is no number"
-        else:
-            channels.append(name)
+            continue
+        channels.append(name)
+        read += [f"{name}: {choice.note}"] if choice.note else []
+        if choice.number_format is not None:
+            formats[name] = choice.number_format
     if not channels:
         raise InputError(
             "No column is left that varies within a series and is a number",
             [f"{name}: {why}" for name, why in dropped.items()],
         )
     _check_kinds(data, channels)
-    layout = replace(bare, channels=tuple(channels), window=data.window)
+    layout = replace(bare, channels=tuple(channels), number_formats=formats, window=data.window)
     if data.window is not None:
         step = time_steps.find(ordered.times, ordered.continued, dated=ordered.dated)
         layout = replace(layout, step=step, gaps=data.gaps, season=data.season)
@@ -104,7 +107,7 @@ def arrange(table: pa.Table, config: RunConfig, target: str, na_values: tuple[st
         layout = replace(layout, season=made.baselines.season, uneven=factor >= _UNEVEN)
         scaled = layout.uneven and config.preprocessing.window_scaling is None
         each = (_SCALED.format(factor=factor),) if scaled else ()
-        said = (*time_note, *no_step, *made.notes, *each)
+        said = (*time_note, *read, *no_step, *made.notes, *each)
         return Arranged(made.table, layout, dropped, said, made.blocks, made.baselines)
     if not long_tables.constant(ordered, target):
         raise InputError(
@@ -114,7 +117,7 @@ def arrange(table: pa.Table, config: RunConfig, target: str, na_values: tuple[st
     gathered = long_tables.gather(table.drop_columns(list(dropped)), layout, na_values)
     # these columns identify and order the series; they are not features
     plain = gathered.drop_columns([name for name in (data.sequence_id, data.time) if name and name != SEQUENCE])
-    return Arranged(plain, layout, dropped, (*time_note, f"{len(plain):,} series of {len(table):,} rows"))
+    return Arranged(plain, layout, dropped, (*time_note, *read, f"{len(plain):,} series of {len(table):,} rows"))
 
 
 def _check_split(by: str | None, ordered: Ordered, data: DataConfig) -> None:
@@ -134,13 +137,20 @@ def _check_split(by: str | None, ordered: Ordered, data: DataConfig) -> None:
 
 
 def _check_kinds(data: DataConfig, channels: list[str]) -> None:
-    kinds = data.kinds | dict.fromkeys(data.date_formats, "datetime")
+    given = data.kinds | dict.fromkeys(data.date_formats, "datetime")
     faults = [
         f"data.{'date_formats' if name in data.date_formats else 'kinds'}: {name!r} is a channel of the series, which "
         "are numbers; data.drop leaves it out"
         for name in channels
-        if kinds.get(name, "numeric") != "numeric"
+        if given.get(name, "numeric") != "numeric"
     ]
+    own = data.na_values if isinstance(data.na_values, dict) else {}
+    for name in (name for name in channels if name in own):
+        further = [word for word in dict.fromkeys((*own.get(kinds.EVERY_COLUMN, ()), *own[name])) if word]
+        faults.append(
+            f"data.na_values: {name!r} is a channel of the series, which share the spellings of a missing value: set "
+            f"{setting('data.na_values', further)}"
+        )
     if faults:
         raise InputError("The configuration does not fit the columns", faults)
 

@@ -113,6 +113,8 @@ def load(config: RunConfig, source: Source | None = None) -> Dataset:
     table = arranged.table
     goal, by, found, inputs = _understand(table, source.table.column_names, name, arranged.forecasting(config))
 
+    if arranged.layout is not None and (written := arranged.layout.number_formats.get(name)) is not None:
+        goal = replace(goal, outputs=msgspec.structs.replace(goal.outputs, unit=written.unit or None))
     fields = pictures.shaped(inputs.fields, table, source.folder, config.preprocessing.image_size, na_values)
     fields = series.shaped(fields, table, arranged.layout)
     images = pictures.read(fields, table, source.folder, config, na_values)

@@ -31,6 +31,8 @@ from dle_training.settings.proposals import setting
 EVERY_COLUMN = "*"
 """The name in `data.na_values` that stands for all columns without spellings of their own."""
 _NEARLY_ALL = 0.9
+_SLIPS = 0.1
+"""A channel with a larger share of unreadable values is not numeric; fewer of them are reported as faults."""
 _FEW_SPELLINGS = 10
 _AT_ONCE = 1000
 _NAMED = 3
@@ -179,6 +181,22 @@ def times(name: str, column: Column, asked: Asked, rows: npt.NDArray[np.int64]) 
         number_format=choice.number_format,
         note=choice.note,
     )
+
+
+def channel(name: str, column: Column, asked: Asked) -> _ColumnFormat | None:
+    """How the numbers of a channel of a series are written, or None if nearly all of its values are no numbers.
+
+    Raises InputError if two formats read the values as different numbers.
+    """
+    _, unreadable = columns.numbers(column, asked.na_values)
+    if columns.is_text(column) and (unreadable.any() or asked.decimal == "," or asked.thousands):
+        text = columns.trimmed(column, asked.na_values)
+        if formatted := _formatted(name, text, asked):
+            return formatted
+    if unreadable.mean() > _SLIPS:
+        return None
+    plain = columns.is_text(column) and not unreadable.any()
+    return _ColumnFormat("numeric", note=_doubtful(columns.trimmed(column, asked.na_values)) if plain else None)
 
 
 def missing_words(name: str, column: Column, reading: Reading, asked: Asked) -> tuple[dict[str, int], str | None]:

@@ -8,6 +8,7 @@ import pyarrow as pa
 from dle_bundle.schema import Field, SequenceShape, SeriesLayout
 from dle_bundle.tables import series_columns
 from dle_bundle.tables.arrays import SEQUENCE
+from dle_bundle.values.numbers import NumberFormat
 
 LEAST_MOST_STEPS = 4_096
 """The smallest limit on the steps of a request; the limit is otherwise twice the longest series in the source."""
@@ -20,12 +21,14 @@ def shaped(fields: Sequence[Field], table: pa.Table, layout: SeriesLayout | None
 
 def _shaped(field: Field, table: pa.Table, layout: SeriesLayout | None) -> Field:
     column = table.column(field.name)
-    window = None
+    window, formats = None, dict[str, NumberFormat]()
     if layout is not None and field.name == SEQUENCE:
-        names, window = layout.channels, layout.window
+        names, window, formats = layout.channels, layout.window, layout.number_formats
     else:
         width = series_columns.width(column)
         names = (field.name,) if width == 1 else tuple(f"{field.name}{index}" for index in range(width))
     longest = series_columns.longest(column)
-    shape = SequenceShape(channels=names, max_steps=max(LEAST_MOST_STEPS, 2 * longest), window=window)
+    shape = SequenceShape(
+        channels=names, max_steps=max(LEAST_MOST_STEPS, 2 * longest), window=window, number_formats=formats
+    )
     return msgspec.structs.replace(field, sequence=shape)
