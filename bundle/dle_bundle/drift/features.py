@@ -18,6 +18,7 @@ from dle_bundle.schema import Field, Schema
 from dle_bundle.text import Tokenizer
 
 _CELLS_AT_ONCE = 1 << 20
+_PIXELS_AT_ONCE = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +86,28 @@ def _known_steps(sequence: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
     return counts
 
 
+def _image_statistics(stacked: Any, channels: slice, *, required: bool) -> dict[str, npt.NDArray[np.float32]]:
+    """The statistics of these `channels` of `Groups.image`, some rows at a time: the images may still be in files.
+
+    A missing image is black and has none. If the input is `required`, a black image is a real one.
+    """
+    found: list[dict[str, npt.NDArray[np.float32]]] = []
+    rows = max(1, _PIXELS_AT_ONCE // max(1, int(np.prod(stacked.shape[1:]))))
+    for start in range(0, max(len(stacked), 1), rows):
+        pixels = np.asarray(stacked[start : start + rows])[:, channels]
+        missing = np.zeros(len(pixels), dtype=bool) if required else ~pixels.any(axis=(1, 2, 3))
+        values = images.statistics(pixels)
+        found.append({what: np.where(missing, np.float32(np.nan), each) for what, each in values.items()})
+    return {what: np.concatenate([part[what] for part in found]) for what in found[0]}
+
+
 def _described(groups: Groups, schema: Schema, tokenizer: Tokenizer | None) -> Iterator[Feature]:
     for index, field in enumerate(schema.image):
         assert field.image is not None
         first = index * field.image.channels
-        pixels = np.asarray(groups.image[:, first : first + field.image.channels])
-        # a missing image is black; if the input is required, a black image is a real one
-        missing = np.zeros(len(pixels), dtype=bool) if field.required else ~pixels.any(axis=(1, 2, 3))
-        for what, values in images.statistics(pixels).items():
-            yield Feature(f"{field.name}.{what}", field, np.where(missing, np.float32(np.nan), values))
+        channels = slice(first, first + field.image.channels)
+        for what, values in _image_statistics(groups.image, channels, required=field.required).items():
+            yield Feature(f"{field.name}.{what}", field, values)
     first = 0
     for field in schema.sequence:
         assert field.sequence is not None

@@ -58,3 +58,16 @@ def test_a_black_image_is_missing_only_where_it_may_be(required: bool) -> None:
     )
     black = 0 if required else np.nan
     np.testing.assert_array_equal(found["photo.brightness"], np.array([black, 0.2], np.float32))
+
+
+def test_images_are_described_some_rows_at_a_time(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    bare, shape = empty(5), ImageShape(channels=3, height=4, width=4)
+    pixels = np.random.default_rng(seed).integers(0, 256, (5, 6, 4, 4), dtype=np.uint8)
+    fields = [Field(name=name, kind="image", required=True, image=shape) for name in ("front", "back")]
+    rows = Groups(bare.numeric, bare.categorical, bare.datetime, image=pixels)
+    whole = of(rows, *fields)
+    monkeypatch.setattr(features, "_PIXELS_AT_ONCE", 2 * 6 * 4 * 4)
+    pieces = of(rows, *fields)
+    assert list(pieces) == list(whole)
+    for name, values in whole.items():
+        np.testing.assert_array_equal(pieces[name], values)

@@ -111,18 +111,20 @@ def test_rows_of_one_kind_alone(tmp_path: Path, kind: str) -> None:
     same(found, rows.take(np.arange(9)).trimmed())
 
 
-def test_images_in_files_are_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_once", [1 << 22, 2 * 60])
+def test_images_in_files_are_read(tmp_path: Path, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     from PIL import Image
 
+    monkeypatch.setattr(kept_rows, "_PIXELS_AT_ONCE", at_once)
     pixels = np.random.default_rng(0).integers(0, 256, (4, 4, 5, 3), dtype=np.uint8)
     for row in range(4):
         Image.fromarray(pixels[row]).save(tmp_path / f"{row}.png")
     files = ImageFiles([str(tmp_path / f"{row}.png") for row in range(4)], SHAPE)
     schema = Schema(inputs=INPUTS[:1], outputs=TARGETS["value"][0])
     rows = replace(groups().take(slice(4)), image=files)
-    kept_rows.write(tmp_path / "rows.parquet", rows, np.arange(4.0), np.array([3, 1]), schema)
+    kept_rows.write(tmp_path / "rows.parquet", rows, np.arange(4.0), np.array([3, 1, 0]), schema)
     found, _ = kept_rows.read(tmp_path / "rows.parquet", schema)
-    np.testing.assert_array_equal(found.image, pixels[[3, 1]].transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(found.image, pixels[[3, 1, 0]].transpose(0, 3, 1, 2))
 
 
 def test_a_file_that_is_gone_or_of_another_schema_is_refused(tmp_path: Path) -> None:

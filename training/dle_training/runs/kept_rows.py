@@ -23,7 +23,7 @@ from dle_training.data.target import Values
 
 VALUES_PER_ROW = 1_000
 """Number of values, pixels, steps or characters that count as one row in the budget `data.keep_rows`."""
-_ROWS_AT_ONCE = 1_024
+_ROWS_AT_ONCE, _PIXELS_AT_ONCE = 1_024, 1 << 22
 _Image = npt.NDArray[np.uint8]
 
 
@@ -62,8 +62,10 @@ def write(path: Path, groups: Groups, target: Values, rows: npt.NDArray[np.int64
     strings = [field.name for field in (*schema.categorical, *schema.text)]
     with atomic_path(path) as temporary:
         writer = None
-        for start in range(0, len(rows), _ROWS_AT_ONCE):
-            chunk = rows[start : start + _ROWS_AT_ONCE]
+        pixels = 1 if groups.image is None else int(np.prod(groups.image.shape[1:]))
+        step = max(1, min(_ROWS_AT_ONCE, _PIXELS_AT_ONCE // pixels))
+        for start in range(0, len(rows), step):
+            chunk = rows[start : start + step]
             table = _table(groups.take(chunk), target[chunk], schema)
             if writer is None:  # only columns of strings repeat values
                 writer = pq.ParquetWriter(temporary, table.schema, compression="zstd", use_dictionary=strings or False)
