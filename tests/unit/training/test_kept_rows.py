@@ -39,6 +39,10 @@ TARGETS: dict[str, tuple[Outputs, npt.NDArray[Any]]] = {
         Outputs(target="y", task="binary", classes=(False, True)), np.array([False, True] * (N // 2), dtype=object)
     ),
     "value": (Outputs(target="y", task="regression"), np.random.default_rng(1).normal(size=N)),
+    "gaps": (
+        Outputs(target="y", task="regression", horizon=2),
+        np.where(np.arange(2 * N).reshape(N, 2) % 5, np.random.default_rng(1).normal(size=(N, 2)), np.nan),
+    ),
     "horizon": (Outputs(target="y", task="regression", horizon=3), np.random.default_rng(1).normal(size=(N, 3))),
 }  # fmt: skip
 

@@ -138,3 +138,9 @@ def test_the_metric_must_suit_the_task() -> None:
         metrics.choose("accuracy", "regression")
     with pytest.raises(InputError, match="expected a metric for binary"):
         metrics.choose("rmse", "binary")
+
+
+def test_unknown_values_do_not_count() -> None:
+    actual = np.array([[1.0, np.nan], [3.0, 5.0]])
+    scores = metrics.all_scores("regression", np.array([[2.0, 100.0], [3.0, 4.0]]), actual)
+    assert scores == metrics.all_scores("regression", np.array([2.0, 3.0, 4.0]), np.array([1.0, 3.0, 5.0]))

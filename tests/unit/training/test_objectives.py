@@ -11,6 +11,7 @@ from dle_bundle.errors import InputError
 from dle_bundle.schema import Task
 from dle_training.optimization import objectives
 from dle_training.optimization.objectives import ObjectiveState
+from dle_training.packed.objective import PackedObjective
 from dle_training.scoring import calibration
 
 
@@ -193,3 +194,22 @@ def test_temperature_never_costs_likelihood() -> None:
         return torch.nn.functional.cross_entropy(logits / temperature, targets).item()
 
     assert loss(calibration.fit_temperature(logits, targets)) < loss(1.0)
+
+
+def test_steps_without_a_target_do_not_count() -> None:
+    """The loss of a row is the mean over its known steps, and unknown steps have no gradient, packed or alone."""
+    target = np.array([[1.0, math.nan, 3.0], [2.0, 2.0, math.nan]])
+    objective = objectives.fit("regression", target)
+    assert objective.state().mean == 2
+    encoded = objective.encode(target)
+    logits = torch.tensor([[0.5, 9.0, -1.0], [0.0, 1.0, 7.0]], requires_grad=True)
+    loss = objective.loss(logits, encoded)
+    loss.backward()  # type: ignore[no-untyped-call]
+    squares = (logits.detach() - encoded) ** 2
+    assert loss.item() == pytest.approx(squares.nanmean(dim=1).mean().item())
+    assert logits.grad is not None
+    assert (logits.grad[encoded.isnan()] == 0).all()
+    assert logits.grad.isfinite().all()
+    each = PackedObjective([objective]).losses(logits[None], encoded[None])
+    torch.testing.assert_close(each[0], squares.nanmean(dim=1))
+    assert np.allclose(objective.actual(encoded).astype(np.float64), target, equal_nan=True)

@@ -151,11 +151,11 @@ def values(column: Column, outputs: Outputs) -> tuple[npt.NDArray[np.float64], n
 
 
 def _horizon(name: str, column: Column) -> Target:
-    """Return the target values (N, horizon) of a forecast; all of them are known."""
+    """Return the target values (N, horizon) of a forecast, NaN = not known; each row has at least one."""
     whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     values = whole.to_numpy_ndarray().astype(np.float64)
-    if values.min() == values.max():
-        raise InputError(f"{name!r}: the target has one value only ({values.flat[0]:g})")
+    if (low := np.nanmin(values)) == np.nanmax(values):
+        raise InputError(f"{name!r}: the target has one value only ({low:g})")
     outputs = Outputs(target=name, task="regression", horizon=values.shape[1])
     return Target(outputs, values, np.ones(len(values), dtype=bool), ())
 

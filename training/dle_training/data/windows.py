@@ -50,8 +50,8 @@ def make(
 ) -> Windows:
     """The windows of a long table, each of `layout.window` steps with the next `horizon` values of the target.
 
-    Windows with a missing value among those to predict are left out. Raises InputError: what `long_tables.order` finds,
-    a target that is no channel, series that are too short for every part to have a window.
+    Windows without any known value to predict are left out. Raises InputError: what `long_tables.order` finds, a target
+    that is no channel, series that are too short for every part to have a window.
     """
     _check_target(layout, target)
     ordered = long_tables.completed(long_tables.order(table, layout, na_values), layout)
@@ -59,8 +59,8 @@ def make(
     moments = _moments(ordered, layout, horizon)
     cuts = _cut_places(len(moments), horizon, split)
     part = _parts(ordered, ends, horizon, moments[cuts])
-    usable = known & seen & (part != _NO_PART)
-    used, part = ends[usable], part[usable]
+    usable = (known > 0) & seen & (part != _NO_PART)
+    used, part, lacking = ends[usable], part[usable], int((known[usable] < horizon).sum())
     _check_parts(part, moments, cuts, layout, horizon)
 
     most = _most(layout)
@@ -79,9 +79,14 @@ def make(
         )
     if step > 1:
         notes.append(f"one window in {step} is used, so that there are at most {most:,}")
-    if gaps := int((~known).sum()):
-        notes.append(f"{gaps:,} windows were left out for a missing value of {target} among those to predict")
-    if blank := int((known & ~seen).sum()):
+    if lacking:
+        notes.append(
+            f"{counted(lacking, 'window')} with a missing value of {target} among those to predict: the others train "
+            "and are scored"
+        )
+    if gaps := int((known == 0).sum()):
+        notes.append(f"{counted(gaps, 'window')} without any value of {target} to predict left out")
+    if blank := int(((known > 0) & ~seen).sum()):
         notes.append(f"{counted(blank, 'window')} without any value among their steps left out")
     parts = pa.DictionaryArray.from_arrays(part, list(PARTS)).cast(pa.large_string())
     first, last = (np.searchsorted(moments, ordered.times[used + ahead]) for ahead in (1, horizon))
@@ -96,7 +101,7 @@ def make(
 def all_of(
     table: pa.Table, layout: SeriesLayout, target: str, horizon: int, na_values: tuple[str, ...]
 ) -> tuple[pa.Table, Baselines]:
-    """The windows of a long table whose values to predict are known, as many as `make` takes, without a split.
+    """The windows of a long table with a known value to predict, as many as `make` takes, without a split.
 
     Their baselines have no scale, since no part of this table trained.
 
@@ -105,9 +110,10 @@ def all_of(
     _check_target(layout, target)
     ordered = long_tables.completed(long_tables.order(table, layout, na_values), layout)
     ends, known, seen = _ends(ordered, layout, target, horizon)
-    if not (known & seen).any():
-        raise InputError(f"{target!r}: no window has all of the {horizon} values that are to be predicted")
-    used = ends[known & seen]
+    usable = (known > 0) & seen
+    if not usable.any():
+        raise InputError(f"{target!r}: no window has a value that is to be predicted")
+    used = ends[usable]
     used = used[:: -(-len(used) // _most(layout))]
     values = ordered.values[:, layout.channels.index(target)]
     beside = baselines.make(
@@ -128,10 +134,10 @@ def _check_target(layout: SeriesLayout, target: str) -> None:
         raise InputError(f"{target!r} is the name of another column of the windows: rename the target")
 
 
-def _ends(ordered: Ordered, layout: SeriesLayout, target: str, horizon: int) -> tuple[_Places, _Mask, _Mask]:
-    """The last step (W,) of every window among the ordered rows.
+def _ends(ordered: Ordered, layout: SeriesLayout, target: str, horizon: int) -> tuple[_Places, _Places, _Mask]:
+    """The last step (W,) of every window among the ordered rows, and how many of its values to predict are known (W,).
 
-    The masks (W,) mark the windows that have all values to predict, and those that see any value.
+    The mask (W,) marks the windows that see any value.
     """
     window = layout.window or 1
     counts = np.maximum(ordered.counts - window - horizon + 1, 0)
@@ -142,9 +148,9 @@ def _ends(ordered: Ordered, layout: SeriesLayout, target: str, horizon: int) -> 
         )
     firsts = np.repeat(ordered.starts - np.cumsum(counts) + counts, counts) + np.arange(int(counts.sum()))
     ends = firsts + window - 1
-    gaps = np.append(0, np.cumsum(np.isnan(ordered.values[:, layout.channels.index(target)])))
+    known = np.append(0, np.cumsum(~np.isnan(ordered.values[:, layout.channels.index(target)])))
     values = np.append(0, np.cumsum(~np.isnan(ordered.values).all(axis=1)))
-    return ends, gaps[ends + 1] == gaps[ends + 1 + horizon], values[firsts] < values[ends + 1]
+    return ends, known[ends + 1 + horizon] - known[ends + 1], values[firsts] < values[ends + 1]
 
 
 def _moments(ordered: Ordered, layout: SeriesLayout, horizon: int) -> npt.NDArray[np.float64]:
@@ -179,7 +185,7 @@ def _check_parts(
     absent = [name for name, count in zip(PARTS, windows, strict=True) if not count]
     raise InputError(
         f"{', '.join(absent)}: no window; with data.window={window} and data.horizon={horizon} at least "
-        f"{window + 3 * horizon:,} steps without gaps in the target are needed, and {window + len(moments):,} found",
+        f"{window + 3 * horizon:,} steps with a known target are needed, and {window + len(moments):,} found",
         [
             f"{name}: {size:,} times to forecast, {count:,} windows"
             for name, size, count in zip(PARTS, sizes, windows, strict=True)

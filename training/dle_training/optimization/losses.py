@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -17,7 +18,8 @@ class Loss:
     """A loss function and the tasks that use it.
 
     `compute(outputs, targets, reduction)` takes the network's outputs (…, K) and encoded targets (…), or (…, K) for a
-    horizon of K values. It returns the loss of each row and value with "none", and their mean with "mean".
+    horizon of K values. It returns the loss of each row and value with "none", and their mean with "mean". A value of a
+    horizon may be NaN, but not all of them: the loss of such a row is the mean over its other values.
     """
 
     name: str
@@ -36,7 +38,13 @@ def _cross_entropy(outputs: Tensor, targets: Tensor, reduction: Reduction) -> Te
 
 
 def _mean_squared_error(outputs: Tensor, targets: Tensor, reduction: Reduction) -> Tensor:
-    return F.mse_loss(outputs.view_as(targets), targets, reduction=reduction)
+    if outputs.dim() > targets.dim():
+        return F.mse_loss(outputs.view_as(targets), targets, reduction=reduction)
+    # steps of a horizon without a target have neither error nor gradient; those with one share the weight of the row
+    known = ~torch.isnan(targets)
+    filled = torch.where(known, targets, outputs.detach())
+    errors = F.mse_loss(outputs, filled, reduction="none") / known.to(outputs.dtype).mean(dim=-1, keepdim=True)
+    return errors.mean() if reduction == "mean" else errors
 
 
 LOSSES = {

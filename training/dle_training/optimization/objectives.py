@@ -165,7 +165,8 @@ class Regression(Objective):
     """Mean squared error of the standardised target; `link` returns to the target's own unit.
 
     Mean and standard deviation come from the training part. With a horizon longer than one, the error is the mean over
-    rows and steps. In a forecast with window scaling, mean and standard deviation are those of each row's window.
+    rows and steps; steps whose target is NaN do not count. In a forecast with window scaling, mean and standard
+    deviation are those of each row's window.
 
     Shape: targets (N,) or (N, horizon) → float32 of the same shape; output (N, horizon) → values (N,) or
     (N, horizon), float64, because a float32 holds only seven digits of the mean.
@@ -239,7 +240,7 @@ def fit(
     if task == "regression":
         values = target.astype(np.float64)
         horizon = values.shape[1] if values.ndim == 2 else 1
-        mean, sd = float(values.mean()), float(values.std()) or 1.0
+        mean, sd = float(np.nanmean(values)), float(np.nanstd(values)) or 1.0
         return restore(ObjectiveState(task=task, mean=mean, sd=sd, horizon=horizon))
     bare = Classification(ObjectiveState(task=task, classes=tuple(classes or ())))
     if class_weights is None:

@@ -241,25 +241,26 @@ def _test_figures(content: ReportContent) -> list[Figure]:
 
 
 def _value_figures(content: ReportContent, actual: Actual, predicted: Predictions) -> list[Figure]:
-    outputs, forecasts = content.schema.outputs, content.prediction_examples.forecasts
+    outputs, examples = content.schema.outputs, content.prediction_examples.forecasts
+    known = ~np.isnan(actual)
     each = "" if actual.ndim == 1 else " Each forecast step of each row is a value."
     drawn = [
         Figure(
             "predicted_against_actual",
-            figures.predicted_against_actual(outputs, actual.ravel(), predicted.ravel()),
+            figures.predicted_against_actual(outputs, actual[known], predicted[known]),
             "A prediction on the dashed line is exactly right, above the line too high, and below the line too low."
             + each,
         ),
         Figure(
             "residuals",
-            figures.residuals(outputs, actual.ravel(), predicted.ravel()),
+            figures.residuals(outputs, actual[known], predicted[known]),
             "The errors of the predictions, predicted − actual. The grey band contains 90% of the "
             f"{'rows' if actual.ndim == 1 else 'values'}. A mean far from 0 is a bias.",
         ),
     ]
     if actual.ndim > 1:
-        errors = np.abs(predicted - actual).mean(axis=0)
-        last = forecasts.last_value if forecasts is not None and len(forecasts.last_value) else None
+        errors = forecasts.mean_by_step(np.abs(predicted - actual))
+        last = examples.last_value if examples is not None and len(examples.last_value) else None
         beside = "" if last is None else " Below the grey line the model is better than repeating the last value."
         drawn.append(
             Figure(
@@ -268,11 +269,11 @@ def _value_figures(content: ReportContent, actual: Actual, predicted: Prediction
                 f"The error of each forecast step, from the next step to the last.{beside}",
             )
         )
-    if forecasts is not None:
+    if examples is not None:
         drawn.append(
             Figure(
                 "forecasts",
-                sample_figures.forecasts(outputs, forecasts.seen, forecasts.actual, forecasts.predicted),
+                sample_figures.forecasts(outputs, examples.seen, examples.actual, examples.predicted),
                 "The first, the middle and the last row of the test part. The model sees the values left of the dashed "
                 "line and predicts the values right of it.",
             )

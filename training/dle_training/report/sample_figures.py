@@ -175,7 +175,7 @@ def error_by_step(outputs: Outputs, errors: _Floats, last_value: _Floats | None)
                 steps, last_value, color=MUTED, marker=marker, markersize=3.5, linewidth=1.2
             )[0]
             legend(axes, lines, "best")
-        axes.set_ylim(0, 1.1 * max(float(np.max(line.get_ydata())) for line in lines.values()) or 1)
+        axes.set_ylim(0, 1.1 * max(float(np.nanmax(line.get_ydata())) for line in lines.values()) or 1)
         value_axis(axes.yaxis, *axes.get_ylim())
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         axes.set_title("Error by forecast step")

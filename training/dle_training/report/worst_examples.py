@@ -14,6 +14,7 @@ from dle_bundle.schema import Schema
 from dle_training.data.blocks import RowNumbers
 from dle_training.data.row_samples import one_of_each
 from dle_training.report.samples import IMAGES, Shown, Tiles, tiles
+from dle_training.scoring.forecasts import mean_by_step
 from dle_training.scoring.metrics import Actual, Predictions
 
 TEXTS, FORECASTS = 8, 3
@@ -128,5 +129,5 @@ def _forecasts(schema: Schema, groups: Groups, actual: Actual, predicted: Predic
         seen=past[rows],
         actual=actual[rows].astype(np.float64),
         predicted=predicted[rows].astype(np.float64),
-        last_value=np.abs(actual[known] - last[known, None]).mean(axis=0) if known.any() else np.empty(0),
+        last_value=mean_by_step(np.abs(actual[known] - last[known, None])) if known.any() else np.empty(0),
     )

@@ -25,7 +25,7 @@ def write(
     """Write `row` (from 1), `actual`, and the answer as `dle-predict` writes it, in the order of the source.
 
     `rows` (N,) are positions in the source, from 0. `actual` and `predicted` have the form that `metrics.all_scores`
-    takes. The columns `further` follow the column `row`.
+    takes; an actual value that is not known is null. The columns `further` follow the column `row`.
     """
     columns: dict[str, pa.Array] = {"row": pa.array(rows + 1), **(further or {})}
     classes, steps = schema.outputs.classes, schema.outputs.horizon
@@ -33,7 +33,7 @@ def write(
         for name, values in (("actual", actual), ("value", predicted)):
             each = values.reshape(len(rows), steps)
             names = [name] if steps == 1 else [f"{name}_{step}" for step in range(1, steps + 1)]
-            columns |= {column: pa.array(each[:, step]) for step, column in enumerate(names)}
+            columns |= {column: pa.array(each[:, step], from_pandas=True) for step, column in enumerate(names)}
     else:
         best = predicted.argmax(axis=1)
         columns["actual"] = pa.array([classes[place] for place in actual])

@@ -73,6 +73,14 @@ def score(actual: Actual, predicted: Predictions, baselines: Baselines) -> Forec
     )
 
 
+def mean_by_step(errors: _Floats) -> _Floats:
+    """The means (horizon,) of the errors (N, horizon) that are known; NaN for a step without any."""
+    known = np.isfinite(errors)
+    sums, counts = np.where(known, errors, 0.0).sum(axis=0), known.sum(axis=0)
+    means: _Floats = np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
+    return means
+
+
 def table(scores: ForecastScores) -> list[tuple[str, Any, Any, Any]]:
     """Rows of name, MAE, RMSE and MASE: the model first."""
     named = {"model": scores.model, **{in_words(name, scores.season): own for name, own in scores.baselines.items()}}

@@ -33,8 +33,8 @@ class Metric:
     """A metric: its description, its direction, and the function that computes it.
 
     `score(predictions, actual)` takes probabilities (N, classes) and class indices (N,), or values and actual values
-    (N,) or (N, horizon). It returns None if the score is undefined. A metric without `score` is the loss itself: it can
-    choose the epoch, but no evaluation reports it.
+    (N,) or (N, horizon), where NaN is unknown and does not count. It returns None if the score is undefined. A metric
+    without `score` is the loss itself: it can choose the epoch, but no evaluation reports it.
     """
 
     name: str
@@ -149,7 +149,8 @@ def _ece(probabilities: Predictions, actual: Actual) -> float:
 
 
 def _errors(values: Predictions, actual: Actual) -> npt.NDArray[np.float64]:
-    return values.astype(np.float64) - actual
+    """The errors of all values (M,) whose actual value is known."""
+    return (values.astype(np.float64) - actual)[~np.isnan(actual)]
 
 
 def _mae(values: Predictions, actual: Actual) -> float:
@@ -161,7 +162,7 @@ def _rmse(values: Predictions, actual: Actual) -> float:
 
 
 def _r2(values: Predictions, actual: Actual) -> float | None:
-    variance = float(np.var(actual))
+    variance = float(np.nanvar(actual))
     return 1 - float(np.mean(_errors(values, actual) ** 2)) / variance if variance > 0 else None
 
 
