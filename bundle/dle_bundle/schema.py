@@ -21,12 +21,18 @@ Task = Literal["binary", "multiclass", "regression"]
 Label = str | int | bool
 
 
+ImageFit = Literal["crop", "pad", "stretch"]
+"""How an image gets another ratio of its sides: its centre is cut out, grey is added, or it is distorted."""
+_FITTED = {"crop": "cropped", "pad": "padded", "stretch": "stretched"}
+
+
 class ImageShape(msgspec.Struct, frozen=True, kw_only=True):
-    """The images that the graph takes: grey (1 channel) or RGB (3), resized and cropped to height × width."""
+    """The images that the graph takes: grey (1 channel) or RGB (3), resized and fitted to height × width by `fit`."""
 
     channels: Literal[1, 3]
     height: int
     width: int
+    fit: ImageFit = "crop"
 
 
 class SequenceShape(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -138,7 +144,7 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """The shape of an image or a series in words; empty for other kinds."""
         if self.image is not None:
             colour = "grey" if self.image.channels == 1 else "RGB"
-            return f"{colour}, fitted to {self.image.width} × {self.image.height} pixels"
+            return f"{colour}, {_FITTED[self.image.fit]} to {self.image.width} × {self.image.height} pixels"
         if self.sequence is not None:
             names, seen = self.sequence.channels, dict.fromkeys(self.sequence.observed_steps or ())
             steps = f"{' to '.join(map(str, seen))} steps of " if seen else ""

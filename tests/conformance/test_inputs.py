@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 from tests import bundles
 
+from dle_bundle import in_memory
 from dle_bundle.groups import Groups
 from dle_bundle.images import pixels as images
 from dle_bundle.rows.decoder import RowDecoder
-from dle_bundle.schema import Field, ImageShape, Outputs, Schema, SequenceShape
+from dle_bundle.schema import Field, ImageFit, ImageShape, Outputs, Schema, SequenceShape
 from dle_bundle.tables import columns, table_files
 from dle_bundle.values.missing import NA_VALUES
 from dle_training.config.run_config import RunConfig
@@ -44,15 +45,16 @@ def write(path: Path, table: pa.Table) -> Path:
     return path
 
 
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_images(tmp_path: Path, channels: Any) -> None:
+def test_images(tmp_path: Path, channels: Any, fit: ImageFit, monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(channels)
-    shape = ImageShape(channels=channels, height=20, width=24)
+    shape = ImageShape(channels=channels, height=20, width=24, fit=fit)
     schema = Schema(inputs=(Field(name="image", kind="image", required=True, image=shape),), outputs=OUTPUTS)
     folder = tmp_path / "images"
     folder.mkdir()
     for row in range(ROWS):
-        sides = random.integers(20, 60, 2)
+        sides = random.integers(10, 100, 2)
         pixels = random.integers(0, 256, (*sides, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{row:02}{KINDS[row % len(KINDS)]}")
     paths = sorted(folder.iterdir())
@@ -74,6 +76,12 @@ def test_images(tmp_path: Path, channels: Any) -> None:
     np.savez(tmp_path / "arrays.npz", X=expected)
     np.savez(tmp_path / "last.npz", image=expected.transpose(0, 2, 3, 1))
     found += [grouped(tmp_path / "arrays.npz", schema), grouped(tmp_path / "last.npz", schema)]
+    monkeypatch.chdir(tmp_path)  # to which the paths of a table in memory are relative
+    found.append(in_memory.groups([{"image": text} for text in texts], schema))
+    found.append(in_memory.groups(pa.table({"image": names}), schema))
+    trained = pictures.read(schema.inputs, table_files.read(folder), folder, RunConfig(), schema.na_values)
+    assert trained is not None
+    np.testing.assert_array_equal(trained.images, expected)
     for groups in found:
         np.testing.assert_array_equal(np.asarray(groups.image), expected)
 

@@ -1,8 +1,9 @@
 """Decodes image files into pixels, by the same rules in training, offline prediction and the service.
 
-An image is turned upright, converted to grey or RGB, resized by its shorter side and cropped at its centre. Transparent
-parts show `BACKGROUND`, 16 bits are scaled to 8, and only the first frame is used. The same bytes always give the same
-pixels, however many images are decoded together.
+An image is turned upright, converted to grey or RGB and resized. If its sides have another ratio than the wanted ones,
+it is cropped at its centre, padded with `PADDING` or stretched, as `ImageShape.fit` says. Transparent parts show
+`BACKGROUND`, 16 bits are scaled to 8, and only the first frame is used. The same bytes always give the same pixels,
+however many images are decoded together.
 """
 
 import io
@@ -34,6 +35,8 @@ MOST_TOGETHER = 4 * MOST_PIXELS
 
 BACKGROUND = (255, 255, 255, 255)
 """White, since most pictures with transparent parts are drawn for a white background."""
+PADDING = 128
+"""Mid grey, which is far from neither dark nor bright pictures."""
 STATISTICS = ("brightness", "contrast", "sharpness")
 """The names of the statistics."""
 
@@ -56,6 +59,8 @@ _BLOCK_PIXELS = 1 << 17
 _SMALL_PIXELS = 1 << 20
 """Images up to this size are converted at once; working in blocks would save little memory."""
 _FILTER = Image.Resampling.BILINEAR
+_Box = tuple[float, float, float, float]
+"""Left, top, right and bottom, in pixels."""
 
 
 class PixelBudget:
@@ -94,7 +99,7 @@ def content(source: ImageSource) -> bytes:
 
 
 def fit(pixels: Pixels, shape: ImageShape) -> Pixels:
-    """Resize and crop an array (H, W), (H, W, C) or (C, H, W), with C = 1, 3 or 4, by the same rules as a file.
+    """Resize and fit an array (H, W), (H, W, C) or (C, H, W), with C = 1, 3 or 4, by the same rules as a file.
 
     If both ends could be C, the last one is. Raises ValueError for any other array.
     """
@@ -262,44 +267,59 @@ def _draft(image: ImageFile, shape: ImageShape, *, sideways: bool) -> None:
 
 
 def _framed(image: Image.Image, shape: ImageShape, turn: int = 1) -> Pixels:
-    """Turn an image upright, resize it to cover height × width, and crop its centre: (channels, H, W).
+    """Turn an image upright, resize it and fit it to height × width: (channels, H, W).
 
     Only the visible part is computed, since resizing an image one pixel high as a whole would take huge memory.
     """
     width, height = image.size if turn < _SIDEWAYS else image.size[::-1]
-    box, most = _box(width, height, shape), _most_level(image)
+    (box, size), most = _placed(width, height, shape), _most_level(image)
     if width * height <= _SMALL_PIXELS:
-        plain = _plain(image, shape, most, turn).resize((shape.width, shape.height), _FILTER, box)
+        plain = _plain(image, shape, most, turn).resize(size, _FILTER, box)
     else:
-        plain = _resized_by_blocks(image, shape, most, turn, box)
+        plain = _resized_by_blocks(image, shape, most, turn, box, size)
+    if size != (shape.width, shape.height):
+        padded = Image.new(plain.mode, (shape.width, shape.height), (PADDING,) * shape.channels)
+        padded.paste(plain, ((shape.width - size[0]) // 2, (shape.height - size[1]) // 2))
+        plain = padded
     pixels = np.array(plain)
     return pixels[None] if shape.channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
 def _resized_by_blocks(
-    image: Image.Image, shape: ImageShape, most: int | None, turn: int, box: tuple[float, float, float, float]
+    image: Image.Image, shape: ImageShape, most: int | None, turn: int, box: _Box, size: tuple[int, int]
 ) -> Image.Image:
-    """Resize a box of the upright image, in mode L or RGB; the pixels differ from a direct resize by at most 1.
+    """Resize a box of the upright image to `size`, in mode L or RGB; a direct resize would differ by at most 1.
 
     Blocks of rows are converted and resized in width, then everything in height, since converting a large image as a
     whole takes many times the memory of its pixels.
     """
     width, height = image.size if turn < _SIDEWAYS else image.size[::-1]
     left, top, right, bottom = box
-    columns, rows = _reach(left, right, shape.width, width), _reach(top, bottom, shape.height, height)
-    narrow = Image.new("L" if shape.channels == 1 else "RGB", (shape.width, len(rows)))
+    columns, rows = _reach(left, right, size[0], width), _reach(top, bottom, size[1], height)
+    narrow = Image.new("L" if shape.channels == 1 else "RGB", (size[0], len(rows)))
     step = max(_BLOCK_PIXELS // len(columns), 1)
     for start in range(rows.start, rows.stop, step):
         stop = min(start + step, rows.stop)
         stored = _stored((columns.start, start, columns.stop, stop), width, height, turn)
         block = _plain(image.crop(stored), shape, most, turn)
         seen = left - columns.start, 0, right - columns.start, stop - start
-        narrow.paste(block.resize((shape.width, stop - start), _FILTER, seen), (0, start - rows.start))
-    return narrow.resize((shape.width, shape.height), _FILTER, (0, top - rows.start, shape.width, bottom - rows.start))
+        narrow.paste(block.resize((size[0], stop - start), _FILTER, seen), (0, start - rows.start))
+    return narrow.resize(size, _FILTER, (0, top - rows.start, size[0], bottom - rows.start))
 
 
-def _box(width: int, height: int, shape: ImageShape) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom of the visible part of an image; whole pixels if it is not resized."""
+def _placed(width: int, height: int, shape: ImageShape) -> tuple[_Box, tuple[int, int]]:
+    """The visible part of an image, and the width and height that it gets."""
+    whole, full = (0, 0, width, height), (shape.width, shape.height)
+    if shape.fit == "crop":
+        return _cropped(width, height, shape), full
+    if shape.fit == "stretch":
+        return whole, full
+    scale = min(shape.width / width, shape.height / height)
+    return whole, (max(round(width * scale), 1), max(round(height * scale), 1))
+
+
+def _cropped(width: int, height: int, shape: ImageShape) -> _Box:
+    """The part of an image that remains if it is cropped at its centre; whole pixels if it is not resized."""
     scale = max(shape.width / width, shape.height / height)
     seen = min(shape.width / scale, width), min(shape.height / scale, height)
     left, top = (width - seen[0]) / 2, (height - seen[1]) / 2

@@ -20,7 +20,7 @@ from PIL import Image
 from dle_bundle.errors import InputError
 from dle_bundle.images import pixels as images
 from dle_bundle.images.pixels import BadImage, ImageFiles, Pixels
-from dle_bundle.schema import ImageShape
+from dle_bundle.schema import ImageFit, ImageShape
 
 GREY, RGB = (ImageShape(channels=channels, height=8, width=8) for channels in (1, 3))
 GRID = np.arange(0, 256, 4, dtype=np.uint8).reshape(8, 8)
@@ -208,6 +208,53 @@ def test_the_shorter_side_is_resized_and_the_rest_cropped_at_the_centre(
         assert pixels[:, 0].max() < 128 < pixels[:, -1].min()
 
 
+@pytest.mark.parametrize(
+    ("fit", "height", "width", "expected"),
+    [
+        ("crop", 10, 40, [[255] * 8] * 8),
+        ("stretch", 10, 40, [[0] * 2 + [255] * 4 + [0] * 2] * 8),
+        ("pad", 10, 40, [[128] * 8] * 3 + [[0] * 2 + [255] * 4 + [0] * 2] * 2 + [[128] * 8] * 3),
+        ("pad", 40, 10, [[128] * 3 + [0] * 2 + [128] * 3] * 2 + [[128] * 3 + [255] * 2 + [128] * 3] * 4),
+        ("pad", 8, 4, [[128] * 2 + [255] * 4 + [128] * 2] * 8),
+        ("pad", 8, 3, [[128] * 2 + [255] * 3 + [128] * 3] * 8),
+        ("pad", 1, 2_000, [[128] * 8] * 3 + [[0] * 2 + [255] * 4 + [0] * 2] + [[128] * 8] * 4),
+    ],
+)
+def test_images_of_another_ratio(fit: ImageFit, height: int, width: int, expected: list[list[int]]) -> None:
+    """A white image with black ends of a quarter, unless it is only 8 pixels long."""
+    picture = np.full((height, width), 255, dtype=np.uint8)
+    if width > 8:
+        picture[:, : width // 4] = picture[:, -width // 4 :] = 0
+    elif height > 8:
+        picture[: height // 4] = picture[-height // 4 :] = 0
+    shape = ImageShape(channels=1, height=8, width=8, fit=fit)
+    found = images.decode(encode(Image.fromarray(picture)), shape)[0].astype(int)
+    assert found.shape == (8, 8)
+    wanted = np.array(expected)
+    # a resize blurs the pixels beside an edge
+    flat = np.abs(found[: len(wanted)] - wanted) <= 2
+    edges = np.zeros_like(flat)
+    edges[:, 1:] |= wanted[:, 1:] != wanted[:, :-1]
+    edges[:, :-1] |= wanted[:, 1:] != wanted[:, :-1]
+    edges[1:] |= wanted[1:] != wanted[:-1]
+    edges[:-1] |= wanted[1:] != wanted[:-1]
+    assert (flat | (edges & (wanted != 128))).all(), found
+
+
+@given(
+    st.integers(1, 60), st.integers(1, 60), st.integers(1, 20), st.integers(1, 20), st.sampled_from(["pad", "stretch"])
+)
+def test_no_corner_is_lost(tall: int, wide: int, height: int, width: int, fit: Any) -> None:
+    """Images shrink by halves at least, where a bright corner may fade, but they are not cut."""
+    corners = np.zeros((tall, wide), dtype=np.uint8)
+    corners[:: max(tall - 1, 1), :: max(wide - 1, 1)] = 255
+    found = images.decode(encode(Image.fromarray(corners)), ImageShape(channels=1, height=height, width=width, fit=fit))
+    rows, columns = np.nonzero((found[0] != images.PADDING) | (fit == "stretch"))
+    seen = found[0, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    if min(seen.shape) * 2 >= max(tall, wide):
+        assert min(seen[0, 0], seen[0, -1], seen[-1, 0], seen[-1, -1]) > 40
+
+
 def test_what_has_the_size_in_one_side_is_cropped_and_not_blurred() -> None:
     wide = np.tile(GRID, (1, 2))[:, :13]
     assert (images.decode(encode(Image.fromarray(wide)), GREY)[0] == wide[:, 2:10]).all()
@@ -279,7 +326,8 @@ def test_blocks_give_the_pixels_of_the_whole(
     exif = Image.Exif()
     exif[0x0112] = turn
     content = encode(image, "tiff") if mode == "F" else encode(image, exif=exif)
-    for shape in (GREY, ImageShape(channels=3, height=64, width=40)):
+    shapes = [ImageShape(channels=3, height=64, width=40, fit=fit) for fit in ("crop", "pad", "stretch")]
+    for shape in (GREY, *shapes):
         whole = images.decode(content, shape)
         with monkeypatch.context() as patch:
             patch.setattr(images, "_SMALL_PIXELS", 0)

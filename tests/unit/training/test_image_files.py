@@ -126,7 +126,7 @@ def test_no_images() -> None:
     read = image_files.read_all([], SHAPE, memory_bytes=0)
     found, broken = read.images, read.broken
     assert (found.shape, broken) == ((0, 3, 12, 10), {})
-    assert image_files.survey([]) == (False, None, None)
+    assert image_files.survey([]) == []
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -145,9 +145,9 @@ def test_a_survey(tmp_path: Path) -> None:
         return out.getvalue()
 
     alike: list[ImageSource] = [content("L", 20, 30)] * 5
-    assert image_files.survey([*alike, b"no image", str(tmp_path / "gone.png")]) == (False, (20, 30), 20)
-    assert image_files.survey([*alike, content("RGB", 40, 12)]) == (True, None, 20)
-    assert image_files.survey(alike * 2_000) == (False, (20, 30), 20)
+    assert image_files.survey([*alike, b"no image", str(tmp_path / "gone.png")]) == [(False, 20, 30)] * 5
+    assert image_files.survey([*alike, content("RGB", 40, 12)])[-1] == (True, 40, 12)
+    assert image_files.survey(alike * 2_000) == [(False, 20, 30)] * image_files.SURVEYED
 
 
 def test_workers_have_no_use_for_torch() -> None:

@@ -54,12 +54,13 @@ def resolve(config: RunConfig, schema: Schema, rows: int) -> RunConfig:
 
 
 def _preprocessing(config: PreprocessingConfig, schema: Schema, rows: int) -> PreprocessingConfig:
-    bins, size = config.piecewise_bins, config.image_size
+    bins = config.piecewise_bins
     if bins is None:
         bins = PIECEWISE_BINS if config.numeric == "standard" and rows >= LEAST_ROWS_FOR_BINS else 0
     if schema.image and (shape := schema.image[0].image) is not None:  # one for all columns
         size = shape.height if shape.height == shape.width else (shape.height, shape.width)
-    return replace(config, piecewise_bins=bins, image_size=size, window_scaling=_window_scaling(config, schema))
+        config = replace(config, image_size=size, image_fit=shape.fit)
+    return replace(config, piecewise_bins=bins, window_scaling=_window_scaling(config, schema))
 
 
 def _window_scaling(config: PreprocessingConfig, schema: Schema) -> Literal["window", "none"]:

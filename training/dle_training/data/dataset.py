@@ -115,7 +115,7 @@ def load(config: RunConfig, source: Source | None = None) -> Dataset:
 
     if arranged.layout is not None and (written := arranged.layout.number_formats.get(name)) is not None:
         goal = replace(goal, outputs=msgspec.structs.replace(goal.outputs, unit=written.unit or None))
-    fields = pictures.shaped(inputs.fields, table, source.folder, config.preprocessing.image_size, na_values)
+    fields, fitted = pictures.shaped(inputs.fields, table, source.folder, config.preprocessing, na_values)
     fields = series.shaped(fields, table, arranged.layout)
     images = pictures.read(fields, table, source.folder, config, na_values)
     known, skipped = pictures.check(images, goal.known, config)
@@ -157,6 +157,7 @@ def load(config: RunConfig, source: Source | None = None) -> Dataset:
         None if made else by.note or later,
         found and found.note,
         *inputs.notes,
+        *fitted,
         *rare,
         *telling.notes,
     )

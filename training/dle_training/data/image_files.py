@@ -5,7 +5,6 @@ PyTorch only where it hands tensors over: PyTorch would take most of a worker's 
 """
 
 import hashlib
-import statistics
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -46,11 +45,10 @@ def reporting_to(progress: ImageProgress | None) -> Iterator[None]:
         _progress.reset(token)
 
 
-def survey(sources: Sequence[ImageSource]) -> tuple[bool, tuple[int, int] | None, int | None]:
-    """Whether any image is in colour, the height and width that all have, and the median of their shorter sides.
+def survey(sources: Sequence[ImageSource]) -> list[tuple[bool, int, int]]:
+    """Whether each of some images is in colour, its height and its width.
 
-    The function reads the headers of at most `SURVEYED` files and skips unreadable files. The size is None if images
-    differ in size or no file can be read; the median is None if no file can be read.
+    The function reads the headers of at most `SURVEYED` files and skips unreadable files.
     """
     found: list[tuple[bool, int, int]] = []
     for source in sources[:: max(-(-len(sources) // SURVEYED), 1)]:
@@ -58,9 +56,7 @@ def survey(sources: Sequence[ImageSource]) -> tuple[bool, tuple[int, int] | None
             found.append(decoding.measure(source))
         except BadImage:
             continue
-    sizes = {(height, width) for _, height, width in found}
-    median = statistics.median_low([min(height, width) for _, height, width in found]) if found else None
-    return any(colour for colour, _, _ in found), sizes.pop() if len(sizes) == 1 else None, median
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ from dle_bundle.images.pixels import ImageSource
 from dle_bundle.schema import Field, ImageShape
 from dle_bundle.tables import image_columns
 from dle_training.config.run_config import RunConfig
-from dle_training.data import image_files
+from dle_training.data import image_files, image_fit
+from dle_training.preprocessing.settings import PreprocessingConfig
 
 LARGEST_NATIVE = 96
 DEFAULT_SIZE = 64
@@ -44,25 +45,30 @@ def shaped(
     fields: Sequence[Field],
     table: pa.Table,
     folder: Path | None,
-    size: int | tuple[int, ...] | None,
+    config: PreprocessingConfig,
     na_values: Sequence[str],
-) -> tuple[Field, ...]:
-    """Add the shape to image fields: `size` (a side, or (height, width)), or a size chosen from the images if None."""
+) -> tuple[tuple[Field, ...], tuple[str, ...]]:
+    """Return the fields, with the shape of image fields added, and a note on how images are fitted to it.
+
+    Settings that are None are chosen from the images.
+    """
     names = [field.name for field in fields if field.kind == "image"]
     if not names:
-        return tuple(fields)
-    arrays = [found for name in names if (found := image_columns.array_shape(table.column(name)))]
-    listed = [source for name in names for source in image_columns.image_sources(table.column(name), folder, na_values)]
-    files = [source for source in listed if source is not None]
-    colour, common = _surveyed(arrays, files)
+        return tuple(fields), ()
+    colours, sizes = _surveyed([table.column(name) for name in names], folder, na_values)
+    size, common = config.image_size, sizes[0] if len(set(sizes)) == 1 else None
     if size is not None:
         height, width = (size, size) if isinstance(size, int) else size
     elif common is not None and max(common) <= LARGEST_NATIVE:
         height, width = common
     else:
         height, width = DEFAULT_SIZE, DEFAULT_SIZE
-    shape = ImageShape(channels=3 if colour else 1, height=height, width=width)
-    return tuple(msgspec.structs.replace(field, image=shape) if field.kind == "image" else field for field in fields)
+    fit, note = config.image_fit, None
+    if fit is None:
+        fit, note = image_fit.choose(sizes, height, width)
+    shape = ImageShape(channels=3 if any(colours) else 1, height=height, width=width, fit=fit)
+    shaped = (msgspec.structs.replace(field, image=shape) if field.kind == "image" else field for field in fields)
+    return tuple(shaped), () if note is None else (note,)
 
 
 def read(
@@ -139,12 +145,15 @@ def digest(
 
 
 def _surveyed(
-    arrays: Sequence[tuple[bool, int, int]], files: Sequence[ImageSource]
-) -> tuple[bool, tuple[int, int] | None]:
-    """Return whether any image is in colour, and the common height and width (None if images differ)."""
-    colour = any(found[0] for found in arrays)
-    sizes: set[tuple[int, int] | None] = {found[1:] for found in arrays}
-    if files:
-        also, common, _ = image_files.survey(files)
-        colour, sizes = colour or also, sizes | {common}
-    return colour, sizes.pop() if len(sizes) == 1 else None
+    columns: Sequence[Any], folder: Path | None, na_values: Sequence[str]
+) -> tuple[list[bool], list[tuple[int, int]]]:
+    """Return, for some images of these columns, whether they are in colour, and their heights and widths."""
+    measured: list[tuple[bool, int, int]] = []
+    files: list[ImageSource] = []
+    for column in columns:
+        array = image_columns.array_shape(column)
+        measured += [] if array is None else [array] * min(len(column), image_files.SURVEYED)
+        sources = image_columns.image_sources(column, folder, na_values)
+        files += [source for source in sources if source is not None]
+    measured += image_files.survey(files)
+    return [colour for colour, _, _ in measured], [(height, width) for _, height, width in measured]

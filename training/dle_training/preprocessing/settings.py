@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from dle_bundle.schema import ImageFit
 from dle_training.settings.base import Count, Settings
 
 Side = Annotated[int, Meta(ge=1, le=1024)]
@@ -41,8 +42,16 @@ class PreprocessingConfig(Settings, frozen=True):
     image_size: Annotated[
         Side | Annotated[tuple[Side, ...], Meta(min_length=2, max_length=2)] | None,
         Meta(
-            description="Pixels of both sides, or [height, width]: images are resized to cover it, then cropped at the "
-            "centre; null: their own size if all images have the same size of at most 96, else 64."
+            description="Pixels of both sides, or [height, width], to which images are resized; null: their own size "
+            "if all images have the same size of at most 96, else 64."
+        ),
+    ] = None
+    image_fit: Annotated[
+        ImageFit | None,
+        Meta(
+            description="Images whose sides have another ratio than image_size: crop cuts out their centre, pad keeps "
+            "them whole between grey (level 128), stretch distorts them; null: pad if more than one image in ten is "
+            "more than 1.6 times too wide or too high, else crop."
         ),
     ] = None
     tokenizer: Annotated[

@@ -163,13 +163,13 @@ def _training_images(images: TrainingImages) -> Figure:
         starts = range(0, len(images.plain), IMAGES)
         rows = [ImageRow("", images.plain[at : at + IMAGES], titles[at : at + IMAGES]) for at in starts]
         caption = (
-            "Training images as the network sees them, resized and cropped. Augmentation is off, so training does not "
+            "Training images as the network sees them, resized and fitted. Augmentation is off, so training does not "
             "vary them."
         )
     else:
         rows = [ImageRow("original", images.plain, titles), *(ImageRow("varied", version) for version in images.varied)]
         caption = (
-            "Training images as the network sees them, resized and cropped. Below each image are some of the "
+            "Training images as the network sees them, resized and fitted. Below each image are some of the "
             "variations that the network is trained on. They are drawn anew in each epoch. Validation, test "
             "and service use the original images alone."
         )

@@ -22,6 +22,7 @@ CONSTANT = {
     "device": "the device decides where a trial runs and not what it learns",
     "objective.task": "all trials of a study have the same task",
     "preprocessing.image_size": "the images are decoded once for all trials",
+    "preprocessing.image_fit": "the images are decoded once for all trials",
     "preprocessing.max_categories": "the columns are read once for all trials",
     "training.metric": "trials are compared by the same metric",
     "training.refit": "only the selected model is refitted: set study.refit",

@@ -1,0 +1,42 @@
+"""Chooses how images get the ratio of sides that the model reads: cropped, padded or stretched.
+
+A crop keeps the most pixels of what is at the centre, and suits photographs, whose sides differ by up to a factor of
+1.6. What stands at the ends of a longer image is lost, so such images are padded.
+"""
+
+from collections.abc import Sequence
+
+from dle_bundle.schema import ImageFit
+from dle_training.settings.proposals import setting
+
+FAR, FEW = 1.6, 0.1
+"""Images are padded if more than `FEW` of them are by more than `FAR` too wide or too high for the model's ratio."""
+_NOTED = 0.1
+"""A crop that takes more than this share of a side is reported."""
+
+
+def choose(sizes: Sequence[tuple[int, int]], height: int, width: int) -> tuple[ImageFit, str | None]:
+    """Return the fit of images of these `sizes` (height, width) to `height` × `width`, and a note for the user."""
+    factors = [_factor(tall / wide, height / width) for tall, wide in sizes]
+    far = sum(factor > FAR for factor in factors)
+    if far > FEW * len(sizes):
+        return "pad", (
+            f"{far:,} of {len(sizes):,} images are more than {FAR} times too wide or too high for {width} × {height} "
+            f"pixels, so images are padded with grey; to cut off the ends, set {_setting('crop')}; to distort the "
+            f"images, set {_setting('stretch')}"
+        )
+    cut = sum(1 - 1 / factor > _NOTED for factor in factors)
+    if not cut:
+        return "crop", None
+    return "crop", (
+        f"images are cropped at the centre to {width} × {height} pixels, and {cut:,} of {len(sizes):,} lose more than "
+        f"{_NOTED:.0%} of a side; to keep them whole, set {_setting('pad')}"
+    )
+
+
+def _factor(one: float, other: float) -> float:
+    return max(one / other, other / one)
+
+
+def _setting(fit: ImageFit) -> str:
+    return setting("preprocessing.image_fit", fit)
