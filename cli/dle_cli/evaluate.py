@@ -83,14 +83,14 @@ def _forecast(speaker: Console, scores: "ForecastScores") -> None:
         return ["–" if value is None else f"{value:.4g}" for value in values]
 
     rows = [(name, *cells(*values)) for name, *values in forecasts.table(scores)]
-    speaker.table("Beside forecasts without a model", rows, ("forecast", "mae", "rmse", "mase"))
+    speaker.table("Beside simple forecasts", rows, ("forecast", "mae", "rmse", "mase"))
     if scores.per_series:
         ranked = sorted(scores.per_series.items(), key=lambda item: -(item[1].model.mase or 0))
         listed = [
             (name, f"{own.rows:,}", *cells(own.model.mae, own.model.mase, *(b.mae for b in own.baselines.values())))
             for name, own in ranked[:_SERIES]
         ]
-        beside = (f"mae of the {name}" for name in scores.baselines)
+        beside = (f"mae of the {forecasts.in_words(name)}" for name in scores.baselines)
         more = len(ranked) - len(listed)
         title = "Series" if not more else f"Series with the largest errors; {more:,} more are in metrics.json"
         speaker.table(title, listed, ("series", "rows", "mae", "mase", *beside))

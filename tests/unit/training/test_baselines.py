@@ -1,5 +1,6 @@
 """Forecasts without a model, and the scores of a model beside them."""
 
+from dataclasses import replace as change
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from dle_bundle.values.missing import NA_VALUES
 from dle_training.config.run_config import SplitConfig
 from dle_training.data import windows
 from dle_training.scoring import baselines, forecasts
-from dle_training.scoring.baselines import Baselines
+from dle_training.scoring.baselines import Baselines, Fitted
 
 LAYOUT = SeriesLayout(channels=("load",), time="t", window=3)
 
@@ -63,14 +64,26 @@ def test_saved(tmp_path: Path) -> None:
     again = baselines.load(path)
     assert again is not None
     assert again.season == found.season
-    assert np.array_equal(again.seasonal, found.seasonal, equal_nan=True)
     assert again.series.tolist() == found.series.tolist()
+    for name in ("seasonal", "linear", "scale"):
+        assert np.array_equal(getattr(again, name), getattr(found, name), equal_nan=True)
+    part = found.take(np.arange(3))
+    part.take(np.arange(0)).save(path)
+    empty = baselines.load(path)
+    assert empty is not None
+    assert (len(empty.series), empty.fitted.scales.tolist()) == (0, found.fitted.scales.tolist())
 
 
 def two_series(season: int = 1) -> Baselines:
     """Series a at a level of 1 and series b at a level of 100, a window each."""
     last = np.array([1.0, 100.0])
-    return Baselines(season, np.array(["a", "b"]), last, np.repeat(last[:, None], 2, axis=1), np.array([1.0, 50.0]))
+    seasonal, linear = np.repeat(last[:, None], 2, axis=1), np.array([[4.0, 4.0], [100.0, 200.0]])
+    return Baselines(fitted(season), np.array(["a", "b"]), last, seasonal, linear, np.array([1.0, 50.0]))
+
+
+def fitted(season: int) -> Fitted:
+    """What was fitted, without a model that anything asks."""
+    return change(made([float(step) for step in range(60)]).fitted, season=season)
 
 
 def test_scores_for_each_series() -> None:
@@ -82,16 +95,20 @@ def test_scores_for_each_series() -> None:
     assert scores.per_series["b"].model.mae == pytest.approx(20)
     assert scores.per_series["b"].baselines["last value"].mase == pytest.approx(0.5)
     assert scores.warning is None
-    assert list(scores.baselines) == ["last value"]
+    assert list(scores.baselines) == ["last value", "linear"]
 
 
 def test_a_model_that_is_no_better_is_named() -> None:
     actual = np.array([[1.0, 3.0], [150.0, 100.0]])
     scores = forecasts.score(actual, np.tile([[1.0], [100.0]], 2), two_series(season=24))
     assert scores.warning == "The model is no better than the last value: MASE 0.75 against 0.75"
-    assert forecasts.table(scores)[2][0] == "seasonal value (24 steps earlier)"
-    unscaled = Baselines(1, np.array(["", ""]), np.array([1.0, 100.0]), np.zeros((2, 2)), np.full(2, np.nan))
+    named = [name for name, *_ in forecasts.table(scores)]
+    assert named == ["model", "last value", "seasonal value (24 steps earlier)", "linear model"]
+    unscaled = two_series()
+    unscaled = change(unscaled, series=np.array(["", ""]), scale=np.full(2, np.nan), linear=np.zeros((2, 2)))
     scores = forecasts.score(actual, np.zeros((2, 2)), unscaled)
     assert scores.model.mase is None
     assert scores.per_series == {}
     assert scores.warning == "The model is no better than the last value: MAE 63.5 against 13"
+    better = forecasts.score(actual, actual + 1, change(unscaled, linear=actual + 0.5))
+    assert better.warning == "The model is no better than the linear model: MAE 1 against 0.5"

@@ -136,7 +136,7 @@ def test_windows_that_see_nothing() -> None:
 
 
 def test_all_windows_without_a_split() -> None:
-    table, _ = windows.all_of(one_series(30), layout(10), "load", 3, NA_VALUES)
+    table, _ = windows.all_of(one_series(30), layout(10), "load", 3, NA_VALUES, None)
     assert table.column_names == ["sequence", "load"]
     assert ahead(table)[:, 0].tolist() == list(range(10, 28))
 
@@ -170,7 +170,7 @@ def test_nothing_to_predict() -> None:
     table = one_series(30).set_column(1, "load", pa.nulls(30, pa.float64()))
     assert refusal(table, layout(10), 1)[0].startswith("train, validation, test: no window;")
     with pytest.raises(InputError, match="no window has a value that is to be predicted"):
-        windows.all_of(table, layout(10), "load", 2, NA_VALUES)
+        windows.all_of(table, layout(10), "load", 2, NA_VALUES, None)
 
 
 def test_targets_that_cannot_be() -> None:

@@ -19,7 +19,7 @@ from dle_bundle.values.numbers import NumberFormat
 from dle_training.config.run_config import DataConfig, RunConfig
 from dle_training.data import kinds, split, windows
 from dle_training.data.blocks import Blocks
-from dle_training.scoring.baselines import Baselines
+from dle_training.scoring.baselines import Baselines, Fitted
 from dle_training.settings.proposals import setting
 
 _UNEVEN = 3
@@ -155,12 +155,15 @@ def _check_kinds(data: DataConfig, channels: list[str]) -> None:
         raise InputError("The configuration does not fit the columns", faults)
 
 
-def rearrange(table: pa.Table, schema: Schema, target: str) -> Arranged:
-    """Arrange another table, with its target, for the model of `schema`; a table without a layout is not changed."""
+def rearrange(table: pa.Table, schema: Schema, target: str, fitted: Fitted | None = None) -> Arranged:
+    """Arrange another table, with its target, for the model of `schema`; a table without a layout is not changed.
+
+    `fitted` are the baselines of a forecast, which the training part of another table fitted.
+    """
     layout = schema.layout
     if layout is None:
         return Arranged(table)
     if layout.window is None:
         return Arranged(long_tables.gather(table, layout, schema.na_values))
-    made, beside = windows.all_of(table, layout, target, schema.outputs.horizon, schema.na_values)
+    made, beside = windows.all_of(table, layout, target, schema.outputs.horizon, schema.na_values, fitted)
     return Arranged(made, baselines=beside)

@@ -40,7 +40,7 @@ from dle_training.data.pictures import Pictures
 from dle_training.data.sources import Source
 from dle_training.data.split import Split, Strata
 from dle_training.data.target import Target, Values
-from dle_training.scoring.baselines import Baselines
+from dle_training.scoring.baselines import Baselines, Fitted
 
 PartName = Literal["train", "validation", "test"]
 
@@ -179,14 +179,16 @@ def load(config: RunConfig, source: Source | None = None) -> Dataset:
     )
 
 
-def read_labelled(found: Source, schema: Schema, config: RunConfig) -> Labelled:
+def read_labelled(found: Source, schema: Schema, config: RunConfig, fitted: Fitted | None = None) -> Labelled:
     """Read the rows of the source `found` that have a target, by the schema of a run instead of by inference.
+
+    `fitted` are the baselines of a forecast, from the run.
 
     Raises InputError if the target column is missing, a label is not a class or no row has a target. Raises RowFaults,
     with all faults of all rows, if inputs do not fit the schema.
     """
     name, _ = target.choose(found.table.column_names, schema.outputs.target, None)
-    arranged = column_roles.rearrange(found.table, schema, name)
+    arranged = column_roles.rearrange(found.table, schema, name, fitted)
     table = arranged.table
     column = table.column(name)
     if schema.outputs.classes is None:

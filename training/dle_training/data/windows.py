@@ -19,8 +19,9 @@ from dle_bundle.tables.long_tables import Ordered
 from dle_training.config.run_config import SplitConfig
 from dle_training.data.blocks import Blocks
 from dle_training.data.split import PARTS
-from dle_training.scoring import baselines
+from dle_training.scoring import baselines, linear
 from dle_training.scoring.baselines import Baselines
+from dle_training.scoring.linear import Comparison
 
 MOST_WINDOWS = 200_000
 MOST_NUMBERS = 1 << 28
@@ -36,13 +37,15 @@ _Mask = npt.NDArray[np.bool_]
 class Windows:
     """A row for each window: `sequence`, the target (a number, or a tensor of `horizon` numbers) and `split`.
 
-    `blocks` holds the times of each window's targets, and `baselines` what forecasts without a model say.
+    `blocks` holds the times of each window's targets, and `baselines` what simple forecasts say. `compared` are the
+    ways to scale windows.
     """
 
     table: pa.Table
     blocks: Blocks
     notes: tuple[str, ...]
     baselines: Baselines
+    compared: Comparison
 
 
 def make(
@@ -91,21 +94,34 @@ def make(
     parts = pa.DictionaryArray.from_arrays(part, list(PARTS)).cast(pa.large_string())
     first, last = (np.searchsorted(moments, ordered.times[used + ahead]) for ahead in (1, horizon))
     made = _table(ordered, layout, used, target, horizon).append_column(SPLIT, parts)
-    values, training = ordered.values[:, layout.channels.index(target)], ordered.times < moments[cuts[0]]
-    season = layout.season or baselines.choose_season(values, ordered, training)
-    names = long_tables.names(ordered, layout)
-    beside = baselines.make(values, ordered, names, used, horizon, season, training)
-    return Windows(made, Blocks(first, last, in_time=True), tuple(notes), beside)
+    channel, training = layout.channels.index(target), ordered.times < moments[cuts[0]]
+    windows, names = _windows(ordered, layout, used), long_tables.names(ordered, layout)
+    fitted, compared = baselines.fit(
+        windows,
+        part,
+        ordered,
+        names,
+        training,
+        season=layout.season or baselines.choose_season(ordered.values[:, channel], ordered, training),
+        target=channel,
+        window=layout.window or 1,
+        horizon=horizon,
+    )
+    beside = fitted.of(windows, ordered, channel, horizon)
+    return Windows(made, Blocks(first, last, in_time=True), tuple(notes), beside, compared)
 
 
 def all_of(
-    table: pa.Table, layout: SeriesLayout, target: str, horizon: int, na_values: tuple[str, ...]
-) -> tuple[pa.Table, Baselines]:
+    table: pa.Table,
+    layout: SeriesLayout,
+    target: str,
+    horizon: int,
+    na_values: tuple[str, ...],
+    fitted: baselines.Fitted | None,
+) -> tuple[pa.Table, Baselines | None]:
     """The windows of a long table with a known value to predict, as many as `make` takes, without a split.
 
-    Their baselines have no scale, since no part of this table trained.
-
-    Raises InputError as `make` does.
+    Their baselines are those of `fitted`, which another table trained. Raises InputError as `make` does.
     """
     _check_target(layout, target)
     ordered = long_tables.completed(long_tables.order(table, layout, na_values), layout)
@@ -115,11 +131,16 @@ def all_of(
         raise InputError(f"{target!r}: no window has a value that is to be predicted")
     used = ends[usable]
     used = used[:: -(-len(used) // _most(layout))]
-    values = ordered.values[:, layout.channels.index(target)]
-    beside = baselines.make(
-        values, ordered, long_tables.names(ordered, layout), used, horizon, layout.season or 1, None
-    )
+    beside = None
+    if fitted is not None:
+        beside = fitted.of(_windows(ordered, layout, used), ordered, layout.channels.index(target), horizon)
     return _table(ordered, layout, used, target, horizon), beside
+
+
+def _windows(ordered: Ordered, layout: SeriesLayout, ends: _Places) -> linear.Windows:
+    """The windows that end at these rows, as the linear model reads them."""
+    names = np.array(long_tables.names(ordered, layout), dtype=np.str_)
+    return linear.Windows(ordered.values, ends, names[np.searchsorted(ordered.starts, ends, side="right") - 1])
 
 
 def _most(layout: SeriesLayout) -> int:

@@ -49,7 +49,29 @@ _CANCELLED = 1e-12
 """A level below this share of the spread is rounding."""
 
 
-def fit_windows(sequence: npt.NDArray[np.float32], target: int) -> WindowFit:
+def moments(
+    sequence: npt.NDArray[np.floating], places: npt.NDArray[np.int64], count: int, floors: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Means and spreads (count, C) over the known steps of all windows (N, T, C) with the same of the `places` (N,).
+
+    Both are NaN where no step is known. A spread that is rounding is the one of `floors` (C,).
+    """
+    means, spreads = np.full((2, count, sequence.shape[2]), np.nan)
+    for channel in range(sequence.shape[2]):
+        values = sequence[..., channel].astype(np.float64)
+        known = ~np.isnan(values)
+        counts = np.bincount(places, known.sum(axis=1), count)
+        some = np.maximum(counts, 1)
+        mean = np.bincount(places, np.where(known, values, 0).sum(axis=1), count) / some
+        squares = np.where(known, (values - mean[places, None]) ** 2, 0).sum(axis=1)
+        spread = np.sqrt(np.bincount(places, squares, count) / some)
+        spread = np.where(spread > _NOISE * np.abs(mean), spread, floors[channel])
+        means[:, channel] = np.where(counts > 0, mean, np.nan)
+        spreads[:, channel] = np.where(counts > 0, spread, np.nan)
+    return means, spreads
+
+
+def fit_windows(sequence: npt.NDArray[np.floating], target: int) -> WindowFit:
     """Fit on the training part's windows (N, T, C), NaN = missing; `target` is the channel of the target."""
     floors, levels, log_spreads = list[float](), list[tuple[float, float]](), list[tuple[float, float]]()
     for channel in range(sequence.shape[2]):

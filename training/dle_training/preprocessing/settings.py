@@ -7,6 +7,9 @@ from msgspec import Meta
 from dle_bundle.schema import ImageFit
 from dle_training.settings.base import Count, Settings
 
+Scaling = Literal["window", "series", "none"]
+"""What the windows of a forecast are scaled by: mean and spread of their own steps, of their series, or of all."""
+
 Side = Annotated[int, Meta(ge=1, le=1024)]
 
 

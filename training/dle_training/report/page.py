@@ -73,7 +73,7 @@ def write(folder: Path, content: ReportContent) -> Path:
         folder,
         "page.html.jinja",
         (training, *examples, *test),
-        (observed, example, target_text),
+        (observed, example, target_text, forecasts.in_words),
         content=content,
         outputs=content.schema.outputs,
         names=tuple(content.test.per_class or ()),

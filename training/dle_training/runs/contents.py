@@ -40,8 +40,9 @@ def write(
     for name, rows in read_facts(run).kept.items():
         if rows:
             kept_rows.write(run.part(name), dataset.groups, dataset.target, split.rows(name), schema)
-            if name == "test" and dataset.baselines is not None:
-                dataset.baselines.take(split.test).save(run.baselines)
+    if dataset.baselines is not None:  # without kept rows, other sources need what is fitted
+        kept = split.test[: read_facts(run).kept["test"]]
+        dataset.baselines.take(kept).save(run.baselines)
     training = _training(dataset, data)
     sample = split.train[training_sample.choose(training, dataset.target[split.train], schema.outputs)]
     kept_rows.write(run.training_sample, dataset.groups, dataset.target, sample, schema)

@@ -59,7 +59,8 @@ def evaluate_source(run: RunFolder, source: str | Source) -> OfSource:
         beside = None if dataset.baselines is None else dataset.baselines.take(dataset.split.test)
         return OfSource(evaluate_test_part(run, *dataset.part("test"), beside), True, {})
     model = open_model(run)
-    other = datasets.read_labelled(found, model.schema, config)
+    kept = baselines.load(run.baselines)
+    other = datasets.read_labelled(found, model.schema, config, None if kept is None else kept.fitted)
     facts = read_facts(run)
     if datasets.digest(found, model.schema) == facts.digest:
         trained = {part: facts.rows[part] for part in ("train", "validation")}

@@ -103,8 +103,8 @@ class RunFolder:
 
     @property
     def baselines(self) -> Path:
-        """The baselines of a forecast's test rows."""
-        return self.path / "rows" / "test_baselines.npz"
+        """The baselines of a forecast: their fitted numbers, and their forecasts for the test rows that are kept."""
+        return self.path / "rows" / "baselines.npz"
 
     @property
     def trained_rows(self) -> Path:

@@ -1,4 +1,4 @@
-"""What forecasts without a model say for each window: the last value again, and the value one season earlier.
+"""What simple forecasts say for each window: the last value, the value one season earlier, and a linear model.
 
 A score means little without them. A model of a random walk cannot beat the last value, however good its R² looks.
 """
@@ -13,6 +13,8 @@ import numpy.typing as npt
 from dle_bundle.errors import InputError
 from dle_bundle.files import atomic_path
 from dle_bundle.tables.long_tables import Ordered
+from dle_training.scoring import linear
+from dle_training.scoring.linear import Comparison, Linear, Windows
 
 SEASONS = (4, 5, 7, 12, 24, 30, 48, 52, 96, 144, 168, 288, 336, 365, 672, 1440)
 """The usual seasons in steps: quarters, workdays, weekdays, months, hours of the day and of the week, weeks, days."""
@@ -22,8 +24,31 @@ _TIE = 0.02
 """Of seasons that are about as strong, the shortest counts: its multiples are as strong as itself."""
 _CYCLES = 2
 """Training must hold a season so many times."""
+_ROWS = ("series", "last", "seasonal", "linear", "scale")
+"""The fields of `Baselines` with an entry for each window."""
+_LINEAR, _OF_ROWS = "linear.", "rows."
 _Floats = npt.NDArray[np.float64]
 _Places = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fitted:
+    """What the baselines of any windows need from the training part.
+
+    `season` is in steps, 1 = none. `scales` (S,) are the mean absolute differences over one season within the training
+    part of each series in `names` (S,), NaN if it is 0 or not known. `linear` is the linear model.
+    """
+
+    season: int
+    names: npt.NDArray[np.str_]
+    scales: _Floats
+    linear: Linear
+
+    def of(self, windows: Windows, ordered: Ordered, target: int, horizon: int) -> "Baselines":
+        """The baselines of windows of any long table; `target` is the channel to predict."""
+        last, seasonal = _repeated(windows, ordered, target, horizon, self.season)
+        scale = _of_each(windows.names, self.names, self.scales)
+        return Baselines(self, windows.names, last, seasonal, self.linear.predict(windows), scale)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,20 +56,26 @@ class Baselines:
     """The baselines of W windows.
 
     `series` (W,) names the series of each window, "" without `data.sequence_id`. `last` (W,) is the last known value,
-    and `seasonal` (W, horizon) the value one season of `season` steps before each step, or whole seasons before; NaN =
-    not known. `scale` (W,) is the mean absolute difference over one season within the training part of the series, NaN
-    if it is 0 or not known. A season of 1 means none: then the seasonal value is the last value.
+    and `seasonal` (W, horizon) the value one season before each step, or whole seasons before; NaN = not known.
+    `linear` (W, horizon) is the forecast of the linear model. `scale` (W,) is that of the series, NaN if not known.
+    Without a season, the seasonal value is the last value.
     """
 
-    season: int
+    fitted: Fitted
     series: npt.NDArray[np.str_]
     last: _Floats
     seasonal: _Floats
+    linear: _Floats
     scale: _Floats
+
+    @property
+    def season(self) -> int:
+        """The number of steps after which the target repeats itself; 1 = none."""
+        return self.fitted.season
 
     def take(self, rows: _Places) -> "Baselines":
         """The windows at these positions."""
-        return Baselines(self.season, self.series[rows], self.last[rows], self.seasonal[rows], self.scale[rows])
+        return Baselines(self.fitted, *(getattr(self, name)[rows] for name in _ROWS))
 
     def unevenness(self, training: npt.NDArray[np.bool_]) -> float:
         """The factor between the largest and the smallest level or spread of a series; 1 for a single series.
@@ -64,15 +95,11 @@ class Baselines:
 
     def save(self, path: Path) -> None:
         """Write an .npz file."""
-        with atomic_path(path) as temporary:
-            np.savez_compressed(
-                temporary,
-                season=self.season,
-                series=self.series,
-                last=self.last,
-                seasonal=self.seasonal,
-                scale=self.scale,
-            )
+        fitted = self.fitted
+        arrays = {_LINEAR + name: array for name, array in fitted.linear.arrays.items()}
+        arrays |= {_OF_ROWS + name: getattr(self, name) for name in _ROWS}
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, season=fitted.season, names=fitted.names, scales=fitted.scales, **arrays)  # type: ignore[arg-type]
 
 
 def load(path: Path) -> Baselines | None:
@@ -81,8 +108,10 @@ def load(path: Path) -> Baselines | None:
         return None
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            season, names = int(arrays["season"]), ("series", "last", "seasonal", "scale")
-            return Baselines(season, *(arrays[name] for name in names))
+            found = {name: arrays[name] for name in arrays.files}
+        model = linear.restore({name.removeprefix(_LINEAR): found[name] for name in found if name.startswith(_LINEAR)})
+        fitted = Fitted(int(found["season"]), found["names"], found["scales"], model)
+        return Baselines(fitted, *(found[_OF_ROWS + name] for name in _ROWS))
     except (OSError, EOFError, ValueError, KeyError) as error:
         raise InputError(f"{path}: no readable baselines: {error}") from error
 
@@ -113,36 +142,68 @@ def choose_season(values: _Floats, ordered: Ordered, training: npt.NDArray[np.bo
     return next(season for season, strength in found.items() if strength >= strongest - _TIE)
 
 
-def make(
-    values: _Floats,
+def fit(
+    windows: Windows,
+    part: npt.NDArray[np.int8],
     ordered: Ordered,
     names: Sequence[str],
-    ends: _Places,
-    horizon: int,
+    training: npt.NDArray[np.bool_],
+    *,
     season: int,
-    training: npt.NDArray[np.bool_] | None,
-) -> Baselines:
-    """Return the baselines of windows that end at the rows `ends` (W,). `names` are those of the series.
+    target: int,
+    window: int,
+    horizon: int,
+) -> tuple[Fitted, Comparison]:
+    """Fit the baselines on the training part, and compare the ways to scale windows on the validation part.
 
-    `training` (M,) marks the rows of the training part, None = not known.
+    `part` (W,) is 0 for training windows and 1 for validation windows, and `training` (M,) marks the rows of the
+    training part. `names` are those of the series.
+    """
+    known = np.array(names, dtype=np.str_)
+    each = scales(windows.values[:, target], ordered, season, training)
+    validation = windows.take(np.flatnonzero(part == 1))
+    compared = linear.compare(
+        windows.take(np.flatnonzero(part == 0)),
+        validation,
+        _of_each(validation.names, known, each),
+        target=target,
+        window=window,
+        horizon=horizon,
+        kinds=("window", "series", "none") if len(known) > 1 else ("window", "none"),
+    )
+    return Fitted(season, known, each, compared.model), compared
+
+
+def scales(values: _Floats, ordered: Ordered, season: int, training: npt.NDArray[np.bool_]) -> _Floats:
+    """Return the mean absolute difference over one season in the training part of each series (S,), NaN = none.
+
+    `values` (M,) is the target in sorted order, and `training` (M,) marks the rows of the training part.
     """
     number, places = _series(ordered), np.arange(len(values))
-    first = ordered.starts[number]
-    recent = np.maximum.accumulate(np.where(np.isnan(values), -1, places))
+    apart = np.abs(values - values[np.maximum(places - season, 0)])
+    usable = training & (places - ordered.starts[number] >= season) & ~np.isnan(apart)
+    counts = np.bincount(number, usable, len(ordered.starts))
+    sums = np.bincount(number, np.where(usable, apart, 0.0), len(ordered.starts))
+    means = np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
+    return np.where(means > 0, means, np.nan)
+
+
+def _repeated(windows: Windows, ordered: Ordered, target: int, horizon: int, season: int) -> tuple[_Floats, _Floats]:
+    """The last known value (W,) of each window, and the values (W, horizon) one season earlier."""
+    values, ends = windows.values[:, target], windows.ends
+    first = ordered.starts[_series(ordered)]
+    recent = np.maximum.accumulate(np.where(np.isnan(values), -1, np.arange(len(values))))
     carried = np.where(recent >= first, values[np.maximum(recent, 0)], np.nan)  # the last known value at each row
     ahead = np.arange(1, horizon + 1)
     before = ends[:, None] + ahead - season * -(-ahead // season)  # (W, horizon)
     seasonal = np.where(before >= first[ends][:, None], carried[np.maximum(before, 0)], np.nan)
-    scale = np.full(len(ends), np.nan)
-    if training is not None:
-        usable = training & (places - first >= season) & ~np.isnan(values)
-        apart = np.abs(values - values[np.maximum(places - season, 0)])
-        usable &= ~np.isnan(apart)
-        counts = np.bincount(number, usable, len(ordered.starts))
-        sums = np.bincount(number, np.where(usable, apart, 0.0), len(ordered.starts))
-        means = np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
-        scale = np.where(means > 0, means, np.nan)[number[ends]]
-    return Baselines(season, np.array(names, dtype=np.str_)[number[ends]], carried[ends], seasonal, scale)
+    return carried[ends], seasonal
+
+
+def _of_each(names: npt.NDArray[np.str_], known: npt.NDArray[np.str_], scales: _Floats) -> _Floats:
+    """The scale (W,) of each of the series `names`; NaN for one that is not among the known ones (S,)."""
+    place = {name: index for index, name in enumerate(known.tolist())}
+    return np.append(scales, np.nan)[[place.get(name, -1) for name in names.tolist()]]
 
 
 def _factor(sizes: _Floats, above: float) -> float:

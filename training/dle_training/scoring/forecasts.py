@@ -13,7 +13,7 @@ import numpy.typing as npt
 from dle_training.scoring.baselines import Baselines
 from dle_training.scoring.metrics import Actual, Predictions
 
-LAST, SEASONAL = "last value", "seasonal value"
+LAST, SEASONAL, LINEAR = "last value", "seasonal value", "linear"
 _CLEARLY = 0.98
 """A model is better than a baseline if its error is less than this share of the baseline's."""
 _Floats = npt.NDArray[np.float64]
@@ -55,6 +55,7 @@ def score(actual: Actual, predicted: Predictions, baselines: Baselines) -> Forec
     errors = {"": predicted.reshape(shape) - wanted, LAST: baselines.last[:, None] - wanted}
     if baselines.season > 1:
         errors[SEASONAL] = baselines.seasonal - wanted
+    errors[LINEAR] = baselines.linear - wanted
     model, *others = _all(errors, baselines.scale).values()
     named = dict(zip(list(errors)[1:], others, strict=True))
     names, places = np.unique(baselines.series, return_inverse=True)
@@ -87,9 +88,11 @@ def table(scores: ForecastScores) -> list[tuple[str, Any, Any, Any]]:
     return [(name, own.mae, own.rmse, own.mase) for name, own in named.items()]
 
 
-def in_words(name: str, season: int) -> str:
-    """The name of a baseline with its season."""
-    return f"{name} ({season:,} steps earlier)" if name == SEASONAL else name
+def in_words(name: str, season: int | None = None) -> str:
+    """The name of a baseline in a sentence, with its season if that is given."""
+    if name == SEASONAL and season is not None:
+        return f"{name} ({season:,} steps earlier)"
+    return "linear model" if name == LINEAR else name
 
 
 def _all(errors: dict[str, _Floats], scale: _Floats) -> dict[str, ErrorScores]:

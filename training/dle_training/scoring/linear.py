@@ -1,0 +1,244 @@
+"""The forecast of a linear model: ridge regression on the steps of a window, fitted in closed form.
+
+It stands beside every forecast, since a network that is no better is not worth its cost (Zeng et al., "Are Transformers
+Effective for Time Series Forecasting?", 2023). It takes a second or two, so it also tells which way of scaling the
+windows suits the series.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dle_training.preprocessing import series
+from dle_training.preprocessing.settings import Scaling
+
+MOST_FEATURES = 1_024
+"""Beyond so many values in a window, the model reads the target alone, and its last steps."""
+MOST_NUMBERS = 4_000_000
+"""Beyond so many numbers, the model is fitted or compared on every second (third, …) window."""
+PENALTIES = (1e-4, 1e-2, 1.0)
+"""Tried on validation, each times the number of rows."""
+_LEAST_GAIN = 0.02
+_ROUNDS = 30
+"""Missing targets are replaced by the fitted ones so many times, which tends to the fit of the known ones."""
+_CHUNK = 4_096
+_SCALES = ("kind", "channels", "names", "means", "spreads", "floors")
+"""The fields of `Scales`."""
+_Floats = npt.NDArray[np.float64]
+_Places = npt.NDArray[np.int64]
+_Names = npt.NDArray[np.str_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Windows:
+    """W windows of sorted rows `values` (M, channels), NaN = missing.
+
+    A window ends at the row `ends` (W,), and belongs to the series `names` (W,).
+    """
+
+    values: _Floats
+    ends: _Places
+    names: _Names
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def take(self, rows: npt.NDArray[np.int64] | slice) -> "Windows":
+        """The windows at these positions."""
+        return Windows(self.values, self.ends[rows], self.names[rows])
+
+    def ahead(self, target: int, horizon: int) -> _Floats:
+        """The values (W, horizon) to predict, NaN = not known."""
+        values: _Floats = self.values[self.ends[:, None] + np.arange(1, horizon + 1), target]
+        return values
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scales:
+    """How windows are scaled. `channels` (C,) are the channels that the model reads, the target first.
+
+    The rows of `means` and `spreads` (S + 1, C) are those of the training windows of each series in `names` (S,),
+    which is sorted, and of all training windows. `floors` (C,) are the least spreads of a window.
+    """
+
+    kind: Scaling
+    channels: _Places
+    names: _Names
+    means: _Floats
+    spreads: _Floats
+    floors: _Floats
+
+    def of(self, steps: _Floats, names: _Names) -> tuple[_Floats, _Floats]:
+        """The level and the spread (N, C) of windows (N, T, C) of these series; of its own steps for an unknown one."""
+        if self.kind == "none":
+            whole = np.zeros(len(steps), dtype=np.int64) - 1
+            return self.means[whole], self.spreads[whole]
+        known = ~np.isnan(steps)
+        counts = known.sum(axis=1)
+        level = np.where(known, steps, 0).sum(axis=1) / np.maximum(counts, 1)
+        squares = np.where(known, (steps - level[:, None]) ** 2, 0).sum(axis=1) / np.maximum(counts, 1)
+        level, spread = np.where(counts > 0, level, self.means[-1]), np.maximum(np.sqrt(squares), self.floors)
+        if self.kind == "window":
+            return level, spread
+        places = np.minimum(np.searchsorted(self.names, names), len(self.names) - 1)
+        found = (self.names[places] == names)[:, None]
+        return np.where(found, self.means[places], level), np.where(found, self.spreads[places], spread)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Linear:
+    """A fitted model: `weights` (steps · C, horizon) of the scaled last steps of a window, and `bias` (horizon,)."""
+
+    scales: Scales
+    steps: int
+    weights: _Floats
+    bias: _Floats
+
+    @property
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """The model as arrays, from which `restore` makes it again."""
+        scales = {name: np.asarray(getattr(self.scales, name)) for name in _SCALES}
+        return {**scales, "steps": np.array(self.steps), "weights": self.weights, "bias": self.bias}
+
+    def predict(self, windows: Windows) -> _Floats:
+        """The forecasts (W, horizon) in the unit of the target."""
+        found = np.empty((len(windows), len(self.bias)))
+        for start in range(0, len(windows), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            features, level, spread = _features(windows.take(part), self.steps, self.scales)
+            found[part] = (features @ self.weights + self.bias) * spread + level
+        return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """The best model, and the errors (V,) of the best model of each scaling on V validation windows.
+
+    An error is the mean over the known steps of a window. If `scaled`, it is in the unit of the window's series.
+    """
+
+    model: Linear
+    errors: dict[Scaling, _Floats]
+    scaled: bool
+
+    def choose(self, preferred: Scaling, horizon: int) -> Scaling:
+        """The scaling with the least error; `preferred`, unless the gain is more than 2 % and one standard error.
+
+        Windows of neighbouring steps share targets, so only one in `horizon` counts as independent.
+        """
+        best = min(self.errors, key=lambda kind: float(self.errors[kind].mean()))
+        gain = self.errors[preferred] - self.errors[best]
+        noise = float(gain.std()) / np.sqrt(max(len(gain) / horizon, 1))
+        return best if gain.mean() > max(_LEAST_GAIN * self.errors[preferred].mean(), noise) else preferred
+
+    def said(self) -> str:
+        """The mean errors in words, the least first."""
+        means = sorted((float(errors.mean()), kind) for kind, errors in self.errors.items())
+        return f"{'MASE' if self.scaled else 'MAE'} {', '.join(f'{mean:.3g} with {kind}' for mean, kind in means)}"
+
+
+def restore(arrays: Mapping[str, npt.NDArray[Any]]) -> Linear:
+    """The model of these `arrays`. Raises KeyError if some are missing."""
+    scales = Scales(str(arrays["kind"]), *(arrays[name] for name in _SCALES[1:]))  # type: ignore[arg-type]
+    return Linear(scales, int(arrays["steps"]), arrays["weights"], arrays["bias"])
+
+
+def compare(
+    training: Windows,
+    validation: Windows,
+    scale: _Floats,
+    *,
+    target: int,
+    window: int,
+    horizon: int,
+    kinds: Sequence[Scaling],
+) -> Comparison:
+    """Fit a model for each scaling on the training windows, and compare them on the validation windows.
+
+    `target` is the channel to predict, and `scale` (V,) the unit of errors for each validation window, NaN = not known.
+    Windows without a unit do not count, unless none has one.
+    """
+    channels = np.array([target, *(each for each in range(training.values.shape[1]) if each != target)])
+    if window * len(channels) > MOST_FEATURES:
+        channels = channels[:1]
+    steps = min(window, MOST_FEATURES // len(channels))
+    training = training.take(_sample(len(training), steps * len(channels)))
+    scaled = bool(np.isfinite(scale).any())
+    places = np.flatnonzero(np.isfinite(scale) | (not scaled))
+    places = places[_sample(len(places), steps * len(channels))]
+    validation, unit = validation.take(places), scale[places] if scaled else np.ones(len(places))
+    actual = validation.ahead(target, horizon)
+    found: dict[Scaling, tuple[Linear, _Floats]] = {}
+    for kind in kinds:
+        scales = _scales(kind, training, channels, steps)
+        for model in _models(training, scales, steps, target, horizon):
+            absolute = np.abs(model.predict(validation) - actual)
+            errors = np.nanmean(absolute, axis=1) / unit
+            if kind not in found or errors.mean() < found[kind][1].mean():
+                found[kind] = model, errors
+    best = min(found.values(), key=lambda item: float(item[1].mean()))[0]
+    return Comparison(best, {kind: errors for kind, (_, errors) in found.items()}, scaled)
+
+
+def _sample(count: int, numbers: int) -> slice:
+    return slice(None, None, max(1, -(-count * numbers // MOST_NUMBERS)))
+
+
+def _steps(windows: Windows, channels: _Places, steps: int) -> _Floats:
+    """The last steps (W, steps, C) of the windows."""
+    rows = windows.ends[:, None] + np.arange(1 - steps, 1)
+    values: _Floats = windows.values[rows[:, :, None], channels]
+    return values
+
+
+def _scales(kind: Scaling, training: Windows, channels: _Places, steps: int) -> Scales:
+    values = _steps(training, channels, steps)
+    floors = np.array(series.fit_windows(values, target=0).floors)
+    whole = series.moments(values, np.zeros(len(values), dtype=np.int64), 1, floors)
+    names, places = np.unique(training.names, return_inverse=True)
+    if kind != "series":
+        names = names[:0]
+        return Scales(kind, channels, names, *whole, floors)
+    own = series.moments(values, places, len(names), floors)
+    means, spreads = (
+        np.append(np.where(np.isnan(each), of_all, each), of_all, axis=0)
+        for each, of_all in zip(own, whole, strict=True)
+    )
+    return Scales(kind, channels, names, means, spreads, floors)
+
+
+def _features(windows: Windows, steps: int, scales: Scales) -> tuple[_Floats, _Floats, _Floats]:
+    """The scaled steps (W, steps · C), and the level and spread (W, 1) of the target.
+
+    A missing step repeats the step before it; at the beginning of a window it is 0, which is the level.
+    """
+    values = _steps(windows, scales.channels, steps)
+    level, spread = scales.of(values, windows.names)
+    scaled = (values - level[:, None]) / spread[:, None]
+    known = ~np.isnan(scaled)
+    recent = np.maximum.accumulate(np.where(known, np.arange(steps)[:, None], -1), axis=1)
+    carried = np.take_along_axis(scaled, np.maximum(recent, 0), axis=1)
+    filled = np.where(recent >= 0, carried, 0.0)
+    return filled.reshape(len(values), -1), level[:, :1], spread[:, :1]
+
+
+def _models(training: Windows, scales: Scales, steps: int, target: int, horizon: int) -> Iterator[Linear]:
+    """A model for each penalty."""
+    features, level, spread = _features(training, steps, scales)
+    actual = (training.ahead(target, horizon) - level) / spread
+    missing = np.isnan(actual)
+    mean = features.mean(axis=0)
+    centred = features - mean
+    sizes, directions = np.linalg.eigh(centred.T @ centred)
+    for penalty in PENALTIES:
+        inverse = 1 / (np.maximum(sizes, 0) + penalty * len(centred))
+        filled = np.where(missing, 0.0, actual)
+        for _ in range(_ROUNDS if missing.any() else 1):
+            bias = filled.mean(axis=0)
+            weights = directions @ (inverse[:, None] * (directions.T @ (centred.T @ (filled - bias))))
+            if missing.any():
+                filled = np.where(missing, centred @ weights + bias, actual)
+        yield Linear(scales, steps, weights, bias - mean @ weights)
