@@ -36,6 +36,7 @@ def predict(
     quiet: console.Quiet = False,
 ) -> None:
     """Predict every row of a table, or every image of a folder, in order: label and probabilities, or the value."""
+    from dle_bundle.tables import folders
     from dle_serving.offline import predict as offline
     from dle_serving.offline.unseen import MANY
 
@@ -49,6 +50,8 @@ def predict(
     ]
     if summary.ignored:
         rows.append(("ignored columns", _few(summary.ignored)))
+    if summary.left_out:
+        rows.append(("left out", folders.described(summary.left_out)))
     for each in summary.unseen:
         examples = ", ".join(repr(value) for value in each.examples)
         rows.append((f"unseen in {each.column}", f"{each.rows:,} rows, such as {examples}"))
@@ -69,6 +72,7 @@ def predict(
             "faulty": summary.faulty,
             "faults": summary.faults,
             "ignored": list(summary.ignored),
+            "left_out": [str(path) for path in summary.left_out],
             "replaced": [str(path) for path in summary.replaced],
             "unseen": {each.column: {"rows": each.rows, "examples": list(each.examples)} for each in summary.unseen},
             "provider": summary.provider,

@@ -1,10 +1,12 @@
 """Opens image files of the supported formats, and rejects invalid ones.
 
-The first bytes of a file determine its format; Pillow's readers of other formats are never used. Pillow reports faults
-by many kinds of exceptions and warnings; this module turns them into `BadImage` with a short reason. Faults that Pillow
-tolerates, such as a damaged comment, are ignored silently.
+The first bytes of a file determine its format; Pillow's readers of other formats are never used. HEIF, the format of
+many telephones, needs pillow-heif, which is an extra. Pillow reports faults by many kinds of exceptions and warnings;
+this module turns them into `BadImage` with a short reason. Faults that Pillow tolerates, such as a damaged comment, are
+ignored silently.
 """
 
+import importlib.util
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,10 +15,12 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from PIL import (
+    AvifImagePlugin,
     BmpImagePlugin,
     ExifTags,
     GifImagePlugin,
     Image,
+    Jpeg2KImagePlugin,
     JpegImagePlugin,
     PngImagePlugin,
     PpmImagePlugin,
@@ -28,7 +32,7 @@ from PIL.ImageFile import ImageFile
 MOST_PIXELS = 64_000_000
 """Images that declare more pixels are rejected before decoding, since a small file can declare gigabytes."""
 
-_START = 16
+_START = 32
 """Number of bytes that determine the format."""
 _HOLD_EXIF = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 _SILENT = re.compile(r"PIL\.")
@@ -42,7 +46,8 @@ class BadImage(ValueError):
 class _Format:
     """One format: the start of its files, Pillow's reader, its file name suffixes and its media types.
 
-    `is_whole`: detects truncated files that Pillow would accept.
+    `is_whole`: detects truncated files that Pillow would accept. `package`: reads the format, and is an extra; `needs`
+    says so to the user.
     """
 
     start: re.Pattern[bytes]
@@ -50,6 +55,13 @@ class _Format:
     suffixes: tuple[str, ...]
     media_types: tuple[str, ...]
     is_whole: Callable[[bytes], bool] = bool
+    package: str | None = None
+    needs: str | None = None
+
+    @property
+    def readable(self) -> bool:
+        """Whether the package that reads the format is installed."""
+        return self.package is None or importlib.util.find_spec(self.package) is not None
 
 
 def _whole_png(content: bytes) -> bool:
@@ -64,12 +76,24 @@ def _whole_webp(content: bytes) -> bool:
     return len(content) >= 8 + int.from_bytes(content[4:8], "little")
 
 
+def _read_heif(file: BinaryIO) -> ImageFile:
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError:
+        raise BadImage(_NEEDS_HEIF) from None
+    read: ImageFile = HeifImageFile(file)
+    return read
+
+
+_NEEDS_HEIF = "HEIF (.heic) needs pillow-heif: pip install 'deep-learning-essentials[heif]'"
 _FORMATS = (
-    _Format(re.compile(rb"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile, (".png",), ("image/png",), _whole_png),
+    _Format(
+        re.compile(rb"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile, (".png", ".apng"), ("image/png",), _whole_png
+    ),
     _Format(
         re.compile(rb"\xff\xd8\xff"),
         JpegImagePlugin.JpegImageFile,
-        (".jpg", ".jpeg"),
+        (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
         ("image/jpeg", "image/jpg"),  # the second is no registered name, but clients send it
         _whole_jpeg,
     ),
@@ -89,12 +113,44 @@ _FORMATS = (
         (".pbm", ".pgm", ".ppm", ".pnm"),
         tuple(f"image/x-portable-{kind}" for kind in ("anymap", "bitmap", "graymap", "pixmap")),
     ),
+    _Format(
+        re.compile(rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"),
+        Jpeg2KImagePlugin.Jpeg2KImageFile,
+        (".jp2", ".j2k", ".jpx", ".jpf", ".jpc", ".j2c"),
+        ("image/jp2",),
+        _whole_jpeg,
+    ),
+    _Format(
+        re.compile(rb".{4}ftyp(avi[fs]|m[is]f1.{4}(.{4})*avi[fs])", re.DOTALL),
+        AvifImagePlugin.AvifImageFile,
+        (".avif", ".avifs"),
+        ("image/avif",),
+    ),
+    _Format(
+        re.compile(rb".{4}ftyp(he(ic|ix|im|is|vc|vx|vm|vs)|m[is]f1)", re.DOTALL),
+        _read_heif,
+        (".heic", ".heif", ".hif"),
+        ("image/heic", "image/heif"),
+        package="pillow_heif",
+        needs=_NEEDS_HEIF,
+    ),
 )
 
 IMAGE_SUFFIXES = tuple(suffix for known in _FORMATS for suffix in known.suffixes)
-"""The suffixes of image files, in lower case."""
+"""The suffixes of image files, in lower case; `readable_suffixes` are those that can be read here."""
 MEDIA_TYPES = tuple(media_type for known in _FORMATS for media_type in known.media_types)
 """The media types of image files."""
+
+
+def readable_suffixes() -> tuple[str, ...]:
+    """The suffixes, in lower case, of image files whose format can be read with the packages that are installed."""
+    return tuple(suffix for known in _FORMATS if known.readable for suffix in known.suffixes)
+
+
+def needed(name: str) -> str | None:
+    """What must be installed so that a file of this name can be read; None if nothing is known to help."""
+    own = (known for known in _FORMATS if name.lower().endswith(known.suffixes) and not known.readable)
+    return next((known.needs for known in own), None)
 
 
 @contextmanager
@@ -127,6 +183,14 @@ def load(image: ImageFile, content: bytes) -> None:
     if not _format(content[:_START]).is_whole(content):
         raise BadImage("truncated")
     image.load()
+
+
+def has_several(image: ImageFile) -> bool:
+    """Whether a file, whose pixels are not loaded yet, holds several frames or pages."""
+    try:
+        return bool(getattr(image, "is_animated", False))  # readers of formats with one frame do not have it
+    except Exception:  # noqa: BLE001 - as above; the first frame may still be good
+        return False
 
 
 def orientation(image: ImageFile) -> int:

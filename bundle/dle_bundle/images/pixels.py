@@ -10,6 +10,7 @@ import io
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -23,7 +24,9 @@ from dle_bundle.images.formats import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from dle_bundle.images.formats import MEDIA_TYPES as MEDIA_TYPES
 from dle_bundle.images.formats import MOST_PIXELS as MOST_PIXELS
 from dle_bundle.images.formats import BadImage as BadImage
-from dle_bundle.images.formats import load, opened, orientation
+from dle_bundle.images.formats import has_several, load, opened, orientation
+from dle_bundle.images.formats import needed as needed
+from dle_bundle.images.formats import readable_suffixes as readable_suffixes
 from dle_bundle.schema import ImageShape
 
 Pixels = npt.NDArray[np.uint8]
@@ -77,14 +80,28 @@ class PixelBudget:
         self._left -= pixels
 
 
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The pixels (channels, height, width) of an image file, and whether the file holds more frames or pages."""
+
+    pixels: Pixels
+    several: bool
+
+
 def decode(content: bytes, shape: ImageShape, budget: PixelBudget | None = None) -> Pixels:
     """Decode the content of an image file into pixels (channels, height, width); raises BadImage."""
+    return decode_first(content, shape, budget).pixels
+
+
+def decode_first(content: bytes, shape: ImageShape, budget: PixelBudget | None = None) -> Decoded:
+    """Decode the first frame of an image file, and say whether it is the only one; raises BadImage."""
     with opened(io.BytesIO(content)) as image:
+        several = has_several(image)
         _draft(image, shape, sideways=orientation(image) >= _SIDEWAYS)
         if budget is not None:
             budget.take(image.width * image.height)
         load(image, content)
-        return _framed(image, shape, orientation(image))
+        return Decoded(_framed(image, shape, orientation(image)), several)
 
 
 def read(source: ImageSource, shape: ImageShape) -> Pixels:
@@ -261,7 +278,12 @@ def _roughness(grey: Pixels) -> npt.NDArray[np.int64]:
 
 
 def _draft(image: ImageFile, shape: ImageShape, *, sideways: bool) -> None:
-    """Decode a large JPEG at 1/2, 1/4 or 1/8 of its size, if at least twice the wanted size remains."""
+    """Decode a large JPEG at 1/2, 1/4 or 1/8 of its size, if at least twice the wanted size remains.
+
+    Readers of other formats would decode a thumbnail in the file, which may show something else.
+    """
+    if image.format != "JPEG":
+        return
     wanted = (2 * shape.height, 2 * shape.width) if sideways else (2 * shape.width, 2 * shape.height)
     image.draft("L" if shape.channels == 1 and image.mode == "RGB" else image.mode, wanted)
 

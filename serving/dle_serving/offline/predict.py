@@ -41,7 +41,8 @@ class Summary:
     """The result of a run.
 
     `ignored`: columns that are neither inputs of the model nor in `keep`. `replaced`: files that existed before.
-    `unseen`: columns with categories that did not occur in training.
+    `unseen`: columns with categories that did not occur in training. `left_out`: files of a folder of images that are
+    not named like images that can be read.
     """
 
     rows: int
@@ -51,6 +52,7 @@ class Summary:
     ignored: tuple[str, ...]
     replaced: tuple[Path, ...]
     unseen: tuple[Unseen, ...]
+    left_out: tuple[Path, ...]
     provider: str
     seconds: float
 
@@ -106,8 +108,11 @@ def predict(
                 kept = {name: part.column(name) for name in keep}
                 output.write(pa.table(kept | answers(model, groups)))
         faults.check()
+    left_out = folders.left_out(source) if source.is_dir() else ()
     seconds, new = time.perf_counter() - started, unseen.found()
-    return Summary(rows, predicted, faults.rows, faults.count, ignored, replaced, new, model.provider, seconds)
+    return Summary(
+        rows, predicted, faults.rows, faults.count, ignored, replaced, new, left_out, model.provider, seconds
+    )
 
 
 def _parts(source: Path, schema: Schema) -> Iterator[pa.Table]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pillow_heif
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +23,7 @@ from dle_bundle.images import pixels as images
 from dle_bundle.images.pixels import BadImage, ImageFiles, Pixels
 from dle_bundle.schema import ImageFit, ImageShape
 
+pillow_heif.register_heif_opener()  # Pillow cannot write HEIF by itself
 GREY, RGB = (ImageShape(channels=channels, height=8, width=8) for channels in (1, 3))
 GRID = np.arange(0, 256, 4, dtype=np.uint8).reshape(8, 8)
 COLOUR = np.stack([GRID, GRID.T, 255 - GRID], axis=-1)  # (8, 8, 3)
@@ -29,6 +31,8 @@ COLOUR = np.stack([GRID, GRID.T, 255 - GRID], axis=-1)  # (8, 8, 3)
 
 def encode(image: Image.Image, kind: str = "png", **options: Any) -> bytes:
     out = io.BytesIO()
+    if kind == "heif" and "exif" in options:  # whose writer takes the orientation from there alone
+        image.info["exif"] = options.pop("exif").tobytes()
     image.save(out, kind, **options)
     return out.getvalue()
 
@@ -50,11 +54,11 @@ def png(width: int, height: int) -> bytes:
 
 FILES = {
     kind: encode(Image.fromarray(COLOUR).resize((32, 32), Image.Resampling.NEAREST), kind)
-    for kind in ("png", "jpeg", "gif", "bmp", "webp", "tiff", "ppm")
+    for kind in ("png", "jpeg", "gif", "bmp", "webp", "tiff", "ppm", "jpeg2000", "avif", "heif")
 }
 
 
-@pytest.mark.parametrize("kind", ["png", "bmp", "tiff", "ppm"])
+@pytest.mark.parametrize("kind", ["png", "bmp", "tiff", "ppm", "jpeg2000"])
 def test_lossless_files_keep_every_pixel(kind: str) -> None:
     content = encode(Image.fromarray(COLOUR), kind)
     assert (images.decode(content, RGB) == COLOUR.transpose(2, 0, 1)).all()
@@ -155,7 +159,7 @@ def test_cmyk(kind: str) -> None:
     assert blue < 10
 
 
-@pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "tiff"])
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "tiff", "avif", "heif"])
 @pytest.mark.parametrize("turn", range(1, 9))
 def test_images_are_turned_upright(kind: str, turn: int) -> None:
     """Each orientation by EXIF's own words: what row 0 and column 0 of the stored image are of the scene."""
@@ -189,10 +193,12 @@ def test_the_first_frame_of_several() -> None:
     frames = [Image.new("P", (8, 8), colour) for colour in (1, 2, 0)]
     for frame in frames:
         frame.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
-    for kind in ("gif", "png", "webp", "tiff"):
-        still = [frame.convert("RGB") for frame in frames] if kind == "webp" else frames
+    for kind in ("gif", "png", "webp", "tiff", "avif"):
+        still = [frame.convert("RGB") for frame in frames] if kind in ("webp", "avif") else frames
         content = encode(still[0], kind, save_all=True, append_images=still[1:])
         assert images.decode(content, RGB)[:, 4, 4].tolist() == pytest.approx([255, 0, 0], abs=4), kind
+        assert images.decode_first(content, RGB).several, kind
+        assert not images.decode_first(encode(still[0], kind), RGB).several, kind
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (4, 12), (12, 4)])
@@ -360,6 +366,19 @@ def test_truncated_files_are_refused(kind: str) -> None:
     for left in (len(content) // 2, len(content) * 9 // 10, len(content) - 9):
         with pytest.raises(BadImage, match=r"^truncated"):
             images.decode(content[:left], RGB)
+
+
+def test_heif_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ".heic" in images.readable_suffixes()
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(
+        BadImage, match=r"^HEIF \(\.heic\) needs pillow-heif: pip install 'deep-learning-essentials\[heif\]'$"
+    ):
+        images.decode(FILES["heif"], RGB)
+    assert ".heic" not in images.readable_suffixes()
+    assert ".avif" in images.readable_suffixes()
+    assert images.decode(FILES["avif"], RGB).shape == (3, 8, 8)
 
 
 @pytest.mark.parametrize(

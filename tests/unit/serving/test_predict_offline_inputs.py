@@ -51,8 +51,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_flat_folder(tmp_path: Path, pictures: Path, folder: Path) -> None:
+    (folder / "notes.txt").write_text("no image")
     summary = predict(pictures, folder, tmp_path / "out.csv", keep=["photo"])
     assert (summary.rows, summary.predicted, summary.ignored) == (COUNT, COUNT, ())
+    assert summary.left_out == (Path("notes.txt"),)
     rows = read(tmp_path / "out.csv")
     assert [row["photo"] for row in rows] == [f"{index:02}.png" for index in range(COUNT)]
     assert_answers(rows, bundles.PICTURE, IMAGES)

@@ -83,6 +83,29 @@ def test_words_of_the_target(tmp_path: Path) -> None:
     assert load(source, cure).schema.outputs.classes == ("Mild", "Severe")
 
 
+def test_images(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for name, level in (("dark", 10), ("light", 200)):
+        (tmp_path / name).mkdir()
+        for row in range(10):
+            Image.new("L", (60, 20), level).save(tmp_path / name / f"{row}.png")
+    settings = [f"data.source={tmp_path}", "preprocessing.image_size=16"]
+    (note,) = dataset.load(run_config.load(None, settings, {})).notes
+    for cure, fit in zip(proposed(note), ("crop", "stretch"), strict=True):
+        form = dataset.load(run_config.load(None, [*settings, cure], {})).schema.image[0].image
+        assert form is not None
+        assert form.fit == fit
+    (tmp_path / "dark" / "0.png").write_bytes(b"")
+    with pytest.raises(InputError) as caught:
+        dataset.load(run_config.load(None, settings, {}))
+    (cure,) = proposed(caught.value.message)
+    notes = dataset.load(run_config.load(None, [*settings, cure], {})).notes
+    (cure,) = (cure for note in notes for cure in proposed(note) if cure.startswith("data."))
+    with pytest.raises(InputError):
+        dataset.load(run_config.load(None, [*settings, cure], {}))
+
+
 def test_few_whole_numbers(tmp_path: Path) -> None:
     target = [str(row % 7 if row < N - 1 else 9) for row in range(N)]
     source = write(tmp_path / "rows.csv", "x", [str(row % 11) for row in range(N)], target)

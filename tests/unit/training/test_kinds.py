@@ -132,6 +132,10 @@ def test_a_type_that_is_no_kind() -> None:
         read(["1 2", "3 4"], "sequence")
 
 
+def test_numbered_image_files_are_no_amounts() -> None:
+    assert read([f"{row}.png" for row in range(30)]).kind == "image"
+
+
 def test_only_the_first_rows_are_shown() -> None:
     with pytest.raises(InputError) as caught:
         read(["x"] * 8, "numeric")

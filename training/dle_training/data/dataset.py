@@ -118,7 +118,7 @@ def load(config: RunConfig, source: Source | None = None) -> Dataset:
     fields, fitted = pictures.shaped(inputs.fields, table, source.folder, config.preprocessing, na_values)
     fields = series.shaped(fields, table, arranged.layout)
     images = pictures.read(fields, table, source.folder, config, na_values)
-    known, skipped = pictures.check(images, goal.known, config)
+    known, skipped = pictures.check(images, goal.known, config, None if goal.outputs.classes is None else goal.values)
     strata = None
     if goal.outputs.classes is not None:
         strata = Strata(target.class_index(goal.values[known], goal.outputs.classes), goal.outputs.classes)
@@ -198,7 +198,7 @@ def read_labelled(found: Source, schema: Schema, config: RunConfig, fitted: Fitt
     if not known.any():
         raise InputError(f"{name!r}: the target has no value in any row")
     images = pictures.read(schema.inputs, table, found.folder, config, schema.na_values)
-    usable, skipped = pictures.check(images, known, config)
+    usable, skipped = pictures.check(images, known, config, None)
     groups = _by_schema(table, schema, usable, images)
     beside = None if arranged.baselines is None else arranged.baselines.take(np.flatnonzero(usable))
     return Labelled(groups.take(usable), values[usable], (*target.missing_note(name, known), *skipped), beside)

@@ -63,12 +63,14 @@ def survey(sources: Sequence[ImageSource]) -> list[tuple[bool, int, int]]:
 class ReadImages:
     """N images (N, channels, H, W): an array, or `ImageFiles` if the array would be too large.
 
-    `broken` gives the reason for each image that cannot be read, by its index; such an image is black. `digests` has
-    the SHA-256 of each file that was read, by its path.
+    `broken` gives the reason for each image that cannot be read, by its index; such an image is black. `several` are
+    the indices of those with more frames or pages than the first, which is read. `digests` has the SHA-256 of each file
+    that was read, by its path.
     """
 
     images: Pixels | ImageFiles
     broken: dict[int, str]
+    several: list[int]
     digests: dict[str, str]
 
 
@@ -89,6 +91,7 @@ def read_all(
     if len(sources) * size <= memory_bytes:
         whole = np.zeros((len(sources), shape.channels, shape.height, shape.width), dtype=np.uint8)
     reasons: dict[int, str] = {}
+    several: list[int] = []
     digests: dict[str, str] = {}
     start, progress = 0, _progress.get()
     with closing(_chunks(sources, shape, keep=whole is not None, workers=workers)) as chunks:
@@ -97,14 +100,15 @@ def read_all(
             if whole is not None and chunk.pixels is not None:
                 whole[start:stop] = chunk.pixels
             reasons |= {start + index: reason for index, reason in chunk.broken.items()}
+            several += [start + index for index in chunk.several]
             digests |= chunk.digests
             start = stop
             if progress is not None:
                 progress(start, len(sources))
     if whole is not None:
-        return ReadImages(whole, reasons, digests)
+        return ReadImages(whole, reasons, several, digests)
     files = [b"" if index in reasons else source for index, source in enumerate(sources)]
-    return ReadImages(ImageFiles(files, shape), reasons, digests)
+    return ReadImages(ImageFiles(files, shape), reasons, several, digests)
 
 
 class Stream:
@@ -174,6 +178,7 @@ class _Chunk:
 
     pixels: Pixels | None
     broken: dict[int, str]
+    several: list[int]
     digests: dict[str, str]
 
 
@@ -181,19 +186,22 @@ def _read(sources: Sequence[ImageSource], shape: ImageShape, keep: bool) -> _Chu
     """Read these images, and `keep` their pixels."""
     whole = np.zeros((len(sources), shape.channels, shape.height, shape.width), dtype=np.uint8) if keep else None
     reasons: dict[int, str] = {}
+    several: list[int] = []
     digests: dict[str, str] = {}
     for index, source in enumerate(sources):
         try:
             content = decoding.content(source)
             if isinstance(source, str):
                 digests[source] = hashlib.sha256(content).hexdigest()
-            pixels = decoding.decode(content, shape)
+            decoded = decoding.decode_first(content, shape)
         except BadImage as error:
             reasons[index] = str(error)
             continue
+        if decoded.several:
+            several.append(index)
         if whole is not None:
-            whole[index] = pixels
-    return _Chunk(whole, reasons, digests)
+            whole[index] = decoded.pixels
+    return _Chunk(whole, reasons, several, digests)
 
 
 def _pixels(images: ImageFiles) -> npt.NDArray[np.uint8]:

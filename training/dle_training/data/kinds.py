@@ -310,15 +310,15 @@ def _infer_text(name: str, column: Column, asked: Asked) -> _ColumnFormat:
         return _ColumnFormat("categorical", note="digits with leading zeros are taken as codes, not numbers")
     if not unreadable.any() and asked.decimal in (None, ".") and asked.thousands in (None, "", ","):
         return replace(numeric, note=_doubtful(text))
+    words = {value.casefold() for value in columns.distinct(text)[0] if value is not None}
+    if sum(word.endswith(IMAGE_SUFFIXES) for word in words) >= _NEARLY_ALL * len(words):
+        return _ColumnFormat("image")  # before amounts, because 12.png is no amount of png
     if formatted := _formatted(name, text, asked):
         return formatted
     spellings = len(pc.unique(text.filter(pa.array(unreadable))))
     share = 1 - unreadable.sum() / (len(text) - text.null_count)
     if share >= _NEARLY_ALL or (share >= 0.5 and spellings <= _FEW_SPELLINGS):
         return numeric
-    words = {value.casefold() for value in columns.distinct(text)[0] if value is not None}
-    if sum(word.endswith(IMAGE_SUFFIXES) for word in words) >= _NEARLY_ALL * len(words):
-        return _ColumnFormat("image")
     if words <= {"true", "false"}:
         return _ColumnFormat("boolean")
     return _dates(text, _NEARLY_ALL) or _ColumnFormat("categorical")

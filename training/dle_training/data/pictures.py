@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dle_bundle import integrity
-from dle_bundle.errors import InputError
+from dle_bundle.errors import InputError, counted
 from dle_bundle.images.pixels import ImageSource
 from dle_bundle.schema import Field, ImageShape
 from dle_bundle.tables import image_columns
@@ -26,18 +26,20 @@ from dle_training.preprocessing.settings import PreprocessingConfig
 LARGEST_NATIVE = 96
 DEFAULT_SIZE = 64
 _GIB = 1 << 30
-_LISTED = 20
+_LISTED, _NAMED = 20, 5
 
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
     """`images` as in `Groups.image`, for all N rows of the table.
 
-    `broken` gives the reason for each row with a bad image, `digests` the SHA-256 of each file by its path.
+    `broken` gives the reason for each row with a bad image, `several` the files (`""` = the content of one) with more
+    frames or pages than the first, which is read, `digests` the SHA-256 of each file by its path.
     """
 
     images: Any
     broken: dict[int, str]
+    several: tuple[str, ...]
     digests: dict[str, str]
 
 
@@ -82,10 +84,12 @@ def read(
     assert shape is not None
     budget = int(config.data.image_memory * _GIB)
     digests: dict[str, str] = {}
+    several: list[str] = []
 
     def decode(sources: Sequence[Any], shape: ImageShape) -> tuple[Any, dict[int, str]]:
         found = image_files.read_all(sources, shape, memory_bytes=budget)
         digests.update(found.digests)
+        several.extend(_shown(sources[index], folder) for index in found.several)
         return found.images, found.broken
 
     columns = [table.column(field.name) for field in pictured]
@@ -94,19 +98,26 @@ def read(
     for row, column, reason in faults:
         words = f"{image_columns.shown(columns[column], row)}: {reason}"
         broken[row] = f"{broken[row]}; {words}" if row in broken else words
-    return Pictures(images, broken, digests)
+    return Pictures(images, broken, tuple(several), digests)
 
 
 def check(
-    pictures: Pictures | None, known: npt.NDArray[np.bool_], config: RunConfig
+    pictures: Pictures | None, known: npt.NDArray[np.bool_], config: RunConfig, labels: npt.NDArray[np.object_] | None
 ) -> tuple[npt.NDArray[np.bool_], tuple[str, ...]]:
-    """Return the usable rows (N,) of `known`, and a note on the unusable ones.
+    """Return the usable rows (N,) of `known`, and notes on unusable rows and on files with several frames.
 
-    Raises InputError that lists every broken image unless `data.skip_bad` is set.
+    Raises InputError that lists every broken image unless `data.skip_bad` is set; also, whatever is set, if no image of
+    one of the `labels` (N,), or no image at all, can be read. `labels` are None for regression.
     """
-    broken = {} if pictures is None else {row: why for row, why in pictures.broken.items() if known[row]}
-    if not broken:
+    if pictures is None:
         return known, ()
+    notes = _several(pictures.several)
+    broken = {row: why for row, why in pictures.broken.items() if known[row]}
+    if not broken:
+        return known, notes
+    usable = known.copy()
+    usable[list(broken)] = False
+    _check_classes(broken, known, usable, labels)
     lines = [f"row {row + 1:,}: {why}" for row, why in sorted(broken.items())]
     more = [f"and {len(lines) - _LISTED:,} more"] if len(lines) > _LISTED else []
     if not config.data.skip_bad:
@@ -115,9 +126,54 @@ def check(
             "leave them out with --set data.skip_bad=true",
             [*lines[:_LISTED], *more],
         )
-    usable = known.copy()
-    usable[list(broken)] = False
-    return usable, (f"{len(broken):,} of {int(known.sum()):,} rows were left out for an image that cannot be read",)
+    reasons = _first([broken[row] for row in sorted(broken)])
+    left_out = (
+        f"{len(broken):,} of {int(known.sum()):,} rows were left out for an image that cannot be read: {reasons}; to "
+        "refuse such images, set data.skip_bad=false"
+    )
+    return usable, (left_out, *notes)
+
+
+def _check_classes(
+    broken: Mapping[int, str],
+    known: npt.NDArray[np.bool_],
+    usable: npt.NDArray[np.bool_],
+    labels: npt.NDArray[np.object_] | None,
+) -> None:
+    """Raise InputError with every class that has `known` rows (N,) but no `usable` ones; without labels, for all."""
+    named = np.full(len(known), "all rows", dtype=object) if labels is None else labels
+    lost = {label: np.flatnonzero(known & (named == label)) for label in set(named[known]) - set(named[usable])}
+    if not lost:
+        return
+    details = [
+        f"{label}: {counted(len(rows), 'image')}: {_first([broken[row] for row in rows.tolist()])}"
+        for label, rows in sorted(lost.items(), key=lambda each: str(each[0]))
+    ]
+    if others := len(broken) - sum(map(len, lost.values())):
+        details.append(f"other classes: {counted(others, 'image')}")
+    raise InputError(
+        f"no image of {_first(sorted(map(str, lost)))} can be read; repair the files, or take the rows out of the data",
+        details,
+    )
+
+
+def _several(files: Sequence[str]) -> tuple[str, ...]:
+    if not files:
+        return ()
+    names = _first([file for file in files if file])
+    holds = "image holds" if len(files) == 1 else "images hold"
+    return (f"{len(files):,} {holds} several frames or pages, and the first is used{names and f': {names}'}",)
+
+
+def _shown(source: ImageSource, folder: Path | None) -> str:
+    if isinstance(source, bytes):
+        return ""
+    path = Path(source)
+    return str(path.relative_to(folder)) if folder is not None and path.is_relative_to(folder) else source
+
+
+def _first(texts: Sequence[str]) -> str:
+    return "; ".join(texts[:_NAMED]) + ("; …" if len(texts) > _NAMED else "")
 
 
 def digest(

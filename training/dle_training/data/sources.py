@@ -57,7 +57,8 @@ def read(source: str, given: TextFormat = table_files.PLAIN) -> Source:
     if path.is_dir():
         table = table_files.read(path)
         target = folders.LABEL if folders.LABEL in table.column_names else None
-        return Source(str(path.absolute()), table, _digest(table), target, path.absolute())
+        notes = _left_out(path, table)
+        return Source(str(path.absolute()), table, _digest(table), target, path.absolute(), notes=notes)
     detected = table_files.detect(path, given)
     table = table_files.read(path, detected.format)
     named = path.name.lower().endswith(".npz") and arrays.TARGET in table.column_names
@@ -84,6 +85,20 @@ def default_name(source: str) -> str:
     if not name.lower().endswith(table_files.TABLE_SUFFIXES):  # a missing file is more likely than another file type
         table_files.check_exists(path)
     return name[: -len(table_files.suffix(path))] or name
+
+
+def _left_out(folder: Path, table: pa.Table) -> tuple[str, ...]:
+    """A note on the files that are not read. Raises InputError with every class folder of which no file is read."""
+    others = folders.left_out(folder)
+    if lost := folders.lost(table, others):
+        raise InputError(
+            f"{folder}: {', '.join(lost)}: no file in {'this folder' if len(lost) == 1 else 'these folders'} is named "
+            "like an image that can be read; convert the files, or move the folder elsewhere",
+            [f"{name}: {folders.described(files)}" for name, files in lost.items()],
+        )
+    if not others:
+        return ()
+    return (f"files not named like images that can be read were left out: {folders.described(others)}",)
 
 
 def _sklearn(name: str) -> Source:
