@@ -76,9 +76,10 @@ class TimeStep(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class TextFormat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How a file of delimited text is read.
 
-    `delimiter`: the column separator; None follows the suffix and the file. `encoding`: a codec of Python; None is
-    UTF-8, or UTF-16 if the file begins so. `skip_rows`: lines before the header. `comment`: lines that begin with it
-    are left out. `header`: whether the first row has the names of the columns; None: it has, unless it looks like data.
+    `delimiter`: the column separator; None follows the suffix and the file. `encoding`: a codec of Python, where the
+    text is not UTF-8, UTF-16 or UTF-32, which the bytes show. `skip_rows`: lines before the header. `comment`: lines
+    that begin with it are left out. `header`: whether the first row has the names of the columns; None: it has, unless
+    it looks like data.
     """
 
     delimiter: str | None = None

@@ -83,7 +83,7 @@ def show_data(speaker: Console, prepared: "Prepared", folder: Path) -> None:
 def _samples(dataset: "Dataset", field: "Field") -> str:
     """Two values of a column with a unit, as they were understood."""
     values = dataset.groups.numeric[dataset.split.train, dataset.schema.numeric.index(field)]
-    known = dict.fromkeys(f"{value:.7g}" for value in values[values == values][:100].tolist())
+    known = dict.fromkeys(repr(value).removesuffix(".0") for value in values[values == values][:100].tolist())
     return "such as " + ", ".join(f"{value} {field.unit}" for value in list(known)[:2])
 
 

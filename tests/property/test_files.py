@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dle_bundle.errors import InputError
 from dle_bundle.tables import columns
 from dle_training.config import run_config
 from dle_training.data import dataset
@@ -23,12 +25,19 @@ ROWS = 24
     st.lists(st.decimals(-1_000_000, 1_000_000, places=2).map(float), min_size=ROWS, max_size=ROWS, unique=True),
     WORDS,
     st.sampled_from([(",", "."), (";", ","), (";", "."), ("\t", ","), ("|", ".")]),
-    st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "cp1252"]),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "utf-32-be", "cp1252"]),
     st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC]),
     st.sampled_from(["%Y-%m-%d %H:%M:%S", "%d.%m.%Y %H:%M:%S", "%m/%d/%Y %I:%M:%S %p"]),
+    st.sampled_from(["", "Report", "Report{0}{0}{0}", "{0}{0}{0}\nof 2024, all{0}{0}{0}"]),
 )
 def test_written_by_pandas(
-    numbers: list[float], words: list[str], marks: tuple[str, str], encoding: str, quoting: int, date_format: str
+    numbers: list[float],
+    words: list[str],
+    marks: tuple[str, str],
+    encoding: str,
+    quoting: int,
+    date_format: str,
+    title: str,
 ) -> None:
     moments = pd.date_range("2024-01-20 10:00:05", periods=ROWS, freq="37h")
     text = [f"{words[row % len(words)]}_{row % 2}" for row in range(ROWS)]
@@ -39,8 +48,14 @@ def test_written_by_pandas(
             path, index=False, sep=marks[0], decimal=marks[1], encoding=encoding, quoting=quoting,  # type: ignore[call-overload]
             date_format=date_format,
         )  # fmt: skip
+        above = f"{title.format(marks[0])}\n" if title else ""
+        path.write_bytes((above + path.read_bytes().decode(encoding)).encode(encoding))
         given = [f"data.source={path}", "data.target=y", "data.kinds={number: numeric, text: categorical}"]
         given += ["data.encoding=cp1252"] if encoding == "cp1252" else []
+        if title:
+            given.append(f"data.skip_rows={above.count(chr(10))}")
+            with pytest.raises(InputError, match=rf"set {given[-1]}\b"):
+                dataset.load(run_config.load(None, given[:-1], {}))
         found = dataset.load(run_config.load(None, given, {}))
     order = [field.name for field in found.schema.inputs]
     assert order == ["number", "text", "at"]

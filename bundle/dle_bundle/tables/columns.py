@@ -22,7 +22,7 @@ from dle_bundle.values import dates
 from dle_bundle.values.categories import category
 from dle_bundle.values.dates import epoch_seconds
 from dle_bundle.values.missing import missing_numbers
-from dle_bundle.values.numbers import EXACT, NumberFormat, parse_boolean, parse_number, rounds
+from dle_bundle.values.numbers import EXACT, PLAIN, NumberFormat, parse_boolean, parse_number, whole_number
 
 Column = Any
 _Floats = npt.NDArray[np.float64]
@@ -87,8 +87,11 @@ def numbers(
     return values, unreadable
 
 
-def rounded(column: Column, na_values: tuple[str, ...]) -> str | None:
-    """The first whole number that float64 would round, in a column that holds nothing else than whole numbers."""
+def rounded(column: Column, na_values: tuple[str, ...], written: NumberFormat | None = None) -> str | None:
+    """The first whole number that float64 may round, in a column that holds nothing else than whole numbers.
+
+    These numbers are beyond ±2⁵³. `written` is the format of numbers in a column of text; None is the plain one.
+    """
     if not is_text(column):
         kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
         if not (pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale <= 0)):
@@ -97,10 +100,13 @@ def rounded(column: Column, na_values: tuple[str, ...]) -> str | None:
         found = (value for value in extremes.values() if value is not None and abs(value) > EXACT)
         return next(map(str, found), None)
     text = trimmed(column, na_values)
-    if not pc.all(pc.match_substring_regex(text, r"^[+-]?[0-9]+$")).as_py():
+    if written is None and not pc.all(pc.match_substring_regex(text, r"^[+-]?[0-9]+(\.0*)?$")).as_py():
         return None
-    long = text.filter(pc.greater_equal(pc.utf8_length(text), len(str(EXACT))))
-    return next((value for value in distinct(long)[0] if value is not None and rounds(value)), None)
+    texts = text if written is not None else text.filter(pc.greater_equal(pc.utf8_length(text), len(str(EXACT))))
+    numbers = {value: whole_number(value, written or PLAIN) for value in distinct(texts)[0] if value is not None}
+    if None in numbers.values():
+        return None
+    return next((value for value, number in numbers.items() if number is not None and abs(number) > EXACT), None)
 
 
 def booleans(column: Column, na_values: tuple[str, ...]) -> tuple[_Floats, npt.NDArray[np.bool_]]:

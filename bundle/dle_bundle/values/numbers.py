@@ -14,7 +14,7 @@ FALSE = frozenset({"false", "f", "no", "n", "0"})
 NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?(?:inf(?:inity)?)", re.IGNORECASE)
 EXACT = 2**53
 """float64 holds every whole number up to this one."""
-_DIGITS = re.compile(r"[+-]?[0-9]{16,4000}")
+_WHOLE = re.compile(r"([+-]?[0-9]{1,4000})(?:\.0*)?")
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _ROUNDING = 8
 """Rounding errors of a short calculation, in machine epsilons: together a millionth of a float32."""
@@ -23,6 +23,7 @@ ALIKE = str.maketrans(
     dict.fromkeys("\u00a0\u202f\u2009\u2007", " ") | dict.fromkeys("\u2212\u2013\ufe63\uff0d", "-") | {"\u2019": "'"}
 )
 """Characters that print like a space, a minus sign or an apostrophe."""
+_NO_CENTS = re.compile(r"(?<=[0-9][.,])(?:--?|—)(?![0-9])")
 
 Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64] | np.float32 | np.float64
 
@@ -50,13 +51,18 @@ PLAIN = NumberFormat()
 """`-1234.5`: digits with a decimal point, as programs write numbers."""
 
 
+def tidy(text: str) -> str:
+    """Return the text with plain spaces, signs and apostrophes, and prices such as `12.-` without the dash."""
+    text = text if text.isascii() else text.translate(ALIKE)
+    return _NO_CENTS.sub("", text) if text.find("-", 1) > 0 or "—" in text else text
+
+
 def parse_number(text: str, written: NumberFormat = PLAIN) -> float:
     """Parse a decimal number, possibly infinite, in the format `written`, or in `PLAIN` if that has no other meaning.
 
     Raises ValueError for anything else, such as `1_000`, or `1,000` in `PLAIN`.
     """
-    if not text.isascii():
-        text = text.translate(ALIKE)
+    text = tidy(text)
     if NUMBER.fullmatch(text) and (written.decimal == "." or "." not in text) and written.thousands != ".":
         return float(text)
     if written != PLAIN and (found := _pattern(written).fullmatch(text)):
@@ -101,9 +107,14 @@ def float32(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     return np.minimum(np.maximum(values, -_FLOAT32_MAX), _FLOAT32_MAX).astype(np.float32)
 
 
-def rounds(text: str) -> bool:
-    """Whether float64 may round this whole number, written in digits alone: it is beyond ±2⁵³."""
-    return bool(_DIGITS.fullmatch(text)) and abs(int(text)) > EXACT
+def whole_number(text: str, written: NumberFormat = PLAIN) -> int | None:
+    """Return the whole number that is written in this format, exactly; None if the text is anything else."""
+    digits = text
+    if written != PLAIN:
+        found = _pattern(written).fullmatch(tidy(text))
+        digits = found["digits"].replace(written.thousands, "").replace(written.decimal, ".") if found else ""
+    whole = _WHOLE.fullmatch(digits)
+    return int(whole[1]) if whole else None
 
 
 def differ(low: Floats, high: Floats, largest: float = 0.0) -> npt.NDArray[np.bool_]:

@@ -82,10 +82,10 @@ def test_arrays_become_columns(tmp_path: Path) -> None:
         ),
         ("t.csv", b"Sales 2024\n\na,b,y\n1,2,p\n3,4,q\n", "set data.skip_rows=2"),
         ("t.csv", b"0.1,1.5,p\n0.2,2.5,q\n", "set data.header=none, or data.header=first"),
-        ("t.csv", b"a,b\n1,2\n3\n", "not readable as .csv: line 3: Expected 2 columns, got 1"),
+        ("t.csv", b"a,b\n1,2\n3\n", "not readable as .csv: line 3: expected 2 columns, found 1"),
         ("t.csv", b"a,b\n1,\xe9\n", "line 2: expected UTF-8 text, found byte 0xe9"),
         ("t.csv", b"\xe9\n1\n", "set data.encoding=cp1252"),
-        ("t.csv", b"\n\na,b\n1,2\n3\n", "line 5: Expected 2 columns, got 1"),
+        ("t.csv", b"\n\na,b\n1,2\n3\n", "line 5: expected 2 columns, found 1"),
         ("t.csv", b'"a,b\n' + b"1,2\n" * 50_000, "field larger than field limit"),
         ("t.csv", b"a,b\n1,\x00\n", "line 2: binary data"),
         ("t.csv.gz", b"plain", "not readable as .csv.gz"),
@@ -165,7 +165,7 @@ def test_arrays_of_different_lengths(tmp_path: Path) -> None:
 def test_a_header_name_may_hold_a_line_break(tmp_path: Path) -> None:
     path = written(tmp_path, "t.csv", b'"a\nb","c ""d"""\n1,2\n')
     assert table_files.read(path).to_pydict() == {"a\nb": ["1"], 'c "d"': ["2"]}
-    with pytest.raises(InputError, match="line 4: Expected 2"):
+    with pytest.raises(InputError, match="line 4: expected 2"):
         table_files.read(written(tmp_path, "t.csv", b'"a\nb",c\n1,2\n3\n'))
 
 

@@ -1,5 +1,6 @@
 """Delimited text as people have it: encodings, delimiters, lines before the header, comments, no header."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -40,10 +41,12 @@ def test_plain_words_of_utf_16_without_a_mark(tmp_path: Path) -> None:
 
 def test_a_byte_of_another_encoding_after_the_first_mebibyte(tmp_path: Path) -> None:
     path = write(tmp_path, b"a,b\n" + b"1,2\n" * 400_000 + "é,2\n".encode("cp1252"))
-    with pytest.raises(InputError, match=r"expected UTF-8 text; set data\.encoding=cp1252"):
+    with pytest.raises(
+        InputError, match=r"line 400002: expected UTF-8 text, found byte 0xe9; set data\.encoding=cp1252 to read 'é'"
+    ):
         table_files.read(path)
     assert table_files.read(path, TextFormat(encoding="cp1252")).column("a")[-1].as_py() == "é"
-    with pytest.raises(InputError, match="expected UTF-8 text; save it as UTF-8"):
+    with pytest.raises(InputError, match="found byte 0xe9; save it as UTF-8"):
         list(table_files.stream(path, proposing=False))
 
 
@@ -59,8 +62,8 @@ def test_unknown_and_wrong_encodings(tmp_path: Path) -> None:
     path = write(tmp_path, TEXT.encode())
     with pytest.raises(InputError, match="no encoding is called 'utf8x'"):
         table_files.read(path, TextFormat(encoding="utf8x"))
-    with pytest.raises(InputError, match="line 2 is not in ascii"):
-        table_files.read(path, TextFormat(encoding="ascii"))
+    with pytest.raises(InputError, match=r"line 2: expected text in ascii, found byte 0xeb"):
+        table_files.read(write(tmp_path, TEXT.encode("cp1250")), TextFormat(encoding="ascii"))
 
 
 @pytest.mark.parametrize("mark", [";", "\t", "|"])
@@ -133,3 +136,197 @@ def test_a_comment_mark_in_quotes_is_a_value(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text('a,b\n"x\n# y",1\n# z\n"# w",2\n')
     assert table_files.read(path, TextFormat(comment="#")).to_pydict() == {"a": ["x\n# y", "# w"], "b": ["1", "2"]}
+
+
+ROWS = "".join(f"{row},{row * 7 % 5},{'pq'[row % 2]}\n" for row in range(5, 25))
+TABLE = "a,b,y\n" + ROWS
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("text", ["a,b\r\n1,2\r\n", "имя;б\nАнна;1\nБорис;2\n", "名前\t都市\n田中\t東京\n"])
+def test_wide_encodings_without_a_mark(tmp_path: Path, encoding: str, text: str) -> None:
+    path = write(tmp_path, text.encode(encoding))
+    assert (
+        table_files.read(path).to_pydict() == table_files.read(write(tmp_path, text.encode(), "plain.csv")).to_pydict()
+    )
+    assert f"the text is {encoding[:6].upper()}" in table_files.detect(path).notes
+
+
+def test_utf_8_is_read_as_such_whatever_a_setting_says(tmp_path: Path) -> None:
+    path = write(tmp_path, b"name,n\n" + b"x,0\n" * 400_000 + TEXT.encode()[7:])
+    detected = table_files.detect(path, TextFormat(encoding="cp1252"))
+    assert detected.notes == ("the text is UTF-8, and is read so instead of as cp1252",)
+    assert table_files.read(path, detected.format).column("name")[-2].as_py() == "Zoë"
+
+
+@pytest.mark.parametrize(
+    ("words", "encoding"),
+    [
+        ("Größe,Zoë,5 €", "cp1252"),
+        ("Łódź,Škoda,Žižkov", "cp1250"),
+        ("Müller,Jürgen,Bär", "cp850"),  # has bytes that cp1252 lacks
+        ("Москва,Анна,Борис", "cp1251"),
+        ("东京,北京,上海", "gb18030"),
+        ("テスト,東京,大阪", "cp932"),
+    ],
+)
+def test_an_unknown_encoding_is_shown_in_those_that_read_it(tmp_path: Path, words: str, encoding: str) -> None:
+    lines = ["w,n", *(f"{word},1" for word in words.split(","))]
+    path = write(tmp_path, "\n".join(lines).encode(encoding))
+    with pytest.raises(InputError) as raised:
+        table_files.read(path)
+    shown = ", ".join(repr(word) for word in words.split(","))
+    expected = shown if encoding != "cp1252" else "'Größe', 'Zoë', '€'"
+    assert f"data.encoding={encoding} to read {expected}" in raised.value.message
+    for proposed in re.findall(r"data\.encoding=(\S+)", raised.value.message):
+        assert len(table_files.read(path, TextFormat(encoding=proposed))) == 3
+
+
+def test_a_late_byte_that_an_encoding_lacks(tmp_path: Path) -> None:
+    path = write(tmp_path, b"a,b\n" + b"1,2\n" * 400_000 + b"M\x81ller,2\n")
+    with pytest.raises(
+        InputError, match=r"line 400002: expected text in cp1252, found byte 0x81; set data\.encoding=cp850"
+    ):
+        table_files.read(path, TextFormat(encoding="cp1252"))
+    assert table_files.read(path, TextFormat(encoding="cp850")).column("a")[-1].as_py() == "Müller"
+
+
+@pytest.mark.parametrize(
+    "title", ["Report 2023,,\n", ",,\nReport 2023,,\n,,\n", "Report 2023\n", "Report\n\nof 2023\n", ",,Report\n"]
+)
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_titles_above_the_header(tmp_path: Path, title: str, separator: str) -> None:
+    path = write(tmp_path, (title + TABLE).replace(",", separator).encode())
+    lines = title.count("\n")
+    with pytest.raises(InputError, match=rf"set data\.skip_rows={lines}\b"):
+        table_files.detect(path)
+    found = table_files.read(path, TextFormat(skip_rows=lines))
+    assert found.to_pydict() == table_files.read(write(tmp_path, TABLE.encode(), "plain.csv")).to_pydict()
+
+
+def test_a_title_below_a_comment_and_with_a_form_feed(tmp_path: Path) -> None:
+    path = write(tmp_path, f"# x\nRe\fport\u2028of\n# y\n{TABLE}".encode())
+    with pytest.raises(InputError, match=r"set data\.skip_rows=3$"):
+        table_files.detect(path, TextFormat(comment="#"))
+    assert table_files.read(path, TextFormat(comment="#", skip_rows=3)).column_names == ["a", "b", "y"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        ROWS,
+        "".join(f"2024-01-{day:02},{day},x{day}\n" for day in range(1, 20)),
+        "".join(f"{'ab'[row % 2]},{'xyz'[row % 3]}\n" for row in range(12)),
+        "3,3\n1,2\n2,1\n",
+        "7 %,a\n8 %,b\n9 %,a\n",
+        "?,5\n1,6\n",
+    ],
+    ids=["whole numbers", "dates", "words that occur again", "the same twice", "amounts", "a missing value"],
+)
+def test_a_first_row_of_data(tmp_path: Path, content: str) -> None:
+    path = write(tmp_path, content.encode())
+    with pytest.raises(
+        InputError, match=r"looks like data, not like names .*; set data.header=none, or data.header=first"
+    ):
+        table_files.detect(path)
+    assert len(table_files.read(path, TextFormat(header="none"))) == content.count("\n")
+
+
+@pytest.mark.parametrize("names", ["0,1,2", "1,2,3", "2022,2023,2024"])
+def test_figures_that_may_be_names_are_noted(tmp_path: Path, names: str) -> None:
+    path = write(tmp_path, f"{names}\n5,6,7\n8,9,7\n".encode())
+    (note,) = table_files.detect(path).notes
+    assert "is read as names; if it is data, set data.header=none" in note
+    assert table_files.read(path).column_names == names.split(",")
+
+
+@pytest.mark.parametrize("names", ["city,2023,2024", "x,2024-01-01,2024-01-02", "a,b,a1"])
+def test_words_above_numbers_are_names(tmp_path: Path, names: str) -> None:
+    path = write(tmp_path, f"{names}\n5,6,7\n8,9,7\n".encode())
+    assert table_files.detect(path).notes == ()
+
+
+def test_names_that_occur_twice(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"different names; if the first row is data, set data\.header=none"):
+        table_files.read(write(tmp_path, b"a,a\n1,2\n"))
+
+
+def test_a_header_that_occurs_again(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the names of the columns occur again: row 21; remove"):
+        table_files.read(write(tmp_path, (TABLE * 2).encode()))
+
+
+def test_rows_with_names_and_rows_that_end_in_a_separator(tmp_path: Path) -> None:
+    named = write(tmp_path, b'"a","b"\n"1",5,6\n"2",7,8\n')
+    assert table_files.read(named).to_pydict() == {"unnamed_1": ["1", "2"], "a": ["5", "7"], "b": ["6", "8"]}
+    assert "the first column holds the names of rows" in table_files.detect(named).notes[0]
+    ended = write(tmp_path, b"a,b\n5,6,\n7,8,\n")
+    assert table_files.read(ended).to_pydict() == {"a": ["5", "7"], "b": ["6", "8"], "unnamed_3": ["", ""]}
+
+
+@pytest.mark.parametrize(
+    ("content", "mark", "other"),
+    [
+        ("a, x;b\n1,5;2\n2,5;3\n", ";", ","),
+        ("a,t;u,b\n1,x;y,2\n2,z;w,3\n", ",", ";"),
+    ],
+    ids=["decimal commas", "lists of two"],
+)
+def test_two_separators_that_fit(tmp_path: Path, content: str, mark: str, other: str) -> None:
+    path = write(tmp_path, content.encode())
+    (note,) = table_files.detect(path).notes
+    assert note.startswith(f"the columns are separated by {mark!r}; other marks fit too")
+    assert f"data.delimiter={other}" in note
+    assert table_files.read(path).column_names == content.splitlines()[0].split(mark)
+
+
+def test_a_given_separator_that_gives_one_column(tmp_path: Path) -> None:
+    path = write(tmp_path, TABLE.encode())
+    with pytest.raises(
+        InputError, match=r"divided by ';' there is 1 column, by ',' there are 3; set data\.delimiter=,$"
+    ):
+        table_files.read(path, TextFormat(delimiter=";"))
+    with pytest.raises(InputError, match="save it with ';'"):
+        list(table_files.stream(path, TextFormat(delimiter=";"), proposing=False))
+    assert table_files.read(write(tmp_path, b"text\nwell, yes\nno\n"), TextFormat(delimiter=";")).num_columns == 1
+
+
+def test_lines_of_faults(tmp_path: Path) -> None:
+    content = 't\n\n# c\na,b,y\n1,"x\nz",p\n\n# c\n2,w,q\n3,q\n"4\n",5,q\n4,5,q,8\n'
+    with pytest.raises(InputError) as raised:
+        table_files.read(write(tmp_path, content.encode()), TextFormat(skip_rows=2, comment="#"))
+    assert raised.value.details == (
+        "line 10: expected 3 columns, found 2: '3,q'",
+        "line 13: expected 3 columns, found 4: '4,5,q,8'",
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [(TABLE + "(20 rows)\n", "(20 rows)"), ("a|b|y\n---+---+---\n1|2|p\n3|4|q\n", "---+---+---")],
+    ids=["count of rows", "line below the header"],
+)
+def test_lines_that_are_no_rows(tmp_path: Path, content: str, line: str) -> None:
+    path = write(tmp_path, content.encode())
+    with pytest.raises(InputError) as raised:
+        table_files.read(path)
+    assert f"set 'data.comment=\"{line}\"' to leave it out" in raised.value.message
+    read = table_files.read(path, TextFormat(comment=line))
+    assert len(read) == content.count("\n") - 2
+
+
+def test_a_late_zero_byte(tmp_path: Path) -> None:
+    path = write(tmp_path, b"a,b\n" + b"1,x\n" * 400_000 + b"1,x\0\n")
+    with pytest.raises(InputError, match=r"row 400001: binary data"):
+        table_files.read(path)
+
+
+def test_a_title_may_hold_the_separator_and_rows_may_end_in_carriage_returns(tmp_path: Path) -> None:
+    path = write(tmp_path, b"made by, x\r\ra,b,y\r1,2,p\r3,4,q\r")
+    with pytest.raises(InputError, match=r"set data\.skip_rows=2$"):
+        table_files.detect(path)
+    assert table_files.read(path, TextFormat(skip_rows=2)).to_pydict() == {
+        "a": ["1", "3"],
+        "b": ["2", "4"],
+        "y": ["p", "q"],
+    }

@@ -28,3 +28,12 @@ def test_a_wide_table_ends_early_and_names_dropped_columns_and_units(
     assert "… and 41 more: all are in run/schema.json\n" in printed
     assert re.search(r"weight +numeric +yes +3 … \d+ kg; such as \d+ kg, \d+ kg", printed)
     assert re.search(r"id +row number, such as '0' and '1'", printed)
+
+
+def test_samples_show_large_numbers_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    large = [f"{1_000_000_005 + row} kg" for row in range(60)]
+    table = pd.DataFrame({"weight": large, "other": range(0, 120, 2), "y": ["p", "q"] * 30})
+    table.to_csv(tmp_path / "large.csv", index=False)
+    config = run_config.load(None, [], {"data.source": str(tmp_path / "large.csv"), "data.target": "y"})
+    shown.show_data(Console(json=False, quiet=False), prepare.prepare(config), Path("run"))
+    assert re.search(r"such as 10000000\d\d kg, 10000000\d\d kg", capsys.readouterr().out)

@@ -73,7 +73,7 @@ def test_amounts_are_channels() -> None:
     assert steps[1] == [1001.5, 1.25, 1.0]
     assert np.isnan(steps[0][1])
     assert found.table.column("load").combine_chunks().to_numpy_ndarray()[0].tolist() == [1006.5, 1007.5]
-    assert found.notes[0] == "load: '$1,000.50', '$1,001.50' are read as numbers in $"
+    assert found.notes[0] == "load: numbers are read: '$1,000.50' as 1000.5 $, '$1,001.50' as 1001.5 $"
     assert found.dropped == {"sky": "no number"}
 
 

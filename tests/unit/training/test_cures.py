@@ -143,3 +143,74 @@ def test_no_split_by_time(days: list[str], tmp_path: Path) -> None:
     source = write(tmp_path / "rows.csv", "at", days, TARGET)
     for asked in ((), ("split.by=random",)):
         assert not any("--split" in note for note in load(source, *asked).notes)
+
+
+ROWS = "".join(f"{row % 11},{row % 7},{TARGET[row]}\n" for row in range(N))
+TABLE = "a,b,y\n" + ROWS
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        ("Report 2023,,\n" + TABLE).encode(),
+        (",,\nReport\n" + TABLE).encode(),
+        TABLE.replace("hit", "häß").encode("cp1252"),
+        TABLE.replace("hit", "Łódź").encode("cp1250"),
+        (TABLE + "(60 rows)\n").encode(),
+        TABLE.replace("\n", "\n-----,-----,---\n", 1).encode(),
+    ],
+    ids=["padded title", "title", "western encoding", "other encoding", "count of rows", "line below the header"],
+)
+def test_files(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        load(str(path))
+    cures = [cure for cure in proposed(caught.value.message) if cure != "data.header=first"]
+    assert cures, caught.value.message
+    for cure in cures:
+        found = load(str(path), cure)
+        assert [field.name for field in found.schema.inputs] == ["a", "b"]
+        assert len(found.target) == N
+
+
+def test_a_file_without_a_header(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(ROWS)
+    with pytest.raises(InputError) as caught:
+        load(str(path))
+    none, first = proposed(caught.value.message)
+    assert dataset.load(run_config.load(None, [f"data.source={path}", "data.target=c3", none], {})).target.size == N
+    with pytest.raises(InputError, match="columns with different names"):
+        load(str(path), first)
+
+
+@pytest.mark.parametrize("given", ["data.delimiter=;", "data.delimiter=|"])
+def test_a_separator_that_does_not_fit(given: str, tmp_path: Path) -> None:
+    for mark in (",", "\t"):
+        path = tmp_path / "rows.csv"
+        path.write_text(TABLE.replace(",", mark))
+        with pytest.raises(InputError) as caught:
+            load(str(path), given)
+        (cure,) = proposed(caught.value.message)
+        assert len(load(str(path), cure).schema.inputs) == 2
+
+
+@pytest.mark.parametrize("name", ["plain", "a.b"])
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (["None", "NA", ""], "categorical"),
+        (["20240131", "20240201", "20240203"], "datetime"),
+        (["1E10", "2E11", "3E5"], "categorical"),
+        (["1", "2", "3.5", "-999"], "numeric"),
+    ],
+    ids=["words alone", "dates in digits", "codes in powers of ten", "number that means missing"],
+)
+def test_notes_on_other_meanings(name: str, values: list[str], kind: str, tmp_path: Path) -> None:
+    source = write(tmp_path / "rows.csv", name, [values[row % len(values)] for row in range(N)], TARGET)
+    before = load(source)
+    (cure,) = proposed(" ".join([*before.notes, *before.dropped.values()]))
+    field = next(field for field in load(source, cure).schema.inputs if field.name == name)
+    assert field.kind == kind
+    assert field.required == (values[0] not in ("None", "1"))

@@ -60,6 +60,25 @@ def test_date_formats(values: list[str], date_format: str | None) -> None:
     assert date_format is None or date_format in (reading.note or "")
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["31/01/2023", "01/02/2023", "00/00/0000"],
+        ["2023-01-01", "2023-01-02", "0000-00-00", "0000-00-00"],
+        ["23:59", "00:30", "24:00"],
+        ["2023-01-01", "2023-01-02", "pending"],
+    ],
+)
+def test_half_of_the_values_are_dates(values: list[str]) -> None:
+    with pytest.raises(InputError, match=r"a column of date-times.*something else.*data\.na_values=.*categorical"):
+        read(values)
+
+
+def test_a_few_dates_and_names_of_months_among_words_are_categories() -> None:
+    assert read(["2023-01-01", "lost", "sold"]).kind == "categorical"
+    assert read(["May", "June", "never"]).kind == "categorical"
+
+
 def test_swapped_day_and_month_is_said() -> None:
     reading = read(["01/02/2024", "03/04/2024"])
     assert reading.date_format == "%m/%d/%Y"

@@ -356,6 +356,14 @@ def test_regression_figures_of_awkward_values(actual: list[float], predicted: li
         assert png_size(draw(outputs, np.array(actual), np.array(predicted))) == (1040, 840)
 
 
+@pytest.mark.parametrize(("level", "sd"), [(0.0, 1.0), (1e9, 5.0), (1.7e12, 3e6), (-1e9, 1e-3)])
+def test_axes_are_as_wide_as_the_values(level: float, sd: float) -> None:
+    values = level + sd * np.linspace(-2, 2, 200)
+    low, high = figures._limits(values)
+    assert 4 * sd < high - low < 4.5 * sd
+    assert low < values.min() < values.max() < high
+
+
 def test_the_positive_class_is_the_one_drawn() -> None:
     actual, probabilities = np.array([0, 0, 1, 1]), np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.2, 0.8]])
     first, second = (class_figures.calibration(("no", "yes"), index, actual, probabilities) for index in (0, 1))

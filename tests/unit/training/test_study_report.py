@@ -238,10 +238,10 @@ def test_an_axis_shows_the_better_scores(scores: list[float], metric: metrics.Me
 
 @pytest.mark.parametrize("unit", [1e-9, 1.0, 1e9])
 def test_values_that_differ_by_rounding_alone_are_not_spread_over_an_axis(unit: float) -> None:
-    low, high = canvas.with_margin(unit, unit * (1 + 2e-7), share=0.05, least=1e-3 * unit)
+    low, high = canvas.with_margin(unit, unit * (1 + 1e-15), share=0.05, least=1e-3 * unit)
     assert high - low == pytest.approx(0.1 * unit, rel=1e-3)
-    low, high = canvas.with_margin(unit, unit * (1 + 1e-5), share=0.05, least=1e-3 * unit)
-    assert high - low == pytest.approx(1.1e-5 * unit, rel=1e-3)
+    low, high = canvas.with_margin(unit, unit * (1 + 1e-9), share=0.05, least=1e-3 * unit)
+    assert high - low == pytest.approx(1.1e-9 * unit, rel=1e-3)
 
 
 def test_a_front_has_who_is_beaten_by_none() -> None:

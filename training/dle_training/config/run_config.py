@@ -65,7 +65,7 @@ class DataConfig(Settings, frozen=True):
     ] = None
     encoding: Annotated[
         str | None,
-        Meta(description="Encoding of text files, such as cp1252; null: UTF-8, or UTF-16 if the file begins so."),
+        Meta(description="Encoding of text files, such as cp1252; UTF-8, UTF-16 and UTF-32 are found by the bytes."),
     ] = None
     skip_rows: Annotated[int, Meta(ge=0, description="Lines of a text file before its header.")] = 0
     comment: Annotated[

@@ -27,6 +27,8 @@ _TAIL = re.compile(
     r"(?P<zone> ?(?:UTC|GMT|Z|[+-][0-9]{2}:?[0-9]{2}(?: \([A-Z]{2,5}\))?))?(?P<year> [0-9]{4})?"
 )
 _TRIED = 50
+_DAY_IN_DIGITS = re.compile("(?:19|20)[0-9]{6}")
+_MONTH_IN_DIGITS = re.compile("(?:19|20)[0-9]{4}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,14 @@ def infer(values: Sequence[str]) -> DateFormat:
         return DateFormat(None, shares[best])
     others = (each for each in shares if each and each != best and shares[each] == shares[best])
     return DateFormat(best, shares[best], next((each for each in others if _swapped(best, each)), None))
+
+
+def in_digits(texts: Sequence[str]) -> str | None:
+    """Return `%Y%m%d` or `%Y%m` if all texts are days or months of the years 1900 to 2099 in that format."""
+    for pattern, written in ((_DAY_IN_DIGITS, "%Y%m%d"), (_MONTH_IN_DIGITS, "%Y%m")):
+        if texts and all(map(pattern.fullmatch, texts)) and _fit(texts, written) == 1:
+            return written
+    return None
 
 
 def day_or_month(written: str) -> str:

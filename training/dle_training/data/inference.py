@@ -89,7 +89,7 @@ def infer(
         column = table.column(name)
         asked = kinds.asked(name, config)
         if not _has_values(column, asked.na_values):
-            dropped[name] = "no value at all"
+            dropped[name] = kinds.no_value(name, column, asked)
             continue
         given = config.kinds.get(name)
         try:
@@ -116,7 +116,8 @@ def infer(
     taken: dict[str, dict[str, int]] = {}
     for name, reading in readings.items():
         taken[name], kept = kinds.missing_words(name, table.column(name), reading, kinds.asked(name, config))
-        notes += [kept] if kept else []
+        other = kinds.other_meaning(name, table.column(name), kinds.asked(name, config), reading)
+        notes += [*filter(None, (kept, other))]
     notes += kinds.missing_words_note(taken)
     return InferredInputs(fields, readings, dropped, tuple(notes))
 
@@ -176,7 +177,7 @@ def _useless(reading: Reading) -> str | None:
     """Return why no model can use the column; a constant column with missing values is still informative."""
     known = reading.known
     if not len(known):
-        return "no value at all"
+        return "no value in any row"
     if reading.missing.any() or reading.kind in ("image", "sequence"):
         return None
     if reading.kind in ("categorical", "text"):

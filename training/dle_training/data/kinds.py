@@ -4,6 +4,7 @@ The type or the values of a column decide its kind, and all rows share it. If ne
 the others are probably mistakes: an error shows them, and the kind does not change silently.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from dle_bundle.tables.columns import Column
 from dle_bundle.values.missing import NA_TEXTS, NA_VALUES
 from dle_bundle.values.numbers import PLAIN, NumberFormat, parse_number
 from dle_training.config.run_config import DataConfig
-from dle_training.data import date_formats, number_formats
+from dle_training.data import date_formats, number_formats, placeholders
 from dle_training.data.number_formats import Ambiguous
 from dle_training.settings.proposals import setting
 
@@ -37,6 +38,8 @@ _FEW_SPELLINGS = 10
 _AT_ONCE = 1000
 _NAMED = 3
 _ROWS_SHOWN = 5
+_POWER = re.compile("[0-9]+[eE][0-9]+")
+_BEGINS_WITH_FIGURES = re.compile(r"\W{0,3}\d")
 _ROWS_LISTED = 10
 _PLURAL = {"numeric": "numbers", "boolean": "truth values", "datetime": "date-times"}
 
@@ -104,40 +107,43 @@ class _ColumnFormat:
     numbers: tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]] | None = None
 
 
-def read(name: str, column: Column, asked: Asked, rows: npt.NDArray[np.int64]) -> Reading:
-    """Read `column` as `asked`; messages name rows by their places `rows` (N,) in the source.
+def read(name: str, column: Column, wanted: Asked, rows: npt.NDArray[np.int64]) -> Reading:
+    """Read `column` as `wanted`; messages name rows by their places `rows` (N,) in the source.
 
     Raises InputError if values do not fit the kind (such as text among numbers), if numbers are infinite, or if the
     Arrow type suits no kind.
     """
-    choice = _given(name, column, asked) or _infer(name, column, asked)
-    if choice.kind == "numeric" and (long := columns.rounded(column, asked.na_values)):
-        choice = _without_rounding(name, choice, long, asked)
+    choice = _given(name, column, wanted) or _infer(name, column, wanted)
+    if choice.kind == "numeric" and (long := columns.rounded(column, wanted.na_values, choice.number_format)):
+        choice = _without_rounding(name, choice, long, wanted)
     if choice.kind in ("image", "sequence"):
-        return _whole_values(name, column, choice.kind, asked.na_texts)
+        return _whole_values(name, column, choice.kind, wanted.na_texts)
     if choice.kind in ("categorical", "text"):
         if not (columns.is_text(column) or columns.is_number(column) or columns.is_date(column)):
             raise InputError(
                 f"{name!r}: expected text or numbers for {choice.kind}, found {column.type}; "
                 f"set data.kinds.{name} to another kind, or leave it out with data.drop"
             )
-        return _texts(choice.kind, column, asked.na_texts, choice.note)
+        return _texts(choice.kind, column, wanted.na_texts, choice.note)
     if choice.kind == "datetime":
-        values, unreadable = columns.moments(column, asked.na_values, choice.date_format)
+        values, unreadable = columns.moments(column, wanted.na_values, choice.date_format)
         reading = Reading("datetime", values, values == MISSING_TIME, date_format=choice.date_format, note=choice.note)
     else:
         numbers, unreadable = choice.numbers or (
-            columns.booleans(column, asked.na_values)
+            columns.booleans(column, wanted.na_values)
             if choice.kind == "boolean"
-            else columns.numbers(column, asked.na_values, choice.number_format)
+            else columns.numbers(column, wanted.na_values, choice.number_format)
         )
         missing = np.isnan(numbers)
         whole = bool(np.all(numbers[~missing] == np.floor(numbers[~missing])))
-        reading = Reading(
-            choice.kind, numbers, missing, whole=whole, number_format=choice.number_format, note=choice.note
-        )
+        notes = [choice.note]
+        if choice.kind == "numeric" and (nines := placeholders.find(numbers)):
+            cure = _missing_too(name, wanted, [nines])
+            notes.append(f"{nines} is far from all other values; if it means missing, set {cure}")
+        note = "; ".join(filter(None, notes)) or None
+        reading = Reading(choice.kind, numbers, missing, whole=whole, number_format=choice.number_format, note=note)
     if unreadable.any():
-        raise InputError(_misfits(name, column, asked, choice, unreadable, rows))
+        raise InputError(_misfits(name, column, wanted, choice, unreadable, rows))
     infinite = np.isinf(reading.values) if choice.kind == "numeric" else unreadable
     if infinite.any():
         raise InputError(
@@ -147,18 +153,18 @@ def read(name: str, column: Column, asked: Asked, rows: npt.NDArray[np.int64]) -
     return reading
 
 
-def times(name: str, column: Column, asked: Asked, rows: npt.NDArray[np.int64]) -> Reading:
+def times(name: str, column: Column, wanted: Asked, rows: npt.NDArray[np.int64]) -> Reading:
     """Read the column that orders the rows: numbers, or date-times as epoch seconds; parsing is the same as in `read`.
 
     Raises InputError if the column has another kind, or if a row has no value.
     """
-    choice = _given(name, column, asked) or _infer(name, column, asked)
+    choice = _given(name, column, wanted) or _infer(name, column, wanted)
     values: npt.NDArray[Any]
     if choice.kind == "datetime":
-        values, unreadable = columns.moments(column, asked.na_values, choice.date_format)
+        values, unreadable = columns.moments(column, wanted.na_values, choice.date_format)
         missing = values == MISSING_TIME
     elif choice.kind == "numeric":
-        values, unreadable = choice.numbers or columns.numbers(column, asked.na_values, choice.number_format)
+        values, unreadable = choice.numbers or columns.numbers(column, wanted.na_values, choice.number_format)
         missing = ~np.isfinite(values)
     else:
         raise InputError(
@@ -183,31 +189,56 @@ def times(name: str, column: Column, asked: Asked, rows: npt.NDArray[np.int64]) 
     )
 
 
-def channel(name: str, column: Column, asked: Asked) -> _ColumnFormat | None:
+def channel(name: str, column: Column, wanted: Asked) -> _ColumnFormat | None:
     """How the numbers of a channel of a series are written, or None if nearly all of its values are no numbers.
 
     Raises InputError if two formats read the values as different numbers.
     """
-    _, unreadable = columns.numbers(column, asked.na_values)
-    if columns.is_text(column) and (unreadable.any() or asked.decimal == "," or asked.thousands):
-        text = columns.trimmed(column, asked.na_values)
-        if formatted := _formatted(name, text, asked):
+    _, unreadable = columns.numbers(column, wanted.na_values)
+    if columns.is_text(column) and (unreadable.any() or wanted.decimal == "," or wanted.thousands):
+        text = columns.trimmed(column, wanted.na_values)
+        if formatted := _formatted(name, text, wanted):
             return formatted
     if unreadable.mean() > _SLIPS:
         return None
     plain = columns.is_text(column) and not unreadable.any()
-    return _ColumnFormat("numeric", note=_doubtful(columns.trimmed(column, asked.na_values)) if plain else None)
+    return _ColumnFormat("numeric", note=_doubtful(columns.trimmed(column, wanted.na_values)) if plain else None)
 
 
-def missing_words(name: str, column: Column, reading: Reading, asked: Asked) -> tuple[dict[str, int], str | None]:
+def other_meaning(name: str, column: Column, wanted: Asked, reading: Reading) -> str | None:
+    """Return a note if numbers of an input may be codes, such as `1E10`, or dates, such as `20240131`.
+
+    Categories may be numbers or dates as well: see `figures`.
+    """
+    if reading.kind == "categorical" and reading.note is None and wanted.kind is None:
+        return figures(name, column, reading)
+    if reading.kind != "numeric" or wanted.kind is not None or not columns.is_text(column):
+        return None
+    first = columns.trimmed(column, wanted.na_values).slice(0, _AT_ONCE).drop_null().to_pylist()
+    if power := next(filter(_POWER.fullmatch, first), None):
+        cure = setting("data.kinds", "categorical", name)
+        return f"{name}: {power} is read as {float(power):g}; if it is a code, set {cure}"
+    if written := date_formats.in_digits(first):
+        cure = setting("data.date_formats", written, name)
+        return f"{name}: {first[0]} is read as a number; if it is a date, set {cure}"
+    return None
+
+
+def figures(name: str, column: Column, reading: Reading) -> str | None:
+    """Return a note if nearly all texts begin with figures, such as durations, or numbers with several units."""
+    distinct = list(dict.fromkeys(reading.known.tolist()))
+    begun = [text for text in distinct if _BEGINS_WITH_FIGURES.match(text)]
+    if not columns.is_text(column) or reading.whole or len(begun) < max(2, _NEARLY_ALL * len(distinct)):
+        return None
+    return f"{name}: {begun[0]!r:.40}, {begun[1]!r:.40} fit no format of numbers or dates, and are read as categories"
+
+
+def missing_words(name: str, column: Column, reading: Reading, wanted: Asked) -> tuple[dict[str, int], str | None]:
     """Return the words that were taken as missing, with the rows of each, and a note on such words that were kept."""
     if not columns.is_text(column) or reading.kind in ("image", "sequence"):
         return {}, None
-    spellings = asked.na_texts if reading.kind in ("categorical", "text") else asked.na_values
-    texts = pc.utf8_trim_whitespace(column.cast(pa.large_string()))
-    known = pa.array({*NA_VALUES, *spellings} - {""}, pa.large_string())
-    found = pc.value_counts(texts.filter(pc.is_in(texts, known))).to_pylist()
-    counts = {each["values"]: each["counts"] for each in sorted(found, key=lambda each: -each["counts"])}
+    spellings = wanted.na_texts if reading.kind in ("categorical", "text") else wanted.na_values
+    counts = _words(column, (*NA_VALUES, *spellings))
     kept = {word: count for word, count in counts.items() if word not in spellings}
     taken = {word: count for word, count in counts.items() if word in spellings}
     if not kept or reading.kind == "text":
@@ -215,6 +246,18 @@ def missing_words(name: str, column: Column, reading: Reading, asked: Asked) -> 
     listed = ", ".join(f"{word!r} in {count:,} rows" for word, count in kept.items())
     cure = setting("data.na_values", [*spellings, *kept], name)
     return taken, f"{name}: {listed} kept as a value like others; where it means missing, set {cure}"
+
+
+def no_value(name: str, column: Column, wanted: Asked) -> str:
+    """Return why a column without values has none, with the words that were taken as missing."""
+    if not columns.is_text(column):
+        return "no value in any row"
+    counts = _words(column, wanted.na_values)
+    if not counts:
+        return "no value in any row"
+    listed = ", ".join(f"{word!r} in {count:,} rows" for word, count in counts.items())
+    cure = setting("data.na_values", list(wanted.na_texts), name)
+    return f"no value but words that mean missing: {listed}; if they are values, set {cure}"
 
 
 def missing_words_note(taken: dict[str, dict[str, int]]) -> list[str]:
@@ -263,21 +306,21 @@ def listed(column: Column, mask: npt.NDArray[np.bool_], rows: npt.NDArray[np.int
     return [*lines, *([f"and {len(places) - _ROWS_LISTED:,} more"] if len(places) > _ROWS_LISTED else [])]
 
 
-def _given(name: str, column: Column, asked: Asked) -> _ColumnFormat | None:
-    if asked.kind is None:
-        return None if asked.date_format is None else _ColumnFormat("datetime", asked.date_format)
-    if columns.is_text(column) and asked.kind == "datetime" and asked.date_format is None:
-        return _dates(columns.trimmed(column, asked.na_values), 0) or _ColumnFormat("datetime")
-    if columns.is_text(column) and asked.kind == "numeric":
-        return _formatted(name, columns.trimmed(column, asked.na_values), asked) or _ColumnFormat("numeric")
-    return _ColumnFormat(asked.kind, asked.date_format)
+def _given(name: str, column: Column, wanted: Asked) -> _ColumnFormat | None:
+    if wanted.kind is None:
+        return None if wanted.date_format is None else _ColumnFormat("datetime", wanted.date_format)
+    if columns.is_text(column) and wanted.kind == "datetime" and wanted.date_format is None:
+        return _dates(columns.trimmed(column, wanted.na_values), 0) or _ColumnFormat("datetime")
+    if columns.is_text(column) and wanted.kind == "numeric":
+        return _formatted(name, columns.trimmed(column, wanted.na_values), wanted) or _ColumnFormat("numeric")
+    return _ColumnFormat(wanted.kind, wanted.date_format)
 
 
-def _infer(name: str, column: Column, asked: Asked) -> _ColumnFormat:
+def _infer(name: str, column: Column, wanted: Asked) -> _ColumnFormat:
     if columns.is_date(column):
         return _ColumnFormat("datetime")
     if columns.is_text(column):
-        return _infer_text(name, column, asked)
+        return _infer_text(name, column, wanted)
     if image_columns.is_image(column):
         return _ColumnFormat("image")
     if series_columns.is_series(column):
@@ -291,9 +334,9 @@ def _infer(name: str, column: Column, asked: Asked) -> _ColumnFormat:
     return _ColumnFormat("boolean" if pa.types.is_boolean(column.type) else "numeric")
 
 
-def _without_rounding(name: str, choice: _ColumnFormat, long: str, asked: Asked) -> _ColumnFormat:
+def _without_rounding(name: str, choice: _ColumnFormat, long: str, wanted: Asked) -> _ColumnFormat:
     """Return how a column with a whole number as `long` is read: as categories, or rounded if numbers are asked for."""
-    if asked.kind == "numeric":
+    if wanted.kind == "numeric":
         return replace(choice, note=f"numbers beyond ±2⁵³, such as {long}, are rounded to 16 digits")
     cure = setting("data.kinds", "numeric", name)
     note = (
@@ -302,33 +345,33 @@ def _without_rounding(name: str, choice: _ColumnFormat, long: str, asked: Asked)
     return _ColumnFormat("categorical", note=note)
 
 
-def _infer_text(name: str, column: Column, asked: Asked) -> _ColumnFormat:
-    text = columns.trimmed(column, asked.na_values)
-    numbers, unreadable = columns.numbers(column, asked.na_values)
+def _infer_text(name: str, column: Column, wanted: Asked) -> _ColumnFormat:
+    text = columns.trimmed(column, wanted.na_values)
+    numbers, unreadable = columns.numbers(column, wanted.na_values)
     numeric = _ColumnFormat("numeric", numbers=(numbers, unreadable))
     if _are_codes(text):
         return _ColumnFormat("categorical", note="digits with leading zeros are taken as codes, not numbers")
-    if not unreadable.any() and asked.decimal in (None, ".") and asked.thousands in (None, "", ","):
+    if not unreadable.any() and wanted.decimal in (None, ".") and wanted.thousands in (None, "", ","):
         return replace(numeric, note=_doubtful(text))
     words = {value.casefold() for value in columns.distinct(text)[0] if value is not None}
     if sum(word.endswith(IMAGE_SUFFIXES) for word in words) >= _NEARLY_ALL * len(words):
         return _ColumnFormat("image")  # before amounts, because 12.png is no amount of png
-    if formatted := _formatted(name, text, asked):
+    if words & {"true", "false"} and words <= {"true", "false", "0", "1"}:
+        return _ColumnFormat("boolean")
+    if formatted := _formatted(name, text, wanted):
         return formatted
     spellings = len(pc.unique(text.filter(pa.array(unreadable))))
     share = 1 - unreadable.sum() / (len(text) - text.null_count)
     if share >= _NEARLY_ALL or (share >= 0.5 and spellings <= _FEW_SPELLINGS):
         return numeric
-    if words <= {"true", "false"}:
-        return _ColumnFormat("boolean")
     return _dates(text, _NEARLY_ALL) or _ColumnFormat("categorical")
 
 
-def _formatted(name: str, text: Column, asked: Asked) -> _ColumnFormat | None:
+def _formatted(name: str, text: Column, wanted: Asked) -> _ColumnFormat | None:
     """Return the format of numbers that all texts fit, if there is one. Raises InputError if there are several."""
     distinct = [value for value in columns.distinct(text)[0] if value is not None]
     try:
-        found = number_formats.infer(distinct, asked.decimal, asked.thousands)
+        found = number_formats.infer(distinct, wanted.decimal, wanted.thousands)
     except ValueError:
         return None
     if isinstance(found, Ambiguous):
@@ -340,9 +383,13 @@ def _formatted(name: str, text: Column, asked: Asked) -> _ColumnFormat | None:
         )
     if found == PLAIN:
         return _ColumnFormat("numeric")
-    shown = ", ".join(repr(value) for value in distinct[:2])
-    unit = f" in {found.unit}" if found.unit else ""
-    return _ColumnFormat("numeric", number_format=found, note=f"{shown} are read as numbers{unit}")
+    bare = [value for value in distinct if found.unit not in value][:1]  # a unit is taken for granted
+    turned = [value for value in distinct if found.negative != "-3" and parse_number(value, found) < 0][:1]
+    shown = ", ".join(
+        f"{value!r} as {repr(parse_number(value, found)).removesuffix('.0')}{found.unit and f' {found.unit}'}"
+        for value in dict.fromkeys((*distinct[:2], *bare, *turned))
+    )
+    return _ColumnFormat("numeric", number_format=found, note=f"numbers are read: {shown}")
 
 
 def _doubtful(text: Column) -> str | None:
@@ -365,7 +412,7 @@ def _are_codes(text: Column) -> bool:
 def _dates(text: Column, least: float) -> _ColumnFormat | None:
     """Return the date format that fits most values, if it fits at least one and a share of `least`."""
     found = date_formats.infer([value for value in columns.distinct(text)[0] if value is not None])
-    if not found.share or found.share < least:
+    if not found.share or (found.share < least and not _mostly_dates(text, found.written)):
         return None
     if found.written is None:
         return _ColumnFormat("datetime")
@@ -373,6 +420,16 @@ def _dates(text: Column, least: float) -> _ColumnFormat | None:
     if found.other is not None:
         note += f", though {found.other} fits as well: choose one with data.date_formats"
     return _ColumnFormat("datetime", found.written, note=note)
+
+
+def _mostly_dates(text: Column, written: str | None) -> bool:
+    """Whether half of the values are days or times, and the others have few spellings, such as `00/00/0000`."""
+    if written is not None and "%d" not in written and "%H" not in written and "%I" not in written:
+        return False  # names of months are words too
+    values, unreadable = columns.moments(text, (), written)
+    others = len(pc.unique(text.filter(pa.array(unreadable))))
+    dates = len(np.unique(values[values != MISSING_TIME]))
+    return others <= _FEW_SPELLINGS and others < dates and 2 * int(unreadable.sum()) <= len(text) - text.null_count
 
 
 def _texts(kind: Kind, column: Column, na_texts: tuple[str, ...], note: str | None) -> Reading:
@@ -402,7 +459,7 @@ def _is_whole(text: str) -> bool:
 def _misfits(
     name: str,
     column: Column,
-    asked: Asked,
+    wanted: Asked,
     choice: _ColumnFormat,
     mask: npt.NDArray[np.bool_],
     rows: npt.NDArray[np.int64],
@@ -414,7 +471,7 @@ def _misfits(
     spellings = dict.fromkeys(column[place].as_py().strip() for place in np.flatnonzero(mask)[:1000].tolist())
     cures = []
     if len(spellings) <= _FEW_SPELLINGS:
-        cures.append(f"if they mean missing, set {_missing_too(name, asked, spellings)}")
+        cures.append(f"if they mean missing, set {_missing_too(name, wanted, spellings)}")
     if choice.kind == "datetime":
         written = setting("data.date_formats", choice.date_format or "%d.%m.%Y", name)
         cures.insert(0, f"to read them, set their format, such as {written}")
@@ -422,11 +479,19 @@ def _misfits(
     return f"{message}; {'; '.join(cures)}"
 
 
-def _missing_too(name: str, asked: Asked, spellings: Iterable[str]) -> str:
+def _missing_too(name: str, wanted: Asked, spellings: Iterable[str]) -> str:
     """Return the setting by which these spellings mean missing too."""
-    if not set(NA_VALUES) <= set(asked.na_values):  # the column has a list of its own
-        return setting("data.na_values", [*asked.na_values, *spellings], name)
-    return setting("data.na_values", [*(each for each in asked.na_values if each not in NA_VALUES), *spellings])
+    if not set(NA_VALUES) <= set(wanted.na_values):  # the column has a list of its own
+        return setting("data.na_values", [*wanted.na_values, *spellings], name)
+    return setting("data.na_values", [*(each for each in wanted.na_values if each not in NA_VALUES), *spellings])
+
+
+def _words(column: Column, spellings: Iterable[str]) -> dict[str, int]:
+    """The words among the spellings, without the empty one, and the rows of each; frequent ones first."""
+    texts = pc.utf8_trim_whitespace(column.cast(pa.large_string()))
+    known = pa.array({*spellings} - {""}, pa.large_string())
+    found = pc.value_counts(texts.filter(pc.is_in(texts, known))).to_pylist()
+    return {each["values"]: each["counts"] for each in sorted(found, key=lambda each: -each["counts"])}
 
 
 def _count(mask: npt.NDArray[np.bool_]) -> str:

@@ -8,13 +8,13 @@ import unicodedata
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from dle_bundle.values.numbers import ALIKE, NUMBER, PLAIN, NumberFormat, parse_number
+from dle_bundle.values.numbers import NUMBER, PLAIN, NumberFormat, parse_number, tidy
 
 _CURRENCIES = frozenset({
     "AUD", "BRL", "CAD", "CHF", "CNY", "CZK", "DKK", "EUR", "GBP", "HKD", "HUF", "ILS", "INR", "JPY", "KRW", "MXN",
     "NOK", "NZD", "PLN", "RUB", "SEK", "SGD", "THB", "TRY", "USD", "ZAR", "Fr", "Fr.", "kr", "kr.", "Rs", "Rs.",
 })  # fmt: skip
-_NUMBER = r"[0-9](?:[0-9.,'_ ]*[0-9])?[.,]?|[.,][0-9]+"
+_NUMBER = r"(?:[0-9](?:[0-9.,'_ ]*[0-9])?[.,]?|[.,][0-9]+)(?:[eE][+-]?[0-9]+)?"
 _SIGN = r"[+-]?"
 _SPLIT = re.compile(
     rf"(?P<open>\()?(?P<sign>{_SIGN}) ?"
@@ -86,7 +86,7 @@ class _Part:
 
 def _parts(texts: Iterable[str]) -> Iterator[_Part]:
     for text in texts:
-        text = text.translate(ALIKE)
+        text = tidy(text)
         if NUMBER.fullmatch(text):
             yield _Part(text, "", "-3")
             continue

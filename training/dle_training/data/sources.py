@@ -15,6 +15,7 @@ from dle_bundle import integrity
 from dle_bundle.errors import InputError, nearest
 from dle_bundle.schema import TextFormat
 from dle_bundle.tables import arrays, folders, table_files
+from dle_training.data import total_rows
 
 SKLEARN, MEMORY = "sklearn:", "memory:"
 SKLEARN_TABLES = ("breast_cancer", "diabetes", "digits", "iris", "wine")
@@ -70,7 +71,7 @@ def read(source: str, given: TextFormat = table_files.PLAIN) -> Source:
         target,
         path.absolute().parent,
         detected.format,
-        detected.notes,
+        (*detected.notes, *filter(None, [total_rows.note(table)])),
     )
 
 

@@ -74,7 +74,7 @@ def infer(
     reading = _read(name, column, replace(asked, kind=None, date_format=None), rows, task)
     known = ~reading.missing
     if not known.any():
-        raise InputError(f"{name!r}: the target has no value in any row")
+        raise InputError(f"{name!r}: the target has {kinds.no_value(name, column, asked)}")
     chosen, reason = _task(name, reading, task)
     distinct = set(reading.known.tolist())
     if len(distinct) == 1:
@@ -94,6 +94,8 @@ def infer(
         )
         return Target(outputs, reading.values, known, tuple(notes))
     classes = _classes(reading)
+    if len(classes) > MOST_INFERRED_CLASSES and not reading.note and reading.kind == "categorical":
+        notes += filter(None, [kinds.figures(name, column, reading)])
     if reading.note:
         cure = setting("data.kinds", "numeric", name)
         notes.append(f"{name}: {reading.note}".replace(cure, setting("objective.task", "regression")))

@@ -21,7 +21,7 @@ from matplotlib.font_manager import fontManager
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from dle_bundle.values.numbers import differ, float32
+from dle_bundle.values.numbers import differ
 
 HALF = (5.2, 4.2)
 """Size in inches of a figure that stands beside another one; it is readable on a phone."""
@@ -119,10 +119,10 @@ def value_axis(axis: Axis, low: float, high: float) -> None:
 def with_margin(low: float, high: float, *, share: float, least: float) -> tuple[float, float]:
     """Return the limits of an axis from `low` to `high` with a margin at both ends: this `share` of the range.
 
-    Networks compute in float32. If the two ends differ only by its rounding errors, they count as equal, and the margin
-    is 5 % of the value; around zero it is `least`.
+    If the two ends differ only by rounding errors, they count as equal, and the margin is 5 % of the value; around zero
+    it is `least`.
     """
-    spread = high - low if differ(*float32(np.array([low, high]))) else 0.0
+    spread = high - low if differ(*np.array([low, high])) else 0.0
     margin = share * spread or max(abs(low) * 0.05, least)
     return low - margin, high + margin
 

@@ -14,6 +14,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 from matplotlib.ticker import Locator, LogLocator, MaxNLocator
 
+from dle_bundle.values.numbers import differ, float32
 from dle_training.report.canvas import (
     BLUE,
     FULL,
@@ -237,6 +238,8 @@ def limits(scores: _Floats, metric: Metric) -> tuple[float, float]:
     if worst > far > best:
         worst = signed[signed <= far][-1]
     low, high = sorted((float(sign * best), float(sign * worst)))
+    if not differ(*float32(np.array([low, high]))):  # networks compute in float32, so the scores are equal
+        high = low
     return with_margin(low, high, share=0.05, least=1e-3)
 
 

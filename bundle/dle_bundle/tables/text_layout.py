@@ -1,0 +1,243 @@
+"""The layout of delimited text: which separator divides its rows, and whether the first row has the names of columns.
+
+Everything is decided by the first rows. What fits in two ways, and what does not look like names, is noted or refused
+with the setting that decides it.
+"""
+
+import csv
+import json
+import re
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median_low
+
+from dle_bundle.errors import InputError
+from dle_bundle.schema import TextFormat
+from dle_bundle.values.missing import NA_VALUES
+
+_MARKS = ",;\t|"
+_SAFE = re.compile(r"[\w.,-]+")
+_DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d)")
+_FRACTION = re.compile(r"[+-]?[0-9]*[.,][0-9]+(?:[eE][+-]?[0-9]+)?")
+_NUMBER = re.compile(r"[+-]?[0-9]+|" + _FRACTION.pattern)
+_DATE = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}(?:\D.*)?|\d{1,2}:\d{2}(?:\D.*)?")
+_FIGURES = re.compile(r"(?=.*\d)[\W\d_]+|[+-]?[\d.,]+[eE][+-]?\d+")
+_RULE = re.compile(r":?[-=+]{2,}:?")
+_YEAR = re.compile(r"(?:1[5-9]|2[01])\d\d")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The cells of a row, its last line, where it begins in the file, and the number of lines read up to its end."""
+
+    line: int
+    end: int
+    cells: list[str]
+    text: str
+
+    @property
+    def filled(self) -> int:
+        """The number of cells that are not empty."""
+        return sum(1 for cell in self.cells if cell.strip())
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The names of the columns, the number of lines up to the end of their row (0 without one), and notes."""
+
+    names: list[str]
+    lines: int
+    notes: tuple[str, ...] = ()
+
+
+def proposal(key: str, value: str) -> str:
+    """Return `KEY=VALUE`, quoted where a shell or the value needs quotes."""
+    text = value if _SAFE.fullmatch(value) or value in ";|#" else json.dumps(value, ensure_ascii=False)
+    return shlex.quote(f"{key}={text}")
+
+
+def rows(lines: Iterable[tuple[int, str]], separator: str) -> Iterator[Row]:
+    """Divide numbered lines into rows, without the empty lines. Raises csv.Error if a value is endless."""
+    begun, read, last = 0, 0, ""
+
+    def fed() -> Iterator[str]:
+        nonlocal begun, read, last
+        for number, line in lines:
+            begun, read, last = begun or number, read + 1, line.rstrip("\r\n")
+            yield line
+
+    try:
+        for cells in csv.reader(fed(), delimiter=separator):
+            if cells:
+                yield Row(begun, read, cells, last)
+            begun = 0
+    except csv.Error as error:
+        raise csv.Error(f"line {begun}: {error}, perhaps because a quote is not closed") from error
+
+
+def first_rows(lines: Sequence[tuple[int, str]], separator: str, most: int, *, cut: bool) -> list[Row]:
+    """Return the first rows that hold something; `cut` says that the lines may end inside of a row."""
+    found: list[Row] = []
+    try:
+        for row in rows(lines, separator):
+            if row.filled or len(row.cells) > 1:
+                found.append(row)
+            if len(found) == most:
+                return found
+    except csv.Error:
+        return found
+    return found[:-1] if cut and len(found) > 1 else found
+
+
+def separators(divided: dict[str, list[Row]]) -> tuple[str | None, list[str]]:
+    """Return the mark that divides the rows best, and the other marks that divide all of them into as many cells.
+
+    `divided` holds the rows by each mark. A mark is better if more rows have the same number of cells, and if fewer
+    cells contain another mark (a decimal comma is none). Of equal marks, the first wins.
+    """
+    shares = {mark: _even(found) for mark, found in divided.items()}
+    scores = {mark: share * _clean(mark, divided[mark]) for mark, share in shares.items() if share > 0.5}
+    if not scores:
+        return None, []
+    best = max(scores, key=scores.__getitem__)
+    return best, [mark for mark, share in shares.items() if share == 1 and mark != best]
+
+
+def candidates(usual: str) -> str:
+    """Return the marks that may separate columns, with the usual one first."""
+    return usual + _MARKS.replace(usual, "")
+
+
+def check_given(path: Path, given: str, divided: dict[str, list[Row]], proposing: bool) -> None:
+    """Raise InputError if the given separator finds one column where another one finds several."""
+    if len(divided[given]) < 2 or any(len(row.cells) > 1 for row in divided[given]):
+        return
+    fitting, _ = separators({mark: found for mark, found in divided.items() if mark != given})
+    if fitting is not None and _even(divided[fitting]) == 1:
+        cure = f"set {proposal('data.delimiter', fitting)}" if proposing else f"save it with {given!r}"
+        count = len(divided[fitting][0].cells)
+        raise InputError(f"{path}: divided by {given!r} there is 1 column, by {fitting!r} there are {count}; {cure}")
+
+
+def header(path: Path, found: list[Row], written: TextFormat, proposing: bool) -> Header:
+    """Return the names of the columns by the first rows, of which there is at least one.
+
+    Raises InputError if lines stand before the header, or if the first row looks like data, where settings can tell.
+    """
+    first, others = found[0], found[1:]
+    if written.header == "none":
+        return Header([f"c{place}" for place in range(1, len(first.cells) + 1)], 0)
+    names = [name.strip() for name in first.cells]
+    usual = Counter(len(row.cells) for row in others).most_common(1)[0][0] if others else len(names)
+    even = [row.cells for row in others if len(row.cells) == usual]
+    if len(names) == usual - 1 and len(even) == len(others) > 1:
+        if not any(cells[-1].strip() for cells in even):  # the rows end in a separator
+            return Header([*names, ""], first.end)
+        looks = _first_row(even[0], even[1:])
+        if len(names) > 1 and (looks == "data" or (looks == "figures" and not any(map(_YEAR.fullmatch, even[0])))):
+            note = f"the header has {usual - 1} names for {usual} columns: the first column holds the names of rows"
+            return Header(["", *names], first.end, (note,))
+    if proposing:
+        _check_title(path, first, others, usual, written)
+    looks = _first_row(names, even) if written.header is None else "names"
+    shown = ", ".join(names[:5])
+    if proposing and looks == "data":
+        raise InputError(
+            f"{path}: the first row looks like data, not like names ({shown}); set data.header=none, or "
+            "data.header=first if these are the names"
+        )
+    if proposing and others:
+        _check_rule(path, others[0], written)
+    if looks == "figures":
+        return Header(
+            names, first.end, (f"the first row ({shown}) is read as names; if it is data, set data.header=none",)
+        )
+    return Header(names, first.end)
+
+
+def _even(found: list[Row]) -> float:
+    """The share of rows with the most frequent number of cells, 0 if that is one cell."""
+    if not found:
+        return 0.0
+    width, count = Counter(len(row.cells) for row in found).most_common(1)[0]
+    return count / len(found) if width > 1 else 0.0
+
+
+def _clean(mark: str, found: list[Row]) -> float:
+    """The share of cells without another mark."""
+    others = [other for other in _MARKS if other != mark]
+    count = clean = 0
+    for row in found:
+        for cell in row.cells:
+            count += 1
+            clean += not any(other in cell for other in others) or not any(
+                other in _DECIMAL_COMMA.sub("", cell) for other in others
+            )
+    return clean / count
+
+
+def _check_title(path: Path, first: Row, others: list[Row], usual: int, written: TextFormat) -> None:
+    """Raise InputError if the first row is narrower than most rows, or names few of their columns."""
+    if len(others) < 2 and not (others and usual > len(first.cells)):
+        return
+    filled = median_low(row.filled for row in others)
+    start = next((row for row in others if len(row.cells) == usual and row.filled >= filled), None)
+    if start is None:
+        return
+    cure = f"if lines stand before the header, set data.skip_rows={start.line - 1}"
+    if len(first.cells) < usual:
+        raise InputError(f"{path}: the first row has {len(first.cells)} and most rows have {usual} columns; {cure}")
+    index = len(first.cells) > 1 and not first.cells[0].strip() and bool(first.cells[1].strip())
+    named = first.filled + index
+    if written.header is None and 2 * named <= filled and named < usual:
+        raise InputError(
+            f"{path}: the first row names {first.filled} of {usual} columns; {cure}, or data.header=first if these "
+            "are the names"
+        )
+
+
+def _check_rule(path: Path, second: Row, written: TextFormat) -> None:
+    """Raise InputError if the second row is a line of dashes, as in the output of databases."""
+    drawn = [cell.strip() for cell in second.cells if cell.strip()]
+    if drawn and all(map(_RULE.fullmatch, drawn)) and written.comment is None:
+        cure = proposal("data.comment", second.text)
+        raise InputError(f"{path}: line {second.line} divides the header from the rows; set {cure} to leave it out")
+
+
+def _first_row(names: list[str], below: list[list[str]]) -> str:
+    """Whether the first row holds `names`, `data`, or `figures` that may be names, such as years or 0, 1, 2.
+
+    It is data if it looks like the cells below it in each column of numbers or dates, or if it occurs among them in
+    half of the columns where there are no numbers or dates.
+    """
+    given = [name for name in names if name not in NA_VALUES]
+    others = [row for row in below if len(row) == len(names) and [cell.strip() for cell in row] != names]
+    figures, repeated = [], 0
+    for place, name in enumerate(names):
+        cells = [row[place].strip() for row in others]
+        looks = {_look(cell) for cell in cells if cell not in NA_VALUES}
+        if name in NA_VALUES:
+            continue
+        repeated += name in cells
+        if len(looks) == 1 and None not in looks:
+            if _look(name) not in looks:
+                return "names"
+            figures.append(name)
+    numbers = [name for name in names if _NUMBER.fullmatch(name)]
+    if 2 * len(numbers) >= len(names) and any(map(_FRACTION.fullmatch, numbers)):
+        return "data"
+    if not figures:
+        return "data" if given and 2 * repeated >= len(given) else "names"
+    counted = [*map(str, range(len(figures)))], [*map(str, range(1, len(figures) + 1))]
+    if all(map(_YEAR.fullmatch, figures)) or figures == counted[0] or (len(figures) > 1 and figures == counted[1]):
+        return "figures"
+    return "data"
+
+
+def _look(cell: str) -> str | None:
+    if _DATE.fullmatch(cell):
+        return "date"
+    return "number" if _FIGURES.fullmatch(cell) else None

@@ -1,0 +1,26 @@
+"""Numbers of nines that are far from all others, as files write missing values."""
+
+import numpy as np
+import pytest
+
+from dle_training.data import placeholders
+
+ONES = [1.0, 2.0, 3.5]
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ([*ONES, -999.0, -999.0], "-999"),
+        ([*ONES, 9999.0], "9999"),
+        ([*ONES, np.nan, -99.0, np.inf], "-99"),
+        ([*ONES, -1000.0], None),
+        ([*ONES, -9.0], None),
+        ([*range(95), 99.0], None),  # not far
+        ([1.0, 2.0, 999.0], None),  # too few others
+        ([np.nan], None),
+        ([99.0, 99.0], None),
+    ],
+)
+def test_find(values: list[float], found: str | None) -> None:
+    assert placeholders.find(np.array(values)) == found
