@@ -96,8 +96,8 @@ class SeriesLayout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     `SequenceShape`. `time_format`: strptime format of a `time` that is not ISO 8601.
     `window`: for forecasts, the number of last steps that the model sees. `step`: for forecasts, the step of most
     rows, if they have one. `gaps`: whether absent steps are missing values of the window, or a fault. `season`: for
-    forecasts, the number of steps after which the target repeats itself; 1 = it does not. `uneven`: for forecasts,
-    whether the levels or spreads of the series differ much in training.
+    forecasts, the number of steps after which the target repeats itself; 1 = it does not. `scaling`: for forecasts,
+    what a window is scaled by: mean and spread of its own steps, of its series in training, or of all training windows.
     """
 
     channels: tuple[str, ...]
@@ -109,7 +109,7 @@ class SeriesLayout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     step: TimeStep | None = None
     gaps: Literal["missing", "refuse"] = "missing"
     season: int | None = None
-    uneven: bool = False
+    scaling: Literal["window", "series", "none"] | None = None
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -209,6 +209,13 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def categorical(self) -> tuple[Field, ...]:
         """The inputs of the `categorical` group."""
         return tuple(field for field in self.inputs if field.kind == "categorical")
+
+    @cached_property
+    def scaled_by(self) -> Field | None:
+        """The input that names the series whose mean and spread scale a window; it is no feature."""
+        if self.layout is None or self.layout.scaling != "series":
+            return None
+        return next((field for field in self.categorical if field.name == self.layout.sequence_id), None)
 
     @cached_property
     def datetime(self) -> tuple[Field, ...]:

@@ -94,6 +94,10 @@ def _forecast(speaker: Console, scores: "ForecastScores") -> None:
         more = len(ranked) - len(listed)
         title = "Series" if not more else f"Series with the largest errors; {more:,} more are in metrics.json"
         speaker.table(title, listed, ("series", "rows", "mae", "mase", *beside))
+        if unknown := sum(own.model.mase is None for own in scores.per_series.values()):
+            speaker.say(
+                f"MASE leaves out {unknown:,} of {len(ranked):,} series: training has none of them, or no change"
+            )
     if scores.warning is not None:
         speaker.warn(scores.warning)
 

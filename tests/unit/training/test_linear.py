@@ -83,6 +83,15 @@ def test_series_of_different_levels() -> None:
     assert error[low].max() < 0.3  # by its own window
 
 
+def test_levels_that_training_has_not_seen() -> None:
+    assert compare({"": wave(200)})[0].outside < 0.1
+    assert compare({"": wave(200) + np.arange(200) / 10})[0].outside == 1
+    # each series has its own range
+    assert compare({"a": wave(200) + np.arange(200) / 10, "b": wave(200) + 10})[0].outside == pytest.approx(
+        0.5, abs=0.05
+    )
+
+
 def test_the_preferred_scaling_stays_within_noise() -> None:
     errors: dict[Scaling, npt.NDArray[np.float64]]
     errors = {"window": np.array([1.0, 1.2] * 50), "none": np.array([1.21, 1.0] * 50)}

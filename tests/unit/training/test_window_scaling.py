@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.csv
 import pytest
 import torch
 from msgspec.structs import replace
@@ -12,6 +13,7 @@ from msgspec.structs import replace
 from dle_bundle.errors import InputError
 from dle_bundle.schema import Field, Outputs, Schema, SequenceShape, SeriesLayout
 from dle_bundle.values.missing import NA_VALUES
+from dle_serving import load
 from dle_training.config import run_config
 from dle_training.config.resolve import resolve
 from dle_training.data import column_roles, windows
@@ -20,7 +22,7 @@ from dle_training.export.parity import VALUE_BOUND
 from dle_training.optimization import objectives
 from dle_training.preprocessing import series
 from dle_training.preprocessing.series import WindowSeries
-from dle_training.runs.evaluate import evaluate, recorded
+from dle_training.runs.evaluate import evaluate, evaluate_source, recorded
 from dle_training.runs.prepare import create, prepare
 from dle_training.runs.train import train
 
@@ -100,7 +102,7 @@ def test_answers_are_scaled_back() -> None:
     assert single.link(torch.tensor([[2.0], [1.0]]), window).tolist() == [2, 12_000]
 
 
-def arranged(*levels: float) -> column_roles.Arranged:
+def arranged(*levels: float, assignments: tuple[str, ...] = ()) -> column_roles.Arranged:
     """Series of these levels as `dle-train` arranges them."""
     steps = np.arange(60)
     table = pa.table(
@@ -110,43 +112,95 @@ def arranged(*levels: float) -> column_roles.Arranged:
             "load": np.concatenate([level * (1 + 0.2 * np.sin(steps)) for level in levels]),
         }
     )
-    asked = ["data.sequence_id=id", "data.time=t", "data.window=8", "data.horizon=2"]
+    asked = ["data.sequence_id=id", "data.time=t", "data.window=8", "data.horizon=2", *assignments]
     return column_roles.arrange(table, run_config.load(None, asked), "load", NA_VALUES)
 
 
 def scaling(layout: SeriesLayout | None, *assignments: str) -> str | None:
     shape = SequenceShape(channels=("load",), max_steps=100, window=8)
+    by_series = layout is not None and layout.scaling == "series"
+    ids = (Field(name="id", kind="categorical", required=True, categories=("0", "1")),) if by_series else ()
     schema = Schema(
-        inputs=(Field(name="sequence", kind="sequence", required=True, sequence=shape),),
+        inputs=(Field(name="sequence", kind="sequence", required=True, sequence=shape), *ids),
         outputs=Outputs(target="load", task="regression", horizon=2),
         layout=layout,
     )
     resolved = resolve(run_config.load(None, ["device=cpu", *assignments]), schema, 100)
     chosen = resolved.preprocessing.window_scaling
-    assert resolved.training.metric == ("loss" if chosen == "window" else "rmse")
+    assert resolved.training.metric == ("loss" if chosen != "none" else "rmse")
+    assert resolved.model.name == "tcn"  # the id of a series is no feature
     return chosen
 
 
-def test_series_of_different_levels_are_scaled_by_window() -> None:
+def proposed(notes: tuple[str, ...]) -> str:
+    """The setting in the note on scaling."""
+    (note,) = (note for note in notes if "window_scaling" in note)
+    assert "on validation, a linear model has MASE" in note
+    return note.partition("(")[2].partition(")")[0]
+
+
+def test_the_scaling_is_chosen_on_validation() -> None:
+    """Windows or series of different levels have the same shape; what is chosen for them is named with its scores."""
     far, near = arranged(1, 100, 10_000), arranged(1, 1.5)
-    assert scaling(far.layout) == "window"
+    assert scaling(far.layout) in ("window", "series")
     assert any("differ by a factor of 1e+04" in note for note in far.notes)
-    assert scaling(near.layout) == scaling(arranged(1).layout) == "none"
-    assert scaling(far.layout, "preprocessing.window_scaling=none") == "none"
-    assert scaling(near.layout, "preprocessing.window_scaling=window") == "window"
+    for found in (far, near, arranged(1)):
+        assert found.layout is not None
+        assert proposed(found.notes) == f"preprocessing.window_scaling={found.layout.scaling}"
+    typed = arranged(1, 1.5, assignments=(proposed(near.notes),))
+    assert scaling(typed.layout) == scaling(near.layout)
+    for kind in ("window", "series", "none"):
+        asked = arranged(1, 100, assignments=(f"preprocessing.window_scaling={kind}",))
+        assert scaling(asked.layout) == kind
+        assert not any("window_scaling" in note for note in asked.notes)
+        assert ("id" in asked.table.column_names) == (kind == "series")
+
+
+def test_a_trend_is_scaled_by_window() -> None:
+    """A single series that grows beyond what training saw: what a window is scaled by decides."""
+    steps = np.arange(300)
+    noise = np.random.default_rng(0).normal(0, 0.2, 300)
+    table = pa.table({"t": steps, "load": np.exp(steps / 50) * (1 + 0.1 * np.sin(steps) + 0.05 * noise)})
+    asked = ["data.time=t", "data.window=8", "data.horizon=2"]
+    found = column_roles.arrange(table, run_config.load(None, asked), "load", NA_VALUES)
+    assert scaling(found.layout) == "window"
 
 
 def test_only_windows_can_be_scaled() -> None:
     assert scaling(None) == "none"
-    with pytest.raises(InputError, match=r"needs data\.window"):
-        scaling(replace(LAYOUT, window=None), "preprocessing.window_scaling=window")
+    for kind in ("window", "series"):
+        with pytest.raises(InputError, match=r"needs data\.window"):
+            scaling(replace(LAYOUT, window=None), f"preprocessing.window_scaling={kind}")
+    with pytest.raises(InputError, match="read without the series as an input"):
+        scaling(replace(LAYOUT, scaling="window"), "preprocessing.window_scaling=series")
+    with pytest.raises(InputError, match=r"windows of several series, named by data\.sequence_id"):
+        arranged(1, assignments=("preprocessing.window_scaling=series",))
 
 
-def test_a_panel_from_training_to_the_bundle(tmp_path: Path) -> None:
+def test_windows_scaled_by_their_series() -> None:
+    """Known series have the mean and spread of their training windows, others those of their own steps."""
+    rows = waves(1, 100, 10_000)
+    fitted = series.fit(rows, np.full(3, 8))
+    windows = series.fit_windows(rows, target=0)
+    own = series.fit_series(np.stack([rows[0], rows[1], rows[1] * 3]), np.array([2, 3, 3]), 1, 4, windows)
+    assert own.spreads[0] == own.spreads[1] == (0,)
+    module = WindowSeries(fitted, replace(windows, series=own)).eval()
+    codes = torch.tensor([[0, 2], [0, 3], [0, 0]])  # the last one is unseen
+    scale = module.scale(torch.from_numpy(rows), torch.full((3,), 8), codes)
+    together = np.concatenate([rows[1], rows[1] * 3])
+    expected = [rows[0].mean(), together.mean(), rows[2].mean()]
+    assert scale[:, 0].tolist() == pytest.approx(expected, rel=1e-6)
+    assert scale[:, 1].tolist() == pytest.approx([rows[0].std(), together.std(), rows[2].std()], rel=1e-5)
+    found = module(torch.from_numpy(rows), torch.full((3,), 8), codes)
+    assert np.allclose(found[1, :, 0], (rows[1, :, 0] - together.mean()) / together.std(), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["window", "series"])
+def test_a_panel_from_training_to_the_bundle(kind: str, tmp_path: Path) -> None:
     """Series at levels of 1 and 10,000: each is forecast at its own level, and the graph answers as PyTorch does."""
     lines = [
-        f"{name},{hour},{level * (1 + 0.2 * np.sin(hour / 12 * 2 * np.pi)):.6g}"
-        for name, level in (("low", 1), ("high", 10_000))
+        f"{name},{hour},{level * (1 + 0.2 * np.sin(hour / 12 * 2 * np.pi) + hour % 7 / 500):.6g}"
+        for name, level in (("7", 1), ("8", 10_000))
         for hour in range(150)
     ]
     (tmp_path / "panel.csv").write_text("\n".join(["id,t,load", *lines]))
@@ -156,22 +210,40 @@ def test_a_panel_from_training_to_the_bundle(tmp_path: Path) -> None:
             f"data.source={tmp_path / 'panel.csv'}",
             *("data.target=load", "data.sequence_id=id", "data.time=t", "data.window=12", "data.horizon=2"),
             *("model.tcn.width=4", "model.tcn.depth=3", "training.epochs=40", "optimizer.lr=0.01", "device=cpu"),
+            f"preprocessing.window_scaling={kind}",
         ],
     )
     prepared = prepare(config)
-    assert prepared.config.preprocessing.window_scaling == "window"
+    assert prepared.config.preprocessing.window_scaling == kind
+    assert prepared.config.model.name == "tcn"
     assert prepared.config.data.season == 12
     folder = create(tmp_path / "run", prepared)
     train(folder, prepared)
     scores = evaluate(folder).forecast
     assert scores is not None
-    for name, level in (("low", 1), ("high", 10_000)):
+    for name, level in (("7", 1), ("8", 10_000)):
         mae = scores.per_series[name].model.mae
         assert mae is not None
         assert mae < 0.1 * level
     assert recorded(folder).forecast == scores
-    assert "low" in folder.report.read_text()
+    assert "mae of the linear model" in folder.report.read_text()
     assert export_run(folder, tmp_path / "bundle").parity.largest_difference <= VALUE_BOUND
+
+    everything = evaluate_source(folder, str(tmp_path / "panel.csv")).evaluation.forecast
+    assert everything is not None
+    assert everything.model.mase is not None
+    assert set(everything.per_series) == {"7", "8"}
+    bundle = load(tmp_path / "bundle")
+    table = pyarrow.csv.read_csv(tmp_path / "panel.csv")
+    last = {name: [float(line.split(",")[2]) for line in lines if line.startswith(name)][-12:] for name in ("7", "8")}
+    rows = [{"id": name, "sequence": steps} for name, steps in last.items()]
+    asked = rows if kind == "series" else [{"sequence": row["sequence"]} for row in rows]
+    assert bundle.predict(asked).to_pylist() == bundle.predict(table).to_pylist()
+    if kind == "series":
+        with pytest.raises(InputError, match="id"):
+            bundle.predict([{"sequence": last["7"]}])
+        (unknown,) = bundle.predict([{"id": "9", "sequence": last["8"]}]).column("value_1").to_pylist()
+        assert abs(unknown - last["8"][0]) < 3_000  # by its own window
 
 
 def test_the_season_and_the_parts_are_those_of_the_windows() -> None:

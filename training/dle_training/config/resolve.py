@@ -4,8 +4,6 @@ It replaces each null in the configuration that stands for a default by its valu
 result, so the run opens, exports and replays even if later versions choose otherwise. No other code has defaults.
 """
 
-from typing import Literal
-
 from msgspec.structs import asdict, replace
 
 from dle_bundle.errors import InputError
@@ -19,7 +17,7 @@ from dle_training.models.family import InputKind, Recipe
 from dle_training.optimization import optimizers, schedules
 from dle_training.optimization.optimizers import OptimizerConfig
 from dle_training.optimization.schedules import ScheduleConfig
-from dle_training.preprocessing.settings import PreprocessingConfig
+from dle_training.preprocessing.settings import PreprocessingConfig, Scaling
 from dle_training.scoring import metrics
 
 LEAST_PATIENCE = 10
@@ -38,7 +36,7 @@ def resolve(config: RunConfig, schema: Schema, rows: int) -> RunConfig:
     recipe = registry.family(next(iter(chosen.values()))).recipe  # of the input that costs most to train
     preprocessing = _preprocessing(config.preprocessing, schema, rows)
     # a score in the target's unit would listen to the series of the highest level alone
-    weighted = config.objective.class_weights is not None or preprocessing.window_scaling == "window"
+    weighted = config.objective.class_weights is not None or preprocessing.window_scaling != "none"
     return replace(
         config,
         data=replace(config.data, target=schema.outputs.target),
@@ -63,15 +61,20 @@ def _preprocessing(config: PreprocessingConfig, schema: Schema, rows: int) -> Pr
     return replace(config, piecewise_bins=bins, window_scaling=_window_scaling(config, schema))
 
 
-def _window_scaling(config: PreprocessingConfig, schema: Schema) -> Literal["window", "none"]:
-    layout = schema.layout
+def _window_scaling(config: PreprocessingConfig, schema: Schema) -> Scaling:
+    layout, asked = schema.layout, config.window_scaling
     if layout is None or layout.window is None:
-        if config.window_scaling == "window":
+        if asked not in (None, "none"):
             raise InputError(
-                "preprocessing.window_scaling=window needs data.window: it scales the windows of a forecast"
+                f"preprocessing.window_scaling={asked} needs data.window: it scales the windows of a forecast"
             )
         return "none"
-    return config.window_scaling or ("window" if layout.uneven else "none")
+    if asked == "series" and schema.scaled_by is None:
+        raise InputError(
+            "preprocessing.window_scaling=series: the data was read without the series as an input; set it for all "
+            "trials alike"
+        )
+    return asked or layout.scaling or "none"
 
 
 def _model(config: ModelConfig, chosen: dict[InputKind, str], rows: int) -> ModelConfig:

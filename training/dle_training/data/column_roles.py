@@ -19,14 +19,18 @@ from dle_bundle.values.numbers import NumberFormat
 from dle_training.config.run_config import DataConfig, RunConfig
 from dle_training.data import kinds, split, windows
 from dle_training.data.blocks import Blocks
+from dle_training.data.windows import Windows
+from dle_training.preprocessing.settings import Scaling
 from dle_training.scoring.baselines import Baselines, Fitted
 from dle_training.settings.proposals import setting
 
 _UNEVEN = 3
-_SCALED = (
-    "levels or spreads of the series differ by a factor of {factor:,.3g}: each window is scaled by its own mean and "
-    "spread (preprocessing.window_scaling=none scales all alike)"
-)
+_OUTSIDE = 0.25
+_BY = {
+    "window": "each window is scaled by the mean and spread of its own steps",
+    "series": "each window is scaled by the mean and spread of its series in training",
+    "none": "all windows are scaled alike",
+}
 _NO_STEP = "most rows do not follow the row before at one distance; each row counts as the next step"
 
 
@@ -49,7 +53,12 @@ class Arranged:
         """Return the configuration for this table: a forecast is always a regression."""
         if self.layout is None or self.layout.window is None:
             return config
-        return replace(config, objective=replace(config.objective, task="regression"))
+        found = replace(config, objective=replace(config.objective, task="regression"))
+        if self.layout.scaling != "series":
+            return found
+        # numbers that name a series are no amounts, and ids are no useless keys
+        own = {self.layout.sequence_id: "categorical"}
+        return replace(found, data=replace(found.data, kinds={**found.data.kinds, **own}))
 
 
 def arrange(table: pa.Table, config: RunConfig, target: str, na_values: tuple[str, ...]) -> Arranged:
@@ -103,12 +112,11 @@ def arrange(table: pa.Table, config: RunConfig, target: str, na_values: tuple[st
         layout = replace(layout, step=step, gaps=data.gaps, season=data.season)
         made = windows.make(table, layout, target, data.horizon, config.split, na_values)
         no_step = () if step is not None else (f"{data.time}: {_NO_STEP}",)
-        factor = made.baselines.unevenness(made.table.column(windows.SPLIT).to_numpy() == "train")
-        layout = replace(layout, season=made.baselines.season, uneven=factor >= _UNEVEN)
-        scaled = layout.uneven and config.preprocessing.window_scaling is None
-        each = (_SCALED.format(factor=factor),) if scaled else ()
-        said = (*time_note, *read, *no_step, *made.notes, *each)
-        return Arranged(made.table, layout, dropped, said, made.blocks, made.baselines)
+        scaling, note = _scaling(made, config)
+        layout = replace(layout, season=made.baselines.season, scaling=scaling)
+        said = (*time_note, *read, *no_step, *made.notes, *note)
+        whole = windows.with_ids(made.table, layout, made.baselines.series)
+        return Arranged(whole, layout, dropped, said, made.blocks, made.baselines)
     if not long_tables.constant(ordered, target):
         raise InputError(
             f"{target!r}: the target must be the same in all rows of a series; or set data.window to forecast it"
@@ -118,6 +126,31 @@ def arrange(table: pa.Table, config: RunConfig, target: str, na_values: tuple[st
     # these columns identify and order the series; they are not features
     plain = gathered.drop_columns([name for name in (data.sequence_id, data.time) if name and name != SEQUENCE])
     return Arranged(plain, layout, dropped, (*time_note, *read, f"{len(plain):,} series of {len(table):,} rows"))
+
+
+def _scaling(made: Windows, config: RunConfig) -> tuple[Scaling, tuple[str, ...]]:
+    """Return what windows are scaled by, and a note on it if nobody asked for it.
+
+    Raises InputError if the windows of one series are to be scaled by their series.
+    """
+    asked = config.preprocessing.window_scaling
+    if asked == "series" and "series" not in made.compared.errors:
+        raise InputError(
+            "preprocessing.window_scaling=series needs windows of several series, named by data.sequence_id; choose "
+            "window or none"
+        )
+    if asked is not None:
+        return asked, ()
+    factor = made.baselines.unevenness(made.table.column(windows.SPLIT).to_numpy() == "train")
+    why = f"levels or spreads of the series differ by a factor of {factor:,.3g}; " if factor >= _UNEVEN else ""
+    if not why and made.compared.outside > _OUTSIDE:
+        why = f"{made.compared.outside:.0%} of the validation windows have a level that training has not seen; "
+    chosen = made.compared.choose("window" if why else "none", config.data.horizon)
+    note = (
+        f"{why}{_BY[chosen]} (preprocessing.window_scaling={chosen}); on validation, a linear model has "
+        f"{made.compared.said()}"
+    )
+    return chosen, (note,)
 
 
 def _check_split(by: str | None, ordered: Ordered, data: DataConfig) -> None:

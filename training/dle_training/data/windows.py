@@ -19,6 +19,7 @@ from dle_bundle.tables.long_tables import Ordered
 from dle_training.config.run_config import SplitConfig
 from dle_training.data.blocks import Blocks
 from dle_training.data.split import PARTS
+from dle_training.preprocessing.settings import Scaling
 from dle_training.scoring import baselines, linear
 from dle_training.scoring.baselines import Baselines
 from dle_training.scoring.linear import Comparison
@@ -106,6 +107,7 @@ def make(
         target=channel,
         window=layout.window or 1,
         horizon=horizon,
+        kinds=_kinds(layout, windows.names),
     )
     beside = fitted.of(windows, ordered, channel, horizon)
     return Windows(made, Blocks(first, last, in_time=True), tuple(notes), beside, compared)
@@ -131,10 +133,23 @@ def all_of(
         raise InputError(f"{target!r}: no window has a value that is to be predicted")
     used = ends[usable]
     used = used[:: -(-len(used) // _most(layout))]
-    beside = None
+    each, beside = _windows(ordered, layout, used), None
     if fitted is not None:
-        beside = fitted.of(_windows(ordered, layout, used), ordered, layout.channels.index(target), horizon)
-    return _table(ordered, layout, used, target, horizon), beside
+        beside = fitted.of(each, ordered, layout.channels.index(target), horizon)
+    return with_ids(_table(ordered, layout, used, target, horizon), layout, each.names), beside
+
+
+def _kinds(layout: SeriesLayout, names: npt.NDArray[np.str_]) -> tuple[Scaling, ...]:
+    """How windows of these series (W,) can be scaled; by series only if several have a column of their ids."""
+    several = len(np.unique(names)) > 1 and layout.sequence_id not in (SEQUENCE, SPLIT)
+    return ("window", "series", "none") if several else ("window", "none")
+
+
+def with_ids(table: pa.Table, layout: SeriesLayout, names: npt.NDArray[np.str_]) -> pa.Table:
+    """The windows with a column of the names (W,) of their series, if these scale them."""
+    if layout.scaling != "series" or layout.sequence_id is None:
+        return table
+    return table.append_column(layout.sequence_id, pa.array(names, pa.large_string()))
 
 
 def _windows(ordered: Ordered, layout: SeriesLayout, ends: _Places) -> linear.Windows:

@@ -29,7 +29,9 @@ def inputs(schema: Schema) -> tuple[InputKind, ...]:
         "image": schema.image,
         "sequence": schema.sequence,
         "text": schema.text,
-        "table": (*schema.numeric, *schema.categorical, *schema.datetime),
+        "table": [
+            field for field in (*schema.numeric, *schema.categorical, *schema.datetime) if field != schema.scaled_by
+        ],
     }
     return tuple(kind for kind in INPUT_KINDS if present[kind])
 

@@ -39,10 +39,12 @@ def encode(values: npt.NDArray[np.object_], vocabularies: tuple[tuple[str, ...],
     return codes
 
 
-def fit(codes: npt.NDArray[np.int64], cardinalities: tuple[int, ...], one_hot_limit: int) -> CategoryFit:
+def fit(
+    codes: npt.NDArray[np.int64], cardinalities: tuple[int, ...], one_hot_limit: int, apart: int | None = None
+) -> CategoryFit:
     """Fit on the training part's `codes` (N, C).
 
-    `cardinalities` (C,) count each column's codes, unseen and missing included.
+    `cardinalities` (C,) count each column's codes, unseen and missing included. The column `apart` is no feature.
     """
     small = [cardinality - FIRST <= one_hot_limit for cardinality in cardinalities]
     return CategoryFit(
@@ -50,8 +52,8 @@ def fit(codes: npt.NDArray[np.int64], cardinalities: tuple[int, ...], one_hot_li
             tuple(np.bincount(codes[:, column], minlength=cardinality).tolist())
             for column, cardinality in enumerate(cardinalities)
         ),
-        one_hot=tuple(column for column, is_small in enumerate(small) if is_small),
-        embedded=tuple(column for column, is_small in enumerate(small) if not is_small),
+        one_hot=tuple(column for column, is_small in enumerate(small) if is_small and column != apart),
+        embedded=tuple(column for column, is_small in enumerate(small) if not is_small and column != apart),
     )
 
 

@@ -68,8 +68,9 @@ class Preprocessing(nn.Module):
 
     Shape: {"numeric": (N, F) float64, "codes": (N, C) int64, "datetime": (N, D) int64, "image": (N, I, H, W) uint8,
     "sequence": (N, T, C) float32, "lengths": (N,) int64, "tokens": (N, L) int64} → {"dense": (N, P) float32, "codes":
-    (N, E) int64, "sequence": (N, T, C') float32}, and "image", "lengths" and "tokens" unchanged. With window scaling
-    there is also "window": (N, 2) float64, the mean and spread by which the objective scales the target.
+    (N, E) int64, "sequence": (N, T, C') float32}, and "image", "lengths" and "tokens" unchanged. With scaling
+    by window or series there is also "window": (N, 2) float64, the mean and spread by which the objective scales the
+    target.
 
     Example:
         >>> from dle_bundle.schema import Field, Outputs
@@ -118,10 +119,11 @@ class Preprocessing(nn.Module):
         outputs = {"dense": torch.cat(dense, dim=1)} if dense else {}
         if len(self.embedded):
             outputs["codes"] = torch.index_select(groups["codes"], 1, self.embedded)  # (N, C) → (N, E)
-        if self.series is not None:
-            outputs["sequence"] = self.series(groups["sequence"], groups["lengths"])
         if isinstance(self.series, WindowSeries):
-            outputs[WINDOW] = self.series.scale(groups["sequence"], groups["lengths"])
+            outputs["sequence"] = self.series(groups["sequence"], groups["lengths"], groups.get("codes"))
+            outputs[WINDOW] = self.series.scale(groups["sequence"], groups["lengths"], groups.get("codes"))
+        elif self.series is not None:
+            outputs["sequence"] = self.series(groups["sequence"], groups["lengths"])
         outputs |= {name: groups[name] for name in ("lengths", "image", "tokens") if name in groups}
         return outputs
 
@@ -190,8 +192,11 @@ def fit(schema: Schema, training: Groups, config: PreprocessingConfig) -> tuple[
         image = pixels.fit(training.image, form.channels)
     if training.sequence is not None and training.lengths is not None:
         sequence = series.fit(training.sequence, training.lengths)
-        if config.window_scaling == "window":
+        if config.window_scaling in ("window", "series"):
             windows = series.fit_windows(training.sequence, _target_channel(schema))
+            if config.window_scaling == "series" and (column := _series_column(schema)) is not None:
+                own = series.fit_series(training.sequence, codes[:, column], column, cardinalities[column], windows)
+                windows = msgspec.structs.replace(windows, series=own)
             sequence = msgspec.structs.replace(sequence, windows=windows)
     if training.text is not None:
         tokenizer = Tokenizer.from_bytes(tokens.fit(training.text, config))
@@ -201,7 +206,7 @@ def fit(schema: Schema, training: Groups, config: PreprocessingConfig) -> tuple[
     fitted = PreprocessingState(
         numeric=numbers,
         piecewise=piecewise.fit(training.numeric, boolean, numbers.medians, chosen(config.piecewise_bins)),
-        categorical=categories.fit(codes, cardinalities, config.one_hot_limit),
+        categorical=categories.fit(codes, cardinalities, config.one_hot_limit, apart=_series_column(schema)),
         datetime=dates.fit(training.datetime),
         image=image,
         sequence=sequence,
@@ -214,6 +219,11 @@ def _target_channel(schema: Schema) -> int:
     """Return the channel of a forecast's target among the channels of all series."""
     names = [name for field in schema.sequence if field.sequence for name in field.sequence.channels]
     return names.index(schema.outputs.target)
+
+
+def _series_column(schema: Schema) -> int | None:
+    """Return the column, among the categorical ones, of the series that scales a window."""
+    return None if schema.scaled_by is None else schema.categorical.index(schema.scaled_by)
 
 
 def _token_fit(tokenizer: Tokenizer, lengths: npt.NDArray[np.int64]) -> TokenFit:

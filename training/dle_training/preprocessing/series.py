@@ -2,7 +2,7 @@
 
 With window scaling, each window of a forecast is scaled by the mean and spread of its own steps, as in reversible
 instance normalisation (Kim et al., 2022): one network then forecasts series of very different levels. The level and the
-spread remain inputs.
+spread remain inputs. They may also be those of the whole series in training.
 """
 
 import msgspec
@@ -32,13 +32,26 @@ class WindowFit(msgspec.Struct, frozen=True, kw_only=True):
     """How windows are scaled by themselves. `target` is the channel of the target; the others have one entry each.
 
     `floors` are the least spreads, so that constant and mostly-zero windows stay finite. The level and log spread are
-    standardised: `levels` and `log_spreads` hold pairs of their training mean and standard deviation.
+    standardised: `levels` and `log_spreads` hold pairs of their training mean and standard deviation. `series` replaces
+    the level and spread of windows of known series.
     """
 
     target: int
     floors: tuple[float, ...]
     levels: tuple[tuple[float, float], ...]
     log_spreads: tuple[tuple[float, float], ...]
+    series: "SeriesScales | None" = None
+
+
+class SeriesScales(msgspec.Struct, frozen=True, kw_only=True):
+    """The means and spreads of each series, by the code of its id in the categorical column `column`, then by channel.
+
+    A spread of 0 means that they are not known: a window of such a series is scaled by its own steps.
+    """
+
+    column: int
+    means: tuple[tuple[float, ...], ...]
+    spreads: tuple[tuple[float, ...], ...]
 
 
 _LOW, _PART_OF_LOW = 0.1, 0.5
@@ -92,6 +105,19 @@ def fit_windows(sequence: npt.NDArray[np.floating], target: int) -> WindowFit:
     return WindowFit(target=target, floors=tuple(floors), levels=tuple(levels), log_spreads=tuple(log_spreads))
 
 
+def fit_series(
+    sequence: npt.NDArray[np.float32], codes: npt.NDArray[np.int64], column: int, count: int, windows: WindowFit
+) -> SeriesScales:
+    """Fit on the training part's windows (N, T, C) of the series `codes` (N,), of which there are `count`."""
+    means, spreads = moments(sequence, codes, count, np.array(windows.floors))
+    known = ~np.isnan(means)
+    return SeriesScales(
+        column=column,
+        means=tuple(map(tuple, np.where(known, means, 0.0).tolist())),
+        spreads=tuple(map(tuple, np.where(known, spreads, 0.0).tolist())),
+    )
+
+
 def fit(sequence: npt.NDArray[np.float32], lengths: npt.NDArray[np.int64]) -> SeriesFit:
     """Fit on the training part's `sequence` (N, T, C), NaN = missing, of `lengths` (N,) steps."""
     within = np.arange(sequence.shape[1]) < lengths[:, None]  # (N, T)
@@ -115,7 +141,8 @@ class WindowSeries(Step):
 
     Shape: sequence (N, T, C) float32, NaN = missing, and lengths (N,) int64 → (N, T, width) float32. `scale` has the
     mean and spread (N, 2) float64 of the target's channel, by which the answer is scaled back. All known steps
-    of a window without values count as the training mean.
+    of a window without values count as the training mean. `codes` (N, columns) int64 name the series, if windows are
+    scaled by theirs.
 
     Example:
         >>> windows = np.array([[[1.0], [3.0]], [[100.0], [300.0]]], np.float32)
@@ -133,23 +160,28 @@ class WindowSeries(Step):
     levels: Tensor
     log_spreads: Tensor
     indicators: Tensor
+    series_means: Tensor
+    series_spreads: Tensor
 
     def __init__(self, fitted: SeriesFit, windows: WindowFit) -> None:
         super().__init__()
         self.width = 3 * len(fitted.means) + len(fitted.indicators)
         self.target = windows.target
+        self.column = None if windows.series is None else windows.series.column
         doubles = {
             "means": fitted.means,
             "floors": windows.floors,
             "levels": windows.levels,
             "log_spreads": windows.log_spreads,
+            "series_means": () if windows.series is None else windows.series.means,
+            "series_spreads": () if windows.series is None else windows.series.spreads,
         }
         for name, numbers in doubles.items():
             self.register_buffer(name, torch.tensor(numbers, dtype=torch.float64), persistent=False)
         self.register_buffer("indicators", torch.tensor(fitted.indicators, dtype=torch.int64), persistent=False)
 
-    def forward(self, sequence: Tensor, lengths: Tensor) -> Tensor:  # type: ignore[override]
-        level, spread, known = self._moments(sequence, lengths)
+    def forward(self, sequence: Tensor, lengths: Tensor, codes: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        level, spread, known = self._moments(sequence, lengths, codes)
         apart = (sequence.double() - level.unsqueeze(1)) / spread.unsqueeze(1)
         scaled = bounded(torch.where(known, apart, torch.zeros_like(apart)).to(torch.float32))
         # where huge values cancel, only rounding is left of their mean
@@ -162,12 +194,12 @@ class WindowSeries(Step):
         whole = torch.cat([scaled, constant, seen], dim=2)
         return torch.where(_within(sequence, lengths).unsqueeze(2), whole, torch.zeros_like(whole))
 
-    def scale(self, sequence: Tensor, lengths: Tensor) -> Tensor:
+    def scale(self, sequence: Tensor, lengths: Tensor, codes: Tensor | None = None) -> Tensor:
         """The mean and spread (N, 2) float64 of the target's channel."""
-        level, spread, _ = self._moments(sequence, lengths)
+        level, spread, _ = self._moments(sequence, lengths, codes)
         return torch.stack([level[:, self.target], spread[:, self.target]], dim=1)
 
-    def _moments(self, sequence: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _moments(self, sequence: Tensor, lengths: Tensor, codes: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """The means and spreads (N, C) float64, in which no sum of float32 overflows, and the known steps (N, T, C)."""
         known = ~torch.isnan(sequence) & _within(sequence, lengths).unsqueeze(2)
         values = sequence.double()
@@ -176,7 +208,13 @@ class WindowSeries(Step):
         some = counts.clamp(min=1)
         level = torch.where(counts > 0, torch.where(known, values, zeros).sum(dim=1) / some, self.means)
         squares = torch.where(known, (values - level.unsqueeze(1)) * (values - level.unsqueeze(1)), zeros)
-        return level, torch.maximum(torch.sqrt(squares.sum(dim=1) / some), self.floors), known
+        spread = torch.maximum(torch.sqrt(squares.sum(dim=1) / some), self.floors)
+        if self.column is not None and codes is not None:
+            of_series = torch.index_select(self.series_spreads, 0, codes[:, self.column])  # (N, C)
+            is_known = of_series > 0
+            level = torch.where(is_known, torch.index_select(self.series_means, 0, codes[:, self.column]), level)
+            spread = torch.where(is_known, of_series, spread)
+        return level, spread, known
 
 
 def _within(sequence: Tensor, lengths: Tensor) -> Tensor:

@@ -28,11 +28,10 @@ class PreprocessingConfig(Settings, frozen=True):
         ),
     ] = None
     window_scaling: Annotated[
-        Literal["window", "none"] | None,
+        Scaling | None,
         Meta(
-            description="Forecasts: scale each window by the mean and spread of its own steps, or all by those of the "
-            "training part; null: window if the levels or spreads of several series differ by a factor of 3 or more, "
-            "else none."
+            description="Forecasts: scale each window by the mean and spread of its own steps, of its series in "
+            "training, or of all training windows; null: as a linear model forecasts the validation part best."
         ),
     ] = None
     one_hot_limit: Annotated[

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from dle_bundle.errors import InputError
 from dle_bundle.files import atomic_path
 from dle_bundle.tables.long_tables import Ordered
+from dle_training.preprocessing.settings import Scaling
 from dle_training.scoring import linear
 from dle_training.scoring.linear import Comparison, Linear, Windows
 
@@ -153,8 +154,9 @@ def fit(
     target: int,
     window: int,
     horizon: int,
+    kinds: Sequence[Scaling],
 ) -> tuple[Fitted, Comparison]:
-    """Fit the baselines on the training part, and compare the ways to scale windows on the validation part.
+    """Fit the baselines on the training part, and compare these ways to scale windows on the validation part.
 
     `part` (W,) is 0 for training windows and 1 for validation windows, and `training` (M,) marks the rows of the
     training part. `names` are those of the series.
@@ -169,7 +171,7 @@ def fit(
         target=target,
         window=window,
         horizon=horizon,
-        kinds=("window", "series", "none") if len(known) > 1 else ("window", "none"),
+        kinds=kinds,
     )
     return Fitted(season, known, each, compared.model), compared
 

@@ -124,6 +124,7 @@ def _warning(errors: dict[str, _Floats], scale: _Floats, season: int) -> str | N
         known = np.isfinite(scaled[name]) & np.isfinite(scaled[""])
         own, other = _mean(scaled[""][known]), _mean(scaled[name][known])
         if own is not None and other is not None and own > _CLEARLY * other:
-            words = f"{in_words(name, season)}: {what} {own:.4g} against {other:.4g}"
+            how = "no" if own >= other else "hardly"
+            words = f"{how} better than the {in_words(name, season)}: {what} {own:.4g} against {other:.4g}"
             worse.append((other, words))
-    return f"The model is no better than the {min(worse)[1]}" if worse else None
+    return f"The model is {min(worse)[1]}" if worse else None

@@ -118,11 +118,14 @@ class Comparison:
     """The best model, and the errors (V,) of the best model of each scaling on V validation windows.
 
     An error is the mean over the known steps of a window. If `scaled`, it is in the unit of the window's series.
+    `outside` is the share of the validation windows whose mean is outside of those of the training windows of the
+    series: a network would have to extrapolate, unless each window is scaled by itself.
     """
 
     model: Linear
     errors: dict[Scaling, _Floats]
     scaled: bool
+    outside: float = 0.0
 
     def choose(self, preferred: Scaling, horizon: int) -> Scaling:
         """The scaling with the least error; `preferred`, unless the gain is more than 2 % and one standard error.
@@ -180,7 +183,8 @@ def compare(
             if kind not in found or errors.mean() < found[kind][1].mean():
                 found[kind] = model, errors
     best = min(found.values(), key=lambda item: float(item[1].mean()))[0]
-    return Comparison(best, {kind: errors for kind, (_, errors) in found.items()}, scaled)
+    errors = {kind: errors for kind, (_, errors) in found.items()}
+    return Comparison(best, errors, scaled, _outside(training, validation, channels[:1], steps))
 
 
 def _sample(count: int, numbers: int) -> slice:
@@ -192,6 +196,27 @@ def _steps(windows: Windows, channels: _Places, steps: int) -> _Floats:
     rows = windows.ends[:, None] + np.arange(1 - steps, 1)
     values: _Floats = windows.values[rows[:, :, None], channels]
     return values
+
+
+def _outside(training: Windows, validation: Windows, channel: _Places, steps: int) -> float:
+    """The share of validation windows whose mean is outside of the means of the training windows of their series."""
+    seen, found = (_mean(_steps(windows, channel, steps)[..., 0]) for windows in (training, validation))
+    names, places = np.unique(training.names, return_inverse=True)
+    low, high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
+    np.fmin.at(low, places, seen)
+    np.fmax.at(high, places, seen)
+    own = np.minimum(np.searchsorted(names, validation.names), len(names) - 1)
+    known = (names[own] == validation.names) & ~np.isnan(found)
+    beyond = (found < low[own]) | (found > high[own])
+    return float(beyond[known].mean()) if known.any() else 0.0
+
+
+def _mean(values: _Floats) -> _Floats:
+    """The mean (W,) of the known values (W, T), NaN for none."""
+    known = ~np.isnan(values)
+    sums, counts = np.where(known, values, 0).sum(axis=1), known.sum(axis=1)
+    means: _Floats = np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
+    return means
 
 
 def _scales(kind: Scaling, training: Windows, channels: _Places, steps: int) -> Scales:

@@ -18,7 +18,7 @@ COMMON: Mapping[str, Dimension] = {
 
 _EFFECTIVE: Mapping[str, Callable[[Schema, PreprocessingConfig], bool]] = {
     "model.embedding_dim": lambda schema, config: any(
-        len(field.categories or ()) > config.one_hot_limit for field in schema.categorical
+        len(field.categories or ()) > config.one_hot_limit for field in schema.categorical if field != schema.scaled_by
     ),
     **dict.fromkeys(
         ("preprocessing.numeric", "preprocessing.piecewise_bins"),
