@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,8 @@ from dle_bundle.images.formats import readable_suffixes as readable_suffixes
 from dle_bundle.schema import ImageShape
 
 Pixels = npt.NDArray[np.uint8]
+Remark = Literal["frames", "dim"]
+"""The file holds more frames or pages than the first; its 16 bits use at most a sixteenth of their levels."""
 ImageSource = str | bytes
 """The path of an image file, or the content of one."""
 
@@ -57,6 +59,7 @@ _SIDEWAYS = 5
 _GREY_MODES = ("1", "L", "LA", "La", "I", "F")
 _WHOLE_SCALES = (255, 65_535, 2**31 - 1)
 _REAL_SCALES = (1, 255, 65_535)
+_DIM_LEVEL = 65_536 // 16
 _BLOCK_PIXELS = 1 << 17
 """Number of pixels that are processed at once, so that they fit into the processor's cache."""
 _SMALL_PIXELS = 1 << 20
@@ -82,26 +85,29 @@ class PixelBudget:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """The pixels (channels, height, width) of an image file, and whether the file holds more frames or pages."""
+    """The pixels (channels, height, width) of an image file, and what the reader should know about them."""
 
     pixels: Pixels
-    several: bool
+    remarks: tuple[Remark, ...]
 
 
 def decode(content: bytes, shape: ImageShape, budget: PixelBudget | None = None) -> Pixels:
     """Decode the content of an image file into pixels (channels, height, width); raises BadImage."""
-    return decode_first(content, shape, budget).pixels
+    return decode_remarked(content, shape, budget).pixels
 
 
-def decode_first(content: bytes, shape: ImageShape, budget: PixelBudget | None = None) -> Decoded:
-    """Decode the first frame of an image file, and say whether it is the only one; raises BadImage."""
+def decode_remarked(content: bytes, shape: ImageShape, budget: PixelBudget | None = None) -> Decoded:
+    """Decode the content of an image file as `decode` does, with remarks."""
     with opened(io.BytesIO(content)) as image:
         several = has_several(image)
         _draft(image, shape, sideways=orientation(image) >= _SIDEWAYS)
         if budget is not None:
             budget.take(image.width * image.height)
         load(image, content)
-        return Decoded(_framed(image, shape, orientation(image)), several)
+        remarks: list[Remark] = ["frames"] if several else []
+        if _is_dim(image):
+            remarks.append("dim")
+        return Decoded(_framed(image, shape, orientation(image)), tuple(remarks))
 
 
 def read(source: ImageSource, shape: ImageShape) -> Pixels:
@@ -379,6 +385,17 @@ def _plain(image: Image.Image, shape: ImageShape, most: int | None, turn: int) -
     return plain if turn == 1 else plain.transpose(_UPRIGHT[turn])
 
 
+def _is_dim(image: Image.Image) -> bool:
+    return image.mode.startswith("I;16") and all(levels.max() < _DIM_LEVEL for levels in _levels(image))
+
+
+def _levels(image: Image.Image) -> Iterator[npt.NDArray[Any]]:
+    """The levels of an image, in blocks of rows."""
+    step = max(_BLOCK_PIXELS // image.width, 1)
+    for start in range(0, image.height, step):
+        yield np.asarray(image.crop((0, start, image.width, min(start + step, image.height))))
+
+
 def _most_level(image: Image.Image) -> int | None:
     """The level of white in images with more than 8 bits, else None.
 
@@ -390,9 +407,7 @@ def _most_level(image: Image.Image) -> int | None:
     if image.mode not in ("I", "F"):
         return None
     scales = _WHOLE_SCALES if image.mode == "I" else _REAL_SCALES
-    step = max(_BLOCK_PIXELS // image.width, 1)
-    blocks = ((0, start, image.width, min(start + step, image.height)) for start in range(0, image.height, step))
-    most = max(np.fmax.reduce(np.asarray(image.crop(block)), axis=None, initial=0) for block in blocks)
+    most = max(np.fmax.reduce(levels, axis=None, initial=0) for levels in _levels(image))
     return next((scale for scale in scales if most <= scale), scales[-1])
 
 

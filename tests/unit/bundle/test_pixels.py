@@ -120,6 +120,15 @@ def test_sixteen_bits_are_scaled() -> None:
     assert (images.decode(encode(Image.fromarray(levels)), RGB) == wanted).all()
 
 
+@pytest.mark.parametrize(("most", "remarks"), [(4_095, ("dim",)), (4_096, ())])
+def test_sixteen_bits_that_are_hardly_used_are_remarked(most: int, remarks: tuple[str, ...]) -> None:
+    levels = np.linspace(0, most, 64).astype(np.uint16).reshape(8, 8)
+    others = Image.frombytes("I;16B", (8, 8), levels.astype(">u2").tobytes())
+    for content in (*(encode(Image.fromarray(levels), kind) for kind in ("png", "tiff")), encode(others, "tiff")):
+        assert images.decode_remarked(content, GREY).remarks == remarks
+        assert images.decode(content, GREY)[0, 7, 7] == round(most / 257)
+
+
 def test_sixteen_bits_of_three_channels_are_scaled() -> None:
     levels = np.full((8, 8, 3), (65_535, 32_768, 255), dtype=np.uint16)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in levels)
@@ -197,8 +206,8 @@ def test_the_first_frame_of_several() -> None:
         still = [frame.convert("RGB") for frame in frames] if kind in ("webp", "avif") else frames
         content = encode(still[0], kind, save_all=True, append_images=still[1:])
         assert images.decode(content, RGB)[:, 4, 4].tolist() == pytest.approx([255, 0, 0], abs=4), kind
-        assert images.decode_first(content, RGB).several, kind
-        assert not images.decode_first(encode(still[0], kind), RGB).several, kind
+        assert images.decode_remarked(content, RGB).remarks == ("frames",), kind
+        assert images.decode_remarked(encode(still[0], kind), RGB).remarks == (), kind
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (4, 12), (12, 4)])

@@ -110,6 +110,6 @@ def test_files_of_several_frames_are_counted(folder: Path) -> None:
         frames[0].save(folder / name, save_all=True, append_images=frames[1:])
     found = load(folder)
     assert found.notes == (
-        "2 images hold several frames or pages, and the first is used: dogs/moving.gif; dogs/pages.tif",
+        "2 images have several frames or pages, and the first is used: dogs/moving.gif; dogs/pages.tif",
     )
     assert np.asarray(found.groups.image)[-1].max() == 10

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dle_bundle.images import pixels as decoding
-from dle_bundle.images.pixels import BadImage, ImageFiles, ImageSource, Pixels
+from dle_bundle.images.pixels import BadImage, ImageFiles, ImageSource, Pixels, Remark
 from dle_bundle.schema import ImageShape
 from dle_training.data.processes import ProcessPool, cores
 
@@ -63,14 +63,14 @@ def survey(sources: Sequence[ImageSource]) -> list[tuple[bool, int, int]]:
 class ReadImages:
     """N images (N, channels, H, W): an array, or `ImageFiles` if the array would be too large.
 
-    `broken` gives the reason for each image that cannot be read, by its index; such an image is black. `several` are
-    the indices of those with more frames or pages than the first, which is read. `digests` has the SHA-256 of each file
-    that was read, by its path.
+    `broken` gives the reason for each image that cannot be read, by its index; such an image is black. `remarks`
+    have the indices of the images that each remark is about. `digests` has the SHA-256 of each file that was read, by
+    its path.
     """
 
     images: Pixels | ImageFiles
     broken: dict[int, str]
-    several: list[int]
+    remarks: dict[Remark, list[int]]
     digests: dict[str, str]
 
 
@@ -91,7 +91,7 @@ def read_all(
     if len(sources) * size <= memory_bytes:
         whole = np.zeros((len(sources), shape.channels, shape.height, shape.width), dtype=np.uint8)
     reasons: dict[int, str] = {}
-    several: list[int] = []
+    remarks: dict[Remark, list[int]] = {}
     digests: dict[str, str] = {}
     start, progress = 0, _progress.get()
     with closing(_chunks(sources, shape, keep=whole is not None, workers=workers)) as chunks:
@@ -100,15 +100,16 @@ def read_all(
             if whole is not None and chunk.pixels is not None:
                 whole[start:stop] = chunk.pixels
             reasons |= {start + index: reason for index, reason in chunk.broken.items()}
-            several += [start + index for index in chunk.several]
+            for index, remark in chunk.remarks:
+                remarks.setdefault(remark, []).append(start + index)
             digests |= chunk.digests
             start = stop
             if progress is not None:
                 progress(start, len(sources))
     if whole is not None:
-        return ReadImages(whole, reasons, several, digests)
+        return ReadImages(whole, reasons, remarks, digests)
     files = [b"" if index in reasons else source for index, source in enumerate(sources)]
-    return ReadImages(ImageFiles(files, shape), reasons, several, digests)
+    return ReadImages(ImageFiles(files, shape), reasons, remarks, digests)
 
 
 class Stream:
@@ -178,7 +179,7 @@ class _Chunk:
 
     pixels: Pixels | None
     broken: dict[int, str]
-    several: list[int]
+    remarks: list[tuple[int, Remark]]
     digests: dict[str, str]
 
 
@@ -186,22 +187,21 @@ def _read(sources: Sequence[ImageSource], shape: ImageShape, keep: bool) -> _Chu
     """Read these images, and `keep` their pixels."""
     whole = np.zeros((len(sources), shape.channels, shape.height, shape.width), dtype=np.uint8) if keep else None
     reasons: dict[int, str] = {}
-    several: list[int] = []
+    remarks: list[tuple[int, Remark]] = []
     digests: dict[str, str] = {}
     for index, source in enumerate(sources):
         try:
             content = decoding.content(source)
             if isinstance(source, str):
                 digests[source] = hashlib.sha256(content).hexdigest()
-            decoded = decoding.decode_first(content, shape)
+            decoded = decoding.decode_remarked(content, shape)
         except BadImage as error:
             reasons[index] = str(error)
             continue
-        if decoded.several:
-            several.append(index)
+        remarks += [(index, remark) for remark in decoded.remarks]
         if whole is not None:
             whole[index] = decoded.pixels
-    return _Chunk(whole, reasons, several, digests)
+    return _Chunk(whole, reasons, remarks, digests)
 
 
 def _pixels(images: ImageFiles) -> npt.NDArray[np.uint8]:

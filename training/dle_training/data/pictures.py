@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from dle_bundle import integrity
 from dle_bundle.errors import InputError, counted
-from dle_bundle.images.pixels import ImageSource
+from dle_bundle.images.pixels import ImageSource, Remark
 from dle_bundle.schema import Field, ImageShape
 from dle_bundle.tables import image_columns
 from dle_training.config.run_config import RunConfig
@@ -27,19 +27,24 @@ LARGEST_NATIVE = 96
 DEFAULT_SIZE = 64
 _GIB = 1 << 30
 _LISTED, _NAMED = 20, 5
+_REMARKS: dict[Remark, str] = {
+    "frames": "several frames or pages, and the first is used",
+    "dim": "16 bits but use at most a sixteenth of their levels, as images of 12 bits do; scaled to 8 bits, they are "
+    "nearly black and keep 16 levels, so scale them to all 16 bits before",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
     """`images` as in `Groups.image`, for all N rows of the table.
 
-    `broken` gives the reason for each row with a bad image, `several` the files (`""` = the content of one) with more
-    frames or pages than the first, which is read, `digests` the SHA-256 of each file by its path.
+    `broken` gives the reason for each row with a bad image, `remarks` the files (`""` = the content of one) that each
+    remark is about, `digests` the SHA-256 of each file by its path.
     """
 
     images: Any
     broken: dict[int, str]
-    several: tuple[str, ...]
+    remarks: dict[Remark, list[str]]
     digests: dict[str, str]
 
 
@@ -84,12 +89,13 @@ def read(
     assert shape is not None
     budget = int(config.data.image_memory * _GIB)
     digests: dict[str, str] = {}
-    several: list[str] = []
+    remarks: dict[Remark, list[str]] = {}
 
     def decode(sources: Sequence[Any], shape: ImageShape) -> tuple[Any, dict[int, str]]:
         found = image_files.read_all(sources, shape, memory_bytes=budget)
         digests.update(found.digests)
-        several.extend(_shown(sources[index], folder) for index in found.several)
+        for remark, indices in found.remarks.items():
+            remarks.setdefault(remark, []).extend(_shown(sources[index], folder) for index in indices)
         return found.images, found.broken
 
     columns = [table.column(field.name) for field in pictured]
@@ -98,20 +104,20 @@ def read(
     for row, column, reason in faults:
         words = f"{image_columns.shown(columns[column], row)}: {reason}"
         broken[row] = f"{broken[row]}; {words}" if row in broken else words
-    return Pictures(images, broken, tuple(several), digests)
+    return Pictures(images, broken, remarks, digests)
 
 
 def check(
     pictures: Pictures | None, known: npt.NDArray[np.bool_], config: RunConfig, labels: npt.NDArray[np.object_] | None
 ) -> tuple[npt.NDArray[np.bool_], tuple[str, ...]]:
-    """Return the usable rows (N,) of `known`, and notes on unusable rows and on files with several frames.
+    """Return the usable rows (N,) of `known`, and notes on unusable rows and on what was lost of others.
 
     Raises InputError that lists every broken image unless `data.skip_bad` is set; also, whatever is set, if no image of
     one of the `labels` (N,), or no image at all, can be read. `labels` are None for regression.
     """
     if pictures is None:
         return known, ()
-    notes = _several(pictures.several)
+    notes = tuple(_remark(remark, files) for remark, files in sorted(pictures.remarks.items()))
     broken = {row: why for row, why in pictures.broken.items() if known[row]}
     if not broken:
         return known, notes
@@ -157,12 +163,10 @@ def _check_classes(
     )
 
 
-def _several(files: Sequence[str]) -> tuple[str, ...]:
-    if not files:
-        return ()
+def _remark(remark: Remark, files: Sequence[str]) -> str:
     names = _first([file for file in files if file])
-    holds = "image holds" if len(files) == 1 else "images hold"
-    return (f"{len(files):,} {holds} several frames or pages, and the first is used{names and f': {names}'}",)
+    count = "1 image has" if len(files) == 1 else f"{len(files):,} images have"
+    return f"{count} {_REMARKS[remark]}{names and f': {names}'}"
 
 
 def _shown(source: ImageSource, folder: Path | None) -> str:
