@@ -92,10 +92,11 @@ def test_images(tmp_path: Path) -> None:
             Image.new("L", (60, 20), level).save(tmp_path / name / f"{row}.png")
     settings = [f"data.source={tmp_path}", "preprocessing.image_size=16"]
     (note,) = dataset.load(run_config.load(None, settings, {})).notes
-    for cure, fit in zip(proposed(note), ("crop", "stretch"), strict=True):
+    expected = [("crop", 16, 16), ("stretch", 16, 16), ("crop", 8, 24)]
+    for cure, wanted in zip(proposed(note), expected, strict=True):
         form = dataset.load(run_config.load(None, [*settings, cure], {})).schema.image[0].image
         assert form is not None
-        assert form.fit == fit
+        assert (form.fit, form.height, form.width) == wanted
     (tmp_path / "dark" / "0.png").write_bytes(b"")
     with pytest.raises(InputError) as caught:
         dataset.load(run_config.load(None, settings, {}))

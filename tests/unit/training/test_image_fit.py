@@ -29,6 +29,11 @@ def test_photographs_are_cropped_and_long_images_padded() -> None:
     assert fit == "pad"
     assert note is not None
     assert note.startswith("3 of 20 images are more than 1.6 times too wide or too high for 64 × 64 pixels")
+    assert note.endswith("set 'preprocessing.image_size=[56, 80]'")
+    fit, note = image_fit.choose([(1, 100_000)] * 5, 64, 64)
+    assert fit == "pad"
+    assert note is not None
+    assert note.endswith("set 'preprocessing.image_size=[8, 1024]'")
     assert image_fit.choose([(100, 400)] * 9, 32, 128) == ("crop", None)
 
 
@@ -59,6 +64,7 @@ def test_the_choice_stands_in_the_schema_and_the_note_names_the_others(tmp_path:
     assert (np.asarray(found.groups.image)[:, :, :24] == 128).all()
     (note,) = found.notes
     assert "set preprocessing.image_fit=crop" in note
+    assert "set 'preprocessing.image_size=[32, 128]'" in note
     for fit in ("crop", "stretch", "pad"):
         asked = load(source, f"preprocessing.image_fit={fit}")
         assert asked.schema.image[0].image is not None

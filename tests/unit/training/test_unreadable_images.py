@@ -89,7 +89,7 @@ def test_files_with_other_suffixes_are_named_and_a_class_of_them_stops_the_run(
     )
     (folder / "birds").mkdir()
     (folder / "birds" / "a.heic").write_bytes(b"")
-    with pytest.raises(InputError, match="birds: no file in this folder is named like an image") as caught:
+    with pytest.raises(InputError, match="class folders hold no file named like an image") as caught:
         load(folder)
     assert caught.value.details == (f"birds: 1 file, .heic (1): birds/a.heic; {hint}",)
 

@@ -4,13 +4,17 @@ A crop keeps the most pixels of what is at the centre, and suits photographs, wh
 1.6. What stands at the ends of a longer image is lost, so such images are padded.
 """
 
+import math
+import statistics
 from collections.abc import Sequence
 
 from dle_bundle.schema import ImageFit
+from dle_training.preprocessing.settings import LARGEST_SIDE
 from dle_training.settings.proposals import setting
 
 FAR, FEW = 1.6, 0.1
 """Images are padded if more than `FEW` of them are by more than `FAR` too wide or too high for the model's ratio."""
+_MULTIPLE = 8
 _NOTED = 0.1
 """A crop that takes more than this share of a side is reported."""
 
@@ -23,7 +27,8 @@ def choose(sizes: Sequence[tuple[int, int]], height: int, width: int) -> tuple[I
         return "pad", (
             f"{far:,} of {len(sizes):,} images are more than {FAR} times too wide or too high for {width} × {height} "
             f"pixels, so images are padded with grey; to cut off the ends, set {_setting('crop')}; to distort the "
-            f"images, set {_setting('stretch')}"
+            f"images, set {_setting('stretch')}; to give the model the shape of most images, set "
+            f"{setting('preprocessing.image_size', _shape_of_most(sizes, height, width))}"
         )
     cut = sum(1 - 1 / factor > _NOTED for factor in factors)
     if not cut:
@@ -32,6 +37,18 @@ def choose(sizes: Sequence[tuple[int, int]], height: int, width: int) -> tuple[I
         f"images are cropped at the centre to {width} × {height} pixels, and {cut:,} of {len(sizes):,} lose more than "
         f"{_NOTED:.0%} of a side; to keep them whole, set {_setting('pad')}"
     )
+
+
+def _shape_of_most(sizes: Sequence[tuple[int, int]], height: int, width: int) -> tuple[int, int]:
+    """Return a height and width with about as many pixels as `height` × `width`, in the median ratio of `sizes`."""
+    ratio = statistics.median(wide / tall for tall, wide in sizes)
+    area = height * width
+    return _whole(math.sqrt(area / ratio)), _whole(math.sqrt(area * ratio))
+
+
+def _whole(side: float) -> int:
+    """The nearest multiple of `_MULTIPLE` within the limits of the setting."""
+    return min(max(round(side / _MULTIPLE), 1) * _MULTIPLE, LARGEST_SIDE)
 
 
 def _factor(one: float, other: float) -> float:

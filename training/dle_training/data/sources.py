@@ -93,8 +93,8 @@ def _left_out(folder: Path, table: pa.Table) -> tuple[str, ...]:
     others = folders.left_out(folder)
     if lost := folders.lost(table, others):
         raise InputError(
-            f"{folder}: {', '.join(lost)}: no file in {'this folder' if len(lost) == 1 else 'these folders'} is named "
-            "like an image that can be read; convert the files, or move the folder elsewhere",
+            f"{folder}: class folders hold no file named like an image that can be read; convert the files, or move "
+            "the folders elsewhere",
             [f"{name}: {folders.described(files)}" for name, files in lost.items()],
         )
     if not others:

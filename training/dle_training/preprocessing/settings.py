@@ -10,7 +10,8 @@ from dle_training.settings.base import Count, Settings
 Scaling = Literal["window", "series", "none"]
 """What the windows of a forecast are scaled by: mean and spread of their own steps, of their series, or of all."""
 
-Side = Annotated[int, Meta(ge=1, le=1024)]
+LARGEST_SIDE = 1024
+Side = Annotated[int, Meta(ge=1, le=LARGEST_SIDE)]
 
 
 class PreprocessingConfig(Settings, frozen=True):
