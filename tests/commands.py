@@ -14,27 +14,28 @@ BIN = Path(sys.executable).parent
 
 
 def run(
-    name: str, *arguments: object, folder: Path, code: int = 0, own_process: bool = False
+    name: str, *arguments: object, folder: Path, code: int = 0, own_process: bool = False, sent: bytes = b""
 ) -> "subprocess.CompletedProcess[str]":
     """Run a command in `folder` and insist on its exit code; no command ever shows a traceback.
 
-    A process of its own takes seconds to load PyTorch: it is for claims about processes.
+    `sent` is its standard input. A process of its own takes seconds to load PyTorch: it is for claims about processes.
     """
     words = [name, *map(str, arguments)]
-    done = _in_own_process(words, folder) if own_process else _here(words, folder)
+    done = _in_own_process(words, folder, sent) if own_process else _here(words, folder, sent)
     said = f"{' '.join(words)}\n{done.stdout}\n{done.stderr}"
     assert "Traceback" not in done.stderr, said
     assert done.returncode == code, said
     return done
 
 
-def _in_own_process(words: list[str], folder: Path) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [BIN / words[0], *words[1:]], cwd=folder, capture_output=True, text=True, timeout=240, check=False
+def _in_own_process(words: list[str], folder: Path, sent: bytes) -> "subprocess.CompletedProcess[str]":
+    done = subprocess.run(
+        [BIN / words[0], *words[1:]], cwd=folder, input=sent, capture_output=True, timeout=240, check=False
     )
+    return subprocess.CompletedProcess(words, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
-def _here(words: list[str], folder: Path) -> "subprocess.CompletedProcess[str]":
+def _here(words: list[str], folder: Path, sent: bytes) -> "subprocess.CompletedProcess[str]":
     (command,) = importlib.metadata.entry_points(group="console_scripts", name=words[0])
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
     code: object = 0
@@ -43,6 +44,7 @@ def _here(words: list[str], folder: Path) -> "subprocess.CompletedProcess[str]":
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
         mock.patch.object(sys, "argv", words),
+        mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(sent))),
     ):
         try:
             command.load()()

@@ -42,21 +42,23 @@ class Interrupted(DleError):
     exit_code = 130
 
 
-class Fault(msgspec.Struct, frozen=True):
+class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
     """One fault of a request or a table.
 
     `row` counts from 0 in a request and from 1 (without the header) in a file; None means the whole request or file.
     `field` is an input's name; None means the whole row. `code` is one of `type`, `non_finite`, `missing`, `unknown`,
-    `image`, `sequence`, `json`.
+    `image`, `sequence`, `json`. `file` is the file of the row, if the table consists of several.
     """
 
     row: int | None
     field: str | None
     code: str
     message: str
+    file: str | None = None
 
     def __str__(self) -> str:
-        where = [f"row {self.row}"] if self.row is not None else []
+        where = [self.file] if self.file is not None else []
+        where += [f"row {self.row}"] if self.row is not None else []
         where += [f"{self.field!r}"] if self.field is not None else []
         return f"{', '.join(where)}: {self.message}" if where else self.message
 

@@ -7,7 +7,7 @@ import msgspec
 import typer
 
 from dle_bundle.errors import counted
-from dle_cli import console
+from dle_cli import console, options
 from dle_cli.console import Console
 
 if TYPE_CHECKING:
@@ -22,31 +22,36 @@ app = console.application("Evaluate a trained model.")
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run or study directory.")],
     data: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="SOURCE",
-            help="Score all rows of another source, or the test part of this source if the run keeps no test rows.",
+            help="Score all rows of another source, or the test part of this source if the run keeps no test rows; "
+            "repeat it for several files.",
         ),
     ] = None,
     as_json: console.Json = False,
     quiet: console.Quiet = False,
 ) -> None:
     """Score a run on its test part, and write metrics.json, report.html and figures into it."""
+    from dle_training.data import sources
     from dle_training.runs import evaluate as evaluating
     from dle_training.runs.folder import found
 
-    speaker = Console(as_json, quiet)
-    folder = found(run)
-    if data is None:
+    speaker, source = Console(as_json, quiet), options.place(data)
+    folder, name = found(run), "Test part"
+    if source is None:
         evaluation, on_test = evaluating.evaluate(folder), True
     else:
-        scored = evaluating.evaluate_source(folder, data)
+        scored = evaluating.evaluate_source(folder, source)
         evaluation, on_test = scored.evaluation, scored.on_test
+        name = name if on_test else sources.said(source)
         if said := _trained(scored.trained, evaluation.rows):
-            speaker.warn(f"{data}: {said}")
+            speaker.warn(f"{name}: {said}")
+        for note in scored.notes:
+            speaker.say(f"Note: {note}")
     speaker.document(msgspec.to_builtins(evaluation))
     speaker.table(
-        f"{'Test part' if on_test else data}: {counted(evaluation.rows, 'row')}",
+        f"{name}: {counted(evaluation.rows, 'row')}",
         [(name, "–" if score is None else f"{score:.4g}") for name, score in evaluation.test.items()],
     )
     if evaluation.confusion_matrix is not None:

@@ -1,21 +1,24 @@
 """Options that `dle-train` and `dle-tune` share: their help, the settings behind them, and the checks on them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dle_bundle.errors import InputError
 from dle_cli.console import Console
 
-SourceArgument = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="SOURCE",
-        help="A table (.csv[.gz], .tsv, .txt, .parquet, .npy, .npz), a folder of images, or sklearn:NAME.",
-    ),
-]
+if TYPE_CHECKING:
+    from dle_training.data.sources import Place
+
+SOURCES = (
+    "A table (.csv[.gz], .tsv, .txt, .jsonl, .parquet, .npy, .npz, or a .zip of one), a folder of images, or - "
+    "for standard input. Several files, or a pattern such as 'data/*.csv', are read as one table."
+)
+SourceArgument = Annotated[list[str] | None, typer.Argument(metavar="SOURCE", help=f"{SOURCES} Or sklearn:NAME.")]
+NAME = "that of the first file, of the folder of a pattern or of images, or stdin"
+"""The default name of a run or study, in words."""
 TargetOption = Annotated[str | None, typer.Option("--target", metavar="COLUMN", help="Column to predict.")]
 SplitOption = Annotated[
     str | None,
@@ -76,11 +79,16 @@ def refuse_with_resume(options: Mapping[str, Any], kept_in: str, hint: str) -> N
         raise InputError(f"--resume continues with the settings in {kept_in}: leave out {', '.join(given)}, or {hint}")
 
 
-def default_folder(source: str | None, suffix: str = "") -> Path:
+def place(sources: Sequence[str] | None) -> "Place | None":
+    """The SOURCE of a command: one place, several files, or None."""
+    return None if not sources else sources[0] if len(sources) == 1 else tuple(sources)
+
+
+def default_folder(source: "Place | None", suffix: str = "") -> Path:
     """The folder for a run or study of `source` when --out is not given. Raises InputError without a source."""
     if source is None:
         raise InputError(
-            "no SOURCE: expected a table file, a folder of images or sklearn:NAME (with --resume, --out is enough)"
+            "no SOURCE: expected table files, a folder of images or sklearn:NAME (with --resume, --out is enough)"
         )
     from dle_training.data.sources import default_name
 

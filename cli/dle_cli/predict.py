@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dle_cli import console
+from dle_cli import console, options
 from dle_cli.console import Console
 
 if TYPE_CHECKING:
@@ -18,10 +18,7 @@ app = console.application("Predict the rows of a file, or the images of a folder
 @app.command()
 def predict(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Exported model.")],
-    source: Annotated[
-        Path,
-        typer.Argument(metavar="SOURCE", help="A table (.csv[.gz], .parquet, …), arrays (.npz) or a folder of images."),
-    ],
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE", help=options.SOURCES)],
     out: Annotated[
         Path,
         typer.Option(metavar="FILE", help="Predictions (.csv[.gz], .tsv or .parquet); an existing file is replaced."),
@@ -41,7 +38,7 @@ def predict(
     from dle_serving.offline.unseen import MANY
 
     speaker = Console(as_json, quiet)
-    summary = offline.predict(bundle, source, out, keep=keep or (), errors=errors)
+    summary = offline.predict(bundle, sources, out, keep=keep or (), errors=errors)
     rate = summary.rows / summary.seconds
     rows = [
         ("rows", f"{summary.rows:,}, {summary.predicted:,} predicted"),
@@ -61,8 +58,9 @@ def predict(
     if many:
         speaker.warn(
             f"{_few(many)}: many values did not occur in training, so the predictions may be wrong; check how "
-            f"{source} spells them"
+            f"{_few(sources)} spells them"
         )
+    speaker.lines([f"Note: {note}" for note in summary.notes], speaker.say, "--json names all")
     speaker.table("Predicted", rows)
     speaker.document(
         {
@@ -75,6 +73,7 @@ def predict(
             "left_out": [str(path) for path in summary.left_out],
             "replaced": [str(path) for path in summary.replaced],
             "unseen": {each.column: {"rows": each.rows, "examples": list(each.examples)} for each in summary.unseen},
+            "notes": list(summary.notes),
             "provider": summary.provider,
             "seconds": summary.seconds,
         }

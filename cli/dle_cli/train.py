@@ -14,6 +14,7 @@ from dle_cli.console import Console
 
 if TYPE_CHECKING:
     from dle_training.config.run_config import RunConfig
+    from dle_training.data.sources import Place
     from dle_training.fitting.listeners import Listener
     from dle_training.runs.folder import RunFolder
     from dle_training.runs.prepare import Prepared
@@ -29,7 +30,7 @@ app = console.application("Train a model.")
 
 @app.command()
 def train(
-    source: options.SourceArgument = None,
+    sources: options.SourceArgument = None,
     target: options.TargetOption = None,
     split: options.SplitOption = None,
     folds: Annotated[
@@ -38,7 +39,7 @@ def train(
     config: options.ConfigOption = None,
     assignments: options.SetOption = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Run directory.  [default: runs/<name of the source>]")
+        Path | None, typer.Option(metavar="RUN", help=f"Run directory.  [default: runs/NAME; {options.NAME}]")
     ] = None,
     seed: options.SeedOption = None,
     device: options.DeviceOption = None,
@@ -67,7 +68,7 @@ def train(
 
     Kinds of columns, task and split are inferred and printed; options, --set and --config overrule them.
     """
-    speaker = Console(as_json, quiet)
+    speaker, source = Console(as_json, quiet), options.place(sources)
     if listed is not None:
         _list(speaker, listed)
         return
@@ -154,17 +155,18 @@ def _begun(speaker: Console, config: "RunConfig", out: Path | None, engine: str 
         return api.begin(config, folder, progress, device=device)
 
 
-def _finished(folder: Path, source: str | None) -> "RunFolder | None":
+def _finished(folder: Path, source: "Place | None") -> "RunFolder | None":
     """The run in `folder` if it is finished, else None. Its source is not read.
 
     Raises InputError if there is no run, or if it is a run of another source.
     """
+    from dle_training.data.sources import file_names, said
     from dle_training.runs.folder import RunFolder, is_finished
 
     run = RunFolder(folder)
     known = run.read_config().data.source
-    if source is not None and known is not None and Path(source).name != Path(known).name:
-        raise InputError(f"{folder} is a run of {known}, not of {source}: leave SOURCE out")
+    if source is not None and known is not None and file_names(source) != file_names(known):
+        raise InputError(f"{folder} is a run of {said(known)}, not of {said(source)}: leave SOURCE out")
     return run if is_finished(run) else None
 
 
@@ -181,8 +183,9 @@ def _reopened(speaker: Console, folder: Path, device: str | None, check: "Check"
 
 def _train(speaker: Console, run: "RunFolder", prepared: "Prepared", work: "Work") -> None:
     from dle_training import api
+    from dle_training.data.sources import sent
 
-    further = f"Continue with: dle-train --resume --out {run.path}"
+    further = f"Continue with: dle-train --resume --out {run.path}{sent(prepared.config.data.source)}"
     try:
         api.complete(run, prepared, shown.training(speaker), work)
     except Interrupted as interrupted:
@@ -196,6 +199,7 @@ def _show_result(speaker: Console, run: "RunFolder") -> None:
     from statistics import median
 
     from dle_bundle import documents, schema
+    from dle_training.data.sources import typed
     from dle_training.preprocessing.pipeline import PreprocessingState
     from dle_training.runs import cross_validation
     from dle_training.runs.folder import read_facts
@@ -245,7 +249,7 @@ def _show_result(speaker: Console, run: "RunFolder") -> None:
             **({} if texts is None else {"truncated_texts": texts.truncated}),
         }
     )
-    source = "" if kept["test"] else f" --data {config.data.source}"
+    source = "" if kept["test"] or config.data.source is None else f" {typed(config.data.source, '--data')}"
     speaker.next(f"dle-evaluate {run.path}{source}")
 
 

@@ -14,6 +14,7 @@ from dle_cli.console import Console
 
 if TYPE_CHECKING:
     from dle_training.data.dataset import Dataset
+    from dle_training.data.sources import Place
     from dle_training.search.leaderboard import TrialRow
     from dle_training.search.selection import Selected
     from dle_training.search.study import Study, StudyPlan, StudyRequest
@@ -26,7 +27,7 @@ _LISTED = 10
 
 @app.command()
 def tune(
-    source: options.SourceArgument = None,
+    sources: options.SourceArgument = None,
     target: options.TargetOption = None,
     search: Annotated[str | None, typer.Option(metavar="HOW", help="grid, random or tpe.  [default: random]")] = None,
     trials: Annotated[
@@ -62,7 +63,7 @@ def tune(
     config: options.ConfigOption = None,
     assignments: options.SetOption = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="STUDY", help="Study directory.  [default: runs/<name of the source>-study]")
+        Path | None, typer.Option(metavar="STUDY", help=f"Study directory.  [default: runs/NAME-study; {options.NAME}]")
     ] = None,
     seed: options.SeedOption = None,
     device: options.DeviceOption = None,
@@ -74,7 +75,7 @@ def tune(
 
     --config, --space and --grid give the search space. Without them, the model's own space is searched.
     """
-    speaker = Console(as_json, quiet)
+    speaker, source = Console(as_json, quiet), options.place(sources)
     fixed = {"--split": split, "--folds": folds, "--seed": seed, "--device": device, "--search": search}
     given = {
         "SOURCE": source, "--target": target, **fixed, "--trials": trials, "--jobs": jobs, "--engine": engine,
@@ -97,12 +98,12 @@ def tune(
         then = "type the same command to continue" if resume else "no trial has begun"
         raise Interrupted(f"Interrupted while the data was read; {then}") from None
     changes = {"engine": engine, "jobs": jobs, "timeout": timeout}
-    with _resumable(study.folder.path):
+    with _resumable(study):
         study, selected, rows = _worked(speaker, study, dataset, changes, trials if resume else None)
     _show_result(speaker, study, selected, rows)
 
 
-def _default_folder(source: str | None) -> Path:
+def _default_folder(source: "Place | None") -> Path:
     return options.default_folder(source, "-study")
 
 
@@ -128,7 +129,7 @@ def _begun(speaker: Console, asked: "StudyRequest", out: Path | None) -> "tuple[
     from dle_training.search import study as studies
     from dle_training.search.study import StudyFolder
 
-    folder = StudyFolder(out or _default_folder(studies.section(asked.fixed, "data").get("source")))
+    folder = StudyFolder(out or _default_folder(studies.source(asked.fixed)))
     run_folder.refuse_existing(folder.path)
     storage.check(asked.settings.storage)
     with shown.reading(speaker) as progress:
@@ -138,7 +139,7 @@ def _begun(speaker: Console, asked: "StudyRequest", out: Path | None) -> "tuple[
     return studies.create(folder, plan), plan.prepared.dataset
 
 
-def _reopened(speaker: Console, path: Path, source: str | None, target: str | None) -> "tuple[Study, Dataset]":
+def _reopened(speaker: Console, path: Path, source: "Place | None", target: str | None) -> "tuple[Study, Dataset]":
     from dle_training.search import study as studies
     from dle_training.search.study import StudyFolder
 
@@ -186,9 +187,12 @@ def _engine(name: str) -> "Callable[[Study, int | None, Callable[[], Dataset], W
 
 
 @contextmanager
-def _resumable(path: Path) -> Iterator[None]:
+def _resumable(study: "Study") -> Iterator[None]:
     """Turn Ctrl-C inside the block into a message that says how to continue."""
-    further = f"Continue with: dle-tune --resume --out {path}"
+    from dle_training.data.sources import sent
+
+    path = study.folder.path
+    further = f"Continue with: dle-tune --resume --out {path}{sent(study.request.fixed['data']['source'])}"
     try:
         yield
     except Interrupted as interrupted:
@@ -202,9 +206,11 @@ def _worked(
 ) -> "tuple[Study, Selected, list[TrialRow]]":
     from dle_cli.tuning_progress import LatencyProgress, TuningProgress
     from dle_training.search import leaderboard, report, selection, settings, shared_data, trial_locks
+    from dle_training.search import study as studies
     from dle_training.search.trial import Watcher
 
     asked = settings.changed(study.request.settings, changes)
+    studies.refuse_several_readers(study.request.fixed, asked)
     run = _engine(asked.engine)
     if trials is not None:
         study = trial_locks.grown(study, trials)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -21,7 +21,7 @@ from dle_training.config import run_config
 from dle_training.config.run_config import RunConfig
 from dle_training.data import memory, sources, summary
 from dle_training.data.image_files import ImageProgress
-from dle_training.data.sources import Source
+from dle_training.data.sources import Place, Source
 from dle_training.export import bundle, dry_run
 from dle_training.fitting.listeners import Listener
 from dle_training.fitting.progress import ProgressLines
@@ -104,7 +104,7 @@ class Run:
             self.evaluate()
         return Report(self._folder.report)
 
-    def evaluate(self, source: str | Path | Rows | None = None) -> Evaluation:
+    def evaluate(self, source: str | Path | Sequence[str | Path] | Rows | None = None) -> Evaluation:
         """Score the model on the test part, and write the report; or on all rows of another table or source.
 
         Raises InputError if the run keeps no test rows, or if `source` does not fit the schema.
@@ -138,7 +138,7 @@ class Run:
 
 
 def train(
-    source: str | Path | Rows,
+    source: str | Path | Sequence[str | Path] | Rows,
     target: str | None = None,
     *,
     out: str | Path | None = None,
@@ -149,20 +149,22 @@ def train(
 ) -> Run:
     """Train a model on a DataFrame, an Arrow table, a list of dicts, or a source that dle-train reads.
 
-    `target` is the column to predict. The run is written into the folder `out`, by default `runs/<name of the source>`.
-    `settings` are those of dle-train, as sections or dotted keys: `seed=1, training={"epochs": 5}` or
-    `**{"training.epochs": 5}`; they overrule the YAML file `config`. With `resume`, an interrupted run in `out`
-    continues with its own settings. `progress` writes what was understood, and a line about each epoch.
+    Such a source is a path, a pattern, `"-"`, `"sklearn:NAME"`, or a list of paths. `target` is the column to predict.
+    The run is written into the folder `out`, by default `runs/<name of the source>`. `settings` are those of dle-train,
+    as sections or dotted keys: `seed=1, training={"epochs": 5}` or `**{"training.epochs": 5}`; they overrule the YAML
+    file `config`. With `resume`, an interrupted run in `out` continues with its own settings. `progress` writes what
+    was understood, and a line about each epoch.
 
     Raises InputError for any fault of source or settings, and Interrupted after Ctrl-C, with the state saved.
     """
-    held = source if isinstance(source, str | Path) else memory.read(source)
-    place = held.place if isinstance(held, Source) else str(held)
+    named = _named(source)
+    held = memory.read(cast(Rows, source)) if named is None else named
+    place = held.place if isinstance(held, Source) else held
     folder = Path(out) if out is not None else Path("runs") / sources.default_name(place)
     if resume:
         given = {"target": target, "config": config, **settings}
-        if named := [name for name, value in given.items() if value is not None]:
-            raise InputError(f"resume=True continues with the settings of {folder}: leave out {', '.join(named)}")
+        if changed := [name for name, value in given.items() if value is not None]:
+            raise InputError(f"resume=True continues with the settings of {folder}: leave out {', '.join(changed)}")
         run = RunFolder(folder)
         if run_folder.is_finished(run):
             return Run(folder)
@@ -222,12 +224,20 @@ def complete(run: RunFolder, prepared: Prepared, listeners: Listeners, work: Wor
         raise
 
 
-def _read(source: str | Path | Rows | Source, config: RunConfig) -> Source:
+def _read(source: str | Path | Sequence[str | Path] | Rows | Source, config: RunConfig) -> Source:
     if isinstance(source, Source):
         return source
+    place = _named(source)
+    return memory.read(cast(Rows, source)) if place is None else sources.read(place, config.data.text_format)
+
+
+def _named(source: Any) -> Place | None:
+    """The source if it consists of names, not of rows."""
     if isinstance(source, str | Path):
-        return sources.read(str(source), config.data.text_format)
-    return memory.read(source)
+        return str(source)
+    if isinstance(source, list | tuple) and source and all(isinstance(each, str | Path) for each in source):
+        return tuple(map(str, source))
+    return None
 
 
 def _dotted(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

@@ -37,7 +37,7 @@ def read(folder: Path) -> pa.Table:
     if not files:
         raise InputError(
             f"{folder}: expected image files ({', '.join(pixels.readable_suffixes())}), in the folder itself or in one "
-            "folder per class",
+            f"folder per class; to read tables in it, name them or give a pattern, such as '{folder}/*.csv'",
             [f"found {described(others)}"] if others else [],
         )
     steps = [file.parts for file in files]

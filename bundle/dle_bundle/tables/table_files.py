@@ -32,7 +32,7 @@ def suffix(path: Path) -> str:
             return known
     if name.endswith(pixels.IMAGE_SUFFIXES):
         raise InputError(f"{path}: a single image; use the folder that contains it, or a table with its path")
-    raise InputError(f"{path}: expected a file ending in {', '.join(TABLE_SUFFIXES)}")
+    raise InputError(f"{path}: expected a file ending in {', '.join(TABLE_SUFFIXES)}, or .zip with one of them")
 
 
 def check_exists(path: Path) -> None:

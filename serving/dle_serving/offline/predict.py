@@ -15,13 +15,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from msgspec.structs import replace
 
 from dle_bundle import bundle as bundles
 from dle_bundle.errors import Fault, InputError, RowFaults, nearest
 from dle_bundle.schema import Schema
-from dle_bundle.tables import folders, long_tables, prediction_columns, series_columns, table_files
+from dle_bundle.tables import folders, long_tables, prediction_columns, series_columns, source_files
 from dle_bundle.tables.arrays import SEQUENCE
 from dle_bundle.tables.columns import is_date, is_number, is_text, to_groups
+from dle_bundle.tables.source_files import STDIN, FileRows, Part, Place, SourceFiles
 from dle_serving.models.runtime import Model
 from dle_serving.offline.loaded import answers
 from dle_serving.offline.prediction_files import PREDICTION_SUFFIXES, TableWriter, fault_report, writer
@@ -42,7 +44,7 @@ class Summary:
 
     `ignored`: columns that are neither inputs of the model nor in `keep`. `replaced`: files that existed before.
     `unseen`: columns with categories that did not occur in training. `left_out`: files of a folder of images that are
-    not named like images that can be read.
+    not named like images that can be read. `notes`: what was found in the files.
     """
 
     rows: int
@@ -53,13 +55,14 @@ class Summary:
     replaced: tuple[Path, ...]
     unseen: tuple[Unseen, ...]
     left_out: tuple[Path, ...]
+    notes: tuple[str, ...]
     provider: str
     seconds: float
 
 
 def predict(
     bundle: Path,
-    source: Path,
+    source: Place,
     out: Path,
     *,
     keep: Sequence[str] = (),
@@ -68,71 +71,79 @@ def predict(
 ) -> Summary:
     """Predict every row of `source` and write `out` (.csv[.gz], .tsv or .parquet).
 
-    `source` is a table, a file of arrays or a folder of images; image paths in a table are relative to its folder. The
-    output begins with the columns in `keep`; without `keep`, with the paths for a folder of images and with the ids
-    for a long table. Then follow `label, probability, probability_<class>…`, or `value`, or `value_1`, `value_2`, …
-    for a forecast. `errors` is a CSV file of the faults in invalid rows: row (from 1), field, code, message.
+    `source` is a table in one or several files, a file of arrays or a folder of images; image paths in a table are
+    relative to the folder of the first file. The output begins with the columns in `keep`; without `keep`, with the
+    paths for a folder of images and with the ids for a long table. Then follow `label, probability,
+    probability_<class>…`, or `value`, or `value_1`, `value_2`, … for a forecast. `errors` is a CSV file of the faults
+    in invalid rows: row (from 1), field, code, message. With several files, the name of the file comes first, and rows
+    count in each file.
 
     Raises InputError for a wrong bundle, source, suffix or column. Raises RowFaults with every fault when rows are
     invalid and `errors` is None; nothing is written then.
     """
     started = time.perf_counter()
-    suffix = _check_paths(source, out, errors)
+    paths = source_files.listed(source)
+    suffix = _check_paths(paths, out, errors)
     loaded = bundles.load(bundle)
-    model = Model(loaded, device)
-    _check_keep(keep, loaded.schema)
+    schema, model = loaded.schema, Model(loaded, device)
+    _check_keep(keep, schema)
     replaced = tuple(path for path in (out, errors) if path is not None and path.exists())
-    folder = source if source.is_dir() else source.parent
-    faults, unseen = _Faults(errors is not None), UnseenCategories(loaded.schema)
+    faults, unseen = _Faults(errors is not None), UnseenCategories(schema)
     rows = predicted = 0
     ignored: tuple[str, ...] = ()
     with ExitStack() as stack:
-        report = None if errors is None else stack.enter_context(fault_report(errors))
+        files = stack.enter_context(source_files.opened(paths))
+        notes = files.detect(schema.text_format, proposing=False).notes
+        report = (
+            None
+            if errors is None
+            else stack.enter_context(fault_report(errors, named=len(paths) > 1 and schema.layout is None))
+        )
         output: TableWriter | None = None
-        for part in _parts(source, loaded.schema):
+        for part in _parts(files, schema):
+            table = part.table
             if output is None:
-                keep = keep or _named_by(part, source, loaded.schema)
-                ignored = _ignored(part, keep, loaded.schema)
-                _check_kept(part, keep, suffix)
+                keep = keep or _named_by(table, files, schema)
+                ignored = _ignored(table, keep, schema)
+                _check_kept(table, keep, suffix)
                 output = stack.enter_context(writer(out, suffix))
-            groups, found = to_groups(part, loaded.schema, rows + 1, folder=folder)
-            good = faults.take(found, rows + 1, len(part))
+            groups, found = to_groups(table, schema, part.first_row, folder=files.folder)
+            found = [replace(fault, file=part.file) for fault in found]
+            good = faults.take(found, part.first_row, len(table))
             if report is not None:
-                report.writerows((fault.row, fault.field, fault.code, fault.message) for fault in found)
+                report(found)
             if good is not None:
-                groups, part = groups.take(good), part.take(pa.array(np.flatnonzero(good)))
-            rows += len(good) if good is not None else len(part)
+                groups, table = groups.take(good), table.take(pa.array(np.flatnonzero(good)))
+            rows += len(part.table)
             if not faults.fatal:
-                predicted += len(part)
+                predicted += len(table)
                 unseen.add(groups)
-                kept = {name: part.column(name) for name in keep}
+                kept = {name: table.column(name) for name in keep}
                 output.write(pa.table(kept | answers(model, groups)))
         faults.check()
-    left_out = folders.left_out(source) if source.is_dir() else ()
+        left_out = folders.left_out(files.folder) if files.are_images else ()
     seconds, new = time.perf_counter() - started, unseen.found()
     return Summary(
-        rows, predicted, faults.rows, faults.count, ignored, replaced, new, left_out, model.provider, seconds
+        rows, predicted, faults.rows, faults.count, ignored, replaced, new, left_out, notes, model.provider, seconds
     )
 
 
-def _parts(source: Path, schema: Schema) -> Iterator[pa.Table]:
+def _parts(files: SourceFiles, schema: Schema) -> Iterator[Part]:
     """The source as tables with one row per prediction, in order."""
     rows = _rows_of_a_part(schema)
     if schema.layout is not None:
-        whole = pa.concat_tables(_stream(source, schema, _PART_ROWS), promote_options="permissive")
+        parts = list(files.stream(schema.text_format, proposing=False))
+        whole = pa.concat_tables([part.table for part in parts], promote_options="permissive")
         ready = SEQUENCE in whole.column_names and series_columns.is_series(whole.column(SEQUENCE))
-        table = whole if ready else long_tables.gather(whole, schema.layout, schema.na_values)
-        yield from (table.slice(start, rows) for start in range(0, len(table), rows))
+        with FileRows.of(parts).naming():
+            table = whole if ready else long_tables.gather(whole, schema.layout, schema.na_values)
+        yield from (Part(table.slice(start, rows), start + 1) for start in range(0, len(table), rows))
         return
-    for part in _stream(source, schema, rows):
-        if source.is_dir() and len(schema.image) == 1:  # rename it to the input's name in training
-            yield part.rename_columns({folders.IMAGE: schema.image[0].name})
+    for part in files.stream(schema.text_format, rows=rows, proposing=False):
+        if files.are_images and len(schema.image) == 1:  # rename it to the input's name in training
+            yield Part(part.table.rename_columns({folders.IMAGE: schema.image[0].name}), part.first_row)
         else:
             yield part
-
-
-def _stream(source: Path, schema: Schema, rows: int) -> Iterator[pa.Table]:
-    return table_files.stream(source, schema.text_format, rows=rows, proposing=False)
 
 
 def _rows_of_a_part(schema: Schema) -> int:
@@ -177,7 +188,7 @@ class _Faults:
             raise RowFaults(self._kept)
 
 
-def _check_paths(source: Path, out: Path, errors: Path | None) -> str:
+def _check_paths(sources: Sequence[Path], out: Path, errors: Path | None) -> str:
     suffix = next(
         (known for known in sorted(PREDICTION_SUFFIXES, key=len)[::-1] if out.name.lower().endswith(known)), None
     )
@@ -186,7 +197,8 @@ def _check_paths(source: Path, out: Path, errors: Path | None) -> str:
         faults.append(f"{out}: expected a file ending in {', '.join(PREDICTION_SUFFIXES)}")
     if out.is_dir():
         faults.append(f"{out}: is a folder, not a file")
-    places = [path.resolve() for path in (source, out, errors) if path is not None]
+    read = [path for path in sources if str(path) != STDIN]
+    places = [path.resolve() for path in (*read, out, errors) if path is not None]
     if len(set(places)) < len(places):
         faults.append("the source, the output and the errors must be different files")
     if faults:
@@ -195,9 +207,9 @@ def _check_paths(source: Path, out: Path, errors: Path | None) -> str:
     return suffix
 
 
-def _named_by(table: pa.Table, source: Path, schema: Schema) -> tuple[str, ...]:
+def _named_by(table: pa.Table, files: SourceFiles, schema: Schema) -> tuple[str, ...]:
     """The column that identifies each row of the output when it is not simply a row of the source file."""
-    names = [schema.image[0].name] if source.is_dir() and len(schema.image) == 1 else []
+    names = [schema.image[0].name] if files.are_images and len(schema.image) == 1 else []
     if schema.layout is not None and schema.layout.sequence_id is not None:
         names.append(schema.layout.sequence_id)
     return tuple(

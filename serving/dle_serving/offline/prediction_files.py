@@ -3,7 +3,7 @@
 import csv
 import gzip
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TextIO, cast
@@ -11,6 +11,7 @@ from typing import Any, Protocol, TextIO, cast
 import pyarrow as pa
 import pyarrow.parquet
 
+from dle_bundle.errors import Fault
 from dle_bundle.files import atomic_path
 
 PREDICTION_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".parquet")
@@ -23,12 +24,16 @@ class TableWriter(Protocol):
 
 
 @contextmanager
-def fault_report(path: Path) -> Iterator[Any]:
-    """A CSV writer of (row, field, code, message); the file appears when the block ends without an error."""
+def fault_report(path: Path, *, named: bool) -> Iterator[Callable[[Iterable[Fault]], None]]:
+    """A writer of faults to a CSV file, which appears when the block ends without an error.
+
+    The columns are row, field, code and message, after the file if `named`.
+    """
+    columns = (*(("file",) if named else ()), "row", "field", "code", "message")
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("row", "field", "code", "message"))
-        yield writer
+        writer.writerow(columns)
+        yield lambda faults: writer.writerows([getattr(fault, name) for name in columns] for fault in faults)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 import csv
 import gzip
+import io
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,37 @@ def test_a_file_of_errors_takes_the_bad_rows(tmp_path: Path, bundle: Path) -> No
     header, faults = read(tmp_path / "errors.csv")
     assert header == ["row", "field", "code", "message"]
     assert [fault[:3] for fault in faults] == [["2", "age", "type"], ["5", "married", "missing"]]
+
+
+def test_several_files(tmp_path: Path, bundle: Path) -> None:
+    rows = some_rows(9)
+    rows[1]["age"], rows[7]["age"], rows[8]["married"] = "old", "older", ""
+    files = [
+        source(tmp_path / "1.csv", rows[:5]),
+        source(tmp_path / "2.csv", [dict(reversed(row.items())) for row in rows[5:]]),
+    ]
+    out, errors = tmp_path / "out.csv", tmp_path / "errors.csv"
+    with pytest.raises(RowFaults, match=rf"{files[1]}, row 3, 'age': expected a number"):
+        predict(bundle, files, out)
+    summary = predict(bundle, str(tmp_path / "[12].csv"), out, keep=["id"], errors=errors)
+    assert (summary.rows, summary.predicted, summary.faulty) == (9, 6, 3)
+    assert [row[0] for row in read(out)[1]] == [f"row {index}" for index in (0, 2, 3, 4, 5, 6)]
+    header, faults = read(errors)
+    assert header == ["file", "row", "field", "code", "message"]
+    assert [fault[:3] for fault in faults] == [
+        [str(files[0]), "2", "age"],
+        [str(files[1]), "3", "age"],
+        [str(files[1]), "4", "married"],
+    ]
+
+
+def test_standard_input(tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = source(tmp_path / "in.csv", some_rows(20))
+    predict(bundle, path, tmp_path / "out.csv")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(path.read_bytes().replace(b",", b";"))))
+    summary = predict(bundle, "-", tmp_path / "sent.csv")
+    assert (tmp_path / "sent.csv").read_text() == (tmp_path / "out.csv").read_text()
+    assert summary.notes == ("the columns are separated by ';'",)
 
 
 def test_rows_are_numbered_through_all_parts_of_a_file(

@@ -1,14 +1,16 @@
 """Sources: files, bundled tables and arrays with a test part become tables with their facts."""
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from dle_bundle.errors import InputError
+from dle_bundle.errors import InputError, RowFaults
 from dle_training.config import run_config
-from dle_training.data import sources
+from dle_training.data import dataset, sources
+from dle_training.data.dataset import Dataset
 from dle_training.runs import prepare
 
 
@@ -99,10 +101,112 @@ def test_arrays_that_do_not_belong_together(tmp_path: Path, arrays: dict[str, An
 
 
 @pytest.mark.parametrize(
-    ("source", "name"), [("data/a.b.csv.gz", "a.b"), ("x.parquet", "x"), ("sklearn:wine", "wine"), ("x.npz", "x")]
+    ("source", "name"),
+    [
+        ("data/a.b.csv.gz", "a.b"),
+        ("x.parquet", "x"),
+        ("sklearn:wine", "wine"),
+        ("x.npz", "x"),
+        ("x.zip", "x"),
+        ("x.csv.ZIP", "x"),
+        ("-", "stdin"),
+        (("data/a.csv", "b.csv"), "a"),
+        ("of/may/*.csv", "may"),
+        (("of/*/part?.csv", "b.csv"), "of"),
+    ],
 )
-def test_default_name(source: str, name: str) -> None:
+def test_default_name(source: sources.Place, name: str) -> None:
     assert sources.default_name(source) == name
+
+
+def test_a_pattern_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert sources.default_name("*.csv") == tmp_path.name
+
+
+@pytest.mark.parametrize(
+    ("place", "said", "typed"),
+    [
+        ("a.csv", "a.csv", "--data a.csv"),
+        (("a b.csv", "c.csv"), "2 files, a b.csv to c.csv", "--data 'a b.csv' --data c.csv"),
+        ("-", "standard input", "--data - < FILE"),
+    ],
+)
+def test_words_for_a_source(place: sources.Place, said: str, typed: str) -> None:
+    assert (sources.said(place), sources.typed(place, "--data")) == (said, typed)
+
+
+def write_halves(folder: Path, *, late: str = "3") -> tuple[str, str]:
+    """Two files of 60 rows in all; `late` is a value of `n` in row 5 of the second."""
+    lines = [f"{row % 9},town {row % 4},{'ab'[row % 2]}" for row in range(60)]
+    lines[34] = f"{late},town 1,a"
+    for name, part in (("a.csv", lines[:30]), ("b.csv", lines[30:])):
+        (folder / name).write_text("\n".join(["n,town,y", *part]) + "\n")
+    return str(folder / "a.csv"), str(folder / "b.csv")
+
+
+def load(*assignments: str, source: sources.Place) -> Dataset:
+    return dataset.load(run_config.load(None, ["data.target=y", *assignments], {"data.source": source}))
+
+
+def test_several_files_are_one_source(tmp_path: Path) -> None:
+    files = write_halves(tmp_path)
+    made = prepare.prepare(run_config.load(None, ["data.target=y"], {"data.source": str(tmp_path / "[ab].csv")}))
+    assert made.config.data.source == made.dataset.source == files
+    assert len(made.dataset.target) == 60
+    again = run_config.load(None, [], {"data.source": list(files), "data.target": "y"})
+    assert prepare.prepare(again).dataset.digest == made.dataset.digest
+    (tmp_path / "b.csv").write_text((tmp_path / "b.csv").read_text().replace("town 1", "town 5", 1))
+    assert load(source=files).digest != made.dataset.digest
+
+
+def test_a_column_is_understood_by_all_files(tmp_path: Path) -> None:
+    files = write_halves(tmp_path, late="many")
+    assert load(source=files[0]).schema.inputs[0].kind == "numeric"
+    with pytest.raises(InputError, match=r"'n': .* in 1 of 60 rows: row 5 of \S*b\.csv 'many'"):
+        load(source=files)
+    kinds = {field.name: field.kind for field in load("data.kinds.n=categorical", source=files).schema.inputs}
+    assert kinds == {"n": "categorical", "town": "categorical"}
+
+
+def test_faults_by_a_schema_name_the_file(tmp_path: Path) -> None:
+    config = run_config.load(None, ["data.target=y"], {"data.source": write_halves(tmp_path)})
+    schema = dataset.load(config).schema
+    other = sources.read(write_halves(tmp_path, late="many"))
+    with pytest.raises(RowFaults) as caught:
+        dataset.read_labelled(other, schema, config)
+    (fault,) = caught.value.faults
+    assert (Path(fault.file or "").name, fault.row, fault.field) == ("b.csv", 5, "n")
+
+
+def test_series_of_several_files(tmp_path: Path) -> None:
+    for name, first in (("a", 0), ("b", 30)):
+        lines = [f"{step},{step % 7},{step % 5}" for step in range(first, first + 30)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["t,x,y", *lines]) + "\n")
+    forecast = ("data.time=t", "data.window=4")
+    assert len(load(*forecast, source=str(tmp_path / "*.csv")).target) > 40
+    (tmp_path / "b.csv").write_text((tmp_path / "b.csv").read_text() + "30,1,1\nsoon,1,1\n")
+    with pytest.raises(InputError) as caught:
+        load(*forecast, source=str(tmp_path / "*.csv"))
+    assert f"row 32 of {tmp_path / 'b.csv'}" in str(caught.value)
+
+
+def test_standard_input_is_sent_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_halves(tmp_path)
+    content = (tmp_path / "a.csv").read_bytes()
+    config = run_config.load(None, ["data.target=y", "training.epochs=1"], {"data.source": "-"})
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+    made = prepare.prepare(config)
+    assert made.config.data.source == "-"
+    assert made.dataset.digest == sources.read(str(tmp_path / "a.csv")).digest
+    run = prepare.create(tmp_path / "run", made)
+    with pytest.raises(InputError, match=r"must be sent again: dle-train --resume --out \S+ < FILE"):
+        prepare.reopen(run)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+    assert prepare.reopen(run).dataset.digest == made.dataset.digest
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content.replace(b"town 1", b"town 2"))))
+    with pytest.raises(InputError, match="standard input has changed since"):
+        prepare.reopen(run)
 
 
 @pytest.mark.parametrize("source", ["absent.csv", "absent.npz", "absent"])

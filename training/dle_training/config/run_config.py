@@ -27,8 +27,12 @@ class DataConfig(Settings, frozen=True):
     """The source of the rows, and how its columns are read."""
 
     source: Annotated[
-        str | None,
-        Meta(description="File (.csv, .csv.gz, .tsv, .txt, .parquet, .npy, .npz), folder of images or sklearn:NAME."),
+        str | tuple[str, ...] | None,
+        Meta(
+            description="File, pattern or list of files (.csv[.gz], .tsv, .txt, .jsonl, .parquet, .npy, .npz, "
+            ".zip with one of them), folder of images, sklearn:NAME, or '-' for standard input, which must be sent "
+            "again to a command that reads the data again, such as --resume."
+        ),
     ] = None
     target: Annotated[
         str | None,

@@ -5,7 +5,7 @@ The schema and the preprocessing learn from the training part alone; the other p
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -34,10 +34,11 @@ from dle_training.data import (
     windows,
 )
 from dle_training.data.blocks import Blocks
+from dle_training.data.column_roles import Arranged
 from dle_training.data.inference import InferredInputs
 from dle_training.data.kinds import Reading
 from dle_training.data.pictures import Pictures
-from dle_training.data.sources import Source
+from dle_training.data.sources import Place, Source
 from dle_training.data.split import Split, Strata
 from dle_training.data.target import Target, Values
 from dle_training.scoring.baselines import Baselines, Fitted
@@ -66,7 +67,7 @@ class Dataset:
     input, `notes` are shown to the user, `warnings` before them.
     """
 
-    source: str
+    source: Place
     digest: str
     schema: Schema
     groups: Groups
@@ -104,21 +105,23 @@ def load(config: RunConfig, source: Source | None = None) -> Dataset:
     """
     if source is None:
         if config.data.source is None:
-            raise InputError("no data: name a file, a folder of images or sklearn:NAME")
+            raise InputError("no data: name files, a folder of images or sklearn:NAME")
         source = sources.read(config.data.source, config.data.text_format)
     common = kinds.asked(kinds.EVERY_COLUMN, config.data)
     na_values = common.na_values
     name, chosen = target.choose(source.table.column_names, config.data.target, source.target)
-    arranged = column_roles.arrange(source.table, config, name, na_values)
+    with source.files.naming():
+        arranged = column_roles.arrange(source.table, config, name, na_values)
     table = arranged.table
-    goal, by, found, inputs = _understand(table, source.table.column_names, name, arranged.forecasting(config))
-
-    if arranged.layout is not None and (written := arranged.layout.number_formats.get(name)) is not None:
-        goal = replace(goal, outputs=msgspec.structs.replace(goal.outputs, unit=written.unit or None))
-    fields, fitted = pictures.shaped(inputs.fields, table, source.folder, config.preprocessing, na_values)
-    fields = series.shaped(fields, table, arranged.layout)
-    images = pictures.read(fields, table, source.folder, config, na_values)
-    known, skipped = pictures.check(images, goal.known, config, None if goal.outputs.classes is None else goal.values)
+    with source.files.naming() if arranged.layout is None else nullcontext():  # series are rows of another table
+        goal, by, found, inputs = _understand(table, source.table.column_names, name, arranged.forecasting(config))
+        if arranged.layout is not None and (written := arranged.layout.number_formats.get(name)) is not None:
+            goal = replace(goal, outputs=msgspec.structs.replace(goal.outputs, unit=written.unit or None))
+        fields, fitted = pictures.shaped(inputs.fields, table, source.folder, config.preprocessing, na_values)
+        fields = series.shaped(fields, table, arranged.layout)
+        images = pictures.read(fields, table, source.folder, config, na_values)
+        labels = None if goal.outputs.classes is None else goal.values
+        known, skipped = pictures.check(images, goal.known, config, labels)
     strata = None
     if goal.outputs.classes is not None:
         strata = Strata(target.class_index(goal.values[known], goal.outputs.classes), goal.outputs.classes)
@@ -188,7 +191,13 @@ def read_labelled(found: Source, schema: Schema, config: RunConfig, fitted: Fitt
     with all faults of all rows, if inputs do not fit the schema.
     """
     name, _ = target.choose(found.table.column_names, schema.outputs.target, None)
-    arranged = column_roles.rearrange(found.table, schema, name, fitted)
+    with found.files.naming():
+        arranged = column_roles.rearrange(found.table, schema, name, fitted)
+    with found.files.naming() if schema.layout is None else nullcontext():
+        return _labelled(found, arranged, name, schema, config)
+
+
+def _labelled(found: Source, arranged: Arranged, name: str, schema: Schema, config: RunConfig) -> Labelled:
     table = arranged.table
     column = table.column(name)
     if schema.outputs.classes is None:

@@ -1,25 +1,28 @@
-"""Read a SOURCE (a file, a folder of images or `sklearn:NAME`) as an Arrow table, with its place and digest.
+"""Read a SOURCE (files, a folder of images or `sklearn:NAME`) as an Arrow table, with its place and digest.
 
-`dle_bundle.tables.table_files` reads files and folders of images, as it does for offline prediction. scikit-learn's
+`dle_bundle.tables.source_files` reads files and folders of images, as it does for offline prediction. scikit-learn's
 bundled tables let a new user start without a file.
 """
 
 import hashlib
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from dle_bundle import integrity
 from dle_bundle.errors import InputError, nearest
 from dle_bundle.schema import TextFormat
-from dle_bundle.tables import arrays, folders, table_files
+from dle_bundle.tables import arrays, folders, source_files, table_files
+from dle_bundle.tables.source_files import ONE_FILE, STDIN, FileRows
 from dle_training.data import total_rows
 
 SKLEARN, MEMORY = "sklearn:", "memory:"
 SKLEARN_TABLES = ("breast_cancer", "diabetes", "digits", "iris", "wine")
 """Tables with one target that scikit-learn carries itself, without a download."""
+Place = str | tuple[str, ...]
+"""A SOURCE: one place, or the paths of several files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,63 +32,107 @@ class Source:
     `place` is a SOURCE that works from any folder, `digest` the SHA-256 of the content, which shows a later reader
     whether the data changed, `target` the column that the source itself calls its target. Paths in the table are
     relative to `folder`. `text_format` is the format of delimited text, given or detected, and `notes` say what was
-    detected.
+    detected. `files` knows the rows of each file.
     """
 
-    place: str
+    place: Place
     table: pa.Table
     digest: str
     target: str | None = None
     folder: Path | None = None
     text_format: TextFormat = table_files.PLAIN
     notes: tuple[str, ...] = ()
+    files: FileRows = ONE_FILE
 
 
-def read(source: str, given: TextFormat = table_files.PLAIN) -> Source:
-    """Read the table of `source`: a file, a folder of images, or `sklearn:NAME`.
+def read(source: Place, given: TextFormat = table_files.PLAIN) -> Source:
+    """Read the table of `source`: files, a folder of images, or `sklearn:NAME`.
 
-    Raises InputError if there is no such file or bundled table, if it is not readable as its type, or if arrays do not
-    belong together.
+    Raises InputError if there is no such file or bundled table, if it is not readable as its type, if arrays do not
+    belong together, or if several files differ in their columns.
     """
-    if source.startswith(SKLEARN):
+    if isinstance(source, str) and source.startswith(SKLEARN):
         return _sklearn(source.removeprefix(SKLEARN))
-    if source.startswith(MEMORY):
+    if isinstance(source, str) and source.startswith(MEMORY):
         raise InputError(
             f"{source}: a table in the memory of a Python program, which cannot be read again: continue there with the "
             "same table, dle_training.train(table, out=…, resume=True), or train a new run"
         )
-    path = Path(source).expanduser()
-    if path.is_dir():
-        table = table_files.read(path)
-        target = folders.LABEL if folders.LABEL in table.column_names else None
-        notes = _left_out(path, table)
-        return Source(str(path.absolute()), table, _digest(table), target, path.absolute(), notes=notes)
-    detected = table_files.detect(path, given)
-    table = table_files.read(path, detected.format)
-    named = path.name.lower().endswith(".npz") and arrays.TARGET in table.column_names
-    target = arrays.TARGET if named else None
-    return Source(
-        str(path.absolute()),
-        table,
-        integrity.digest(path),
-        target,
-        path.absolute().parent,
-        detected.format,
-        (*detected.notes, *filter(None, [total_rows.note(table)])),
-    )
+    paths = source_files.listed(source)
+    places = tuple(str(path) if str(path) == STDIN else str(path.absolute()) for path in paths)
+    with source_files.opened(paths) as files:
+        detected = files.detect(given)
+        parts = list(files.stream(detected.format))
+        table = pa.concat_tables([part.table for part in parts], promote_options="permissive")
+        if files.are_images:
+            target = folders.LABEL if folders.LABEL in table.column_names else None
+            notes = _left_out(files.folder, table)
+            return Source(places[0], table, _digest(table), target, files.folder, notes=notes)
+        named = all(file.path.name.lower().endswith(".npz") for file in files.files)
+        return Source(
+            places[0] if len(places) == 1 else places,
+            table,
+            files.digest(),
+            arrays.TARGET if named and arrays.TARGET in table.column_names else None,
+            files.folder,
+            detected.format,
+            (*detected.notes, *filter(None, [total_rows.note(table)])),
+            FileRows.of(parts),
+        )
 
 
-def default_name(source: str) -> str:
-    """Return the name of a run on `source`: the file's stem, or the name of the folder or bundled table."""
-    if source.startswith((SKLEARN, MEMORY)):
-        return source.partition(":")[2]
-    path = Path(source).expanduser()
+def default_name(source: Place) -> str:
+    """Return the name of a run on `source`.
+
+    It is the stem of the first file, the name of the folder, also of the folder of a pattern, or of the bundled table.
+    """
+    first = source if isinstance(source, str) else source[0]
+    if first.startswith((SKLEARN, MEMORY)):
+        return first.partition(":")[2]
+    if first == STDIN:
+        return "stdin"
+    path = Path(first).expanduser()
     if path.is_dir():
         return path.resolve().name
+    if source_files.is_pattern(first):
+        fixed = [part for part in path.parts[:-1] if not source_files.is_pattern(part)]
+        return Path(*fixed).resolve().name
     name = path.name
-    if not name.lower().endswith(table_files.TABLE_SUFFIXES):  # a missing file is more likely than another file type
-        table_files.check_exists(path)
-    return name[: -len(table_files.suffix(path))] or name
+    if name.lower().endswith(".zip"):
+        name = name[: -len(".zip")]
+    elif not name.lower().endswith(table_files.TABLE_SUFFIXES):
+        table_files.check_exists(path)  # a missing file is more likely than another file type
+        table_files.suffix(path)
+    known = max((each for each in table_files.TABLE_SUFFIXES if name.lower().endswith(each)), key=len, default="")
+    return name[: len(name) - len(known)] or path.name
+
+
+def said(place: Place) -> str:
+    """Return `place` in words."""
+    if isinstance(place, str):
+        return "standard input" if place == STDIN else place
+    return f"{len(place):,} files, {place[0]} to {place[-1]}"
+
+
+def typed(place: Place, option: str = "") -> str:
+    """Return `place` as it is typed in a command, each file after `option`."""
+    places = [place] if isinstance(place, str) else place
+    return " ".join(f"{option} {shlex.quote(each)}".strip() for each in places) + sent(place)
+
+
+def sent(place: Place | None) -> str:
+    """Return what ends a command that reads `place`: the file to send, if that is standard input."""
+    return " < FILE" if place == STDIN else ""
+
+
+def file_names(place: Place) -> list[str]:
+    """Return the names of the files without their folders. Raises InputError for a pattern that matches no file."""
+    places = [place] if isinstance(place, str) else place
+    return [
+        path.name
+        for each in places
+        for path in (source_files.listed(each) if source_files.is_pattern(each) else [Path(each)])
+    ]
 
 
 def _left_out(folder: Path, table: pa.Table) -> tuple[str, ...]:

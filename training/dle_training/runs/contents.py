@@ -13,7 +13,7 @@ from dle_bundle.errors import InputError
 from dle_bundle.files import write_atomic
 from dle_bundle.groups import Groups
 from dle_training.data.dataset import Dataset
-from dle_training.data.sources import MEMORY
+from dle_training.data.sources import MEMORY, typed
 from dle_training.data.target import Values
 from dle_training.fitting.tensors import TrainingData
 from dle_training.preprocessing.shape import WINDOW
@@ -71,7 +71,7 @@ def read_part(run: RunFolder, name: str) -> tuple[Groups, Values]:
     facts = read_facts(run)
     if not facts.kept[name]:
         data = run.read_config().data
-        cure = f"dle-evaluate {run.path} --data {data.source}"
+        cure = f"dle-evaluate {run.path} {typed(data.source or '', '--data')}"
         if str(data.source).startswith(MEMORY):
             cure = f"dle_training.Run({str(run.path)!r}).evaluate(table)"
         raise InputError(

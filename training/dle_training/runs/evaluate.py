@@ -12,7 +12,7 @@ from dle_bundle.groups import Groups
 from dle_training.config import run_config
 from dle_training.data import dataset as datasets
 from dle_training.data import sources
-from dle_training.data.sources import Source
+from dle_training.data.sources import Place, Source
 from dle_training.data.target import Values
 from dle_training.fitting.listeners import read_history
 from dle_training.report import page, samples, worst_examples
@@ -27,7 +27,7 @@ from dle_training.scoring.evaluation import Evaluation
 from dle_training.scoring.metrics import Actual, Scores
 
 
-def evaluate(run: RunFolder, source: str | Source | None = None) -> Evaluation:
+def evaluate(run: RunFolder, source: Place | Source | None = None) -> Evaluation:
     """Score the run's model on the test part that the run keeps, or on rows of `source`.
 
     All rows of `source` are scored, with one exception: if the run keeps no test rows and `source` holds the data of
@@ -42,14 +42,18 @@ def evaluate(run: RunFolder, source: str | Source | None = None) -> Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class OfSource:
-    """Scores on rows of a source. `on_test`: they are the test part. `trained`: how many of them were in which part."""
+    """Scores on rows of a source. `on_test`: they are the test part. `trained`: how many of them were in which part.
+
+    `notes`: what was found in the files.
+    """
 
     evaluation: Evaluation
     on_test: bool
     trained: dict[str, int]
+    notes: tuple[str, ...] = ()
 
 
-def evaluate_source(run: RunFolder, source: str | Source) -> OfSource:
+def evaluate_source(run: RunFolder, source: Place | Source) -> OfSource:
     """Score rows of `source`, which is read once; see `evaluate`."""
     refuse_unfinished(run)
     config = run.read_config()
@@ -57,7 +61,7 @@ def evaluate_source(run: RunFolder, source: str | Source) -> OfSource:
     if is_test_part(run, found):
         dataset = reopen(run, source=found).dataset
         beside = None if dataset.baselines is None else dataset.baselines.take(dataset.split.test)
-        return OfSource(evaluate_test_part(run, *dataset.part("test"), beside), True, {})
+        return OfSource(evaluate_test_part(run, *dataset.part("test"), beside), True, {}, found.notes)
     model = open_model(run)
     kept = baselines.load(run.baselines)
     other = datasets.read_labelled(found, model.schema, config, None if kept is None else kept.fitted)
@@ -66,7 +70,8 @@ def evaluate_source(run: RunFolder, source: str | Source) -> OfSource:
         trained = {part: facts.rows[part] for part in ("train", "validation")}
     else:
         trained = trained_rows.count(run.trained_rows, other.groups, other.target) or {}
-    return OfSource(_score(run, model, other.groups, other.target, other.baselines), False, trained)
+    scores = _score(run, model, other.groups, other.target, other.baselines)
+    return OfSource(scores, False, trained, found.notes)
 
 
 def is_test_part(run: RunFolder, source: Source) -> bool:

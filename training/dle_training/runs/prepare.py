@@ -13,6 +13,7 @@ from dle_bundle import schema as schemas
 from dle_bundle.errors import InputError
 from dle_bundle.files import atomic_folder, write_atomic
 from dle_bundle.images.pixels import ImageFiles
+from dle_bundle.tables.source_files import STDIN
 from dle_training.config import devices, run_config
 from dle_training.config.resolve import resolve
 from dle_training.config.run_config import RunConfig
@@ -20,7 +21,7 @@ from dle_training.data import dataset as datasets
 from dle_training.data import image_files
 from dle_training.data import split as splits
 from dle_training.data.dataset import Dataset
-from dle_training.data.sources import Source
+from dle_training.data.sources import Source, said, sent
 from dle_training.fitting import loop
 from dle_training.fitting.batches import ImageStream
 from dle_training.optimization import objectives
@@ -87,8 +88,18 @@ def reopen(
         config = msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, source=source.place))
     if device is not None:
         config = msgspec.structs.replace(config, device=devices.choose(device).type)
-    prepared = prepare(config, progress, source)
-    dataset, place = prepared.dataset, prepared.config.data.source
+    try:
+        prepared = prepare(config, progress, source)
+    except InputError as error:
+        if config.data.source != STDIN:
+            raise
+        raise InputError(
+            f"{run.path} was trained on standard input, which must be sent again: "
+            f"dle-train --resume --out {run.path}{sent(STDIN)}",
+            [error.message, *error.details],
+        ) from None
+    dataset = prepared.dataset
+    place = said(dataset.source)
     if read_facts(run).digest != dataset.digest:
         raise InputError(f"{place} has changed since {run.path} was trained: restore it, or train a new run")
     if schemas.load(run.schema) != dataset.schema or not splits.load(run.split).equals(dataset.split):

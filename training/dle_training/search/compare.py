@@ -16,6 +16,7 @@ from dle_bundle import schema as schemas
 from dle_bundle.errors import DleError, InputError
 from dle_bundle.files import write_atomic
 from dle_bundle.schema import Schema
+from dle_training.data import sources
 from dle_training.data import split as splits
 from dle_training.export import latency
 from dle_training.fitting.listeners import read_history
@@ -143,13 +144,13 @@ def _read(path: Path) -> _Found:
     if is_study and not run.config.is_file():
         fixed = study.read(own)[1].fixed
         return _Found(
-            path=path, run=run, is_study=True, source=fixed["data"]["source"],
+            path=path, run=run, is_study=True, source=sources.said(study.source(fixed) or ""),
             model=fixed.get("model", {}).get("name"), metric=fixed["training"]["metric"],
             facts=documents.read(own.data, DataFacts), schema=schemas.load(own.schema),
         )  # fmt: skip
     config = run.read_config()
     return _Found(
-        path=path, run=run, is_study=is_study, source=str(config.data.source), model=config.model.name,
+        path=path, run=run, is_study=is_study, source=sources.said(config.data.source or ""), model=config.model.name,
         metric=str(config.training.metric), facts=run_folder.read_facts(run), schema=schemas.load(run.schema),
     )  # fmt: skip
 

@@ -19,9 +19,10 @@ from dle_bundle import schema as schemas
 from dle_bundle.errors import InputError
 from dle_bundle.files import atomic_folder, write_atomic
 from dle_bundle.schema import Schema
+from dle_bundle.tables.source_files import STDIN
 from dle_training.config import devices, resolve, run_config
 from dle_training.config.run_config import RunConfig
-from dle_training.data import folds
+from dle_training.data import folds, sources
 from dle_training.data import split as splits
 from dle_training.data.dataset import Dataset
 from dle_training.data.image_files import ImageProgress
@@ -250,6 +251,7 @@ def plan(asked: StudyRequest, progress: ImageProgress | None = None) -> StudyPla
 
     Raises InputError if the data or the request is invalid.
     """
+    refuse_several_readers(asked.fixed, asked.settings)
     prepared = prepare.prepare(_valid(asked), progress)
     config, dataset = prepared.config, prepared.dataset
     kinds = registry.inputs(dataset.schema)
@@ -353,8 +355,23 @@ def read(folder: StudyFolder) -> tuple[str, StudyRequest]:
     return tree["name"], StudyRequest(own, tree["run"], space.from_tree(tree["space"]))
 
 
-def refuse_differences(folder: StudyFolder, dataset: Dataset, source: str) -> None:
-    """Raise InputError if `dataset` differs from the data or the target of the study, which was made from `source`."""
+def source(fixed: Tree) -> sources.Place | None:
+    """Return the source in the settings that all trials share."""
+    place = section(fixed, "data").get("source")
+    return tuple(place) if isinstance(place, list) else place
+
+
+def refuse_several_readers(fixed: Tree, asked: StudyConfig) -> None:
+    """Raise InputError if several processes would have to read standard input."""
+    if source(fixed) == STDIN and (asked.engine == "ray" or (asked.jobs or 1) > 1):
+        raise InputError(
+            "standard input can be read only once, so one process must run all trials: leave out --jobs and --engine, "
+            "or save the data to a file"
+        )
+
+
+def refuse_differences(folder: StudyFolder, dataset: Dataset, place: sources.Place) -> None:
+    """Raise InputError if `dataset` differs from the data or the target of the study, which was made from `place`."""
     facts = documents.read(folder.data, DataFacts)
     found, known = dataset.schema, schemas.load(folder.schema)
     faults = []
@@ -367,8 +384,8 @@ def refuse_differences(folder: StudyFolder, dataset: Dataset, source: str) -> No
     if facts.digest != dataset.digest:
         sizes = {part: len(dataset.split.rows(part)) for part in facts.rows}
         rows = "" if sizes == facts.rows else f" ({sum(facts.rows.values()):,} rows then, {sum(sizes.values()):,} now)"
-        changed = "has changed" if dataset.source == source else f"differs from that of {source}"
-        faults.append(f"the content of {dataset.source} {changed}{rows}")
+        changed = "has changed" if dataset.source == place else f"differs from that of {sources.said(place)}"
+        faults.append(f"the content of {sources.said(dataset.source)} {changed}{rows}")
     elif found != known and not faults:
         faults.append("the columns are read differently now: see schema.json")
     if not splits.load(folder.split(0)).equals(dataset.split) and not faults:
@@ -398,9 +415,7 @@ def first_point(study: Study) -> points.Point:
     raise fault
 
 
-def read_again(
-    study: Study, given: Mapping[str, str | None] | None = None, progress: ImageProgress | None = None
-) -> Dataset:
+def read_again(study: Study, given: Mapping[str, Any] | None = None, progress: ImageProgress | None = None) -> Dataset:
     """Read the data of the study again, in another process or at a later time.
 
     `given` holds `data.source` and `data.target` if the user names them again. Raises InputError, which lists the
@@ -416,16 +431,18 @@ def read_again(
         )
     for name, value in changes.items():
         yaml_text.assign(fixed, name, value)
-    source = study.request.fixed["data"]["source"]
+    place = source(study.request.fixed)
+    assert place is not None
     try:
         dataset = prepare.prepare(points.apply(fixed, first_point(study)), progress).dataset
     except InputError as error:
-        if fixed["data"]["source"] == source:
+        if "data.source" not in changes:
             raise
+        other = sources.said(changes["data.source"])
         raise InputError(
-            f"{study.folder.path} is a study of {source}, but {fixed['data']['source']} cannot be read the same way: "
+            f"{study.folder.path} is a study of {sources.said(place)}, but {other} cannot be read the same way: "
             "leave SOURCE out, or choose another folder with --out",
             [error.message, *error.details],
         ) from None
-    refuse_differences(study.folder, dataset, source)
+    refuse_differences(study.folder, dataset, place)
     return dataset
