@@ -49,7 +49,9 @@ def is_date(column: Column) -> bool:
 
 def distinct(column: Column) -> tuple[list[Any], npt.NDArray[np.int64]]:
     """The distinct values (None for null), and for each row (N,) the position of its value among them."""
-    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode("encode")
+    if pa.types.is_null(column.type):
+        return [None], np.zeros(len(column), dtype=np.int64)
+    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     whole = encoded.unify_dictionaries().combine_chunks()
     if isinstance(whole, pa.ChunkedArray):
         whole = whole.chunk(0) if whole.num_chunks else pa.array([], whole.type)

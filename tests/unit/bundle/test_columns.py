@@ -8,7 +8,7 @@ import pytest
 
 from dle_bundle.groups import MISSING_TIME
 from dle_bundle.schema import Field, Kind, Outputs, Schema
-from dle_bundle.tables.columns import to_groups
+from dle_bundle.tables.columns import distinct, to_groups
 
 
 def schema(*fields: Field) -> Schema:
@@ -17,6 +17,20 @@ def schema(*fields: Field) -> Schema:
 
 def one(kind: Kind, *, required: bool = False) -> Schema:
     return schema(Field(name="a", kind=kind, required=required))
+
+
+@pytest.mark.parametrize("parts", [[["a", None], ["b", "a", None]], [["a", "b"], ["b"]], [[None], [None]], [["a"]], []])
+@pytest.mark.parametrize("encoded", [False, True])
+def test_distinct_values_of_a_column_in_parts(parts: list[list[str | None]], encoded: bool) -> None:
+    column = pa.chunked_array(parts, pa.large_string())
+    values, positions = distinct(column.dictionary_encode() if encoded else column)
+    assert [values[place] for place in positions] == [value for part in parts for value in part]
+    assert len(set(values)) == len(values)
+
+
+def test_distinct_values_of_a_column_without_values() -> None:
+    values, positions = distinct(pa.chunked_array([pa.nulls(2), pa.nulls(1)]))
+    assert [values[place] for place in positions] == [None] * 3
 
 
 @pytest.mark.parametrize(
