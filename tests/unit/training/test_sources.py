@@ -169,6 +169,14 @@ def test_a_column_is_understood_by_all_files(tmp_path: Path) -> None:
     assert kinds == {"n": "categorical", "town": "categorical"}
 
 
+def test_a_last_row_with_totals_in_any_file(tmp_path: Path) -> None:
+    files = write_halves(tmp_path)
+    with Path(files[0]).open("a") as file:
+        file.write("Total,,\n")
+    notes = sources.read(files).notes
+    assert [note.startswith(f"{files[0]}: the last row has 'Total' in n") for note in notes] == [True]
+
+
 def test_faults_by_a_schema_name_the_file(tmp_path: Path) -> None:
     config = run_config.load(None, ["data.target=y"], {"data.source": write_halves(tmp_path)})
     schema = dataset.load(config).schema

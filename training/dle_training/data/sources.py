@@ -6,7 +6,9 @@ bundled tables let a new user start without a file.
 
 import hashlib
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +70,7 @@ def read(source: Place, given: TextFormat = table_files.PLAIN) -> Source:
             target = folders.LABEL if folders.LABEL in table.column_names else None
             notes = _left_out(files.folder, table)
             return Source(places[0], table, _digest(table), target, files.folder, notes=notes)
+        rows = FileRows.of(parts)
         named = all(file.path.name.lower().endswith(".npz") for file in files.files)
         return Source(
             places[0] if len(places) == 1 else places,
@@ -76,8 +79,8 @@ def read(source: Place, given: TextFormat = table_files.PLAIN) -> Source:
             arrays.TARGET if named and arrays.TARGET in table.column_names else None,
             files.folder,
             detected.format,
-            (*detected.notes, *filter(None, [total_rows.note(table)])),
-            FileRows.of(parts),
+            (*detected.notes, *_totals(table, rows)),
+            rows,
         )
 
 
@@ -133,6 +136,15 @@ def file_names(place: Place) -> list[str]:
         for each in places
         for path in (source_files.listed(each) if source_files.is_pattern(each) else [Path(each)])
     ]
+
+
+def _totals(table: pa.Table, rows: FileRows) -> Iterator[str]:
+    """Notes on the files whose last row may sum up the others."""
+    if not rows.names:
+        yield from filter(None, [total_rows.note(table)])
+    for start, name, count in zip(accumulate(rows.counts, initial=0), rows.names, rows.counts, strict=False):
+        if note := total_rows.note(table.slice(start, count)):
+            yield f"{name}: {note}"
 
 
 def _left_out(folder: Path, table: pa.Table) -> tuple[str, ...]:
