@@ -21,7 +21,16 @@ from dle_bundle import bundle, documents, integrity, manifest, series
 from dle_bundle.drift import reference
 from dle_bundle.drift.features import monitored_features, table_columns
 from dle_bundle.groups import Groups
-from dle_bundle.schema import Field, ImageShape, Outputs, Schema, SequenceShape, SeriesLayout
+from dle_bundle.schema import (
+    CategoryChannels,
+    Field,
+    ImageShape,
+    Outputs,
+    Schema,
+    SequenceShape,
+    SeriesLayout,
+    TimeStep,
+)
 from dle_bundle.text import SPECIALS, Tokenizer
 
 WORKCLASSES = ("Private", "Self-emp", "State-gov")
@@ -125,9 +134,47 @@ FORECAST = Schema(
         ),
     ),
     outputs=Outputs(target="load", task="regression", horizon=3),
-    layout=SeriesLayout(channels=("load",), sequence_id="meter", time="hour", window=4),
+    layout=SeriesLayout(
+        channels=("load",), sequence_id="meter", time="hour", window=4, step=TimeStep(size=1, unit="number")
+    ),
 )
 """Three values ahead, of long tables."""
+
+PROMOTION = Schema(
+    inputs=(
+        Field(
+            name="sequence",
+            kind="sequence",
+            required=True,
+            sequence=SequenceShape(
+                channels=("sales", "promo", "sky=clear", "sky=grey"), max_steps=32, window=4, observed_steps=(4, 4)
+            ),
+            example=[[9.0, 0.0, 1.0, 0.0]] * 4,
+        ),
+        Field(
+            name="known",
+            kind="sequence",
+            required=True,
+            sequence=SequenceShape(
+                channels=("promo", "sky=clear", "sky=grey"), max_steps=3, ahead=3, complete=True, observed_steps=(3, 3)
+            ),
+            example=[[1.0, 1.0, 0.0]] * 3,
+        ),
+        Field(name="town", kind="categorical", required=True, categories=("A", "B"), example="A"),
+    ),
+    outputs=Outputs(target="sales", task="regression", horizon=3),
+    layout=SeriesLayout(
+        channels=("sales", "promo", "sky"),
+        sequence_id="shop",
+        time="day",
+        window=4,
+        step=TimeStep(size=86_400, unit="second"),
+        categories={"sky": CategoryChannels(values=("clear", "grey"))},
+        known=("promo", "sky"),
+        static=("town",),
+    ),
+)
+"""Three values ahead, of long tables with known columns, categories and a static column."""
 
 
 def write(folder: Path, schema: Schema = INCOME, *, name: str = "income", version: int = 1) -> Path:
@@ -173,7 +220,7 @@ def groups(schema: Schema, count: int, seed: int = 0, shift: float = 0.0) -> Gro
     for index, field in enumerate(schema.categorical):
         texts[:, index] = random.choice(np.array(field.categories, dtype=object), count)
     times = random.integers(1_000_000_000, 1_500_000_000, (count, len(schema.datetime)))
-    image = sequence = lengths = text = tokens = None
+    image = sequence = lengths = known = text = tokens = None
     if schema.image and (shape := schema.image[0].image):
         levels = random.normal(128 + 40 * shift, 40, (count, 1, 1, 1))
         noise = random.normal(0, 20, (count, len(schema.image) * shape.channels, shape.height, shape.width))
@@ -182,6 +229,9 @@ def groups(schema: Schema, count: int, seed: int = 0, shift: float = 0.0) -> Gro
         shapes = [field.sequence for field in schema.sequence if field.sequence is not None]
         parts = [[_wave(shape, random, shift) for _ in range(count)] for shape in shapes]
         sequence, lengths = series.join([series.stack(part, shape) for part, shape in zip(parts, shapes, strict=True)])
+    for field in schema.known:
+        assert field.sequence is not None
+        known, _ = series.stack([_wave(field.sequence, random, shift) for _ in range(count)], field.sequence)
     if schema.text:
         text = np.empty((count, len(schema.text)), dtype=object)
         words = np.array([word for word in WORDS if not word.startswith("#")])
@@ -190,7 +240,7 @@ def groups(schema: Schema, count: int, seed: int = 0, shift: float = 0.0) -> Gro
             strange = random.random(len(drawn)) < 0.05 + 0.3 * shift
             text[place] = " ".join("qzx" if odd else word for word, odd in zip(drawn, strange, strict=True))
         tokens = tokenizer().tokens(text)
-    return Groups(numbers, texts, times, image, sequence, lengths, text, tokens)
+    return Groups(numbers, texts, times, image, sequence, lengths, text, tokens, known)
 
 
 def tokenizer() -> Tokenizer:
@@ -227,6 +277,9 @@ def rows(schema: Schema, count: int, seed: int = 0, shift: float = 0.0) -> list[
         assert found.lengths is not None
         pairs = zip(found.sequence, found.lengths.tolist(), strict=True)
         by_name[field.name] = [steps[:length].tolist() for steps, length in pairs]
+    for field in schema.known:
+        assert found.known is not None
+        by_name[field.name] = found.known.tolist()
     for index, field in enumerate(schema.text):
         assert found.text is not None
         by_name[field.name] = found.text[:, index].tolist()

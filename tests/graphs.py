@@ -1,7 +1,7 @@
 """Graphs built by hand on the contract of real ones, without torch: quick to make, and easy to compute beside them.
 
 Each answer is a weighted sum of what the inputs are reduced to: numbers clipped, the place of a category, an image's
-mean, the mean step of each channel, the sum of a text's tokens.
+mean, the mean step of each channel, the sum of the known steps of each channel, the sum of a text's tokens.
 """
 
 import hashlib
@@ -26,6 +26,7 @@ _KINDS = {
     "datetime": TensorProto.INT64,
     "image": TensorProto.UINT8,
     "sequence": TensorProto.FLOAT,
+    "known": TensorProto.FLOAT,
     "tokens": TensorProto.INT64,
 }
 
@@ -107,6 +108,8 @@ def score(groups: Groups) -> Floats:
     if groups.sequence is not None:
         assert groups.lengths is not None
         reduced["sequence"] = np.nan_to_num(groups.sequence.astype(np.float64)).sum(axis=1) / groups.lengths[:, None]
+    if groups.known is not None:
+        reduced["known"] = np.nan_to_num(groups.known.astype(np.float64)).sum(axis=1)
     if groups.tokens is not None:
         reduced["tokens"] = groups.tokens.sum(axis=1, dtype=np.float64)[:, None] - MIDDLE_SUM
     total = np.zeros(len(groups))
@@ -142,6 +145,9 @@ def _shapes(schema: Schema) -> dict[str, list[str | int]]:
         shapes["image"] = [len(schema.image) * image.channels, image.height, image.width]
     if schema.sequence:
         shapes["sequence"] = ["steps", sum(len(field.sequence.channels) for field in schema.sequence if field.sequence)]
+    for field in schema.known:
+        assert field.sequence is not None
+        shapes["known"] = [field.sequence.max_steps, len(field.sequence.channels)]
     if schema.text:
         shapes["tokens"] = ["tokens"]
     return shapes
@@ -189,6 +195,12 @@ def _to_numbers(group: str) -> list[onnx.NodeProto]:
             helper.make_node("Cast", ["lengths"], ["counts"], to=TensorProto.FLOAT),
             helper.make_node("Unsqueeze", ["counts", "second"], ["counts_of_rows"]),
             helper.make_node("Div", ["sum_of_steps", "counts_of_rows"], ["sequence_numbers"]),
+        ]
+    if group == "known":
+        return [
+            helper.make_node("IsNaN", ["known"], ["is_not_known"]),
+            helper.make_node("Where", ["is_not_known", "zero", "known"], ["known_values"]),
+            helper.make_node("ReduceSum", ["known_values", "second"], ["known_numbers"], keepdims=0),
         ]
     if group == "tokens":
         return [

@@ -86,9 +86,9 @@ class RowFaults(InputError):
         super().__init__(message, lines)
 
 
-def counted(count: int, noun: str) -> str:
+def counted(count: int, noun: str, plural: str | None = None) -> str:
     """`1 row`, `3,096 rows`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

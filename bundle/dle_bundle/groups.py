@@ -37,6 +37,7 @@ class Groups:
     has a shape, supports an array's indexing and becomes an array by `np.asarray` also works, see `ImageFiles`.
     `sequence` float32 (N, T, channels), NaN = missing or padding; the channels of all series of a row side by side.
     `lengths` int64 (N,), the number of steps of each row's longest series, at least 1.
+    `known` float32 (N, horizon, channels), NaN = missing: what is known of the steps that a forecast predicts.
     `text` object array of str (N, X), `""` = missing.
     `tokens` int64 (N, L), the tokenised `text`: the tokens of each column and a separator after each, then `PADDING`.
     """
@@ -49,6 +50,7 @@ class Groups:
     lengths: npt.NDArray[np.int64] | None = None
     text: npt.NDArray[np.object_] | None = None
     tokens: npt.NDArray[np.int64] | None = None
+    known: npt.NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.numeric)
@@ -79,7 +81,7 @@ class Groups:
 
     def rows_at_once(self) -> int:
         """How many of these rows a network should predict at once, so that its activations fit into memory."""
-        wide = [array for array in (self.image, self.sequence, self.tokens) if array is not None]
+        wide = [array for array in (self.image, self.sequence, self.known, self.tokens) if array is not None]
         texts = 0 if self.text is None or self.tokens is not None else _TEXT_CELLS * self.text.shape[1]
         return rows_at_once(texts + sum(int(np.prod(array.shape[1:])) for array in wide))
 
@@ -87,7 +89,7 @@ class Groups:
         return {name: getattr(self, name) for name in GROUPS}
 
 
-GROUPS = ("numeric", "categorical", "datetime", "image", "sequence", "lengths", "text", "tokens")
+GROUPS = ("numeric", "categorical", "datetime", "image", "sequence", "lengths", "known", "text", "tokens")
 """Every group, in the order of the graph's inputs."""
 
 

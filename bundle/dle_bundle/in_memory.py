@@ -19,7 +19,7 @@ from dle_bundle.errors import InputError, RowFaults
 from dle_bundle.groups import Groups
 from dle_bundle.rows.decoder import RowDecoder
 from dle_bundle.schema import Schema
-from dle_bundle.tables import columns, long_tables, series_columns
+from dle_bundle.tables import columns, forecast_tables
 from dle_bundle.tables.arrays import SEQUENCE
 
 EXPECTED = "a DataFrame, an Arrow table or a list of dicts"
@@ -59,23 +59,21 @@ def table(rows: Rows) -> pa.Table:
     return found
 
 
-def groups(rows: Rows, schema: Schema) -> Groups:
+def read(rows: Rows, schema: Schema) -> tuple[Groups, pa.Table | None]:
     """Return the rows as inputs of a model; columns that are not in its schema are ignored.
 
-    Paths of images are relative to the current folder. A long table becomes one row for each series. Raises InputError
-    as `table` does, and RowFaults with every fault of every row.
+    Paths of images are relative to the current folder. A long table becomes one row for each series. If it is to be
+    forecast, these rows are returned too, see `forecast_tables.long`. Raises InputError as `table` does, and RowFaults
+    with every fault of every row.
     """
-    layout = schema.layout
-    if _are_dicts(rows) and (layout is None or any(SEQUENCE in row for row in rows)):
-        return RowDecoder(schema).decode(_request(rows, schema))
-    found = table(rows)
-    if layout is not None and not (SEQUENCE in found.column_names and series_columns.is_series(found.column(SEQUENCE))):
-        found = long_tables.gather(found, layout, schema.na_values)
-    read, faults = columns.to_groups(found, schema, 0, folder=Path.cwd())
+    if _are_dicts(rows) and (schema.layout is None or any(SEQUENCE in row for row in rows)):
+        return RowDecoder(schema).decode(_request(rows, schema)), None
+    found = forecast_tables.rows(table(rows), schema)
+    groups, faults = columns.to_groups(found, schema, 0, folder=Path.cwd())
     if faults:
         absent = [fault for fault in faults if fault.row is None]
         raise RowFaults(absent or faults, columns=bool(absent))
-    return read
+    return groups, found if forecast_tables.has_times(found, schema) else None
 
 
 def _are_dicts(rows: object) -> TypeGuard[Sequence[Mapping[str, Any]]]:

@@ -5,6 +5,7 @@ requests by it. Ranges and categories describe the training data; they are not l
 """
 
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,7 +41,8 @@ class SequenceShape(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
     `max_steps`: the maximum. `observed_steps`: the fewest and most steps in training. `window`: for forecasts, the
     number of steps at the end that the model sees, which is also the minimum. `number_formats`: by channel, how its
-    numbers are written as text, if not plainly.
+    numbers are written as text, if not plainly. `ahead`: for values known in advance, the number of steps, which are
+    those of the forecast. `complete`: no value was missing in the source, so a missing value is a fault.
     """
 
     channels: tuple[str, ...]
@@ -48,9 +50,14 @@ class SequenceShape(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     observed_steps: tuple[int, int] | None = None
     window: int | None = None
     number_formats: dict[str, NumberFormat] = msgspec.field(default_factory=dict)
+    ahead: int | None = None
+    complete: bool = False
 
     def count_fault(self, steps: int) -> str | None:
         """The fault of a series with this many steps, or None."""
+        if self.ahead is not None:
+            whole = f"the {self.ahead:,} steps of the forecast" if self.ahead > 1 else "the one step of the forecast"
+            return None if steps == self.ahead else f"expected values for {whole}, got {steps:,}"
         if steps == 0:
             return "expected at least one step, got none"
         if steps > self.max_steps:
@@ -89,11 +96,23 @@ class TextFormat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     header: Literal["first", "none"] | None = None
 
 
+class CategoryChannels(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A column of categories as channels: one for each of `values`, 1 at the steps of this category and 0 at others.
+
+    All are missing where the text is one of `na_values`. All are 0 for a category that is not in `values`.
+    """
+
+    values: tuple[str, ...]
+    na_values: tuple[str, ...] = NA_TEXTS
+
+
 class SeriesLayout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How the rows of a long table become series: the rows of each `sequence_id`, ordered by `time`.
 
     `channels` are the columns of the steps, `number_formats` those of channels that are not plain numbers, as in
-    `SequenceShape`. `time_format`: strptime format of a `time` that is not ISO 8601.
+    `SequenceShape`; columns in `categories` have several channels each. `known`, for forecasts: the columns among them
+    whose values are known for the steps to forecast. `static`, for forecasts: columns with one value for each series.
+    `time_format`: strptime format of a `time` that is not ISO 8601.
     `window`: for forecasts, the number of last steps that the model sees. `step`: for forecasts, the step of most
     rows, if they have one. `gaps`: whether absent steps are missing values of the window, or a fault. `season`: for
     forecasts, the number of steps after which the target repeats itself; 1 = it does not. `scaling`: for forecasts,
@@ -110,6 +129,15 @@ class SeriesLayout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     gaps: Literal["missing", "refuse"] = "missing"
     season: int | None = None
     scaling: Literal["window", "series", "none"] | None = None
+    categories: dict[str, CategoryChannels] = {}
+    known: tuple[str, ...] = ()
+    static: tuple[str, ...] = ()
+
+    def names(self, columns: tuple[str, ...]) -> tuple[str, ...]:
+        """The names of the channels of these columns: the column, or `COLUMN=category` for each category."""
+        values = {name: each.values for name, each in self.categories.items()}
+        own = ([f"{name}={value}" for value in values[name]] if name in values else [name] for name in columns)
+        return tuple(chain.from_iterable(own))
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -148,7 +176,8 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             return f"{colour}, {_FITTED[self.image.fit]} to {self.image.width} × {self.image.height} pixels"
         if self.sequence is not None:
             names, seen = self.sequence.channels, dict.fromkeys(self.sequence.observed_steps or ())
-            steps = f"{' to '.join(map(str, seen))} steps of " if seen else ""
+            which = "" if self.sequence.ahead is None else "future "
+            steps = f"{' to '.join(map(str, seen))} {which}steps of " if seen else ""
             return f"{steps}{', '.join(names[:4])}{', …' if len(names) > 4 else ''}"
         return ""
 
@@ -230,7 +259,12 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     @cached_property
     def sequence(self) -> tuple[Field, ...]:
         """The inputs of the `sequence` group."""
-        return tuple(field for field in self.inputs if field.kind == "sequence")
+        return tuple(field for field in self.inputs if field.kind == "sequence" and field not in self.known)
+
+    @cached_property
+    def known(self) -> tuple[Field, ...]:
+        """The input of the `known` group, at most one: series of values that are known for the steps of a forecast."""
+        return tuple(field for field in self.inputs if field.sequence is not None and field.sequence.ahead is not None)
 
     @cached_property
     def text(self) -> tuple[Field, ...]:

@@ -26,12 +26,21 @@ _CELLS_AT_ONCE = 1 << 20
 class BadSeries(ValueError):
     """The fault of a series; steps count from 0, as in JSON."""
 
+    code = "sequence"
+
+
+class MissingSteps(BadSeries):
+    """Values that are missing in a series that must be complete."""
+
+    code = "missing"
+
 
 def parse(value: object, shape: SequenceShape, sentinels: Sequence[float] = ()) -> npt.NDArray[np.float32]:
     """Parse a JSON value into steps (T, channels), NaN = missing; raises BadSeries with its first faults.
 
     For forecasts, only the last `shape.window` steps are returned. `sentinels` are the numbers that mean missing, see
-    `missing_numbers`. A number may be a text in the format of its channel.
+    `missing_numbers`. A number may be a text in the format of its channel. Raises MissingSteps if values are missing in
+    a shape that is `complete`.
     """
     if not isinstance(value, list):
         raise BadSeries(f"expected a list of steps, got {_kind(value)}")
@@ -44,7 +53,18 @@ def parse(value: object, shape: SequenceShape, sentinels: Sequence[float] = ()) 
         numbers = numbers[-shape.window :]
     if sentinels:
         numbers[np.isin(numbers, sentinels)] = np.nan
+    if (absent := missing_fault(numbers, shape)) is not None:
+        raise MissingSteps(absent)
     return float32(numbers)
+
+
+def missing_fault(steps: npt.NDArray[Any], shape: SequenceShape) -> str | None:
+    """The fault of steps (T, channels) with missing values if the shape is `complete`, or None."""
+    if not shape.complete or not np.isnan(steps).any():
+        return None
+    places = np.argwhere(np.isnan(steps)).tolist()
+    first = ", ".join(f"{shape.channels[channel]} at step {step}" for step, channel in places[:_MOST_FAULTS])
+    return f"a value is required: {first}{', …' if len(places) > _MOST_FAULTS else ''}"
 
 
 def _read(steps: list[Any], shape: SequenceShape) -> list[Any]:
@@ -73,7 +93,7 @@ def _numbers(steps: list[Any], channels: int) -> npt.NDArray[np.float64] | None:
     try:
         # msgspec checks the types in C; a loop in Python would take most of a prediction's time
         checked: list[Any] = msgspec.convert(steps, list[float | None] if flat else list[list[float | None]])
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeEncodeError):  # the latter for lone surrogates, which JSON can contain
         return None
     if not flat:
         if set(map(len, checked)) != {channels}:
@@ -87,8 +107,12 @@ def _numbers(steps: list[Any], channels: int) -> npt.NDArray[np.float64] | None:
 
 
 def missing(rows: int, shape: SequenceShape) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """`rows` missing series: (N, 1, channels), one step without values each, and lengths (N,)."""
-    return np.full((rows, 1, len(shape.channels)), np.nan, dtype=np.float32), np.ones(rows, dtype=np.int64)
+    """`rows` missing series: (N, 1, channels), one step without values each, and lengths (N,).
+
+    Values that are known in advance have all their steps.
+    """
+    steps = shape.ahead or 1
+    return np.full((rows, steps, len(shape.channels)), np.nan, dtype=np.float32), np.full(rows, steps, dtype=np.int64)
 
 
 def stack(
@@ -96,7 +120,9 @@ def stack(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """Stack series (T, channels), None = missing, into an array (N, longest T, channels) and lengths (N,)."""
     lengths = np.array([1 if part is None else len(part) for part in parts], dtype=np.int64)
-    whole = np.full((len(parts), int(lengths.max(initial=1)), len(shape.channels)), np.nan, dtype=np.float32)
+    whole = np.full(
+        (len(parts), int(lengths.max(initial=shape.ahead or 1)), len(shape.channels)), np.nan, dtype=np.float32
+    )
     for row, part in enumerate(parts):
         if part is not None:
             whole[row, : len(part)] = part

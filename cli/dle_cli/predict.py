@@ -54,7 +54,7 @@ def predict(
         rows.append((f"unseen in {each.column}", f"{each.rows:,} rows, such as {examples}"))
     if errors is not None:
         rows.append(("faults", f"{summary.faults:,} in {summary.faulty:,} rows, in {_place(errors, summary)}"))
-    many = [each.column for each in summary.unseen if each.rows >= MANY * summary.predicted]
+    many = [each.column for each in summary.unseen if each.rows >= MANY * each.of]
     if many:
         speaker.warn(
             f"{_few(many)}: many values did not occur in training, so the predictions may be wrong; check how "

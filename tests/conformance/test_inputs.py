@@ -3,6 +3,7 @@
 import base64
 import csv
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from dle_bundle.groups import Groups
 from dle_bundle.images import pixels as images
 from dle_bundle.rows.decoder import RowDecoder
 from dle_bundle.schema import Field, ImageFit, ImageShape, Outputs, Schema, SequenceShape
-from dle_bundle.tables import columns, table_files
+from dle_bundle.tables import columns, forecast_tables, table_files
 from dle_bundle.values.missing import NA_VALUES
 from dle_training.config.run_config import RunConfig
 from dle_training.data import pictures
@@ -77,8 +78,8 @@ def test_images(tmp_path: Path, channels: Any, fit: ImageFit, monkeypatch: pytes
     np.savez(tmp_path / "last.npz", image=expected.transpose(0, 2, 3, 1))
     found += [grouped(tmp_path / "arrays.npz", schema), grouped(tmp_path / "last.npz", schema)]
     monkeypatch.chdir(tmp_path)  # to which the paths of a table in memory are relative
-    found.append(in_memory.groups([{"image": text} for text in texts], schema))
-    found.append(in_memory.groups(pa.table({"image": names}), schema))
+    found.append(in_memory.read([{"image": text} for text in texts], schema)[0])
+    found.append(in_memory.read(pa.table({"image": names}), schema)[0])
     trained = pictures.read(schema.inputs, table_files.read(folder), folder, RunConfig(), schema.na_values)
     assert trained is not None
     np.testing.assert_array_equal(trained.images, expected)
@@ -168,6 +169,38 @@ def test_series_of_one_length(tmp_path: Path, channels: int) -> None:
         same_series(whole, grouped(tmp_path / f"{name}.npz", schema))
     table = pa.table({"sequence": pa.array(lists, pa.list_(pa.list_(pa.float32(), channels)))})
     same_series(whole, grouped(write(tmp_path / "fixed.parquet", table), schema))
+
+
+def test_the_past_and_what_is_known(tmp_path: Path) -> None:
+    """A long table as text and typed, as a file and in memory, and the rows of a request."""
+    days = [(shop, day) for day in range(9, 0, -1) for shop in "xy"]
+    table = pa.table(
+        {
+            "shop": [shop for shop, _ in days],
+            "day": [date(2024, 1, day) for _, day in days],
+            "sales": [None if day > 6 else 1.1 * day for _, day in days],
+            "promo": [day % 2 for _, day in days],
+            "sky": [("grey", " clear", "hail")[day % 3] for _, day in days],
+            "town": [None if day > 6 else {"x": "A", "y": "B"}[shop] for shop, day in days],
+        }
+    )
+    with (tmp_path / "rows.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([table.column_names, *(row.values() for row in table.to_pylist())])
+    text = table_files.read(tmp_path / "rows.csv")
+    typed = table_files.read(write(tmp_path / "rows.parquet", table))
+    rows = [forecast_tables.rows(each, bundles.PROMOTION) for each in (text, typed)]
+    names = [field.name for field in bundles.PROMOTION.inputs]
+    found = [
+        *(columns.to_groups(each, bundles.PROMOTION)[0] for each in rows),
+        *(in_memory.read(each, bundles.PROMOTION)[0] for each in (text, typed, typed.to_pandas(), typed.to_pylist())),
+        *(from_json(bundles.PROMOTION, each.select(names).to_pylist()) for each in rows),
+    ]
+    assert found[0].known is not None
+    assert found[0].known.tolist() == [[[1, 1, 0], [0, 0, 0], [1, 0, 1]]] * 2
+    for groups in found:
+        same_series(found[0], groups)
+        np.testing.assert_array_equal(groups.known, found[0].known)
+        assert groups.categorical.tolist() == [["A"], ["B"]]
 
 
 TEXTS = ["it fits", ' wool,\n"quoted" ', "", None, "NA", "gru\u0308n 日本", "7", "nan", "\u00a0small\u3000", "true"]

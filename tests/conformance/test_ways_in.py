@@ -159,11 +159,11 @@ def from_frames(folder: Path) -> list[Groups]:
     """The rows of both files, as pandas holds them."""
     text = pd.read_csv(folder / "rows.csv", dtype=str, keep_default_na=False)
     typed = table_files.read(folder / "rows.parquet").to_pandas(types_mapper=pd.ArrowDtype)
-    return [in_memory.groups(frame, SCHEMA) for frame in (text, typed, typed.set_index(typed.index[::-1]))]
+    return [in_memory.read(frame, SCHEMA)[0] for frame in (text, typed, typed.set_index(typed.index[::-1]))]
 
 
 def from_dicts(content: list[dict[str, Cell]]) -> Groups:
-    return in_memory.groups([{name: cell[1] for name, cell in row.items()} for row in content], SCHEMA)
+    return in_memory.read([{name: cell[1] for name, cell in row.items()} for row in content], SCHEMA)[0]
 
 
 def from_json(content: list[dict[str, Cell]]) -> Groups:

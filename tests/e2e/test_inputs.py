@@ -132,7 +132,9 @@ def test_a_forecast_is_made_of_the_last_steps_by_the_service_as_by_a_file(server
         load = [float(row["load"]) for row in csv.DictReader(file)]
     commands.run("dle-predict", "bundles/power", "power.csv", "--out", "forecast.csv", folder=made.folder)
     with (made.folder / "forecast.csv").open(encoding="utf-8") as file:
-        (expected,) = ([float(value) for value in row] for row in list(csv.reader(file))[1:])
+        steps_ahead = list(csv.DictReader(file))
+    assert [row["hour"] for row in steps_ahead] == ["300", "301", "302"]
+    expected = [float(row["value"]) for row in steps_ahead]
     for steps in (24, 60, 300):
         (found,) = ask(server, "power", {"sequence": load[-steps:]})["predictions"]
         assert found["values"] == pytest.approx(expected, abs=1e-5)
@@ -190,7 +192,7 @@ def test_offline_answers_are_the_same(server: Server, made: Made) -> None:
         )
         assert said["predicted"] == count
     with (made.folder / "out" / "power.csv").open(encoding="utf-8") as file:
-        assert next(csv.reader(file)) == ["value_1", "value_2", "value_3"]
+        assert next(csv.reader(file)) == ["hour", "value"]
     with (made.folder / "out" / "machines.csv").open(encoding="utf-8") as file:
         assert [row["unit"] for row in csv.DictReader(file)] == [f"m{unit}" for unit in range(80)]
 

@@ -23,6 +23,7 @@ MODELS = {
     "signal": bundles.SIGNAL,
     "review": bundles.REVIEW,
     "forecast": bundles.FORECAST,
+    "promotion": bundles.PROMOTION,
 }
 
 

@@ -118,10 +118,13 @@ class Run:
         table, and RowFaults with every fault of every row; rows count from 0.
         """
         outputs = self.schema.outputs
-        found = self._model.predict(in_memory.groups(rows, self.schema))
+        groups, series = in_memory.read(rows, self.schema)
+        found = self._model.predict(groups)
         if outputs.classes is None:
-            return pa.table(prediction_columns.of_values(outputs, found))
-        return pa.table(prediction_columns.of_classes(outputs, found.argmax(axis=1), found))
+            predicted = prediction_columns.of_values(outputs, found)
+        else:
+            predicted = prediction_columns.of_classes(outputs, found.argmax(axis=1), found)
+        return prediction_columns.table(predicted, series, self.schema)
 
     def export(self, path: str | Path, version: int = 1) -> Path:
         """Write the bundle into the new folder `path`, whose name becomes the model's name, and return the folder.

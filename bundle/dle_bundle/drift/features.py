@@ -1,6 +1,7 @@
 """The features that drift monitoring compares: the values of table columns, and statistics of other inputs.
 
-Images: brightness, contrast, sharpness. Series: level and spread of each channel, length up to the last known step.
+Images: brightness, contrast, sharpness. Series: level and spread of each channel, length up to the last known step;
+values that are known in advance always have the same length.
 Text: length in characters, and the share of words that are not in the tokenizer's vocabulary as a whole.
 """
 
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from dle_bundle import series
 from dle_bundle.groups import MISSING_TIME, Groups
 from dle_bundle.images import pixels as images
-from dle_bundle.schema import Field, Schema
+from dle_bundle.schema import Field, Schema, SequenceShape
 from dle_bundle.text import Tokenizer
 
 _CELLS_AT_ONCE = 1 << 20
@@ -63,12 +64,17 @@ def feature_names(schema: Schema) -> dict[str, bool]:
         if field.image is not None:
             found |= {f"{field.name}.{what}": False for what in images.STATISTICS}
         elif field.sequence is not None:
-            found |= {f"{field.name}.{what}": False for what in series.statistics_of(field.sequence.channels)}
+            found |= {f"{field.name}.{what}": False for what in _statistics_of(field.sequence)}
         elif field.kind == "text":
             found |= {f"{field.name}.{what}": False for what in ("length", "unknown")}
         else:
             found[field.name] = field.kind == "categorical"
     return found
+
+
+def _statistics_of(shape: SequenceShape) -> tuple[str, ...]:
+    names = series.statistics_of(shape.channels)
+    return names if shape.ahead is None else names[:-1]
 
 
 def _known_steps(sequence: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
@@ -108,14 +114,16 @@ def _described(groups: Groups, schema: Schema, tokenizer: Tokenizer | None) -> I
         channels = slice(first, first + field.image.channels)
         for what, values in _image_statistics(groups.image, channels, required=field.required).items():
             yield Feature(f"{field.name}.{what}", field, values)
-    first = 0
-    for field in schema.sequence:
-        assert field.sequence is not None
-        assert groups.sequence is not None
-        own = groups.sequence[..., first : first + len(field.sequence.channels)]
-        first += len(field.sequence.channels)
-        for what, values in series.statistics(own, _known_steps(own), field.sequence.channels).items():
-            yield Feature(f"{field.name}.{what}", field, values)
+    for fields, whole in ((schema.sequence, groups.sequence), (schema.known, groups.known)):
+        first = 0
+        for field in fields:
+            assert field.sequence is not None
+            assert whole is not None
+            own = whole[..., first : first + len(field.sequence.channels)]
+            first += len(field.sequence.channels)
+            found = series.statistics(own, _known_steps(own), field.sequence.channels)
+            for what in _statistics_of(field.sequence):
+                yield Feature(f"{field.name}.{what}", field, found[what])
     if schema.text:
         assert tokenizer is not None
         assert groups.text is not None

@@ -63,6 +63,7 @@ class DecodedRows:
     image: list[list[npt.NDArray[np.uint8] | None]] = by_default(default_factory=list)
     sequence: list[list[npt.NDArray[np.float32] | None]] = by_default(default_factory=list)
     text: list[list[str]] = by_default(default_factory=list)
+    known: list[list[npt.NDArray[np.float32] | None]] = by_default(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.numeric)
@@ -98,10 +99,13 @@ class RowDecoder:
         self._text = self._reader.getter(schema.text)
         self._image = self._reader.getter(schema.image)
         self._sequence = self._reader.getter(schema.sequence)
+        self._known = self._reader.getter(schema.known)
         self._numbers = [_NumberReader(field, schema.missing(field)) for field in schema.numeric]
         self._reads_numbers = any(number.is_needed for number in self._numbers)
         shapes = [field.image for field in schema.image if field.image is not None]
         self._image_bytes = sum(shape.channels * shape.height * shape.width for shape in shapes)
+        ahead = [field.sequence for field in schema.known if field.sequence is not None]
+        self._known_cells = sum(len(shape.channels) * shape.max_steps for shape in ahead)
         self._channels = sum(len(field.sequence.channels) for field in schema.sequence if field.sequence is not None)
 
     def decode(self, body: bytes) -> Groups:
@@ -133,9 +137,10 @@ class RowDecoder:
         numbers = np.array(rows.numeric, dtype=np.float64).reshape(count, len(schema.numeric))
         categorical = np.array(rows.categorical, dtype=object).reshape(count, len(schema.categorical))
         datetime = np.array(rows.datetime, dtype=np.int64).reshape(count, len(schema.datetime))
-        sequence, lengths = self._series(rows)
+        sequence, lengths = _series(rows.sequence, schema.sequence)
+        known, _ = _series(rows.known, schema.known)
         text = np.array(rows.text, dtype=object).reshape(count, len(schema.text)) if schema.text else None
-        return Groups(numbers, categorical, datetime, self._images(rows), sequence, lengths, text)
+        return Groups(numbers, categorical, datetime, self._images(rows), sequence, lengths, text, known=known)
 
     def _images(self, rows: DecodedRows) -> Any:
         fields = self._schema.image
@@ -147,16 +152,6 @@ class RowDecoder:
                 if pixels is not None:
                     whole[row, column] = pixels
         return whole.reshape(len(rows), len(fields) * shape.channels, shape.height, shape.width)
-
-    def _series(self, rows: DecodedRows) -> tuple[Any, Any]:
-        fields = self._schema.sequence
-        shapes = [field.sequence for field in fields]
-        stacked = [
-            series.stack([found[column] for found in rows.sequence], shape)
-            for column, shape in enumerate(shapes)
-            if shape is not None
-        ]
-        return series.join(stacked) if stacked else (None, None)
 
     def _checked(self, rows: list[Any]) -> DecodedRows:
         """Convert and check every value; raises ValueError for an invalid one, which `FaultFinder` then describes."""
@@ -178,17 +173,13 @@ class RowDecoder:
             if fields
             else [],
             self._pictures(rows) if schema.image else [],
-            [
-                [self._steps(value, field) for value, field in zip(self._sequence(row), schema.sequence, strict=True)]
-                for row in rows
-            ]
-            if schema.sequence
-            else [],
+            self._all_steps(rows, self._sequence, schema.sequence),
             [[column[value] for column, value in zip(self._texts, self._text(row), strict=True)] for row in rows]
             if schema.text
             else [],
+            self._all_steps(rows, self._known, schema.known),
         )
-        self._check_bytes(len(rows), 4 * self._channels * checked.steps)
+        self._check_bytes(len(rows), 4 * (self._channels * checked.steps + self._known_cells))
         return checked
 
     def _check_count(self, rows: list[Any]) -> None:
@@ -216,6 +207,13 @@ class RowDecoder:
             return None
         assert field.image is not None
         return images.decode(decode_base64(text), field.image, budget)
+
+    def _all_steps(
+        self, rows: list[Any], getter: Any, fields: tuple[Field, ...]
+    ) -> list[list[npt.NDArray[np.float32] | None]]:
+        if not fields:
+            return []
+        return [[self._steps(value, field) for value, field in zip(getter(row), fields, strict=True)] for row in rows]
 
     def _steps(self, value: list[Any] | None, field: Field) -> npt.NDArray[np.float32] | None:
         if value is None:
@@ -284,6 +282,16 @@ class _TextLookup(dict[str | int | float | None, str]):
                 raise ValueError("missing")
             return ""
         return text
+
+
+def _series(rows: list[list[npt.NDArray[np.float32] | None]], fields: tuple[Field, ...]) -> tuple[Any, Any]:
+    """The series of these fields (N, T, channels) and their lengths (N,); None without fields."""
+    stacked = [
+        series.stack([found[column] for found in rows], field.sequence)
+        for column, field in enumerate(fields)
+        if field.sequence is not None
+    ]
+    return series.join(stacked) if stacked else (None, None)
 
 
 def _joined(parts: Sequence[DecodedRows]) -> DecodedRows:

@@ -138,8 +138,8 @@ def _image_fault(text: str, shape: ImageShape, budget: PixelBudget) -> tuple[str
 def _series_fault(value: list[Any], shape: SequenceShape, sentinels: tuple[float, ...]) -> tuple[str, str] | None:
     try:
         series.parse(value, shape, sentinels)
-    except ValueError as error:
-        return "sequence", str(error)
+    except series.BadSeries as error:
+        return error.code, str(error)
     return None
 
 

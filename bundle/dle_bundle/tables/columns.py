@@ -178,12 +178,13 @@ def to_groups(
         datetime[:, index] = reader.moment(field)
     image = images if images is not None else reader.images(schema.image)
     sequence, lengths = reader.series(schema.sequence)
+    known, _ = reader.series(schema.known)
     text = None
     if schema.text:
         text = np.stack([reader.category(field) for field in schema.text], axis=1)
     order = {field.name: position for position, field in enumerate(schema.inputs)}
     faults = sorted(reader.faults, key=lambda fault: (fault.row or 0, order[fault.field or ""]))
-    return Groups(numeric, categorical, datetime, image, sequence, lengths, text), faults
+    return Groups(numeric, categorical, datetime, image, sequence, lengths, text, known=known), faults
 
 
 class _ColumnReader:
@@ -268,7 +269,7 @@ class _ColumnReader:
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
     def series(self, fields: tuple[Field, ...]) -> tuple[Any, Any]:
-        """The `sequence` group (N, T, channels) and the lengths (N,); None without series inputs."""
+        """The series of these fields (N, T, channels) and their lengths (N,); None without fields."""
         parts = []
         for field in fields:
             assert field.sequence is not None
@@ -285,6 +286,12 @@ class _ColumnReader:
                 Fault(self._first + row, field.name, "sequence", reason) for row, reason in sorted(reasons.items())
             ]
             self._missing(field, missing)
+            if field.sequence.complete:
+                blank = np.isnan(found).any(axis=(1, 2)) & ~missing
+                blank[list(reasons)] = False
+                for row in np.flatnonzero(blank).tolist():
+                    reason = series.missing_fault(found[row], field.sequence) or ""
+                    self.faults.append(Fault(self._first + row, field.name, "missing", reason))
             parts.append((found, lengths))
         return series.join(parts) if parts else (None, None)
 

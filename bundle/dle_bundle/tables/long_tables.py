@@ -18,7 +18,8 @@ from dle_bundle.tables.arrays import SEQUENCE
 from dle_bundle.tables.columns import Column
 from dle_bundle.values import dates
 from dle_bundle.values.dates import epoch_microseconds
-from dle_bundle.values.numbers import NumberFormat, float32
+from dle_bundle.values.missing import NA_TEXTS
+from dle_bundle.values.numbers import float32
 
 _LISTED = 10
 
@@ -28,9 +29,10 @@ class Ordered:
     """A long table sorted by id and time.
 
     `rows` (M,) are the positions of the sorted rows in `table`. Each of N series begins at `starts` (N,) and has
-    `counts` (N,) rows, in sorted order; `times` (M,) and `values` (M, channels), NaN = missing, are sorted too. Times
-    are epoch microseconds if `dated`, otherwise numbers. `absent` rows are not in the table: `completed` has added them
-    for absent steps, with -1 in `rows` and without values.
+    `counts` (N,) rows, in sorted order; `times` (M,) and `values` (M, channels), NaN = missing, are sorted too. A
+    column of categories has several channels, see `SeriesLayout.names`. Times are epoch microseconds if `dated`,
+    otherwise numbers. `absent` rows are not in the table: `completed` has added them for absent steps, with -1 in
+    `rows` and without values.
     """
 
     table: pa.Table
@@ -56,9 +58,8 @@ def order(table: pa.Table, layout: SeriesLayout, na_values: tuple[str, ...]) -> 
     Raises InputError that lists all faults: missing columns, ids and times, times that occur twice in a series, and
     channels that are not numbers.
     """
-    absent = [
-        name for name in (layout.sequence_id, layout.time, *layout.channels) if name and name not in table.column_names
-    ]
+    needed = dict.fromkeys((layout.sequence_id, layout.time, *layout.channels, *layout.static))
+    absent = [name for name in needed if name and name not in table.column_names]
     if absent:
         raise InputError(
             "Columns of the series are missing", [f"{name!r}{nearest(name, table.column_names)}" for name in absent]
@@ -66,7 +67,7 @@ def order(table: pa.Table, layout: SeriesLayout, na_values: tuple[str, ...]) -> 
     faults: list[str] = []
     ids = _ids(table, layout.sequence_id, na_values, faults)
     times, dated = _times(table, layout, na_values, faults)
-    values = [_numbers(table, name, na_values, layout.number_formats.get(name), faults) for name in layout.channels]
+    values = [_values(table, name, layout, na_values, faults) for name in layout.channels]
     rows = np.lexsort((times, ids))
     same = (np.diff(ids[rows]) == 0) & (np.diff(times[rows]) == 0) & (ids[rows[1:]] >= 0)
     twice = np.flatnonzero(same)
@@ -77,15 +78,16 @@ def order(table: pa.Table, layout: SeriesLayout, na_values: tuple[str, ...]) -> 
         raise InputError("The rows do not form series", faults)
     starts = np.flatnonzero(np.diff(ids[rows], prepend=-1))
     counts = np.diff(starts, append=len(rows))
-    stacked = np.stack(values, axis=1)[rows] if values else np.empty((len(rows), 0))
+    stacked = np.concatenate(values, axis=1)[rows] if values else np.empty((len(rows), 0))
     return Ordered(table, rows, starts, counts, times[rows], stacked, dated)
 
 
-def completed(ordered: Ordered, layout: SeriesLayout) -> Ordered:
-    """Add a row without values for each absent step, and at most `layout.window` rows between two rows.
+def completed(ordered: Ordered, layout: SeriesLayout, horizon: int = 1) -> Ordered:
+    """Add a row without values for each absent step, at most `layout.window` + `horizon` rows between two rows.
 
-    More would change nothing: no window sees both sides of such a gap. Without a step, nothing is added. Raises
-    InputError if `layout.gaps` refuses gaps, or if times are dates and the step is a number, or the other way round.
+    More would change nothing: no window with its horizon has both sides of such a gap. Without a step, nothing is
+    added. Raises InputError if `layout.gaps` refuses gaps, or if times are dates and the step is a number, or the other
+    way round.
     """
     step = layout.step
     if step is None or len(ordered.rows) < 2:
@@ -93,7 +95,8 @@ def completed(ordered: Ordered, layout: SeriesLayout) -> Ordered:
     if ordered.dated == (step.unit == "number"):
         expected, found = ("numbers", "dates") if ordered.dated else ("dates", "numbers")
         raise InputError(f"{layout.time!r}: expected {expected}, as in training, found {found}")
-    absent, places, times = time_steps.absent(ordered.times, ordered.continued, step, layout.window or 1)
+    most = (layout.window or 1) + horizon
+    absent, places, times = time_steps.absent(ordered.times, ordered.continued, step, most)
     total = int(absent.sum())
     if not total:
         return ordered
@@ -148,26 +151,57 @@ def _in_series(ordered: Ordered, layout: SeriesLayout, place: int) -> str:
 def gather(table: pa.Table, layout: SeriesLayout, na_values: tuple[str, ...]) -> pa.Table:
     """One row per series: its steps in the column `sequence`, and the value of its first row for all other columns.
 
-    With `layout.window`, only that many last steps, and the values of the last row; absent steps are missing. An id or
-    time column named `sequence` is replaced. Raises InputError as `order` and `completed` do, and for series shorter
-    than the window.
+    `forecast_tables.gather` does so for forecasts. An id or time column named `sequence` is replaced. Raises InputError
+    as `order` does.
     """
+    check_reserved(table, layout, SEQUENCE)
+    ordered = order(table, layout, na_values)
+    named = others(ordered, layout, ordered.starts)
+    return pa.table({**named, SEQUENCE: steps(ordered.values, ordered.starts, ordered.counts)})
+
+
+def check_reserved(table: pa.Table, layout: SeriesLayout, *names: str) -> None:
+    """Raise InputError if the table has a column of one of these names that is no id, time or channel."""
     own = {layout.sequence_id, layout.time, *layout.channels}
-    if SEQUENCE in table.column_names and SEQUENCE not in own:
-        raise InputError(
-            f"the name {SEQUENCE!r} is reserved for the column of the series: rename the column with this name"
-        )
-    ordered = completed(order(table, layout, na_values), layout)
-    starts, counts, shown = ordered.starts, ordered.counts, ordered.starts
-    if layout.window is not None:
-        _check_lengths(ordered, layout, layout.window)
-        shown = starts + counts - 1
-        starts, counts = starts + counts - layout.window, np.full(len(counts), layout.window)
-    kept = [name for name in table.column_names if name not in (*layout.channels, SEQUENCE)]
-    whole = table.select(kept).take(pa.array(ordered.rows[shown]))
-    # from a mapping, since a table without columns has no rows
-    named = dict(zip(kept, whole.columns, strict=True))
-    return pa.table({**named, SEQUENCE: steps(ordered.values, starts, counts)})
+    for name in names:
+        if name in table.column_names and name not in own:
+            raise InputError(f"the name {name!r} is reserved for the column of the series: rename the column {name!r}")
+
+
+def others(ordered: Ordered, layout: SeriesLayout, places: npt.NDArray[np.int64]) -> dict[str, Column]:
+    """The columns that are no channels, at the rows `places` (N,) of the order."""
+    kept = [name for name in ordered.table.column_names if name not in (*layout.channels, SEQUENCE)]
+    whole = ordered.table.select(kept).take(pa.array(ordered.rows[places]))
+    # as a mapping, since a table without columns has no rows
+    return dict(zip(kept, whole.columns, strict=True))
+
+
+def static_rows(ordered: Ordered, layout: SeriesLayout) -> dict[str, npt.NDArray[np.int64]]:
+    """For each column of `layout.static`, the row (N,) of the table that has the value of each series.
+
+    It is the first row with a value; other rows may be blank. Raises InputError if a column varies within a series.
+    """
+    present = ordered.rows >= 0
+    series = np.repeat(np.arange(len(ordered.starts)), ordered.counts)[present]
+    rows = ordered.rows[present]
+    found: dict[str, npt.NDArray[np.int64]] = {}
+    faults: list[str] = []
+    for name in layout.static:
+        texts = columns.categories(ordered.table.column(name), NA_TEXTS)[rows]
+        # the known rows of each series come first, and its blank rows matter only if there is no other
+        first = np.lexsort((np.arange(len(rows)), texts == "", series))
+        begins = np.flatnonzero(np.diff(series[first], prepend=-1))
+        own = first[begins]
+        found[name] = rows[own]
+        differing = np.flatnonzero((texts != texts[own][series]) & (texts != ""))
+        if len(differing):
+            place = int(differing[0])
+            one, other = texts[own[series[place]]], texts[place]
+            where = "the table" if layout.sequence_id is None else repr(names(ordered, layout)[int(series[place])])
+            faults.append(f"{name!r}: {one!r:.40} and {other!r:.40} in {where}")
+    if faults:
+        raise InputError("A static column (data.static) has one value for each series, but these have more", faults)
+    return found
 
 
 def steps(values: npt.NDArray[np.float64], starts: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> pa.Array:
@@ -188,24 +222,6 @@ def constant(ordered: Ordered, name: str) -> bool:
     places = positions[ordered.rows]
     firsts = np.repeat(places[ordered.starts], ordered.counts)
     return bool((places == firsts).all())
-
-
-def _check_lengths(ordered: Ordered, layout: SeriesLayout, window: int) -> None:
-    short = np.flatnonzero(ordered.counts < window)
-    if len(short):
-        details = []
-        for index in short[:_LISTED].tolist():
-            row = int(ordered.rows[ordered.starts[index]])
-            name = (
-                "the table"
-                if layout.sequence_id is None
-                else repr(ordered.table.column(layout.sequence_id)[row].as_py())
-            )
-            details.append(f"{name}: {ordered.counts[index]:,} steps")
-        if len(short) > _LISTED:
-            details.append(f"and {len(short) - _LISTED:,} more")
-        fewer = "1 series has fewer" if len(short) == 1 else f"{len(short):,} series have fewer"
-        raise InputError(f"a forecast needs {window:,} steps, but {fewer}", details)
 
 
 def _whose(layout: SeriesLayout) -> str:
@@ -268,15 +284,24 @@ def _moments(
     return table[positions], unreadable[positions]
 
 
-def _numbers(
-    table: pa.Table, name: str, na_values: tuple[str, ...], written: NumberFormat | None, faults: list[str]
+def _values(
+    table: pa.Table, name: str, layout: SeriesLayout, na_values: tuple[str, ...], faults: list[str]
 ) -> npt.NDArray[np.float64]:
-    column = table.column(name)
+    """The channels (M, width) of one column."""
+    column, categories, written = table.column(name), layout.categories.get(name), layout.number_formats.get(name)
+    if categories is not None:
+        if not (columns.is_text(column) or columns.is_number(column) or columns.is_date(column)):
+            faults.append(f"{name!r}: expected categories, found {column.type}")
+            return np.full((len(column), len(categories.values)), np.nan)
+        texts = columns.categories(column, categories.na_values)
+        own: npt.NDArray[np.float64] = (texts[:, None] == np.array(categories.values, dtype=object)).astype(np.float64)
+        own[texts == ""] = np.nan
+        return own
     values, unreadable = columns.numbers(column, na_values, written)
     like = f" like {written.example}" if written is not None else ""
     faults += _listed(f"{name!r}: expected a number{like}", np.flatnonzero(unreadable), column)
     faults += _listed(f"{name!r}: expected a finite number", np.flatnonzero(np.isinf(values)), column)
-    return values
+    return values[:, None]
 
 
 def _listed(what: str, rows: Sequence[int] | npt.NDArray[np.int64], column: Column | None = None) -> list[str]:

@@ -1,12 +1,14 @@
 """The columns of predictions: what `dle-predict` writes, and what Python gets."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dle_bundle.schema import Outputs
+from dle_bundle.schema import Outputs, Schema
+from dle_bundle.tables import forecast_tables
 
 
 def names(outputs: Outputs) -> list[str]:
@@ -32,3 +34,20 @@ def of_classes(
     chosen = np.take_along_axis(probabilities, classes[:, None], axis=1)[:, 0]
     columns = {label: pa.array(list(outputs.classes)).take(pa.array(classes)), probability: pa.array(chosen)}
     return columns | {name: pa.array(np.ascontiguousarray(probabilities[:, k])) for k, name in enumerate(each)}
+
+
+def table(predicted: dict[str, pa.Array], rows: pa.Table | None, schema: Schema, keep: Sequence[str] = ()) -> pa.Table:
+    """The predictions with the columns `keep` of the rows before them; a forecast of a long table is a long table."""
+    if rows is None:
+        return pa.table(predicted)
+    if not forecast_tables.has_times(rows, schema):
+        return pa.table({**{name: rows.column(name) for name in keep}, **predicted})
+    return forecast_tables.long(rows, predicted, schema, keep or series_name(rows, schema))
+
+
+def series_name(rows: pa.Table, schema: Schema) -> tuple[str, ...]:
+    """The column with the ids of the series, if there is one and its name is no column of predictions."""
+    name = None if schema.layout is None else schema.layout.sequence_id
+    if name is None or name not in rows.column_names or name in names(schema.outputs):
+        return ()
+    return (name,)

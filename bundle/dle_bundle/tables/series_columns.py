@@ -54,8 +54,8 @@ def read(
 ) -> tuple[npt.NDArray[np.float32], _Counts, dict[int, str], _Mask]:
     """Read series (N, T, channels), NaN = missing or padding, lengths (N,), faults by row, and a mask of missing rows.
 
-    An invalid or missing row becomes one step without values. For forecasts, only the last `shape.window` steps are
-    returned. `sentinels` are the numbers that mean missing.
+    An invalid or missing row becomes one step without values, or `shape.ahead` steps. For forecasts, only the last
+    `shape.window` steps are returned. `sentinels` are the numbers that mean missing.
     """
     whole = _whole(column)
     absent: _Mask = np.asarray(whole.is_null()) if whole.null_count else np.zeros(len(whole), dtype=bool)
@@ -73,8 +73,10 @@ def read(
         counts[list(faults)] = 0
     if sentinels:
         steps[np.isin(steps, sentinels)] = np.nan
-    lengths = np.maximum(counts, 1)
-    padded = np.full((len(whole), int(lengths.max(initial=1)), len(shape.channels)), np.nan, dtype=np.float32)
+    lengths = np.maximum(counts, shape.ahead or 1)
+    padded = np.full(
+        (len(whole), int(lengths.max(initial=shape.ahead or 1)), len(shape.channels)), np.nan, dtype=np.float32
+    )
     padded[np.arange(padded.shape[1]) < counts[:, None]] = float32(steps)
     if shape.window is not None:
         first = np.maximum(lengths - shape.window, 0)
@@ -127,7 +129,7 @@ def _of_arrays(
 
 def _of_lengths(counts: _Counts, absent: _Mask, shape: SequenceShape) -> dict[int, str]:
     """The faults in the number of steps, by row."""
-    least = 1 if shape.window is None else shape.window
+    least = shape.ahead or shape.window or 1
     wrong = np.flatnonzero(((counts < least) | (counts > shape.max_steps)) & ~absent)
     found = ((row, shape.count_fault(int(counts[row]))) for row in wrong.tolist())
     return {row: fault for row, fault in found if fault is not None}

@@ -28,6 +28,7 @@ _GROUP_TYPES = {
     "image": "tensor(uint8)",
     "sequence": "tensor(float)",
     "lengths": "tensor(int64)",
+    "known": "tensor(float)",
     "tokens": "tensor(int64)",
 }
 _FREE_DIMENSIONS = {"sequence": 2, "tokens": 2}
@@ -108,13 +109,16 @@ def _lengths(groups: Groups) -> npt.NDArray[np.int64] | None:
 
 def example_groups(schema: Schema, rows: int) -> Groups:
     """`rows` rows in which every value is missing, for any schema."""
-    image = sequence = lengths = text = None
+    image = sequence = lengths = known = text = None
     if schema.image and (shape := schema.image[0].image) is not None:
         image = np.zeros((rows, len(schema.image) * shape.channels, shape.height, shape.width), dtype=np.uint8)
     if schema.sequence:
         sequence, lengths = series.join(
             [series.missing(rows, field.sequence) for field in schema.sequence if field.sequence is not None]
         )
+    for field in schema.known:
+        assert field.sequence is not None
+        known, _ = series.missing(rows, field.sequence)
     if schema.text:
         text = np.full((rows, len(schema.text)), "", dtype=object)
     return Groups(
@@ -125,6 +129,7 @@ def example_groups(schema: Schema, rows: int) -> Groups:
         sequence,
         lengths,
         text,
+        known=known,
     )
 
 

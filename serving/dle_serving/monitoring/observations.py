@@ -20,7 +20,7 @@ from dle_serving.predictions import concatenate as joined_predictions
 
 _SLICE_CELLS = 32_768
 """Rows × inputs counted per iteration of the event loop: a few milliseconds."""
-_CELLS = {"image": 1 / 48, "sequence": 1 / 2, "tokens": 1 / 4}
+_CELLS = {"image": 1 / 48, "sequence": 1 / 2, "known": 1 / 2, "tokens": 1 / 4}
 """Cost of one pixel, one step of a channel and one token (padding included), in units of one table input."""
 
 

@@ -39,12 +39,14 @@ class LoadedModel:
         """Predict N rows: a DataFrame, an Arrow table, or a list of dicts with the values of a request.
 
         Returns an Arrow table of N rows with the columns `label, probability, probability_<class>…`, or `value`, or
-        `value_1`, `value_2`, … for a forecast. A long table has one prediction for each series. Columns that the model
-        does not know are ignored.
+        `value_1`, `value_2`, … for a forecast. A long table has one prediction for each series; a forecast of it is a
+        long table with the id of the series, the time and the `value` of each step. Columns that the model does not
+        know are ignored.
 
         Raises InputError if `rows` is no table, and RowFaults with every fault of every row; rows count from 0.
         """
-        return pa.table(answers(self._model, in_memory.groups(rows, self.schema)))
+        groups, series = in_memory.read(rows, self.schema)
+        return prediction_columns.table(answers(self._model, groups), series, self.schema)
 
 
 def answers(model: Model, groups: Groups) -> dict[str, pa.Array]:

@@ -20,8 +20,7 @@ from msgspec.structs import replace
 from dle_bundle import bundle as bundles
 from dle_bundle.errors import Fault, InputError, RowFaults, nearest
 from dle_bundle.schema import Schema
-from dle_bundle.tables import folders, long_tables, prediction_columns, series_columns, source_files
-from dle_bundle.tables.arrays import SEQUENCE
+from dle_bundle.tables import folders, forecast_tables, prediction_columns, source_files
 from dle_bundle.tables.columns import is_date, is_number, is_text, to_groups
 from dle_bundle.tables.source_files import STDIN, FileRows, Part, Place, SourceFiles
 from dle_serving.models.runtime import Model
@@ -74,9 +73,9 @@ def predict(
     `source` is a table in one or several files, a file of arrays or a folder of images; image paths in a table are
     relative to the folder of the first file. The output begins with the columns in `keep`; without `keep`, with the
     paths for a folder of images and with the ids for a long table. Then follow `label, probability,
-    probability_<class>…`, or `value`, or `value_1`, `value_2`, … for a forecast. `errors` is a CSV file of the faults
-    in invalid rows: row (from 1), field, code, message. With several files, the name of the file comes first, and rows
-    count in each file.
+    probability_<class>…`, or `value`, or `value_1`, `value_2`, … for a forecast. The forecast of a long table has a row
+    for each series and step, with its time and `value`. `errors` is a CSV file of the faults in invalid rows: row (from
+    1), field, code, message. With several files, the name of the file comes first, and rows count in each file.
 
     Raises InputError for a wrong bundle, source, suffix or column. Raises RowFaults with every fault when rows are
     invalid and `errors` is None; nothing is written then.
@@ -100,12 +99,12 @@ def predict(
             else stack.enter_context(fault_report(errors, named=len(paths) > 1 and schema.layout is None))
         )
         output: TableWriter | None = None
-        for part in _parts(files, schema):
+        for part in _parts(files, schema, unseen):
             table = part.table
             if output is None:
                 keep = keep or _named_by(table, files, schema)
                 ignored = _ignored(table, keep, schema)
-                _check_kept(table, keep, suffix)
+                _check_kept(table, keep, suffix, schema)
                 output = stack.enter_context(writer(out, suffix))
             groups, found = to_groups(table, schema, part.first_row, folder=files.folder)
             found = [replace(fault, file=part.file) for fault in found]
@@ -118,8 +117,7 @@ def predict(
             if not faults.fatal:
                 predicted += len(table)
                 unseen.add(groups)
-                kept = {name: table.column(name) for name in keep}
-                output.write(pa.table(kept | answers(model, groups)))
+                output.write(prediction_columns.table(answers(model, groups), table, schema, keep))
         faults.check()
         left_out = folders.left_out(files.folder) if files.are_images else ()
     seconds, new = time.perf_counter() - started, unseen.found()
@@ -128,15 +126,15 @@ def predict(
     )
 
 
-def _parts(files: SourceFiles, schema: Schema) -> Iterator[Part]:
-    """The source as tables with one row per prediction, in order."""
+def _parts(files: SourceFiles, schema: Schema, unseen: UnseenCategories) -> Iterator[Part]:
+    """The source as tables with one row per prediction, in order; categories of steps are counted in `unseen`."""
     rows = _rows_of_a_part(schema)
     if schema.layout is not None:
         parts = list(files.stream(schema.text_format, proposing=False))
         whole = pa.concat_tables([part.table for part in parts], promote_options="permissive")
-        ready = SEQUENCE in whole.column_names and series_columns.is_series(whole.column(SEQUENCE))
         with FileRows.of(parts).naming():
-            table = whole if ready else long_tables.gather(whole, schema.layout, schema.na_values)
+            table = forecast_tables.rows(whole, schema)
+        unseen.add_steps(whole)
         yield from (Part(table.slice(start, rows), start + 1) for start in range(0, len(table), rows))
         return
     for part in files.stream(schema.text_format, rows=rows, proposing=False):
@@ -209,12 +207,10 @@ def _check_paths(sources: Sequence[Path], out: Path, errors: Path | None) -> str
 
 def _named_by(table: pa.Table, files: SourceFiles, schema: Schema) -> tuple[str, ...]:
     """The column that identifies each row of the output when it is not simply a row of the source file."""
-    names = [schema.image[0].name] if files.are_images and len(schema.image) == 1 else []
-    if schema.layout is not None and schema.layout.sequence_id is not None:
-        names.append(schema.layout.sequence_id)
-    return tuple(
-        name for name in names if name in table.column_names and name not in prediction_columns.names(schema.outputs)
-    )
+    if files.are_images and len(schema.image) == 1:
+        name = schema.image[0].name
+        return () if name in prediction_columns.names(schema.outputs) else (name,)
+    return prediction_columns.series_name(table, schema)
 
 
 def _check_keep(keep: Sequence[str], schema: Schema) -> None:
@@ -234,8 +230,9 @@ def _ignored(table: pa.Table, keep: Sequence[str], schema: Schema) -> tuple[str,
     return tuple(name for name in present if name not in known)
 
 
-def _check_kept(table: pa.Table, keep: Sequence[str], suffix: str) -> None:
-    columns = {name: table.column(name) for name in keep}
+def _check_kept(table: pa.Table, keep: Sequence[str], suffix: str, schema: Schema) -> None:
+    own = schema.layout.time if schema.layout is not None and forecast_tables.has_times(table, schema) else None
+    columns = {name: table.column(name) for name in keep if name != own}
     wide = [name for name, column in columns.items() if not (is_text(column) or is_number(column) or is_date(column))]
     if wide and suffix != ".parquet":
         raise InputError(

@@ -194,9 +194,10 @@ def _input(field: Field) -> JsonObject:
         described |= {"contentEncoding": "base64", "contentMediaType": "image/*"}
         described["description"] = f"an image file as base64; the model sees it {field.form}"
     if field.sequence is not None:
-        least = field.sequence.window or 1
+        least = field.sequence.ahead or field.sequence.window or 1
         described |= {"items": _step(field.sequence), "minItems": least, "maxItems": field.sequence.max_steps}
-        described["description"] = f"a list of steps, each a list of its channels; training saw {field.form}"
+        of = "steps" if field.sequence.ahead is None else "the steps to forecast"
+        described["description"] = f"a list of {of}, each a list of its channels; training saw {field.form}"
     if field.observed_range is not None:
         described["x-observed-range"] = list(field.observed_range)
     if field.categories is not None:
@@ -208,7 +209,8 @@ def _input(field: Field) -> JsonObject:
 
 def _step(shape: SequenceShape) -> JsonObject:
     """One step of a series: a list with a number per channel, or just the number if there is one channel."""
-    number: JsonObject = {"type": ["number", *(["string"] if shape.number_formats else []), "null"]}
+    kinds = ["number", *(["string"] if shape.number_formats else []), *([] if shape.complete else ["null"])]
+    number: JsonObject = {"type": kinds[0] if len(kinds) == 1 else kinds}
     width = len(shape.channels)
     step: JsonObject = {"type": "array", "items": number, "minItems": width, "maxItems": width}
     return {"anyOf": [number, step]} if width == 1 else step

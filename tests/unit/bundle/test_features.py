@@ -1,5 +1,7 @@
 """What is watched of images and series is each field's own."""
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -44,6 +46,22 @@ def test_a_series_is_as_long_as_it_is_known(cells: int, monkeypatch: pytest.Monk
     np.testing.assert_array_equal(found["short.length"], np.array([3, np.nan, 1], np.float32))
     found = of(with_series([[1, 2], [1, None], [1, None]]), a_series("long", "a"), a_series("short", "b"))
     assert (found["long.length"].tolist(), found["short.length"].tolist()) == ([3], [1])
+
+
+def test_values_that_are_known_in_advance_have_no_length() -> None:
+    rows = with_series([[1], [3]])
+    assert rows.sequence is not None
+    rows = replace(rows, known=np.array([[[0, 1], [1, np.nan], [1, 1]]], np.float32))
+    shape = SequenceShape(channels=("promo", "price"), max_steps=3, ahead=3)
+    fields = (a_series("past", "a"), Field(name="known", kind="sequence", required=True, sequence=shape))
+    found = of(rows, *fields)
+    names = features.feature_names(Schema(inputs=fields, outputs=OUTPUTS))
+    assert list(found) == list(names) == [
+        *(f"past.{what}" for what in ("level", "spread", "length")),
+        *(f"known.{name}.{what}" for name in ("promo", "price") for what in ("level", "spread")),
+    ]  # fmt: skip
+    assert found["known.promo.level"].tolist() == [np.float32(2 / 3)]
+    assert found["known.price.level"].tolist() == [1]
 
 
 @pytest.mark.parametrize("required", [True, False])

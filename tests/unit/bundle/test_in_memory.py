@@ -13,6 +13,7 @@ from tests import bundles
 
 from dle_bundle import in_memory
 from dle_bundle.errors import InputError, RowFaults
+from dle_bundle.groups import Groups
 from dle_bundle.schema import Schema
 
 FRAME = pd.DataFrame(
@@ -78,7 +79,7 @@ def test_values_of_python_and_numpy_mean_what_they_mean_in_a_request() -> None:
     other = {**row, "age": 39, "since": datetime(2020, 1, 1, 12, tzinfo=UTC), "hours-per-week": float("nan")}
     last = {**row, "since": date(2020, 1, 1), "workclass": None}
     missing = {"age": 1, "married": False, "since": pd.NaT}
-    found = in_memory.groups([row, other, last, missing], bundles.INCOME)
+    found = groups([row, other, last, missing], bundles.INCOME)
     assert found.numeric[:, 0].tolist() == [39, 39, 39, 1]
     assert str(found.numeric[:, 1].tolist()) == "[40.5, nan, 40.5, nan]"
     assert found.categorical.tolist() == [["Private", "2"], ["Private", "2"], ["", "2"], ["", ""]]
@@ -86,41 +87,45 @@ def test_values_of_python_and_numpy_mean_what_they_mean_in_a_request() -> None:
     assert found.datetime[:3, 0].tolist() == [noon, noon, noon - 12 * 3600]
 
 
+def groups(rows: Any, schema: Schema) -> Groups:
+    return in_memory.read(rows, schema)[0]
+
+
 @pytest.mark.parametrize("kind", [list, pa.Table.from_pylist, pd.DataFrame])
 def test_every_fault_is_named_with_its_row_from_0(kind: Any) -> None:
     rows = [{"age": 1.0, "married": True}, {"age": float("inf"), "married": None}, {"age": None, "married": False}]
     with pytest.raises(RowFaults) as caught:
-        in_memory.groups(kind(rows), bundles.INCOME)
+        groups(kind(rows), bundles.INCOME)
     found = [(fault.row, fault.field, fault.code) for fault in caught.value.faults]
     assert found == [(1, "age", "non_finite"), (1, "married", "missing"), (2, "age", "missing")]
 
 
 def test_missing_columns_are_named() -> None:
     with pytest.raises(RowFaults, match="1 required column is missing"):
-        in_memory.groups(pa.table({"age": [1]}), bundles.INCOME)
+        groups(pa.table({"age": [1]}), bundles.INCOME)
 
 
 def test_images_and_series_of_dicts() -> None:
     picture = np.full((3, 12, 16), 9, dtype=np.uint8)
     for content in (bundles.png(picture), bundles.base64_png(picture)):
-        np.testing.assert_array_equal(in_memory.groups([{"photo": content}], bundles.PICTURE).image, picture[None])
+        np.testing.assert_array_equal(groups([{"photo": content}], bundles.PICTURE).image, picture[None])
     steps = np.arange(12.0).reshape(6, 2)
     for series in (steps, steps.tolist()):
-        found = in_memory.groups([{"signal": series}], bundles.SIGNAL)
+        found = groups([{"signal": series}], bundles.SIGNAL)
         np.testing.assert_array_equal(found.sequence, steps[None].astype(np.float32))
 
 
 @pytest.mark.parametrize("kind", [list, pa.Table.from_pylist, pd.DataFrame])
 def test_long_rows_become_series(kind: Any) -> None:
     rows = [{"meter": meter, "hour": hour, "load": 10.0 * hour} for hour in range(6) for meter in "ab"]
-    found = in_memory.groups(kind(rows), bundles.FORECAST)
+    found = groups(kind(rows), bundles.FORECAST)
     np.testing.assert_array_equal(found.sequence, np.tile([[20.0], [30.0], [40.0], [50.0]], (2, 1, 1)))
-    ready = in_memory.groups([{"sequence": [20.0, 30.0, 40.0, 50.0]}] * 2, bundles.FORECAST)
+    ready = groups([{"sequence": [20.0, 30.0, 40.0, 50.0]}] * 2, bundles.FORECAST)
     np.testing.assert_array_equal(found.sequence, ready.sequence)
 
 
 def test_a_schema_of_odd_names() -> None:
     fields = tuple(msgspec.structs.replace(field, name=f'"{field.name}"\n') for field in bundles.PRICE.inputs)
     schema = Schema(inputs=fields, outputs=bundles.PRICE.outputs)
-    found = in_memory.groups([{'"rooms"\n': 3, '"town"\n': "A"}], schema)
+    found = groups([{'"rooms"\n': 3, '"town"\n': "A"}], schema)
     assert found.numeric.tolist() == [[3.0]]

@@ -61,12 +61,6 @@ def test_amounts() -> None:
     assert "'temp': expected a number, found '$1,234.50' in 2 rows: 1, 3" in refusal(table)
 
 
-def test_the_last_steps() -> None:
-    table = text(unit=["a"] * 4, t=["4", "1", "3", "2"], temp=["4", "1", "3", "2"], load=["0"] * 4)
-    layout = SeriesLayout(channels=("temp",), sequence_id="unit", time="t", window=2)
-    assert gather(table, layout) == [{"unit": "a", "t": "4", "load": "0", "sequence": [[3], [4]]}]
-
-
 def test_one_series_and_no_times() -> None:
     """Without an id the table is one series, without a time the order is that of the rows."""
     assert gather(text(temp=["2", "1"]), SeriesLayout(channels=("temp",))) == [{"sequence": [[2], [1]]}]
@@ -139,14 +133,6 @@ def test_absent_columns() -> None:
         "'unit' (did you mean 'units'?)",
         "'load'",
     )
-
-
-def test_series_shorter_than_the_window() -> None:
-    table = text(unit=[*"aabbb"], t=[*"12345"], temp=[*"12345"])
-    layout = SeriesLayout(channels=("temp",), sequence_id="unit", time="t", window=3)
-    assert refusal(table, layout) == ("a forecast needs 3 steps, but 1 series has fewer", "'a': 2 steps")
-    alone = SeriesLayout(channels=("temp",), time="t", window=6)
-    assert refusal(table, alone) == ("a forecast needs 6 steps, but 1 series has fewer", "the table: 5 steps")
 
 
 def test_columns_called_sequence() -> None:

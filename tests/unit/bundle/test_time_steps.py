@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from dle_bundle.errors import InputError
-from dle_bundle.schema import SeriesLayout, TimeStep
-from dle_bundle.tables import long_tables, time_steps
+from dle_bundle.schema import Outputs, Schema, SeriesLayout, TimeStep
+from dle_bundle.tables import forecast_tables, long_tables, time_steps
 from dle_bundle.tables.long_tables import Ordered
 from dle_bundle.values.missing import NA_VALUES
 
@@ -57,9 +57,9 @@ def test_absent_steps_are_rows_without_values() -> None:
     assert (np.diff(found.times) == 3_600e6).all()
 
 
-def test_a_long_gap_is_as_long_as_a_window() -> None:
+def test_a_long_gap_is_as_long_as_a_window_and_its_horizon() -> None:
     found = filled(hours(0, 1, 2, 500, 501, 502))
-    assert found.rows.tolist() == [0, 1, 2, -1, -1, -1, -1, 3, 4, 5]
+    assert found.rows.tolist() == [0, 1, 2, -1, -1, -1, -1, -1, 3, 4, 5]
     assert found.absent == 497
 
 
@@ -118,7 +118,8 @@ def test_the_last_window_keeps_the_step() -> None:
     """What dle-predict sees: the hour before the last one is missing, and not the one before it."""
     layout = SeriesLayout(channels=("load",), time="t", window=3, step=TimeStep(size=3600, unit="second"))
     table = pa.table({"t": hours(0, 1, 2, 4), "load": [0.0, 1, 2, 4]})
-    (row,) = long_tables.gather(table, layout, NA_VALUES).to_pylist()
+    schema = Schema(inputs=(), outputs=Outputs(target="load", task="regression"), layout=layout)
+    (row,) = forecast_tables.rows(table, schema).to_pylist()
     assert [value for (value,) in row["sequence"]] == [2.0, pytest.approx(np.nan, nan_ok=True), 4.0]
 
 

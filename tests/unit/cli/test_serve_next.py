@@ -62,7 +62,7 @@ def test_a_model_of_one_image_is_asked_with_a_file(tmp_path: Path) -> None:
     assert RowDecoder(bundles.PICTURE).image_row(content).image[0][0] is not None
 
 
-@pytest.mark.parametrize("schema", [bundles.SIGNAL, bundles.REVIEW, bundles.FORECAST])
+@pytest.mark.parametrize("schema", [bundles.SIGNAL, bundles.REVIEW, bundles.FORECAST, bundles.PROMOTION])
 def test_series_and_text_are_asked_for_as_typed(tmp_path: Path, schema: Schema) -> None:
     folder = bundles.write(tmp_path / "model", schema, name="model")
     assert len(RowDecoder(schema).decode(body(_request(ready(tmp_path, "model"), [folder])).encode())) == 1

@@ -31,7 +31,13 @@ def service(many: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[In
     running.close()
 
 
-INPUTS = {"picture": bundles.PICTURE, "signal": bundles.SIGNAL, "review": bundles.REVIEW, "forecast": bundles.FORECAST}
+INPUTS = {
+    "picture": bundles.PICTURE,
+    "signal": bundles.SIGNAL,
+    "review": bundles.REVIEW,
+    "forecast": bundles.FORECAST,
+    "promotion": bundles.PROMOTION,
+}
 
 
 @pytest.fixture(scope="session")

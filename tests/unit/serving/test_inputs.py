@@ -20,7 +20,13 @@ from dle_bundle.rows import decoder as decoding
 from dle_bundle.schema import Schema
 from dle_serving.monitoring import observations as monitoring
 
-SCHEMAS = {"picture": bundles.PICTURE, "signal": bundles.SIGNAL, "review": bundles.REVIEW, "forecast": bundles.FORECAST}
+SCHEMAS = {
+    "picture": bundles.PICTURE,
+    "signal": bundles.SIGNAL,
+    "review": bundles.REVIEW,
+    "forecast": bundles.FORECAST,
+    "promotion": bundles.PROMOTION,
+}
 GROUPS = bundles.groups(bundles.PICTURE, 3, seed=5)
 PICTURES = [bundles.png(pixels) for pixels in np.asarray(GROUPS.image)]
 
@@ -225,6 +231,41 @@ def test_the_contract_is_valid_and_its_examples_are_taken(inputs: InProcess) -> 
     assert (signal["items"]["minItems"], signal["items"]["maxItems"], signal["maxItems"]) == (2, 2, 50)
     values = schemas["Predictions-forecast-1"]["properties"]["predictions"]["items"]["properties"]["values"]
     assert (values["minItems"], values["maxItems"]) == (3, 3)
+    known = schemas["Rows-promotion-1"]["properties"]["rows"]["items"]["properties"]["known"]
+    assert (known["minItems"], known["maxItems"], known["items"]["items"]) == (3, 3, {"type": "number"})
+    assert known["description"].startswith("a list of the steps to forecast")
+
+
+def test_values_that_are_known_in_advance(inputs: InProcess) -> None:
+    """A value for each step of the forecast and each channel, or the fault that says what was expected."""
+    (row,) = bundles.rows(bundles.PROMOTION, 1)
+    known = row["known"]
+    assert len(predictions(post(inputs, "promotion", [row, row]))) == 2
+    wrong: dict[str, Any] = {
+        "absent": {name: value for name, value in row.items() if name != "known"},
+        "null": {**row, "known": None},
+        "short": {**row, "known": known[:2]},
+        "long": {**row, "known": [*known, known[0]]},
+        "value": {**row, "known": [known[0], [1.0, None, 0.0], known[2]]},
+        "width": {**row, "known": [[1.0, 0.0]] * 3},
+        "text": {**row, "known": [["yes", 1.0, 0.0], *known[1:]]},
+        "kind": {**row, "known": "yes"},
+    }
+    required = ("missing", "a value is required")
+    expected = {
+        "absent": required,
+        "null": required,
+        "short": ("sequence", "expected values for the 3 steps of the forecast, got 2"),
+        "long": ("sequence", "expected values for the 3 steps of the forecast, got 4"),
+        "value": ("missing", "a value is required: sky=clear at step 1"),
+        "width": ("sequence", "; ".join(f"step {step}: expected 3 numbers, got 2" for step in range(3))),
+        "text": ("sequence", "step 0, channel promo: expected a number, got a string ('yes')"),
+        "kind": ("type", "expected a list of steps, got a string ('yes')"),
+    }
+    found = faults(post(inputs, "promotion", list(wrong.values())))
+    assert [(field, code, message) for _, field, code, message in found] == [
+        ("known", *expected[name]) for name in wrong
+    ]
 
 
 @pytest.mark.parametrize("model", SCHEMAS)
@@ -239,6 +280,7 @@ MOVED = {
     "signal": {"signal.x.level", "signal.y.level"},
     "review": {"text.length", "text.unknown"},
     "forecast": {"sequence.level"},
+    "promotion": {"known.promo.level", "known.sky=grey.level"},
 }
 
 

@@ -13,7 +13,13 @@ from dle_bundle.schema import Schema
 from dle_serving.models.runtime import Model, example_groups
 
 SCHEMAS = {"income": bundles.INCOME, "digit": bundles.DIGIT, "price": bundles.PRICE, "spam": bundles.SPAM}
-INPUTS = {"picture": bundles.PICTURE, "signal": bundles.SIGNAL, "review": bundles.REVIEW, "forecast": bundles.FORECAST}
+INPUTS = {
+    "picture": bundles.PICTURE,
+    "signal": bundles.SIGNAL,
+    "review": bundles.REVIEW,
+    "forecast": bundles.FORECAST,
+    "promotion": bundles.PROMOTION,
+}
 
 
 def model(tmp_path: Path, schema: Schema) -> Model:

@@ -1,6 +1,8 @@
 """Categories that did not occur in training are counted, with examples."""
 
 import numpy as np
+import pyarrow as pa
+from tests import bundles
 
 from dle_bundle.groups import Groups
 from dle_bundle.schema import Field, Outputs, Schema
@@ -27,10 +29,17 @@ def test_unseen_values_of_all_parts_are_counted() -> None:
     unseen = UnseenCategories(SCHEMA)
     unseen.add(part(("red", "1"), ("green", "2"), ("", "1")))
     unseen.add(part(("green", "1"), ("grey", "2")))
-    assert unseen.found() == (Unseen("colour", 3, ("green", "grey")),)
+    assert unseen.found() == (Unseen("colour", 3, 5, ("green", "grey")),)
 
 
 def test_missing_and_known_values_are_not_unseen() -> None:
     unseen = UnseenCategories(SCHEMA)
     unseen.add(part(("red", ""), ("blue", "2")))
     assert unseen.found() == ()
+
+
+def test_categories_of_steps_without_a_channel() -> None:
+    unseen = UnseenCategories(bundles.PROMOTION)
+    unseen.add_steps(pa.table({"sky": ["hail", "grey", None, " clear", "hail", ""], "promo": range(6)}))
+    unseen.add_steps(pa.table({"sequence": [[1.0]]}))
+    assert unseen.found() == (Unseen("sky", 2, 6, ("hail",)),)

@@ -39,13 +39,13 @@ def arrange(table: pa.Table, target: str, *assignments: str) -> Arranged:
 def test_a_forecast() -> None:
     found = arrange(TABLE, "load", *FORECAST)
     assert found.layout is not None
-    assert (found.layout.channels, found.layout.window) == (("load", "temp"), 6)
-    assert found.dropped == {"sky": "no number"}
+    assert (found.layout.channels, found.layout.window) == (("load", "temp", "sky"), 6)
+    assert found.dropped == {}
     assert set(found.table.column("sequence").combine_chunks().value_lengths().to_pylist()) == {6}
 
 
 def test_a_channel_is_left_out() -> None:
-    found = arrange(TABLE, "load", *FORECAST, "data.drop=[temp]")
+    found = arrange(TABLE, "load", *FORECAST, "data.drop=[temp,sky]")
     assert found.layout is not None
     assert found.layout.channels == ("load",)
 
@@ -61,7 +61,7 @@ def test_amounts_are_channels() -> None:
             "sky": ["clear", "grey"] * (HOURS // 2),
         }
     )
-    found = arrange(table, "load", *FORECAST)
+    found = arrange(table, "load", *FORECAST, "data.drop=[sky]")
     assert found.layout is not None
     assert found.layout.channels == ("load", "temp", "weight")
     assert found.layout.number_formats == {
@@ -74,7 +74,6 @@ def test_amounts_are_channels() -> None:
     assert np.isnan(steps[0][1])
     assert found.table.column("load").combine_chunks().to_numpy_ndarray()[0].tolist() == [1006.5, 1007.5]
     assert found.notes[0] == "load: numbers are read: '$1,000.50' as 1000.5 $, '$1,001.50' as 1001.5 $"
-    assert found.dropped == {"sky": "no number"}
 
 
 def test_amounts_that_may_be_two_numbers() -> None:

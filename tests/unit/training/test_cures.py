@@ -215,3 +215,19 @@ def test_notes_on_other_meanings(name: str, values: list[str], kind: str, tmp_pa
     field = next(field for field in load(source, cure).schema.inputs if field.name == name)
     assert field.kind == kind
     assert field.required == (values[0] not in ("None", "1"))
+
+
+@pytest.mark.parametrize("name", ["plain", "two words", "a.b", "it's", "naïve-1"])
+def test_columns_of_a_forecast(name: str, tmp_path: Path) -> None:
+    """A text that every series has one of, and one of which there are too many."""
+    lines = [f'"shop","day","{name}","note","y"']
+    lines += [f"{shop},{day},town {shop},note {day % 40},{day % 7}" for shop in "ab" for day in range(N)]
+    (tmp_path / "rows.csv").write_text("\n".join(lines), encoding="utf-8")
+    source = (str(tmp_path / "rows.csv"), "data.sequence_id=shop", "data.time=day", "data.window=4")
+    before = load(*source)
+    (cure,) = proposed(next(note for note in before.notes if "data.static=" in note))
+    assert name in {field.name for field in load(*source, cure).schema.categorical}
+    (cure,) = proposed(before.dropped["note"])
+    after = load(*source, cure).schema.layout
+    assert after is not None
+    assert "note" in after.channels

@@ -31,6 +31,12 @@ INPUTS = (
     Field(name="scan", kind="image", required=True, image=SHAPE),
     Field(name="heat", kind="sequence", required=True, sequence=SequenceShape(channels=("c",), max_steps=99)),
     Field(name="title", kind="text", required=False),
+    Field(
+        name="known",
+        kind="sequence",
+        required=True,
+        sequence=SequenceShape(channels=("d", "e"), max_steps=3, ahead=3),
+    ),
 )
 TARGETS: dict[str, tuple[Outputs, npt.NDArray[Any]]] = {
     "text": (Outputs(target="y", task="binary", classes=("", "yes")), np.array(["", "yes"] * (N // 2), dtype=object)),
@@ -66,6 +72,7 @@ def groups() -> Groups:
         sequence=sequence,
         lengths=lengths,
         text=texts[draw.integers(0, 5, (N, 2))],
+        known=np.where(draw.random((N, 3, 2)) < 0.2, np.nan, draw.normal(size=(N, 3, 2))).astype(np.float32),
     )
 
 
@@ -104,9 +111,10 @@ def test_rows_of_one_kind_alone(tmp_path: Path, kind: str) -> None:
     whole = groups()
     blank: dict[str, Any] = {
         "numeric": whole.numeric[:, :0], "categorical": whole.categorical[:, :0], "datetime": whole.datetime[:, :0],
-        "image": None, "sequence": None, "lengths": None, "text": None,
+        "image": None, "sequence": None, "lengths": None, "text": None, "known": None,
     }  # fmt: skip
-    own = {name: getattr(whole, name) for name in ({"sequence", "lengths"} if kind == "sequence" else {kind})}
+    names = {"sequence", "lengths", "known"} if kind == "sequence" else {kind}
+    own = {name: getattr(whole, name) for name in names}
     if kind == "numeric":
         own = {"numeric": whole.numeric[:, :1]}
     rows = Groups(**(blank | own))
@@ -170,6 +178,8 @@ def test_large_rows_count_as_many(tmp_path: Path) -> None:
     big = replace(plain(), image=np.zeros((N, 3, 20, 33), dtype=np.uint8))  # 1,980 pixels and 4 columns
     assert kept_rows.count(dataset(big), 59) == {"test": 0, "validation": 40 // 2}
     assert kept_rows.count(dataset(big), 60) == {"test": 30, "validation": 0}
+    known = replace(plain(), known=np.zeros((N, 20, 99), dtype=np.float32))  # 1,980 values and 4 columns
+    assert kept_rows.count(dataset(known), 59) == {"test": 0, "validation": 40 // 2}
     texts = replace(plain(), text=np.full((N, 1), "x" * 2_996, dtype=object))
     assert kept_rows.count(dataset(texts), 90) == {"test": 30, "validation": 0}
     lengths = np.full(N, 1)

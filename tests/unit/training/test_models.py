@@ -21,7 +21,7 @@ from dle_training.models.registry import build
 from dle_training.models.rnn import RnnConfig
 from dle_training.models.tcn import TcnConfig
 from dle_training.models.transformer import TransformerConfig
-from dle_training.preprocessing.shape import Images, InputShape, Series, Tokens
+from dle_training.preprocessing.shape import Images, InputShape, Known, Series, Tokens
 
 TABLES = {
     "dense": InputShape(5),
@@ -32,7 +32,10 @@ IMAGES = {
     "grey": InputShape(image=Images(1, 1, 12, 10, (0.4,), (0.2,))),
     "two colour images": InputShape(image=Images(2, 3, 16, 16, (0.4, 0.5, 0.6), (0.2, 0.2, 0.3))),
 }
-SERIES = {"series": InputShape(sequence=Series(2, 20))}
+SERIES = {
+    "series": InputShape(sequence=Series(2, 20)),
+    "known": InputShape(sequence=Series(2, 20), known=Known(channels=3, steps=4)),
+}
 TEXTS = {"text": InputShape(tokens=Tokens(50, 18))}
 MIXED = {
     "everything": replace(
@@ -84,6 +87,8 @@ def inputs(shape: InputShape, rows: int) -> dict[str, Tensor]:
         given["lengths"] = torch.randint(1, series.steps + 1, (rows,))
         within = torch.arange(series.steps) < given["lengths"][:, None]
         given["sequence"] = torch.randn(rows, series.steps, series.channels) * within[..., None]
+    if (known := shape.known) is not None:
+        given["known"] = torch.randn(rows, known.steps, known.channels)
     if (tokens := shape.tokens) is not None:
         lengths = torch.randint(1, tokens.longest + 1, (rows, 1))
         within = torch.arange(tokens.longest) < lengths

@@ -11,13 +11,14 @@ import torch
 
 from dle_bundle import documents
 from dle_bundle.errors import InputError
-from dle_bundle.groups import MISSING_TIME, Groups
-from dle_bundle.schema import Field, Outputs, Schema
+from dle_bundle.groups import MISSING_TIME, Groups, empty
+from dle_bundle.schema import Field, Outputs, Schema, SequenceShape
 from dle_training.preprocessing import categories, dates, numeric, pipeline
 from dle_training.preprocessing.categories import OneHot
 from dle_training.preprocessing.dates import Dates
 from dle_training.preprocessing.numeric import Numeric
 from dle_training.preprocessing.settings import PreprocessingConfig
+from dle_training.preprocessing.shape import Known
 
 LARGEST = float(np.finfo(np.float64).max)
 
@@ -270,3 +271,33 @@ def test_wrong_files(tmp_path: Path) -> None:
     other = Schema(inputs=SCHEMA.inputs[1:], outputs=SCHEMA.outputs)
     with pytest.raises(InputError, match="does not belong to the schema"):
         pipeline.load(path, other, path)
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+def test_values_that_are_known_in_advance(gaps: bool, tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    steps, known = (draw.normal(5, 2, (50, length, 2)).astype(np.float32) for length in (9, 3))
+    if gaps:
+        known[0, 1, 1] = np.nan
+    fields = (
+        Field(name="s", kind="sequence", required=True, sequence=SequenceShape(channels=("a", "b"), max_steps=99)),
+        Field(
+            name="known", kind="sequence", required=True,
+            sequence=SequenceShape(channels=("a", "b"), max_steps=3, ahead=3),
+        ),
+    )  # fmt: skip
+    schema = Schema(inputs=fields, outputs=Outputs(target="y", task="regression", horizon=3))
+    bare, lengths = empty(50), np.full(50, 9)
+    rows = Groups(bare.numeric, bare.categorical, bare.datetime, sequence=steps, lengths=lengths, known=known)
+    preprocessing, _ = pipeline.fit(schema, rows, PreprocessingConfig(piecewise_bins=0))
+    assert preprocessing.shape(frequencies=True).known == Known(channels=2 + gaps, steps=3)
+    prepared = preprocessing.prepare(rows)["known"]
+    assert prepared.shape == (50, 3, 2 + gaps)
+    assert abs(float(prepared[..., 0].mean())) < 1e-6
+    if gaps:
+        assert prepared[0, 1].tolist()[1:] == [0.0, 1.0]
+        assert float(prepared[..., 2].sum()) == 1.0
+    (tmp_path / "p.json").write_bytes(documents.encode(preprocessing.fitted))
+    assert torch.equal(pipeline.load(tmp_path / "p.json", schema, tmp_path).prepare(rows)["known"], prepared)
+    with pytest.raises(InputError, match="does not belong to the schema"):
+        pipeline.load(tmp_path / "p.json", Schema(inputs=fields[:1], outputs=schema.outputs), tmp_path)

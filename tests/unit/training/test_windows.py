@@ -135,6 +135,16 @@ def test_windows_that_see_nothing() -> None:
     assert "1 window without any value among their steps left out" in made.notes
 
 
+def test_a_gap_longer_than_a_window() -> None:
+    """The values to predict are those of the steps after the window, however long the gap between the rows is."""
+    table = one_series(90).filter(pa.array([step < 30 or step >= 60 for step in range(90)]))
+    made = make(table, replace(layout(5), step=TimeStep(size=1, unit="number")), 3)
+    steps, targets = seen(made.table)[:, :, 0], ahead(made.table)
+    last = np.nanmax(steps - np.arange(5) + 4, axis=1)  # the time of the last step, by any known one
+    expected = last[:, None] + np.arange(1, 4)
+    assert np.array_equal(np.where(np.isnan(targets), expected, targets), expected)
+
+
 def test_all_windows_without_a_split() -> None:
     table, _ = windows.all_of(one_series(30), layout(10), "load", 3, NA_VALUES, None)
     assert table.column_names == ["sequence", "load"]
@@ -177,7 +187,7 @@ def test_targets_that_cannot_be() -> None:
     table = pa.table({"t": range(30), "temp": [1.0] * 30, "load": ["a"] * 30})
     assert refusal(table, layout(10, "temp"), 1) == ("'load': a forecast needs a target of numbers",)
     for name in ("sequence", "split"):
-        with pytest.raises(InputError, match="rename the target"):
+        with pytest.raises(InputError, match="rename the column"):
             windows.make(one_series(30), layout(10, name), name, 1, SPLIT, NA_VALUES)
 
 

@@ -106,6 +106,17 @@ class DataConfig(Settings, frozen=True):
         Meta(description="Forecasting: number of past steps that the model sees; needs data.time."),
     ] = None
     horizon: Annotated[Count, Meta(description="Forecasting: number of future steps, predicted together.")] = 1
+    known: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Forecasting: columns whose values are known for the horizon, such as promotions, holidays and "
+            "prices. They are inputs for the steps of the window and of the horizon."
+        ),
+    ] = ()
+    static: Annotated[
+        tuple[str, ...],
+        Meta(description="Forecasting: columns with one value for each series, which are inputs beside the window."),
+    ] = ()
     season: Annotated[
         Count | None,
         Meta(

@@ -11,13 +11,13 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from dle_bundle.errors import InputError
-from dle_bundle.schema import Schema, SeriesLayout
+from dle_bundle.schema import CategoryChannels, Schema, SeriesLayout
 from dle_bundle.tables import long_tables, time_steps
 from dle_bundle.tables.arrays import SEQUENCE
 from dle_bundle.tables.long_tables import Ordered
 from dle_bundle.values.numbers import NumberFormat
 from dle_training.config.run_config import DataConfig, RunConfig
-from dle_training.data import kinds, split, windows
+from dle_training.data import covariates, kinds, split, windows
 from dle_training.data.blocks import Blocks
 from dle_training.data.windows import Windows
 from dle_training.preprocessing.settings import Scaling
@@ -68,6 +68,7 @@ def arrange(table: pa.Table, config: RunConfig, target: str, na_values: tuple[st
     if the split column varies within a series.
     """
     data = config.data
+    covariates.check(data, table.column_names, target)
     if data.window is None and data.horizon != 1:
         raise InputError(f"data.horizon={data.horizon} needs data.window, the steps that a forecast sees")
     if data.window is None and data.sequence_id is None:
@@ -85,16 +86,16 @@ def arrange(table: pa.Table, config: RunConfig, target: str, na_values: tuple[st
     time_format, time_note = kinds.time_format(table, data)
     bare = SeriesLayout(channels=(), sequence_id=data.sequence_id, time=data.time, time_format=time_format)
     ordered = long_tables.order(table, bare, na_values)
-    apart = {data.sequence_id, data.time, *data.drop}
+    if data.window is not None:
+        return _forecast(ordered, bare, config, target, na_values, time_note)
+    apart = {data.sequence_id, data.time, target, *data.drop}
     channels, formats, dropped, read = list[str](), dict[str, NumberFormat](), dict[str, str](), list[str]()
     for name in table.column_names:
-        if name in apart or (name == target and data.window is None):
-            continue
-        if data.window is None and long_tables.constant(ordered, name):
+        if name in apart or long_tables.constant(ordered, name):
             continue
         choice = kinds.channel(name, table.column(name), kinds.asked(name, data))
         if choice is None:
-            dropped[name] = "no number" if data.window is not None else "varies within a series and is no number"
+            dropped[name] = "varies within a series and is no number"
             continue
         channels.append(name)
         read += [f"{name}: {choice.note}"] if choice.note else []
@@ -106,17 +107,7 @@ def arrange(table: pa.Table, config: RunConfig, target: str, na_values: tuple[st
             [f"{name}: {why}" for name, why in dropped.items()],
         )
     _check_kinds(data, channels)
-    layout = replace(bare, channels=tuple(channels), number_formats=formats, window=data.window)
-    if data.window is not None:
-        step = time_steps.find(ordered.times, ordered.continued, dated=ordered.dated)
-        layout = replace(layout, step=step, gaps=data.gaps, season=data.season)
-        made = windows.make(table, layout, target, data.horizon, config.split, na_values)
-        no_step = () if step is not None else (f"{data.time}: {_NO_STEP}",)
-        scaling, note = _scaling(made, config)
-        layout = replace(layout, season=made.baselines.season, scaling=scaling)
-        said = (*time_note, *read, *no_step, *made.notes, *note)
-        whole = windows.with_ids(made.table, layout, made.baselines.series)
-        return Arranged(whole, layout, dropped, said, made.blocks, made.baselines)
+    layout = replace(bare, channels=tuple(channels), number_formats=formats)
     if not long_tables.constant(ordered, target):
         raise InputError(
             f"{target!r}: the target must be the same in all rows of a series; or set data.window to forecast it"
@@ -126,6 +117,61 @@ def arrange(table: pa.Table, config: RunConfig, target: str, na_values: tuple[st
     # these columns identify and order the series; they are not features
     plain = gathered.drop_columns([name for name in (data.sequence_id, data.time) if name and name != SEQUENCE])
     return Arranged(plain, layout, dropped, (*time_note, *read, f"{len(plain):,} series of {len(table):,} rows"))
+
+
+def _forecast(
+    ordered: Ordered,
+    bare: SeriesLayout,
+    config: RunConfig,
+    target: str,
+    na_values: tuple[str, ...],
+    time_note: tuple[str, ...],
+) -> Arranged:
+    """Arrange the windows of a forecast; `ordered` is the table in the order of the layout `bare`."""
+    data, table = config.data, ordered.table
+    step = time_steps.find(ordered.times, ordered.continued, dated=ordered.dated)
+    layout = replace(bare, window=data.window, step=step, gaps=data.gaps, season=data.season)
+    training = covariates.training_rows(ordered, layout, data.horizon, config.split)
+    apart = {data.sequence_id, data.time, *data.drop, *data.static}
+    formats, categories = dict[str, NumberFormat](), dict[str, CategoryChannels]()
+    dropped, read = dict[str, str](), list[str]()
+    for name in (name for name in table.column_names if name not in apart):
+        column, asked = table.column(name), kinds.asked(name, data)
+        choice = None if asked.kind == "categorical" else kinds.channel(name, column, asked)
+        if choice is not None:
+            read += [f"{name}: {choice.note}"] if choice.note else []
+            if choice.number_format is not None:
+                formats[name] = choice.number_format
+            continue
+        found, note = covariates.of_texts(name, column, data, training)
+        if found is None:
+            dropped[name] = note or ""
+        else:
+            categories[name] = found
+            read += [f"{name}: {note}"] if note else []
+    if unusable := [name for name in data.known if name in dropped]:
+        raise InputError("data.known names unusable columns", [f"{name}: {dropped[name]}" for name in unusable])
+    channels = tuple(name for name in table.column_names if name not in apart and name not in dropped)
+    _check_kinds(data, [name for name in channels if name not in categories])
+    layout = replace(
+        layout,
+        channels=channels,
+        number_formats=formats,
+        categories=categories,
+        known=tuple(data.known),
+        static=tuple(data.static),
+    )
+    names = layout.names(channels)
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"{', '.join(twice)}: the name of two channels; rename a column")
+    made = windows.make(table, layout, target, data.horizon, config.split, na_values)
+    no_step = () if step is not None else (f"{data.time}: {_NO_STEP}",)
+    scaling, scaled = _scaling(made, config)
+    layout = replace(layout, season=made.baselines.season, scaling=scaling)
+    roles = covariates.notes(ordered, layout, target)
+    said = (*time_note, *read, *roles, *no_step, *made.notes, *scaled)
+    whole = windows.with_ids(made.table, layout, made.baselines.series)
+    return Arranged(whole, layout, dropped, said, made.blocks, made.baselines)
 
 
 def _scaling(made: Windows, config: RunConfig) -> tuple[Scaling, tuple[str, ...]]:

@@ -285,7 +285,7 @@ class _ReadColumns:
 
 def _series(table: pa.Table, schema: Schema, known: npt.NDArray[np.bool_]) -> Groups:
     """Return only the series of all rows. Raises RowFaults as `_by_schema` does."""
-    return _by_schema(table, msgspec.structs.replace(schema, inputs=schema.sequence), known, None)
+    return _by_schema(table, msgspec.structs.replace(schema, inputs=(*schema.sequence, *schema.known)), known, None)
 
 
 def _by_schema(table: pa.Table, schema: Schema, known: npt.NDArray[np.bool_], images: Pictures | None) -> Groups:

@@ -58,6 +58,10 @@ def _described(field: Field, training: Groups, schema: Schema) -> Field:
     if field.image is not None:
         return msgspec.structs.replace(field, example=_grey_image(field.image))
     if field.sequence is not None:
+        if field in schema.known:
+            assert training.known is not None
+            ahead = np.full(len(training), training.known.shape[1])
+            return msgspec.structs.replace(field, example=_median_series(training.known, ahead))
         assert training.sequence is not None
         assert training.lengths is not None
         first = sum(

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from dle_bundle.errors import InputError, counted
 from dle_bundle.schema import SeriesLayout
-from dle_bundle.tables import long_tables, time_steps
+from dle_bundle.tables import forecast_tables, long_tables, time_steps
 from dle_bundle.tables.arrays import SEQUENCE
 from dle_bundle.tables.long_tables import Ordered
 from dle_training.config.run_config import SplitConfig
@@ -38,6 +38,7 @@ _Mask = npt.NDArray[np.bool_]
 class Windows:
     """A row for each window: `sequence`, the target (a number, or a tensor of `horizon` numbers) and `split`.
 
+    With known columns there is also `known`, their values at the steps of the target, and a column for each static one.
     `blocks` holds the times of each window's targets, and `baselines` what simple forecasts say. `compared` are the
     ways to scale windows.
     """
@@ -58,7 +59,7 @@ def make(
     that is no channel, series that are too short for every part to have a window.
     """
     _check_target(layout, target)
-    ordered = long_tables.completed(long_tables.order(table, layout, na_values), layout)
+    ordered = long_tables.completed(long_tables.order(table, layout, na_values), layout, horizon)
     ends, known, seen = _ends(ordered, layout, target, horizon)
     moments = _moments(ordered, layout, horizon)
     cuts = _cut_places(len(moments), horizon, split)
@@ -95,7 +96,7 @@ def make(
     parts = pa.DictionaryArray.from_arrays(part, list(PARTS)).cast(pa.large_string())
     first, last = (np.searchsorted(moments, ordered.times[used + ahead]) for ahead in (1, horizon))
     made = _table(ordered, layout, used, target, horizon).append_column(SPLIT, parts)
-    channel, training = layout.channels.index(target), ordered.times < moments[cuts[0]]
+    channel, training = _channel(layout, target), ordered.times < moments[cuts[0]]
     windows, names = _windows(ordered, layout, used), long_tables.names(ordered, layout)
     fitted, compared = baselines.fit(
         windows,
@@ -126,7 +127,7 @@ def all_of(
     Their baselines are those of `fitted`, which another table trained. Raises InputError as `make` does.
     """
     _check_target(layout, target)
-    ordered = long_tables.completed(long_tables.order(table, layout, na_values), layout)
+    ordered = long_tables.completed(long_tables.order(table, layout, na_values), layout, horizon)
     ends, known, seen = _ends(ordered, layout, target, horizon)
     usable = (known > 0) & seen
     if not usable.any():
@@ -135,13 +136,13 @@ def all_of(
     used = used[:: -(-len(used) // _most(layout))]
     each, beside = _windows(ordered, layout, used), None
     if fitted is not None:
-        beside = fitted.of(each, ordered, layout.channels.index(target), horizon)
+        beside = fitted.of(each, ordered, _channel(layout, target), horizon)
     return with_ids(_table(ordered, layout, used, target, horizon), layout, each.names), beside
 
 
 def _kinds(layout: SeriesLayout, names: npt.NDArray[np.str_]) -> tuple[Scaling, ...]:
     """How windows of these series (W,) can be scaled; by series only if several have a column of their ids."""
-    several = len(np.unique(names)) > 1 and layout.sequence_id not in (SEQUENCE, SPLIT)
+    several = len(np.unique(names)) > 1 and layout.sequence_id not in (SEQUENCE, SPLIT, forecast_tables.KNOWN)
     return ("window", "series", "none") if several else ("window", "none")
 
 
@@ -160,14 +161,26 @@ def _windows(ordered: Ordered, layout: SeriesLayout, ends: _Places) -> linear.Wi
 
 def _most(layout: SeriesLayout) -> int:
     """Return how many windows fit in memory."""
-    return min(MOST_WINDOWS, max(1, MOST_NUMBERS // ((layout.window or 1) * len(layout.channels))))
+    return min(MOST_WINDOWS, max(1, MOST_NUMBERS // ((layout.window or 1) * len(layout.names(layout.channels)))))
+
+
+def training_end(ordered: Ordered, layout: SeriesLayout, horizon: int, split: SplitConfig) -> float:
+    """Return the time at which the training part ends; all rows train if no series is long enough for a window."""
+    moments = _moments(ordered, layout, horizon)
+    return float(moments[_cut_places(len(moments), horizon, split)[0]]) if len(moments) else np.inf
 
 
 def _check_target(layout: SeriesLayout, target: str) -> None:
-    if target not in layout.channels:
+    if target not in layout.channels or target in layout.categories:
         raise InputError(f"{target!r}: a forecast needs a target of numbers")
-    if target in (SEQUENCE, SPLIT):
-        raise InputError(f"{target!r} is the name of another column of the windows: rename the target")
+    made = (SEQUENCE, SPLIT, *([forecast_tables.KNOWN] if layout.known else []))
+    if taken := [name for name in (target, *layout.static) if name in made]:
+        raise InputError(f"{taken[0]!r} is the name of another column of the windows: rename the column")
+
+
+def _channel(layout: SeriesLayout, target: str) -> int:
+    """The channel of the target."""
+    return layout.names(layout.channels).index(target)
 
 
 def _ends(ordered: Ordered, layout: SeriesLayout, target: str, horizon: int) -> tuple[_Places, _Places, _Mask]:
@@ -184,7 +197,7 @@ def _ends(ordered: Ordered, layout: SeriesLayout, target: str, horizon: int) -> 
         )
     firsts = np.repeat(ordered.starts - np.cumsum(counts) + counts, counts) + np.arange(int(counts.sum()))
     ends = firsts + window - 1
-    known = np.append(0, np.cumsum(~np.isnan(ordered.values[:, layout.channels.index(target)])))
+    known = np.append(0, np.cumsum(~np.isnan(ordered.values[:, _channel(layout, target)])))
     values = np.append(0, np.cumsum(~np.isnan(ordered.values).all(axis=1)))
     return ends, known[ends + 1 + horizon] - known[ends + 1], values[firsts] < values[ends + 1]
 
@@ -232,7 +245,13 @@ def _check_parts(
 def _table(ordered: Ordered, layout: SeriesLayout, ends: _Places, target: str, horizon: int) -> pa.Table:
     window = layout.window or 1
     sequence = long_tables.steps(ordered.values, ends - window + 1, np.full(len(ends), window))
-    ahead = np.lib.stride_tricks.sliding_window_view(ordered.values[:, layout.channels.index(target)], horizon)
+    ahead = np.lib.stride_tricks.sliding_window_view(ordered.values[:, _channel(layout, target)], horizon)
     targets = ahead[ends + 1]  # (W, horizon)
     values = pa.array(targets[:, 0]) if horizon == 1 else pa.FixedShapeTensorArray.from_numpy_ndarray(targets)
-    return pa.table({SEQUENCE: sequence, target: values})
+    made = {SEQUENCE: sequence, target: values}
+    if layout.known:
+        made[forecast_tables.KNOWN] = forecast_tables.known(ordered, layout, ends + 1, horizon)
+    series = np.repeat(np.arange(len(ordered.starts)), ordered.counts)[ends]
+    for name, rows in long_tables.static_rows(ordered, layout).items():
+        made[name] = ordered.table.column(name).take(pa.array(rows[series]))
+    return pa.table(made)

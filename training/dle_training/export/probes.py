@@ -33,7 +33,7 @@ def _chosen(array: npt.NDArray[Any], generator: np.random.Generator | None) -> n
 
 
 def _missing(rows: Groups, generator: np.random.Generator | None) -> Groups:
-    image, text, sequence = rows.image, rows.text, rows.sequence
+    image, text, sequence, known = rows.image, rows.text, rows.sequence, rows.known
     if image is not None:
         image = np.where(_chosen(image[:, :1, :1, :1], generator), np.uint8(0), image)
     return replace(
@@ -43,6 +43,7 @@ def _missing(rows: Groups, generator: np.random.Generator | None) -> Groups:
         datetime=np.where(_chosen(rows.datetime, generator), MISSING_TIME, rows.datetime),
         image=image,
         sequence=None if sequence is None else np.where(_chosen(sequence, generator), np.float32(np.nan), sequence),
+        known=None if known is None else np.where(_chosen(known, generator), np.float32(np.nan), known),
         text=None if text is None else np.where(_chosen(text, generator), "", text).astype(object),
     )
 
@@ -61,18 +62,21 @@ def _extreme(rows: Groups, generator: np.random.Generator | None) -> Groups:
     numbers = np.array([0.0, -1.0, 1e9, -1e9, 1e-30, largest, -largest])
     series = np.array([0.0, -1.0, 1e9, -1e9, 1e-30, steps, -steps], dtype=np.float32)
     moments = np.array([0, -1, -62_135_596_800, 253_402_300_799, np.iinfo(np.int64).max, 1 - 2**63], dtype=np.int64)
-    image, sequence = rows.image, rows.sequence
+    image, sequence, known = rows.image, rows.sequence, rows.known
     if image is not None:
         noise = draw.integers(0, 256, image.shape, dtype=np.uint8)
         image = np.where(_chosen(image[:, :1, :1, :1], generator), noise, image)
     if sequence is not None:
         sequence = np.where(_chosen(sequence, generator), draw.choice(series, sequence.shape), sequence)
+    if known is not None:
+        known = np.where(_chosen(known, generator), draw.choice(series, known.shape), known)
     return replace(
         rows,
         numeric=np.where(_chosen(rows.numeric, generator), draw.choice(numbers, rows.numeric.shape), rows.numeric),
         datetime=np.where(_chosen(rows.datetime, generator), draw.choice(moments, rows.datetime.shape), rows.datetime),
         image=image,
         sequence=sequence,
+        known=known,
     )
 
 

@@ -21,6 +21,8 @@ from dle_training.preprocessing.shape import Inputs
 _POOL_BATCHES = 50
 """Rows are sorted by length in pools of this many batches: enough for even lengths, few enough to stay random."""
 _IMAGE = "image"
+_WIDE = ("image", "sequence", "known", "tokens")
+"""Inputs whose rows are large, unlike columns."""
 _STREAMED_CELLS = 1 << 13
 """Assumed size of an undecoded image."""
 
@@ -53,7 +55,7 @@ class PreparedRows:
     @property
     def cells(self) -> int:
         """Numbers, tokens and pixels of a row beside its columns; the memory of an evaluation grows with them."""
-        wide = sum(self.inputs[name][0].numel() for name in ("image", "sequence", "tokens") if name in self.inputs)
+        wide = sum(self.inputs[name][0].numel() for name in _WIDE if name in self.inputs)
         return wide + (0 if self.stream is None else _STREAMED_CELLS)
 
     @property

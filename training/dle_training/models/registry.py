@@ -15,6 +15,7 @@ from dle_training.models._base import Encoder, Network
 from dle_training.models.backbone import BACKBONE
 from dle_training.models.families import DEFAULTS, FAMILIES, ModelConfig
 from dle_training.models.family import INPUT_KINDS, InputKind, ModelFamily, Slot
+from dle_training.models.known import KnownEncoder
 from dle_training.preprocessing.shape import InputShape
 from dle_training.settings import base
 from dle_training.settings.dimensions import Dimension
@@ -128,6 +129,8 @@ def build(config: ModelConfig, shape: InputShape, outputs: int, *, fresh: bool =
         own = family(name)
         dropout = config.dropout[name] if isinstance(config.dropout, dict) else base.chosen(config.dropout)
         encoders[kind] = own.build(section(config, own), shape, Slot(kind, name, dropout, fresh))
+    if shape.known is not None:  # beside any family of the series
+        encoders["known"] = KnownEncoder(shape.known)
     return Network(encoders, outputs)
 
 

@@ -27,7 +27,7 @@ from dle_training.preprocessing.piecewise import Piecewise, PiecewiseFit
 from dle_training.preprocessing.pixels import PixelFit
 from dle_training.preprocessing.series import SeriesFit, StandardSeries, WindowSeries
 from dle_training.preprocessing.settings import PreprocessingConfig
-from dle_training.preprocessing.shape import WINDOW, Images, InputShape, Series, Tokens
+from dle_training.preprocessing.shape import WINDOW, Images, InputShape, Known, Series, Tokens
 from dle_training.settings.base import chosen
 
 _CHUNK = 16_384
@@ -57,6 +57,7 @@ class PreprocessingState(msgspec.Struct, frozen=True, kw_only=True):
     datetime: DateFit
     image: PixelFit | None = None
     sequence: SeriesFit | None = None
+    known: SeriesFit | None = None
     tokens: TokenFit | None = None
 
 
@@ -67,10 +68,10 @@ class Preprocessing(nn.Module):
     tokens pass unchanged, because the encoders scale and embed them.
 
     Shape: {"numeric": (N, F) float64, "codes": (N, C) int64, "datetime": (N, D) int64, "image": (N, I, H, W) uint8,
-    "sequence": (N, T, C) float32, "lengths": (N,) int64, "tokens": (N, L) int64} → {"dense": (N, P) float32, "codes":
-    (N, E) int64, "sequence": (N, T, C') float32}, and "image", "lengths" and "tokens" unchanged. With scaling
-    by window or series there is also "window": (N, 2) float64, the mean and spread by which the objective scales the
-    target.
+    "sequence": (N, T, C) float32, "lengths": (N,) int64, "known": (N, H, K) float32, "tokens": (N, L) int64} →
+    {"dense": (N, P) float32, "codes": (N, E) int64, "sequence": (N, T, C') float32, "known": (N, H, K') float32}, and
+    "image", "lengths" and "tokens" unchanged. With scaling by window or series there is also "window": (N, 2) float64,
+    the mean and spread by which the objective scales the target.
 
     Example:
         >>> from dle_bundle.schema import Field, Outputs
@@ -101,6 +102,7 @@ class Preprocessing(nn.Module):
                 self.series = StandardSeries(fitted.sequence)
             else:
                 self.series = WindowSeries(fitted.sequence, windows)
+        self.known = None if fitted.known is None else StandardSeries(fitted.known)
         steps: tuple[Step, ...] = (self.numeric, self.piecewise, self.one_hot, self.dates)
         self._dense = sum(step.width for step in steps)
         columns = torch.tensor(fitted.categorical.embedded, dtype=torch.int64)
@@ -124,6 +126,8 @@ class Preprocessing(nn.Module):
             outputs[WINDOW] = self.series.scale(groups["sequence"], groups["lengths"], groups.get("codes"))
         elif self.series is not None:
             outputs["sequence"] = self.series(groups["sequence"], groups["lengths"])
+        if self.known is not None:
+            outputs["known"] = self.known.scaled(groups["known"])
         outputs |= {name: groups[name] for name in ("lengths", "image", "tokens") if name in groups}
         return outputs
 
@@ -159,7 +163,7 @@ class Preprocessing(nn.Module):
         """Return the shapes of the network's inputs. Set `frequencies` unless weights are loaded next."""
         fitted, schema = self.fitted, self._schema
         columns = [fitted.categorical.frequencies[column] for column in fitted.categorical.embedded]
-        images = sequence = text = None
+        images = sequence = known = text = None
         if fitted.image is not None and (form := schema.image[0].image) is not None:
             images = Images(
                 len(schema.image), form.channels, form.height, form.width, fitted.image.mean, fitted.image.std
@@ -167,6 +171,8 @@ class Preprocessing(nn.Module):
         if self.series is not None and fitted.sequence is not None:
             levels = 0 if fitted.sequence.windows is None else 2 * len(fitted.sequence.means)
             sequence = Series(self.series.width, fitted.sequence.steps, len(fitted.sequence.indicators), levels)
+        if self.known is not None and fitted.known is not None:
+            known = Known(self.known.width, fitted.known.steps)
         if fitted.tokens is not None:
             # a separator follows each column
             text = Tokens(fitted.tokens.vocabulary, len(schema.text) * (fitted.tokens.max_tokens + 1))
@@ -176,6 +182,7 @@ class Preprocessing(nn.Module):
             frequencies=tuple(columns) if frequencies else (),
             image=images,
             sequence=sequence,
+            known=known,
             tokens=text,
         )
 
@@ -187,7 +194,7 @@ def fit(schema: Schema, training: Groups, config: PreprocessingConfig) -> tuple[
     boolean = np.array([field.kind == "boolean" for field in schema.numeric], dtype=bool)
     cardinalities = tuple(categories.FIRST + len(vocabulary) for vocabulary in vocabularies)
     numbers = numeric.fit(training.numeric, boolean, config.numeric)
-    image = sequence = tokenizer = text = None
+    image = sequence = known = tokenizer = text = None
     if training.image is not None and (form := schema.image[0].image) is not None:
         image = pixels.fit(training.image, form.channels)
     if training.sequence is not None and training.lengths is not None:
@@ -198,6 +205,8 @@ def fit(schema: Schema, training: Groups, config: PreprocessingConfig) -> tuple[
                 own = series.fit_series(training.sequence, codes[:, column], column, cardinalities[column], windows)
                 windows = msgspec.structs.replace(windows, series=own)
             sequence = msgspec.structs.replace(sequence, windows=windows)
+    if training.known is not None:
+        known = series.fit(training.known, np.full(len(training), training.known.shape[1]))
     if training.text is not None:
         tokenizer = Tokenizer.from_bytes(tokens.fit(training.text, config))
         tokenised, lengths = tokenizer.tokens_and_lengths(training.text)
@@ -210,6 +219,7 @@ def fit(schema: Schema, training: Groups, config: PreprocessingConfig) -> tuple[
         datetime=dates.fit(training.datetime),
         image=image,
         sequence=sequence,
+        known=known,
         tokens=text,
     )
     return Preprocessing(schema, fitted, tokenizer).eval(), training
@@ -245,8 +255,8 @@ def load(path: Path, schema: Schema, tokenizer: Path) -> Preprocessing:
     expected = tuple(categories.FIRST + len(vocabulary) for vocabulary in _vocabularies(schema))
     found = tuple(len(column) for column in fitted.categorical.frequencies)
     widths = (len(fitted.numeric.medians), len(fitted.datetime.centres))
-    present = tuple(part is not None for part in (fitted.image, fitted.sequence, fitted.tokens))
-    groups = (bool(schema.image), bool(schema.sequence), bool(schema.text))
+    present = tuple(part is not None for part in (fitted.image, fitted.sequence, fitted.known, fitted.tokens))
+    groups = (bool(schema.image), bool(schema.sequence), bool(schema.known), bool(schema.text))
     if (found, *widths, *present) != (expected, len(schema.numeric), len(schema.datetime), *groups):
         raise InputError(f"{path} does not belong to the schema: their columns differ")
     return Preprocessing(schema, fitted, Tokenizer.load(tokenizer) if fitted.tokens is not None else None).eval()

@@ -247,6 +247,13 @@ class StandardSeries(Step):
         self.register_buffer("indicators", torch.tensor(fitted.indicators, dtype=torch.int64), persistent=False)
 
     def forward(self, sequence: Tensor, lengths: Tensor) -> Tensor:  # type: ignore[override]
+        scaled = self.scaled(sequence)
+        steps = torch.arange(sequence.shape[1], device=sequence.device)
+        within = steps.unsqueeze(0) < lengths.unsqueeze(1)  # (N, T)
+        return torch.where(within.unsqueeze(2), scaled, torch.zeros_like(scaled))
+
+    def scaled(self, sequence: Tensor) -> Tensor:
+        """As `forward`, for series that all have T steps."""
         missing = torch.isnan(sequence)
         filled = torch.where(missing, self.means, sequence)
         # the difference may overflow, and infinity times a factor of 0 would be NaN
@@ -255,6 +262,4 @@ class StandardSeries(Step):
         if len(self.indicators):
             seen = torch.index_select(missing, 2, self.indicators).to(scaled.dtype)
             scaled = torch.cat([scaled, seen], dim=2)
-        steps = torch.arange(sequence.shape[1], device=sequence.device)
-        within = steps.unsqueeze(0) < lengths.unsqueeze(1)  # (N, T)
-        return torch.where(within.unsqueeze(2), scaled, torch.zeros_like(scaled))
+        return scaled

@@ -41,6 +41,14 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """The `known` input (N, steps, channels) float32: standardised, 0 where missing."""
+
+    channels: int
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
 class Tokens:
     """The `tokens` input (N, L) int64 of `vocabulary` tokens, 0 = padding; every row has at least one real token.
 
@@ -58,7 +66,7 @@ class InputShape:
     `dense` is P, the width of the `dense` input (N, P) float32. `cardinalities` has the number of codes of each column
     of the `codes` input (N, E) int64, with 0 = unseen and 1 = missing. `frequencies` counts, per column, how often each
     code occurs in the training part; it is empty if weights are loaded next, because they already contain its effect.
-    `image`, `sequence` and `tokens` are None if the data has no such input.
+    `image`, `sequence`, `known` and `tokens` are None if the data has no such input.
     """
 
     dense: int = 0
@@ -66,4 +74,5 @@ class InputShape:
     frequencies: tuple[tuple[int, ...], ...] = ()
     image: Images | None = None
     sequence: Series | None = None
+    known: Known | None = None
     tokens: Tokens | None = None

@@ -49,6 +49,8 @@ def _size(groups: Groups, rows: npt.NDArray[np.int64]) -> int:
         values += len(rows) * int(np.prod(groups.image.shape[1:]))
     if groups.sequence is not None and groups.lengths is not None:
         values += int(groups.lengths[rows].sum()) * groups.sequence.shape[2]
+    if groups.known is not None:
+        values += len(rows) * int(np.prod(groups.known.shape[1:]))
     if groups.text is not None:
         values += sum(map(len, groups.text[rows].ravel().tolist()))
     return max(len(rows), -(-values // VALUES_PER_ROW))
@@ -92,7 +94,7 @@ def _table(groups: Groups, target: Values, schema: Schema) -> pa.Table:
     if groups.text is not None:
         for index, field in enumerate(schema.text):
             columns[field.name] = pa.array(groups.text[:, index], pa.string())
-    columns |= _image_columns(groups, schema) | _series_columns(groups, schema)
+    columns |= _image_columns(groups, schema) | _series_columns(groups, schema) | _known_columns(groups, schema)
     outputs = schema.outputs
     ordered = {field.name: columns[field.name] for field in schema.inputs}
     if outputs.classes is not None:
@@ -129,6 +131,13 @@ def _series_columns(groups: Groups, schema: Schema) -> dict[str, pa.Array]:
     return columns
 
 
+def _known_columns(groups: Groups, schema: Schema) -> dict[str, pa.Array]:
+    if groups.known is None:
+        return {}
+    flat, size = pa.array(groups.known.reshape(-1)), int(np.prod(groups.known.shape[1:]))
+    return {field.name: pa.FixedSizeListArray.from_arrays(flat, size) for field in schema.known}
+
+
 def _channels(schema: Schema) -> Mapping[str, slice]:
     """Return the channels of each series in the `sequence` group, as a slice."""
     found, start = {}, 0
@@ -154,6 +163,7 @@ def _groups(table: pa.Table, schema: Schema) -> Groups:
         image=_images(table, schema),
         sequence=sequence,
         lengths=lengths,
+        known=_known(table, schema),
         text=side_by_side(schema.text, object) if schema.text else None,
     )
 
@@ -190,6 +200,14 @@ def _series(table: pa.Table, schema: Schema) -> tuple[npt.NDArray[np.float32] | 
         values = columns[name].flatten().to_numpy()
         sequence[:, :, channels][real] = values.reshape(-1, channels.stop - channels.start)
     return sequence, lengths
+
+
+def _known(table: pa.Table, schema: Schema) -> npt.NDArray[np.float32] | None:
+    for field in schema.known:
+        assert field.sequence is not None
+        values = np.array(table.column(field.name).combine_chunks().flatten())  # tensors need writable memory
+        return values.reshape(len(table), -1, len(field.sequence.channels))
+    return None
 
 
 def _target(column: pa.ChunkedArray, schema: Schema) -> Values:

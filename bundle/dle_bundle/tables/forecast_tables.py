@@ -1,0 +1,187 @@
+"""Converts long tables into the rows that a forecast starts from: one for each series, by the same rules everywhere.
+
+A row has the last window of its series, the values that are known for the steps to forecast, and the times of these
+steps. For a model with known values, the table holds those steps below the last value of the target, with a blank
+target. Predictions become a long table again, with one row for each series and step.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dle_bundle.errors import InputError, counted
+from dle_bundle.schema import Schema, SeriesLayout
+from dle_bundle.tables import columns, long_tables, series_columns, time_steps
+from dle_bundle.tables.arrays import SEQUENCE
+from dle_bundle.tables.columns import Column
+from dle_bundle.tables.long_tables import Ordered
+from dle_bundle.values.dates import epoch_microseconds
+
+KNOWN = "known"
+"""The name of the column of known values, and of the input that reads it."""
+_LISTED = 10
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_WRITTEN = ("%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m")
+_Places = npt.NDArray[np.int64]
+_Times = npt.NDArray[np.float64]
+
+
+def rows(table: pa.Table, schema: Schema) -> pa.Table:
+    """The rows of a long table for the model of `schema`, one for each series; a table of such rows is not changed.
+
+    For forecasts, the column `layout.time` then holds the times of the steps to forecast: lists of `horizon` values,
+    null = not known. Raises InputError if the rows form no series, or a series is too short.
+    """
+    layout = schema.layout
+    if layout is None or (SEQUENCE in table.column_names and series_columns.is_series(table.column(SEQUENCE))):
+        return table
+    if layout.window is None:
+        return long_tables.gather(table, layout, schema.na_values)
+    return _last_windows(table, layout, layout.window, schema)
+
+
+def has_times(rows: pa.Table, schema: Schema) -> bool:
+    """Whether these rows hold the times of the steps to forecast, as `rows` adds them."""
+    layout = schema.layout
+    if layout is None or layout.window is None or layout.time not in rows.column_names:
+        return False
+    return bool(pa.types.is_fixed_size_list(rows.column(layout.time).type))
+
+
+def long(rows: pa.Table, predicted: dict[str, Column], schema: Schema, keep: Sequence[str]) -> pa.Table:
+    """The predictions (`value`, or `value_1`, `value_2`, …) as one row for each series and step.
+
+    The columns are those of `keep` in `rows`, the time of the step, and `value`.
+    """
+    layout, horizon = schema.layout, schema.outputs.horizon
+    assert layout is not None
+    assert layout.time is not None
+    each = pa.array(np.repeat(np.arange(len(rows)), horizon))
+    values = np.stack([np.asarray(column) for column in predicted.values()], axis=1).reshape(-1)
+    times = rows.column(layout.time).combine_chunks().flatten()
+    kept = {name: rows.column(name).take(each) for name in keep if name != layout.time}
+    return pa.table({**kept, layout.time: times, "value": values})
+
+
+def known(ordered: Ordered, layout: SeriesLayout, firsts: _Places, horizon: int) -> pa.Array:
+    """The column of the values that are known: those of the `horizon` rows from each of `firsts` (N,) on."""
+    names = layout.names(layout.channels)
+    own = [names.index(name) for name in layout.names(layout.known)]
+    return long_tables.steps(ordered.values[:, own], firsts, np.full(len(firsts), horizon))
+
+
+def _last_windows(table: pa.Table, layout: SeriesLayout, window: int, schema: Schema) -> pa.Table:
+    horizon, target = schema.outputs.horizon, schema.outputs.target
+    long_tables.check_reserved(table, layout, SEQUENCE, *([KNOWN] if layout.known else []))
+    ordered = long_tables.completed(long_tables.order(table, layout, schema.na_values), layout, horizon)
+    last = ordered.starts + ordered.counts - 1
+    if layout.known:
+        last = _last_known(ordered, ordered.values[:, layout.names(layout.channels).index(target)])
+        _check_horizon(ordered, layout, last, horizon, target)
+    _check_lengths(ordered, layout, last, window)
+    made = long_tables.others(ordered, layout, last)
+    for name, places in long_tables.static_rows(ordered, layout).items():
+        made[name] = table.column(name).take(pa.array(places))
+    made[SEQUENCE] = long_tables.steps(ordered.values, last - window + 1, np.full(len(last), window))
+    if layout.known:
+        made[KNOWN] = known(ordered, layout, last + 1, horizon)
+    if layout.time is not None:
+        times = _written(_ahead(ordered, layout, last, horizon).reshape(-1), ordered, layout, int(last[0]))
+        made[layout.time] = pa.FixedSizeListArray.from_arrays(times, horizon)
+    return pa.table(made)
+
+
+def _last_known(ordered: Ordered, values: npt.NDArray[np.float64]) -> _Places:
+    """The last row (N,) of each series with a value; the row before the first one without any value."""
+    places = np.where(np.isnan(values), -1, np.arange(len(values)))
+    return np.maximum(np.maximum.reduceat(places, ordered.starts), ordered.starts - 1)
+
+
+def _check_horizon(ordered: Ordered, layout: SeriesLayout, last: _Places, horizon: int, target: str) -> None:
+    """Raise InputError for series without enough rows after the last value of the target."""
+    found = ordered.starts + ordered.counts - 1 - last
+    short = np.flatnonzero((found < horizon) & (last >= ordered.starts))
+    if not len(short):
+        return
+    names = ", ".join(layout.known)
+    details = [
+        f"{_name(ordered, layout, index)}: {counted(int(found[index]), 'row')} after "
+        f"{long_tables.shown_time(ordered, layout, int(last[index]))}"
+        for index in short[:_LISTED].tolist()
+    ]
+    raise InputError(
+        f"{names}: a forecast needs the known values of the {counted(horizon, 'step')} after the last value of "
+        f"{target!r}; add {'these rows' if horizon > 1 else 'this row'} to the table with {target!r} left blank",
+        [*details, *_more(short)],
+    )
+
+
+def _check_lengths(ordered: Ordered, layout: SeriesLayout, last: _Places, window: int) -> None:
+    steps = last - ordered.starts + 1
+    short = np.flatnonzero(steps < window)
+    if not len(short):
+        return
+    places = short[:_LISTED].tolist()
+    details = [f"{_name(ordered, layout, index)}: {counted(int(steps[index]), 'step')}" for index in places]
+    fewer = "1 series has fewer" if len(short) == 1 else f"{len(short):,} series have fewer"
+    raise InputError(f"a forecast needs {window:,} steps, but {fewer}", [*details, *_more(short)])
+
+
+def _more(short: _Places) -> list[str]:
+    return [f"and {len(short) - _LISTED:,} more"] if len(short) > _LISTED else []
+
+
+def _name(ordered: Ordered, layout: SeriesLayout, index: int) -> str:
+    if layout.sequence_id is None:
+        return "the table"
+    return repr(ordered.table.column(layout.sequence_id)[int(ordered.rows[ordered.starts[index]])].as_py())
+
+
+def _ahead(ordered: Ordered, layout: SeriesLayout, last: _Places, horizon: int) -> _Times:
+    """The times (N, horizon) of the steps to forecast; NaN where the series have no step."""
+    if layout.known:
+        times: _Times = ordered.times[last[:, None] + np.arange(1, horizon + 1)]
+        return times
+    ahead = np.full((len(last), horizon), np.nan)
+    if layout.step is not None:
+        for index, place in enumerate(last.tolist()):
+            found = time_steps.following(float(ordered.times[place]), layout.step, horizon)
+            ahead[index, : len(found)] = found
+    return ahead
+
+
+def _written(times: _Times, ordered: Ordered, layout: SeriesLayout, place: int) -> pa.Array:
+    """Times (K,) in the type of the time column, NaN as null; texts as the table writes the row at `place`."""
+    assert layout.time is not None
+    column, blank = ordered.table.column(layout.time), np.isnan(times)
+    if not ordered.dated:
+        whole = bool((times[~blank] == np.floor(times[~blank])).all())
+        return pa.array(np.where(blank, 0, times).astype(np.int64) if whole else times, mask=blank)
+    micros = np.where(blank, 0, times).astype(np.int64)
+    if columns.is_date(column):
+        stamps = pa.array(micros, mask=blank).cast(pa.timestamp("us", tz=getattr(column.type, "tz", None)))
+        return stamps.cast(column.type, safe=False)
+    text = str(column[int(ordered.rows[place])].as_py()).strip()
+    moments = [_EPOCH + timedelta(microseconds=each) for each in micros.tolist()]
+    formats = (*([layout.time_format] if layout.time_format else []), *_WRITTEN)
+    written = next((each for each in formats if _rewrites(each, text, layout) and _keeps(each, moments, layout)), None)
+    texts = [each.strftime(written) if written else each.isoformat().replace("+00:00", "Z") for each in moments]
+    return pa.array(texts, pa.large_string(), mask=blank)
+
+
+def _rewrites(written: str, text: str, layout: SeriesLayout) -> bool:
+    """Whether the format writes the time that `text` says as `text`."""
+    moment = _EPOCH + timedelta(microseconds=epoch_microseconds(text, layout.time_format))
+    return moment.strftime(written) == text
+
+
+def _keeps(written: str, moments: list[datetime], layout: SeriesLayout) -> bool:
+    """Whether the texts of these times are read back to the same times."""
+    try:
+        read = [epoch_microseconds(each.strftime(written), layout.time_format) for each in moments]
+    except ValueError:
+        return False
+    return read == [(each - _EPOCH) // timedelta(microseconds=1) for each in moments]
