@@ -14,7 +14,9 @@ from dle_training.data.column_roles import Arranged
 from dle_training.data.dataset import Dataset
 
 DAYS = 60
-SETTINGS = ("data.sequence_id=shop", "data.time=day", "data.window=6", "data.horizon=2")
+SETTINGS = (
+    "data.sequence_id=shop", "data.time=day", "data.window=6", "data.horizon=2", "preprocessing.window_scaling=none"
+)  # fmt: skip
 
 
 def table(**changes: list[Any]) -> pa.Table:
