@@ -49,14 +49,14 @@ def table(rows: Rows) -> pa.Table:
         else:
             names = dict.fromkeys(name for row in rows for name in row)
             found = pa.table({name: pa.array([row.get(name) for row in rows], from_pandas=True) for name in names})
-    except (pa.ArrowException, ValueError, TypeError) as error:
+    except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
         raise InputError(f"{type(rows).__name__}: not readable as a table: {_one_line(error)}") from error
     counts = Counter(found.column_names)
     twice = [f"column name {name!r} occurs {count} times" for name, count in counts.items() if count > 1]
     if twice or not counts or not len(found):
         expected = "columns with different names" if twice or not counts else "at least one row"
         raise InputError(f"{type(rows).__name__}: expected {expected}", twice)
-    return found
+    return columns.usual(found)
 
 
 def read(rows: Rows, schema: Schema) -> tuple[Groups, pa.Table | None]:

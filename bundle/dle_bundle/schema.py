@@ -146,7 +146,7 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `required`: no value was missing in the source, so a missing value is a fault.
     `observed_range`: lowest and highest training value (numbers, or ISO 8601 text for date-times).
     `categories`: the categories in the training data, in the order of their codes.
-    `json_type`: the JSON type of a category, which follows the type of the source column.
+    `json_type`: the JSON type of a category or a date in digits, which follows the type of the source column.
     `date_format`: strptime format of date-time text that is not ISO 8601.
     `number_format`: how numbers are written as text, if not plainly.
     `na_values`: all spellings of a missing value in this column; None: those of the schema.

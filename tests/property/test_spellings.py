@@ -23,6 +23,7 @@ DATE_FORMATS = st.sampled_from(
     [
         "%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%d %H:%M:%S UTC", "%Y/%m/%d", "%d.%m.%Y %H:%M",
         "%m/%d/%Y %I:%M %p", "%d/%m/%Y %H:%M:%S", "%m/%d/%y %H:%M", "%d-%b-%Y %H:%M:%S", "%d. %B %Y", "%B %d, %Y",
+        "%d-%m-%Y", "%d-%b-%Y", "%Y.%m.%d.", "%d.%m.%Y %H.%M", "%b %d, %Y %I:%M %p",
         "%a %b %d %H:%M:%S %Y", "%a, %d %b %Y %H:%M:%S %z", "%d %b %Y, %H:%M", "%Y-%m-%d %H:%M:%S.%f",
     ]
 )  # fmt: skip

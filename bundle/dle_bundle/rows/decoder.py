@@ -223,8 +223,8 @@ class RowDecoder:
         assert field.sequence is not None
         return series.parse(value, field.sequence, missing_numbers(self._schema.na_values))
 
-    def _moment(self, text: str | None, field: Field) -> int:
-        trimmed = None if text is None else text.strip()
+    def _moment(self, value: str | int | float | None, field: Field) -> int:
+        trimmed = None if value is None else category(value)
         if trimmed is None or trimmed in self._schema.missing(field):
             if field.required:
                 raise ValueError("missing")

@@ -15,6 +15,7 @@ from dle_bundle.images import pixels
 from dle_bundle.images.pixels import BadImage, PixelBudget
 from dle_bundle.schema import Field, ImageShape, Schema, SequenceShape
 from dle_bundle.values.base64_text import decode_base64
+from dle_bundle.values.categories import category
 from dle_bundle.values.dates import epoch_seconds
 from dle_bundle.values.missing import missing_numbers
 from dle_bundle.values.numbers import PLAIN, parse_number
@@ -88,7 +89,7 @@ class FaultFinder:
         if not isinstance(value, str):
             if field.json_type != "integer" or isinstance(value, bool) or not _is_whole(value):
                 return wrong
-            value = str(value)
+            value = category(value)
         text = value.strip()
         if not text or text in self._schema.missing(field):
             return _MISSING if field.required else None

@@ -25,8 +25,20 @@ from dle_bundle.values.missing import missing_numbers
 from dle_bundle.values.numbers import EXACT, PLAIN, NumberFormat, parse_boolean, parse_number, whole_number
 
 Column = Any
+_USUAL = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
 _Floats = npt.NDArray[np.float64]
 _Parse = Callable[[str], float]
+
+
+def usual(table: pa.Table) -> pa.Table:
+    """The table in the types that all rules know: views and dictionaries of dates become plain columns."""
+    for place, field in enumerate(table.schema):
+        kind = _USUAL.get(field.type)
+        if pa.types.is_dictionary(field.type) and _is_date(field.type.value_type):
+            kind = field.type.value_type
+        if kind is not None:
+            table = table.set_column(place, field.with_type(kind), table.column(place).cast(kind))
+    return table
 
 
 def is_text(column: Column) -> bool:
@@ -44,7 +56,11 @@ def is_number(column: Column) -> bool:
 
 def is_date(column: Column) -> bool:
     """Whether the column holds dates or time stamps."""
-    return bool(pa.types.is_timestamp(column.type) or pa.types.is_date(column.type))
+    return _is_date(column.type)
+
+
+def _is_date(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))
 
 
 def distinct(column: Column) -> tuple[list[Any], npt.NDArray[np.int64]]:
@@ -81,7 +97,9 @@ def numbers(
         return np.full(len(column), np.nan), np.asarray(column.is_valid())
     else:
         kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-        plain = column.cast(kind).cast(pa.int8() if pa.types.is_boolean(kind) else kind)
+        # text rounds decimals as JSON does
+        between = pa.int8() if pa.types.is_boolean(kind) else pa.string() if pa.types.is_decimal(kind) else kind
+        plain = column.cast(kind).cast(between)
         values = plain.cast(pa.float64(), safe=False).to_numpy().astype(np.float64)
         unreadable = np.zeros(len(column), dtype=bool)
     if sentinels := missing_numbers(na_values):
@@ -137,6 +155,8 @@ def moments(
         micros = stamps.fill_null(0).to_numpy().astype(np.int64)
         missing = stamps.is_null().to_numpy()
         return np.where(missing, MISSING_TIME, micros // 1_000_000), np.zeros(len(column), dtype=bool)
+    if pa.types.is_integer(column.type):  # 20240131
+        column = column.cast(pa.string())
     if not is_text(column):
         return np.full(len(column), MISSING_TIME), np.asarray(column.is_valid())
     values, positions = distinct(trimmed(column, na_values))

@@ -251,6 +251,8 @@ def _times(
     column, dated = table.column(name), columns.is_date(table.column(name))
     if columns.is_date(column):
         times, unreadable = _stamps(column), np.zeros(len(column), dtype=bool)
+    elif layout.time_format is not None and (columns.is_text(column) or pa.types.is_integer(column.type)):
+        (times, unreadable), dated = _moments(column, na_values, layout.time_format), True
     else:
         times, unreadable = columns.numbers(column, na_values)
         if columns.is_text(column) and unreadable.any():

@@ -16,7 +16,7 @@ import pyarrow.parquet
 from dle_bundle.errors import InputError, nearest
 from dle_bundle.images import pixels
 from dle_bundle.schema import TextFormat
-from dle_bundle.tables import arrays, folders, text_files
+from dle_bundle.tables import arrays, columns, folders, text_files
 from dle_bundle.tables.text_files import Detected
 
 TABLE_SUFFIXES = (*text_files.TEXT_SUFFIXES, ".jsonl", ".parquet", ".npy", ".npz")
@@ -113,4 +113,4 @@ def _parquet(path: Path, rows: int) -> Iterator[pa.Table]:
     with pyarrow.parquet.ParquetFile(path) as file:
         text_files.check_names(path, file.schema_arrow.names)
         for batch in file.iter_batches(batch_size=rows):
-            yield pa.Table.from_batches([batch])
+            yield columns.usual(pa.Table.from_batches([batch]))

@@ -1,9 +1,60 @@
 """Parses the dates and times of CSV files, other tables and requests, by one rule, into UTC epoch time."""
 
+import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EXAMPLE = datetime(2024, 1, 31, 18, 5, tzinfo=UTC)
+_MONTHS = {
+    "January": "januar jänner janvier enero gennaio janeiro januari",
+    "Jan": "jän janv ene gen",
+    "February": "februar feber février febrero febbraio fevereiro februari",
+    "Feb": "févr fév fev",
+    "March": "märz mars marzo março maart marts",
+    "Mar": "mär mrz mrt",
+    "April": "avril abril aprile",
+    "Apr": "avr abr",
+    "May": "mai mayo maggio maio mei maj mag",
+    "June": "juni juin junio giugno junho",
+    "Jun": "giu",
+    "July": "juli juillet julio luglio julho",
+    "Jul": "juil lug",
+    "August": "août agosto augustus augusti",
+    "Aug": "ago",
+    "September": "septembre septiembre setiembre settembre setembro",
+    "Sep": "sept set",
+    "October": "oktober octobre octubre ottobre outubro",
+    "Oct": "okt ott out",
+    "November": "novembre noviembre novembro",
+    "December": "dezember décembre diciembre dicembre dezembro",
+    "Dec": "dez déc dic",
+}
+_DAYS = {
+    "Monday": "montag lundi lunes lunedì maandag",
+    "Tuesday": "dienstag mardi martes martedì dinsdag",
+    "Wednesday": "mittwoch mercredi miércoles mercoledì woensdag",
+    "Thursday": "donnerstag jeudi jueves giovedì donderdag",
+    "Friday": "freitag vendredi viernes venerdì vrijdag",
+    "Saturday": "samstag sonnabend samedi sábado sabato zaterdag",
+    "Sunday": "sonntag dimanche domingo domenica zondag",
+}
+_ENGLISH = {other: name for name, others in (_MONTHS | _DAYS).items() for other in others.split()}
+"""Names of months and weekdays in German, French, Spanish, Italian, Portuguese, Dutch and Swedish."""
+_OFFSETS = {
+    "WEST": "+0100", "BST": "+0100", "CET": "+0100", "CEST": "+0200", "EET": "+0200", "EEST": "+0300", "MSK": "+0300",
+    "SGT": "+0800", "HKT": "+0800", "JST": "+0900", "KST": "+0900", "AEST": "+1000", "AEDT": "+1100",
+    "EST": "-0500", "EDT": "-0400", "CST": "-0600", "CDT": "-0500", "MST": "-0700", "MDT": "-0600", "PST": "-0800",
+    "PDT": "-0700",
+}  # fmt: skip
+"""Names of time zones; those of America are from RFC 2822."""
+_LONGEST = 80
+"""Longer texts are no dates."""
+_ASIDE = re.compile(r" ?(?:\([A-Za-z ]+\)|\[[A-Za-z_/]+\])$")
+_ORDINAL = re.compile(r"\b([0-9]{1,2})(?:st|nd|rd|th)\b")
+_NAME = re.compile(r"[^\W\d_]{3,}")
+_ZONE = re.compile(rf"(?<=[0-9Mm]) ?({'|'.join(_OFFSETS)})\b")
+_JOINED = re.compile(r"(?<=[0-9] )(?:GMT|UTC)(?=[+-][0-9])")
 
 
 def epoch_seconds(text: str, date_format: str | None = None) -> int:
@@ -28,18 +79,36 @@ def expected(date_format: str | None) -> str:
     return f"a date-time like {_EXAMPLE.strftime(date_format)} ({date_format}) or in ISO 8601"
 
 
+def in_english(text: str) -> str:
+    """The text of a date with English names, offsets for the names of time zones, and without asides.
+
+    `15. März 2024`, `January 5th, 2024`, `10:00 EST` and `GMT+0100 (CET)` become `15. March 2024`, `January 5, 2024`,
+    `10:00 -0500` and `+0100`.
+    """
+    return _in_english(text) if len(text) <= _LONGEST else text
+
+
+@lru_cache(maxsize=65_536)
+def _in_english(text: str) -> str:
+    text = _JOINED.sub("", _ORDINAL.sub(r"\1", _ASIDE.sub("", text)))
+    text = _NAME.sub(lambda found: _ENGLISH.get(found[0].lower(), found[0]), text)
+    return _ZONE.sub(lambda found: f" {_OFFSETS[found[1]]}", text)
+
+
 def has_year(date_format: str | None) -> bool:
     """Whether a format has years; without them, it is one of times of the day or of months."""
     return date_format is None or any(mark in date_format for mark in ("%Y", "%y", "%c", "%x", "%G"))
 
 
 def _parsed(text: str, date_format: str | None) -> datetime:
-    if date_format is not None:
+    for spelling in dict.fromkeys((text, in_english(text))):
+        if date_format is not None:
+            try:
+                return datetime.strptime(spelling, date_format)
+            except ValueError:
+                pass  # ISO 8601 is always accepted
         try:
-            return datetime.strptime(text, date_format)
+            return datetime.fromisoformat(spelling)
         except ValueError:
-            pass  # ISO 8601 is always accepted
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"expected {expected(date_format)}, got {text!r}") from None
+            pass
+    raise ValueError(f"expected {expected(date_format)}, got {text!r}")

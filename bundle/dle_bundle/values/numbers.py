@@ -1,6 +1,7 @@
 """Parses numbers and booleans written as text, and finds numbers that a type cannot tell apart."""
 
 import re
+import unicodedata
 from functools import lru_cache
 from typing import Literal
 
@@ -19,11 +20,21 @@ _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _ROUNDING = 8
 """Rounding errors of a short calculation, in machine epsilons: together a millionth of a float32."""
 
-ALIKE = str.maketrans(
-    dict.fromkeys("\u00a0\u202f\u2009\u2007", " ") | dict.fromkeys("\u2212\u2013\ufe63\uff0d", "-") | {"\u2019": "'"}
+SPACES = str.maketrans(dict.fromkeys("\u00a0\u202f\u2009\u2007", " "))
+"""Hard and narrow spaces."""
+ALIKE = SPACES | str.maketrans(
+    dict.fromkeys("\u2212\u2013\ufe63\uff0d", "-")
+    | {"\u2019": "'", "\uff0e": ".", "\uff0c": ",", "\uff05": "%", "\uff0b": "+"}
+    | {mark: str(unicodedata.decimal(mark)) for mark in map(chr, range(128, 0x10000)) if mark.isdecimal()}
 )
-"""Characters that print like a space, a minus sign or an apostrophe."""
+"""Characters that print like a space, a sign, an apostrophe or a mark, and the digits of other scripts."""
 _NO_CENTS = re.compile(r"(?<=[0-9][.,])(?:--?|—)(?![0-9])")
+SCALES = {
+    "k": 3, "K": 3, "thousand": 3, "M": 6, "mn": 6, "Mio": 6, "Mio.": 6, "million": 6,
+    "B": 9, "bn": 9, "Mrd": 9, "Mrd.": 9, "billion": 9,
+}  # fmt: skip
+"""Powers of ten by the letter or word behind a number, as in `1.2M`."""
+_BRACKETS = re.compile(r"([^\d()]*)\( ?([^()]*\d[^()]*?) ?\)([^\d()]*)")
 
 Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64] | np.float32 | np.float64
 
@@ -32,12 +43,15 @@ class NumberFormat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """How a column writes its numbers: `1.234,50 €` has decimal `,`, thousands `.` and unit `€`.
 
     `thousands`: the separator of groups of digits, or `""`. `unit`: text before or after each number.
-    `negative`: negative numbers beside `-3.50` are `(3.50)` or `3.50-`.
+    `other_units`: other spellings of the unit, such as `day` beside `days`. `scaled`: numbers may have a scale behind
+    them, as in `1.2M` and `300k`. `negative`: negative numbers beside `-3.50` are `(3.50)` or `3.50-`.
     """
 
     decimal: Literal[".", ","] = "."
     thousands: Literal["", ".", ",", " ", "'", "_"] = ""
     unit: str = ""
+    other_units: tuple[str, ...] = ()
+    scaled: bool = False
     negative: Literal["-3", "(3)", "3-"] = "-3"
 
     @property
@@ -65,31 +79,42 @@ def parse_number(text: str, written: NumberFormat = PLAIN) -> float:
     text = tidy(text)
     if NUMBER.fullmatch(text) and (written.decimal == "." or "." not in text) and written.thousands != ".":
         return float(text)
-    if written != PLAIN and (found := _pattern(written).fullmatch(text)):
+    bracketed = without_brackets(text) if written.negative == "(3)" else None
+    if written != PLAIN and (found := _pattern(written).fullmatch(bracketed or text)):
         digits = found["digits"]
         if written.thousands:
             digits = digits.replace(written.thousands, "")
-        value = float(digits.replace(",", ".") if written.decimal == "," else digits)
-        return -value if "-" in (found["sign"], found["inner"]) or found["other"] is not None else value
+        if written.decimal == ",":
+            digits = digits.replace(",", ".")
+        value = float(f"{digits}e{SCALES[found['scale']]}" if found["scale"] else digits)
+        signs = [mark for mark in (found["sign"], found["inner"], found["after"], found["last"]) if mark]
+        signs += ["-"] if bracketed else []
+        if len(signs) < 2:
+            return -value if "-" in signs else value
     hint = f" like {written.example}" if written != PLAIN else ""
     raise ValueError(f"expected a number{hint}, got {text!r}")
 
 
+def without_brackets(text: str) -> str | None:
+    """Return the text without brackets around its number, with or without the unit; None if it has none."""
+    found = _BRACKETS.fullmatch(text)
+    return None if found is None else "".join(found.groups())
+
+
 @lru_cache(maxsize=1024)
 def _pattern(written: NumberFormat) -> re.Pattern[str]:
-    mark, point, unit = re.escape(written.thousands), re.escape(written.decimal), re.escape(written.unit)
+    mark, point = re.escape(written.thousands), re.escape(written.decimal)
+    unit = "|".join(re.escape(each) for each in (written.unit, *written.other_units) if each)
     groups = f"[1-9][0-9]{{0,2}}(?:{mark}[0-9]{{3}})+" if written.thousands else ""
     if written.thousands == ",":  # lakh and crore: 12,34,567
         groups += "|[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}"
     whole = f"(?:{groups}|[0-9]+)" if groups else "[0-9]+"
     digits = f"(?P<digits>(?:{whole}(?:{point}[0-9]*)?|{point}[0-9]+)(?:[eE][+-]?[0-9]+)?)"
-    before, behind = (f"(?:{unit} ?)?", f"(?: ?{unit})?") if unit else ("", "")
-    plain = f"(?P<sign>[+-])? ?{before}(?P<inner>(?<![+-])[+-])?{digits}{behind}"
-    if written.negative == "(3)":
-        return re.compile(f"(?P<other>\\()?{plain}(?(other)\\)){behind}")
-    if written.negative == "3-":
-        return re.compile(f"{plain}(?P<other>-)?{behind}")
-    return re.compile(f"{plain}(?P<other>(?!))?")
+    scale = f"(?: ?(?P<scale>{'|'.join(map(re.escape, SCALES))}))?" if written.scaled else "(?P<scale>(?!))?"
+    before, behind = (f"(?:(?:{unit}) ?)?", f"(?: ?(?:{unit}))?") if unit else ("", "")
+    minus = "-" if written.negative == "3-" else "(?!)"
+    ends = f"(?P<after>(?<=[0-9]){minus})?{behind}(?P<last>{minus})?"
+    return re.compile(f"(?P<sign>[+-])? ?{before}(?P<inner>[+-])?{digits}{scale}{ends}")
 
 
 def parse_boolean(text: str) -> float:
@@ -111,8 +136,11 @@ def whole_number(text: str, written: NumberFormat = PLAIN) -> int | None:
     """Return the whole number that is written in this format, exactly; None if the text is anything else."""
     digits = text
     if written != PLAIN:
-        found = _pattern(written).fullmatch(tidy(text))
-        digits = found["digits"].replace(written.thousands, "").replace(written.decimal, ".") if found else ""
+        text = tidy(text)
+        found = _pattern(written).fullmatch(without_brackets(text) or text)
+        if found is None or found["scale"]:
+            return None
+        digits = found["digits"].replace(written.thousands, "").replace(written.decimal, ".")
     whole = _WHOLE.fullmatch(digits)
     return int(whole[1]) if whole else None
 

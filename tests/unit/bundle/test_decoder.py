@@ -189,3 +189,12 @@ def test_amounts_in_another_format_are_faults(value: str) -> None:
     with pytest.raises(RowFaults) as caught:
         decoder.decode(f'{{"rows": [{{"rate": {value}}}]}}'.encode())
     assert caught.value.faults[0].field == "rate"
+
+
+def test_a_date_in_digits_may_be_a_number() -> None:
+    day = Field(name="day", kind="datetime", required=True, date_format="%Y%m%d", json_type="integer")
+    decoder = RowDecoder(Schema(inputs=(day,), outputs=SCHEMA.outputs))
+    body = b'{"rows": [{"day": 20240131}, {"day": "20240131"}, {"day": 20240131.0}, {"day": "2024-01-31"}]}'
+    assert decoder.decode(body).datetime[:, 0].tolist() == [1706659200] * 4
+    with pytest.raises(RowFaults, match="expected a date-time like 20240131"):
+        decoder.decode(b'{"rows": [{"day": 20241301}]}')

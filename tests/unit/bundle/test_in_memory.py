@@ -14,7 +14,7 @@ from tests import bundles
 from dle_bundle import in_memory
 from dle_bundle.errors import InputError, RowFaults
 from dle_bundle.groups import Groups
-from dle_bundle.schema import Schema
+from dle_bundle.schema import Field, Outputs, Schema
 
 FRAME = pd.DataFrame(
     {"age": [39.0, None], "town": ["A", None], "since": [pd.Timestamp("2020-01-01"), None]},
@@ -46,6 +46,25 @@ def test_anything_that_streams_arrow_is_a_table() -> None:
     assert in_memory.table(Other()).to_pydict() == {"a": [1]}
 
 
+def test_views_and_dictionaries_of_dates_are_plain_columns() -> None:
+    rows = pa.table(
+        {"a": pa.array(["x", None], pa.string_view()), "b": pa.array([date(2024, 1, 31)] * 2).dictionary_encode()}
+    )
+    found = in_memory.table(rows)
+    assert found.schema.types == [pa.large_string(), pa.date32()]
+    assert found.to_pylist() == [{"a": "x", "b": date(2024, 1, 31)}, {"a": None, "b": date(2024, 1, 31)}]
+
+
+def test_decimals_are_rounded_as_in_a_request() -> None:
+    schema = Schema(
+        inputs=(Field(name="a", kind="numeric", required=True),), outputs=Outputs(target="y", task="regression")
+    )
+    amounts = [Decimal(f"{value / 1000:.3f}") for value in range(1000)]
+    from_table = groups(pa.table({"a": amounts}), schema)
+    from_dicts = groups([{"a": amount} for amount in amounts], schema)
+    assert from_table.numeric[:, 0].tolist() == from_dicts.numeric[:, 0].tolist() == [float(each) for each in amounts]
+
+
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
@@ -58,6 +77,7 @@ def test_anything_that_streams_arrow_is_a_table() -> None:
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "Duplicate column names"),
         (pd.DataFrame({"a": [1, "x"]}), "column a with type object"),
         ([{"a": 1}, {"a": "x"}], "not readable as a table"),
+        (pd.DataFrame({"a": pd.Series([2**70], dtype=object)}), "DataFrame: not readable as a table"),
     ],
 )
 def test_what_is_no_table_is_refused(rows: Any, said: str) -> None:

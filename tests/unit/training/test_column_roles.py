@@ -122,3 +122,14 @@ def test_what_does_not_go_together(table: pa.Table, target: str, assignments: tu
     with pytest.raises(InputError) as raised:
         arrange(table, target, *assignments)
     assert message in "\n".join((raised.value.message, *raised.value.details))
+
+
+@pytest.mark.parametrize("typed", [False, True])
+def test_days_in_digits_follow_each_other(typed: bool) -> None:
+    days = [int(f"2024{month:02}{day:02}") for month, last in ((1, 31), (2, 29), (3, 31)) for day in range(1, last + 1)]
+    table = pa.table({"t": days if typed else list(map(str, days)), "load": [float(day % 7) for day in days]})
+    arranged = arrange(table, "load", "data.time=t", "data.window=7", "data.horizon=1")
+    assert arranged.layout is not None
+    assert arranged.layout.step is not None
+    assert (arranged.layout.step.size, arranged.layout.step.unit) == (86_400, "second")
+    assert not any("absent" in note for note in arranged.notes)

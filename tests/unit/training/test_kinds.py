@@ -86,6 +86,38 @@ def test_swapped_day_and_month_is_said() -> None:
     assert "data.date_formats" in (reading.note or "")
 
 
+def test_the_year_that_is_nearly_the_same_stands_first_or_last() -> None:
+    assert read(["24/01/02", "24/03/12", "23/12/05"]).date_format == "%y/%m/%d"
+    assert read(["02/01/24", "12/03/24", "05/12/23"]).date_format in ("%m/%d/%y", "%d/%m/%y")
+
+
+def test_years_of_two_digits_are_said() -> None:
+    assert "years 1969 to 2068" in (read(["31/01/69", "01/02/68"]).note or "")
+
+
+@pytest.mark.parametrize(
+    "values", [[20240131, 20240201, 20240229, 20231231, 20240301], [202401, 202402, 202403, 202312, 202311]]
+)
+def test_dates_in_digits(values: list[int]) -> None:
+    column = pa.array(values)
+    reading = read(column)
+    assert (reading.kind, reading.whole) == ("datetime", True)
+    assert reading.values.tolist() == read([str(value) for value in values]).values.tolist()
+    assert "data.kinds.c=numeric" in (reading.note or "")
+    assert read(column, "numeric").values.tolist() == values
+    assert read(values[:4]).kind == "numeric", "four values may be anything"
+    assert read([*values, 20241301]).kind == "numeric"
+
+
+def test_amounts_with_a_few_other_values() -> None:
+    texts = [f"${number}.50" for number in range(30)]
+    with pytest.raises(InputError, match=r"a column of numbers with something else in 2 of 32 rows.*'Free'"):
+        read([*texts, "Free", "-"])
+    assert (read(["10+ years", "2 years", "3 years", "< 1 year"]).note or "").startswith(
+        "numbers in years are read as categories because of"
+    )
+
+
 def test_given_date_format() -> None:
     reading = read(["3. 2. 24"], date_format="%d. %m. %y")
     assert (reading.kind, reading.values.tolist()) == ("datetime", [1706918400])

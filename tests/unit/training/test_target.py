@@ -29,6 +29,9 @@ def infer(values: Any, task: Literal["classification", "regression"] | None = No
         ([2.0, 1.0] * 5 + [np.nan], (1, 2), [2, 1] * 5 + [None]),
         (["1", "2.0", "10"] * 5, (1, 2, 10), [1, 2, 10] * 5),
         (["01", "02"] * 5, ("01", "02"), ["01", "02"] * 5),
+        (["5 stars", "1 star"] * 5, ("1 star", "5 stars"), ["5 stars", "1 star"] * 5),
+        (["5%", "10%"] * 5, ("10%", "5%"), ["5%", "10%"] * 5),
+        (["caf\u00e9", "cafe\u0301", "tea"], ("caf\u00e9", "tea"), ["caf\u00e9", "caf\u00e9", "tea"]),
     ],
 )
 def test_classes_keep_their_type(values: Any, classes: tuple[Any, ...], labels: list[Any]) -> None:
@@ -54,6 +57,21 @@ def test_the_task_can_be_given() -> None:
     assert infer([0.5, 1.5] * 5, "classification").outputs.classes == ("0.5", "1.5")
     assert infer(["1", "2", "-", "-"], "classification").outputs.classes == ("-", "1", "2")
     assert infer(["2024-01-01", "2024-01-02"], "classification").outputs.task == "binary"
+
+
+@pytest.mark.parametrize("values", [["Jan", "Feb"] * 5, ["20240131", "20240201", "20240301", "20240401", "20240501"]])
+def test_dates_may_be_classes(values: list[str]) -> None:
+    with pytest.raises(InputError, match=r"if these are classes, set objective\.task=classification$"):
+        infer(values)
+    assert list(map(str, infer(values, "classification").values)) == values
+
+
+def test_classes_that_differ_in_case_only_are_said() -> None:
+    assert "'Yes' and 'yes' are different categories" in " ".join(infer(["Yes", "yes", "no"]).notes)
+
+
+def test_notes_on_codes_name_no_kind() -> None:
+    assert infer(["007", "7", "8"] * 5).notes[-1] == "y: '007' is read as 7"
 
 
 def test_whole_numbers_as_classes_are_said() -> None:

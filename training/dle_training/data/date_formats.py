@@ -6,29 +6,39 @@ rest is compared with the usual ways to write a day. All values decide whether t
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from dle_bundle.values.dates import epoch_seconds
+import numpy as np
+import numpy.typing as npt
+
+from dle_bundle.values.dates import epoch_seconds, in_english
 
 _DAYS = (
     "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y %m %d", "%Y%m%d",
     "%m/%d/%Y", "%d/%m/%Y", "%m-%d-%Y", "%d-%m-%Y", "%d.%m.%Y", "%m.%d.%Y", "%d %m %Y", "%m %d %Y",
-    "%m/%d/%y", "%d/%m/%y", "%y/%m/%d", "%m-%d-%y", "%d-%m-%y", "%d.%m.%y", "%m.%d.%y",
-    "%d %b %Y", "%d-%b-%Y", "%d/%b/%Y", "%d.%b.%Y", "%d. %b %Y", "%b %d, %Y", "%b %d %Y", "%b. %d, %Y", "%Y-%b-%d",
-    "%d %B %Y", "%d-%B-%Y", "%d. %B %Y", "%B %d, %Y", "%B %d %Y", "%Y %B %d",
-    "%d %b %y", "%d-%b-%y", "%d/%b/%y", "%b %d, %y",
-    "%Y-%m", "%Y/%m", "%m/%Y", "%b %Y", "%b-%Y", "%B %Y", "%b-%y",
+    "%m/%d/%y", "%d/%m/%y", "%y/%m/%d", "%m-%d-%y", "%d-%m-%y", "%y-%m-%d", "%d.%m.%y", "%m.%d.%y", "%y.%m.%d",
+    "%d %b %Y", "%d-%b-%Y", "%d/%b/%Y", "%d.%b.%Y", "%d. %b %Y", "%d. %b. %Y", "%d %b. %Y", "%b %d, %Y", "%b %d %Y",
+    "%b. %d, %Y", "%Y-%b-%d",
+    "%d %B %Y", "%d-%B-%Y", "%d. %B %Y", "%d de %B de %Y", "%d of %B %Y", "%B %d, %Y", "%B %d %Y", "%Y %B %d",
+    "%d %b %y", "%d-%b-%y", "%d/%b/%y", "%d. %b %y", "%d. %B %y", "%b %d, %y",
+    "%Y-%m", "%Y/%m", "%m/%Y", "%m-%Y", "%m.%Y", "%b %Y", "%b-%Y", "%b. %Y", "%B %Y", "%b-%y", "%b '%y", "%Y %b",
+    "%Y年%m月%d日", "%Y. %m. %d.", "%Y.%m.%d.",
 )  # fmt: skip
+OF_DIGITS = ("%Y%m%d", "%Y%m%d%H%M%S", "%Y%m%d%H%M", "%d%m%Y", "%m%d%Y", "%Y%m", "%m.%Y")
+"""Formats that a number could have too, with the digits of each part."""
+DIGITS = (6, 7, 8, 12, 14)
+"""The lengths of such texts."""
+_WIDTHS = {"%Y": "(?:19|20)[0-9]{2}"}
 _MONTHS = ("%B", "%b")
 _WEEKDAYS = ("", "%a, ", "%a ", "%A, ", "%A ")
 _TAIL = re.compile(
     r"(?P<day>.*?)(?:(?P<gap>(?:,? |T|, at | at |:)|^)"
-    r"(?P<clock>[0-9]{1,2}:[0-9]{2}(?P<second>:[0-9]{2}(?P<fraction>[.,][0-9]{1,6})?)?)(?P<half> ?[AaPp][Mm])?)?"
-    r"(?P<zone> ?(?:UTC|GMT|Z|[+-][0-9]{2}:?[0-9]{2}(?: \([A-Z]{2,5}\))?))?(?P<year> [0-9]{4})?"
+    r"(?P<clock>[0-9]{1,2}(?P<mark>:|(?<= [0-9])\.|(?<= [0-9][0-9])\.)[0-9]{2}"
+    r"(?P<second>(?P=mark)[0-9]{2}(?P<fraction>[.,][0-9]{1,6})?)?)"
+    r"(?P<half> ?[AaPp][Mm])?(?P<zone> ?(?:UTC|GMT|Uhr|Z|[+-][0-9]{2}:?[0-9]{2}))?(?P<year> [0-9]{4})?)?"
 )
 _TRIED = 50
-_DAY_IN_DIGITS = re.compile("(?:19|20)[0-9]{6}")
-_MONTH_IN_DIGITS = re.compile("(?:19|20)[0-9]{4}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +52,15 @@ class DateFormat:
 
 def infer(values: Sequence[str]) -> DateFormat:
     """Return the format that fits most of the distinct `values`; ISO 8601 wins where it fits as many."""
+    values = [in_english(value) for value in values]
     sample = values[:_TRIED]
     tails = {tail for value in sample[:5] if (tail := _tail(value)) is not None}
     candidates: list[str | None] = [None]
     for weekday in _WEEKDAYS if sample and sample[0][:1].isalpha() else ("",):
         candidates += [weekday + day + tail for day in _DAYS for tail in tails if "%Y" not in tail]
         candidates += [f"{weekday}{day}{tail}" for day in ("%b %d", "%B %d") for tail in tails if "%Y" in tail]
-    candidates += [tail for tail in tails if tail.startswith(("%H", "%I"))] + list(_MONTHS)
+    candidates += [tail for tail in tails if tail.startswith(("%H", "%I"))]
+    candidates += ["%I %p", "%I%p", *_MONTHS]
     tried = {written: _fit(sample, written) for written in candidates}
     highest = max(tried.values())
     # every format reads ISO 8601 too, so ISO 8601 is chosen if no format reads more values
@@ -56,19 +68,28 @@ def infer(values: Sequence[str]) -> DateFormat:
     shares = {written: _fit(values, written) for written in likely if highest}
     if not shares:
         return DateFormat(None, 0.0)
-    best = max(shares, key=shares.__getitem__)
+    best = max(shares, key=lambda written: (shares[written], -len(_years(sample, written))))
     if best is None:
         return DateFormat(None, shares[best])
     others = (each for each in shares if each and each != best and shares[each] == shares[best])
     return DateFormat(best, shares[best], next((each for each in others if _swapped(best, each)), None))
 
 
-def in_digits(texts: Sequence[str]) -> str | None:
-    """Return `%Y%m%d` or `%Y%m` if all texts are days or months of the years 1900 to 2099 in that format."""
-    for pattern, written in ((_DAY_IN_DIGITS, "%Y%m%d"), (_MONTH_IN_DIGITS, "%Y%m")):
-        if texts and all(map(pattern.fullmatch, texts)) and _fit(texts, written) == 1:
+def in_digits(values: Sequence[str]) -> str | None:
+    """Return the format of dates if all `values` are digits that fit it, as 20240131 does."""
+    if not values:
+        return None
+    for written in OF_DIGITS:
+        digits = re.compile(re.sub("%.", lambda part: _WIDTHS.get(part[0], "[0-9]{2}"), written.replace(".", r"\.")))
+        if digits.fullmatch(values[0]) and all(map(digits.fullmatch, values)) and _fit(values, written) == 1:
             return written
     return None
+
+
+def years(values: Sequence[str], written: str) -> tuple[int, int]:
+    """The first and the last year of the values that the format reads."""
+    found = _years(values, written)
+    return int(found[0]), int(found[-1])
 
 
 def day_or_month(written: str) -> str:
@@ -92,16 +113,25 @@ def _tail(value: str) -> str | None:
     if found["clock"]:
         hour = "%I" if found["half"] else "%H"
         fraction = found["fraction"]
-        seconds = f":%S{fraction[0]}%f" if fraction else ":%S" if found["second"] else ""
+        mark = found["mark"]
+        seconds = f"{mark}%S{fraction[0]}%f" if fraction else f"{mark}%S" if found["second"] else ""
         gap = " %p" if (found["half"] or "").startswith(" ") else "%p" if found["half"] else ""
-        tail = f"{found['gap']}{hour}:%M{seconds}{gap}"
+        tail = f"{found['gap']}{hour}{mark}%M{seconds}{gap}"
     zone = found["zone"] or ""
     if re.search("[+-][0-9]", zone):
-        name = re.search(r" \([A-Z]+\)", zone)
-        zone = re.sub(r"[+-][0-9].*", "%z", zone) + (name[0] if name else "")
+        zone = re.sub(r"[+-][0-9].*", "%z", zone)
     elif zone.endswith("Z"):
         zone = zone.replace("Z", "%z")
     return tail + zone + (" %Y" if found["year"] and found["clock"] else "")
+
+
+def _years(values: Sequence[str], written: str | None) -> npt.NDArray[np.int64]:
+    """The distinct years of the values that the format reads, in order; mistaken days make for many."""
+    seconds = []
+    for value in values:
+        with suppress(ValueError, OverflowError):
+            seconds.append(epoch_seconds(value, written))
+    return 1970 + np.unique(np.array(seconds, "datetime64[s]").astype("datetime64[Y]").astype(np.int64))
 
 
 def _fit(values: Sequence[str], written: str | None) -> float:

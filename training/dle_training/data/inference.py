@@ -19,7 +19,7 @@ from dle_bundle.tables import columns
 from dle_bundle.tables.columns import Column
 from dle_bundle.values.numbers import differ
 from dle_training.config.run_config import DataConfig
-from dle_training.data import kinds
+from dle_training.data import kinds, look_alikes
 from dle_training.data.kinds import Reading
 
 _KEY_WORDS = frozenset({"id", "ids", "idx", "index", "key", "uuid", "guid", "rowid", "rownames", "rownum"})
@@ -115,9 +115,10 @@ def infer(
     notes = [f"{name}: {reading.note}" for name, reading in readings.items() if reading.note]
     taken: dict[str, dict[str, int]] = {}
     for name, reading in readings.items():
-        taken[name], kept = kinds.missing_words(name, table.column(name), reading, kinds.asked(name, config))
-        other = kinds.other_meaning(name, table.column(name), kinds.asked(name, config), reading)
-        notes += [*filter(None, (kept, other))]
+        column, wanted = table.column(name), kinds.asked(name, config)
+        taken[name], kept = kinds.missing_words(name, column, reading, wanted)
+        similar = look_alikes.note(name, reading.known) if reading.kind == "categorical" else None
+        notes += filter(None, (kept, similar, kinds.other_meaning(name, column, wanted, reading)))
     notes += kinds.missing_words_note(taken)
     return InferredInputs(fields, readings, dropped, tuple(notes))
 
@@ -142,7 +143,7 @@ def _described(name: str, reading: Reading, config: DataConfig) -> Field:
         name=name,
         kind=reading.kind,
         required=not reading.missing.any(),
-        json_type="integer" if reading.kind == "categorical" and reading.whole else "string",
+        json_type="integer" if reading.kind in ("categorical", "datetime") and reading.whole else "string",
         date_format=reading.date_format,
         number_format=reading.number_format,
         unit=reading.number_format.unit or None if reading.number_format else None,

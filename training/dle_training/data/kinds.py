@@ -22,8 +22,9 @@ from dle_bundle.images.pixels import IMAGE_SUFFIXES
 from dle_bundle.schema import Kind
 from dle_bundle.tables import columns, image_columns, series_columns
 from dle_bundle.tables.columns import Column
+from dle_bundle.values import dates
 from dle_bundle.values.missing import NA_TEXTS, NA_VALUES
-from dle_bundle.values.numbers import PLAIN, NumberFormat, parse_number
+from dle_bundle.values.numbers import FALSE, PLAIN, TRUE, NumberFormat, parse_number
 from dle_training.config.run_config import DataConfig
 from dle_training.data import date_formats, number_formats, placeholders
 from dle_training.data.number_formats import Ambiguous
@@ -34,7 +35,13 @@ EVERY_COLUMN = "*"
 _NEARLY_ALL = 0.9
 _SLIPS = 0.1
 """A channel with a larger share of unreadable values is not numeric; fewer of them are reported as faults."""
+_HALF = 0.5
+_SOME = 0.3
 _FEW_SPELLINGS = 10
+_SURE = 5
+"""Distinct numbers that are dates beyond doubt if all of them fit a format of dates."""
+_FEW_AMOUNTS = 20
+"""Distinct amounts that do as categories; with more, a few other values beside them are more likely slips."""
 _AT_ONCE = 1000
 _NAMED = 3
 _ROWS_SHOWN = 5
@@ -48,8 +55,8 @@ _PLURAL = {"numeric": "numbers", "boolean": "truth values", "datetime": "date-ti
 class Reading:
     """How a column is read, and what was read: float64 (N,), texts or epoch seconds, with a mask of missing ones.
 
-    Images and series are not decoded here; only their missing values are found. `whole`: all values are whole numbers.
-    `note` explains the choice to the user.
+    Images and series are not decoded here; only their missing values are found. `whole`: all values are whole numbers,
+    or dates in digits. `note` explains the choice to the user.
     """
 
     kind: Kind
@@ -127,7 +134,15 @@ def read(name: str, column: Column, wanted: Asked, rows: npt.NDArray[np.int64]) 
         return _texts(choice.kind, column, wanted.na_texts, choice.note)
     if choice.kind == "datetime":
         values, unreadable = columns.moments(column, wanted.na_values, choice.date_format)
-        reading = Reading("datetime", values, values == MISSING_TIME, date_format=choice.date_format, note=choice.note)
+        missing = values == MISSING_TIME
+        whole = choice.date_format in date_formats.OF_DIGITS
+        notes = [choice.note]
+        if dates.has_year(choice.date_format) and (far := placeholders.find_date(values[~missing])) is not None:
+            text = str(column[int(np.argmax(values == far))].as_py()).strip()
+            way = f"set {_missing_too(name, wanted, [text])}" if columns.is_text(column) else "leave it empty"
+            notes.append(f"{text} is far from all other dates; if it means missing, {way}")
+        note = "; ".join(filter(None, notes)) or None
+        reading = Reading("datetime", values, missing, whole=whole, date_format=choice.date_format, note=note)
     else:
         numbers, unreadable = choice.numbers or (
             columns.booleans(column, wanted.na_values)
@@ -196,8 +211,8 @@ def channel(name: str, column: Column, wanted: Asked) -> _ColumnFormat | None:
     """
     _, unreadable = columns.numbers(column, wanted.na_values)
     if columns.is_text(column) and (unreadable.any() or wanted.decimal == "," or wanted.thousands):
-        text = columns.trimmed(column, wanted.na_values)
-        if formatted := _formatted(name, text, wanted):
+        formatted, _ = _formatted(name, _counts(columns.trimmed(column, wanted.na_values)), wanted)
+        if formatted is not None:
             return formatted
     if unreadable.mean() > _SLIPS:
         return None
@@ -282,11 +297,12 @@ def time_format(table: pa.Table, data: DataConfig) -> tuple[str | None, tuple[st
     if data.time is None or data.time not in table.column_names:  # `long_tables.order` reports an absent column
         return None, ()
     column, wanted = table.column(data.time), asked(data.time, data)
-    if not columns.is_text(column):
+    if wanted.kind == "numeric" or not (columns.is_text(column) or pa.types.is_integer(column.type)):
         return None, ()
     if wanted.date_format is not None:
         return wanted.date_format, ()
-    found = _dates(columns.trimmed(column, wanted.na_values), _NEARLY_ALL)
+    text = columns.trimmed(column, wanted.na_values)
+    found = _dates_of_digits(data.time, text) or _dates(text, _NEARLY_ALL)
     return (found.date_format, (f"{data.time}: {found.note}",)) if found and found.note else (None, ())
 
 
@@ -312,7 +328,9 @@ def _given(name: str, column: Column, wanted: Asked) -> _ColumnFormat | None:
     if columns.is_text(column) and wanted.kind == "datetime" and wanted.date_format is None:
         return _dates(columns.trimmed(column, wanted.na_values), 0) or _ColumnFormat("datetime")
     if columns.is_text(column) and wanted.kind == "numeric":
-        return _formatted(name, columns.trimmed(column, wanted.na_values), wanted) or _ColumnFormat("numeric")
+        counts = _counts(columns.trimmed(column, wanted.na_values))
+        formatted, _ = _formatted(name, counts, wanted)
+        return formatted or _most_numbers(name, counts, wanted)
     return _ColumnFormat(wanted.kind, wanted.date_format)
 
 
@@ -321,6 +339,8 @@ def _infer(name: str, column: Column, wanted: Asked) -> _ColumnFormat:
         return _ColumnFormat("datetime")
     if columns.is_text(column):
         return _infer_text(name, column, wanted)
+    if pa.types.is_integer(column.type) and (dates := _dates_of_digits(name, column.cast(pa.large_string()))):
+        return dates
     if image_columns.is_image(column):
         return _ColumnFormat("image")
     if series_columns.is_series(column):
@@ -349,47 +369,123 @@ def _infer_text(name: str, column: Column, wanted: Asked) -> _ColumnFormat:
     text = columns.trimmed(column, wanted.na_values)
     numbers, unreadable = columns.numbers(column, wanted.na_values)
     numeric = _ColumnFormat("numeric", numbers=(numbers, unreadable))
+    if found := _dates_of_digits(name, text):
+        return found
     if _are_codes(text):
         return _ColumnFormat("categorical", note="digits with leading zeros are taken as codes, not numbers")
     if not unreadable.any() and wanted.decimal in (None, ".") and wanted.thousands in (None, "", ","):
-        return replace(numeric, note=_doubtful(text))
-    words = {value.casefold() for value in columns.distinct(text)[0] if value is not None}
+        return replace(numeric, note=_doubtful(text) or _maybe_codes(name, text))
+    counts = _counts(text)
+    words = {value.casefold() for value in counts}
     if sum(word.endswith(IMAGE_SUFFIXES) for word in words) >= _NEARLY_ALL * len(words):
         return _ColumnFormat("image")  # before amounts, because 12.png is no amount of png
-    if words & {"true", "false"} and words <= {"true", "false", "0", "1"}:
+    if words <= TRUE | FALSE and not words.isdisjoint(("true", "false")):
         return _ColumnFormat("boolean")
-    if formatted := _formatted(name, text, wanted):
+    formatted, reason = _formatted(name, counts, wanted)
+    if formatted is not None:
         return formatted
     spellings = len(pc.unique(text.filter(pa.array(unreadable))))
     share = 1 - unreadable.sum() / (len(text) - text.null_count)
-    if share >= _NEARLY_ALL or (share >= 0.5 and spellings <= _FEW_SPELLINGS):
+    if share >= _NEARLY_ALL or (share >= _HALF and spellings <= _FEW_SPELLINGS):
         return numeric
-    return _dates(text, _NEARLY_ALL) or _ColumnFormat("categorical")
+    if dates := _dates(text, _NEARLY_ALL):
+        return dates
+    most = _mostly_amounts(name, counts, wanted)
+    if most is not None and most.kind == "numeric":
+        return most
+    return _ColumnFormat("categorical", note=reason or (most and most.note) or _partly_dates(counts))
 
 
-def _formatted(name: str, text: Column, wanted: Asked) -> _ColumnFormat | None:
-    """Return the format of numbers that all texts fit, if there is one. Raises InputError if there are several."""
-    distinct = [value for value in columns.distinct(text)[0] if value is not None]
+def _counts(text: Column) -> Counter[str]:
+    """The rows of each text."""
+    distinct, positions = columns.distinct(text)
+    rows = np.bincount(positions, minlength=len(distinct)).tolist()
+    return Counter({value: count for value, count in zip(distinct, rows, strict=True) if value is not None})
+
+
+def _formatted(name: str, counts: Counter[str], wanted: Asked) -> tuple[_ColumnFormat | None, str | None]:
+    """Return the format of numbers that all texts fit, or None and what keeps numbers from having one format.
+
+    Raises InputError if several formats fit and read the texts differently.
+    """
     try:
-        found = number_formats.infer(distinct, wanted.decimal, wanted.thousands)
-    except ValueError:
-        return None
-    if isinstance(found, Ambiguous):
-        first, second = (each.decimal for each in found.formats[:2])
-        raise InputError(
-            f"{name!r}: {found.example!r:.40} may be {parse_number(found.example, found.formats[0]):g} or "
-            f"{parse_number(found.example, found.formats[1]):g}; set {setting('data.decimal', first)} or "
-            f"{setting('data.decimal', second)}"
-        )
-    if found == PLAIN:
-        return _ColumnFormat("numeric")
-    bare = [value for value in distinct if found.unit not in value][:1]  # a unit is taken for granted
-    turned = [value for value in distinct if found.negative != "-3" and parse_number(value, found) < 0][:1]
-    shown = ", ".join(
-        f"{value!r} as {repr(parse_number(value, found)).removesuffix('.0')}{found.unit and f' {found.unit}'}"
-        for value in dict.fromkeys((*distinct[:2], *bare, *turned))
+        found = number_formats.infer(counts, wanted.decimal, wanted.thousands)
+    except ValueError as error:
+        return None, f"{error} are read as categories" if str(error) else None
+    written = _decided(name, found)
+    if written == PLAIN:
+        return _ColumnFormat("numeric"), None
+    return _ColumnFormat("numeric", number_format=written, note=number_formats.shown(counts, written)), None
+
+
+def _decided(name: str, found: NumberFormat | Ambiguous) -> NumberFormat:
+    if isinstance(found, NumberFormat):
+        return found
+    first, second = (each.decimal for each in found.formats[:2])
+    raise InputError(
+        f"{name!r}: {found.example!r:.40} may be {parse_number(found.example, found.formats[0]):g} or "
+        f"{parse_number(found.example, found.formats[1]):g}; set {setting('data.decimal', first)} or "
+        f"{setting('data.decimal', second)}"
     )
-    return _ColumnFormat("numeric", number_format=found, note=f"numbers are read: {shown}")
+
+
+def _mostly_amounts(name: str, counts: Counter[str], wanted: Asked) -> _ColumnFormat | None:
+    """Return how to read texts that are amounts for the most part: as numbers with slips, or as categories if few."""
+    most = number_formats.of_most(counts, wanted.decimal, wanted.thousands)
+    if most is None:
+        return None
+    written = _decided(name, most.format)
+    if most.distinct > _FEW_AMOUNTS and (most.share >= _NEARLY_ALL or len(most.others) <= _FEW_SPELLINGS):
+        return _ColumnFormat("numeric", number_format=written)
+    listed = ", ".join(f"{text!r:.40}" for text in most.others[:_NAMED])
+    more = f" and {len(most.others) - _NAMED:,} more" if len(most.others) > _NAMED else ""
+    unit = f" in {written.unit}" if written.unit else ""
+    return _ColumnFormat("categorical", note=f"numbers{unit} are read as categories because of {listed}{more}")
+
+
+def _most_numbers(name: str, counts: Counter[str], wanted: Asked) -> _ColumnFormat:
+    """Return the format of most texts, where numbers are wanted for; the others are reported as faults."""
+    most = number_formats.of_most(counts, wanted.decimal, wanted.thousands)
+    return _ColumnFormat("numeric", number_format=None if most is None else _decided(name, most.format))
+
+
+def _dates_of_digits(name: str, text: Column) -> _ColumnFormat | None:
+    """Return the format of dates that are written in digits alone, such as 20240131."""
+    widths = pc.min_max(pc.utf8_length(text)).as_py()
+    if widths["min"] != widths["max"] or widths["max"] not in date_formats.DIGITS:
+        return None
+    counts = _counts(text)
+    written = date_formats.in_digits(list(counts)) if len(counts) >= _SURE else None
+    if written is None:
+        return None
+    note = f"dates read as {written}{date_formats.day_or_month(written)}; if they are numbers, set "
+    return _ColumnFormat("datetime", written, note=note + setting("data.kinds", "numeric", name))
+
+
+def _partly_dates(counts: Counter[str]) -> str | None:
+    """Return a note if many of the texts are dates in one format, and the others are not."""
+    found = date_formats.infer(list(counts))
+    if found.share < _SOME:
+        return None
+    return (
+        f"{found.share:.0%} of the values are dates like {found.written or 'ISO 8601'}, the others are not; "
+        "they are read as categories"
+    )
+
+
+def _maybe_codes(name: str, text: Column) -> str | None:
+    """Return a note if numbers are spelled as codes are, with leading zeros, or as 1.1 and 1.10 in one column."""
+    padded = text.filter(pc.match_substring_regex(text, r"^[+-]?0[0-9]"))
+    if len(padded):
+        found = f"{padded[0].as_py()!r} is read as {float(padded[0].as_py()):.15g}"
+    else:
+        longer = pc.unique(text.filter(pc.match_substring_regex(text, r"\.[0-9]*[1-9]0+$")))
+        twice = longer.filter(pc.is_in(pc.utf8_rtrim(longer, "0"), text.combine_chunks()))
+        if not len(twice):
+            return None
+        second = twice[0].as_py()
+        found = f"{second.rstrip('0')!r} and {second!r} are read as one number"
+    return f"{found}; if they are codes or dates, set {setting('data.kinds', 'categorical', name)}"
 
 
 def _doubtful(text: Column) -> str | None:
@@ -417,6 +513,9 @@ def _dates(text: Column, least: float) -> _ColumnFormat | None:
     if found.written is None:
         return _ColumnFormat("datetime")
     note = f"dates read as {found.written}{date_formats.day_or_month(found.written)}"
+    if "%y" in found.written:
+        first, last = date_formats.years(list(_counts(text)), found.written)
+        note += f", years {first} to {last}"
     if found.other is not None:
         note += f", though {found.other} fits as well: choose one with data.date_formats"
     return _ColumnFormat("datetime", found.written, note=note)
@@ -470,11 +569,13 @@ def _misfits(
         return f"{message}; set data.kinds.{name} to another kind"
     spellings = dict.fromkeys(column[place].as_py().strip() for place in np.flatnonzero(mask)[:1000].tolist())
     cures = []
+    if choice.kind == "datetime" and choice.date_format is None:
+        others = date_formats.infer(list(spellings))  # ISO 8601 is read beside any format
+        if (others.share == 1 and others.written) or mask.all():
+            written = setting("data.date_formats", others.written or "%d.%m.%Y", name)
+            cures.append(f"to read them, set their format, such as {written}")
     if len(spellings) <= _FEW_SPELLINGS:
         cures.append(f"if they mean missing, set {_missing_too(name, wanted, spellings)}")
-    if choice.kind == "datetime":
-        written = setting("data.date_formats", choice.date_format or "%d.%m.%Y", name)
-        cures.insert(0, f"to read them, set their format, such as {written}")
     cures.append(f"if the column holds categories, set {setting('data.kinds', 'categorical', name)}")
     return f"{message}; {'; '.join(cures)}"
 

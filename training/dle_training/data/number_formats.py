@@ -5,10 +5,14 @@ All values of a column share one format. If two formats fit and read the values 
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
+from typing import Literal
 
-from dle_bundle.values.numbers import NUMBER, PLAIN, NumberFormat, parse_number, tidy
+from dle_bundle.values.numbers import NUMBER, PLAIN, SCALES, NumberFormat, parse_number, tidy, without_brackets
 
 _CURRENCIES = frozenset({
     "AUD", "BRL", "CAD", "CHF", "CNY", "CZK", "DKK", "EUR", "GBP", "HKD", "HUF", "ILS", "INR", "JPY", "KRW", "MXN",
@@ -17,11 +21,17 @@ _CURRENCIES = frozenset({
 _NUMBER = r"(?:[0-9](?:[0-9.,'_ ]*[0-9])?[.,]?|[.,][0-9]+)(?:[eE][+-]?[0-9]+)?"
 _SIGN = r"[+-]?"
 _SPLIT = re.compile(
-    rf"(?P<open>\()?(?P<sign>{_SIGN}) ?"
+    rf"(?P<sign>{_SIGN}) ?"
     rf"(?P<before>[^\d\s.,()+'_-]{{1,4}}\.?(?= ?[+-]?[.\d]))? ?(?P<inner>{_SIGN})"
-    rf"(?P<number>{_NUMBER})(?P<after>-(?=\D*$))? ?"
-    r"(?P<unit>[^\d\s.,()+'_-](?:[^\d()]{0,14}[^\s\d()])?[23]?)?(?P<close>\))?(?: ?(?P<last>[^\d\s()]{1,4}))?"
+    rf"(?P<number>{_NUMBER})(?P<after>(?<=[0-9])-(?=\D*$))? ?"
+    r"(?P<unit>[^\d\s.,()+'_-](?:[^\d()]{0,14}[^\s\d()-])?(?:(?<=[^\W\d_])[23])?|\+)?(?P<last>-)?"
 )
+_SCALED = re.compile(rf"(?P<scale>{'|'.join(map(re.escape, SCALES))})(?: ?(?P<unit>[^\w\s]+|[A-Z]{{3}}))?")
+_DIGITS = re.compile(r"[0-9][0-9.,'_ ]*")
+_SAMPLES = 3
+_FEW = 5
+"""Most different units that a message names."""
+_Negative = Literal["-3", "(3)", "3-"]
 _FORMATS: tuple[tuple[str, str], ...] = (
     (".", ""), (",", ""), (".", ","), (",", "."), (".", " "), (",", " "), (".", "'"), (",", "'"), (".", "_"),
 )  # fmt: skip
@@ -35,33 +45,96 @@ class Ambiguous:
     example: str
 
 
+@dataclass(frozen=True, slots=True)
+class Most:
+    """The format of most values: how many `distinct` ones fit, in which `share` of the rows, and the `others`."""
+
+    format: NumberFormat | Ambiguous
+    distinct: int
+    share: float
+    others: tuple[str, ...]
+
+
 def infer(texts: Collection[str], decimal: str | None = None, thousands: str | None = None) -> NumberFormat | Ambiguous:
     """Return the format that fits every text; `decimal` and `thousands` are given if the user sets them.
 
     Raises ValueError, with the reason if there is one, when no format fits all texts.
     """
-    parts = list(_parts(texts))
-    units = {part.unit for part in parts} - {""}
+    parts = [_part(text) for text in texts]
+    scaled = _are_scaled(parts)
+    named = (part.scaled_unit if scaled else part.unit for part in parts)
+    units = _spellings(Counter(filter(None, named)))
     if len(units) > 1:
-        raise ValueError(f"numbers with different units: {', '.join(map(repr, sorted(units)[:5]))}")
-    negatives = {part.negative for part in parts} - {"-3"}
+        listed = ", ".join(repr(each[0]) for each in units)
+        raise ValueError(f"numbers with different units ({listed})" if len(units) <= _FEW else "")
+    negatives: set[_Negative] = {part.negative for part in parts if part.negative != "-3"}
     if len(negatives) > 1:
-        raise ValueError("negative numbers written in two ways: (3) and 3-")
-    unit, negative = next(iter(units), ""), next(iter(negatives), "-3")
-    if not units and not negatives and not any(mark in part.digits for part in parts for mark in ".,"):
+        raise ValueError("negative numbers written in two ways, (3) and 3-,")
+    negative: _Negative = negatives.pop() if negatives else "-3"
+    unit = units[0] if units else ("",)
+    if not units and negative == "-3" and not any(mark in part.digits for part in parts for mark in ".,"):
         decimal = None  # no value has a decimal mark
-    fitting = []
+    fitting, read = [], set()
     for point, mark in _FORMATS:
         if (decimal or point) != point or point == thousands or (thousands is not None and mark not in ("", thousands)):
             continue
         if mark and not any(mark in part.digits for part in parts):
             continue
-        written = NumberFormat(decimal=point, thousands=mark, unit=unit, negative=negative)  # type: ignore[arg-type]
-        if all(_reads(text, written) for text in texts):
+        written = NumberFormat(
+            decimal=point,  # type: ignore[arg-type]
+            thousands=mark,  # type: ignore[arg-type]
+            unit=unit[0],
+            other_units=unit[1:],
+            scaled=scaled,
+            negative=negative,
+        )
+        readable = {text for text in texts if _reads(text, written)}
+        read |= readable
+        if len(readable) == len(texts):
             fitting.append(written)
     if not fitting:
-        raise ValueError("")
+        raise ValueError("numbers that no one format fits" if len(read) == len(texts) else "")
     return _only(fitting, texts)
+
+
+def of_most(counts: Mapping[str, int], decimal: str | None = None, thousands: str | None = None) -> Most | None:
+    """Return the format that fits most texts, which occur so often; None if it fits less than half of the rows.
+
+    `decimal` and `thousands` are as in `infer`, which tells whether it fits all of them.
+    """
+    rows = sum(counts.values())
+    parts = {}
+    for text in counts:
+        with suppress(ValueError):
+            parts[text] = _part(text)
+    scaled = _are_scaled(parts.values())
+    units = {text: _same(part.scaled_unit if scaled else part.unit) for text, part in parts.items()}
+    weights: Counter[str] = Counter()
+    for text, unit in units.items():
+        weights[unit] += counts[text]
+    usual = max(filter(None, weights), key=weights.__getitem__, default="")
+    alike = [text for text, unit in units.items() if unit in ("", usual)]
+    fitting = set(alike)
+    others = tuple(text for text in counts if text not in fitting)
+    if not alike or 2 * sum(counts[text] for text in alike) < rows:
+        return None
+    try:
+        found = infer(alike, decimal, thousands)
+    except ValueError:
+        return None
+    return Most(found, len(alike), sum(counts[text] for text in alike) / rows, others)
+
+
+def shown(texts: Iterable[str], written: NumberFormat) -> str:
+    """Say how texts are read: those that differ in more than their digits, at most three, plain numbers last."""
+    shapes: dict[str, str] = {}
+    for text in texts:
+        shapes.setdefault(_DIGITS.sub("0", text), text)
+    samples = sorted(shapes.values(), key=lambda text: NUMBER.fullmatch(text) is not None)[:_SAMPLES]
+    if len(samples) == 1:
+        samples = list(islice(texts, 2))
+    unit = written.unit and f" {written.unit}"
+    return "numbers are read: " + ", ".join(f"{text!r} as {parse_number(text, written):.15g}{unit}" for text in samples)
 
 
 def may_be_thousands(texts: Iterable[str]) -> str | None:
@@ -79,33 +152,65 @@ def may_be_thousands(texts: Iterable[str]) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
+    """A number in parts; `scale` and `scaled_unit` are how to read `unit` if numbers have scales."""
+
     digits: str
-    unit: str
-    negative: str
+    unit: str = ""
+    negative: _Negative = "-3"
+    scale: str = ""
+    scaled_unit: str = ""
 
 
-def _parts(texts: Iterable[str]) -> Iterator[_Part]:
-    for text in texts:
-        text = tidy(text)
-        if NUMBER.fullmatch(text):
-            yield _Part(text, "", "-3")
-            continue
-        found = _SPLIT.fullmatch(text)
-        if found is None or bool(found["open"]) != bool(found["close"]):
-            raise ValueError("")
-        before = found["before"] or ""
-        if before and not _is_currency(before):
-            raise ValueError("")
-        named = [each for each in (before, found["unit"], found["last"]) if each]
-        if len(named) > 1 or sum(map(bool, (found["sign"], found["inner"], found["after"], found["open"]))) > 1:
-            raise ValueError("")
-        negative = "(3)" if found["open"] else "3-" if found["after"] else "-3"
-        yield _Part(found["number"], named[0] if named else "", negative)
+def _part(text: str) -> _Part:
+    """The parts of a number; raises ValueError for anything else."""
+    text = tidy(text)
+    if NUMBER.fullmatch(text):
+        return _Part(text)
+    inner = without_brackets(text)
+    found = _SPLIT.fullmatch(inner or text)
+    if found is None or sum(map(bool, (found["sign"], found["inner"], found["after"], found["last"], inner))) > 1:
+        raise ValueError("")
+    before, behind = found["before"] or "", found["unit"] or ""
+    if (before and not _is_currency(before)) or (before and behind and behind not in SCALES):
+        raise ValueError("")
+    negative: _Negative = "(3)" if inner else "3-" if found["after"] or found["last"] else "-3"
+    scaled = _SCALED.fullmatch(behind)
+    if scaled is None:
+        return _Part(found["number"], before or behind, negative, "", before or behind)
+    return _Part(found["number"], before or behind, negative, scaled["scale"], before or scaled["unit"] or "")
+
+
+def _are_scaled(parts: Collection[_Part]) -> bool:
+    """Whether letters such as k and M are scales: there are several, or currencies or plain numbers beside them."""
+    scales = {part.scale for part in parts}
+    units = {part.scaled_unit for part in parts} - {""}
+    return scales != {""} and all(map(_is_currency, units)) and (len(scales) > 1 or bool(units))
+
+
+def _spellings(units: Counter[str]) -> list[tuple[str, ...]]:
+    """The spellings of each unit, most frequent first: `days` and `day` are one unit, as are `kg` and `KG`."""
+    found: dict[str, list[str]] = {}
+    for unit, _ in units.most_common():
+        found.setdefault(_same(unit), []).append(unit)
+    return [tuple(each) for each in found.values()]
+
+
+def _same(unit: str) -> str:
+    """What the spellings of a unit have in common; mPa and MPa, m and M are different units."""
+    if len(unit) < 2:
+        return unit
+    prefix = unit[0] if unit[0] in "mM" and any(map(str.isupper, unit[1:])) else unit[0].casefold()
+    rest = unit[1:].casefold()
+    return prefix + (rest[:-1] if len(rest) > 1 and rest.endswith("s") and rest[-2].isalpha() else rest)
 
 
 def _is_currency(text: str) -> bool:
     """Whether the text names a currency, such as `$`, `US$` or `EUR`, so that it may stand before a number."""
-    return text in _CURRENCIES or any(unicodedata.category(each) == "Sc" for each in text)
+    return not _CURRENCIES.isdisjoint((text, text.upper())) or any(map(_is_sign_of_currency, text))
+
+
+def _is_sign_of_currency(character: str) -> bool:
+    return unicodedata.category(character) == "Sc"
 
 
 def _reads(text: str, written: NumberFormat) -> bool:

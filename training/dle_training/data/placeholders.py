@@ -1,27 +1,38 @@
-"""Numbers that stand for a missing value, such as -999 and 9999: far from all other values of their column."""
+"""Numbers and dates that stand for a missing value, such as -999 and 9999-12-31: far from all others in a column."""
 
 import re
 
 import numpy as np
 import numpy.typing as npt
 
-_NINES = re.compile(r"-?99+")
+_NINES = re.compile(r"-?99+(\.9+)?")
+_LIMITS = frozenset({-(2.0**31), 2.0**31 - 1, -(2.0**15), 2.0**15 - 1})
+"""The lowest and the highest whole numbers of databases and sensors."""
 _LEAST_OTHERS = 3
 
 
 def find(values: npt.NDArray[np.float64]) -> str | None:
-    """Return a number of nines at an end of the `values` (N,), further from the others than these lie apart; or None.
+    """Return a number of nines, or a limit of whole numbers, that is far from all other `values` (N,); or None.
 
     Missing and infinite values are not looked at.
     """
     known = values[np.isfinite(values)]
-    if not len(known):
-        return None
-    for end in (known.min(), known.max()):
+    for end in _far_ends(known):
         text = repr(float(end)).removesuffix(".0")
-        if not _NINES.fullmatch(text):
-            continue
-        others = np.unique(known[known != end])
-        if len(others) >= _LEAST_OTHERS and np.abs(others - end).min() > others[-1] - others[0]:
+        if _NINES.fullmatch(text) or end in _LIMITS:
             return text
     return None
+
+
+def find_date(moments: npt.NDArray[np.int64]) -> int | None:
+    """Return a moment that several rows have, and that is far from all other `moments` (M,) in seconds; or None."""
+    return next((int(end) for end in _far_ends(moments) if (moments == end).sum() > 1), None)
+
+
+def _far_ends(known: npt.NDArray[np.float64] | npt.NDArray[np.int64]) -> list[float]:
+    """The lowest and the highest value, if they are further from the others than these lie apart."""
+    distinct = np.unique(known).astype(np.float64)
+    if len(distinct) <= _LEAST_OTHERS:
+        return []
+    low = [distinct[0]] if distinct[1] - distinct[0] > distinct[-1] - distinct[1] else []
+    return [*low, distinct[-1]] if distinct[-1] - distinct[-2] > distinct[-2] - distinct[0] else low

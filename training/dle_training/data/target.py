@@ -18,7 +18,7 @@ from dle_bundle.tables.columns import Column
 from dle_bundle.values.categories import category
 from dle_bundle.values.missing import NA_TEXTS, NA_VALUES
 from dle_bundle.values.numbers import parse_boolean, parse_number
-from dle_training.data import kinds
+from dle_training.data import kinds, look_alikes
 from dle_training.data.kinds import Asked, Reading
 from dle_training.settings.proposals import setting
 
@@ -76,6 +76,8 @@ def infer(
     if not known.any():
         raise InputError(f"{name!r}: the target has {kinds.no_value(name, column, asked)}")
     chosen, reason = _task(name, reading, task)
+    if chosen == "classification" and reading.number_format is not None:  # amounts are classes as they are written
+        reading = kinds.read(name, column, replace(asked, kind="categorical"), rows)
     distinct = set(reading.known.tolist())
     if len(distinct) == 1:
         raise InputError(f"{name!r}: the target has one value only ({column[int(np.argmax(known))].as_py()!r:.60})")
@@ -83,7 +85,7 @@ def infer(
     taken = kinds.missing_words_note({name: words})
     notes = [*filter(None, [reason]), *missing_note(name, known), *taken, *filter(None, [kept])]
     if chosen == "regression":
-        notes += [f"{name}: {reading.note}"] if reading.note else []
+        notes += [f"{name}: {_for_target(name, reading.note)}"] if reading.note else []
         written = reading.number_format
         outputs = Outputs(
             target=name,
@@ -96,9 +98,12 @@ def infer(
     classes = _classes(reading)
     if len(classes) > MOST_INFERRED_CLASSES and not reading.note and reading.kind == "categorical":
         notes += filter(None, [kinds.figures(name, column, reading)])
+    notes += filter(None, [look_alikes.note(name, distinct)]) if reading.kind == "categorical" else []
     if reading.note:
         cure = setting("data.kinds", "numeric", name)
-        notes.append(f"{name}: {reading.note}".replace(cure, setting("objective.task", "regression")))
+        notes.append(
+            f"{name}: {_for_target(name, reading.note)}".replace(cure, setting("objective.task", "regression"))
+        )
     if any(isinstance(value, float) and not value.is_integer() for value in distinct):
         notes.append(f"{name}: class labels with fractions are stored as text, such as {classes[0]!r}")
     outputs = Outputs(
@@ -109,6 +114,11 @@ def infer(
         na_values=asked.na_texts if reading.kind == "categorical" else asked.na_values,
     )
     return Target(outputs, *labels(column, outputs), tuple(notes))
+
+
+def _for_target(name: str, note: str) -> str:
+    """The note without a setting of the kind, which a target does not have."""
+    return note.removesuffix(f"; if they are codes or dates, set {setting('data.kinds', 'categorical', name)}")
 
 
 def labels(column: Column, outputs: Outputs) -> tuple[Values, npt.NDArray[np.bool_]]:
@@ -190,17 +200,21 @@ def _read(
             return kinds.read(name, column, replace(asked, kind="categorical"), rows)
         # a target's kind follows from the task, not from data.kinds
         other = "data.target to another column" if task == "classification" else "objective.task=classification"
-        message = error.message.replace(f"data.kinds.{name}=categorical", other).replace(
+        message = error.message.replace(setting("data.kinds", "categorical", name), other).replace(
             f"data.kinds.{name} to another kind", other
         )
+        message = message.replace(", or leave the column out with data.drop", "")
         raise InputError(message) from None
     if reading.kind in ("image", "sequence"):
         what = "an image" if reading.kind == "image" else "a series"
         raise InputError(f"{name!r}: {what} is no target; expected classes or numbers")
     if reading.kind == "datetime":
-        if columns.is_text(column) and task == "classification":
-            return kinds.read(name, column, replace(asked, kind="categorical"), rows)
-        raise InputError(f"{name!r}: a date-time is no target; expected classes or numbers")
+        if not (columns.is_text(column) or reading.whole):
+            raise InputError(f"{name!r}: a date-time is no target; expected classes or numbers")
+        if task != "classification":
+            cure = setting("objective.task", "classification")
+            raise InputError(f"{name!r}: a date-time is no target; if these are classes, set {cure}")
+        return kinds.read(name, column, replace(asked, kind="categorical"), rows)
     return reading
 
 
