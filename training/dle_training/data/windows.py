@@ -110,7 +110,7 @@ def make(
         horizon=horizon,
         kinds=_kinds(layout, windows.names),
     )
-    beside = fitted.of(windows, ordered, channel, horizon)
+    beside = fitted.of(windows, ordered, channel, horizon, part == PARTS.index("test"))
     return Windows(made, Blocks(first, last, in_time=True), tuple(notes), beside, compared)
 
 

@@ -45,11 +45,19 @@ class Fitted:
     scales: _Floats
     linear: Linear
 
-    def of(self, windows: Windows, ordered: Ordered, target: int, horizon: int) -> "Baselines":
-        """The baselines of windows of any long table; `target` is the channel to predict."""
+    def of(
+        self, windows: Windows, ordered: Ordered, target: int, horizon: int, scored: npt.NDArray[np.bool_] | None = None
+    ) -> "Baselines":
+        """The baselines of windows of any long table; `target` is the channel to predict.
+
+        The linear model forecasts only the windows that are `scored` (W,); None = all.
+        """
         last, seasonal = _repeated(windows, ordered, target, horizon, self.season)
         scale = _of_each(windows.names, self.names, self.scales)
-        return Baselines(self, windows.names, last, seasonal, self.linear.predict(windows), scale)
+        rows = np.arange(len(windows)) if scored is None else np.flatnonzero(scored)
+        forecast = np.full((len(windows), horizon), np.nan)
+        forecast[rows] = self.linear.predict(windows.take(rows))
+        return Baselines(self, windows.names, last, seasonal, forecast, scale)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,9 +65,9 @@ class Baselines:
     """The baselines of W windows.
 
     `series` (W,) names the series of each window, "" without `data.sequence_id`. `last` (W,) is the last known value,
-    and `seasonal` (W, horizon) the value one season before each step, or whole seasons before; NaN = not known.
-    `linear` (W, horizon) is the forecast of the linear model. `scale` (W,) is that of the series, NaN if not known.
-    Without a season, the seasonal value is the last value.
+    and `seasonal` (W, horizon) the value one season before each step, or whole seasons before; NaN = not known. Without
+    a season, the seasonal value is the last value. `linear` (W, horizon) is the forecast of the linear model, NaN for
+    windows that are not scored. `scale` (W,) is that of the series, NaN if not known.
     """
 
     fitted: Fitted

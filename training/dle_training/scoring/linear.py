@@ -1,8 +1,8 @@
 """The forecast of a linear model: ridge regression on the steps of a window, fitted in closed form.
 
 It stands beside every forecast, since a network that is no better is not worth its cost (Zeng et al., "Are Transformers
-Effective for Time Series Forecasting?", 2023). It takes a second or two, so it also tells which way of scaling the
-windows suits the series.
+Effective for Time Series Forecasting?", 2023). It takes a few seconds at most, so it also tells which way of scaling
+the windows suits the series.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -244,6 +244,8 @@ def _features(windows: Windows, steps: int, scales: Scales) -> tuple[_Floats, _F
     level, spread = scales.of(values, windows.names)
     scaled = (values - level[:, None]) / spread[:, None]
     known = ~np.isnan(scaled)
+    if known.all():
+        return scaled.reshape(len(values), -1), level[:, :1], spread[:, :1]
     recent = np.maximum.accumulate(np.where(known, np.arange(steps)[:, None], -1), axis=1)
     carried = np.take_along_axis(scaled, np.maximum(recent, 0), axis=1)
     filled = np.where(recent >= 0, carried, 0.0)
