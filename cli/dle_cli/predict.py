@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dle_bundle.errors import counted
 from dle_cli import console, options
 from dle_cli.console import Console
 
@@ -51,7 +52,7 @@ def predict(
         rows.append(("left out", folders.described(summary.left_out)))
     for each in summary.unseen:
         examples = ", ".join(repr(value) for value in each.examples)
-        rows.append((f"unseen in {each.column}", f"{each.rows:,} rows, such as {examples}"))
+        rows.append((f"unseen in {each.column}", f"{counted(each.rows, 'row')}, such as {examples}"))
     if errors is not None:
         rows.append(("faults", f"{summary.faults:,} in {summary.faulty:,} rows, in {_place(errors, summary)}"))
     many = [each.column for each in summary.unseen if each.rows >= MANY * each.of]
