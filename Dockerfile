@@ -42,7 +42,7 @@ COPY pyproject.toml constraints.txt ./
 RUN touch README.md LICENSE
 
 FROM dependencies AS serve-dependencies
-RUN pip install --constraint constraints.txt '.[serve,cpu]'
+RUN pip install --constraint constraints.txt '.[serve,excel,cpu]'
 
 FROM dependencies AS train-dependencies
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -54,7 +54,7 @@ RUN torch=$(grep '^torch==' constraints.txt) \
         || ! pip install --no-deps --retries 0 --timeout 15 --index-url "$TORCH_INDEX" "$torch"; then \
       pip install --no-deps "$torch"; \
     fi \
-    && pip install --constraint constraints.txt '.[train,cpu]'
+    && pip install --constraint constraints.txt '.[train,excel,cpu]'
 
 FROM build AS project
 COPY . .

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openpyxl
 import pandas as pd
 import pytest
 from tests import bundles
@@ -16,7 +17,20 @@ from dle_training.config import run_config
 from dle_training.data import dataset
 from dle_training.data.dataset import Dataset
 
-WAYS = ("gzip", "semicolons", "zip", "jsonl", "parquet", "halves", "pattern", "mixed", "stdin")
+WAYS = (
+    "gzip",
+    "semicolons",
+    "xlsx",
+    "zip",
+    "zip of xlsx",
+    "jsonl",
+    "parquet",
+    "halves",
+    "pattern",
+    "mixed",
+    "stdin",
+    "xlsx to stdin",
+)
 SETTINGS = ("data.target=y", "data.kinds={zone: categorical}")
 
 
@@ -45,6 +59,16 @@ def write_csv(table: pd.DataFrame, path: Path, **options: Any) -> str:
     return str(path)
 
 
+def write_workbook(table: pd.DataFrame, path: Path) -> str:
+    book = openpyxl.Workbook(write_only=True)
+    sheet = book.create_sheet()
+    sheet.append(list(table.columns))
+    for row in table.astype(object).itertuples(index=False):
+        sheet.append([None if value != value else value for value in row])
+    book.save(path)
+    return str(path)
+
+
 def write(table: pd.DataFrame, way: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Write the table in one of `WAYS`, and return its SOURCE."""
     halves = {"1.csv": table[:50], "2.csv": table[50:].iloc[:, ::-1]}
@@ -54,7 +78,7 @@ def write(table: pd.DataFrame, way: str, folder: Path, monkeypatch: pytest.Monke
     if way == "mixed":
         return [
             write_csv(table[:30], folder / "1.csv", sep=";"),
-            write_csv(table[30:60], folder / "2.tsv", sep="\t"),
+            write_workbook(table[30:60], folder / "2.xlsx"),
             write(table[60:90], "parquet", folder, monkeypatch),
             write(table[90:], "jsonl", folder, monkeypatch),
         ]
@@ -62,6 +86,8 @@ def write(table: pd.DataFrame, way: str, folder: Path, monkeypatch: pytest.Monke
         return write_csv(table, folder / "t.csv.gz")
     if way == "semicolons":
         return write_csv(table, folder / "t.csv", sep=";", encoding="utf-16")
+    if way == "xlsx":
+        return write_workbook(table, folder / "t.xlsx")
     if way == "jsonl":
         lines = table.assign(since=table.since.dt.strftime("%Y-%m-%dT%H:%M:%S"))
         lines.to_json(folder / "t.jsonl", orient="records", lines=True, force_ascii=False)
@@ -69,7 +95,7 @@ def write(table: pd.DataFrame, way: str, folder: Path, monkeypatch: pytest.Monke
     if way == "parquet":
         table.to_parquet(folder / "t.parquet")
         return str(folder / "t.parquet")
-    inner = write_csv(table, folder / "t.csv")
+    inner = write_workbook(table, folder / "t.xlsx") if "xlsx" in way else write_csv(table, folder / "t.csv")
     if way.startswith("zip"):
         with zipfile.ZipFile(folder / "t.zip", "w") as archive:
             archive.write(inner, Path(inner).name)

@@ -2,8 +2,11 @@
 
 import csv
 import zipfile
+from datetime import date
 from pathlib import Path
+from typing import Any
 
+import openpyxl
 import pytest
 import yaml
 from safetensors.numpy import load_file
@@ -120,3 +123,37 @@ def test_refusals(folder: Path) -> None:
     assert "standard input: empty file" in commands.refusal("dle-train", "-", *SMALL, "--out", "empty", folder=folder)
     said = commands.refusal("dle-train", "halves/1.csv", "sklearn:iris", "--out", "iris", folder=folder)
     assert "sklearn:iris: no such file or folder" in said
+
+
+def test_workbook(folder: Path) -> None:
+    with (folder / "people.csv").open(newline="") as file:
+        lines = list(csv.reader(file))
+    book = openpyxl.Workbook()
+    book["Sheet"].append(["a cover"])
+    sheet = book.create_sheet("People 2024")
+    for line in [["All people"], [], *lines]:
+        sheet.append([_cell(text) for text in line])
+    book.save(folder / "book.xlsx")
+    said = commands.refusal("dle-train", "book.xlsx", *SMALL, folder=folder)
+    assert "no rows in the sheet 'Sheet'; to read another, set 'data.sheet=\"People 2024\"'" in said
+    chosen = ("--set", 'data.sheet="People 2024"')
+    said = commands.refusal("dle-train", "book.xlsx", *SMALL, *chosen, folder=folder)
+    assert "set data.skip_rows=2" in said
+    commands.run("dle-train", "book.xlsx", *SMALL, *chosen, "--set", "data.skip_rows=2", folder=folder)
+    assert weights(folder / "runs" / "book") == weights(folder / "whole")
+    commands.run("dle-export", "runs/book", "--to", "of-book", folder=folder)
+    commands.run("dle-predict", "of-book", "book.xlsx", "--out", "book.csv", folder=folder)
+    commands.run("dle-predict", "bundle", "people.csv", "--out", "expected.csv", folder=folder)
+    assert (folder / "book.csv").read_bytes() == (folder / "expected.csv").read_bytes()
+
+
+def _cell(text: str) -> Any:
+    """The text as a person would have typed it into a sheet."""
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return text or None

@@ -296,6 +296,8 @@ def _kind(path: Path) -> str:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
+        if "xl/workbook.xml" in names:
+            return ".xlsx"
         return ".npz" if all(name.endswith(".npy") for name in names) else ".zip"
     known = {b"PAR1": ".parquet", b"\x93NUMPY": ".npy", b"\x1f\x8b": ".csv.gz", b"{": ".jsonl"}
     return next((kind for mark, kind in known.items() if head.lstrip().startswith(mark)), ".csv")

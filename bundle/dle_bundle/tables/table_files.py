@@ -1,8 +1,8 @@
 """Reads table files as Arrow tables, for training and offline prediction.
 
 The values of delimited text stay text; the schema determines how `columns` parses them, not the content of one file.
-Parquet and JSON lines keep their types. `text_files` reads delimited text, `arrays` reads .npy and .npz files,
-`folders` reads folders of image files.
+Parquet, JSON lines and workbooks keep their types. `text_files` reads delimited text, `workbooks` reads .xlsx files,
+`arrays` reads .npy and .npz files, `folders` reads folders of image files.
 """
 
 import zlib
@@ -16,10 +16,10 @@ import pyarrow.parquet
 from dle_bundle.errors import InputError, nearest
 from dle_bundle.images import pixels
 from dle_bundle.schema import TextFormat
-from dle_bundle.tables import arrays, columns, folders, text_files
+from dle_bundle.tables import arrays, columns, folders, text_files, workbooks
 from dle_bundle.tables.text_files import Detected
 
-TABLE_SUFFIXES = (*text_files.TEXT_SUFFIXES, ".jsonl", ".parquet", ".npy", ".npz")
+TABLE_SUFFIXES = (*text_files.TEXT_SUFFIXES, ".jsonl", ".xlsx", ".parquet", ".npy", ".npz")
 PLAIN = TextFormat()
 """The format of text that says everything itself."""
 
@@ -68,11 +68,13 @@ def stream(
 
 
 def detect(path: Path, given: TextFormat = PLAIN, *, proposing: bool = True) -> Detected:
-    """Complete the format of a file of delimited text by its beginning, and say what was found.
+    """Complete the format of a file of delimited text by its beginning, and say what was found, also in a workbook.
 
     Other files need no format. Raises InputError if the file is missing or unreadable, or if its header is unclear.
     """
     kind = _kind_of_file(path)
+    if kind == ".xlsx":
+        return Detected(given, workbooks.detect(path, given, proposing=proposing))
     if kind not in text_files.TEXT_SUFFIXES:
         return Detected(given)
     try:
@@ -93,7 +95,7 @@ def _parts(path: Path, kind: str, written: TextFormat, rows: int, proposing: boo
         elif kind in text_files.TEXT_SUFFIXES:
             yield from text_files.stream(path, kind, written, rows, proposing=proposing)
         else:
-            table = _whole(path, kind)
+            table = workbooks.read(path, written, proposing=proposing) if kind == ".xlsx" else _whole(path, kind)
             yield from (table.slice(start, rows) for start in range(0, len(table), rows))
     except InputError:
         raise

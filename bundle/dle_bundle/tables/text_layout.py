@@ -19,7 +19,8 @@ from dle_bundle.schema import TextFormat
 from dle_bundle.values.missing import NA_VALUES
 
 _MARKS = ",;\t|"
-_SAFE = re.compile(r"[\w.,-]+")
+_SAFE = re.compile(r"(?![-+.]?\d)(?!(?:true|false|yes|no|on|off|null)$)[\w.,-]+", re.IGNORECASE)
+"""Text that means itself to a shell and in YAML, where `2023` and `no` are no text."""
 _DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d)")
 _FRACTION = re.compile(r"[+-]?[0-9]*[.,][0-9]+(?:[eE][+-]?[0-9]+)?")
 _NUMBER = re.compile(r"[+-]?[0-9]+|" + _FRACTION.pattern)

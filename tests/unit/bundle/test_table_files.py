@@ -71,7 +71,7 @@ def test_arrays_become_columns(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("t.xlsx", b"", "expected a file ending in"),
+        ("t.xls", b"", "expected a file ending in"),
         ("t.csv", b"", "empty file"),
         ("t.csv", b"a,b\n", "no rows"),
         ("t.csv", b"a,a\n1,2\n", "'a' occurs 2 times"),

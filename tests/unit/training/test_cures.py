@@ -4,11 +4,12 @@ import re
 import shlex
 from pathlib import Path
 
+import openpyxl
 import pytest
 
 from dle_bundle.errors import InputError
 from dle_training.config import run_config
-from dle_training.data import dataset
+from dle_training.data import dataset, sources
 from dle_training.data.dataset import Dataset
 
 N = 60
@@ -250,3 +251,21 @@ def test_columns_of_a_forecast(name: str, tmp_path: Path) -> None:
     after = load(*source, cure).schema.layout
     assert after is not None
     assert "note" in after.channels
+
+
+@pytest.mark.parametrize("name", ["Data", "June 2024", "2023", "it's", 'a "b"'])
+def test_sheets(name: str, tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    book["Sheet"].append(["x", "other", "y"])
+    book["Sheet"].append([1, 2, "hit"])
+    sheet = book.create_sheet(name)
+    sheet.append(["z", "other", "y"])
+    for row in range(N):
+        sheet.append([row % 5, OTHER[row], TARGET[row]])
+    book.save(tmp_path / "book.xlsx")
+    (note,) = sources.read(str(tmp_path / "book.xlsx")).notes
+    (cure,) = proposed(note)
+    made = load(str(tmp_path / "book.xlsx"), cure)
+    assert [field.name for field in made.schema.inputs] == ["z", "other"]
+    assert made.schema.text_format.sheet == name
+    assert made.source == str(tmp_path / "book.xlsx")

@@ -29,7 +29,7 @@ class DataConfig(Settings, frozen=True):
     source: Annotated[
         str | tuple[str, ...] | None,
         Meta(
-            description="File, pattern or list of files (.csv[.gz], .tsv, .txt, .jsonl, .parquet, .npy, .npz, "
+            description="File, pattern or list of files (.csv[.gz], .tsv, .txt, .jsonl, .xlsx, .parquet, .npy, .npz, "
             ".zip with one of them), folder of images, sklearn:NAME, or '-' for standard input, which must be sent "
             "again to a command that reads the data again, such as --resume."
         ),
@@ -71,7 +71,9 @@ class DataConfig(Settings, frozen=True):
         str | None,
         Meta(description="Encoding of text files, such as cp1252; UTF-8, UTF-16 and UTF-32 are found by the bytes."),
     ] = None
-    skip_rows: Annotated[int, Meta(ge=0, description="Lines of a text file before its header.")] = 0
+    skip_rows: Annotated[
+        int, Meta(ge=0, description="Lines of a text file, or rows of a sheet, before the header.")
+    ] = 0
     comment: Annotated[
         Annotated[str, Meta(min_length=1)] | None,
         Meta(description="Lines of a text file that begin with this are left out; null: none."),
@@ -83,6 +85,7 @@ class DataConfig(Settings, frozen=True):
             "null: it has, and a row that looks like data is refused."
         ),
     ] = None
+    sheet: Annotated[str | None, Meta(description="Sheet of an .xlsx workbook; null: the first one.")] = None
     skip_bad: Annotated[bool, Meta(description="Leave out rows with unreadable images instead of failing.")] = False
     image_memory: Annotated[
         Positive,
@@ -138,6 +141,7 @@ class DataConfig(Settings, frozen=True):
             skip_rows=self.skip_rows,
             comment=self.comment,
             header=self.header,
+            sheet=self.sheet,
         )
 
 
