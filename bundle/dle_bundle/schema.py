@@ -87,7 +87,7 @@ class TextFormat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     text is not UTF-8, UTF-16 or UTF-32, which the bytes show. `skip_rows`: lines before the header. `comment`: lines
     that begin with it are left out. `header`: whether the first row has the names of the columns; None: it has, unless
     it looks like data. `sheet`: the sheet of a workbook; None is the first one. A workbook has neither delimiter nor
-    encoding.
+    encoding. `columns`: how many columns a file without a header may have, since places name its columns.
     """
 
     delimiter: str | None = None
@@ -96,6 +96,7 @@ class TextFormat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     comment: str | None = None
     header: Literal["first", "none"] | None = None
     sheet: str | None = None
+    columns: tuple[int, ...] | None = None
 
 
 class CategoryChannels(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -55,6 +55,8 @@ def predict(
         rows.append((f"unseen in {each.column}", f"{counted(each.rows, 'row')}, such as {examples}"))
     if errors is not None:
         rows.append(("faults", f"{summary.faults:,} in {summary.faulty:,} rows, in {_place(errors, summary)}"))
+    if summary.absent:
+        speaker.warn(f"{_few(summary.absent)}: no column of {_few(sources)}, so missing in all rows")
     many = [each.column for each in summary.unseen if each.rows >= MANY * each.of]
     if many:
         speaker.warn(
@@ -71,6 +73,7 @@ def predict(
             "faulty": summary.faulty,
             "faults": summary.faults,
             "ignored": list(summary.ignored),
+            "absent": list(summary.absent),
             "left_out": [str(path) for path in summary.left_out],
             "replaced": [str(path) for path in summary.replaced],
             "unseen": {each.column: {"rows": each.rows, "examples": list(each.examples)} for each in summary.unseen},

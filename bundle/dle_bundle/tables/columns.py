@@ -181,9 +181,9 @@ def to_groups(
 ) -> tuple[Groups, list[Fault]]:
     """Convert a table into groups, and list the faults; the rows in faults count from `first_row`.
 
-    Columns that are not in the schema are ignored. A missing column is one fault if it is required; otherwise all its
-    values are missing. An invalid value is missing in the groups. Image paths are relative to `folder`; `images` is the
-    `image` group if it has been read already.
+    Columns that are not in the schema are ignored. A missing column is one fault if it is required, or if the table has
+    no column of the schema; otherwise all its values are missing. An invalid value is missing in the groups. Image
+    paths are relative to `folder`; `images` is the `image` group if it has been read already.
     """
     reader = _ColumnReader(table, schema, first_row, folder)
     count = len(table)
@@ -216,6 +216,7 @@ class _ColumnReader:
         self._schema = schema
         self._missing_in = schema.missing
         self._first = first_row
+        self._strange = not any(field.name in table.column_names for field in schema.inputs)
         self.faults: list[Fault] = []
 
     def number(self, field: Field) -> _Floats:
@@ -320,6 +321,8 @@ class _ColumnReader:
             return self._table.column(field.name)
         if field.required:
             self.faults.append(Fault(None, field.name, "missing", "a required column is missing"))
+        elif self._strange:
+            self.faults.append(Fault(None, field.name, "missing", "missing, as all columns that the model knows"))
         return None
 
     def _report(self, field: Field, rows: npt.NDArray[np.bool_], code: str, expected: str, column: Column) -> None:

@@ -43,13 +43,14 @@ class Detected:
 
 
 def detect(path: Path, kind: str, given: TextFormat, *, proposing: bool = True) -> Detected:
-    """Complete `given` by the beginning of the file: by its delimiter, which other files of the same kind have too.
+    """Complete `given` by what other files of the same kind have too: delimiter, and width of a file without a header.
 
     Raises InputError if the file is empty, is no text, or has no header. `proposing` says whether the user can change
     settings, which the message then names.
     """
-    complete, _, notes = _complete(path, kind, given, proposing)
-    return Detected(replace(given, delimiter=complete.delimiter), notes)
+    complete, header, notes = _complete(path, kind, given, proposing)
+    columns = (len(header.names),) if given.header == "none" and given.columns is None else given.columns
+    return Detected(replace(given, delimiter=complete.delimiter, columns=columns), notes)
 
 
 def _complete(
@@ -85,7 +86,7 @@ def _complete(
             found = replace(found, delimiter=mark)
             if not kind.startswith(".txt") and not others:
                 notes.append(f"the columns are separated by {mark!r}")
-        if others:
+        if others and proposing:
             settings = " or ".join(text_layout.proposal("data.delimiter", other) for other in others)
             notes.append(
                 f"the columns are separated by {mark!r}; other marks fit too: if they separate, set {settings}"
@@ -118,7 +119,11 @@ def stream(path: Path, kind: str, written: TextFormat, rows: int, *, proposing: 
                 block_size=_BLOCK,
                 use_threads=False,
             ),
-            parse_options=pyarrow.csv.ParseOptions(delimiter=separator, newlines_in_values=True),
+            parse_options=pyarrow.csv.ParseOptions(
+                delimiter=separator,
+                newlines_in_values=True,
+                ignore_empty_lines=len(names) > 1,  # the empty values of a single column
+            ),
             convert_options=pyarrow.csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.large_string()),
                 strings_can_be_null=False,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median_low
 
-from dle_bundle.errors import InputError
+from dle_bundle.errors import InputError, counted
 from dle_bundle.schema import TextFormat
 from dle_bundle.values.missing import NA_VALUES
 
@@ -130,6 +130,12 @@ def header(path: Path, found: list[Row], written: TextFormat, proposing: bool) -
     """
     first, others = found[0], found[1:]
     if written.header == "none":
+        if written.columns is not None and len(first.cells) not in written.columns:
+            expected = " or ".join(map(str, written.columns))
+            raise InputError(
+                f"{path}: expected {expected} columns, as in training, found {len(first.cells)}; without a header, "
+                "their places name them"
+            )
         return Header([f"c{place}" for place in range(1, len(first.cells) + 1)], 0)
     names = [name.strip() for name in first.cells]
     usual = Counter(len(row.cells) for row in others).most_common(1)[0][0] if others else len(names)
@@ -141,22 +147,17 @@ def header(path: Path, found: list[Row], written: TextFormat, proposing: bool) -
         if len(names) > 1 and (looks == "data" or (looks == "figures" and not any(map(_YEAR.fullmatch, even[0])))):
             note = f"the header has {usual - 1} names for {usual} columns: the first column holds the names of rows"
             return Header(["", *names], first.end, (note,))
-    if proposing:
-        _check_title(path, first, others, usual, written)
+    _check_title(path, first, others, usual, written, proposing)
     looks = _first_row(names, even) if written.header is None else "names"
     shown = ", ".join(names[:5])
-    if proposing and looks == "data":
-        raise InputError(
-            f"{path}: the first row looks like data, not like names ({shown}); set data.header=none, or "
-            "data.header=first if these are the names"
-        )
-    if proposing and others:
-        _check_rule(path, others[0], written)
-    if looks == "figures":
-        return Header(
-            names, first.end, (f"the first row ({shown}) is read as names; if it is data, set data.header=none",)
-        )
-    return Header(names, first.end)
+    if looks == "data":
+        skipped = f" after {counted(written.skip_rows, 'skipped line')}" if written.skip_rows else ""
+        cure = "set data.header=none, or data.header=first if these are the names" if proposing else "expected a header"
+        raise InputError(f"{path}: the first row{skipped} looks like data, not like names ({shown}); {cure}")
+    if others:
+        _check_rule(path, others[0], written, proposing)
+    doubt = f"the first row ({shown}) is read as names; if it is data, set data.header=none"
+    return Header(names, first.end, (doubt,) if looks == "figures" and proposing else ())
 
 
 def _even(found: list[Row]) -> float:
@@ -180,7 +181,7 @@ def _clean(mark: str, found: list[Row]) -> float:
     return clean / count
 
 
-def _check_title(path: Path, first: Row, others: list[Row], usual: int, written: TextFormat) -> None:
+def _check_title(path: Path, first: Row, others: list[Row], usual: int, written: TextFormat, proposing: bool) -> None:
     """Raise InputError if the first row is narrower than most rows, or names few of their columns."""
     if len(others) < 2 and not (others and usual > len(first.cells)):
         return
@@ -188,24 +189,22 @@ def _check_title(path: Path, first: Row, others: list[Row], usual: int, written:
     start = next((row for row in others if len(row.cells) == usual and row.filled >= filled), None)
     if start is None:
         return
-    cure = f"if lines stand before the header, set data.skip_rows={start.line - 1}"
+    cure = f"if lines stand before the header, {f'set data.skip_rows={start.line - 1}' if proposing else 'remove them'}"
     if len(first.cells) < usual:
         raise InputError(f"{path}: the first row has {len(first.cells)} and most rows have {usual} columns; {cure}")
     index = len(first.cells) > 1 and not first.cells[0].strip() and bool(first.cells[1].strip())
     named = first.filled + index
     if written.header is None and 2 * named <= filled and named < usual:
-        raise InputError(
-            f"{path}: the first row names {first.filled} of {usual} columns; {cure}, or data.header=first if these "
-            "are the names"
-        )
+        names = ", or data.header=first if these are the names" if proposing else ""
+        raise InputError(f"{path}: the first row names {first.filled} of {usual} columns; {cure}{names}")
 
 
-def _check_rule(path: Path, second: Row, written: TextFormat) -> None:
+def _check_rule(path: Path, second: Row, written: TextFormat, proposing: bool) -> None:
     """Raise InputError if the second row is a line of dashes, as in the output of databases."""
     drawn = [cell.strip() for cell in second.cells if cell.strip()]
     if drawn and all(map(_RULE.fullmatch, drawn)) and written.comment is None:
-        cure = proposal("data.comment", second.text)
-        raise InputError(f"{path}: line {second.line} divides the header from the rows; set {cure} to leave it out")
+        cure = f"set {proposal('data.comment', second.text)} to leave it out" if proposing else "remove it"
+        raise InputError(f"{path}: line {second.line} divides the header from the rows; {cure}")
 
 
 def _first_row(names: list[str], below: list[list[str]]) -> str:

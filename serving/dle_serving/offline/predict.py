@@ -41,7 +41,8 @@ _MOST_FAULTS = 100_000
 class Summary:
     """The result of a run.
 
-    `ignored`: columns that are neither inputs of the model nor in `keep`. `replaced`: files that existed before.
+    `ignored`: columns that are neither inputs of the model nor in `keep`. `absent`: optional inputs that are no column
+    of the source, so they are missing in all rows. `replaced`: files that existed before.
     `unseen`: columns with categories that did not occur in training. `left_out`: files of a folder of images that are
     not named like images that can be read. `notes`: what was found in the files.
     """
@@ -51,6 +52,7 @@ class Summary:
     faulty: int
     faults: int
     ignored: tuple[str, ...]
+    absent: tuple[str, ...]
     replaced: tuple[Path, ...]
     unseen: tuple[Unseen, ...]
     left_out: tuple[Path, ...]
@@ -90,6 +92,7 @@ def predict(
     faults, unseen = _Faults(errors is not None), UnseenCategories(schema)
     rows = predicted = 0
     ignored: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
     with ExitStack() as stack:
         files = stack.enter_context(source_files.opened(paths))
         notes = files.detect(schema.text_format, proposing=False).notes
@@ -104,6 +107,7 @@ def predict(
             if output is None:
                 keep = keep or _named_by(table, files, schema)
                 ignored = _ignored(table, keep, schema)
+                absent = tuple(field.name for field in schema.inputs if field.name not in table.column_names)
                 _check_kept(table, keep, suffix, schema)
                 output = stack.enter_context(writer(out, suffix))
             groups, found = to_groups(table, schema, part.first_row, folder=files.folder)
@@ -122,7 +126,18 @@ def predict(
         left_out = folders.left_out(files.folder) if files.are_images else ()
     seconds, new = time.perf_counter() - started, unseen.found()
     return Summary(
-        rows, predicted, faults.rows, faults.count, ignored, replaced, new, left_out, notes, model.provider, seconds
+        rows,
+        predicted,
+        faults.rows,
+        faults.count,
+        ignored,
+        absent,
+        replaced,
+        new,
+        left_out,
+        notes,
+        model.provider,
+        seconds,
     )
 
 

@@ -118,9 +118,12 @@ def test_faults_name_row_field_and_value_in_row_order() -> None:
 
 
 def test_an_absent_optional_column_is_missing_in_every_row() -> None:
-    groups, faults = to_groups(pa.table({"b": [1, 2]}), one("numeric"))
+    both = schema(*(Field(name=name, kind="numeric", required=False) for name in "ab"))
+    groups, faults = to_groups(pa.table({"b": [1, 2]}), both)
     assert not faults
-    assert np.isnan(groups.numeric).all()
+    assert np.isnan(groups.numeric[:, 0]).all()
+    _, faults = to_groups(pa.table({"c": [1, 2]}), both)
+    assert [(fault.field, fault.code) for fault in faults] == [("a", "missing"), ("b", "missing")]
 
 
 def test_a_date_column_holds_no_numbers() -> None:

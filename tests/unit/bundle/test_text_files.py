@@ -246,6 +246,29 @@ def test_words_above_numbers_are_names(tmp_path: Path, names: str) -> None:
     assert table_files.detect(path).notes == ()
 
 
+def test_a_file_without_a_header_has_as_many_columns_as_in_training(tmp_path: Path) -> None:
+    known = table_files.detect(write(tmp_path, b"p,1,2\nq,3,4\n"), TextFormat(header="none")).format
+    assert known.columns == (3,)
+    with pytest.raises(InputError, match="expected 3 columns, as in training, found 2"):
+        list(table_files.stream(write(tmp_path, b"1,2\n3,4\n"), known, proposing=False))
+
+
+@pytest.mark.parametrize("skip_rows", [0, 1])
+def test_files_for_prediction_need_a_header_too(tmp_path: Path, skip_rows: int) -> None:
+    path = write(tmp_path, (TABLE if skip_rows else ROWS).encode())
+    skipped = " after 1 skipped line" if skip_rows else ""
+    with pytest.raises(InputError, match=rf"the first row{skipped} looks like data, .*; expected a header$"):
+        list(table_files.stream(path, TextFormat(skip_rows=skip_rows), proposing=False))
+    with pytest.raises(InputError, match=r"names 1 of 3 columns; if lines stand before the header, remove them$"):
+        list(table_files.stream(write(tmp_path, f"Report,,\n{TABLE}".encode()), proposing=False))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_an_empty_line_is_an_empty_value_of_a_single_column(tmp_path: Path, end: str) -> None:
+    path = write(tmp_path, end.join(["", "a", "1", "", "3", ""]).encode())
+    assert table_files.read(path).to_pydict() == {"a": ["1", "", "3"]}
+
+
 def test_names_that_occur_twice(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"different names; if the first row is data, set data\.header=none"):
         table_files.read(write(tmp_path, b"a,a\n1,2\n"))

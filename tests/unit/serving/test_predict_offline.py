@@ -111,6 +111,17 @@ def test_a_regression_gives_values_and_names_what_it_ignored(tmp_path: Path) -> 
     assert len({float(row[0]) for row in found}) == 5
 
 
+def test_absent_columns_are_named_and_a_table_without_any_is_refused(tmp_path: Path) -> None:
+    inputs = tuple(msgspec.structs.replace(field, required=False) for field in bundles.PRICE.inputs)
+    schema = msgspec.structs.replace(bundles.PRICE, inputs=inputs)
+    folder = bundles.write(tmp_path / "bundle", schema, name="price")
+    summary = predict(folder, source(tmp_path / "in.csv", [{"rooms": 1}, {"rooms": 2}]), tmp_path / "out.csv")
+    assert summary.absent == ("town",)
+    with pytest.raises(RowFaults) as caught:
+        predict(folder, source(tmp_path / "in.csv", [{"room": 1, "city": "A"}]), tmp_path / "out.csv")
+    assert [(fault.field, fault.code) for fault in caught.value.faults] == [("rooms", "missing"), ("town", "missing")]
+
+
 @pytest.mark.parametrize(("schema", "kind"), [(bundles.DIGIT, pa.int64()), (bundles.SPAM, pa.bool_())])
 def test_labels_have_the_type_of_the_target(tmp_path: Path, schema: Any, kind: Any) -> None:
     folder = bundles.write(tmp_path / "bundle", schema)

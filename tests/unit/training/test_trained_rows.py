@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dle_bundle.errors import InputError
 from dle_cli import evaluate
 from dle_training.config import run_config
 from dle_training.runs import prepare, train, trained_rows
@@ -57,6 +58,16 @@ def test_rows_of_another_file_that_were_trained_on_are_counted(
     evaluate.app(standalone_mode=False)
     said = "9 of 39 rows were trained on (7 for training and 2 for validation), so the scores are too good"
     assert said in capsys.readouterr().err
+
+
+def test_another_source_is_refused_without_settings_and_absent_columns_are_noted(tmp_path: Path) -> None:
+    run = trained(tmp_path, TABLE.assign(town=TABLE.town.replace("", None)))
+    other = tmp_path / "other.csv"
+    other.write_bytes("size,town,born,buys\n1,Köln,2001-01-01,no\n".encode("cp1252"))
+    with pytest.raises(InputError, match=r"expected UTF-8 text, found byte 0xf6; save it as UTF-8$"):
+        evaluate_source(run, str(other))
+    TABLE[["size", "born", "buys"]].to_csv(other, index=False)
+    assert "no column of the table, so missing in all rows: town" in evaluate_source(run, str(other)).notes
 
 
 def test_rows_that_are_equal_by_chance_are_not_counted(tmp_path: Path) -> None:

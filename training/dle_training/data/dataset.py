@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from dle_bundle.errors import InputError, RowFaults
 from dle_bundle.groups import MISSING_TIME, Groups
-from dle_bundle.schema import Field, Schema
+from dle_bundle.schema import Field, Schema, TextFormat
 from dle_bundle.tables import columns
 from dle_training.config.run_config import RunConfig
 from dle_training.data import (
@@ -132,7 +132,7 @@ def load(config: RunConfig, source: Source | None = None) -> Dataset:
         outputs=goal.outputs,
         na_values=na_values,
         na_texts=common.na_texts,
-        text_format=source.text_format,
+        text_format=_text_format(source, name),
         layout=arranged.layout,
     )
     read = _ReadColumns(inputs.readings, np.flatnonzero(goal.known), _series(table, draft, known))
@@ -210,7 +210,18 @@ def _labelled(found: Source, arranged: Arranged, name: str, schema: Schema, conf
     usable, skipped = pictures.check(images, known, config, None)
     groups = _by_schema(table, schema, usable, images)
     beside = None if arranged.baselines is None else arranged.baselines.take(np.flatnonzero(usable))
-    return Labelled(groups.take(usable), values[usable], (*target.missing_note(name, known), *skipped), beside)
+    absent = [field.name for field in schema.inputs if field.name not in table.column_names]
+    lacking = (f"no column of the table, so missing in all rows: {', '.join(absent)}",) if absent else ()
+    notes = (*target.missing_note(name, known), *skipped, *lacking)
+    return Labelled(groups.take(usable), values[usable], notes, beside)
+
+
+def _text_format(source: Source, target: str) -> TextFormat:
+    """Return the format of later files, which may lack the target if its place is the last one."""
+    written = source.text_format
+    if written.columns is None or target != f"c{max(written.columns)}":
+        return written
+    return msgspec.structs.replace(written, columns=(max(written.columns) - 1, max(written.columns)))
 
 
 def digest(found: Source, schema: Schema) -> str:

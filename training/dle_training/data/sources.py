@@ -47,11 +47,12 @@ class Source:
     files: FileRows = ONE_FILE
 
 
-def read(source: Place, given: TextFormat = table_files.PLAIN) -> Source:
+def read(source: Place, given: TextFormat = table_files.PLAIN, *, proposing: bool = True) -> Source:
     """Read the table of `source`: files, a folder of images, or `sklearn:NAME`.
 
-    Raises InputError if there is no such file or bundled table, if it is not readable as its type, if arrays do not
-    belong together, or if several files differ in their columns.
+    `proposing` says whether the user can change settings, which messages then name. Raises InputError if there is no
+    such file or bundled table, if it is not readable as its type, if arrays do not belong together, or if several files
+    differ in their columns.
     """
     if isinstance(source, str) and source.startswith(SKLEARN):
         return _sklearn(source.removeprefix(SKLEARN))
@@ -63,8 +64,8 @@ def read(source: Place, given: TextFormat = table_files.PLAIN) -> Source:
     paths = source_files.listed(source)
     places = tuple(str(path) if str(path) == STDIN else str(path.absolute()) for path in paths)
     with source_files.opened(paths) as files:
-        detected = files.detect(given)
-        parts = list(files.stream(detected.format))
+        detected = files.detect(given, proposing=proposing)
+        parts = list(files.stream(detected.format, proposing=proposing))
         table = pa.concat_tables([part.table for part in parts], promote_options="permissive")
         if files.are_images:
             target = folders.LABEL if folders.LABEL in table.column_names else None

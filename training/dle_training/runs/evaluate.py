@@ -57,7 +57,8 @@ def evaluate_source(run: RunFolder, source: Place | Source) -> OfSource:
     """Score rows of `source`, which is read once; see `evaluate`."""
     refuse_unfinished(run)
     config = run.read_config()
-    found = source if isinstance(source, Source) else sources.read(source, config.data.text_format)
+    written = schemas.load(run.schema).text_format
+    found = source if isinstance(source, Source) else sources.read(source, written, proposing=False)
     if is_test_part(run, found):
         dataset = reopen(run, source=found).dataset
         beside = None if dataset.baselines is None else dataset.baselines.take(dataset.split.test)
@@ -71,7 +72,7 @@ def evaluate_source(run: RunFolder, source: Place | Source) -> OfSource:
     else:
         trained = trained_rows.count(run.trained_rows, other.groups, other.target) or {}
     scores = _score(run, model, other.groups, other.target, other.baselines)
-    return OfSource(scores, False, trained, found.notes)
+    return OfSource(scores, False, trained, (*found.notes, *other.notes))
 
 
 def is_test_part(run: RunFolder, source: Source) -> bool:

@@ -52,11 +52,11 @@ def prepare(
     change = msgspec.structs.replace
     layout = dataset.schema.layout
     season = config.data.season if layout is None else layout.season
+    written = msgspec.structs.asdict(dataset.schema.text_format)
+    del written["columns"]  # no setting
     known = change(
         config,
-        data=change(
-            config.data, source=dataset.source, season=season, **msgspec.structs.asdict(dataset.schema.text_format)
-        ),
+        data=change(config.data, source=dataset.source, season=season, **written),
         split=change(config.split, by=dataset.split_by),
     )
     resolved = resolve(known, dataset.schema, len(dataset.split.train))
