@@ -1,5 +1,7 @@
 """The linear model beside forecasts, and the ways to scale windows that it compares."""
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -11,19 +13,21 @@ from dle_training.scoring.linear import Comparison, Windows
 WINDOW, HORIZON = 8, 3
 
 
-def windows(series: dict[str, npt.NDArray[np.float64]]) -> Windows:
+def windows(series: dict[str, npt.NDArray[np.float64]], known: tuple[int, ...] = ()) -> Windows:
     """The windows of these series (steps,) or (steps, channels) that have a value to predict."""
     values = [each.reshape(len(each), -1) for each in series.values()]
     starts = np.cumsum([0, *map(len, values)])[:-1]
     ends = [np.arange(WINDOW - 1, len(each) - HORIZON) + start for each, start in zip(values, starts, strict=True)]
     names = np.repeat(list(series), list(map(len, ends)))
-    found = Windows(np.concatenate(values), np.concatenate(ends), names)
+    found = Windows(np.concatenate(values), np.concatenate(ends), names, np.array(known, dtype=np.int64))
     return found.take(np.flatnonzero(~np.isnan(found.ahead(0, HORIZON)).all(axis=1)))
 
 
-def compare(series: dict[str, npt.NDArray[np.float64]], *kinds: Scaling) -> tuple[Comparison, Windows]:
+def compare(
+    series: dict[str, npt.NDArray[np.float64]], *kinds: Scaling, known: tuple[int, ...] = ()
+) -> tuple[Comparison, Windows]:
     """Fit on the first three quarters of the windows of each series, and compare on the others, with the unit 1."""
-    whole = windows(series)
+    whole = windows(series, known)
     places = np.concatenate([np.arange(count) / count for count in np.unique(whole.names, return_counts=True)[1]])
     validation = whole.take(np.flatnonzero(places >= 0.75))
     made = linear.compare(
@@ -56,7 +60,7 @@ def test_least_squares_of_the_known_targets() -> None:
     found, _ = compare({"": values}, "none")
     whole = windows({"": values})
     training, scales = whole.take(np.flatnonzero(np.arange(len(whole)) / len(whole) < 0.75)), found.model.scales
-    features, level, spread = linear._features(training, WINDOW, scales)
+    features, level, spread = linear._features(training, WINDOW, scales, HORIZON)
     targets = (training.ahead(0, HORIZON) - level) / spread
     for step in range(HORIZON):
         known = ~np.isnan(targets[:, step])
@@ -78,9 +82,26 @@ def test_series_of_different_levels() -> None:
         assert error[low].max() < 0.05
         assert error[~low].max() < 500
     by_series, _ = compare(series, "series")
-    unknown = Windows(validation.values, validation.ends, np.full(len(validation), "mean"))
+    unknown = replace(validation, names=np.full(len(validation), "mean"))
     error = np.abs(by_series.model.predict(unknown) - validation.ahead(0, HORIZON))
     assert error[low].max() < 0.3  # by its own window
+
+
+def test_what_is_known_of_the_steps_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The target jumps with a column that is known in advance, and gaps in it count as its mean."""
+    offers = np.random.default_rng(0).integers(0, 2, 400).astype(np.float64)
+    values = np.stack([wave(400) + 5 * offers, offers], axis=1)
+    values[::50, 1] = np.nan
+    errors = []
+    for known in ((), (1,)):
+        found, validation = compare({"": values}, "none", known=known)
+        errors.append(float(np.median(np.abs(found.model.predict(validation) - validation.ahead(0, HORIZON)))))
+        again = linear.restore(found.model.arrays)
+        assert np.array_equal(again.predict(validation), found.model.predict(validation))
+    assert errors[0] > 1
+    assert errors[1] < 0.1
+    monkeypatch.setattr(linear, "MOST_FEATURES", 5)
+    assert compare({"": values}, "none", known=(1,))[0].model.weights.shape == (5, HORIZON)
 
 
 def test_levels_that_training_has_not_seen() -> None:

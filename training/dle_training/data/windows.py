@@ -156,7 +156,10 @@ def with_ids(table: pa.Table, layout: SeriesLayout, names: npt.NDArray[np.str_])
 def _windows(ordered: Ordered, layout: SeriesLayout, ends: _Places) -> linear.Windows:
     """The windows that end at these rows, as the linear model reads them."""
     names = np.array(long_tables.names(ordered, layout), dtype=np.str_)
-    return linear.Windows(ordered.values, ends, names[np.searchsorted(ordered.starts, ends, side="right") - 1])
+    each = names[np.searchsorted(ordered.starts, ends, side="right") - 1]
+    channels = layout.names(layout.channels)
+    known = np.array([channels.index(name) for name in layout.names(layout.known)], dtype=np.int64)
+    return linear.Windows(ordered.values, ends, each, known)
 
 
 def _most(layout: SeriesLayout) -> int:

@@ -1,8 +1,8 @@
-"""The forecast of a linear model: ridge regression on the steps of a window, fitted in closed form.
+"""The forecast of a linear model: ridge regression on the steps of a window and on what is known of the steps ahead.
 
 It stands beside every forecast, since a network that is no better is not worth its cost (Zeng et al., "Are Transformers
-Effective for Time Series Forecasting?", 2023). It takes a few seconds at most, so it also tells which way of scaling
-the windows suits the series.
+Effective for Time Series Forecasting?", 2023). It is fitted in closed form, in a few seconds at most, so it also tells
+which way of scaling the windows suits the series.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ _LEAST_GAIN = 0.02
 _ROUNDS = 30
 """Missing targets are replaced by the fitted ones so many times, which tends to the fit of the known ones."""
 _CHUNK = 4_096
-_SCALES = ("kind", "channels", "names", "means", "spreads", "floors")
+_SCALES = ("kind", "channels", "names", "means", "spreads", "floors", "known", "known_scale")
 """The fields of `Scales`."""
 _Floats = npt.NDArray[np.float64]
 _Places = npt.NDArray[np.int64]
@@ -36,23 +36,25 @@ _Names = npt.NDArray[np.str_]
 class Windows:
     """W windows of sorted rows `values` (M, channels), NaN = missing.
 
-    A window ends at the row `ends` (W,), and belongs to the series `names` (W,).
+    A window ends at the row `ends` (W,), and belongs to the series `names` (W,). The channels `known` (K,) are known at
+    the steps to predict.
     """
 
     values: _Floats
     ends: _Places
     names: _Names
+    known: _Places
 
     def __len__(self) -> int:
         return len(self.ends)
 
     def take(self, rows: npt.NDArray[np.int64] | slice) -> "Windows":
         """The windows at these positions."""
-        return Windows(self.values, self.ends[rows], self.names[rows])
+        return Windows(self.values, self.ends[rows], self.names[rows], self.known)
 
-    def ahead(self, target: int, horizon: int) -> _Floats:
-        """The values (W, horizon) to predict, NaN = not known."""
-        values: _Floats = self.values[self.ends[:, None] + np.arange(1, horizon + 1), target]
+    def ahead(self, channel: int, horizon: int) -> _Floats:
+        """The values (W, horizon) of a channel at the steps to predict, NaN = not known."""
+        values: _Floats = self.values[self.ends[:, None] + np.arange(1, horizon + 1), channel]
         return values
 
 
@@ -61,7 +63,8 @@ class Scales:
     """How windows are scaled. `channels` (C,) are the channels that the model reads, the target first.
 
     The rows of `means` and `spreads` (S + 1, C) are those of the training windows of each series in `names` (S,),
-    which is sorted, and of all training windows. `floors` (C,) are the least spreads of a window.
+    which is sorted, and of all training windows. `floors` (C,) are the least spreads of a window. `known` (K,) are the
+    channels that the model reads at the steps to predict, and `known_scale` (K, 2) their means and spreads.
     """
 
     kind: Scaling
@@ -70,6 +73,8 @@ class Scales:
     means: _Floats
     spreads: _Floats
     floors: _Floats
+    known: _Places
+    known_scale: _Floats
 
     def of(self, steps: _Floats, names: _Names) -> tuple[_Floats, _Floats]:
         """The level and the spread (N, C) of windows (N, T, C) of these series; of its own steps for an unknown one."""
@@ -90,7 +95,7 @@ class Scales:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Linear:
-    """A fitted model: `weights` (steps · C, horizon) of the scaled last steps of a window, and `bias` (horizon,)."""
+    """A fitted model: `weights` (steps · C + horizon · K, horizon) of the scaled values, and `bias` (horizon,)."""
 
     scales: Scales
     steps: int
@@ -108,7 +113,7 @@ class Linear:
         found = np.empty((len(windows), len(self.bias)))
         for start in range(0, len(windows), _CHUNK):
             part = slice(start, start + _CHUNK)
-            features, level, spread = _features(windows.take(part), self.steps, self.scales)
+            features, level, spread = _features(windows.take(part), self.steps, self.scales, len(self.bias))
             found[part] = (features @ self.weights + self.bias) * spread + level
         return found
 
@@ -165,18 +170,21 @@ def compare(
     Windows without a unit do not count, unless none has one.
     """
     channels = np.array([target, *(each for each in range(training.values.shape[1]) if each != target)])
-    if window * len(channels) > MOST_FEATURES:
+    known = training.known if 2 * horizon * len(training.known) <= MOST_FEATURES else training.known[:0]
+    most = MOST_FEATURES - horizon * len(known)
+    if window * len(channels) > most:
         channels = channels[:1]
-    steps = min(window, MOST_FEATURES // len(channels))
-    training = training.take(_sample(len(training), steps * len(channels)))
+    steps = min(window, most)
+    features = steps * len(channels) + horizon * len(known)
+    training = training.take(_sample(len(training), features))
     scaled = bool(np.isfinite(scale).any())
     places = np.flatnonzero(np.isfinite(scale) | (not scaled))
-    places = places[_sample(len(places), steps * len(channels))]
+    places = places[_sample(len(places), features)]
     validation, unit = validation.take(places), scale[places] if scaled else np.ones(len(places))
     actual = validation.ahead(target, horizon)
     found: dict[Scaling, tuple[Linear, _Floats]] = {}
     for kind in kinds:
-        scales = _scales(kind, training, channels, steps)
+        scales = _scales(kind, training, channels, steps, known, horizon)
         for model in _models(training, scales, steps, target, horizon):
             absolute = np.abs(model.predict(validation) - actual)
             errors = np.nanmean(absolute, axis=1) / unit
@@ -219,42 +227,46 @@ def _mean(values: _Floats) -> _Floats:
     return means
 
 
-def _scales(kind: Scaling, training: Windows, channels: _Places, steps: int) -> Scales:
+def _scales(kind: Scaling, training: Windows, channels: _Places, steps: int, known: _Places, horizon: int) -> Scales:
     values = _steps(training, channels, steps)
     floors = np.array(series.fit_windows(values, target=0).floors)
-    whole = series.moments(values, np.zeros(len(values), dtype=np.int64), 1, floors)
+    means, spreads = series.moments(values, np.zeros(len(values), dtype=np.int64), 1, floors)
     names, places = np.unique(training.names, return_inverse=True)
-    if kind != "series":
-        names = names[:0]
-        return Scales(kind, channels, names, *whole, floors)
-    own = series.moments(values, places, len(names), floors)
-    means, spreads = (
-        np.append(np.where(np.isnan(each), of_all, each), of_all, axis=0)
-        for each, of_all in zip(own, whole, strict=True)
+    if kind == "series":
+        own_means, own_spreads = series.moments(values, places, len(names), floors)
+        means = np.append(np.where(np.isnan(own_means), means, own_means), means, axis=0)
+        spreads = np.append(np.where(np.isnan(own_spreads), spreads, own_spreads), spreads, axis=0)
+    future = [training.ahead(channel, horizon) for channel in known.tolist()]
+    seen = [each[~np.isnan(each)] for each in future]
+    scale = [(each.mean(), each.std() or 1.0) if len(each) else (0.0, 1.0) for each in seen]
+    return Scales(
+        kind, channels, names if kind == "series" else names[:0], means, spreads, floors, known, np.array(scale)
     )
-    return Scales(kind, channels, names, means, spreads, floors)
 
 
-def _features(windows: Windows, steps: int, scales: Scales) -> tuple[_Floats, _Floats, _Floats]:
-    """The scaled steps (W, steps · C), and the level and spread (W, 1) of the target.
+def _features(windows: Windows, steps: int, scales: Scales, horizon: int) -> tuple[_Floats, _Floats, _Floats]:
+    """The scaled values (W, steps · C + horizon · K), and the level and spread (W, 1) of the target.
 
     A missing step repeats the step before it; at the beginning of a window it is 0, which is the level.
     """
     values = _steps(windows, scales.channels, steps)
     level, spread = scales.of(values, windows.names)
     scaled = (values - level[:, None]) / spread[:, None]
-    known = ~np.isnan(scaled)
-    if known.all():
-        return scaled.reshape(len(values), -1), level[:, :1], spread[:, :1]
-    recent = np.maximum.accumulate(np.where(known, np.arange(steps)[:, None], -1), axis=1)
-    carried = np.take_along_axis(scaled, np.maximum(recent, 0), axis=1)
-    filled = np.where(recent >= 0, carried, 0.0)
-    return filled.reshape(len(values), -1), level[:, :1], spread[:, :1]
+    seen = ~np.isnan(scaled)
+    if not seen.all():
+        recent = np.maximum.accumulate(np.where(seen, np.arange(steps)[:, None], -1), axis=1)
+        carried = np.take_along_axis(scaled, np.maximum(recent, 0), axis=1)
+        scaled = np.where(recent >= 0, carried, 0.0)
+    future = [
+        np.nan_to_num((windows.ahead(channel, horizon) - mean) / sd)
+        for channel, (mean, sd) in zip(scales.known.tolist(), scales.known_scale.tolist(), strict=True)
+    ]
+    return np.concatenate([scaled.reshape(len(values), -1), *future], axis=1), level[:, :1], spread[:, :1]
 
 
 def _models(training: Windows, scales: Scales, steps: int, target: int, horizon: int) -> Iterator[Linear]:
     """A model for each penalty."""
-    features, level, spread = _features(training, steps, scales)
+    features, level, spread = _features(training, steps, scales, horizon)
     actual = (training.ahead(target, horizon) - level) / spread
     missing = np.isnan(actual)
     mean = features.mean(axis=0)
