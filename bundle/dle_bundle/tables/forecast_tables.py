@@ -51,6 +51,16 @@ def has_times(rows: pa.Table, schema: Schema) -> bool:
     return bool(pa.types.is_fixed_size_list(rows.column(layout.time).type))
 
 
+def notes(rows: pa.Table, schema: Schema) -> tuple[str, ...]:
+    """What a user must know of the times of these rows."""
+    if not has_times(rows, schema) or schema.layout is None:
+        return ()
+    name = schema.layout.time
+    if not rows.column(name).combine_chunks().flatten().null_count:
+        return ()
+    return (f"{name}: the rows of training followed one another at no one distance, so these times are not known",)
+
+
 def long(rows: pa.Table, predicted: dict[str, Column], schema: Schema, keep: Sequence[str]) -> pa.Table:
     """The predictions (`value`, or `value_1`, `value_2`, …) as one row for each series and step.
 
@@ -89,7 +99,9 @@ def _last_windows(table: pa.Table, layout: SeriesLayout, window: int, schema: Sc
     if layout.known:
         made[KNOWN] = known(ordered, layout, last + 1, horizon)
     if layout.time is not None:
-        times = _written(_ahead(ordered, layout, last, horizon).reshape(-1), ordered, layout, int(last[0]))
+        # most series end at the same time
+        distinct, places = np.unique(_ahead(ordered, layout, last, horizon), return_inverse=True)
+        times = _written(distinct, ordered, layout, int(last[0])).take(pa.array(places.reshape(-1)))
         made[layout.time] = pa.FixedSizeListArray.from_arrays(times, horizon)
     return pa.table(made)
 
@@ -145,12 +157,14 @@ def _ahead(ordered: Ordered, layout: SeriesLayout, last: _Places, horizon: int) 
     if layout.known:
         times: _Times = ordered.times[last[:, None] + np.arange(1, horizon + 1)]
         return times
-    ahead = np.full((len(last), horizon), np.nan)
+    ends, places = np.unique(ordered.times[last], return_inverse=True)
+    ahead = np.full((len(ends), horizon), np.nan)
     if layout.step is not None:
-        for index, place in enumerate(last.tolist()):
-            found = time_steps.following(float(ordered.times[place]), layout.step, horizon)
+        for index, end in enumerate(ends.tolist()):
+            found = time_steps.following(end, layout.step, horizon)
             ahead[index, : len(found)] = found
-    return ahead
+    following: _Times = ahead[places]
+    return following
 
 
 def _written(times: _Times, ordered: Ordered, layout: SeriesLayout, place: int) -> pa.Array:

@@ -109,6 +109,7 @@ def predict(
                 ignored = _ignored(table, keep, schema)
                 absent = tuple(field.name for field in schema.inputs if field.name not in table.column_names)
                 _check_kept(table, keep, suffix, schema)
+                notes = (*notes, *forecast_tables.notes(table, schema))
                 output = stack.enter_context(writer(out, suffix))
             groups, found = to_groups(table, schema, part.first_row, folder=files.folder)
             found = [replace(fault, file=part.file) for fault in found]
