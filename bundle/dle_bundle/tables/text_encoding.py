@@ -35,6 +35,7 @@ _WORD = re.compile(rf"[^\s,;|\"]*{_ESCAPED}[^\s,;|\"]*")
 _WORDS = 3
 _CONTROLS = re.compile(rb"[\x01-\x08\x0e-\x1f\x80-\xff]")
 _PROPOSED = 3
+_SHOWN = 20
 
 
 def opened(path: Path, kind: str) -> IO[bytes]:
@@ -74,8 +75,11 @@ def refusal(path: Path, kind: str, encoding: str, proposing: bool) -> InputError
     expected = "expected UTF-8 text" if encoding == USUAL else f"expected text in {encoding}"
     cure = "save it as UTF-8"
     if proposing and words:
+        # Latin-1 gives every byte a character, if not always a sensible one
+        readings = _readings(path, kind, words) or [("latin-1", [word.decode("latin-1") for word in words])]
         listed = [
-            f"data.encoding={name} to read {', '.join(map(repr, read))}" for name, read in _readings(path, kind, words)
+            f"data.encoding={name} to read {', '.join(f'{word[:_SHOWN]!r}' for word in read)}"
+            for name, read in readings
         ]
         cure = f"set {', or '.join(listed)}"
     return InputError(f"{path}: not readable as {kind}: {line}{expected}{byte}; {cure}")
@@ -152,6 +156,4 @@ def _readings(path: Path, kind: str, words: list[bytes]) -> list[tuple[str, list
         read = tuple(word.decode(name, "replace") for word in words)
         if not any(unicodedata.category(each) in ("Cc", "Cn", "Co") or each == "\ufffd" for each in "".join(read)):
             found.setdefault(read, name)
-    # Latin-1 gives every byte a character, if not always a sensible one
-    likely = [(name, list(read)) for read, name in found.items()][:_PROPOSED]
-    return likely or [("latin-1", [word.decode("latin-1") for word in words])]
+    return [(name, list(read)) for read, name in found.items()][:_PROPOSED]

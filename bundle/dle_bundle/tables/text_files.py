@@ -31,6 +31,13 @@ _ROWS = 200
 """Maximum number of rows that show the delimiter and the header."""
 _LISTED = 10
 _SHOWN = 60
+_OTHER_FILES = {
+    b"PK\x03\x04": "an archive or a workbook (.zip, .xlsx)",
+    b"\x1f\x8b": "compressed (.gz)",
+    b"PAR1": "a Parquet file (.parquet)",
+    b"\xd0\xcf\x11\xe0": "a workbook of old Excel (.xls)",
+    b"%PDF": "a PDF document",
+}
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 
 
@@ -76,12 +83,16 @@ def _complete(
         text_layout.check_given(path, found.delimiter, divided, proposing)
     else:
         mark, others = text_layout.separators(divided)
-        if mark is None and kind.startswith(".txt"):
-            divided[" "] = text_layout.first_rows(lines, " ", _ROWS, cut=cut)
-            mark, _ = text_layout.separators({" ": divided[" "]})
-            if mark is None:
-                cure = "; set data.delimiter" if proposing else ""
-                raise InputError(f"{path}: no delimiter found{cure}")
+        if mark is None:
+            if odd := text_layout.odd_separator(lines, _ROWS, cut=cut):
+                cure = f"set {text_layout.proposal('data.delimiter', odd)}" if proposing else f"save it with {usual!r}"
+                raise InputError(f"{path}: no usual separator divides the rows, but {odd!r} does; {cure}")
+            if kind.startswith(".txt"):
+                divided[" "] = text_layout.first_rows(lines, " ", _ROWS, cut=cut)
+                mark, _ = text_layout.separators({" ": divided[" "]})
+                if mark is None:
+                    cure = "; set data.delimiter" if proposing else ""
+                    raise InputError(f"{path}: no delimiter found{cure}")
         if mark is not None and mark != usual:
             found = replace(found, delimiter=mark)
             if not kind.startswith(".txt") and not others:
@@ -94,6 +105,10 @@ def _complete(
     rows = divided[found.delimiter or usual]
     if not rows:
         raise _misfit(path, kind, found, found.delimiter or usual, 0, "no rows", proposing)
+    if fault := text_layout.misquoted(lines, found.delimiter or usual, rows):
+        if any(len(row.cells) != len(rows[0].cells) for row in rows):
+            raise InputError(f"{path}: not readable as {kind}: {fault}")
+        notes.append(fault)
     header = text_layout.header(path, rows, found, proposing)
     return found, header, (*notes, *header.notes)
 
@@ -239,6 +254,9 @@ def _head(path: Path, kind: str) -> bytes:
         head = file.read(_SAMPLE)
     if not head.strip():
         raise InputError(f"{path}: empty file")
+    for start, what in _OTHER_FILES.items():
+        if head.startswith(start):
+            raise InputError(f"{path}: not readable as {kind}: it is {what}; correct its name")
     return head
 
 

@@ -19,6 +19,7 @@ from dle_bundle.schema import TextFormat
 from dle_bundle.values.missing import NA_VALUES
 
 _MARKS = ",;\t|"
+_ODD_MARKS = "~^:#¦\x01\x1f"
 _SAFE = re.compile(r"(?![-+.]?\d)(?!(?:true|false|yes|no|on|off|null)$)[\w.,-]+", re.IGNORECASE)
 """Text that means itself to a shell and in YAML, where `2023` and `no` are no text."""
 _DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d)")
@@ -27,6 +28,7 @@ _NUMBER = re.compile(r"[+-]?[0-9]+|" + _FRACTION.pattern)
 _DATE = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}(?:\D.*)?|\d{1,2}:\d{2}(?:\D.*)?")
 _FIGURES = re.compile(r"(?=.*\d)[\W\d_]+|[+-]?[\d.,]+[eE][+-]?\d+")
 _RULE = re.compile(r":?[-=+]{2,}:?")
+_LATE_QUOTE = re.compile(r"\s+\"")
 _YEAR = re.compile(r"(?:1[5-9]|2[01])\d\d")
 
 
@@ -60,8 +62,11 @@ def proposal(key: str, value: str) -> str:
     return shlex.quote(f"{key}={text}")
 
 
-def rows(lines: Iterable[tuple[int, str]], separator: str) -> Iterator[Row]:
-    """Divide numbered lines into rows, without the empty lines. Raises csv.Error if a value is endless."""
+def rows(lines: Iterable[tuple[int, str]], separator: str, *, strict: bool = False) -> Iterator[Row]:
+    """Divide numbered lines into rows, without the empty lines.
+
+    Raises csv.Error if a value is endless, and, if `strict`, if text follows a closing quote.
+    """
     begun, read, last = 0, 0, ""
 
     def fed() -> Iterator[str]:
@@ -71,7 +76,7 @@ def rows(lines: Iterable[tuple[int, str]], separator: str) -> Iterator[Row]:
             yield line
 
     try:
-        for cells in csv.reader(fed(), delimiter=separator):
+        for cells in csv.reader(fed(), delimiter=separator, strict=strict):
             if cells:
                 yield Row(begun, read, cells, last)
             begun = 0
@@ -107,6 +112,27 @@ def separators(divided: dict[str, list[Row]]) -> tuple[str | None, list[str]]:
     return best, [mark for mark, share in shares.items() if share == 1 and mark != best]
 
 
+def odd_separator(lines: Sequence[tuple[int, str]], most: int, *, cut: bool) -> str | None:
+    """Return a mark that seldom separates columns, if it divides all of the first rows into as many cells."""
+    divided = {mark: first_rows(lines, mark, most, cut=cut) for mark in _ODD_MARKS}
+    return next((mark for mark, found in divided.items() if len(found) > 1 and _even(found) == 1), None)
+
+
+def misquoted(lines: Sequence[tuple[int, str]], separator: str, found: Sequence[Row]) -> str | None:
+    """Return what is wrong with the quotes of these rows, which would be parts of values, or None."""
+    for row in found:
+        if any(_LATE_QUOTE.match(cell) for cell in row.cells):
+            return f"line {row.line}: a quote after a space is a part of the value; remove the spaces after separators"
+    try:
+        for place, _ in enumerate(rows(lines, separator, strict=True), start=1):
+            if place >= len(found):
+                break
+    except csv.Error as error:
+        if "expected after" in str(error):
+            return f"{str(error).partition(':')[0]}: text follows a closing quote; write quotes inside of values twice"
+    return None
+
+
 def candidates(usual: str) -> str:
     """Return the marks that may separate columns, with the usual one first."""
     return usual + _MARKS.replace(usual, "")
@@ -137,7 +163,7 @@ def header(path: Path, found: list[Row], written: TextFormat, proposing: bool) -
                 "their places name them"
             )
         return Header([f"c{place}" for place in range(1, len(first.cells) + 1)], 0)
-    names = [name.strip() for name in first.cells]
+    names = [name.strip("\ufeff").strip() for name in first.cells]  # joined files have marks of byte order inside
     usual = Counter(len(row.cells) for row in others).most_common(1)[0][0] if others else len(names)
     even = [row.cells for row in others if len(row.cells) == usual]
     if len(names) == usual - 1 and len(even) == len(others) > 1:

@@ -353,3 +353,41 @@ def test_a_title_may_hold_the_separator_and_rows_may_end_in_carriage_returns(tmp
         "b": ["2", "4"],
         "y": ["p", "q"],
     }
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('a,b\n"say \\"hi, you\\"",1\n"x",2\n', "line 2: text follows a closing quote"),
+        ('a, b\n1, "x, y"\n2, z\n', "line 2: a quote after a space"),
+    ],
+)
+def test_quotes_that_are_no_quotes(tmp_path: Path, content: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        table_files.detect(write(tmp_path, content.encode()))
+    path = write(tmp_path, content.replace(", you", "").replace(", y", "").encode())
+    assert [note.partition(";")[0].startswith(message) for note in table_files.detect(path).notes] == [True]
+
+
+@pytest.mark.parametrize("content", ['a,b\n"say ""hi, you""",1\n', 'a,b\n"C:\\",1\n', 'a,b\n5" pipe,1\n'])
+def test_quotes_inside_of_values(tmp_path: Path, content: str) -> None:
+    assert table_files.detect(write(tmp_path, content.encode())).notes == ()
+
+
+@pytest.mark.parametrize("mark", ["^", "~", ":", "\x01"])
+@pytest.mark.parametrize("name", ["t.csv", "t.txt"])
+def test_separators_that_are_seldom_used_are_named(tmp_path: Path, mark: str, name: str) -> None:
+    path = write(tmp_path, TABLE.replace(",", mark).encode(), name)
+    with pytest.raises(InputError, match=r"no usual separator divides the rows, but .* does; set 'data\.delimiter="):
+        table_files.detect(path)
+    assert table_files.read(path, TextFormat(delimiter=mark)).column_names == ["a", "b", "y"]
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04x", b"\x1f\x8bx", b"PAR1x", b"\xd0\xcf\x11\xe0", b"%PDF-1.7"])
+def test_other_files_with_a_name_of_text(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(InputError, match=r"not readable as \.csv: it is .*; correct its name"):
+        table_files.detect(write(tmp_path, content))
+
+
+def test_joined_files_with_byte_order_marks(tmp_path: Path) -> None:
+    assert table_files.read(write(tmp_path, ("\ufeff\ufeff" + TABLE).encode())).column_names == ["a", "b", "y"]
