@@ -101,10 +101,12 @@ def has_year(date_format: str | None) -> bool:
 
 
 def _parsed(text: str, date_format: str | None) -> datetime:
+    # February 29 exists in a leap year only
+    year = " 1904" if date_format is not None and "%d" in date_format and not has_year(date_format) else ""
     for spelling in dict.fromkeys((text, in_english(text))):
         if date_format is not None:
             try:
-                return datetime.strptime(spelling, date_format)
+                return datetime.strptime(spelling + year, f"{date_format} %Y" if year else date_format)
             except ValueError:
                 pass  # ISO 8601 is always accepted
         try:

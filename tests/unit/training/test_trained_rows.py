@@ -9,7 +9,8 @@ import pytest
 from dle_bundle.errors import InputError
 from dle_cli import evaluate
 from dle_training.config import run_config
-from dle_training.runs import prepare, train, trained_rows
+from dle_training.data import row_hashes
+from dle_training.runs import prepare, train
 from dle_training.runs.evaluate import evaluate_source
 from dle_training.runs.folder import RunFolder
 
@@ -77,5 +78,5 @@ def test_rows_that_are_equal_by_chance_are_not_counted(tmp_path: Path) -> None:
 
 
 def test_missing_values_are_equal_and_other_values_are_not() -> None:
-    words = trained_rows._words(np.array([0.0, -0.0, np.nan, -np.nan, 1.0], dtype=np.float32))
+    words = row_hashes.words(np.array([0.0, -0.0, np.nan, -np.nan, 1.0], dtype=np.float32))
     assert [words[0] == words[1], words[2] == words[3], words[0] == words[4]] == [True, True, False]

@@ -25,6 +25,7 @@ from dle_training.data import (
     inference,
     kinds,
     pictures,
+    repeated_rows,
     series,
     sources,
     split,
@@ -178,7 +179,7 @@ def load(config: RunConfig, source: Source | None = None) -> Dataset:
         notes=tuple(note for note in said if note),
         blocks=arranged.blocks or found,
         baselines=arranged.baselines,
-        warnings=telling.warnings,
+        warnings=(*telling.warnings, *filter(None, [repeated_rows.warning(groups, goal.values, parts)])),
     )
 
 

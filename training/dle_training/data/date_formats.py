@@ -30,7 +30,7 @@ OF_DIGITS = ("%Y%m%d", "%Y%m%d%H%M%S", "%Y%m%d%H%M", "%d%m%Y", "%m%d%Y", "%Y%m",
 DIGITS = (6, 7, 8, 12, 14)
 """The lengths of such texts."""
 _WIDTHS = {"%Y": "(?:19|20)[0-9]{2}"}
-_MONTHS = ("%B", "%b")
+_WITHOUT_YEAR = ("%B", "%b", "%b %d", "%B %d", "%d-%b", "%d %b", "%d %B", "%d. %b", "%d. %B", "%I %p", "%I%p")
 _WEEKDAYS = ("", "%a, ", "%a ", "%A, ", "%A ")
 _TAIL = re.compile(
     r"(?P<day>.*?)(?:(?P<gap>(?:,? |T|, at | at |:)|^)"
@@ -60,7 +60,7 @@ def infer(values: Sequence[str]) -> DateFormat:
         candidates += [weekday + day + tail for day in _DAYS for tail in tails if "%Y" not in tail]
         candidates += [f"{weekday}{day}{tail}" for day in ("%b %d", "%B %d") for tail in tails if "%Y" in tail]
     candidates += [tail for tail in tails if tail.startswith(("%H", "%I"))]
-    candidates += ["%I %p", "%I%p", *_MONTHS]
+    candidates += _WITHOUT_YEAR
     tried = {written: _fit(sample, written) for written in candidates}
     highest = max(tried.values())
     # every format reads ISO 8601 too, so ISO 8601 is chosen if no format reads more values

@@ -569,12 +569,13 @@ def _misfits(
         return f"{message}; set data.kinds.{name} to another kind"
     spellings = dict.fromkeys(column[place].as_py().strip() for place in np.flatnonzero(mask)[:1000].tolist())
     cures = []
-    if choice.kind == "datetime" and choice.date_format is None:
+    if mask.all() and choice.kind == "datetime":
+        cures.append("to read them, give their format in data.date_formats")
+    elif choice.kind == "datetime" and choice.date_format is None:
         others = date_formats.infer(list(spellings))  # ISO 8601 is read beside any format
-        if (others.share == 1 and others.written) or mask.all():
-            written = setting("data.date_formats", others.written or "%d.%m.%Y", name)
-            cures.append(f"to read them, set their format, such as {written}")
-    if len(spellings) <= _FEW_SPELLINGS:
+        if others.share == 1 and others.written:
+            cures.append(f"to read them too, set {setting('data.date_formats', others.written, name)}")
+    if len(spellings) <= _FEW_SPELLINGS and not mask.all():
         cures.append(f"if they mean missing, set {_missing_too(name, wanted, spellings)}")
     cures.append(f"if the column holds categories, set {setting('data.kinds', 'categorical', name)}")
     return f"{message}; {'; '.join(cures)}"

@@ -1,0 +1,36 @@
+"""A warning if test rows are copies of training rows, as in a file that was written twice: the scores are too good."""
+
+import numpy as np
+
+from dle_bundle.groups import Groups
+from dle_training.data import row_hashes
+from dle_training.data.split import Split
+from dle_training.data.target import Values
+
+_MANY = 0.1
+_NEARLY_AN_ID = 0.5
+
+
+def warning(groups: Groups, target: Values, split: Split) -> str | None:
+    """Return a warning if at least a tenth of the test rows equal a training row in all columns, or None.
+
+    Rows of few different values are equal by chance. They are not counted: one of the columns must have nearly as many
+    values as there are different rows.
+    """
+    if not row_hashes.possible(groups) or not len(split.test):
+        return None
+    hashes = row_hashes.of(groups, target)
+    equal = np.isin(hashes[split.test], hashes[split.train])
+    if equal.mean() < _MANY:
+        return None
+    known = np.concatenate([split.train, split.test])
+    different = len(np.unique(hashes[known]))
+    texts = groups.categorical if groups.text is None else np.concatenate([groups.categorical, groups.text], axis=1)
+    columns = [*groups.numeric.T, *groups.datetime.T, *texts.T]
+    distinct = [len(np.unique(row_hashes.words(column[known]))) for column in columns]
+    if max(distinct, default=0) < _NEARLY_AN_ID * different:
+        return None
+    return (
+        f"{int(equal.sum()):,} of {len(equal):,} test rows equal a training row in all columns, so the test scores are "
+        "too good: remove repeated rows from the file"
+    )
