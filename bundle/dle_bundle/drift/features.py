@@ -19,7 +19,7 @@ from dle_bundle.schema import Field, Schema, SequenceShape
 from dle_bundle.text import Tokenizer
 
 _CELLS_AT_ONCE = 1 << 20
-_PIXELS_AT_ONCE = 1 << 24
+_PIXELS_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ class Stream:
 
     def __init__(self, images: Tensor) -> None:
         self.images = images
+        self.cells = images[0].numel()
 
     def batches(self, rows: Sequence[Tensor]) -> Iterator[Tensor]:
         yield from (self.images[places] for places in rows)

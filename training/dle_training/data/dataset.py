@@ -36,6 +36,7 @@ from dle_training.data import (
 )
 from dle_training.data.blocks import Blocks
 from dle_training.data.column_roles import Arranged
+from dle_training.data.image_rows import ImageRows
 from dle_training.data.inference import InferredInputs
 from dle_training.data.kinds import Reading
 from dle_training.data.pictures import Pictures
@@ -82,9 +83,11 @@ class Dataset:
     warnings: tuple[str, ...] = ()
 
     def part(self, name: PartName) -> tuple[Groups, Values]:
-        """Inputs and target of the rows of one part."""
-        rows = self.split.rows(name)
-        return self.groups.take(rows), self.target[rows]
+        """Inputs and target of the rows of one part. Images in memory are not copied."""
+        rows, groups = self.split.rows(name), self.groups
+        if isinstance(groups.image, np.ndarray):
+            groups = replace(groups, image=ImageRows(groups.image, np.arange(len(groups))))
+        return groups.take(rows), self.target[rows]
 
     def actual(self, rows: npt.NDArray[np.int64]) -> Values:
         """Return the targets of `rows` in the form that metrics expect: class indices, or values."""

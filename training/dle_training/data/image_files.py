@@ -130,6 +130,7 @@ class Stream:
 
     def __init__(self, images: ImageFiles, *, workers: int | None = None) -> None:
         self._images = images
+        self.cells = int(np.prod(images.shape[1:]))
         self._workers = ProcessPool(cores() if workers is None else workers)
 
     def batches(self, rows: Sequence["Tensor"]) -> Iterator["Tensor"]:

@@ -1,4 +1,4 @@
-"""Prepared rows, cut into batches for the loop: tensors in memory, or images from a stream if they do not fit.
+"""Prepared rows, cut into batches for the loop: tensors in memory, and images from a stream that gives each batch.
 
 Rows of a table are shuffled once per epoch and then sliced, which costs less than gathering each batch. Images are
 gathered one batch at a time: a shuffled copy would double their memory. Rows of unequal length (tokens, steps) share a
@@ -23,12 +23,12 @@ _POOL_BATCHES = 50
 _IMAGE = "image"
 _WIDE = ("image", "sequence", "known", "tokens")
 """Inputs whose rows are large, unlike columns."""
-_STREAMED_CELLS = 1 << 13
-"""Assumed size of an undecoded image."""
 
 
 class ImageStream(Protocol):
-    """Decodes images by position, one batch at a time, ahead of need."""
+    """Gives images by position, one batch at a time. `cells` are the pixels of a row."""
+
+    cells: int
 
     def batches(self, rows: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yield uint8 (len(rows[i]), channels, H, W) for each of `rows`, in order."""
@@ -56,7 +56,7 @@ class PreparedRows:
     def cells(self) -> int:
         """Numbers, tokens and pixels of a row beside its columns; the memory of an evaluation grows with them."""
         wide = sum(self.inputs[name][0].numel() for name in _WIDE if name in self.inputs)
-        return wide + (0 if self.stream is None else _STREAMED_CELLS)
+        return wide + (0 if self.stream is None else self.stream.cells)
 
     @property
     def nbytes(self) -> int:

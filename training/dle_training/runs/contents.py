@@ -4,8 +4,6 @@ A run keeps test and validation rows, a sample of the training rows, the answers
 distributions that a service compares its requests with.
 """
 
-from dataclasses import replace
-
 from dle_bundle import documents
 from dle_bundle import schema as schemas
 from dle_bundle.drift.reference import Reference
@@ -43,24 +41,15 @@ def write(
     if dataset.baselines is not None:  # without kept rows, other sources need what is fitted
         kept = split.test[: read_facts(run).kept["test"]]
         dataset.baselines.take(kept).save(run.baselines)
-    training = _training(dataset, data)
-    sample = split.train[training_sample.choose(training, dataset.target[split.train], schema.outputs)]
+    training, target = dataset.part("train")
+    sample = split.train[training_sample.choose(training, target, schema.outputs)]
     kept_rows.write(run.training_sample, dataset.groups, dataset.target, sample, schema)
     trained_rows.write(run.trained_rows, dataset)
     actual = model.objective.actual(data.validation.targets, data.validation.inputs.get(WINDOW))
     answers.write(run.validation_answers, schema, split.validation, actual, predicted)
+    if "tokens" in data.train.inputs:  # so that texts are not tokenised again
+        training = training.with_tokens(data.train.inputs["tokens"].numpy())
     write_atomic(run.reference, documents.encode(reference.build(model, training, predicted, validation)))
-
-
-def _training(dataset: Dataset, data: TrainingData) -> Groups:
-    """Return the training part, with the images and tokens that `data` holds: they need no second copy."""
-    rows, prepared = dataset.split.train, data.train.inputs
-    training = replace(dataset.groups, image=None).take(rows)
-    if "tokens" in prepared:
-        training = training.with_tokens(prepared["tokens"].numpy())
-    if dataset.groups.image is None:
-        return training
-    return replace(training, image=prepared["image"].numpy() if "image" in prepared else dataset.groups.image[rows])
 
 
 def read_part(run: RunFolder, name: str) -> tuple[Groups, Values]:

@@ -43,7 +43,7 @@ def validate(run: RunFolder, prepared: Prepared, listeners: Callable[[str], Sequ
     """
     config, dataset = prepared.config, prepared.dataset
     splits = make_folds(prepared)
-    with prepare.streamed(dataset) as stream:
+    with prepare.streamed(dataset, config.device) as stream:
         finished = train(
             run.path,
             config,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from dle_bundle import documents
 from dle_bundle import schema as schemas
@@ -21,6 +22,7 @@ from dle_training.data import dataset as datasets
 from dle_training.data import image_files
 from dle_training.data import split as splits
 from dle_training.data.dataset import Dataset
+from dle_training.data.image_rows import ArrayStream
 from dle_training.data.sources import Source, said, sent
 from dle_training.fitting import loop
 from dle_training.fitting.batches import ImageStream
@@ -137,10 +139,18 @@ def discard_untrained(run: RunFolder) -> None:
 
 
 @contextmanager
-def streamed(dataset: Dataset) -> Iterator[ImageStream | None]:
-    """Yield a stream that decodes the images from files, or None if all images are in memory."""
-    if not isinstance(dataset.groups.image, ImageFiles):
+def streamed(dataset: Dataset, device: str | None = None) -> Iterator[ImageStream | None]:
+    """Yield a stream of the images, or None if there are none, or if each part shall have an array of its own.
+
+    Images in files come from a stream that decodes them. Images in memory do so on the `device` cpu, so that the parts
+    are not copied; another device has its own copy anyway.
+    """
+    images = dataset.groups.image
+    if isinstance(images, np.ndarray) and device == "cpu":
+        yield ArrayStream(images)
+        return
+    if not isinstance(images, ImageFiles):
         yield None
         return
-    with image_files.Stream(dataset.groups.image) as stream:
+    with image_files.Stream(images) as stream:
         yield stream

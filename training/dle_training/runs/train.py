@@ -65,7 +65,7 @@ def train(run: RunFolder, prepared: Prepared, listeners: Sequence[Listener] = ()
     """Train a run, or continue from its checkpoint. Raises Interrupted after Ctrl-C, with the state saved."""
     dataset = prepared.dataset
     shutil.rmtree(run.workers, ignore_errors=True)  # left by a command with several workers that was killed
-    with streamed(dataset) as stream:
+    with streamed(dataset, prepared.config.device) as stream:
         data = tensors.make(dataset, prepared.config, stream)
         data.write_fitted(run.path)
         return fit(run, prepared.config, dataset.schema, data, [TensorBoard(run.tensorboard), *listeners], dataset)
