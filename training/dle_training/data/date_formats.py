@@ -52,8 +52,7 @@ class DateFormat:
 
 def infer(values: Sequence[str]) -> DateFormat:
     """Return the format that fits most of the distinct `values`; ISO 8601 wins where it fits as many."""
-    values = [in_english(value) for value in values]
-    sample = values[:_TRIED]
+    sample = [in_english(value) for value in values[:_TRIED]]
     tails = {tail for value in sample[:5] if (tail := _tail(value)) is not None}
     candidates: list[str | None] = [None]
     for weekday in _WEEKDAYS if sample and sample[0][:1].isalpha() else ("",):

@@ -7,7 +7,6 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
@@ -29,6 +28,8 @@ _SPLIT = re.compile(
 _SCALED = re.compile(rf"(?P<scale>{'|'.join(map(re.escape, SCALES))})(?: ?(?P<unit>[^\w\s]+|[A-Z]{{3}}))?")
 _DIGITS = re.compile(r"[0-9][0-9.,'_ ]*")
 _SAMPLES = 3
+_FIRST = 1000
+"""Values that show whether a column holds numbers at all."""
 _FEW = 5
 """Most different units that a message names."""
 _Negative = Literal["-3", "(3)", "3-"]
@@ -74,7 +75,7 @@ def infer(texts: Collection[str], decimal: str | None = None, thousands: str | N
     unit = units[0] if units else ("",)
     if not units and negative == "-3" and not any(mark in part.digits for part in parts for mark in ".,"):
         decimal = None  # no value has a decimal mark
-    fitting, read = [], set()
+    fitting, tried = [], []
     for point, mark in _FORMATS:
         if (decimal or point) != point or point == thousands or (thousands is not None and mark not in ("", thousands)):
             continue
@@ -88,12 +89,12 @@ def infer(texts: Collection[str], decimal: str | None = None, thousands: str | N
             scaled=scaled,
             negative=negative,
         )
-        readable = {text for text in texts if _reads(text, written)}
-        read |= readable
-        if len(readable) == len(texts):
+        tried.append(written)
+        if all(_reads(text, written) for text in texts):
             fitting.append(written)
     if not fitting:
-        raise ValueError("numbers that no one format fits" if len(read) == len(texts) else "")
+        several = all(any(_reads(text, written) for written in tried) for text in texts)
+        raise ValueError("numbers that no one format fits" if several else "")
     return _only(fitting, texts)
 
 
@@ -103,10 +104,9 @@ def of_most(counts: Mapping[str, int], decimal: str | None = None, thousands: st
     `decimal` and `thousands` are as in `infer`, which tells whether it fits all of them.
     """
     rows = sum(counts.values())
-    parts = {}
-    for text in counts:
-        with suppress(ValueError):
-            parts[text] = _part(text)
+    if 4 * sum(map(_is_number, islice(counts, _FIRST))) < min(_FIRST, len(counts)):
+        return None
+    parts = {text: _part(text) for text in counts if _is_number(text)}
     scaled = _are_scaled(parts.values())
     units = {text: _same(part.scaled_unit if scaled else part.unit) for text, part in parts.items()}
     weights: Counter[str] = Counter()
@@ -178,6 +178,14 @@ def _part(text: str) -> _Part:
     if scaled is None:
         return _Part(found["number"], before or behind, negative, "", before or behind)
     return _Part(found["number"], before or behind, negative, scaled["scale"], before or scaled["unit"] or "")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        _part(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _are_scaled(parts: Collection[_Part]) -> bool:
