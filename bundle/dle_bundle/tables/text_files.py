@@ -95,7 +95,7 @@ def _complete(
                     raise InputError(f"{path}: no delimiter found{cure}")
         if mark is not None and mark != usual:
             found = replace(found, delimiter=mark)
-            if not kind.startswith(".txt") and not others:
+            if not others:
                 notes.append(f"the columns are separated by {mark!r}")
         if others and proposing:
             settings = " or ".join(text_layout.proposal("data.delimiter", other) for other in others)
