@@ -19,9 +19,10 @@ from dle_bundle import in_memory
 from dle_bundle.groups import Groups
 from dle_bundle.images import pixels as images
 from dle_bundle.rows.decoder import RowDecoder
-from dle_bundle.schema import Field, ImageFit, ImageShape, Outputs, Schema, SequenceShape
+from dle_bundle.schema import Field, ImageFit, ImageShape, Outputs, Schema, SequenceShape, SeriesLayout
 from dle_bundle.tables import columns, forecast_tables, table_files
 from dle_bundle.values.missing import NA_VALUES
+from dle_bundle.values.numbers import NumberFormat
 from dle_training.config.run_config import RunConfig
 from dle_training.data import pictures
 
@@ -222,3 +223,43 @@ def test_text(tmp_path: Path) -> None:
         np.testing.assert_array_equal(groups.text, found[0].text)
         np.testing.assert_array_equal(bundles.tokenizer().tokens(np.asarray(groups.text)), tokens)
     assert np.asarray(found[0].text)[[2, 3, 4, 7], 0].tolist() == ["", "", "NA", "nan"]
+
+
+def test_amounts_of_a_series(tmp_path: Path) -> None:
+    """Amounts of a forecast: in a long file, in a table in memory, and in the steps of a request."""
+    formats = {"price": NumberFormat(thousands=",", unit="$"), "mass": NumberFormat(decimal=",", unit="kg")}
+    shape = SequenceShape(channels=("price", "mass"), max_steps=50, window=4, number_formats=formats)
+    layout = SeriesLayout(
+        channels=("price", "mass"), number_formats=formats, sequence_id="shop", time="t", window=4, scaling="series"
+    )
+    schema = Schema(
+        inputs=(
+            Field(name="sequence", kind="sequence", required=True, sequence=shape),
+            Field(name="shop", kind="categorical", required=True, categories=("a", "b")),
+        ),
+        outputs=OUTPUTS,
+        layout=layout,
+    )
+    masses = ["NA", "1,5 kg", "2,5 kg", "3,5 kg"]
+    rows = [
+        {"shop": shop, "t": str(step), "price": f"${1000 * place + step:,}.50", "mass": masses[step]}
+        for place, shop in enumerate("ab")
+        for step in range(4)
+    ]
+    with (tmp_path / "rows.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([list(rows[0]), *(list(row.values()) for row in rows)])
+    read = forecast_tables.rows(table_files.read(tmp_path / "rows.csv"), schema)
+    of_file, faults = columns.to_groups(read, schema)
+    assert not faults
+    of_memory, _ = in_memory.read(rows, schema)
+    steps = {
+        shop: [[row["price"], None if row["mass"] == "NA" else row["mass"]] for row in rows if row["shop"] == shop]
+        for shop in "ab"
+    }
+    of_request = from_json(schema, [{"shop": shop, "sequence": each} for shop, each in steps.items()])
+    assert of_file.sequence is not None
+    assert of_file.sequence[1, :2].tolist()[1] == [1001.5, 1.5]
+    for other in (of_memory, of_request):
+        assert other.sequence is not None
+        assert np.array_equal(other.sequence, of_file.sequence, equal_nan=True)
+        assert other.categorical.tolist() == of_file.categorical.tolist() == [["a"], ["b"]]
