@@ -52,13 +52,23 @@ def has_times(rows: pa.Table, schema: Schema) -> bool:
 
 
 def notes(rows: pa.Table, schema: Schema) -> tuple[str, ...]:
-    """What a user must know of the times of these rows."""
-    if not has_times(rows, schema) or schema.layout is None:
+    """What a user must know of where the forecasts of these rows begin."""
+    layout, target = schema.layout, schema.outputs.target
+    if layout is None or not has_times(rows, schema):
         return ()
-    name = schema.layout.time
-    if not rows.column(name).combine_chunks().flatten().null_count:
-        return ()
-    return (f"{name}: the rows of training followed one another at no one distance, so these times are not known",)
+    said: list[str] = []
+    if rows.column(layout.time).combine_chunks().flatten().null_count:
+        said.append(
+            f"{layout.time}: the rows of training followed one another at no one distance, so these times are not known"
+        )
+    channels = layout.names(layout.channels)
+    steps = np.asarray(rows.column(SEQUENCE).combine_chunks().flatten().flatten())
+    if np.isnan(steps.reshape(len(rows), -1, len(channels))[:, -1, channels.index(target)]).any():
+        said.append(
+            f"{target}: some series have no value in their last row; a forecast begins after the last row, also if its "
+            f"{target!r} is blank"
+        )
+    return tuple(said)
 
 
 def long(rows: pa.Table, predicted: dict[str, Column], schema: Schema, keep: Sequence[str]) -> pa.Table:

@@ -109,8 +109,8 @@ def predict(
                 ignored = _ignored(table, keep, schema)
                 absent = tuple(field.name for field in schema.inputs if field.name not in table.column_names)
                 _check_kept(table, keep, suffix, schema)
-                notes = (*notes, *forecast_tables.notes(table, schema))
                 output = stack.enter_context(writer(out, suffix))
+            notes = tuple(dict.fromkeys((*notes, *forecast_tables.notes(table, schema))))
             groups, found = to_groups(table, schema, part.first_row, folder=files.folder)
             found = [replace(fault, file=part.file) for fault in found]
             good = faults.take(found, part.first_row, len(table))

@@ -183,3 +183,15 @@ def test_predictions_become_a_long_table() -> None:
     found = forecast_tables.long(rows, values, schema, ("id",))
     assert found.to_pydict() == {"id": [*"aabb"], "t": [3, 4, 4, 5], "value": [0.1, 0.2, 0.3, 0.4]}
     assert np.asarray(found.column("value")).dtype == np.float64
+
+
+def test_a_last_row_without_a_value_is_said() -> None:
+    """Without known columns, a forecast begins after the last row, whatever it holds."""
+    layout = SeriesLayout(channels=("load",), time="t", window=2, step=TimeStep(size=1, unit="number"))
+    table = pa.table({"t": [1, 2, 3], "load": [1.0, 2.0, None]})
+    found = forecast_tables.rows(table, forecast(layout))
+    assert found.column("t").to_pylist() == [[4, 5]]
+    (said,) = forecast_tables.notes(found, forecast(layout))
+    assert said.startswith("load: some series have no value in their last row")
+    assert forecast_tables.notes(forecast_tables.rows(table.slice(0, 2), forecast(layout)), forecast(layout)) == ()
+    assert forecast_tables.notes(forecast_tables.rows(shops(), bundles.PROMOTION), bundles.PROMOTION) == ()
