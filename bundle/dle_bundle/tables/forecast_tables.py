@@ -99,7 +99,7 @@ def _last_windows(table: pa.Table, layout: SeriesLayout, window: int, schema: Sc
     ordered = long_tables.completed(long_tables.order(table, layout, schema.na_values), layout, horizon)
     last = ordered.starts + ordered.counts - 1
     if layout.known:
-        last = _last_known(ordered, ordered.values[:, layout.names(layout.channels).index(target)])
+        last = long_tables.last_values(ordered, layout.names(layout.channels).index(target))
         _check_horizon(ordered, layout, last, horizon, target)
     _check_lengths(ordered, layout, last, window)
     made = long_tables.others(ordered, layout, last)
@@ -114,12 +114,6 @@ def _last_windows(table: pa.Table, layout: SeriesLayout, window: int, schema: Sc
         times = _written(distinct, ordered, layout, int(last[0])).take(pa.array(places.reshape(-1)))
         made[layout.time] = pa.FixedSizeListArray.from_arrays(times, horizon)
     return pa.table(made)
-
-
-def _last_known(ordered: Ordered, values: npt.NDArray[np.float64]) -> _Places:
-    """The last row (N,) of each series with a value; the row before the first one without any value."""
-    places = np.where(np.isnan(values), -1, np.arange(len(values)))
-    return np.maximum(np.maximum.reduceat(places, ordered.starts), ordered.starts - 1)
 
 
 def _check_horizon(ordered: Ordered, layout: SeriesLayout, last: _Places, horizon: int, target: str) -> None:

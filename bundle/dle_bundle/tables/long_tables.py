@@ -5,7 +5,7 @@ ordinary columns.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -125,6 +125,27 @@ def completed(ordered: Ordered, layout: SeriesLayout, horizon: int = 1) -> Order
         np.insert(ordered.values, at, np.nan, axis=0),
         ordered.dated,
         total,
+    )
+
+
+def last_values(ordered: Ordered, channel: int) -> npt.NDArray[np.int64]:
+    """The last row (N,) of each series with a value of the channel; the row before its first one without any value."""
+    places = np.where(np.isnan(ordered.values[:, channel]), -1, np.arange(len(ordered.rows)))
+    return np.maximum(np.maximum.reduceat(places, ordered.starts), ordered.starts - 1)
+
+
+def until(ordered: Ordered, last: npt.NDArray[np.int64]) -> Ordered:
+    """The series up to the rows `last` (N,), without series that begin after these rows."""
+    counts = last - ordered.starts + 1
+    kept = np.arange(len(ordered.rows)) <= np.repeat(last, ordered.counts)
+    counts = counts[counts > 0]
+    return replace(
+        ordered,
+        rows=ordered.rows[kept],
+        starts=np.cumsum(counts) - counts,
+        counts=counts,
+        times=ordered.times[kept],
+        values=ordered.values[kept],
     )
 
 

@@ -184,3 +184,25 @@ def test_names_of_their_own() -> None:
     assert "'known' is the name of another column" in refusal(named, "data.known=[promo]", "data.static=[known]")
     twice = table().append_column("sky=grey", pa.array(range(2 * DAYS)))
     assert "sky=grey: the name of two channels" in refusal(twice)
+
+
+def test_rows_after_the_last_value_of_the_target_change_nothing() -> None:
+    """A table that holds the days to forecast too, a year ahead: its windows, parts and categories are the same."""
+    settings = ("data.known=[promo,sky]", "data.static=[town]")
+    whole = table()
+    later = pa.table(
+        {
+            "shop": [shop for shop in "xy" for _ in range(365)],
+            "day": [*range(DAYS, DAYS + 365)] * 2,
+            "sales": pa.nulls(730, pa.float64()),
+            "promo": [1] * 730,
+            "sky": ["storm"] * 730,
+            "town": pa.nulls(730, pa.string()),
+        }
+    )
+    one, other = arrange(whole, *settings), arrange(pa.concat_tables([whole, later]), *settings)
+    assert one.layout == other.layout
+    assert one.table.equals(other.table)
+    assert "730 rows after the last value of sales in a series left out" in other.notes
+    with pytest.raises(InputError, match="the target has no value in any row"):
+        arrange(later, *settings)

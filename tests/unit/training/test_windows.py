@@ -178,9 +178,17 @@ def test_too_short() -> None:
 
 def test_nothing_to_predict() -> None:
     table = one_series(30).set_column(1, "load", pa.nulls(30, pa.float64()))
-    assert refusal(table, layout(10), 1)[0].startswith("train, validation, test: no window;")
+    assert refusal(table, layout(10), 1) == ("'load': the target has no value in any row",)
     with pytest.raises(InputError, match="no window has a value that is to be predicted"):
         windows.all_of(table, layout(10), "load", 2, NA_VALUES, None)
+
+
+def test_training_windows_that_never_see_the_target() -> None:
+    """Another channel is all that they see; the linear model then knows no level."""
+    load = [None if step < 21 else float(step) for step in range(30)]
+    table = pa.table({"t": range(30), "load": load, "temp": [float(step) for step in range(30)]})
+    made = make(table, layout(1, "load", "temp"), 3, SplitConfig(validation=0.2, test=0.2))
+    assert np.isfinite(made.baselines.linear).all()
 
 
 def test_targets_that_cannot_be() -> None:
@@ -245,14 +253,19 @@ def test_nothing_leaks(drawn: tuple[pa.Table, int, int, SplitConfig]) -> None:
 
     found = set(map(tuple, saw))
     assert len(found) == len(saw)
-    # what is left out has no target, or targets on both sides of a cut
+    # what is left out has no target, targets on both sides of a cut, or some beyond the last one of the series
     validating, testing = _cuts(made.notes[0])
     for inputs, targets in expected.items():
         known = any(load_of[row] is not None for row in targets)
         assert known or inputs not in found
         if known and inputs not in found:
             first, last = time_of[targets[0]], time_of[targets[-1]]
-            assert first < validating <= last or first < testing <= last
+            ended = all(
+                load is None
+                for load, name, time in zip(load_of, id_of, time_of, strict=True)
+                if name == id_of[targets[-1]] and time >= last
+            )
+            assert ended or first < validating <= last or first < testing <= last
 
     # whatever happens from the first validation target on, the training part is the same
     late = np.array(time_of) >= min(times["validation"])

@@ -85,9 +85,9 @@ def arrange(table: pa.Table, config: RunConfig, target: str, na_values: tuple[st
         )
     time_format, time_note = kinds.time_format(table, data)
     bare = SeriesLayout(channels=(), sequence_id=data.sequence_id, time=data.time, time_format=time_format)
-    ordered = long_tables.order(table, bare, na_values)
     if data.window is not None:
-        return _forecast(ordered, bare, config, target, na_values, time_note)
+        return _forecast(table, bare, config, target, na_values, time_note)
+    ordered = long_tables.order(table, bare, na_values)
     apart = {data.sequence_id, data.time, target, *data.drop}
     channels, formats, dropped, read = list[str](), dict[str, NumberFormat](), dict[str, str](), list[str]()
     for name in table.column_names:
@@ -120,15 +120,16 @@ def arrange(table: pa.Table, config: RunConfig, target: str, na_values: tuple[st
 
 
 def _forecast(
-    ordered: Ordered,
+    table: pa.Table,
     bare: SeriesLayout,
     config: RunConfig,
     target: str,
     na_values: tuple[str, ...],
     time_note: tuple[str, ...],
 ) -> Arranged:
-    """Arrange the windows of a forecast; `ordered` is the table in the order of the layout `bare`."""
-    data, table = config.data, ordered.table
+    """Arrange the windows of a forecast; `bare` is its layout without channels."""
+    data = config.data
+    ordered = _past(table, bare, data, target, na_values)
     step = time_steps.find(ordered.times, ordered.continued, dated=ordered.dated)
     layout = replace(bare, window=data.window, step=step, gaps=data.gaps, season=data.season)
     training = covariates.training_rows(ordered, layout, data.horizon, config.split)
@@ -197,6 +198,16 @@ def _scaling(made: Windows, config: RunConfig) -> tuple[Scaling, tuple[str, ...]
         f"{made.compared.said()}"
     )
     return chosen, (note,)
+
+
+def _past(table: pa.Table, bare: SeriesLayout, data: DataConfig, target: str, na_values: tuple[str, ...]) -> Ordered:
+    """The rows with the target as the only channel, up to its last value in each series."""
+    choice = kinds.channel(target, table.column(target), kinds.asked(target, data))
+    if choice is None:
+        raise InputError(f"{target!r}: a forecast needs a target of numbers")
+    formats = {} if choice.number_format is None else {target: choice.number_format}
+    alone = replace(bare, channels=(target,), number_formats=formats)
+    return windows.known_part(long_tables.order(table, alone, na_values), 0, target)
 
 
 def _check_split(by: str | None, ordered: Ordered, data: DataConfig) -> None:

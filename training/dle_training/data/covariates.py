@@ -54,7 +54,7 @@ def check(data: DataConfig, names: Sequence[str], target: str) -> None:
 
 
 def training_rows(ordered: Ordered, layout: SeriesLayout, horizon: int, split: SplitConfig) -> npt.NDArray[np.int64]:
-    """The rows of the table that belong to the training part of a forecast."""
+    """The rows of the table that belong to the training part of a forecast; `ordered` ends with the target's values."""
     whole = long_tables.completed(ordered, layout, horizon)
     training = whole.times < windows.training_end(whole, layout, horizon, split)
     return whole.rows[training & (whole.rows >= 0)]

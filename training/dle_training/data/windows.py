@@ -59,7 +59,9 @@ def make(
     that is no channel, series that are too short for every part to have a window.
     """
     _check_target(layout, target)
-    ordered = long_tables.completed(long_tables.order(table, layout, na_values), layout, horizon)
+    ordered = known_part(long_tables.order(table, layout, na_values), _channel(layout, target), target)
+    later = len(table) - len(ordered.rows)
+    ordered = long_tables.completed(ordered, layout, horizon)
     ends, known, seen = _ends(ordered, layout, target, horizon)
     moments = _moments(ordered, layout, horizon)
     cuts = _cut_places(len(moments), horizon, split)
@@ -82,6 +84,8 @@ def make(
         notes.append(
             f"{layout.time}: {steps} absent from the table, whose values are missing; data.gaps=refuse refuses them"
         )
+    if later:
+        notes.append(f"{counted(later, 'row')} after the last value of {target} in a series left out")
     if step > 1:
         notes.append(f"one window in {step} is used, so that there are at most {most:,}")
     if lacking:
@@ -165,6 +169,17 @@ def _windows(ordered: Ordered, layout: SeriesLayout, ends: _Places) -> linear.Wi
 def _most(layout: SeriesLayout) -> int:
     """Return how many windows fit in memory."""
     return min(MOST_WINDOWS, max(1, MOST_NUMBERS // ((layout.window or 1) * len(layout.names(layout.channels)))))
+
+
+def known_part(ordered: Ordered, channel: int, target: str) -> Ordered:
+    """The series up to the last value of the target: later rows, such as those to forecast, cannot train.
+
+    Raises InputError if the target has no value.
+    """
+    last = long_tables.last_values(ordered, channel)
+    if not (last >= ordered.starts).any():
+        raise InputError(f"{target!r}: the target has no value in any row")
+    return long_tables.until(ordered, last)
 
 
 def training_end(ordered: Ordered, layout: SeriesLayout, horizon: int, split: SplitConfig) -> float:

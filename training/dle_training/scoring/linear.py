@@ -231,6 +231,8 @@ def _scales(kind: Scaling, training: Windows, channels: _Places, steps: int, kno
     values = _steps(training, channels, steps)
     floors = np.array(series.fit_windows(values, target=0).floors)
     means, spreads = series.moments(values, np.zeros(len(values), dtype=np.int64), 1, floors)
+    # a channel without a value in any training window, which may also be the target
+    means, spreads = np.nan_to_num(means), np.where(np.isnan(spreads), floors, spreads)
     names, places = np.unique(training.names, return_inverse=True)
     if kind == "series":
         own_means, own_spreads = series.moments(values, places, len(names), floors)
