@@ -39,8 +39,10 @@ _DAYS = {
     "Saturday": "samstag sonnabend samedi sábado sabato zaterdag",
     "Sunday": "sonntag dimanche domingo domenica zondag",
 }
-_ENGLISH = {other: name for name, others in (_MONTHS | _DAYS).items() for other in others.split()}
-"""Names of months and weekdays in German, French, Spanish, Italian, Portuguese, Dutch and Swedish."""
+_ENGLISH = {other: name for name, others in (_MONTHS | _DAYS).items() for other in (name.lower(), *others.split())} | {
+    "nov": "Nov"
+}
+"""Names of months and weekdays in English, German, French, Spanish, Italian, Portuguese, Dutch and Swedish."""
 _OFFSETS = {
     "WEST": "+0100", "BST": "+0100", "CET": "+0100", "CEST": "+0200", "EET": "+0200", "EEST": "+0300", "MSK": "+0300",
     "SGT": "+0800", "HKT": "+0800", "JST": "+0900", "KST": "+0900", "AEST": "+1000", "AEDT": "+1100",
@@ -52,9 +54,10 @@ _LONGEST = 80
 """Longer texts are no dates."""
 _ASIDE = re.compile(r" ?(?:\([A-Za-z ]+\)|\[[A-Za-z_/]+\])$")
 _ORDINAL = re.compile(r"\b([0-9]{1,2})(?:st|nd|rd|th)\b")
-_NAME = re.compile(r"[^\W\d_]{3,}")
+_NAME = re.compile(r"([^\W\d_]{3,})(\.?)")
 _ZONE = re.compile(rf"(?<=[0-9Mm]) ?({'|'.join(_OFFSETS)})\b")
-_JOINED = re.compile(r"(?<=[0-9] )(?:GMT|UTC)(?=[+-][0-9])")
+_JOINED = re.compile(r"(?<=[0-9] )(?:GMT|UTC)(?=[+-][0-9])|(?<=[+-][0-9]{4}) UTC$")
+_FULL = re.compile("|".join(name for name in _MONTHS if len(name) > 3))
 
 
 def epoch_seconds(text: str, date_format: str | None = None) -> int:
@@ -91,7 +94,7 @@ def in_english(text: str) -> str:
 @lru_cache(maxsize=65_536)
 def _in_english(text: str) -> str:
     text = _JOINED.sub("", _ORDINAL.sub(r"\1", _ASIDE.sub("", text)))
-    text = _NAME.sub(lambda found: _ENGLISH.get(found[0].lower(), found[0]), text)
+    text = _NAME.sub(lambda found: _ENGLISH.get(found[1].lower(), found[0]), text)
     return _ZONE.sub(lambda found: f" {_OFFSETS[found[1]]}", text)
 
 
@@ -103,7 +106,9 @@ def has_year(date_format: str | None) -> bool:
 def _parsed(text: str, date_format: str | None) -> datetime:
     # February 29 exists in a leap year only
     year = " 1904" if date_format is not None and "%d" in date_format and not has_year(date_format) else ""
-    for spelling in dict.fromkeys((text, in_english(text))):
+    english = in_english(text)
+    short = _FULL.sub(lambda found: found[0][:3], english)  # a column may have `March` beside `Sep`
+    for spelling in dict.fromkeys((text, english, short)):
         if date_format is not None:
             try:
                 return datetime.strptime(spelling + year, f"{date_format} %Y" if year else date_format)

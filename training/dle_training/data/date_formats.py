@@ -21,8 +21,9 @@ _DAYS = (
     "%d %b %Y", "%d-%b-%Y", "%d/%b/%Y", "%d.%b.%Y", "%d. %b %Y", "%d. %b. %Y", "%d %b. %Y", "%b %d, %Y", "%b %d %Y",
     "%b. %d, %Y", "%Y-%b-%d",
     "%d %B %Y", "%d-%B-%Y", "%d. %B %Y", "%d de %B de %Y", "%d of %B %Y", "%B %d, %Y", "%B %d %Y", "%Y %B %d",
-    "%d %b %y", "%d-%b-%y", "%d/%b/%y", "%d. %b %y", "%d. %B %y", "%b %d, %y",
-    "%Y-%m", "%Y/%m", "%m/%Y", "%m-%Y", "%m.%Y", "%b %Y", "%b-%Y", "%b. %Y", "%B %Y", "%b-%y", "%b '%y", "%Y %b",
+    "%d %b %y", "%d-%b-%y", "%d/%b/%y", "%d. %b %y", "%d. %B %y", "%b %d, %y", "%d%b%Y", "%d%b%y", "%Y:%m:%d",
+    "%Y-%m", "%Y/%m", "%m/%Y", "%m-%Y", "%m.%Y", "%b %Y", "%b-%Y", "%b. %Y", "%B %Y",
+    "%b-%y", "%b '%y", "%b/%y", "%b/%Y", "%B, %Y", "%b, %Y", "%Y %b",
     "%Y年%m月%d日", "%Y. %m. %d.", "%Y.%m.%d.",
 )  # fmt: skip
 OF_DIGITS = ("%Y%m%d", "%Y%m%d%H%M%S", "%Y%m%d%H%M", "%d%m%Y", "%m%d%Y", "%Y%m", "%m.%Y")
@@ -39,6 +40,7 @@ _TAIL = re.compile(
     r"(?P<half> ?[AaPp][Mm])?(?P<zone> ?(?:UTC|GMT|Uhr|Z|[+-][0-9]{2}:?[0-9]{2}))?(?P<year> [0-9]{4})?)?"
 )
 _TRIED = 50
+_DOTTED = re.compile(r"[0-9]{2}\.[0-9]{2}\.[0-9]{2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +59,11 @@ def infer(values: Sequence[str]) -> DateFormat:
     candidates: list[str | None] = [None]
     for weekday in _WEEKDAYS if sample and sample[0][:1].isalpha() else ("",):
         candidates += [weekday + day + tail for day in _DAYS for tail in tails if "%Y" not in tail]
-        candidates += [f"{weekday}{day}{tail}" for day in ("%b %d", "%B %d") for tail in tails if "%Y" in tail]
+        candidates += [f"{weekday}{day}{tail}" for day in ("%b %d", "%B %d") for tail in tails if tail]
     candidates += [tail for tail in tails if tail.startswith(("%H", "%I"))]
     candidates += _WITHOUT_YEAR
+    if sample and _DOTTED.fullmatch(sample[0]):  # after the days, which may look so too
+        candidates.append("%H.%M.%S")
     tried = {written: _fit(sample, written) for written in candidates}
     highest = max(tried.values())
     # every format reads ISO 8601 too, so ISO 8601 is chosen if no format reads more values

@@ -98,7 +98,8 @@ def infer(
             faults.append(error.message)
             continue
         if given is None and _is_prose(reading):
-            reading = replace(reading, kind="text", whole=False)
+            note = reading.note and reading.note.replace("as categories", "as text")
+            reading = replace(reading, kind="text", whole=False, note=note)
         useless = _useless(reading) or (None if given else _meaningless(name, column, reading, rows))
         if useless is None:
             readings[name] = reading

@@ -23,7 +23,7 @@ _SPLIT = re.compile(
     rf"(?P<sign>{_SIGN}) ?"
     rf"(?P<before>[^\d\s.,()+'_-]{{1,4}}\.?(?= ?[+-]?[.\d]))? ?(?P<inner>{_SIGN})"
     rf"(?P<number>{_NUMBER})(?P<after>(?<=[0-9])-(?=\D*$))? ?"
-    r"(?P<unit>[^\d\s.,()+'_-](?:[^\d()]{0,14}[^\s\d()-])?(?:(?<=[^\W\d_])[23])?|\+)?(?P<last>-)?"
+    r"(?P<unit>[^\d\s.,()+'_-](?:[^\d()]{0,14}[^\s\d()-])?(?:(?<=[^\W\d_])[23])?|\+|/ ?[0-9]+)?(?P<last>-)?"
 )
 _SCALED = re.compile(rf"(?P<scale>{'|'.join(map(re.escape, SCALES))})(?: ?(?P<unit>[^\w\s]+|[A-Z]{{3}}))?")
 _DIGITS = re.compile(r"[0-9][0-9.,'_ ]*")

@@ -9,17 +9,19 @@ _NINES = re.compile(r"-?99+(\.9+)?")
 _LIMITS = frozenset({-(2.0**31), 2.0**31 - 1, -(2.0**15), 2.0**15 - 1})
 """The lowest and the highest whole numbers of databases and sensors."""
 _LEAST_OTHERS = 3
+_OFTEN = 5
+_SHARE = 0.02
 
 
 def find(values: npt.NDArray[np.float64]) -> str | None:
-    """Return a number of nines, or a limit of whole numbers, that is far from all other `values` (N,); or None.
+    """Return a number that is far from all other `values` (N,), if it may mean missing; or None.
 
-    Missing and infinite values are not looked at.
+    It is a number of nines, a limit of whole numbers, or in many rows. Missing and infinite values are not looked at.
     """
     known = values[np.isfinite(values)]
     for end in _far_ends(known):
         text = repr(float(end)).removesuffix(".0")
-        if _NINES.fullmatch(text) or end in _LIMITS:
+        if _NINES.fullmatch(text) or end in _LIMITS or (known == end).sum() >= max(_OFTEN, _SHARE * len(known)):
             return text
     return None
 

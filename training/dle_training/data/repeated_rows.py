@@ -7,14 +7,15 @@ from dle_training.data import row_hashes
 from dle_training.data.split import Split
 from dle_training.data.target import Values
 
-_MANY = 0.1
+_MANY = 0.25
 _NEARLY_AN_ID = 0.5
+_COLUMNS = 2
 
 
 def warning(groups: Groups, target: Values, split: Split) -> str | None:
-    """Return a warning if at least a tenth of the test rows equal a training row in all columns, or None.
+    """Return a warning if at least a quarter of the test rows equal a training row in all columns, or None.
 
-    Rows of few different values are equal by chance. They are not counted: one of the columns must have nearly as many
+    Rows of few different values are equal by chance. They are not counted: two of the columns must have nearly as many
     values as there are different rows.
     """
     if not row_hashes.possible(groups) or not len(split.test):
@@ -28,7 +29,7 @@ def warning(groups: Groups, target: Values, split: Split) -> str | None:
     texts = groups.categorical if groups.text is None else np.concatenate([groups.categorical, groups.text], axis=1)
     columns = [*groups.numeric.T, *groups.datetime.T, *texts.T]
     distinct = [len(np.unique(row_hashes.words(column[known]))) for column in columns]
-    if max(distinct, default=0) < _NEARLY_AN_ID * different:
+    if sum(count >= _NEARLY_AN_ID * different for count in distinct) < _COLUMNS:
         return None
     return (
         f"{int(equal.sum()):,} of {len(equal):,} test rows equal a training row in all columns, so the test scores are "
