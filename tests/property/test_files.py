@@ -1,6 +1,7 @@
 """A table that pandas writes is read back to the same values, whatever the delimiter, encoding, quotes and marks."""
 
 import csv
+import json
 import tempfile
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dle_bundle.errors import InputError
@@ -60,5 +61,37 @@ def test_written_by_pandas(
     order = [field.name for field in found.schema.inputs]
     assert order == ["number", "text", "at"]
     np.testing.assert_array_equal(found.groups.numeric[:, 0], np.array(numbers).astype(found.groups.numeric.dtype))
+    assert found.groups.categorical[:, 0].tolist() == columns.categories(pa.chunked_array([text]), ()).tolist()
+    assert found.groups.datetime[:, 0].tolist() == [int(moment.timestamp()) for moment in moments]
+
+
+@settings(max_examples=25)  # each writes a workbook
+@given(
+    st.lists(
+        st.decimals(-1_000_000, 1_000_000, places=2).map(float) | st.none(), min_size=ROWS, max_size=ROWS, unique=True
+    ),
+    st.lists(st.text(LETTERS, min_size=1, max_size=8).map("w{}".format), min_size=2, max_size=4, unique=True),
+    st.integers(0, 5),
+    st.integers(0, 2),
+    st.text(LETTERS, min_size=1, max_size=31).filter(lambda name: not set(name) & set("[]:*?/\\")),
+    st.booleans(),
+)
+def test_workbooks_written_by_pandas(
+    numbers: list[float | None], words: list[str], above: int, left: int, name: str, first: bool
+) -> None:
+    moments = pd.date_range("2024-01-20 10:00:05", periods=ROWS, freq="37h")
+    text = [f"{words[row % len(words)]}_{row % 2}" for row in range(ROWS)]
+    frame = pd.DataFrame({"number": numbers, "text": text, "at": moments, "y": [row % 2 for row in range(ROWS)]})
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.xlsx"
+        with pd.ExcelWriter(path) as book:
+            if not first:
+                pd.DataFrame({"other": [1.0]}).to_excel(book, sheet_name="other sheet", index=False)
+            frame.to_excel(book, sheet_name=name, index=False, startrow=above, startcol=left)
+        given = [f"data.source={path}", "data.target=y", "data.kinds={number: numeric, text: categorical}"]
+        given += [] if first else [f"data.sheet={json.dumps(name, ensure_ascii=False)}"]
+        found = dataset.load(run_config.load(None, given, {}))
+    expected = np.array([np.nan if number is None else number for number in numbers])
+    np.testing.assert_array_equal(found.groups.numeric[:, 0], expected)
     assert found.groups.categorical[:, 0].tolist() == columns.categories(pa.chunked_array([text]), ()).tolist()
     assert found.groups.datetime[:, 0].tolist() == [int(moment.timestamp()) for moment in moments]
