@@ -102,12 +102,7 @@ def _open(path: Path, written: TextFormat, proposing: bool, most: int | None = N
             merged = [(start[0] + 1, _range(start, end)) for start, end in sheet.merged_cell_ranges or ()]
             cells = sheet.to_python(skip_empty_area=False, nrows=most)
     except calamine.CalamineError as error:
-        with path.open("rb") as file:
-            if file.read(len(_OLD)) == _OLD:  # what Excel also wraps protected workbooks in
-                raise InputError(
-                    f"{path}: protected by a password, or an .xls file; save it as .xlsx, without a password"
-                ) from error
-        raise InputError(f"{path}: not readable as .xlsx: {error}") from error
+        raise InputError(f"{path}: {_unreadable(path, str(error))}") from error
     numbered = [
         (number, row)
         for number, row in enumerate(map(_trimmed, cells), start=1)
@@ -120,6 +115,16 @@ def _open(path: Path, written: TextFormat, proposing: bool, most: int | None = N
     used = [place for place in range(len(numbered[0][1])) if any(row[place] != "" for _, row in numbered)]
     rows = [[row[place] for place in used] for _, row in numbered]
     return _Sheet(name, others, [number for number, _ in numbered], rows, merged)
+
+
+def _unreadable(path: Path, message: str) -> str:
+    """Why the file is not readable, where python-calamine says `message`."""
+    with path.open("rb") as file:
+        if file.read(len(_OLD)) == _OLD:  # what Excel also wraps protected workbooks in
+            return "protected by a password, or an .xls file; save it as .xlsx, without a password"
+    if not zipfile.is_zipfile(path):
+        return "not readable as .xlsx: it is no workbook, or its end is missing"
+    return f"not readable as .xlsx: {message}"
 
 
 def _calamine(path: Path) -> ModuleType:

@@ -1,6 +1,7 @@
 """Workbooks: which sheet, its header, the types of its columns, and what is said of cells without a value."""
 
 import sys
+import zipfile
 from collections.abc import Iterable
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
@@ -168,7 +169,11 @@ def test_cells_without_a_value_are_counted(path: Path) -> None:
 
 def test_not_readable(path: Path) -> None:
     path.write_text("a,b\n1,2\n")
-    with pytest.raises(InputError, match=r"book\.xlsx: not readable as \.xlsx"):
+    with pytest.raises(InputError, match=r"book\.xlsx: not readable as \.xlsx: it is no workbook"):
+        read(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("rows.csv", "a,b\n1,2\n")
+    with pytest.raises(InputError, match=r"book\.xlsx: not readable as \.xlsx: File not found"):
         read(path)
     path.write_bytes(bytes.fromhex("d0cf11e0a1b11ae1") + bytes(600))
     with pytest.raises(InputError, match=r"book\.xlsx: protected by a password, or an \.xls file"):
