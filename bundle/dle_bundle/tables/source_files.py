@@ -90,13 +90,13 @@ class FileRows:
         try:
             yield
         except RowFaults as error:
-            if not self.names:
+            if not self.names or all(fault.row is None for fault in error.faults):
                 raise
-            raise RowFaults(map(self._placed, error.faults)) from error
+            raise RowFaults(map(self._placed, error.faults)) from None
         except InputError as error:
             if not self.names:
                 raise
-            raise InputError(self._named(error.message), map(self._named, error.details)) from error
+            raise InputError(self._named(error.message), map(self._named, error.details)) from None
 
     def _placed(self, fault: Fault) -> Fault:
         if fault.row is None:
@@ -342,7 +342,7 @@ def _called(file: SourceFile) -> Iterator[None]:
         if place == file.name:
             raise
         details = [line.replace(place, file.name) for line in error.details]
-        raise InputError(error.message.replace(place, file.name), details) from error
+        raise InputError(error.message.replace(place, file.name), details) from None
 
 
 def _first(path: Path, written: TextFormat, rows: int, proposing: bool) -> pa.Table:

@@ -260,6 +260,12 @@ def test_rows_are_named_by_their_files() -> None:
     assert "b.csv, row 2, 'x': expected a number" in str(faulty.value)
 
 
+def test_faults_of_whole_columns_are_those_of_all_files() -> None:
+    files = FileRows.of([Part(pa.table({"x": [1]}), 1, name) for name in ("a.csv", "b.csv")])
+    with pytest.raises(RowFaults, match="1 required column is missing"), files.naming():
+        raise RowFaults([Fault(None, "x", "missing", "a required column is missing")], columns=True)
+
+
 def test_rows_of_one_file_keep_their_numbers() -> None:
     with pytest.raises(InputError, match=r"^row 5 is wrong$"), FileRows.of([Part(pa.table({"x": [1]}), 1)]).naming():
         raise InputError("row 5 is wrong")
