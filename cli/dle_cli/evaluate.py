@@ -100,9 +100,8 @@ def _forecast(speaker: Console, scores: "ForecastScores") -> None:
         title = "Series" if not more else f"Series with the largest errors; {more:,} more are in metrics.json"
         speaker.table(title, listed, ("series", "rows", "mae", "mase", *beside))
         if unknown := sum(own.model.mase is None for own in scores.per_series.values()):
-            speaker.say(
-                f"MASE leaves out {unknown:,} of {len(ranked):,} series: training has none of them, or no change"
-            )
+            missing = f"{unknown:,} of {len(ranked):,} series"
+            speaker.say(f"MASE leaves out {missing}, whose values do not occur or do not change in training")
     if scores.warning is not None:
         speaker.warn(scores.warning)
 

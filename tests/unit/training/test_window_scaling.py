@@ -9,6 +9,7 @@ import pyarrow.csv
 import pytest
 import torch
 from msgspec.structs import replace
+from tests import commands
 
 from dle_bundle.errors import InputError
 from dle_bundle.schema import Field, Outputs, Schema, SequenceShape, SeriesLayout
@@ -233,6 +234,10 @@ def test_a_panel_from_training_to_the_bundle(kind: str, tmp_path: Path) -> None:
     assert everything is not None
     assert everything.model.mase is not None
     assert set(everything.per_series) == {"7", "8"}
+    other = [line.replace("7,", "9,", 1) if line.startswith("7") else line for line in lines]
+    (tmp_path / "other.csv").write_text("\n".join(["id,t,load", *other]))
+    said = commands.run("dle-evaluate", folder.path, "--data", "other.csv", folder=tmp_path).stdout
+    assert "MASE leaves out 1 of 2 series" in said
     bundle = load(tmp_path / "bundle")
     table = pyarrow.csv.read_csv(tmp_path / "panel.csv")
     last = {name: [float(line.split(",")[2]) for line in lines if line.startswith(name)][-12:] for name in ("7", "8")}
