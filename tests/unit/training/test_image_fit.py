@@ -78,6 +78,21 @@ def test_the_choice_stands_in_the_schema_and_the_note_names_the_others(tmp_path:
     np.testing.assert_array_equal(table.groups.image, found.groups.image)
 
 
+def test_a_given_test_part_has_no_say(tmp_path: Path) -> None:
+    for part, mode, size in (("train", "L", (90, 90)), ("test", "RGB", (400, 100))):
+        for name in ("dark", "light"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for index in range(8):
+                Image.new(mode, size, "grey" if name == "dark" else "white").save(
+                    tmp_path / part / name / f"{index}.png"
+                )
+    found = load(str(tmp_path))
+    form = found.schema.image[0].image
+    assert form is not None
+    assert (form.fit, form.channels, form.height, form.width) == ("crop", 1, 90, 90)
+    assert not [note for note in found.notes if "image_fit" in note]
+
+
 @pytest.mark.parametrize(("settings", "least", "most"), [({}, 0.95, 1), ({"image_fit": "crop"}, 0.2, 0.8)])
 def test_an_object_at_the_end_is_seen_unless_it_is_cropped(
     settings: dict[str, str], least: float, most: float, tmp_path: Path

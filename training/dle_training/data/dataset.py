@@ -121,7 +121,8 @@ def load(config: RunConfig, source: Source | None = None) -> Dataset:
         goal, by, found, inputs = _understand(table, source.table.column_names, name, arranged.forecasting(config))
         if arranged.layout is not None and (written := arranged.layout.number_formats.get(name)) is not None:
             goal = replace(goal, outputs=msgspec.structs.replace(goal.outputs, unit=written.unit or None))
-        fields, fitted = pictures.shaped(inputs.fields, table, source.folder, config.preprocessing, na_values)
+        trains = split.may_train(table, by.name)
+        fields, fitted = pictures.shaped(inputs.fields, table, trains, source.folder, config.preprocessing, na_values)
         fields = series.shaped(fields, table, arranged.layout)
         images = pictures.read(fields, table, source.folder, config, na_values)
         labels = None if goal.outputs.classes is None else goal.values

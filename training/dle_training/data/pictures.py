@@ -51,18 +51,19 @@ class Pictures:
 def shaped(
     fields: Sequence[Field],
     table: pa.Table,
+    rows: npt.NDArray[np.bool_],
     folder: Path | None,
     config: PreprocessingConfig,
     na_values: Sequence[str],
 ) -> tuple[tuple[Field, ...], tuple[str, ...]]:
     """Return the fields, with the shape of image fields added, and a note on how images are fitted to it.
 
-    Settings that are None are chosen from the images.
+    Settings that are None are chosen from the images of the `rows` (N,).
     """
     names = [field.name for field in fields if field.kind == "image"]
     if not names:
         return tuple(fields), ()
-    colours, sizes = _surveyed([table.column(name) for name in names], folder, na_values)
+    colours, sizes = _surveyed([table.column(name) for name in names], rows, folder, na_values)
     size, common = config.image_size, sizes[0] if len(set(sizes)) == 1 else None
     if size is not None:
         height, width = (size, size) if isinstance(size, int) else size
@@ -205,15 +206,15 @@ def digest(
 
 
 def _surveyed(
-    columns: Sequence[Any], folder: Path | None, na_values: Sequence[str]
+    columns: Sequence[Any], rows: npt.NDArray[np.bool_], folder: Path | None, na_values: Sequence[str]
 ) -> tuple[list[bool], list[tuple[int, int]]]:
-    """Return, for some images of these columns, whether they are in colour, and their heights and widths."""
+    """Return, for some images of these rows (N,), whether they are in colour, and their heights and widths."""
     measured: list[tuple[bool, int, int]] = []
     files: list[ImageSource] = []
     for column in columns:
         array = image_columns.array_shape(column)
-        measured += [] if array is None else [array] * min(len(column), image_files.SURVEYED)
+        measured += [] if array is None else [array] * min(int(rows.sum()), image_files.SURVEYED)
         sources = image_columns.image_sources(column, folder, na_values)
-        files += [source for source in sources if source is not None]
+        files += [source for source, own in zip(sources, rows, strict=False) if own and source is not None]
     measured += image_files.survey(files)
     return [colour for colour, _, _ in measured], [(height, width) for _, height, width in measured]

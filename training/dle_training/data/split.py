@@ -147,6 +147,14 @@ def is_given(table: pa.Table, name: str) -> bool:
     return set(_parts(table, name)) <= set(PARTS)
 
 
+def may_train(table: pa.Table, by: str) -> npt.NDArray[np.bool_]:
+    """Return which rows (N,) a column marks for training; all rows if the parts are drawn."""
+    name = column_name(by)
+    if name is None or not by.startswith(COLUMN):
+        return np.ones(len(table), dtype=bool)
+    return np.asarray(_parts(table, name) == "train")
+
+
 def apart(table: pa.Table, config: SplitConfig) -> dict[str, str]:
     """Return the columns that describe a split, used or not, with the reason; they are not features."""
     given = {_OWN_COLUMN: _APART[COLUMN]} if is_given(table, _OWN_COLUMN) else {}
