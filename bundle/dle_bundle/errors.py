@@ -3,7 +3,7 @@
 Every deliberate error derives from `DleError`; any other exception is a defect and may show a traceback.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -89,6 +89,12 @@ class RowFaults(InputError):
 def counted(count: int, noun: str, plural: str | None = None) -> str:
     """`1 row`, `3,096 rows`."""
     return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
+def few(names: Sequence[str], most: int) -> str:
+    """The first `most` names, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

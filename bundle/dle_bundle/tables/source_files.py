@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 from msgspec.structs import replace
 
 from dle_bundle import integrity
-from dle_bundle.errors import Fault, InputError, RowFaults, counted, nearest
+from dle_bundle.errors import Fault, InputError, RowFaults, counted, few, nearest
 from dle_bundle.schema import TextFormat
 from dle_bundle.tables import columns, table_files
 from dle_bundle.tables.text_files import Detected
@@ -147,7 +147,9 @@ class SourceFiles:
         for file, each in zip(self.files, found, strict=True):
             for note in each.notes:
                 said.setdefault(note, []).append(file.name)
-        notes = (note if len(names) == len(self.files) else f"{_few(names)}: {note}" for note, names in said.items())
+        notes = (
+            note if len(names) == len(self.files) else f"{few(names, _NAMED)}: {note}" for note, names in said.items()
+        )
         return Detected(formats.pop() if len(formats) == 1 else given, tuple(notes))
 
     def stream(self, written: TextFormat, *, rows: int = 65_536, proposing: bool = True) -> Iterator[Part]:
@@ -196,11 +198,11 @@ class SourceFiles:
         for file, found in zip(self.files[1:], names[1:], strict=True):
             lacks = [f"{name!r}{nearest(name, set(found) - set(expected))}" for name in expected if name not in found]
             more = [repr(name) for name in found if name not in expected]
-            said = [f"lacks {_few(lacks, _LISTED)}"] if lacks else []
-            said += [f"has also {_few(more, _LISTED)}"] if more else []
+            said = [f"lacks {few(lacks, _LISTED)}"] if lacks else []
+            said += [f"has also {few(more, _LISTED)}"] if more else []
             faults += [f"{file.name}: {', '.join(said)}"] if said else []
         if faults:
-            shown = _few([repr(name) for name in expected], _LISTED)
+            shown = few([repr(name) for name in expected], _LISTED)
             raise InputError(f"The files differ in their columns. {self.files[0].name} has {shown}", faults)
 
     def _common(self, schemas: list[pa.Schema]) -> pa.Schema:
@@ -211,7 +213,7 @@ class SourceFiles:
             fields.append((name, types[0] if kind is None else kind))
             if kind is None:
                 each = (f"{file.name} {kind}" for file, kind in zip(self.files, types, strict=True))
-                faults.append(f"{name!r}: {_few(list(each), _LISTED)}")
+                faults.append(f"{name!r}: {few(list(each), _LISTED)}")
         if faults:
             raise InputError("The files differ in the types of their columns", faults)
         return pa.schema(fields)
@@ -347,11 +349,6 @@ def _called(file: SourceFile) -> Iterator[None]:
 
 def _first(path: Path, written: TextFormat, rows: int, proposing: bool) -> pa.Table:
     return next(table_files.stream(path, written, rows=rows, proposing=proposing))
-
-
-def _few(names: Sequence[str], most: int = _NAMED) -> str:
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _common_type(types: Sequence[pa.DataType]) -> pa.DataType | None:

@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 
 import pyarrow as pa
 
-from dle_bundle.errors import InputError, counted, nearest
+from dle_bundle.errors import InputError, counted, few, nearest
 from dle_bundle.schema import TextFormat
 from dle_bundle.tables import text_files, text_layout
 from dle_bundle.values.categories import category
@@ -63,15 +63,14 @@ def detect(path: Path, given: TextFormat, *, proposing: bool) -> tuple[str, ...]
     header = _header(path, sheet, given, proposing)
     notes = []
     if sheet.others:
-        notes.append(
-            f"the sheet {sheet.name!r} is read, not {_few(sheet.others, quoted=True)}{_cure(sheet.others, proposing)}"
-        )
+        others = few([*map(repr, sheet.others)], _LISTED)
+        notes.append(f"the sheet {sheet.name!r} is read, not {others}{_cure(sheet.others, proposing)}")
     first = sheet.numbers[header.lines] if header.lines < len(sheet.numbers) else 0
     merged = [cells for row, cells in sheet.merged if first and row >= first]
     if merged:
         notes.append(
             f"sheet {sheet.name!r}: only the first of merged cells has their value, the others are missing: "
-            f"{_few(merged)}"
+            f"{few(merged, _LISTED)}"
         )
     return (*notes, *header.notes, *_faulty(path, sheet.name))
 
@@ -144,9 +143,8 @@ def _choose(path: Path, book: Any, calamine: ModuleType, wanted: str | None) -> 
     names = [each.name for each in sheets]
     if wanted is not None:
         if wanted not in names:
-            raise InputError(
-                f"{path}: no sheet is called {wanted!r}{nearest(wanted, names)}; there are {_few(names, quoted=True)}"
-            )
+            known = few([*map(repr, names)], _LISTED)
+            raise InputError(f"{path}: no sheet is called {wanted!r}{nearest(wanted, names)}; there are {known}")
         return wanted, []
     visible = [each.name for each in sheets if each.visible == calamine.SheetVisibleEnum.Visible]
     if not visible:
@@ -222,7 +220,7 @@ def _faulty(path: Path, sheet: str) -> Iterator[str]:
         counts = Counter(found[1].decode() for found in (pattern.finditer(content) if sign in content else ()))
         if counts:
             where = [f"{counted(count, 'cell')} of column {letters}" for letters, count in counts.items()]
-            yield f"sheet {sheet!r}: {what}: {_few(where)}"
+            yield f"sheet {sheet!r}: {what}: {few(where, _LISTED)}"
 
 
 def _part(archive: zipfile.ZipFile, sheet: str) -> str | None:
@@ -245,9 +243,3 @@ def _letters(column: int) -> str:
     """The letters of a column, which counts from 0."""
     above, own = divmod(column, 26)
     return (_letters(above - 1) if above else "") + chr(ord("A") + own)
-
-
-def _few(names: Sequence[str], *, quoted: bool = False) -> str:
-    shown = [repr(name) if quoted else name for name in names[:_LISTED]]
-    more = len(names) - _LISTED
-    return ", ".join(shown) + (f" and {more:,} more" if more > 0 else "")
