@@ -18,12 +18,12 @@ _DAYS = (
     "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y %m %d", "%Y%m%d",
     "%m/%d/%Y", "%d/%m/%Y", "%m-%d-%Y", "%d-%m-%Y", "%d.%m.%Y", "%m.%d.%Y", "%d %m %Y", "%m %d %Y",
     "%m/%d/%y", "%d/%m/%y", "%y/%m/%d", "%m-%d-%y", "%d-%m-%y", "%y-%m-%d", "%d.%m.%y", "%m.%d.%y", "%y.%m.%d",
+    "%d %B %Y", "%d-%B-%Y", "%d. %B %Y", "%d de %B de %Y", "%d of %B %Y", "%B %d, %Y", "%B %d %Y", "%Y %B %d",
     "%d %b %Y", "%d-%b-%Y", "%d/%b/%Y", "%d.%b.%Y", "%d. %b %Y", "%d. %b. %Y", "%d %b. %Y", "%b %d, %Y", "%b %d %Y",
     "%b. %d, %Y", "%Y-%b-%d",
-    "%d %B %Y", "%d-%B-%Y", "%d. %B %Y", "%d de %B de %Y", "%d of %B %Y", "%B %d, %Y", "%B %d %Y", "%Y %B %d",
-    "%d %b %y", "%d-%b-%y", "%d/%b/%y", "%d. %b %y", "%d. %B %y", "%b %d, %y", "%d%b%Y", "%d%b%y", "%Y:%m:%d",
-    "%Y-%m", "%Y/%m", "%m/%Y", "%m-%Y", "%m.%Y", "%b %Y", "%b-%Y", "%b. %Y", "%B %Y",
-    "%b-%y", "%b '%y", "%b/%y", "%b/%Y", "%B, %Y", "%b, %Y", "%Y %b",
+    "%d %b %y", "%d-%b-%y", "%d/%b/%y", "%d. %B %y", "%d. %b %y", "%b %d, %y", "%d%b%Y", "%d%b%y", "%Y:%m:%d",
+    "%Y-%m", "%Y/%m", "%m/%Y", "%m-%Y", "%m.%Y", "%B %Y", "%b %Y", "%b-%Y", "%b. %Y",
+    "%b-%y", "%b '%y", "%b/%y", "%B, %Y", "%b/%Y", "%b, %Y", "%Y %b",
     "%Y年%m月%d日", "%Y. %m. %d.", "%Y.%m.%d.",
 )  # fmt: skip
 OF_DIGITS = ("%Y%m%d", "%Y%m%d%H%M%S", "%Y%m%d%H%M", "%d%m%Y", "%m%d%Y", "%Y%m", "%m.%Y")
@@ -31,7 +31,7 @@ OF_DIGITS = ("%Y%m%d", "%Y%m%d%H%M%S", "%Y%m%d%H%M", "%d%m%Y", "%m%d%Y", "%Y%m",
 DIGITS = (6, 7, 8, 12, 14)
 """The lengths of such texts."""
 _WIDTHS = {"%Y": "(?:19|20)[0-9]{2}"}
-_WITHOUT_YEAR = ("%B", "%b", "%b %d", "%B %d", "%d-%b", "%d %b", "%d %B", "%d. %b", "%d. %B", "%I %p", "%I%p")
+_WITHOUT_YEAR = ("%B", "%b", "%B %d", "%b %d", "%d-%b", "%d %B", "%d %b", "%d. %B", "%d. %b", "%I %p", "%I%p")
 _WEEKDAYS = ("", "%a, ", "%a ", "%A, ", "%A ")
 _TAIL = re.compile(
     r"(?P<day>.*?)(?:(?P<gap>(?:,? |T|, at | at |:)|^)"

@@ -11,17 +11,21 @@ _LIMITS = frozenset({-(2.0**31), 2.0**31 - 1, -(2.0**15), 2.0**15 - 1})
 _LEAST_OTHERS = 3
 _OFTEN = 5
 _SHARE = 0.02
+_MANY_OTHERS = 10
+"""Distinct values beside one that occurs often; fewer values are more likely codes."""
 
 
 def find(values: npt.NDArray[np.float64]) -> str | None:
     """Return a number that is far from all other `values` (N,), if it may mean missing; or None.
 
-    It is a number of nines, a limit of whole numbers, or in many rows. Missing and infinite values are not looked at.
+    It is a number of nines, a limit of whole numbers, or in many rows beside many other values. Missing and infinite
+    values are not looked at.
     """
     known = values[np.isfinite(values)]
     for end in _far_ends(known):
         text = repr(float(end)).removesuffix(".0")
-        if _NINES.fullmatch(text) or end in _LIMITS or (known == end).sum() >= max(_OFTEN, _SHARE * len(known)):
+        often = (known == end).sum() >= max(_OFTEN, _SHARE * len(known))
+        if _NINES.fullmatch(text) or end in _LIMITS or (often and len(np.unique(known)) > _MANY_OTHERS):
             return text
     return None
 
