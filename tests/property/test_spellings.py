@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dle_bundle.errors import InputError
 from dle_bundle.values.missing import NA_TEXTS, NA_VALUES
 from dle_training.data import kinds
-from dle_training.data.kinds import Asked
+from dle_training.data.column_settings import ColumnSettings
 
 MARKS = st.sampled_from(
     [(".", ""), (".", ","), (",", ""), (",", "."), (".", " "), (",", " "), (".", "'"), (",", "\u202f")]
@@ -42,7 +42,9 @@ def spelled(number: float, marks: tuple[str, str], unit: str, negative: str) -> 
 
 
 def read(texts: list[str]) -> kinds.Reading:
-    return kinds.read("c", pa.chunked_array([pa.array(texts)]), Asked(NA_VALUES, NA_TEXTS), np.arange(len(texts)))
+    return kinds.read(
+        "c", pa.chunked_array([pa.array(texts)]), ColumnSettings(NA_VALUES, NA_TEXTS), np.arange(len(texts))
+    )
 
 
 @given(NUMBERS, MARKS, UNITS, NEGATIVES)

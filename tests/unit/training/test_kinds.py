@@ -11,13 +11,14 @@ from dle_bundle.errors import InputError
 from dle_bundle.schema import Kind
 from dle_bundle.values.missing import NA_TEXTS, NA_VALUES
 from dle_training.data import kinds
-from dle_training.data.kinds import Asked, Reading
+from dle_training.data.column_settings import ColumnSettings
+from dle_training.data.kinds import Reading
 from dle_training.settings.proposals import setting
 
 
 def read(values: Any, kind: Kind | None = None, date_format: str | None = None) -> Reading:
     column = pa.chunked_array([values if isinstance(values, pa.Array) else pa.array(values)])
-    return kinds.read("c", column, Asked(NA_VALUES, NA_TEXTS, kind, date_format), np.arange(len(column)))
+    return kinds.read("c", column, ColumnSettings(NA_VALUES, NA_TEXTS, kind, date_format), np.arange(len(column)))
 
 
 @pytest.mark.parametrize(
@@ -233,9 +234,9 @@ def test_what_only_looks_like_amounts(values: list[str]) -> None:
 def test_a_comma_that_may_be_either_is_refused_with_both_settings() -> None:
     column = pa.chunked_array([["1,234", "5,678"]])
     with pytest.raises(InputError, match=r"'1,234' may be 1.234 or 1234; set data.decimal=, or data.decimal=\.$"):
-        kinds.read("price", column, Asked(NA_VALUES, NA_TEXTS), np.arange(2))
+        kinds.read("price", column, ColumnSettings(NA_VALUES, NA_TEXTS), np.arange(2))
     for decimal, expected in ((",", [1.234, 5.678]), (".", [1234.0, 5678.0])):
-        asked = Asked(NA_VALUES, NA_TEXTS, decimal=decimal)
+        asked = ColumnSettings(NA_VALUES, NA_TEXTS, decimal=decimal)
         assert kinds.read("price", column, asked, np.arange(2)).values.tolist() == expected
 
 
@@ -243,7 +244,7 @@ def test_a_point_that_may_stand_between_thousands_is_noted() -> None:
     reading = read(["12.345", "1.000", "7"])
     assert reading.values.tolist() == [12.345, 1.0, 7.0]
     assert reading.note == "12.345 is read with a decimal point; if it means 12345, set data.thousands=."
-    asked = Asked(NA_VALUES, NA_TEXTS, thousands=".")
+    asked = ColumnSettings(NA_VALUES, NA_TEXTS, thousands=".")
     other = kinds.read("c", pa.chunked_array([["12.345", "1.000", "7"]]), asked, np.arange(3))
     assert other.values.tolist() == [12345.0, 1000.0, 7.0]
     assert read(["12.345", "0.5"]).note is None
@@ -251,11 +252,11 @@ def test_a_point_that_may_stand_between_thousands_is_noted() -> None:
 
 def test_lists_of_words_with_commas_are_text() -> None:
     column = pa.chunked_array([pa.array(["a,b", "1,2", "c"] * 10)])
-    assert kinds.read("tags", column, Asked(NA_VALUES, NA_TEXTS), np.arange(len(column))).kind == "categorical"
+    assert kinds.read("tags", column, ColumnSettings(NA_VALUES, NA_TEXTS), np.arange(len(column))).kind == "categorical"
 
 
 def test_a_decimal_mark_of_the_file_leaves_codes_and_whole_numbers_alone() -> None:
-    asked = Asked(NA_VALUES, NA_TEXTS, decimal=",")
+    asked = ColumnSettings(NA_VALUES, NA_TEXTS, decimal=",")
     codes, whole = (
         kinds.read("c", pa.chunked_array([texts]), asked, np.arange(2)) for texts in (["01234", "98765"], ["7", "12"])
     )

@@ -16,6 +16,7 @@ from dle_serving.offline.predict import predict
 from dle_serving.settings import ServerSettings
 from dle_training.config import run_config
 from dle_training.data import kinds, target
+from dle_training.data.column_settings import ColumnSettings
 from dle_training.data.dataset import load
 from dle_training.export.bundle import export_run
 from dle_training.runs import evaluate, prepare, train
@@ -99,7 +100,7 @@ IDS = [123_456_789_012_345_678 + index for index in range(3)]
 
 @pytest.mark.parametrize("column", [pa.chunked_array([IDS * 20]), pa.chunked_array([[str(each) for each in IDS * 20]])])
 def test_long_whole_numbers_are_codes(column: Any) -> None:
-    asked = kinds.Asked(("",), ("",))
+    asked = ColumnSettings(("",), ("",))
     reading = kinds.read("code", column, asked, np.arange(60))
     assert (reading.kind, set(reading.known)) == ("categorical", {str(each) for each in IDS})
     assert "beyond ±2⁵³, such as 12345678901234567" in (reading.note or "")
@@ -111,14 +112,16 @@ def test_long_whole_numbers_are_codes(column: Any) -> None:
 
 
 def test_a_long_number_that_is_asked_for_is_rounded() -> None:
-    reading = kinds.read("x", pa.chunked_array([IDS * 2]), kinds.Asked(("",), ("",), "numeric"), np.arange(6))
+    reading = kinds.read("x", pa.chunked_array([IDS * 2]), ColumnSettings(("",), ("",), "numeric"), np.arange(6))
     assert reading.kind == "numeric"
     assert "rounded" in (reading.note or "")
 
 
 @pytest.mark.parametrize("values", [[2**53, 1], [1e300, 2e300], ["9007199254740993.5", "1"], [2**53 + 1.0, 0.5]])
 def test_other_large_numbers_are_numbers(values: list[Any]) -> None:
-    assert kinds.read("x", pa.chunked_array([values * 20]), kinds.Asked(("",), ("",)), np.arange(40)).kind == "numeric"
+    assert (
+        kinds.read("x", pa.chunked_array([values * 20]), ColumnSettings(("",), ("",)), np.arange(40)).kind == "numeric"
+    )
 
 
 def test_ranges_have_the_digits_that_tell_their_ends_apart(tmp_path: Path) -> None:

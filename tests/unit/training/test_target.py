@@ -11,12 +11,12 @@ from dle_bundle.errors import InputError
 from dle_bundle.schema import Outputs
 from dle_bundle.values.missing import NA_TEXTS, NA_VALUES
 from dle_training.data import target
-from dle_training.data.kinds import Asked
+from dle_training.data.column_settings import ColumnSettings
 from dle_training.data.target import Target
 
 
 def infer(values: Any, task: Literal["classification", "regression"] | None = None) -> Target:
-    return target.infer("y", pa.chunked_array([pa.array(values)]), Asked(NA_VALUES, NA_TEXTS), task)
+    return target.infer("y", pa.chunked_array([pa.array(values)]), ColumnSettings(NA_VALUES, NA_TEXTS), task)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pyarrow as pa
 from dle_bundle.errors import InputError
 from dle_bundle.tables import columns
 from dle_training.config.run_config import DataConfig
-from dle_training.data import kinds
+from dle_training.data import column_settings, kinds
 
 RowNumbers = npt.NDArray[np.int64]
 
@@ -52,9 +52,9 @@ def read(table: pa.Table, by: str, target: str, known: npt.NDArray[np.bool_], co
     rows = np.flatnonzero(known)
     column, note = table.column(name).take(pa.array(rows)), None
     if by.startswith(GROUP):
-        values = _groups(name, column, kinds.asked(name, config).na_texts, rows)
+        values = _groups(name, column, column_settings.of(name, config).na_texts, rows)
     else:
-        reading = kinds.times(name, column, kinds.asked(name, config), rows)
+        reading = kinds.times(name, column, column_settings.of(name, config), rows)
         values, note = reading.values, reading.note and f"{name}: {reading.note}"
     numbers = np.full(len(table), _NONE)
     numbers[rows] = np.unique(values, return_inverse=True)[1]

@@ -17,7 +17,7 @@ from dle_bundle.tables.arrays import SEQUENCE
 from dle_bundle.tables.long_tables import Ordered
 from dle_bundle.values.numbers import NumberFormat
 from dle_training.config.run_config import DataConfig, RunConfig
-from dle_training.data import covariates, kinds, split, windows
+from dle_training.data import column_formats, column_settings, covariates, split, windows
 from dle_training.data.blocks import Blocks
 from dle_training.data.windows import Windows
 from dle_training.preprocessing.settings import Scaling
@@ -83,7 +83,7 @@ def arrange(table: pa.Table, config: RunConfig, target: str, na_values: tuple[st
         raise InputError(
             f"split.by={config.split.by}: a forecast is split by time, or the future would leak; leave it out"
         )
-    time_format, time_note = kinds.time_format(table, data)
+    time_format, time_note = column_formats.time_format(table, data)
     bare = SeriesLayout(channels=(), sequence_id=data.sequence_id, time=data.time, time_format=time_format)
     if data.window is not None:
         return _forecast(table, bare, config, target, na_values, time_note)
@@ -93,7 +93,7 @@ def arrange(table: pa.Table, config: RunConfig, target: str, na_values: tuple[st
     for name in table.column_names:
         if name in apart or long_tables.constant(ordered, name):
             continue
-        choice = kinds.channel(name, table.column(name), kinds.asked(name, data))
+        choice = column_formats.channel(name, table.column(name), column_settings.of(name, data))
         if choice is None:
             dropped[name] = "varies within a series and is no number"
             continue
@@ -137,8 +137,8 @@ def _forecast(
     formats, categories = dict[str, NumberFormat](), dict[str, CategoryChannels]()
     dropped, read = dict[str, str](), list[str]()
     for name in (name for name in table.column_names if name not in apart):
-        column, asked = table.column(name), kinds.asked(name, data)
-        choice = None if asked.kind == "categorical" else kinds.channel(name, column, asked)
+        column, asked = table.column(name), column_settings.of(name, data)
+        choice = None if asked.kind == "categorical" else column_formats.channel(name, column, asked)
         if choice is not None:
             read += [f"{name}: {choice.note}"] if choice.note else []
             if choice.number_format is not None:
@@ -202,7 +202,7 @@ def _scaling(made: Windows, config: RunConfig) -> tuple[Scaling, tuple[str, ...]
 
 def _past(table: pa.Table, bare: SeriesLayout, data: DataConfig, target: str, na_values: tuple[str, ...]) -> Ordered:
     """The rows with the target as the only channel, up to its last value in each series."""
-    choice = kinds.channel(target, table.column(target), kinds.asked(target, data))
+    choice = column_formats.channel(target, table.column(target), column_settings.of(target, data))
     if choice is None:
         raise InputError(f"{target!r}: a forecast needs a target of numbers")
     formats = {} if choice.number_format is None else {target: choice.number_format}
@@ -236,7 +236,7 @@ def _check_kinds(data: DataConfig, channels: list[str]) -> None:
     ]
     own = data.na_values if isinstance(data.na_values, dict) else {}
     for name in (name for name in channels if name in own):
-        further = [word for word in dict.fromkeys((*own.get(kinds.EVERY_COLUMN, ()), *own[name])) if word]
+        further = [word for word in dict.fromkeys((*own.get(column_settings.EVERY_COLUMN, ()), *own[name])) if word]
         faults.append(
             f"data.na_values: {name!r} is a channel of the series, which share the spellings of a missing value: set "
             f"{setting('data.na_values', further)}"

@@ -17,7 +17,7 @@ from dle_bundle.tables import columns, long_tables
 from dle_bundle.tables.columns import Column
 from dle_bundle.tables.long_tables import Ordered
 from dle_training.config.run_config import DataConfig, SplitConfig
-from dle_training.data import kinds, windows
+from dle_training.data import column_settings, windows
 from dle_training.settings.proposals import setting
 
 MOST_CATEGORIES = 32
@@ -69,7 +69,7 @@ def of_texts(
     """
     if not (columns.is_text(column) or columns.is_number(column) or columns.is_date(column)):
         return None, "no numbers and no categories"
-    asked = kinds.asked(name, data)
+    asked = column_settings.of(name, data)
     texts = columns.categories(column.take(pa.array(rows)), asked.na_texts)
     ranked = sorted(Counter(texts[texts != ""].tolist()).items(), key=lambda item: (-item[1], item[0]))
     if not ranked:

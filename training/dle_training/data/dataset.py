@@ -22,8 +22,8 @@ from dle_training.config.run_config import RunConfig
 from dle_training.data import (
     blocks,
     column_roles,
+    column_settings,
     inference,
-    kinds,
     pictures,
     repeated_rows,
     series,
@@ -111,7 +111,7 @@ def load(config: RunConfig, source: Source | None = None) -> Dataset:
         if config.data.source is None:
             raise InputError("no data: name files, a folder of images or sklearn:NAME")
         source = sources.read(config.data.source, config.data.text_format)
-    common = kinds.asked(kinds.EVERY_COLUMN, config.data)
+    common = column_settings.of(column_settings.EVERY_COLUMN, config.data)
     na_values = common.na_values
     name, chosen = target.choose(source.table.column_names, config.data.target, source.target)
     with source.files.naming():
@@ -247,7 +247,7 @@ def _understand(
     with _collected(errors):
         inference.check_names(config.data, columns_of_source, name)
     with _collected(errors):
-        goal = target.infer(name, table.column(name), kinds.asked(name, config.data), config.objective.task)
+        goal = target.infer(name, table.column(name), column_settings.of(name, config.data), config.objective.task)
     known = goal.known if goal is not None else np.ones(len(table), dtype=bool)
     with _collected(errors):
         by = split.choose(table, config.split, goal is None or goal.outputs.classes is not None)

@@ -19,7 +19,7 @@ from dle_bundle.tables import columns
 from dle_bundle.tables.columns import Column
 from dle_bundle.values.numbers import differ
 from dle_training.config.run_config import DataConfig
-from dle_training.data import kinds, look_alikes
+from dle_training.data import column_settings, kinds, look_alikes, missing_words
 from dle_training.data.kinds import Reading
 
 _KEY_WORDS = frozenset({"id", "ids", "idx", "index", "key", "uuid", "guid", "rowid", "rownames", "rownum"})
@@ -54,7 +54,7 @@ class InferredInputs:
 def check_names(config: DataConfig, names: list[str], target: str) -> None:
     """Raise InputError with every configured column that is absent from the table or is the target."""
     faults = []
-    spelled = set(config.na_values) - {kinds.EVERY_COLUMN} if isinstance(config.na_values, dict) else ()
+    spelled = set(config.na_values) - {column_settings.EVERY_COLUMN} if isinstance(config.na_values, dict) else ()
     faults += [f"data.na_values: no column {name!r}{nearest(name, names)}" for name in spelled if name not in names]
     mentioned = {"drop": config.drop, "kinds": config.kinds, "date_formats": config.date_formats}
     for key, mention in mentioned.items():
@@ -87,9 +87,9 @@ def infer(
                 dropped[name] = reason
             continue
         column = table.column(name)
-        asked = kinds.asked(name, config)
+        asked = column_settings.of(name, config)
         if not _has_values(column, asked.na_values):
-            dropped[name] = kinds.no_value(name, column, asked)
+            dropped[name] = missing_words.no_value(name, column, asked)
             continue
         given = config.kinds.get(name)
         try:
@@ -116,11 +116,11 @@ def infer(
     notes = [f"{name}: {reading.note}" for name, reading in readings.items() if reading.note]
     taken: dict[str, dict[str, int]] = {}
     for name, reading in readings.items():
-        column, wanted = table.column(name), kinds.asked(name, config)
-        taken[name], kept = kinds.missing_words(name, column, reading, wanted)
+        column, wanted = table.column(name), column_settings.of(name, config)
+        taken[name], kept = missing_words.find(name, column, reading, wanted)
         similar = look_alikes.note(name, reading.known) if reading.kind == "categorical" else None
         notes += filter(None, (kept, similar, kinds.other_meaning(name, column, wanted, reading)))
-    notes += kinds.missing_words_note(taken)
+    notes += missing_words.note(taken)
     return InferredInputs(fields, readings, dropped, tuple(notes))
 
 

@@ -18,8 +18,9 @@ from dle_bundle.tables.columns import Column
 from dle_bundle.values.categories import category
 from dle_bundle.values.missing import NA_TEXTS, NA_VALUES
 from dle_bundle.values.numbers import parse_boolean, parse_number
-from dle_training.data import kinds, look_alikes
-from dle_training.data.kinds import Asked, Reading
+from dle_training.data import kinds, look_alikes, missing_words
+from dle_training.data.column_settings import ColumnSettings
+from dle_training.data.kinds import Reading
 from dle_training.settings.proposals import setting
 
 USUAL_NAMES = ("target", "label", "class", "y")
@@ -60,7 +61,7 @@ def choose(names: list[str], wanted: str | None, suggested: str | None) -> tuple
 def infer(
     name: str,
     column: Column,
-    asked: Asked,
+    asked: ColumnSettings,
     task: Literal["classification", "regression"] | None,
 ) -> Target:
     """Infer the task, classes and values of the target column, which holds all rows of the table.
@@ -74,15 +75,15 @@ def infer(
     reading = _read(name, column, replace(asked, kind=None, date_format=None), rows, task)
     known = ~reading.missing
     if not known.any():
-        raise InputError(f"{name!r}: the target has {kinds.no_value(name, column, asked)}")
+        raise InputError(f"{name!r}: the target has {missing_words.no_value(name, column, asked)}")
     chosen, reason = _task(name, reading, task)
     if chosen == "classification" and reading.number_format is not None:  # amounts are classes as they are written
         reading = kinds.read(name, column, replace(asked, kind="categorical"), rows)
     distinct = set(reading.known.tolist())
     if len(distinct) == 1:
         raise InputError(f"{name!r}: the target has one value only ({column[int(np.argmax(known))].as_py()!r:.60})")
-    words, kept = kinds.missing_words(name, column, reading, asked)
-    taken = kinds.missing_words_note({name: words})
+    words, kept = missing_words.find(name, column, reading, asked)
+    taken = missing_words.note({name: words})
     notes = [*filter(None, [reason]), *missing_note(name, known), *taken, *filter(None, [kept])]
     if chosen == "regression":
         notes += [f"{name}: {_for_target(name, reading.note)}"] if reading.note else []
@@ -187,7 +188,7 @@ def class_index(labels: Values, classes: tuple[Label, ...]) -> npt.NDArray[np.in
 def _read(
     name: str,
     column: Column,
-    asked: Asked,
+    asked: ColumnSettings,
     rows: npt.NDArray[np.int64],
     task: Literal["classification", "regression"] | None,
 ) -> Reading:
