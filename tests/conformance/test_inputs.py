@@ -24,7 +24,7 @@ from dle_bundle.tables import columns, forecast_tables, table_files
 from dle_bundle.values.missing import NA_VALUES
 from dle_bundle.values.numbers import NumberFormat
 from dle_training.config.run_config import RunConfig
-from dle_training.data import pictures
+from dle_training.data.images import pictures
 
 ROWS = 30
 OUTPUTS = Outputs(target="y", task="regression")

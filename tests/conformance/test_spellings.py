@@ -18,8 +18,8 @@ from dle_bundle.rows.decoder import RowDecoder
 from dle_bundle.schema import Outputs, Schema
 from dle_bundle.tables import columns
 from dle_training.config.run_config import DataConfig
-from dle_training.data import inference
-from dle_training.data.inference import InferredInputs
+from dle_training.data.columns import inference
+from dle_training.data.columns.inference import InferredInputs
 
 SPELLINGS = json.loads((Path(__file__).parents[1] / "spellings.json").read_text(encoding="utf-8"))
 ASKED = DataConfig(kinds={})

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from dle_bundle.errors import InputError
 from dle_bundle.values.missing import NA_TEXTS, NA_VALUES
-from dle_training.data import kinds
-from dle_training.data.column_settings import ColumnSettings
+from dle_training.data.columns import kinds
+from dle_training.data.columns.column_settings import ColumnSettings
 
 MARKS = st.sampled_from(
     [(".", ""), (".", ","), (",", ""), (",", "."), (".", " "), (",", " "), (".", "'"), (",", "\u202f")]

@@ -14,10 +14,11 @@ from dle_bundle.errors import InputError
 from dle_bundle.groups import empty
 from dle_bundle.schema import Outputs, Schema
 from dle_training.config.run_config import SplitConfig
-from dle_training.data import folds, split
-from dle_training.data.blocks import Blocks
+from dle_training.data import folds
 from dle_training.data.dataset import Dataset
-from dle_training.data.split import Split, Strata
+from dle_training.data.splits import split
+from dle_training.data.splits.blocks import Blocks
+from dle_training.data.splits.split import Split, Strata
 
 KEYS = st.lists(st.integers(0, 12), min_size=3, max_size=60).filter(lambda keys: len(set(keys)) >= 3)
 FRACTIONS = st.tuples(st.floats(0.01, 0.49), st.floats(0.01, 0.49))

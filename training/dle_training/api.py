@@ -20,7 +20,7 @@ from dle_bundle.tables import prediction_columns
 from dle_training.config import run_config
 from dle_training.config.run_config import RunConfig
 from dle_training.data import memory, sources, summary
-from dle_training.data.image_files import ImageProgress
+from dle_training.data.images.image_files import ImageProgress
 from dle_training.data.sources import Place, Source
 from dle_training.export import bundle, dry_run
 from dle_training.fitting.listeners import Listener

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from dle_bundle.schema import SeriesLayout
 from dle_bundle.values.missing import NA_VALUES
 from dle_training.config.run_config import SplitConfig
-from dle_training.data import windows
+from dle_training.data.series import windows
 from dle_training.scoring import baselines, forecasts
 from dle_training.scoring.baselines import Baselines, Fitted
 

@@ -15,9 +15,9 @@ from dle_bundle.schema import Outputs, Schema
 from dle_training.config import run_config
 from dle_training.data import dataset as datasets
 from dle_training.data import folds
-from dle_training.data.blocks import Blocks
 from dle_training.data.dataset import Dataset
-from dle_training.data.split import Split
+from dle_training.data.splits.blocks import Blocks
+from dle_training.data.splits.split import Split
 
 NUMBERS = Outputs(target="y", task="regression")
 

@@ -21,8 +21,8 @@ from dle_bundle import integrity
 from dle_bundle.errors import InputError, WorkError
 from dle_bundle.images.pixels import ImageFiles, ImageSource
 from dle_bundle.schema import ImageShape
-from dle_training.data import image_files
-from dle_training.data.image_files import Stream
+from dle_training.data.images import image_files
+from dle_training.data.images.image_files import Stream
 from dle_training.data.processes import ProcessPool
 
 SHAPE = ImageShape(channels=3, height=12, width=10)
@@ -151,7 +151,7 @@ def test_a_survey(tmp_path: Path) -> None:
 
 
 def test_workers_have_no_use_for_torch() -> None:
-    code = "import sys, dle_training.data.image_files; sys.exit('torch' in sys.modules)"
+    code = "import sys, dle_training.data.images.image_files; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 

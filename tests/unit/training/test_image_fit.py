@@ -9,8 +9,9 @@ from PIL import Image
 
 import dle_training
 from dle_training.config import run_config
-from dle_training.data import dataset, image_fit
+from dle_training.data import dataset
 from dle_training.data.dataset import Dataset
+from dle_training.data.images import image_fit
 
 
 def test_photographs_are_cropped_and_long_images_padded() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dle_training.data.image_rows import ArrayStream, ImageRows
+from dle_training.data.images.image_rows import ArrayStream, ImageRows
 
 
 def test_rows_answer_as_a_copy_does(seed: int) -> None:

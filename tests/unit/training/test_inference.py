@@ -9,8 +9,8 @@ import pytest
 
 from dle_bundle.errors import InputError
 from dle_training.config.run_config import DataConfig
-from dle_training.data import inference
-from dle_training.data.inference import InferredInputs
+from dle_training.data.columns import inference
+from dle_training.data.columns.inference import InferredInputs
 
 N = 40
 GOOD = [index % 7 for index in range(N)]

@@ -14,7 +14,7 @@ from dle_bundle.groups import MISSING_TIME, Groups
 from dle_bundle.images.pixels import ImageFiles
 from dle_bundle.schema import Field, ImageShape, Outputs, Schema, SequenceShape
 from dle_training.data.dataset import Dataset
-from dle_training.data.split import Split
+from dle_training.data.splits.split import Split
 from dle_training.runs import kept_rows
 
 N = 2_500

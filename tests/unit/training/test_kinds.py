@@ -10,9 +10,9 @@ import pytest
 from dle_bundle.errors import InputError
 from dle_bundle.schema import Kind
 from dle_bundle.values.missing import NA_TEXTS, NA_VALUES
-from dle_training.data import kinds
-from dle_training.data.column_settings import ColumnSettings
-from dle_training.data.kinds import Reading
+from dle_training.data.columns import kinds
+from dle_training.data.columns.column_settings import ColumnSettings
+from dle_training.data.columns.kinds import Reading
 from dle_training.settings.proposals import setting
 
 

@@ -15,8 +15,9 @@ from dle_serving.feedback.ids import load_signing_keys
 from dle_serving.offline.predict import predict
 from dle_serving.settings import ServerSettings
 from dle_training.config import run_config
-from dle_training.data import kinds, target
-from dle_training.data.column_settings import ColumnSettings
+from dle_training.data import target
+from dle_training.data.columns import kinds
+from dle_training.data.columns.column_settings import ColumnSettings
 from dle_training.data.dataset import load
 from dle_training.export.bundle import export_run
 from dle_training.runs import evaluate, prepare, train

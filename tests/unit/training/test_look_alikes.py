@@ -6,7 +6,7 @@ import pyarrow as pa
 from dle_bundle.rows.decoder import RowDecoder
 from dle_bundle.schema import Outputs, Schema
 from dle_training.config.run_config import DataConfig
-from dle_training.data import inference, look_alikes
+from dle_training.data.columns import inference, look_alikes
 
 
 def test_categories_that_look_alike() -> None:

@@ -16,8 +16,8 @@ from tests import many_inputs, people
 
 from dle_training.config import resolve, run_config
 from dle_training.config.run_config import RunConfig
-from dle_training.data import pictures
 from dle_training.data.dataset import Dataset
+from dle_training.data.images import pictures
 from dle_training.export import bundle as export
 from dle_training.models import mlp
 from dle_training.models.families import FAMILIES

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dle_training.data import placeholders
+from dle_training.data.columns import placeholders
 
 ONES = [1.0, 2.0, 3.5]
 

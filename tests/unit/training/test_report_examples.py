@@ -15,8 +15,8 @@ from dle_training.config import run_config
 from dle_training.config.resolve import resolve
 from dle_training.config.run_config import RunConfig
 from dle_training.data.dataset import Dataset
-from dle_training.data.row_samples import one_of_each
-from dle_training.data.split import Split
+from dle_training.data.rows.row_samples import one_of_each
+from dle_training.data.splits.split import Split
 from dle_training.models.family import NO_AUGMENTATION
 from dle_training.preprocessing import pipeline
 from dle_training.preprocessing.pipeline import Preprocessing

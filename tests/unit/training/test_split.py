@@ -9,8 +9,8 @@ import pytest
 
 from dle_bundle.errors import InputError
 from dle_training.config.run_config import DataConfig, SplitConfig
-from dle_training.data import blocks, split
-from dle_training.data.split import Split, SplitRule, Strata
+from dle_training.data.splits import blocks, split
+from dle_training.data.splits.split import Split, SplitRule, Strata
 
 CONFIG = SplitConfig()
 

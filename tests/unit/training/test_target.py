@@ -11,7 +11,7 @@ from dle_bundle.errors import InputError
 from dle_bundle.schema import Outputs
 from dle_bundle.values.missing import NA_TEXTS, NA_VALUES
 from dle_training.data import target
-from dle_training.data.column_settings import ColumnSettings
+from dle_training.data.columns.column_settings import ColumnSettings
 from dle_training.data.target import Target
 
 

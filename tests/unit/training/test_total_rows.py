@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from dle_training.data import total_rows
+from dle_training.data.rows import total_rows
 
 SHOPS = ["a", "b", "a"]
 

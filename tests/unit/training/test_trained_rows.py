@@ -9,7 +9,7 @@ import pytest
 from dle_bundle.errors import InputError
 from dle_cli import evaluate
 from dle_training.config import run_config
-from dle_training.data import row_hashes
+from dle_training.data.rows import row_hashes
 from dle_training.runs import prepare, train
 from dle_training.runs.evaluate import evaluate_source
 from dle_training.runs.folder import RunFolder

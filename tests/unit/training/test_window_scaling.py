@@ -17,7 +17,8 @@ from dle_bundle.values.missing import NA_VALUES
 from dle_serving import load
 from dle_training.config import run_config
 from dle_training.config.resolve import resolve
-from dle_training.data import column_roles, windows
+from dle_training.data import column_roles
+from dle_training.data.series import windows
 from dle_training.export.bundle import export_run
 from dle_training.export.parity import VALUE_BOUND
 from dle_training.optimization import objectives

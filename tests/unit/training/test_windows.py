@@ -14,9 +14,9 @@ from dle_bundle.errors import InputError
 from dle_bundle.schema import SeriesLayout, TimeStep
 from dle_bundle.values.missing import NA_VALUES
 from dle_training.config.run_config import SplitConfig
-from dle_training.data import windows
-from dle_training.data.split import PARTS
-from dle_training.data.windows import Windows
+from dle_training.data.series import windows
+from dle_training.data.series.windows import Windows
+from dle_training.data.splits.split import PARTS
 
 SPLIT = SplitConfig()
 

@@ -17,9 +17,11 @@ from dle_bundle.tables.arrays import SEQUENCE
 from dle_bundle.tables.long_tables import Ordered
 from dle_bundle.values.numbers import NumberFormat
 from dle_training.config.run_config import DataConfig, RunConfig
-from dle_training.data import column_formats, column_settings, covariates, split, windows
-from dle_training.data.blocks import Blocks
-from dle_training.data.windows import Windows
+from dle_training.data.columns import column_formats, column_settings
+from dle_training.data.series import covariates, windows
+from dle_training.data.series.windows import Windows
+from dle_training.data.splits import split
+from dle_training.data.splits.blocks import Blocks
 from dle_training.preprocessing.settings import Scaling
 from dle_training.scoring.baselines import Baselines, Fitted
 from dle_training.settings.proposals import setting

@@ -19,29 +19,20 @@ from dle_bundle.groups import MISSING_TIME, Groups
 from dle_bundle.schema import Field, Schema, TextFormat
 from dle_bundle.tables import columns
 from dle_training.config.run_config import RunConfig
-from dle_training.data import (
-    blocks,
-    column_roles,
-    column_settings,
-    inference,
-    pictures,
-    repeated_rows,
-    series,
-    sources,
-    split,
-    statistics,
-    target,
-    telling_columns,
-    windows,
-)
-from dle_training.data.blocks import Blocks
+from dle_training.data import column_roles, sources, target
 from dle_training.data.column_roles import Arranged
-from dle_training.data.image_rows import ImageRows
-from dle_training.data.inference import InferredInputs
-from dle_training.data.kinds import Reading
-from dle_training.data.pictures import Pictures
+from dle_training.data.columns import column_settings, inference, statistics, telling_columns
+from dle_training.data.columns.inference import InferredInputs
+from dle_training.data.columns.kinds import Reading
+from dle_training.data.images import pictures
+from dle_training.data.images.image_rows import ImageRows
+from dle_training.data.images.pictures import Pictures
+from dle_training.data.rows import repeated_rows
+from dle_training.data.series import series_shapes, windows
 from dle_training.data.sources import Place, Source
-from dle_training.data.split import Split, Strata
+from dle_training.data.splits import blocks, split
+from dle_training.data.splits.blocks import Blocks
+from dle_training.data.splits.split import Split, Strata
 from dle_training.data.target import Target, Values
 from dle_training.scoring.baselines import Baselines, Fitted
 
@@ -123,7 +114,7 @@ def load(config: RunConfig, source: Source | None = None) -> Dataset:
             goal = replace(goal, outputs=msgspec.structs.replace(goal.outputs, unit=written.unit or None))
         trains = split.may_train(table, by.name)
         fields, fitted = pictures.shaped(inputs.fields, table, trains, source.folder, config.preprocessing, na_values)
-        fields = series.shaped(fields, table, arranged.layout)
+        fields = series_shapes.shaped(fields, table, arranged.layout)
         images = pictures.read(fields, table, source.folder, config, na_values)
         labels = None if goal.outputs.classes is None else goal.values
         known, skipped = pictures.check(images, goal.known, config, labels)

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from dle_bundle.errors import InputError, counted
-from dle_training.data import blocks as blocking
 from dle_training.data import target
-from dle_training.data.blocks import Blocks, RowNumbers
 from dle_training.data.dataset import Dataset
-from dle_training.data.split import Split, Strata
+from dle_training.data.splits import blocks as blocking
+from dle_training.data.splits.blocks import Blocks, RowNumbers
+from dle_training.data.splits.split import Split, Strata
 
 _LISTED = 10
 _LEAST_ROWS = 10

@@ -18,7 +18,7 @@ from dle_bundle.errors import InputError, nearest
 from dle_bundle.schema import TextFormat
 from dle_bundle.tables import arrays, folders, source_files, table_files
 from dle_bundle.tables.source_files import ONE_FILE, STDIN, FileRows
-from dle_training.data import total_rows
+from dle_training.data.rows import total_rows
 
 SKLEARN, MEMORY = "sklearn:", "memory:"
 SKLEARN_TABLES = ("breast_cancer", "diabetes", "digits", "iris", "wine")

@@ -18,9 +18,9 @@ from dle_bundle.tables.columns import Column
 from dle_bundle.values.categories import category
 from dle_bundle.values.missing import NA_TEXTS, NA_VALUES
 from dle_bundle.values.numbers import parse_boolean, parse_number
-from dle_training.data import kinds, look_alikes, missing_words
-from dle_training.data.column_settings import ColumnSettings
-from dle_training.data.kinds import Reading
+from dle_training.data.columns import kinds, look_alikes, missing_words
+from dle_training.data.columns.column_settings import ColumnSettings
+from dle_training.data.columns.kinds import Reading
 from dle_training.settings.proposals import setting
 
 USUAL_NAMES = ("target", "label", "class", "y")

@@ -19,7 +19,7 @@ from dle_training.augmentation import augment
 from dle_training.augmentation.images import ImageAugmentation
 from dle_training.augmentation.series import SeriesAugmentation
 from dle_training.config.run_config import RunConfig
-from dle_training.data import row_samples
+from dle_training.data.rows import row_samples
 from dle_training.data.target import Values, class_index
 from dle_training.preprocessing.pipeline import Preprocessing
 

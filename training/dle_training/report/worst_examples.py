@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from dle_bundle.groups import Groups
 from dle_bundle.schema import Schema
-from dle_training.data.blocks import RowNumbers
-from dle_training.data.row_samples import one_of_each
+from dle_training.data.rows.row_samples import one_of_each
+from dle_training.data.splits.blocks import RowNumbers
 from dle_training.report.samples import IMAGES, Shown, Tiles, tiles
 from dle_training.scoring.forecasts import mean_by_step
 from dle_training.scoring.metrics import Actual, Predictions

@@ -18,7 +18,7 @@ from dle_training import packed
 from dle_training.config.run_config import RunConfig
 from dle_training.data import folds
 from dle_training.data.dataset import Dataset
-from dle_training.data.split import Split
+from dle_training.data.splits.split import Split
 from dle_training.fitting import tensors
 from dle_training.fitting.listeners import HistoryFile, Listener
 from dle_training.fitting.tensors import TrainingData

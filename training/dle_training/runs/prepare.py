@@ -19,11 +19,11 @@ from dle_training.config import devices, run_config
 from dle_training.config.resolve import resolve
 from dle_training.config.run_config import RunConfig
 from dle_training.data import dataset as datasets
-from dle_training.data import image_files
-from dle_training.data import split as splits
 from dle_training.data.dataset import Dataset
-from dle_training.data.image_rows import ArrayStream
+from dle_training.data.images import image_files
+from dle_training.data.images.image_rows import ArrayStream
 from dle_training.data.sources import Source, said, sent
+from dle_training.data.splits import split as splits
 from dle_training.fitting import loop
 from dle_training.fitting.batches import ImageStream
 from dle_training.optimization import objectives

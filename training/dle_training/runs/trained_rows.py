@@ -11,8 +11,8 @@ import numpy as np
 from dle_bundle.errors import InputError
 from dle_bundle.files import atomic_path
 from dle_bundle.groups import Groups
-from dle_training.data import row_hashes
 from dle_training.data.dataset import Dataset
+from dle_training.data.rows import row_hashes
 from dle_training.data.target import Values
 
 _PARTS = ("train", "validation")

@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from dle_bundle.groups import Groups
 from dle_bundle.schema import Outputs
-from dle_training.data import row_samples
+from dle_training.data.rows import row_samples
 from dle_training.data.target import Values
 
 MOST, LEAST = 256, 16

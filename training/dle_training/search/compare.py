@@ -17,7 +17,7 @@ from dle_bundle.errors import DleError, InputError
 from dle_bundle.files import write_atomic
 from dle_bundle.schema import Schema
 from dle_training.data import sources
-from dle_training.data import split as splits
+from dle_training.data.splits import split as splits
 from dle_training.export import latency
 from dle_training.fitting.listeners import read_history
 from dle_training.runs import contents, cross_validation, train

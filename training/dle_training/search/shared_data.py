@@ -13,8 +13,8 @@ from pathlib import Path
 from dle_bundle import locks
 from dle_bundle.files import atomic_folder
 from dle_training.config.run_config import RunConfig
-from dle_training.data import split as splits
 from dle_training.data.dataset import Dataset
+from dle_training.data.splits import split as splits
 from dle_training.fitting import tensors
 from dle_training.fitting.tensors import TrainingData
 from dle_training.runs import prepare

@@ -23,10 +23,10 @@ from dle_bundle.tables.source_files import STDIN
 from dle_training.config import devices, resolve, run_config
 from dle_training.config.run_config import RunConfig
 from dle_training.data import folds, sources
-from dle_training.data import split as splits
 from dle_training.data.dataset import Dataset
-from dle_training.data.image_files import ImageProgress
-from dle_training.data.split import Split
+from dle_training.data.images.image_files import ImageProgress
+from dle_training.data.splits import split as splits
+from dle_training.data.splits.split import Split
 from dle_training.export import dry_run as export_trial
 from dle_training.models import registry
 from dle_training.runs import cross_validation, prepare

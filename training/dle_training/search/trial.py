@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 
 from dle_bundle.errors import DleError, InputError, Interrupted, WorkError
 from dle_training.config.run_config import RunConfig
-from dle_training.data.split import load as load_split
+from dle_training.data.splits.split import load as load_split
 from dle_training.fitting import loop
 from dle_training.fitting.listeners import EpochRecord, HistoryFile, Listener, Stopped, TrainingPlan
 from dle_training.fitting.tensors import TrainingData

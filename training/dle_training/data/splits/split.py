@@ -24,9 +24,9 @@ from dle_bundle.tables.folders import PARTS as PARTS
 from dle_bundle.values import dates
 from dle_bundle.values.missing import NA_VALUES
 from dle_training.config.run_config import SplitConfig
-from dle_training.data import blocks as blocking
-from dle_training.data.blocks import GROUP, TIME, Blocks, RowNumbers
-from dle_training.data.kinds import Reading
+from dle_training.data.columns.kinds import Reading
+from dle_training.data.splits import blocks as blocking
+from dle_training.data.splits.blocks import GROUP, TIME, Blocks, RowNumbers
 
 COLUMN = "column:"
 _APART = {

@@ -14,7 +14,7 @@ import pyarrow as pa
 from dle_bundle.errors import InputError
 from dle_bundle.tables import columns
 from dle_training.config.run_config import DataConfig
-from dle_training.data import column_settings, kinds
+from dle_training.data.columns import column_settings, kinds
 
 RowNumbers = npt.NDArray[np.int64]
 

@@ -20,9 +20,9 @@ from dle_bundle.tables import columns, image_columns, series_columns
 from dle_bundle.tables.columns import Column
 from dle_bundle.values.numbers import FALSE, PLAIN, TRUE, NumberFormat, parse_number
 from dle_training.config.run_config import DataConfig
-from dle_training.data import column_settings, date_formats, number_formats
-from dle_training.data.column_settings import ColumnSettings
-from dle_training.data.number_formats import Ambiguous
+from dle_training.data.columns import column_settings, date_formats, number_formats
+from dle_training.data.columns.column_settings import ColumnSettings
+from dle_training.data.columns.number_formats import Ambiguous
 from dle_training.settings.proposals import setting
 
 _NEARLY_ALL = 0.9

@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 from dle_bundle.tables import columns
 from dle_bundle.tables.columns import Column
 from dle_bundle.values.missing import NA_VALUES
-from dle_training.data.column_settings import ColumnSettings
-from dle_training.data.kinds import Reading
+from dle_training.data.columns.column_settings import ColumnSettings
+from dle_training.data.columns.kinds import Reading
 from dle_training.settings.proposals import setting
 
 _NAMED = 3

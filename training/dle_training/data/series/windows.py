@@ -17,8 +17,8 @@ from dle_bundle.tables import forecast_tables, long_tables, time_steps
 from dle_bundle.tables.arrays import SEQUENCE
 from dle_bundle.tables.long_tables import Ordered
 from dle_training.config.run_config import SplitConfig
-from dle_training.data.blocks import Blocks
-from dle_training.data.split import PARTS
+from dle_training.data.splits.blocks import Blocks
+from dle_training.data.splits.split import PARTS
 from dle_training.preprocessing.settings import Scaling
 from dle_training.scoring import baselines, linear
 from dle_training.scoring.baselines import Baselines

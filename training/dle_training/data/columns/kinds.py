@@ -19,9 +19,9 @@ from dle_bundle.tables import columns, image_columns, series_columns
 from dle_bundle.tables.columns import Column
 from dle_bundle.values import dates
 from dle_bundle.values.numbers import NumberFormat
-from dle_training.data import column_formats, column_settings, date_formats, placeholders
-from dle_training.data.column_formats import ColumnFormat
-from dle_training.data.column_settings import ColumnSettings
+from dle_training.data.columns import column_formats, column_settings, date_formats, placeholders
+from dle_training.data.columns.column_formats import ColumnFormat
+from dle_training.data.columns.column_settings import ColumnSettings
 from dle_training.settings.proposals import setting
 
 _NEARLY_ALL = 0.9

@@ -19,8 +19,8 @@ from dle_bundle.tables import columns
 from dle_bundle.tables.columns import Column
 from dle_bundle.values.numbers import differ
 from dle_training.config.run_config import DataConfig
-from dle_training.data import column_settings, kinds, look_alikes, missing_words
-from dle_training.data.kinds import Reading
+from dle_training.data.columns import column_settings, kinds, look_alikes, missing_words
+from dle_training.data.columns.kinds import Reading
 
 _KEY_WORDS = frozenset({"id", "ids", "idx", "index", "key", "uuid", "guid", "rowid", "rownames", "rownum"})
 _LAST_WORDS = frozenset({"no", "nr", "num", "number"})

@@ -20,7 +20,7 @@ from dle_bundle.images.pixels import ImageSource, Remark
 from dle_bundle.schema import Field, ImageShape
 from dle_bundle.tables import image_columns
 from dle_training.config.run_config import RunConfig
-from dle_training.data import image_files, image_fit
+from dle_training.data.images import image_files, image_fit
 from dle_training.preprocessing.settings import PreprocessingConfig
 
 LARGEST_NATIVE = 96

@@ -3,8 +3,8 @@
 import numpy as np
 
 from dle_bundle.groups import Groups
-from dle_training.data import row_hashes
-from dle_training.data.split import Split
+from dle_training.data.rows import row_hashes
+from dle_training.data.splits.split import Split
 from dle_training.data.target import Values
 
 _MANY = 0.25

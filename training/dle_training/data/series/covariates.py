@@ -17,7 +17,8 @@ from dle_bundle.tables import columns, long_tables
 from dle_bundle.tables.columns import Column
 from dle_bundle.tables.long_tables import Ordered
 from dle_training.config.run_config import DataConfig, SplitConfig
-from dle_training.data import column_settings, windows
+from dle_training.data.columns import column_settings
+from dle_training.data.series import windows
 from dle_training.settings.proposals import setting
 
 MOST_CATEGORIES = 32

@@ -1,0 +1,1 @@
+"""Columns of a table: their kinds and formats, which of them are inputs, and their statistics."""

@@ -1,0 +1,1 @@
+"""Series of a source: their shapes, the windows of a forecast, and its covariates."""

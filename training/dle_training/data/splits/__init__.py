@@ -1,0 +1,1 @@
+"""Splits: the parts of a data set, and the rows that stay together."""
