@@ -83,8 +83,8 @@ def test_what_is_left_open_follows_the_family_that_is_dearest_to_train() -> None
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
 def test_a_resolved_configuration_has_no_open_choice(kinds: Sequence[Kind], task: Task) -> None:
     config = resolved(task=task, kinds=kinds)
-    of_data = ("source", "delimiter", "encoding", "comment", "header", "decimal", "thousands", "sequence_id", "time")
-    means_none = {"split.by", *(f"data.{key}" for key in (*of_data, "window", "season"))}
+    of_files = ("source", "sheet", "delimiter", "encoding", "comment", "header", "decimal", "thousands")
+    means_none = {"split.by", *(f"data.{key}" for key in (*of_files, "sequence_id", "time", "window", "season"))}
     means_none |= {"split.folds", "objective.class_weights", "schedule.gamma"}
     means_none |= set() if "image" in kinds else {"preprocessing.image_size", "preprocessing.image_fit"}
     settings = _leaves(msgspec.to_builtins(config))
