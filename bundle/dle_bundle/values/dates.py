@@ -1,6 +1,7 @@
 """Parses the dates and times of CSV files, other tables and requests, by one rule, into UTC epoch time."""
 
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -52,6 +53,7 @@ _OFFSETS = {
 """Names of time zones; those of America are from RFC 2822."""
 _LONGEST = 80
 """Longer texts are no dates."""
+_LETTER = re.compile(r"[^\W\d_]")
 _ASIDE = re.compile(r" ?(?:\([A-Za-z ]+\)|\[[A-Za-z_/]+\])$")
 _ORDINAL = re.compile(r"\b([0-9]{1,2})(?:st|nd|rd|th)\b")
 _NAME = re.compile(r"([^\W\d_]{3,})(\.?)")
@@ -88,7 +90,7 @@ def in_english(text: str) -> str:
     `15. März 2024`, `January 5th, 2024`, `10:00 EST` and `GMT+0100 (CET)` become `15. March 2024`, `January 5, 2024`,
     `10:00 -0500` and `+0100`.
     """
-    return _in_english(text) if len(text) <= _LONGEST else text
+    return _in_english(text) if len(text) <= _LONGEST and _LETTER.search(text) else text
 
 
 @lru_cache(maxsize=65_536)
@@ -103,12 +105,19 @@ def has_year(date_format: str | None) -> bool:
     return date_format is None or any(mark in date_format for mark in ("%Y", "%y", "%c", "%x", "%G"))
 
 
+def _spellings(text: str) -> Iterator[str]:
+    """The text as it is, and only if that does not fit, with English names, in full and short."""
+    yield text
+    if (english := in_english(text)) != text:
+        yield english
+    if (short := _FULL.sub(lambda found: found[0][:3], english)) != english:  # a column may have `March` beside `Sep`
+        yield short
+
+
 def _parsed(text: str, date_format: str | None) -> datetime:
     # February 29 exists in a leap year only
     year = " 1904" if date_format is not None and "%d" in date_format and not has_year(date_format) else ""
-    english = in_english(text)
-    short = _FULL.sub(lambda found: found[0][:3], english)  # a column may have `March` beside `Sep`
-    for spelling in dict.fromkeys((text, english, short)):
+    for spelling in _spellings(text):
         if date_format is not None:
             try:
                 return datetime.strptime(spelling + year, f"{date_format} %Y" if year else date_format)
