@@ -44,6 +44,8 @@ _ENGLISH = {other: name for name, others in (_MONTHS | _DAYS).items() for other 
     "nov": "Nov"
 }
 """Names of months and weekdays in English, German, French, Spanish, Italian, Portuguese, Dutch and Swedish."""
+_OTHER_WORDS = frozenset({"ago", "out", "set"})
+"""Short names of months that are English words."""
 _OFFSETS = {
     "WEST": "+0100", "BST": "+0100", "CET": "+0100", "CEST": "+0200", "EET": "+0200", "EEST": "+0300", "MSK": "+0300",
     "SGT": "+0800", "HKT": "+0800", "JST": "+0900", "KST": "+0900", "AEST": "+1000", "AEDT": "+1100",
@@ -98,6 +100,11 @@ def _in_english(text: str) -> str:
     text = _JOINED.sub("", _ORDINAL.sub(r"\1", _ASIDE.sub("", text)))
     text = _NAME.sub(lambda found: _ENGLISH.get(found[1].lower(), found[0]), text)
     return _ZONE.sub(lambda found: f" {_OFFSETS[found[1]]}", text)
+
+
+def is_month(word: str) -> bool:
+    """Whether a word is the name of a month, and no English word such as `set`."""
+    return word.lower() not in _OTHER_WORDS and in_english(word) in (*_MONTHS, "Nov")
 
 
 def has_year(date_format: str | None) -> bool:

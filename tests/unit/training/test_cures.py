@@ -218,6 +218,8 @@ def test_a_separator_that_does_not_fit(given: str, tmp_path: Path) -> None:
         (["2024-01-31", "2024-02-01", "2024-02-03", "9999-12-31"], "datetime"),
         (["007", "7", "12"], "categorical"),
         (["1.1", "1.10", "1.2"], "categorical"),
+        (["01/2023", "02/2023", "12/2023"], "numeric"),
+        (["2 PM", "3 PM", "10 PM"], "numeric"),
     ],
     ids=[
         "words alone",
@@ -227,6 +229,8 @@ def test_a_separator_that_does_not_fit(given: str, tmp_path: Path) -> None:
         "date that means missing",
         "leading zeros",
         "versions",
+        "months of one year",
+        "hours of the afternoon",
     ],
 )
 def test_notes_on_other_meanings(name: str, values: list[str], kind: str, tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def _infer_text(name: str, column: Column, wanted: ColumnSettings) -> ColumnForm
         return ColumnFormat("boolean")
     formatted, reason = _formatted(name, counts, wanted)
     if formatted is not None:
-        return formatted
+        return _dates_not_amounts(name, text, formatted) or formatted
     spellings = len(pc.unique(text.filter(pa.array(unreadable))))
     share = 1 - unreadable.sum() / (len(text) - text.null_count)
     if share >= _NEARLY_ALL or (share >= _HALF and spellings <= _FEW_SPELLINGS):
@@ -226,6 +226,16 @@ def _dates_of_digits(name: str, text: Column) -> ColumnFormat | None:
         return None
     note = f"dates read as {written}{date_formats.day_or_month(written)}; if they are numbers, set "
     return ColumnFormat("datetime", written, note=note + setting("data.kinds", "numeric", name))
+
+
+def _dates_not_amounts(name: str, text: Column, amounts: ColumnFormat) -> ColumnFormat | None:
+    """Return the format of dates with one end, such as `5 May` or `01/2023`, which look like amounts with a unit."""
+    if amounts.number_format is None or not date_formats.ends_in(amounts.number_format.unit):
+        return None
+    dates = _dates(text, 1)
+    return dates and replace(
+        dates, note=f"{dates.note}; if they are numbers, set {setting('data.kinds', 'numeric', name)}"
+    )
 
 
 def _partly_dates(counts: Counter[str]) -> str | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dle_bundle.values.dates import epoch_seconds, in_english
+from dle_bundle.values.dates import epoch_seconds, in_english, is_month
 
 _DAYS = (
     "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y %m %d", "%Y%m%d",
@@ -41,6 +41,10 @@ _TAIL = re.compile(
 )
 _TRIED = 50
 _DOTTED = re.compile(r"[0-9]{2}\.[0-9]{2}\.[0-9]{2}")
+_MONTH_OF_YEAR = re.compile("(0?[1-9]|1[0-2])/([0-9]{2})")
+_LAST_MONTH = 12
+_INCHES = (16, 32, 64)
+_YEAR_BEHIND = re.compile("/(?:[0-9]{2}|(?:19|20)[0-9]{2})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,8 @@ def infer(values: Sequence[str]) -> DateFormat:
     candidates += _WITHOUT_YEAR
     if sample and _DOTTED.fullmatch(sample[0]):  # after the days, which may look so too
         candidates.append("%H.%M.%S")
+    if _are_months(sample):
+        candidates.append("%m/%y")
     tried = {written: _fit(sample, written) for written in candidates}
     highest = max(tried.values())
     # every format reads ISO 8601 too, so ISO 8601 is chosen if no format reads more values
@@ -89,6 +95,11 @@ def in_digits(values: Sequence[str]) -> str | None:
     return None
 
 
+def ends_in(unit: str) -> bool:
+    """Whether dates may end in what looks like a unit: `May` in `5 May`, `PM` in `2 PM`, `/2023` in `01/2023`."""
+    return is_month(unit) or unit.casefold() in ("am", "pm") or _YEAR_BEHIND.fullmatch(unit) is not None
+
+
 def years(values: Sequence[str], written: str) -> tuple[int, int]:
     """The first and the last year of the values that the format reads."""
     found = _years(values, written)
@@ -100,6 +111,19 @@ def day_or_month(written: str) -> str:
     if "%d" not in written or "%m" not in written or written.lower().startswith("%y"):
         return ""
     return " (day first)" if written.index("%d") < written.index("%m") else " (month first)"
+
+
+def _are_months(values: Sequence[str]) -> bool:
+    """Whether texts such as `01/23` or `1/23` are months, rather than scores such as `7/10` or parts of an inch.
+
+    Months have a leading zero, or they have one year that is no usual highest score.
+    """
+    found = [_MONTH_OF_YEAR.fullmatch(value) for value in values]
+    if any(value.startswith("0") for value in values):
+        return None not in found
+    ends = {int(each[2]) if each else 0 for each in found}
+    year = ends.pop() if len(ends) == 1 else 0
+    return year > _LAST_MONTH and year % 5 != 0 and year not in _INCHES
 
 
 def _swapped(first: str, second: str) -> bool:
