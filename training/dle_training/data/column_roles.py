@@ -5,20 +5,20 @@
 An example is a series, or a window of a forecast. Other tables are not changed.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 from msgspec.structs import replace
 
 from dle_bundle.errors import InputError
-from dle_bundle.schema import CategoryChannels, Schema, SeriesLayout
+from dle_bundle.schema import Schema, SeriesLayout
 from dle_bundle.tables import long_tables, time_steps
 from dle_bundle.tables.arrays import SEQUENCE
 from dle_bundle.tables.long_tables import Ordered
-from dle_bundle.values.numbers import NumberFormat
 from dle_training.config.run_config import DataConfig, RunConfig
 from dle_training.data.columns import column_formats, column_settings
-from dle_training.data.series import covariates, windows
+from dle_training.data.series import channels, covariates, windows
 from dle_training.data.series.windows import Windows
 from dle_training.data.splits import split
 from dle_training.data.splits.blocks import Blocks
@@ -91,34 +91,25 @@ def arrange(table: pa.Table, config: RunConfig, target: str, na_values: tuple[st
         return _forecast(table, bare, config, target, na_values, time_note)
     ordered = long_tables.order(table, bare, na_values)
     apart = {data.sequence_id, data.time, target, *data.drop}
-    channels, formats, dropped, read = list[str](), dict[str, NumberFormat](), dict[str, str](), list[str]()
-    for name in table.column_names:
-        if name in apart or long_tables.constant(ordered, name):
-            continue
-        choice = column_formats.channel(name, table.column(name), column_settings.of(name, data))
-        if choice is None:
-            dropped[name] = "varies within a series and is no number"
-            continue
-        channels.append(name)
-        read += [f"{name}: {choice.note}"] if choice.note else []
-        if choice.number_format is not None:
-            formats[name] = choice.number_format
-    if not channels:
+    varying = [name for name in table.column_names if name not in apart and not long_tables.constant(ordered, name)]
+    found = channels.read(table, varying, data, target, None)
+    if not found.names:
         raise InputError(
             "No column is left that varies within a series and is a number",
-            [f"{name}: {why}" for name, why in dropped.items()],
+            [f"{name}: {why}" for name, why in found.dropped.items()],
         )
-    _check_kinds(data, channels)
-    layout = replace(bare, channels=tuple(channels), number_formats=formats)
+    _check_kinds(data, found.names)
+    layout = replace(bare, channels=found.names, number_formats=found.number_formats)
     if not long_tables.constant(ordered, target):
         raise InputError(
             f"{target!r}: the target must be the same in all rows of a series; or set data.window to forecast it"
         )
     _check_split(config.split.by, ordered, data)
-    gathered = long_tables.gather(table.drop_columns(list(dropped)), layout, na_values)
+    gathered = long_tables.gather(table.drop_columns(list(found.dropped)), layout, na_values)
     # these columns identify and order the series; they are not features
     plain = gathered.drop_columns([name for name in (data.sequence_id, data.time) if name and name != SEQUENCE])
-    return Arranged(plain, layout, dropped, (*time_note, *read, f"{len(plain):,} series of {len(table):,} rows"))
+    said = (*time_note, *found.notes, f"{len(plain):,} series of {len(table):,} rows")
+    return Arranged(plain, layout, found.dropped, said)
 
 
 def _forecast(
@@ -136,35 +127,19 @@ def _forecast(
     layout = replace(bare, window=data.window, step=step, gaps=data.gaps, season=data.season)
     training = covariates.training_rows(ordered, layout, data.horizon, config.split)
     apart = {data.sequence_id, data.time, *data.drop, *data.static}
-    formats, categories = dict[str, NumberFormat](), dict[str, CategoryChannels]()
-    dropped, read = dict[str, str](), list[str]()
-    for name in (name for name in table.column_names if name not in apart):
-        column, asked = table.column(name), column_settings.of(name, data)
-        choice = None if asked.kind == "categorical" else column_formats.channel(name, column, asked)
-        if choice is not None:
-            read += [f"{name}: {choice.note}"] if choice.note else []
-            if choice.number_format is not None:
-                formats[name] = choice.number_format
-            continue
-        found, note = covariates.of_texts(name, column, data, training)
-        if found is None:
-            dropped[name] = note or ""
-        else:
-            categories[name] = found
-            read += [f"{name}: {note}"] if note else []
-    if unusable := [name for name in data.known if name in dropped]:
-        raise InputError("data.known names unusable columns", [f"{name}: {dropped[name]}" for name in unusable])
-    channels = tuple(name for name in table.column_names if name not in apart and name not in dropped)
-    _check_kinds(data, [name for name in channels if name not in categories])
+    found = channels.read(table, [name for name in table.column_names if name not in apart], data, target, training)
+    if unusable := [name for name in data.known if name in found.dropped]:
+        raise InputError("data.known names unusable columns", [f"{name}: {found.dropped[name]}" for name in unusable])
+    _check_kinds(data, [name for name in found.names if name not in found.categories])
     layout = replace(
         layout,
-        channels=channels,
-        number_formats=formats,
-        categories=categories,
+        channels=found.names,
+        number_formats=found.number_formats,
+        categories=found.categories,
         known=tuple(data.known),
         static=tuple(data.static),
     )
-    names = layout.names(channels)
+    names = layout.names(layout.channels)
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"{', '.join(twice)}: the name of two channels; rename a column")
     made = windows.make(table, layout, target, data.horizon, config.split, na_values)
@@ -172,9 +147,9 @@ def _forecast(
     scaling, scaled = _scaling(made, config)
     layout = replace(layout, season=made.baselines.season, scaling=scaling)
     roles = covariates.notes(ordered, layout, target)
-    said = (*time_note, *read, *roles, *no_step, *made.notes, *scaled)
+    said = (*time_note, *found.notes, *roles, *no_step, *made.notes, *scaled)
     whole = windows.with_ids(made.table, layout, made.baselines.series)
-    return Arranged(whole, layout, dropped, said, made.blocks, made.baselines)
+    return Arranged(whole, layout, found.dropped, said, made.blocks, made.baselines)
 
 
 def _scaling(made: Windows, config: RunConfig) -> tuple[Scaling, tuple[str, ...]]:
@@ -228,16 +203,16 @@ def _check_split(by: str | None, ordered: Ordered, data: DataConfig) -> None:
         )
 
 
-def _check_kinds(data: DataConfig, channels: list[str]) -> None:
+def _check_kinds(data: DataConfig, names: Collection[str]) -> None:
     given = data.kinds | dict.fromkeys(data.date_formats, "datetime")
     faults = [
         f"data.{'date_formats' if name in data.date_formats else 'kinds'}: {name!r} is a channel of the series, which "
         "are numbers; data.drop leaves it out"
-        for name in channels
+        for name in names
         if given.get(name, "numeric") != "numeric"
     ]
     own = data.na_values if isinstance(data.na_values, dict) else {}
-    for name in (name for name in channels if name in own):
+    for name in (name for name in names if name in own):
         further = [word for word in dict.fromkeys((*own.get(column_settings.EVERY_COLUMN, ()), *own[name])) if word]
         faults.append(
             f"data.na_values: {name!r} is a channel of the series, which share the spellings of a missing value: set "

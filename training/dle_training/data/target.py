@@ -82,7 +82,7 @@ def infer(
     distinct = set(reading.known.tolist())
     if len(distinct) == 1:
         raise InputError(f"{name!r}: the target has one value only ({column[int(np.argmax(known))].as_py()!r:.60})")
-    words, kept = missing_words.find(name, column, reading, asked)
+    words, kept = missing_words.find(name, column, reading.kind, asked)
     taken = missing_words.note({name: words})
     notes = [*filter(None, [reason]), *missing_note(name, known), *taken, *filter(None, [kept])]
     if chosen == "regression":

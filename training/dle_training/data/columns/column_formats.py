@@ -18,6 +18,7 @@ from dle_bundle.images.pixels import IMAGE_SUFFIXES
 from dle_bundle.schema import Kind
 from dle_bundle.tables import columns, image_columns, series_columns
 from dle_bundle.tables.columns import Column
+from dle_bundle.values import dates
 from dle_bundle.values.numbers import FALSE, PLAIN, TRUE, NumberFormat, parse_number
 from dle_training.config.run_config import DataConfig
 from dle_training.data.columns import column_settings, date_formats, number_formats
@@ -75,8 +76,8 @@ def _infer(name: str, column: Column, wanted: ColumnSettings) -> ColumnFormat:
         return ColumnFormat("datetime")
     if columns.is_text(column):
         return _infer_text(name, column, wanted)
-    if pa.types.is_integer(column.type) and (dates := _dates_of_digits(name, column.cast(pa.large_string()))):
-        return dates
+    if pa.types.is_integer(column.type) and (days := _dates_of_digits(name, column.cast(pa.large_string()))):
+        return days
     if image_columns.is_image(column):
         return ColumnFormat("image")
     if series_columns.is_series(column):
@@ -95,7 +96,7 @@ def channel(name: str, column: Column, wanted: ColumnSettings) -> ColumnFormat |
 
     Raises InputError if two formats read the values as different numbers.
     """
-    _, unreadable = columns.numbers(column, wanted.na_values)
+    numbers, unreadable = columns.numbers(column, wanted.na_values)
     if columns.is_text(column) and (unreadable.any() or wanted.decimal == "," or wanted.thousands):
         formatted, _ = _formatted(name, _counts(columns.trimmed(column, wanted.na_values)), wanted)
         if formatted is not None:
@@ -103,7 +104,17 @@ def channel(name: str, column: Column, wanted: ColumnSettings) -> ColumnFormat |
     if unreadable.mean() > _SLIPS:
         return None
     plain = columns.is_text(column) and not unreadable.any()
-    return ColumnFormat("numeric", note=_doubtful(columns.trimmed(column, wanted.na_values)) if plain else None)
+    note = _doubtful(columns.trimmed(column, wanted.na_values)) if plain else None
+    return ColumnFormat("numeric", note=note, numbers=(numbers, unreadable))
+
+
+def are_dates(name: str, column: Column, wanted: ColumnSettings) -> bool:
+    """Whether the values of a column of dates or text are days, with their years."""
+    if not columns.is_text(column):
+        return columns.is_date(column)
+    text = columns.trimmed(column, wanted.na_values)
+    found = _dates_of_digits(name, text) or _dates(text, _NEARLY_ALL)
+    return found is not None and dates.has_year(found.date_format)
 
 
 def time_format(table: pa.Table, data: DataConfig) -> tuple[str | None, tuple[str, ...]]:
@@ -154,8 +165,8 @@ def _infer_text(name: str, column: Column, wanted: ColumnSettings) -> ColumnForm
     share = 1 - unreadable.sum() / (len(text) - text.null_count)
     if share >= _NEARLY_ALL or (share >= _HALF and spellings <= _FEW_SPELLINGS):
         return numeric
-    if dates := _dates(text, _NEARLY_ALL):
-        return dates
+    if days := _dates(text, _NEARLY_ALL):
+        return days
     most = _mostly_amounts(name, counts, wanted)
     if most is not None and most.kind == "numeric":
         return most
@@ -303,5 +314,5 @@ def _mostly_dates(text: Column, written: str | None) -> bool:
         return False  # names of months are words too
     values, unreadable = columns.moments(text, (), written)
     others = len(pc.unique(text.filter(pa.array(unreadable))))
-    dates = len(np.unique(values[values != MISSING_TIME]))
-    return others <= _FEW_SPELLINGS and others < dates and 2 * int(unreadable.sum()) <= len(text) - text.null_count
+    days = len(np.unique(values[values != MISSING_TIME]))
+    return others <= _FEW_SPELLINGS and others < days and 2 * int(unreadable.sum()) <= len(text) - text.null_count

@@ -117,7 +117,7 @@ def infer(
     taken: dict[str, dict[str, int]] = {}
     for name, reading in readings.items():
         column, wanted = table.column(name), column_settings.of(name, config)
-        taken[name], kept = missing_words.find(name, column, reading, wanted)
+        taken[name], kept = missing_words.find(name, column, reading.kind, wanted)
         similar = look_alikes.note(name, reading.known) if reading.kind == "categorical" else None
         notes += filter(None, (kept, similar, kinds.other_meaning(name, column, wanted, reading)))
     notes += missing_words.note(taken)

@@ -97,10 +97,7 @@ def read(name: str, column: Column, wanted: ColumnSettings, rows: npt.NDArray[np
         )
         missing = np.isnan(numbers)
         whole = bool(np.all(numbers[~missing] == np.floor(numbers[~missing])))
-        notes = [choice.note]
-        if choice.kind == "numeric" and (nines := placeholders.find(numbers)):
-            cure = column_settings.with_missing(name, wanted, [nines])
-            notes.append(f"{nines} is far from all other values; if it means missing, set {cure}")
+        notes = [choice.note, placeholders.note(name, numbers, wanted) if choice.kind == "numeric" else None]
         note = "; ".join(filter(None, notes)) or None
         reading = Reading(choice.kind, numbers, missing, whole=whole, number_format=choice.number_format, note=note)
     if unreadable.any():

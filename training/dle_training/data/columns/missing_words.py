@@ -6,25 +6,27 @@ from collections.abc import Iterable
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dle_bundle.schema import Kind
 from dle_bundle.tables import columns
 from dle_bundle.tables.columns import Column
 from dle_bundle.values.missing import NA_VALUES
 from dle_training.data.columns.column_settings import ColumnSettings
-from dle_training.data.columns.kinds import Reading
 from dle_training.settings.proposals import setting
 
 _NAMED = 3
+OF_COLUMNS = "data.na_values.COLUMN=[…] lists the spellings of a column"
+OF_CHANNELS = "data.na_values=[…] adds spellings for all channels"
 
 
-def find(name: str, column: Column, reading: Reading, wanted: ColumnSettings) -> tuple[dict[str, int], str | None]:
+def find(name: str, column: Column, kind: Kind, wanted: ColumnSettings) -> tuple[dict[str, int], str | None]:
     """Return the words that were taken as missing, with the rows of each, and a note on such words that were kept."""
-    if not columns.is_text(column) or reading.kind in ("image", "sequence"):
+    if not columns.is_text(column) or kind in ("image", "sequence"):
         return {}, None
-    spellings = wanted.na_texts if reading.kind in ("categorical", "text") else wanted.na_values
+    spellings = wanted.na_texts if kind in ("categorical", "text") else wanted.na_values
     counts = _words(column, (*NA_VALUES, *spellings))
     kept = {word: count for word, count in counts.items() if word not in spellings}
     taken = {word: count for word, count in counts.items() if word in spellings}
-    if not kept or reading.kind == "text":
+    if not kept or kind == "text":
         return taken, None
     listed = ", ".join(f"{word!r} in {count:,} rows" for word, count in kept.items())
     cure = setting("data.na_values", [*spellings, *kept], name)
@@ -43,8 +45,11 @@ def no_value(name: str, column: Column, wanted: ColumnSettings) -> str:
     return f"no value but words that mean missing: {listed}; if they are values, set {cure}"
 
 
-def note(taken: dict[str, dict[str, int]]) -> list[str]:
-    """Return at most one note, on the words that were `taken` as missing: by column, the rows of each word."""
+def note(taken: dict[str, dict[str, int]], cure: str = OF_COLUMNS) -> list[str]:
+    """Return at most one note, on the words that were `taken` as missing: by column, the rows of each word.
+
+    `cure` is the part of the note that names the setting.
+    """
     columns_of: dict[str, list[str]] = {}
     counts: Counter[str] = Counter()
     for name, words in taken.items():
@@ -57,7 +62,7 @@ def note(taken: dict[str, dict[str, int]]) -> list[str]:
     for word, names in columns_of.items():
         shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else "")
         lines.append(f"{word!r} in {counts[word]:,} rows of {shown}")
-    return [f"taken as missing: {'; '.join(lines)}; data.na_values.COLUMN=[…] lists the spellings of a column"]
+    return [f"taken as missing: {'; '.join(lines)}; {cure}"]
 
 
 def _words(column: Column, spellings: Iterable[str]) -> dict[str, int]:

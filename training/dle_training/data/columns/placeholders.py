@@ -5,6 +5,9 @@ import re
 import numpy as np
 import numpy.typing as npt
 
+from dle_training.data.columns import column_settings
+from dle_training.data.columns.column_settings import ColumnSettings
+
 _NINES = re.compile(r"-?99+(\.9+)?")
 _LIMITS = frozenset({-(2.0**31), 2.0**31 - 1, -(2.0**15), 2.0**15 - 1})
 """The lowest and the highest whole numbers of databases and sensors."""
@@ -28,6 +31,15 @@ def find(values: npt.NDArray[np.float64]) -> str | None:
         if _NINES.fullmatch(text) or end in _LIMITS or (often and len(np.unique(known)) > _MANY_OTHERS):
             return text
     return None
+
+
+def note(name: str, values: npt.NDArray[np.float64], wanted: ColumnSettings) -> str | None:
+    """Return a note on a number that may mean missing in the column `name`, with the setting, or None."""
+    number = find(values)
+    if number is None:
+        return None
+    cure = column_settings.with_missing(name, wanted, [number])
+    return f"{number} is far from all other values; if it means missing, set {cure}"
 
 
 def find_date(moments: npt.NDArray[np.int64]) -> int | None:

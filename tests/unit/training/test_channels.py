@@ -1,0 +1,104 @@
+"""What is reported of the values of channels, with settings that work."""
+
+import re
+import shlex
+from datetime import date, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from dle_bundle.values.missing import NA_VALUES
+from dle_training.config import run_config
+from dle_training.data import column_roles
+from dle_training.data.column_roles import Arranged
+
+N = 120
+DAYS = [str(date(2024, 1, 1) + timedelta(days=place)) for place in range(N)]
+LEVELS = [str(place % 7) for place in range(N)]
+WIDE = [str(2**53 + 2 * place + 1) for place in range(N)]
+FORECAST = ("data.time=day", "data.window=6", "data.horizon=2")
+SERIES = ("data.sequence_id=unit", "data.time=day")
+
+
+def arrange(target: str, *assignments: str, **columns: list[Any]) -> Arranged:
+    config = run_config.load(None, list(assignments))
+    return column_roles.arrange(pa.table({"day": DAYS, **columns}), config, target, _spellings(config.data.na_values))
+
+
+def units(**columns: list[Any]) -> dict[str, list[Any]]:
+    return {"unit": [f"u{place // 10}" for place in range(N)], "y": ["a"] * (N // 2) + ["b"] * (N // 2), **columns}
+
+
+def about(found: Arranged, name: str) -> str:
+    (note,) = (note for note in found.notes if note.startswith(f"{name}: "))
+    return note
+
+
+def cure(text: str) -> str:
+    (found,) = re.findall(r"(?:set|;) ('[^']*'|data\.[\w.=-]+)", text)
+    (word,) = shlex.split(found)
+    return word
+
+
+def missing(found: Arranged) -> int:
+    steps = found.table.column("sequence").to_pylist()
+    return sum(int(np.isnan(np.array(series, dtype=float)).any()) for series in steps)
+
+
+def _spellings(given: Any) -> tuple[str, ...]:
+    return (*NA_VALUES, *(given if isinstance(given, tuple | list) else ()))
+
+
+def test_words_that_mean_missing() -> None:
+    gaps = ["NA" if place % 5 == 0 else level for place, level in enumerate(LEVELS)]
+    expected = "taken as missing: 'NA' in 24 rows of load; data.na_values=[…] adds spellings for all channels"
+    assert expected in arrange("load", *FORECAST, load=gaps).notes
+    expected = "taken as missing: 'NA' in 24 rows of s; data.na_values=[…] adds spellings for all channels"
+    assert expected in arrange("y", *SERIES, **units(s=gaps)).notes
+
+
+def test_words_that_are_kept() -> None:
+    sky = ["None" if place % 4 == 0 else "grey" for place in range(N)]
+    found = arrange("load", *FORECAST, load=LEVELS, sky=sky)
+    assert found.layout is not None
+    assert found.layout.categories["sky"].values == ("grey", "None")
+    note = next(note for note in found.notes if "kept as a value" in note)
+    assert note.startswith("sky: 'None' in 30 rows kept as a value like others")
+    after = arrange("load", *FORECAST, cure(note), load=LEVELS, sky=sky)
+    assert after.layout is not None
+    assert after.layout.categories["sky"].values == ("grey",)
+
+
+def test_placeholders() -> None:
+    far = ["-999" if place % 40 == 3 else level for place, level in enumerate(LEVELS)]
+    for target, settings, columns in (("load", FORECAST, {"load": far}), ("y", SERIES, units(load=far))):
+        found = arrange(target, *settings, **columns)
+        note = about(found, "load")
+        assert note.startswith("load: -999 is far from all other values")
+        assert missing(found) == 0
+        assert missing(arrange(target, *settings, cure(note), **columns)) > 0
+
+
+def test_numbers_that_are_rounded() -> None:
+    found = arrange("load", *FORECAST, load=LEVELS, code=WIDE)
+    note = about(found, "code")
+    assert note.startswith(f"code: numbers beyond ±2⁵³, such as {WIDE[0]}, are rounded to 16 digits; if they are codes")
+    after = arrange("load", *FORECAST, cure(note), load=LEVELS, code=WIDE)
+    assert after.layout is not None
+    assert after.layout.channels == ("load",)
+    assert about(arrange("load", *FORECAST, load=WIDE), "load").endswith("are rounded to 16 digits")
+    assert "rounded" in about(arrange("y", *SERIES, **units(s=LEVELS, code=WIDE)), "code")
+
+
+def test_dates_are_no_channels() -> None:
+    for days in (DAYS, DAYS[:12] * 10):
+        found = arrange("load", *FORECAST, load=LEVELS, upd=days)
+        reason = found.dropped["upd"]
+        assert reason.startswith("dates are no channels")
+        after = arrange("load", *FORECAST, cure(reason), load=LEVELS, upd=days)
+        assert "upd" not in after.dropped
+    months = [("January", "May", "July")[place % 3] for place in range(N)]
+    found = arrange("load", *FORECAST, load=LEVELS, month=months)
+    assert found.layout is not None
+    assert set(found.layout.categories["month"].values) == {"January", "July", "May"}
