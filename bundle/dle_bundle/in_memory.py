@@ -56,7 +56,11 @@ def table(rows: Rows) -> pa.Table:
     if twice or not counts or not len(found):
         expected = "columns with different names" if twice or not counts else "at least one row"
         raise InputError(f"{type(rows).__name__}: expected {expected}", twice)
-    return columns.usual(found)
+    usual = columns.usual(found)
+    if (unreadable := columns.unreadable_text(usual)) is not None:
+        name, place = unreadable
+        raise InputError(f"{type(rows).__name__}: row {place + 1:,}: {name!r} is not UTF-8 text")
+    return usual
 
 
 def read(rows: Rows, schema: Schema) -> tuple[Groups, pa.Table | None]:

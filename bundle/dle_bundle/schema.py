@@ -81,13 +81,14 @@ class TimeStep(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class TextFormat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How a file of delimited text, or a workbook, is read.
+    """How a file of delimited text, JSON lines or a workbook is read.
 
     `delimiter`: the column separator; None follows the suffix and the file. `encoding`: a codec of Python, where the
     text is not UTF-8, UTF-16 or UTF-32, which the bytes show. `skip_rows`: lines before the header. `comment`: lines
     that begin with it are left out. `header`: whether the first row has the names of the columns; None: it has, unless
     it looks like data. `sheet`: the sheet of a workbook; None is the first one. A workbook has neither delimiter nor
-    encoding. `columns`: how many columns a file without a header may have, since places name its columns.
+    encoding, and JSON lines have nothing but an encoding. `columns`: how many columns a file without a header may have,
+    since places name its columns.
     """
 
     delimiter: str | None = None

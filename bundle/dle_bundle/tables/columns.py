@@ -129,6 +129,39 @@ def rounded(column: Column, na_values: tuple[str, ...], written: NumberFormat | 
     return next((value for value, number in numbers.items() if number is not None and abs(number) > EXACT), None)
 
 
+def rounded_floats(column: Column, below: float = np.inf) -> str | None:
+    """The first value from ±2⁵³ on in a column of floats that are all whole: its last digits may be lost.
+
+    None if a number is not within ±`below`.
+    """
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if not pa.types.is_floating(kind):
+        return None
+    values = column.cast(pa.float64()).to_numpy()
+    values = values[np.isfinite(values)]
+    large = values[np.abs(values) >= EXACT]
+    if not len(large) or np.abs(large).max() > below or (values != np.floor(values)).any():
+        return None
+    return f"{large[0]:.0f}"
+
+
+def unreadable_text(table: pa.Table) -> tuple[str, int] | None:
+    """The column and the place, from 0, of the first text that is not UTF-8."""
+    for name in table.column_names:
+        column = table.column(name)
+        try:
+            if is_text(column):
+                column.validate(full=True)
+        except pa.ArrowInvalid:
+            plain = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+            for place, value in enumerate(plain.cast(pa.large_binary()).to_pylist()):
+                try:
+                    (value or b"").decode()
+                except UnicodeDecodeError:
+                    return name, place
+    return None
+
+
 def booleans(column: Column, na_values: tuple[str, ...]) -> tuple[_Floats, npt.NDArray[np.bool_]]:
     """As `numbers`, for booleans: 1.0, 0.0, NaN = missing."""
     if is_text(column):

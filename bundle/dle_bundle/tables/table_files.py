@@ -1,8 +1,8 @@
 """Reads table files as Arrow tables, for training and offline prediction.
 
 The values of delimited text stay text; the schema determines how `columns` parses them, not the content of one file.
-Parquet, JSON lines and workbooks keep their types. `text_files` reads delimited text, `workbooks` reads .xlsx files,
-`arrays` reads .npy and .npz files, `folders` reads folders of image files.
+Parquet, JSON lines and workbooks keep their types. `text_files` reads delimited text, `json_lines` reads .jsonl files,
+`workbooks` reads .xlsx files, `arrays` reads .npy and .npz files, `folders` reads folders of image files.
 """
 
 import zlib
@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.json
 import pyarrow.parquet
 
 from dle_bundle.errors import InputError, nearest
 from dle_bundle.images import pixels
 from dle_bundle.schema import TextFormat
-from dle_bundle.tables import arrays, columns, folders, text_files, workbooks
+from dle_bundle.tables import arrays, columns, folders, json_lines, text_files, workbooks
 from dle_bundle.tables.text_files import Detected
 
 TABLE_SUFFIXES = (*text_files.TEXT_SUFFIXES, ".jsonl", ".xlsx", ".parquet", ".npy", ".npz")
@@ -75,9 +74,11 @@ def detect(path: Path, given: TextFormat = PLAIN, *, proposing: bool = True) -> 
     kind = _kind_of_file(path)
     if kind == ".xlsx":
         return Detected(given, workbooks.detect(path, given, proposing=proposing))
-    if kind not in text_files.TEXT_SUFFIXES:
+    if kind not in (*text_files.TEXT_SUFFIXES, ".jsonl"):
         return Detected(given)
     try:
+        if kind == ".jsonl":
+            return Detected(given, json_lines.detect(path, given))
         return text_files.detect(path, kind, given, proposing=proposing)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: not readable as {kind}: {error}") from error
@@ -95,7 +96,7 @@ def _parts(path: Path, kind: str, written: TextFormat, rows: int, proposing: boo
         elif kind in text_files.TEXT_SUFFIXES:
             yield from text_files.stream(path, kind, written, rows, proposing=proposing)
         else:
-            table = workbooks.read(path, written, proposing=proposing) if kind == ".xlsx" else _whole(path, kind)
+            table = _whole(path, kind, written, proposing)
             yield from (table.slice(start, rows) for start in range(0, len(table), rows))
     except InputError:
         raise
@@ -103,16 +104,24 @@ def _parts(path: Path, kind: str, written: TextFormat, rows: int, proposing: boo
         raise InputError(f"{path}: not readable as {kind}: {error}") from error
 
 
-def _whole(path: Path, kind: str) -> pa.Table:
+def _whole(path: Path, kind: str, written: TextFormat, proposing: bool) -> pa.Table:
     if kind == "folder":
         return folders.read(path)
-    table = pyarrow.json.read_json(path) if kind == ".jsonl" else arrays.read(path)
+    if kind == ".xlsx":
+        return workbooks.read(path, written, proposing=proposing)
+    table = json_lines.read(path, written, proposing=proposing) if kind == ".jsonl" else arrays.read(path)
     text_files.check_names(path, table.column_names)
     return table
 
 
 def _parquet(path: Path, rows: int) -> Iterator[pa.Table]:
+    first = 1
     with pyarrow.parquet.ParquetFile(path) as file:
         text_files.check_names(path, file.schema_arrow.names)
         for batch in file.iter_batches(batch_size=rows):
-            yield columns.usual(pa.Table.from_batches([batch]))
+            table = columns.usual(pa.Table.from_batches([batch]))
+            if (found := columns.unreadable_text(table)) is not None:
+                name, place = found
+                raise InputError(f"{path}: row {first + place:,}: {name!r} is not UTF-8 text; write it as UTF-8")
+            first += len(table)
+            yield table

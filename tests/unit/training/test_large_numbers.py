@@ -125,6 +125,14 @@ def test_other_large_numbers_are_numbers(values: list[Any]) -> None:
     )
 
 
+@pytest.mark.parametrize(("values", "noted"), [([1.25e17, None], True), ([1e300, 2e300], False), ([5.0, 0.5], False)])
+def test_codes_that_were_rounded_before_are_noted(values: list[Any], noted: bool) -> None:
+    column = pa.chunked_array([values * 20], pa.float64())
+    reading = kinds.read("x", column, ColumnSettings(("",), ("",)), np.arange(40))
+    assert reading.kind == "numeric"
+    assert ("such as 125000000000000000: if these are codes" in (reading.note or "")) is noted
+
+
 def test_ranges_have_the_digits_that_tell_their_ends_apart(tmp_path: Path) -> None:
     rows = "\n".join(f"{1_700_000_000 + index % 97},{50_000_000 + index / 100},{index % 2}" for index in range(200))
     (tmp_path / "rows.csv").write_text(f"at,x,y\n{rows}\n")

@@ -28,6 +28,8 @@ _NEARLY_ALL = 0.9
 _FEW_SPELLINGS = 10
 _AT_ONCE = 1000
 _ROWS_SHOWN = 5
+_LARGEST_CODE = 2.0**64
+"""Codes have at most 64 bits; larger numbers are amounts."""
 _POWER = re.compile("[0-9]+[eE][0-9]+")
 _BEGINS_WITH_FIGURES = re.compile(r"\W{0,3}\d")
 _ROWS_LISTED = 10
@@ -98,6 +100,11 @@ def read(name: str, column: Column, wanted: ColumnSettings, rows: npt.NDArray[np
         missing = np.isnan(numbers)
         whole = bool(np.all(numbers[~missing] == np.floor(numbers[~missing])))
         notes = [choice.note, placeholders.note(name, numbers, wanted) if choice.kind == "numeric" else None]
+        if choice.kind == "numeric" and (long := columns.rounded_floats(column, _LARGEST_CODE)):
+            notes.append(
+                f"whole numbers beyond ±2⁵³ as floating-point numbers, such as {long}: if these are codes, they were "
+                "rounded before; write them to the file as text"
+            )
         note = "; ".join(filter(None, notes)) or None
         reading = Reading(choice.kind, numbers, missing, whole=whole, number_format=choice.number_format, note=note)
     if unreadable.any():

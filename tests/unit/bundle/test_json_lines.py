@@ -1,0 +1,89 @@
+"""JSON lines are read with their types, or refused with the line and what was expected there."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from dle_bundle import in_memory
+from dle_bundle.errors import InputError
+from dle_bundle.schema import TextFormat
+from dle_bundle.tables import table_files
+
+ROWS = '{"a": 1, "b": "Zoë"}\n{"a": 2, "b": "x"}\n'
+
+
+def write(folder: Path, content: bytes) -> Path:
+    (folder / "t.jsonl").write_bytes(content)
+    return folder / "t.jsonl"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp1252"])
+def test_encodings(tmp_path: Path, encoding: str) -> None:
+    path = write(tmp_path, ROWS.encode(encoding))
+    written = TextFormat(encoding="cp1252" if encoding == "cp1252" else None)
+    assert table_files.detect(path, written).notes == (("the text is UTF-16",) if "16" in encoding else ())
+    assert table_files.read(path, written).to_pydict() == {"a": [1, 2], "b": ["Zoë", "x"]}
+
+
+def test_another_encoding_is_refused_with_the_setting_that_reads_it(tmp_path: Path) -> None:
+    path = write(tmp_path, ROWS.encode("cp1252"))
+    with pytest.raises(InputError, match=r"line 1: expected UTF-8 text, found byte 0xeb; set data\.encoding=cp1252 to"):
+        table_files.read(path)
+    with pytest.raises(InputError, match="found byte 0xeb; save it as UTF-8"):
+        list(table_files.stream(path, proposing=False))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"v": 1}\n' * 25_000 + '{"v": "x"}', "line 25,001: 'v' is text, and a number in line 1; give the column one"),
+        ('\n{"v": true}\n{"v": 1, "w": 1}\n{"w": []}', "line 3: 'v' is a number, and a truth value in line 2\n"),
+        ('{"v": [1, "x"]}', r"line 1: 'v\[\]' is text, and a number in line 1"),
+        ('{"v": 1}\n{"v": 2\n{"v": 3}', "line 2: expected one JSON object in each line: Expecting ',' delimiter"),
+        ('[{"v": 1}]', "line 1: expected a JSON object {…}, found a list"),
+        ("null", "line 1: expected a JSON object {…}, found null"),
+        ('{"v": 1}\n{"v": 1, "v": 2}', "line 2: expected one JSON object in each line: the name 'v' occurs twice"),
+        ('{"v": 1}\n{"v": 1e400}', "line 2: 'v' is a number that no column can hold: inf"),
+        ('{"v": "\\ud800"}', r"line 1: 'v' is text that no column can hold: '\\ud800'"),
+        (" \n", "empty file"),
+    ],
+)
+def test_refusals_name_the_line_of_the_file(tmp_path: Path, content: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        table_files.read(write(tmp_path, content.encode()))
+
+
+def test_all_columns_of_different_types_are_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        table_files.read(write(tmp_path, b'{"v": 1, "w": "x"}\n{"v": "y"}\n{"w": 2}\n'))
+    assert [line.partition(",")[0] for line in caught.value.details] == [
+        "line 2: 'v' is text",
+        "line 3: 'w' is a number",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "read"),
+    [
+        (["18446744073709551615", "null"], ["18446744073709551615", None]),
+        (["99999999999999999999", "7"], ["99999999999999999999", "7"]),
+        (["9223372036854775807", "null"], [2**63 - 1, None]),
+        (["1e20", "3"], [1e20, 3.0]),
+        (["99999999999999999999", "0.5"], [1e20, 0.5]),
+    ],
+)
+def test_whole_numbers_keep_their_digits(tmp_path: Path, values: list[str], read: list[object]) -> None:
+    lines = "".join(f'{{"v": {value}}}\n' for value in values)
+    assert table_files.read(write(tmp_path, lines.encode())).column("v").to_pylist() == read
+
+
+def test_text_in_parquet_and_in_memory_that_is_not_utf_8(tmp_path: Path) -> None:
+    broken = pa.array([b"ab", b"\xe4\xff"], pa.binary())
+    table = pa.table({"n": [1, 2], "x": pa.Array.from_buffers(pa.string(), 2, broken.buffers())})
+    pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(InputError, match="row 2: 'x' is not UTF-8 text"):
+        table_files.read(tmp_path / "t.parquet")
+    with pytest.raises(InputError, match="row 2: 'x' is not UTF-8 text"):
+        in_memory.table(table)
