@@ -40,13 +40,14 @@ OTHER_DATES = [
     (f"{row // 28 + 11}.05.2024" if row > 57 else f"2024-{row // 28 + 1:02}-{row % 28 + 1:02}") for row in range(N)
 ]
 FREE = [("Free" if row % 9 == 5 else f"${row * 7}.50") for row in range(N)]
+FACTOR = [("5k" if row == 5 else str(row * 3 % 17)) for row in range(N)]
 COMMAS = [f"{row % 9 + 1},{row * 7 % 1000:03}" for row in range(N)]
 
 
 @pytest.mark.parametrize("name", ["plain", "two words", "a.b", "it's", 'a "b"', "naïve-1"])
 @pytest.mark.parametrize(
     ("values", "count"),
-    [(MIXED, 2), (BRACKETS, 2), (LATE, 2), (OTHER_DATES, 3), (COMMAS, 2), (FREE, 2)],
+    [(MIXED, 2), (BRACKETS, 2), (LATE, 2), (OTHER_DATES, 3), (COMMAS, 2), (FREE, 2), (FACTOR, 3)],
     ids=[
         "word among numbers",
         "punctuation among numbers",
@@ -54,6 +55,7 @@ COMMAS = [f"{row % 9 + 1},{row * 7 % 1000:03}" for row in range(N)]
         "other dates among dates",
         "ambiguous commas",
         "word among amounts",
+        "factor among numbers",
     ],
 )
 def test_refusals(name: str, values: list[str], count: int, tmp_path: Path) -> None:
@@ -89,6 +91,16 @@ def test_words_of_the_target(tmp_path: Path) -> None:
     assert before.schema.outputs.classes == ("Mild", "None", "Severe")
     (cure,) = proposed(next(note for note in before.notes if "kept" in note))
     assert load(source, cure).schema.outputs.classes == ("Mild", "Severe")
+
+
+def test_a_factor_among_the_numbers_of_a_target(tmp_path: Path) -> None:
+    target = ["5k" if row == 5 else f"{row}.5" for row in range(N)]
+    source = write(tmp_path / "rows.csv", "x", OTHER, target)
+    with pytest.raises(InputError) as caught:
+        load(source)
+    numbers, missing, _ = proposed(str(caught.value))
+    assert 5000 in load(source, numbers).target
+    assert load(source, missing).schema.outputs.task == "regression"
 
 
 def test_images(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Kinds of columns: by Arrow type, by text, and what is refused."""
 
+import re
 from datetime import date
 from typing import Any
 
@@ -262,3 +263,43 @@ def test_a_decimal_mark_of_the_file_leaves_codes_and_whole_numbers_alone() -> No
     )
     assert (codes.kind, codes.values.tolist()) == ("categorical", ["01234", "98765"])
     assert (whole.kind, whole.values.tolist(), whole.number_format, whole.note) == ("numeric", [7.0, 12.0], None, None)
+
+
+PLAIN = [str(row % 41) for row in range(300)]
+
+
+@pytest.mark.parametrize(
+    ("slip", "value"), [("3/4", "3 /4"), ("5k", "5000"), ("12l", "12 l"), ("$5", "5 $"), ("7 %", "7 %")]
+)
+def test_a_unit_in_few_rows_is_a_slip(slip: str, value: str) -> None:
+    with pytest.raises(InputError, match=f"in 1 of 300 rows: row 8 '{re.escape(slip)}'") as caught:
+        read([*PLAIN[:7], slip, *PLAIN[8:]])
+    assert f"to read '{slip}' as {value}, set data.kinds.c=numeric" in str(caught.value)
+    asked = read([*PLAIN[:7], slip, *PLAIN[8:]], "numeric")
+    assert asked.note is not None
+    assert asked.note.startswith(f"numbers are read: '{slip}' as {value}, '0' as 0")
+    assert "only 1 of 300 rows differs from plain numbers" in asked.note
+
+
+def test_a_slip_among_numbers_with_a_comma() -> None:
+    commas = [f"{row % 9},{row % 7}" for row in range(100)]
+    with pytest.raises(InputError, match=r"in 1 of 101 rows: row 101 '5k'"):
+        read([*commas, "5k"])
+
+
+def test_a_unit_in_some_rows() -> None:
+    scaled = read([f"{row}.5k" if row < 100 else "400" for row in range(300)])
+    assert (scaled.values[1], scaled.values[200]) == (1500, 400)
+    assert scaled.note is not None
+    assert "only 100 of 300 rows differ from plain numbers" in scaled.note
+    rain = read([f"{row % 9 + 1} mm" if row < 20 else "0" for row in range(300)])
+    assert rain.number_format is not None
+    assert rain.number_format.unit == "mm"
+
+
+@pytest.mark.parametrize(
+    ("odd", "shown"), [("1,5", "'1,5' as 1.5"), ("1 500", "'1 500' as 1500"), ("1.500.000", "'1.500.000' as 1500000")]
+)
+def test_marks_are_shown_first(odd: str, shown: str) -> None:
+    note = read([*PLAIN, odd]).note
+    assert note == f"numbers are read: {shown}, '0' as 0; only 1 of 301 rows differs from plain numbers"

@@ -204,6 +204,7 @@ def _read(
         message = error.message.replace(setting("data.kinds", "categorical", name), other).replace(
             f"data.kinds.{name} to another kind", other
         )
+        message = message.replace(setting("data.kinds", "numeric", name), setting("objective.task", "regression"))
         message = message.replace(", or leave the column out with data.drop", "")
         raise InputError(message) from None
     if reading.kind in ("image", "sequence"):

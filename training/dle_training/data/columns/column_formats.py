@@ -42,13 +42,17 @@ _NAMED = 3
 
 @dataclass(frozen=True, slots=True)
 class ColumnFormat:
-    """How a column is to be read. `numbers` are those of `columns.numbers`, where the kind was found by them."""
+    """How a column is to be read. `numbers` are those of `columns.numbers`, where the kind was found by them.
+
+    `cure` reads values that do not fit, and are probably slips.
+    """
 
     kind: Kind
     date_format: str | None = None
     number_format: NumberFormat | None = None
     note: str | None = None
     numbers: tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]] | None = None
+    cure: str | None = None
 
 
 def choose(name: str, column: Column, wanted: ColumnSettings) -> ColumnFormat:
@@ -160,7 +164,7 @@ def _infer_text(name: str, column: Column, wanted: ColumnSettings) -> ColumnForm
         return ColumnFormat("boolean")
     formatted, reason = _formatted(name, counts, wanted)
     if formatted is not None:
-        return _dates_not_amounts(name, text, formatted) or formatted
+        return _dates_not_amounts(name, text, formatted) or _without_slips(name, counts, formatted)
     spellings = len(pc.unique(text.filter(pa.array(unreadable))))
     share = 1 - unreadable.sum() / (len(text) - text.null_count)
     if share >= _NEARLY_ALL or (share >= _HALF and spellings <= _FEW_SPELLINGS):
@@ -193,6 +197,29 @@ def _formatted(name: str, counts: Counter[str], wanted: ColumnSettings) -> tuple
     if written == PLAIN:
         return ColumnFormat("numeric"), None
     return ColumnFormat("numeric", number_format=written, note=number_formats.shown(counts, written)), None
+
+
+def _without_slips(name: str, counts: Counter[str], amounts: ColumnFormat) -> ColumnFormat:
+    """Return the format of plain numbers if few rows have a unit or a scale, such as one `5k`, which are then faults.
+
+    A zero needs no unit, so it does not count.
+    """
+    written = amounts.number_format
+    if written is None:
+        return amounts
+    bare, others = number_formats.without_unit(counts, written)
+    rows = sum(count for text, count in counts.items() if parse_number(text, written) != 0)
+    slips = sum(others.values())
+    if not others or 2 * slips >= rows or (slips > _SLIPS * rows and len(others) > _FEW_SPELLINGS):
+        return amounts
+    example = next(iter(others))
+    unit = f" {written.unit}" if written.unit else ""
+    return ColumnFormat(
+        "numeric",
+        number_format=None if bare == PLAIN else bare,
+        cure=f"to read {example!r:.40} as {parse_number(example, written):.15g}{unit}, "
+        f"set {setting('data.kinds', 'numeric', name)}",
+    )
 
 
 def _decided(name: str, found: NumberFormat | Ambiguous) -> NumberFormat:

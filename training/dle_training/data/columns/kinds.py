@@ -235,7 +235,7 @@ def _misfits(
     if not columns.is_text(column):
         return f"{message}; set data.kinds.{name} to another kind"
     spellings = dict.fromkeys(column[place].as_py().strip() for place in np.flatnonzero(mask)[:1000].tolist())
-    cures = []
+    cures = [choice.cure] if choice.cure else []
     if mask.all() and choice.kind == "datetime":
         cures.append("to read them, give their format in data.date_formats")
     elif choice.kind == "datetime" and choice.date_format is None:

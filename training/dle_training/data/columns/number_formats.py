@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
+from msgspec.structs import replace
+
+from dle_bundle.errors import counted
 from dle_bundle.values.numbers import NUMBER, PLAIN, SCALES, NumberFormat, parse_number, tidy, without_brackets
 
 _CURRENCIES = frozenset({
@@ -26,7 +29,7 @@ _SPLIT = re.compile(
     r"(?P<unit>[^\d\s.,()+'_-](?:[^\d()]{0,14}[^\s\d()-])?(?:(?<=[^\W\d_])[23])?|\+|/ ?[0-9]+)?(?P<last>-)?"
 )
 _SCALED = re.compile(rf"(?P<scale>{'|'.join(map(re.escape, SCALES))})(?: ?(?P<unit>[^\w\s]+|[A-Z]{{3}}))?")
-_DIGITS = re.compile(r"[0-9][0-9.,'_ ]*")
+_DIGITS = re.compile("[0-9]+")
 _SAMPLES = 3
 _FIRST = 1000
 """Values that show whether a column holds numbers at all."""
@@ -125,16 +128,29 @@ def of_most(counts: Mapping[str, int], decimal: str | None = None, thousands: st
     return Most(found, len(alike), sum(counts[text] for text in alike) / rows, others)
 
 
-def shown(texts: Iterable[str], written: NumberFormat) -> str:
-    """Say how texts are read: those that differ in more than their digits, at most three, plain numbers last."""
+def shown(counts: Mapping[str, int], written: NumberFormat) -> str:
+    """Say how texts, which occur so often, are read: three of other shapes than a plain number, if there are any.
+
+    If plain numbers are at least half of the rows, the number of other rows is told too.
+    """
     shapes: dict[str, str] = {}
-    for text in texts:
+    for text in counts:
         shapes.setdefault(_DIGITS.sub("0", text), text)
-    samples = sorted(shapes.values(), key=lambda text: NUMBER.fullmatch(text) is not None)[:_SAMPLES]
+    marked = [text for text in counts if not _is_plain(text, written)]
+    samples = sorted(shapes.values(), key=lambda text: _is_plain(text, written))[:_SAMPLES]
     if len(samples) == 1:
-        samples = list(islice(texts, 2))
+        samples = list(islice(counts, 2))
     unit = written.unit and f" {written.unit}"
-    return "numbers are read: " + ", ".join(f"{text!r} as {parse_number(text, written):.15g}{unit}" for text in samples)
+    listed = ", ".join(f"{text!r} as {parse_number(text, written):.15g}{unit}" for text in samples)
+    rows, others = sum(counts.values()), sum(counts[text] for text in marked)
+    few = f"; only {others:,} of {counted(rows, 'row')} {'differs' if others == 1 else 'differ'} from plain numbers"
+    return f"numbers are read: {listed}{few if 0 < 2 * others < rows else ''}"
+
+
+def without_unit(counts: Mapping[str, int], written: NumberFormat) -> tuple[NumberFormat, dict[str, int]]:
+    """Return the format without its unit and scales, and the texts that need them, with their rows."""
+    bare = replace(written, unit="", other_units=(), scaled=False)
+    return bare, {text: rows for text, rows in counts.items() if not _reads(text, bare)}
 
 
 def may_be_thousands(texts: Iterable[str]) -> str | None:
@@ -219,6 +235,11 @@ def _is_currency(text: str) -> bool:
 
 def _is_sign_of_currency(character: str) -> bool:
     return unicodedata.category(character) == "Sc"
+
+
+def _is_plain(text: str, written: NumberFormat) -> bool:
+    """Whether the text is a plain number, which means the same in this format."""
+    return NUMBER.fullmatch(text) is not None and float(text) == parse_number(text, written)
 
 
 def _reads(text: str, written: NumberFormat) -> bool:
