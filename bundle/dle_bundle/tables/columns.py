@@ -20,7 +20,7 @@ from dle_bundle.schema import Field, Schema
 from dle_bundle.tables import image_columns, series_columns
 from dle_bundle.values import dates
 from dle_bundle.values.categories import category
-from dle_bundle.values.dates import epoch_seconds
+from dle_bundle.values.dates import epoch_microseconds, epoch_seconds
 from dle_bundle.values.missing import missing_numbers
 from dle_bundle.values.numbers import EXACT, PLAIN, NumberFormat, parse_boolean, parse_number, whole_number
 
@@ -28,6 +28,8 @@ Column = Any
 _USUAL = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
 _Floats = npt.NDArray[np.float64]
 _Parse = Callable[[str], float]
+_LOOKED_AT = 1_000
+"""Distinct texts that show whether dates have fractions of a second."""
 
 
 def usual(table: pa.Table) -> pa.Table:
@@ -202,6 +204,22 @@ def moments(
             except (ValueError, OverflowError):
                 unreadable[index] = True
     return table[positions], unreadable[positions]
+
+
+def has_fractions(column: Column, na_values: tuple[str, ...], date_format: str | None) -> bool:
+    """Whether dates have fractions of a second, which `moments` leaves out; of text, the first values are looked at."""
+    if is_date(column):
+        stamps = column.cast(pa.timestamp("us", tz=getattr(column.type, "tz", None)), safe=False).cast(pa.int64())
+        return bool((stamps.drop_null().to_numpy() % 1_000_000 != 0).any())
+    if not is_text(column):
+        return False
+    for value in filter(None, distinct(trimmed(column, na_values))[0][:_LOOKED_AT]):
+        try:
+            if epoch_microseconds(value, date_format) % 1_000_000:
+                return True
+        except (ValueError, OverflowError):
+            continue
+    return False
 
 
 def to_groups(

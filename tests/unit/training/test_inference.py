@@ -30,6 +30,12 @@ def infer(
         ("c", ["x"] * N, "constant: 'x'"),
         ("c", ["true"] * N, "constant: 1"),
         ("c", ["2024-01-01"] * N, "constant: the same date-time"),
+        (
+            "c",
+            [f"2024-01-01 10:00:00.{index:03}" for index in range(N)],
+            "constant: the same second; fractions of a second are not used; if they matter, give a column of seconds",
+        ),
+        ("c", pa.array(range(N), pa.timestamp("ms")), "constant: the same second; fractions of a second are not used"),
         ("c", [1 + 2e-16 * (index % 3) for index in range(N)], "nearly constant: 1 to 1.0000000000000004, one number"),
         ("c", [1e-9 * (1 + 2e-16 * (index % 3)) for index in range(N)], "nearly constant"),
         ("c", [1e-310 * index for index in range(N)], "nearly constant"),

@@ -186,8 +186,11 @@ def _useless(reading: Reading) -> str | None:
         return f"constant: {known[0]!r:.40} in every row" if (known == known[0]).all() else None
     low, high = known.min(), known.max()
     if low == high:
-        value = "the same date-time" if reading.kind == "datetime" else f"{low:g}"
-        return f"constant: {value} in every row"
+        if reading.kind == "datetime":
+            return (
+                f"constant: the same {f'second; {kinds.FRACTIONS}' if reading.fractions else 'date-time in every row'}"
+            )
+        return f"constant: {low:g} in every row"
     if reading.kind == "numeric" and not differ(low, high):
         return f"nearly constant: {low:.17g} to {high:.17g}, one number but for rounding; shift it if that matters"
     return None

@@ -35,13 +35,16 @@ _BEGINS_WITH_FIGURES = re.compile(r"\W{0,3}\d")
 _ROWS_LISTED = 10
 _PLURAL = {"numeric": "numbers", "boolean": "truth values", "datetime": "date-times"}
 
+FRACTIONS = "fractions of a second are not used; if they matter, give a column of seconds as numbers, such as 9.25"
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
     """How a column is read, and what was read: float64 (N,), texts or epoch seconds, with a mask of missing ones.
 
     Images and series are not decoded here; only their missing values are found. `whole`: all values are whole numbers,
-    or dates in digits. `note` explains the choice to the user.
+    or dates in digits. `note` explains the choice to the user. `fractions`: dates had fractions of a second, which are
+    no longer in `values`.
     """
 
     kind: Kind
@@ -51,6 +54,7 @@ class Reading:
     date_format: str | None = None
     number_format: NumberFormat | None = None
     note: str | None = None
+    fractions: bool = False
 
     @property
     def known(self) -> npt.NDArray[Any]:
@@ -80,7 +84,8 @@ def read(name: str, column: Column, wanted: ColumnSettings, rows: npt.NDArray[np
         values, unreadable = columns.moments(column, wanted.na_values, choice.date_format)
         missing = values == MISSING_TIME
         whole = choice.date_format in date_formats.OF_DIGITS
-        notes = [choice.note]
+        fractions = columns.has_fractions(column, wanted.na_values, choice.date_format)
+        notes = [choice.note, FRACTIONS if fractions else None]
         if dates.has_year(choice.date_format) and (far := placeholders.find_date(values[~missing])) is not None:
             text = str(column[int(np.argmax(values == far))].as_py()).strip()
             way = (
@@ -90,7 +95,7 @@ def read(name: str, column: Column, wanted: ColumnSettings, rows: npt.NDArray[np
             )
             notes.append(f"{text} is far from all other dates; if it means missing, {way}")
         note = "; ".join(filter(None, notes)) or None
-        reading = Reading("datetime", values, missing, whole=whole, date_format=choice.date_format, note=note)
+        reading = Reading("datetime", values, missing, whole, choice.date_format, note=note, fractions=fractions)
     else:
         numbers, unreadable = choice.numbers or (
             columns.booleans(column, wanted.na_values)
