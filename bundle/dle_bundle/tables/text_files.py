@@ -105,6 +105,8 @@ def _complete(
     rows = divided[found.delimiter or usual]
     if not rows:
         raise _misfit(path, kind, found, found.delimiter or usual, 0, "no rows", proposing)
+    if fault := text_layout.foreign_quotes(rows):
+        raise InputError(f"{path}: not readable as {kind}: {fault}")
     if fault := text_layout.misquoted(lines, found.delimiter or usual, rows):
         if any(len(row.cells) != len(rows[0].cells) for row in rows):
             raise InputError(f"{path}: not readable as {kind}: {fault}")

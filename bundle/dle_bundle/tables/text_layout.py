@@ -11,6 +11,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from statistics import median_low
 
@@ -19,6 +20,7 @@ from dle_bundle.schema import TextFormat
 from dle_bundle.values.missing import NA_VALUES
 
 _MARKS = ",;\t|"
+_SHOWN = 40
 _ODD_MARKS = "~^:#¦\x01\x1f"
 _SAFE = re.compile(r"(?![-+.]?\d)(?!(?:true|false|yes|no|on|off|null)$)[\w.,-]+", re.IGNORECASE)
 """Text that means itself to a shell and in YAML, where `2023` and `no` are no text."""
@@ -29,6 +31,10 @@ _DATE = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}(?:\D.*)?|\d{1,2}:\d{2}(?:\D.
 _FIGURES = re.compile(r"(?=.*\d)[\W\d_]+|[+-]?[\d.,]+[eE][+-]?\d+")
 _RULE = re.compile(r":?[-=+]{2,}:?")
 _LATE_QUOTE = re.compile(r"\s+\"")
+_WHOLE = re.compile(r"[+-]?\d+")
+_FOREIGN = re.compile(r"'.*'|=\".*\"")
+_COUNTED = 5
+_QUOTE_DECIMALS = "if a decimal comma divides a number, quote such numbers, or separate columns by ';'"
 _YEAR = re.compile(r"(?:1[5-9]|2[01])\d\d")
 
 
@@ -133,6 +139,16 @@ def misquoted(lines: Sequence[tuple[int, str]], separator: str, found: Sequence[
     return None
 
 
+def foreign_quotes(found: Sequence[Row]) -> str | None:
+    """Return what is wrong if all values of a column are in single quotes, or written as `="…"`; else None."""
+    for column in zip_longest(*(row.cells for row in found[1:]), fillvalue=""):
+        cells = [(row, cell.strip()) for row, cell in zip(found[1:], column, strict=True) if cell.strip()]
+        if len(cells) > 1 and all(_FOREIGN.fullmatch(cell) for _, cell in cells):
+            row, cell = cells[0]
+            return f'line {row.line}: {cell[:_SHOWN]} is not quoted as in CSV; write "…" instead'
+    return None
+
+
 def candidates(usual: str) -> str:
     """Return the marks that may separate columns, with the usual one first."""
     return usual + _MARKS.replace(usual, "")
@@ -171,9 +187,11 @@ def header(path: Path, found: list[Row], written: TextFormat, proposing: bool) -
             return Header([*names, ""], first.end)
         looks = _first_row(even[0], even[1:])
         if len(names) > 1 and (looks == "data" or (looks == "figures" and not any(map(_YEAR.fullmatch, even[0])))):
+            _check_row_names(path, names, others)
             note = f"the header has {usual - 1} names for {usual} columns: the first column holds the names of rows"
             return Header(["", *names], first.end, (note,))
     _check_title(path, first, others, usual, written, proposing)
+    _check_groups(path, names, first, others, proposing)
     looks = _first_row(names, even) if written.header is None else "names"
     shown = ", ".join(names[:5])
     if looks == "data":
@@ -207,6 +225,34 @@ def _clean(mark: str, found: list[Row]) -> float:
     return clean / count
 
 
+def _check_row_names(path: Path, names: list[str], others: list[Row]) -> None:
+    """Raise InputError if the first of one column more than names may not hold the names of rows.
+
+    Decimal commas make columns too. Names of rows differ. Where two columns of whole numbers may be the parts of one
+    number, they are also quoted, or 1, 2, 3, …, as R writes them.
+    """
+    labels = [row.cells[0].strip() for row in others]
+    numbered = labels == [str(place) for place in range(1, len(labels) + 1)] and len(labels) >= _COUNTED
+    quoted = all(row.text.startswith('"') for row in others)
+    halves = _decimal_commas(others)
+    zeros = any(row.cells[place].startswith("0") and len(row.cells[place]) > 1 for row in others for place in halves)
+    if len(set(labels)) == len(labels) and (not halves or numbered or (quoted and not zeros)):
+        return
+    cures = [_QUOTE_DECIMALS] if halves else []
+    cures.append("if the first column holds the names of rows, give this column a name")
+    raise InputError(f"{path}: rows have {len(names) + 1} values for {len(names)} names; {'; '.join(cures)}")
+
+
+def _decimal_commas(others: list[Row]) -> list[int]:
+    """The columns that may hold the fractions of numbers, of which the column before holds the whole parts."""
+    if not all(row.text.count(",") >= len(row.cells) - 1 for row in others):
+        return []  # other marks separate
+    columns = list(zip(*(row.cells for row in others), strict=True))
+    whole = [all(map(_WHOLE.fullmatch, column)) for column in columns]
+    unsigned = [all(map(str.isdecimal, column)) for column in columns]
+    return [place for place in range(1, len(columns)) if whole[place - 1] and unsigned[place]]
+
+
 def _check_title(path: Path, first: Row, others: list[Row], usual: int, written: TextFormat, proposing: bool) -> None:
     """Raise InputError if the first row is narrower than most rows, or names few of their columns."""
     if len(others) < 2 and not (others and usual > len(first.cells)):
@@ -215,6 +261,13 @@ def _check_title(path: Path, first: Row, others: list[Row], usual: int, written:
     start = next((row for row in others if len(row.cells) == usual and row.filled >= filled), None)
     if start is None:
         return
+    even = [row for row in others if len(row.cells) == usual]
+    if (
+        usual > len(first.cells) > 1
+        and len(even) == len(others)
+        and len(_decimal_commas(even)) >= usual - len(first.cells)
+    ):
+        raise InputError(f"{path}: rows have {usual} values for {len(first.cells)} names; {_QUOTE_DECIMALS}")
     cure = f"if lines stand before the header, {f'set data.skip_rows={start.line - 1}' if proposing else 'remove them'}"
     if len(first.cells) < usual:
         raise InputError(f"{path}: the first row has {len(first.cells)} and most rows have {usual} columns; {cure}")
@@ -223,6 +276,20 @@ def _check_title(path: Path, first: Row, others: list[Row], usual: int, written:
     if written.header is None and 2 * named <= filled and named < usual:
         names = ", or data.header=first if these are the names" if proposing else ""
         raise InputError(f"{path}: the first row names {first.filled} of {usual} columns; {cure}{names}")
+
+
+def _check_groups(path: Path, names: list[str], first: Row, others: list[Row], proposing: bool) -> None:
+    """Raise InputError if the first row repeats words above the names of the columns, which it groups."""
+    below = [cell.strip() for cell in others[0].cells] if others else []
+    given = list(filter(None, names))
+    if len(set(given)) == len(given) or len(set(below)) != len(names) or not all(below):
+        return
+    if not any(map(_look, below)):
+        cure = f"set data.skip_rows={others[0].line - 1}" if proposing else "remove the row above them"
+        shown = ", ".join(below[:5])
+        raise InputError(
+            f"{path}: the first row has words several times; if the next row ({shown}) has the names, {cure}"
+        )
 
 
 def _check_rule(path: Path, second: Row, written: TextFormat, proposing: bool) -> None:

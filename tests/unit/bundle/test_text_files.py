@@ -391,3 +391,64 @@ def test_other_files_with_a_name_of_text(tmp_path: Path, content: bytes) -> None
 
 def test_joined_files_with_byte_order_marks(tmp_path: Path) -> None:
     assert table_files.read(write(tmp_path, ("\ufeff\ufeff" + TABLE).encode())).column_names == ["a", "b", "y"]
+
+
+NUMBERED = "".join(f"{row},{row % 4},{row % 3 * 25},x\n" for row in range(1, 9))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '"a","b"\n"p",5,6\n"q",7,8\n',
+        "a,b,y\n" + NUMBERED,
+        "a,b\nMazda,5.1,x\nFiat,7.2,z\n",
+        "a\tb\n11\t5\t6\n12\t7\t8\n",
+    ],
+    ids=["quoted", "counted", "no whole numbers side by side", "tabs"],
+)
+def test_names_of_rows(tmp_path: Path, content: str) -> None:
+    path = write(tmp_path, content.encode())
+    assert "the first column holds the names of rows" in table_files.detect(path).notes[-1]
+    assert table_files.read(path).column_names[0] == "unnamed_1"
+
+
+@pytest.mark.parametrize(
+    ("content", "values", "names"),
+    [
+        ("rooms,age,price\n1,0,64,1\n2,1,50,0\n2,7,25,1\n", 4, 3),
+        ("x,y\n1,5,a\n2,5,b\n3,5,a\n", 3, 2),
+        ("name,price\nAnna,0,64\nBert,1,50\n", 3, 2),
+        ('"name","price"\n"Anna",0,64\n"Bert",1,05\n', 3, 2),
+        ("a,b,y\n1,5,2,5,7\n2,5,3,5,8\n", 5, 3),
+    ],
+    ids=["in the middle", "first", "beside words", "with a zero", "two columns"],
+)
+def test_decimal_commas_between_commas_are_refused(tmp_path: Path, content: str, values: int, names: int) -> None:
+    path = write(tmp_path, content.encode())
+    said = f"rows have {values} values for {names} names; if a decimal comma divides a number, quote such numbers, or"
+    with pytest.raises(InputError, match=said):
+        table_files.detect(path)
+
+
+def test_one_value_more_than_names_without_decimal_commas(tmp_path: Path) -> None:
+    path = write(tmp_path, b"a,b\np,5.1,x\np,7.2,z\n")
+    with pytest.raises(InputError, match="3 values for 2 names; if the first column holds the names of rows, give"):
+        table_files.detect(path)
+
+
+@pytest.mark.parametrize("value", ["'{}'", '="{}"'])
+def test_values_in_other_quotes_are_refused(tmp_path: Path, value: str) -> None:
+    rows = "".join(f"{value.format(word)},{row}\n" for row, word in enumerate(["007", "x", ""]))
+    path = write(tmp_path, f"a,b\n{rows}".encode())
+    with pytest.raises(InputError, match=r"line 2: .*007.* is not quoted as in CSV; write \"…\" instead"):
+        table_files.detect(path)
+    assert table_files.detect(write(tmp_path, b"a,b\n'tis,1\nrock 'n',2\n'x',3\n")).notes == ()
+
+
+def test_words_that_group_columns_above_their_names(tmp_path: Path) -> None:
+    path = write(tmp_path, f"in,in,out\n{TABLE}".encode())
+    with pytest.raises(InputError, match=r"if the next row \(a, b, y\) has the names, set data\.skip_rows=1$"):
+        table_files.detect(path)
+    assert table_files.read(path, TextFormat(skip_rows=1)).column_names == ["a", "b", "y"]
+    with pytest.raises(InputError, match=r"has the names, remove the row above them$"):
+        list(table_files.stream(path, proposing=False))
