@@ -3,9 +3,13 @@
 Every deliberate error derives from `DleError`; any other exception is a defect and may show a traceback.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import msgspec
+
+_ROW_NAME: ContextVar[Callable[[int], str]] = ContextVar("row_name", default="row {:,}".format)
 
 
 class DleError(Exception):
@@ -84,6 +88,21 @@ class RowFaults(InputError):
         if [fault.code for fault in self.faults] == ["json"]:
             message = "the body is not JSON"
         super().__init__(message, lines)
+
+
+def row_name(row: int) -> str:
+    """Return how messages call a row of the table, from 1: `row 1,234`, or as `naming_rows` says, `row 34 of b.csv`."""
+    return _ROW_NAME.get()(row)
+
+
+@contextmanager
+def naming_rows(name: Callable[[int], str]) -> Iterator[None]:
+    """Let `row_name` return `name(row)`."""
+    token = _ROW_NAME.set(name)
+    try:
+        yield
+    finally:
+        _ROW_NAME.reset(token)
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:

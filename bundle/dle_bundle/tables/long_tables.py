@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dle_bundle.errors import InputError, counted, nearest
+from dle_bundle.errors import InputError, counted, nearest, row_name
 from dle_bundle.schema import SeriesLayout
 from dle_bundle.tables import columns, time_steps
 from dle_bundle.tables.arrays import SEQUENCE
@@ -332,5 +332,5 @@ def _listed(what: str, rows: Sequence[int] | npt.NDArray[np.int64], column: Colu
     if not len(rows):
         return []
     found = "" if column is None else f", found {column[int(rows[0])].as_py()!r:.40}"
-    shown = ", ".join(f"{int(row) + 1:,}" for row in rows[:_LISTED])
+    shown = ", ".join(row_name(int(row) + 1) for row in rows[:_LISTED])
     return [f"{what}{found} in {counted(len(rows), 'row')}: {shown}{', …' if len(rows) > _LISTED else ''}"]

@@ -6,7 +6,6 @@ a .zip file are copied into a temporary file, and messages call them by their ow
 
 import glob
 import hashlib
-import re
 import shutil
 import sys
 import zipfile
@@ -25,7 +24,7 @@ import pyarrow.compute as pc
 from msgspec.structs import replace
 
 from dle_bundle import integrity
-from dle_bundle.errors import Fault, InputError, RowFaults, counted, few, nearest
+from dle_bundle.errors import Fault, InputError, RowFaults, counted, few, naming_rows, nearest
 from dle_bundle.schema import TextFormat
 from dle_bundle.tables import columns, table_files
 from dle_bundle.tables.text_files import Detected
@@ -36,9 +35,6 @@ _STDIN_NAME = "standard input"
 _LISTED = 20
 _NAMED = 3
 _PATTERN = frozenset("*?[")
-_NUMBER = r"\d+(?:,\d{3})*"
-_ROWS = re.compile(rf"\b(row |rows?: )({_NUMBER}(?:, {_NUMBER})*)")
-"""How messages name rows: "row 1,234", or "2 rows: 5, 1,234"."""
 
 Place = str | Path | Sequence[str | Path]
 """A SOURCE of files: a path, a pattern or `-`, or several paths and patterns."""
@@ -87,16 +83,16 @@ class FileRows:
     @contextmanager
     def naming(self) -> Iterator[None]:
         """Let errors about rows of the table name the file, and the number of the row in this file."""
-        try:
+        if not self.names:
             yield
+            return
+        try:
+            with naming_rows(self._name):
+                yield
         except RowFaults as error:
-            if not self.names or all(fault.row is None for fault in error.faults):
+            if all(fault.row is None for fault in error.faults):
                 raise
             raise RowFaults(map(self._placed, error.faults)) from None
-        except InputError as error:
-            if not self.names:
-                raise
-            raise InputError(self._named(error.message), map(self._named, error.details)) from None
 
     def _placed(self, fault: Fault) -> Fault:
         if fault.row is None:
@@ -104,13 +100,9 @@ class FileRows:
         file, row = self._place(fault.row)
         return replace(fault, file=file, row=row)
 
-    def _named(self, text: str) -> str:
-        def names(found: re.Match[str]) -> str:
-            places = (self._place(int(number.replace(",", ""))) for number in found[2].split(", "))
-            listed = ", ".join(f"row {row:,} of {file}" for file, row in places)
-            return listed if found[1] == "row " else f"{found[1]}{listed}"
-
-        return _ROWS.sub(names, text)
+    def _name(self, row: int) -> str:
+        file, own = self._place(row)
+        return f"row {own:,} of {file}"
 
     def _place(self, row: int) -> tuple[str, int]:
         """The file of a row of the table, and the number of this row in the file; rows count from 1."""

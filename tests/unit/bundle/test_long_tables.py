@@ -58,7 +58,7 @@ def test_amounts() -> None:
     formats = {"temp": NumberFormat(thousands=",", unit="$", negative="(3)")}
     layout = SeriesLayout(channels=("temp", "load"), sequence_id="unit", time="t", number_formats=formats)
     assert gather(table, layout)[0]["sequence"] == [[1234.5, 1], [None, 2], [-2, 3]]
-    assert "'temp': expected a number, found '$1,234.50' in 2 rows: 1, 3" in refusal(table)
+    assert "'temp': expected a number, found '$1,234.50' in 2 rows: row 1, row 3" in refusal(table)
 
 
 def test_one_series_and_no_times() -> None:
@@ -107,19 +107,20 @@ def test_all_faults_at_once() -> None:
     )
     assert refusal(table) == (
         "The rows do not form series",
-        "'unit': no id in 2 rows: 2, 5",
-        "'t': expected a number or an ISO 8601 date or date-time, found 'noon' in 2 rows: 3, 5",
-        "'t': no time in 1 row: 6",
-        "'temp': expected a number, found 'hot' in 2 rows: 2, 6",
-        "'temp': expected a finite number, found 'inf' in 1 row: 4",
-        "'t': a time that occurs twice in the same 'unit' in 1 row: 4",
+        "'unit': no id in 2 rows: row 2, row 5",
+        "'t': expected a number or an ISO 8601 date or date-time, found 'noon' in 2 rows: row 3, row 5",
+        "'t': no time in 1 row: row 6",
+        "'temp': expected a number, found 'hot' in 2 rows: row 2, row 6",
+        "'temp': expected a finite number, found 'inf' in 1 row: row 4",
+        "'t': a time that occurs twice in the same 'unit' in 1 row: row 4",
     )
 
 
 def test_many_faults_are_counted() -> None:
     rows = [str(row) for row in range(30)]
     table = text(unit=["a"] * 30, t=rows, temp=["?!"] * 30, load=rows)
-    assert refusal(table)[1] == "'temp': expected a number, found '?!' in 30 rows: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, …"
+    first = ", ".join(f"row {row}" for row in range(1, 11))
+    assert refusal(table)[1] == f"'temp': expected a number, found '?!' in 30 rows: {first}, …"
 
 
 def test_the_same_time_in_two_series_is_fine() -> None:
@@ -177,6 +178,6 @@ def test_the_order_of_rows_does_not_matter(shuffled: list[int], units: list[int]
 def test_several_series_without_an_id_name_the_setting() -> None:
     table = text(t=["1", "2", "1", "2"], temp=["1", "2", "3", "4"])
     assert refusal(table, SeriesLayout(channels=("temp",), time="t"))[1:] == (
-        "'t': a time that occurs twice in the table in 2 rows: 3, 4",
+        "'t': a time that occurs twice in the table in 2 rows: row 3, row 4",
         "if the table holds several series, name the column of their ids: --set data.sequence_id=COLUMN",
     )

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dle_bundle.errors import Fault, InputError, RowFaults
+from dle_bundle.errors import Fault, InputError, RowFaults, row_name
 from dle_bundle.schema import TextFormat
 from dle_bundle.tables import source_files
 from dle_bundle.tables.source_files import FileRows, Part, Place
@@ -251,9 +251,9 @@ def test_rows_are_named_by_their_files() -> None:
         [Part(pa.table({"x": [1] * count}), 1, name) for name, count in (("a.csv", 1000), ("a.csv", 200), ("b.csv", 3))]
     )
     with pytest.raises(InputError) as caught, counted.naming():
-        raise InputError("2 of 1,203 rows: row 1,200 'x', row 1,201 'y'", ["'t': no id in 2 rows: 7, 1,203"])
-    assert caught.value.message == "2 of 1,203 rows: row 1,200 of a.csv 'x', row 1 of b.csv 'y'"
-    assert caught.value.details == ("'t': no id in 2 rows: row 7 of a.csv, row 3 of b.csv",)
+        raise InputError(f"2 of 1,203 rows: {row_name(1200)} 'row 7', {row_name(1201)} 'y'; set x=[row 7]")
+    assert caught.value.message == "2 of 1,203 rows: row 1,200 of a.csv 'row 7', row 1 of b.csv 'y'; set x=[row 7]"
+    assert row_name(1201) == "row 1,201"
     with pytest.raises(RowFaults) as faulty, counted.naming():
         raise RowFaults([Fault(1202, "x", "type", "expected a number"), Fault(None, "y", "missing", "is missing")])
     assert [(fault.file, fault.row) for fault in faulty.value.faults] == [("b.csv", 2), (None, None)]
@@ -268,4 +268,4 @@ def test_faults_of_whole_columns_are_those_of_all_files() -> None:
 
 def test_rows_of_one_file_keep_their_numbers() -> None:
     with pytest.raises(InputError, match=r"^row 5 is wrong$"), FileRows.of([Part(pa.table({"x": [1]}), 1)]).naming():
-        raise InputError("row 5 is wrong")
+        raise InputError(f"{row_name(5)} is wrong")

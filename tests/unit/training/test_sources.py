@@ -169,6 +169,13 @@ def test_a_column_is_understood_by_all_files(tmp_path: Path) -> None:
     assert kinds == {"n": "categorical", "town": "categorical"}
 
 
+def test_values_that_look_like_rows_are_shown_as_they_are(tmp_path: Path) -> None:
+    files = write_halves(tmp_path, late="row 7")
+    with pytest.raises(InputError, match=r"row 5 of \S*b\.csv 'row 7'; .*row 7[^ ].*") as caught:
+        load(source=files)
+    assert "row 7 of" not in str(caught.value)
+
+
 def test_a_last_row_with_totals_in_any_file(tmp_path: Path) -> None:
     files = write_halves(tmp_path)
     with Path(files[0]).open("a") as file:

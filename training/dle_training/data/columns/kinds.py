@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from dle_bundle.errors import InputError
+from dle_bundle.errors import InputError, row_name
 from dle_bundle.groups import MISSING_TIME
 from dle_bundle.schema import Kind
 from dle_bundle.tables import columns, image_columns, series_columns
@@ -191,7 +191,7 @@ def shown(column: Column, mask: npt.NDArray[np.bool_], rows: npt.NDArray[np.int6
     """Return the first rows of `mask` with their values; rows count from 1, without the header."""
     places = np.flatnonzero(mask)
     listed = ", ".join(
-        f"row {rows[place] + 1:,} {column[place].as_py()!r:.40}" for place in places[:_ROWS_SHOWN].tolist()
+        f"{row_name(int(rows[place]) + 1)} {column[place].as_py()!r:.40}" for place in places[:_ROWS_SHOWN].tolist()
     )
     return f"{listed}, …" if len(places) > _ROWS_SHOWN else listed
 
@@ -199,7 +199,9 @@ def shown(column: Column, mask: npt.NDArray[np.bool_], rows: npt.NDArray[np.int6
 def listed(column: Column, mask: npt.NDArray[np.bool_], rows: npt.NDArray[np.int64]) -> list[str]:
     """Return one line for each of the first rows of `mask`, with its value."""
     places = np.flatnonzero(mask)
-    lines = [f"row {rows[place] + 1:,}: {column[place].as_py()!r:.40}" for place in places[:_ROWS_LISTED].tolist()]
+    lines = [
+        f"{row_name(int(rows[place]) + 1)}: {column[place].as_py()!r:.40}" for place in places[:_ROWS_LISTED].tolist()
+    ]
     return [*lines, *([f"and {len(places) - _ROWS_LISTED:,} more"] if len(places) > _ROWS_LISTED else [])]
 
 

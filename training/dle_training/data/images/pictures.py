@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dle_bundle import integrity
-from dle_bundle.errors import InputError, counted
+from dle_bundle.errors import InputError, counted, row_name
 from dle_bundle.images.pixels import ImageSource, Remark
 from dle_bundle.schema import Field, ImageShape
 from dle_bundle.tables import image_columns
@@ -125,7 +125,7 @@ def check(
     usable = known.copy()
     usable[list(broken)] = False
     _check_classes(broken, known, usable, labels)
-    lines = [f"row {row + 1:,}: {why}" for row, why in sorted(broken.items())]
+    lines = [f"{row_name(row + 1)}: {why}" for row, why in sorted(broken.items())]
     more = [f"and {len(lines) - _LISTED:,} more"] if len(lines) > _LISTED else []
     if not config.data.skip_bad:
         raise InputError(
