@@ -58,13 +58,13 @@ def test_numbers(numbers: list[float], marks: tuple[str, str], unit: str, negati
 def test_whole_numbers_of_thousands_are_read_right_noted_or_refused(numbers: list[int], marks: tuple[str, str]) -> None:
     texts = [f"{number:,}".replace(",", marks[1]) for number in numbers]
     if marks[1] == "," and any(len(text) > 4 for text in texts):
-        with pytest.raises(InputError, match=r"set data.decimal=, or data.decimal=\."):
+        with pytest.raises(InputError, match=r"set 'data.decimal=,' or 'data.decimal=\.'"):
             read(texts)
         return
     reading = read(texts)
     if reading.values.tolist() != numbers:
         assert reading.note is not None
-        assert "set data.thousands=." in reading.note
+        assert "set 'data.thousands=.'" in reading.note
 
 
 @given(DATES, DATE_FORMATS)

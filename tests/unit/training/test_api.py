@@ -114,7 +114,7 @@ def test_faults_of_settings_are_those_of_the_commands(frame: pd.DataFrame, tmp_p
         dle_training.train(frame, "buys", out=tmp_path / "run", training={"epoch": 3}, model={"hidden": 8}, sed=1)
     assert caught.value.details == (
         "training.epoch: unknown key (did you mean 'epochs'?)",
-        "model.hidden: expected array | null, found 8",
+        "model.hidden: expected a list, such as [8], found 8",
         "sed: unknown key (did you mean 'seed'?)",
     )
     with pytest.raises(InputError, match="expected a DataFrame, an Arrow table or a list of dicts, found int"):

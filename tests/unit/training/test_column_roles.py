@@ -78,7 +78,7 @@ def test_amounts_are_channels() -> None:
 
 def test_amounts_that_may_be_two_numbers() -> None:
     table = TABLE.set_column(1, "load", pa.array([f"{hour % 9 + 1},{hour % 7}00" for hour in range(HOURS)]))
-    with pytest.raises(InputError, match=r"set data\.decimal=, or data\.decimal=\."):
+    with pytest.raises(InputError, match=r"set 'data\.decimal=,' or 'data\.decimal=\.'"):
         arrange(table, "load", *FORECAST)
     assert arrange(table, "load", *FORECAST, "data.decimal=,").layout is not None
 

@@ -180,3 +180,17 @@ def _sections(config: Settings) -> Iterator[Settings]:
     for name in config.__struct_fields__:
         if isinstance(section := getattr(config, name), Settings):
             yield from _sections(section)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "expected"),
+    [
+        ("data.known=promo", r"data\.known: expected a list, such as \[promo\], found 'promo'"),
+        ("data.drop=7", r"data\.drop: expected a list, found 7"),
+        ("model.hidden=8", r"model\.hidden: expected a list, such as \[8\], found 8"),
+        ("data.kinds=numeric", r"data\.kinds: expected a mapping, found 'numeric'"),
+    ],
+)
+def test_lists_and_mappings_are_asked_for_in_words(assignment: str, expected: str) -> None:
+    with pytest.raises(InputError, match=expected):
+        run_config.load(None, [assignment])

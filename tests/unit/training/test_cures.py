@@ -5,12 +5,15 @@ import shlex
 from pathlib import Path
 
 import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from dle_bundle.errors import InputError
 from dle_training.config import run_config
 from dle_training.data import dataset, sources
 from dle_training.data.dataset import Dataset
+from dle_training.settings.proposals import setting
 
 N = 60
 OTHER = [str(row % 7) for row in range(N)]
@@ -101,6 +104,35 @@ def test_a_factor_among_the_numbers_of_a_target(tmp_path: Path) -> None:
     numbers, missing, _ = proposed(str(caught.value))
     assert 5000 in load(source, numbers).target
     assert load(source, missing).schema.outputs.task == "regression"
+
+
+@pytest.mark.parametrize("name", ["plain", "two words", "a.b"])
+def test_a_kind_that_does_not_fit_the_type(name: str, tmp_path: Path) -> None:
+    rows = {name: [[row % 5, 2] for row in range(N)], "other": OTHER, "y": TARGET}
+    pq.write_table(pa.table(rows), tmp_path / "rows.parquet")
+    for kind in ("categorical", "numeric", "datetime"):
+        given = setting("data.kinds", kind, name)
+        with pytest.raises(InputError, match=r"take it out of data\.kinds, or leave it out with") as caught:
+            load(str(tmp_path / "rows.parquet"), *shlex.split(given))
+        cure = str(caught.value).partition("leave it out with ")[2]
+        assert [field.name for field in load(str(tmp_path / "rows.parquet"), *shlex.split(cure)).schema.inputs] == [
+            "other"
+        ]
+
+
+@pytest.mark.parametrize("name", ["plain", "two words", "a.b"])
+def test_a_split_by_categories(name: str, tmp_path: Path) -> None:
+    days = [f"{row % 28 + 1}~{row % 12 + 1}~2024" for row in range(N)]
+    source = write(tmp_path / "rows.csv", name, days, TARGET)
+    with pytest.raises(InputError) as caught:
+        load(source, f"split.by=time:{name}")
+    cures = re.findall(r"(?:as in|set) ('[^']*'|[^\s;]+)", caught.value.message)
+    assert [shlex.split(cure)[0].partition("=")[0].partition(".")[2].partition(".")[0] for cure in cures] == [
+        "date_formats",
+        "kinds",
+    ]
+    (cure,) = shlex.split(cures[0].replace("%d.%m.%Y", "%d~%m~%Y"))
+    assert load(source, f"split.by=time:{name}", cure).split_by == f"time:{name}"
 
 
 def test_images(tmp_path: Path) -> None:

@@ -222,7 +222,7 @@ def test_another_table_by_the_schema_of_a_run(tmp_path: Path) -> None:
     labelled = dataset.read_labelled(sources.read(write(tmp_path / "b.csv", other)), data.schema, config)
     assert labelled.target.tolist() == [value for value in other["bought"] if value]
     assert labelled.groups.categorical[:, 0].tolist() == ["Bonn", *other["city"][1:7], other["city"][8]]
-    assert labelled.notes == ("bought: 1 of 9 rows have no value and were left out",)
+    assert labelled.notes == ("bought: 1 of 9 rows has no value and was left out",)
 
 
 def test_another_table_that_does_not_fit(tmp_path: Path) -> None:

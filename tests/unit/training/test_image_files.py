@@ -158,7 +158,7 @@ def test_workers_have_no_use_for_torch() -> None:
 ENDLESS = """
 import os, sys
 from dle_bundle.schema import ImageShape
-from dle_training.data import image_files
+from dle_training.data.images import image_files
 
 if __name__ == "__mp_main__" and len(sys.argv) > 2:  # a worker that starts, and waits at the gate
     os.write(1, b"starting\\n")

@@ -41,6 +41,7 @@ def infer(
         ("c", [1e-310 * index for index in range(N)], "nearly constant"),
         ("c", [None] * N, "no value in any row"),
         ("c", ["", "NA"] * (N // 2), "no value but words that mean missing: 'NA' in 20 rows"),
+        ("c", ["NA", *[""] * (N - 1)], "no value but words that mean missing: 'NA' in 1 row;"),
         ("c", [float("nan")] * N, "no value in any row"),
         ("c", list(range(N)), "row number"),
         ("c", [str(index + 1) for index in range(N)], "row number"),

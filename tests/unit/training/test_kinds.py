@@ -234,7 +234,7 @@ def test_what_only_looks_like_amounts(values: list[str]) -> None:
 
 def test_a_comma_that_may_be_either_is_refused_with_both_settings() -> None:
     column = pa.chunked_array([["1,234", "5,678"]])
-    with pytest.raises(InputError, match=r"'1,234' may be 1.234 or 1234; set data.decimal=, or data.decimal=\.$"):
+    with pytest.raises(InputError, match=r"'1,234' may be 1.234 or 1234; set 'data.decimal=,' or 'data.decimal=\.'$"):
         kinds.read("price", column, ColumnSettings(NA_VALUES, NA_TEXTS), np.arange(2))
     for decimal, expected in ((",", [1.234, 5.678]), (".", [1234.0, 5678.0])):
         asked = ColumnSettings(NA_VALUES, NA_TEXTS, decimal=decimal)
@@ -244,7 +244,7 @@ def test_a_comma_that_may_be_either_is_refused_with_both_settings() -> None:
 def test_a_point_that_may_stand_between_thousands_is_noted() -> None:
     reading = read(["12.345", "1.000", "7"])
     assert reading.values.tolist() == [12.345, 1.0, 7.0]
-    assert reading.note == "12.345 is read with a decimal point; if it means 12345, set data.thousands=."
+    assert reading.note == "12.345 is read with a decimal point; if it means 12345, set 'data.thousands=.'"
     asked = ColumnSettings(NA_VALUES, NA_TEXTS, thousands=".")
     other = kinds.read("c", pa.chunked_array([["12.345", "1.000", "7"]]), asked, np.arange(3))
     assert other.values.tolist() == [12345.0, 1000.0, 7.0]

@@ -80,6 +80,7 @@ def test_whole_numbers_as_classes_are_said() -> None:
 
 def test_missing_targets_are_counted() -> None:
     assert infer([0.5, None, 1.5, None]).notes == ("y: 2 of 4 rows have no value and were left out",)
+    assert infer([0.5, None, 1.5]).notes == ("y: 1 of 3 rows has no value and was left out",)
 
 
 @pytest.mark.parametrize(

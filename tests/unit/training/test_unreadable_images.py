@@ -67,14 +67,31 @@ def test_a_class_of_broken_files_stops_the_run(assignments: tuple[str, ...], fol
     (folder / "cats" / "cut.png").write_bytes(b"")
     with pytest.raises(InputError, match="no image of dogs can be read") as caught:
         load(folder, *assignments)
-    assert caught.value.details == (f"dogs: 3 images: {'; '.join(LINES)}", "other classes: 1 image")
+    assert caught.value.details == (
+        "dogs: 3 images: truncated (dogs/cut.png); empty (dogs/empty.jpg); not an image (dogs/text.png)",
+        "other classes: 1 image",
+    )
+
+
+def test_classes_of_broken_files_are_named_with_each_reason_once(folder: Path) -> None:
+    for name in ("birds", "mice"):
+        (folder / name).mkdir()
+        for number in range(6):
+            (folder / name / f"{number}.png").write_text("no image")
+    with pytest.raises(InputError, match="no image of the classes birds, mice can be read") as caught:
+        load(folder)
+    files = [", ".join(f"{name}/{number}.png" for number in range(5)) for name in ("birds", "mice")]
+    assert caught.value.details == (
+        f"birds: 6 images: not an image ({files[0]} and 1 more)",
+        f"mice: 6 images: not an image ({files[1]} and 1 more)",
+    )
 
 
 def test_images_that_are_all_broken_stop_the_run_whatever_the_target(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("photo,y\n" + "".join(f"{row}.png,{row}.5\n" for row in range(9)))
     with pytest.raises(InputError, match="no image of all rows can be read") as caught:
         load(tmp_path / "rows.csv", "data.target=y", SKIP)
-    assert caught.value.details[0].startswith("all rows: 9 images: 0.png: no such file or directory; 1.png: ")
+    assert caught.value.details[0].startswith("all rows: 9 images: no such file or directory (0.png, 1.png, ")
 
 
 def test_files_with_other_suffixes_are_named_and_a_class_of_them_stops_the_run(

@@ -176,7 +176,9 @@ def _horizon(name: str, column: Column) -> Target:
 def missing_note(name: str, known: npt.NDArray[np.bool_]) -> tuple[str, ...]:
     """Return a note on the rows without a target, if there are any; `known` (N,) marks the rows with one."""
     missing = len(known) - int(known.sum())
-    return (f"{name}: {missing:,} of {len(known):,} rows have no value and were left out",) if missing else ()
+    verbs = ("has", "was") if missing == 1 else ("have", "were")
+    of = f"{missing:,} of {counted(len(known), 'row')}"
+    return (f"{name}: {of} {verbs[0]} no value and {verbs[1]} left out",) if missing else ()
 
 
 def class_index(labels: Values, classes: tuple[Label, ...]) -> npt.NDArray[np.int64]:
@@ -201,9 +203,8 @@ def _read(
             return kinds.read(name, column, replace(asked, kind="categorical"), rows)
         # a target's kind follows from the task, not from data.kinds
         other = "data.target to another column" if task == "classification" else "objective.task=classification"
-        message = error.message.replace(setting("data.kinds", "categorical", name), other).replace(
-            f"data.kinds.{name} to another kind", other
-        )
+        message = error.message.replace(setting("data.kinds", "categorical", name), other)
+        message = message.replace(kinds.another_kind(name), f"set {other}")
         message = message.replace(setting("data.kinds", "numeric", name), setting("objective.task", "regression"))
         message = message.replace(", or leave the column out with data.drop", "")
         raise InputError(message) from None
@@ -241,7 +242,8 @@ def _task(
     rare = sum(1 for count in Counter(known.tolist()).values() if count < LEAST_ROWS_PER_CLASS)
     if rare and (distinct > 2 or len(known) < LEAST_ROWS_PER_CLASS * distinct):
         note = (
-            f"{name}: taken as numbers, because {rare} of {distinct} distinct whole numbers have fewer than "
+            f"{name}: taken as numbers, because {rare} of {distinct} distinct whole numbers "
+            f"{'has' if rare == 1 else 'have'} fewer than "
             f"{LEAST_ROWS_PER_CLASS} rows; if they are classes, set objective.task=classification"
         )
         return "regression", note

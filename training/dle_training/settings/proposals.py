@@ -19,7 +19,10 @@ def setting(key: str, value: object, column: str | None = None) -> str:
         text = f"{key}.{column}={_written(value)}"
     else:
         text = f"{key}={_written(value if column is None else {column: value})}"
-    return text if re.fullmatch(r"[\w.=-]+", text) else shlex.quote(text)
+    if re.fullmatch(r"[\w.=-]*\w", text):
+        return text
+    quoted = shlex.quote(text)  # a mark at the end is quoted too, or it would look like one of the sentence
+    return quoted if quoted != text else f"'{text}'"
 
 
 def _written(value: object) -> str:

@@ -178,7 +178,7 @@ def misfits(value: Any, annotation: Any, path: str = "") -> Iterator[str]:
         try:
             msgspec.convert(value, annotation)
         except msgspec.ValidationError as error:
-            yield f"{path}: expected {_expected(error, kinds, value)}, found {found(value)}"
+            yield f"{path}: expected {_expected(error, annotation, value)}, found {found(value)}"
 
 
 def types_at(kind: type[msgspec.Struct], key: str) -> list[Any]:
@@ -226,13 +226,23 @@ def _items(kinds: list[Any], container: type) -> tuple[Any, ...]:
     return next((typing.get_args(kind) for kind in kinds if typing.get_origin(kind) is container), ())
 
 
-def _expected(error: msgspec.ValidationError, kinds: list[Any], value: object) -> str:
+def _expected(error: msgspec.ValidationError, annotation: Any, value: object) -> str:
+    kinds = _alternatives(annotation)
     choices = [str(choice) for kind in kinds for choice in typing.get_args(kind) if typing.get_origin(kind) is Literal]
     if choices:
         return f"{_list(choices)}{nearest(str(value), choices) if isinstance(value, str) else ''}"
     if any(is_struct(kind) for kind in kinds):
         return "a mapping"
-    return str(error).removeprefix("Expected ").split(", got ")[0].replace("`", "")
+    expected = str(error).removeprefix("Expected ").split(", got ")[0].replace("`", "")
+    if expected in ("array", "array | null"):
+        try:
+            msgspec.convert([value], annotation)
+        except msgspec.ValidationError:
+            return "a list"
+        return f"a list, such as {inline([value])}"
+    if expected in ("object", "object | null"):
+        return "a mapping"
+    return expected.replace("array", "list").replace("object", "mapping")
 
 
 def _list(names: Iterable[str]) -> str:

@@ -76,8 +76,7 @@ def read(name: str, column: Column, wanted: ColumnSettings, rows: npt.NDArray[np
     if choice.kind in ("categorical", "text"):
         if not (columns.is_text(column) or columns.is_number(column) or columns.is_date(column)):
             raise InputError(
-                f"{name!r}: expected text or numbers for {choice.kind}, found {column.type}; "
-                f"set data.kinds.{name} to another kind, or leave it out with data.drop"
+                f"{name!r}: expected text or numbers for {choice.kind}, found {column.type}; {another_kind(name)}"
             )
         return _texts(choice.kind, column, wanted.na_texts, choice.note)
     if choice.kind == "datetime":
@@ -139,8 +138,9 @@ def times(name: str, column: Column, wanted: ColumnSettings, rows: npt.NDArray[n
     else:
         raise InputError(
             f"{name!r}: expected date-times or numbers to order the rows by, found a column that is {choice.kind}: "
-            f"{shown(column, np.ones(len(column), dtype=bool), rows)}; set data.kinds.{name} "
-            "to datetime or numeric, or data.date_formats"
+            f"{shown(column, np.ones(len(column), dtype=bool), rows)}; if they are dates, give their format, as in "
+            f"{setting('data.date_formats', '%d.%m.%Y', name)}; if they are numbers, set "
+            f"{setting('data.kinds', 'numeric', name)}"
         )
     wrong = unreadable | missing
     if wrong.any():
@@ -185,6 +185,11 @@ def figures(name: str, column: Column, reading: Reading) -> str | None:
     if not columns.is_text(column) or reading.whole or len(begun) < max(2, _NEARLY_ALL * len(distinct)):
         return None
     return f"{name}: {begun[0]!r:.40}, {begun[1]!r:.40} fit no format of numbers or dates, and are read as categories"
+
+
+def another_kind(name: str) -> str:
+    """What to do with a column whose type does not fit the kind that the user has set."""
+    return f"take it out of data.kinds, or leave it out with {setting('data.drop', [name])}"
 
 
 def shown(column: Column, mask: npt.NDArray[np.bool_], rows: npt.NDArray[np.int64]) -> str:
@@ -240,7 +245,7 @@ def _misfits(
     what = _PLURAL[choice.kind] + (f" ({choice.date_format})" if choice.date_format else "")
     message = f"{name!r}: a column of {what} with something else in {_count(mask)}: {shown(column, mask, rows)}"
     if not columns.is_text(column):
-        return f"{message}; set data.kinds.{name} to another kind"
+        return f"{message}; {another_kind(name)}"
     spellings = dict.fromkeys(column[place].as_py().strip() for place in np.flatnonzero(mask)[:1000].tolist())
     cures = [choice.cure] if choice.cure else []
     if mask.all() and choice.kind == "datetime":

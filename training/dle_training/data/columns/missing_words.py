@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dle_bundle.errors import counted
 from dle_bundle.schema import Kind
 from dle_bundle.tables import columns
 from dle_bundle.tables.columns import Column
@@ -28,7 +29,7 @@ def find(name: str, column: Column, kind: Kind, wanted: ColumnSettings) -> tuple
     taken = {word: count for word, count in counts.items() if word in spellings}
     if not kept or kind == "text":
         return taken, None
-    listed = ", ".join(f"{word!r} in {count:,} rows" for word, count in kept.items())
+    listed = ", ".join(f"{word!r} in {counted(count, 'row')}" for word, count in kept.items())
     cure = setting("data.na_values", [*spellings, *kept], name)
     return taken, f"{name}: {listed} kept as a value like others; where it means missing, set {cure}"
 
@@ -40,7 +41,7 @@ def no_value(name: str, column: Column, wanted: ColumnSettings) -> str:
     counts = _words(column, wanted.na_values)
     if not counts:
         return "no value in any row"
-    listed = ", ".join(f"{word!r} in {count:,} rows" for word, count in counts.items())
+    listed = ", ".join(f"{word!r} in {counted(count, 'row')}" for word, count in counts.items())
     cure = setting("data.na_values", list(wanted.na_texts), name)
     return f"no value but words that mean missing: {listed}; if they are values, set {cure}"
 
@@ -61,7 +62,7 @@ def note(taken: dict[str, dict[str, int]], cure: str = OF_COLUMNS) -> list[str]:
     lines = []
     for word, names in columns_of.items():
         shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else "")
-        lines.append(f"{word!r} in {counts[word]:,} rows of {shown}")
+        lines.append(f"{word!r} in {counted(counts[word], 'row')} of {shown}")
     return [f"taken as missing: {'; '.join(lines)}; {cure}"]
 
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dle_bundle import integrity
-from dle_bundle.errors import InputError, counted, row_name
+from dle_bundle.errors import InputError, counted, few, row_name
 from dle_bundle.images.pixels import ImageSource, Remark
 from dle_bundle.schema import Field, ImageShape
 from dle_bundle.tables import image_columns
@@ -135,8 +135,8 @@ def check(
         )
     reasons = _first([broken[row] for row in sorted(broken)])
     left_out = (
-        f"{len(broken):,} of {int(known.sum()):,} rows were left out for an image that cannot be read: {reasons}; to "
-        "refuse such images, set data.skip_bad=false"
+        f"{len(broken):,} of {counted(int(known.sum()), 'row')} {'was' if len(broken) == 1 else 'were'} left out "
+        f"for an image that cannot be read: {reasons}; to refuse such images, set data.skip_bad=false"
     )
     return usable, (left_out, *notes)
 
@@ -153,13 +153,15 @@ def _check_classes(
     if not lost:
         return
     details = [
-        f"{label}: {counted(len(rows), 'image')}: {_first([broken[row] for row in rows.tolist()])}"
+        f"{label}: {counted(len(rows), 'image')}: {_by_reason([broken[row] for row in rows.tolist()])}"
         for label, rows in sorted(lost.items(), key=lambda each: str(each[0]))
     ]
     if others := len(broken) - sum(map(len, lost.values())):
         details.append(f"other classes: {counted(others, 'image')}")
+    names = sorted(map(str, lost))
+    named_lost = names[0] if len(names) == 1 else f"the classes {few(names, _NAMED)}"
     raise InputError(
-        f"no image of {_first(sorted(map(str, lost)))} can be read; repair the files, or take the rows out of the data",
+        f"no image of {named_lost} can be read; repair the files, or take the rows out of the data",
         details,
     )
 
@@ -175,6 +177,15 @@ def _shown(source: ImageSource, folder: Path | None) -> str:
         return ""
     path = Path(source)
     return str(path.relative_to(folder)) if folder is not None and path.is_relative_to(folder) else source
+
+
+def _by_reason(faults: Sequence[str]) -> str:
+    """Each reason once, with the first images that have it; `faults` are `IMAGE: REASON`."""
+    images: dict[str, list[str]] = {}
+    for fault in faults:
+        image, _, reason = fault.partition(": ")
+        images.setdefault(reason, []).append(image)
+    return _first([f"{reason} ({few(names, _NAMED)})" for reason, names in images.items()])
 
 
 def _first(texts: Sequence[str]) -> str:
