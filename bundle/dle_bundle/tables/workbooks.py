@@ -26,6 +26,7 @@ from dle_bundle.values.categories import category
 
 _HEADER_ROWS, _BEGINNING = 200, 1000
 _LISTED = 10
+_PROPOSED = 3
 _ERROR = re.compile(rb'<c\b(?=[^>]*\bt="e")[^>]*?\br="([A-Z]+)[0-9]+"')
 _NO_RESULT = re.compile(
     rb'<c\b(?![^>]*\bt="(?:e|str)")[^>]*?\br="([A-Z]+)[0-9]+"[^>]*>\s*<f\b[^>]*(?:/>|>[^<]*</f>)\s*'
@@ -91,6 +92,14 @@ def read(path: Path, written: TextFormat, *, proposing: bool) -> pa.Table:
     return pa.table([_column([row[place] for row in body]) for place in range(len(names))], names=names)
 
 
+def sheets(path: Path) -> list[str]:
+    """Return the names of the sheets with cells, first the one that is read if none is named; raises as `read` does."""
+    calamine = _calamine(path)
+    with calamine.CalamineWorkbook.from_path(path) as book:
+        first, others = _choose(path, book, calamine, None)
+    return [first, *others]
+
+
 def _open(path: Path, written: TextFormat, proposing: bool, most: int | None = None) -> _Sheet:
     """The rows of the sheet, or the first `most` of them if those hold something."""
     calamine = _calamine(path)
@@ -153,7 +162,10 @@ def _choose(path: Path, book: Any, calamine: ModuleType, wanted: str | None) -> 
 
 
 def _cure(others: Sequence[str], proposing: bool) -> str:
-    return f"; to read another, set {text_layout.proposal('data.sheet', others[0])}" if others and proposing else ""
+    if not others or not proposing:
+        return ""
+    settings = [text_layout.proposal("data.sheet", name) for name in others[:_PROPOSED]]
+    return f"; to read another sheet, set {' or '.join(settings)}"
 
 
 def _header(path: Path, sheet: _Sheet, written: TextFormat, proposing: bool) -> text_layout.Header:
@@ -164,7 +176,10 @@ def _header(path: Path, sheet: _Sheet, written: TextFormat, proposing: bool) -> 
         found.append(text_layout.Row(number, place, cells, next(filter(None, cells))))
         if place == _HEADER_ROWS:
             break
-    return text_layout.header(path, found, written, proposing)
+    try:
+        return text_layout.header(path, found, written, proposing)
+    except InputError as error:  # the sheet may hold no table
+        raise InputError(f"{error.message}{_cure(sheet.others, proposing)}", error.details) from None
 
 
 def _trimmed(row: list[Cell]) -> list[Cell]:

@@ -98,8 +98,9 @@ def test_sheets(path: Path) -> None:
     other = [["x"], [1.5]]
     write(path, [HEADER, *BODY], others={"June 2024": other, "2023": other})
     assert read(path).column_names == HEADER
+    settings = "'data.sheet=\"June 2024\"' or 'data.sheet=\"2023\"'"
     assert notes(path) == (
-        "the sheet 'Sheet' is read, not 'June 2024', '2023'; to read another, set 'data.sheet=\"June 2024\"'",
+        f"the sheet 'Sheet' is read, not 'June 2024', '2023'; to read another sheet, set {settings}",
     )
     assert read(path, sheet="June 2024").column_names == ["x"]
     assert not notes(path, sheet="2023")
@@ -117,10 +118,16 @@ def test_sheets(path: Path) -> None:
 
 @pytest.mark.parametrize(("first", "what"), [([], "the sheet 'Sheet' is empty"), ([["Cover"]], "no rows in the sheet")])
 def test_a_first_sheet_without_rows(path: Path, first: Rows, what: str) -> None:
-    with pytest.raises(InputError, match=f"{what}.*; to read another, set data.sheet=Data"):
+    with pytest.raises(InputError, match=f"{what}.*; to read another sheet, set data.sheet=Data"):
         read(write(path, first, others={"Data": [HEADER, *BODY]}))
     with pytest.raises(InputError, match=f"{what}[^;]*$"):
         read(write(path, first))
+
+
+def test_a_first_sheet_without_a_header_names_the_others(path: Path) -> None:
+    cover = [["Made by", "", ""], [], *BODY]
+    with pytest.raises(InputError, match=r"skip_rows=2.*; to read another sheet, set data\.sheet=Data"):
+        read(write(path, cover, others={"Data": [HEADER, *BODY]}))
 
 
 def test_titles(path: Path) -> None:

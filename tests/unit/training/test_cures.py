@@ -319,3 +319,56 @@ def test_sheets(name: str, tmp_path: Path) -> None:
     assert [field.name for field in made.schema.inputs] == ["z", "other"]
     assert made.schema.text_format.sheet == name
     assert made.source == str(tmp_path / "book.xlsx")
+
+
+def refused(source: str) -> str:
+    """The one setting that the refusal of a source without `y` proposes."""
+    with pytest.raises(InputError, match="no column 'y' to predict") as caught:
+        load(source)
+    (cure,) = proposed(caught.value.message)
+    return cure
+
+
+def test_the_target_of_another_sheet(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for row in (["This book", "has data"], ["of", "May"], ["and", "June"]):
+        book["Sheet"].append(row)
+    book.create_sheet("Notes").append(["nothing"])
+    sheet = book.create_sheet("The data")
+    sheet.append(["z", "other", "y"])
+    for row in range(N):
+        sheet.append([row % 5, OTHER[row], TARGET[row]])
+    book.save(tmp_path / "book.xlsx")
+    cure = refused(str(tmp_path / "book.xlsx"))
+    assert load(str(tmp_path / "book.xlsx"), cure).schema.text_format.sheet == "The data"
+
+
+@pytest.mark.parametrize("suffix", ["csv", "xlsx"])
+def test_the_target_in_a_later_row(suffix: str, tmp_path: Path) -> None:
+    rows = [["Size", "", "Result"], ["z", "other", "y"]]
+    rows += [[str(row % 5), OTHER[row], TARGET[row]] for row in range(N)]
+    path = tmp_path / f"rows.{suffix}"
+    if suffix == "csv":
+        path.write_text("\n".join(map(",".join, rows)))
+    else:
+        book = openpyxl.Workbook()
+        for cells in rows:
+            book["Sheet"].append(cells)
+        book.save(path)
+    assert refused(str(path)) == "data.skip_rows=1"
+    assert [field.name for field in load(str(path), "data.skip_rows=1").schema.inputs] == ["z", "other"]
+
+
+def test_the_target_between_spaces(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("z other y\n" + "".join(f"{row % 5} {OTHER[row]} {TARGET[row]}\n" for row in range(N)))
+    cure = refused(str(path))
+    assert [field.name for field in load(str(path), cure).schema.inputs] == ["z", "other"]
+
+
+def test_a_target_that_is_nowhere(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("z,other\n" + "".join(f"{row % 5},{OTHER[row]}\n" for row in range(N)))
+    with pytest.raises(InputError) as caught:
+        load(str(path))
+    assert caught.value.message == "no column 'y' to predict"

@@ -19,7 +19,7 @@ from dle_bundle.groups import MISSING_TIME, Groups
 from dle_bundle.schema import Field, Schema, TextFormat
 from dle_bundle.tables import columns
 from dle_training.config.run_config import RunConfig
-from dle_training.data import column_roles, sources, target
+from dle_training.data import column_roles, missing_target, sources, target
 from dle_training.data.column_roles import Arranged
 from dle_training.data.columns import column_settings, inference, statistics, telling_columns
 from dle_training.data.columns.inference import InferredInputs
@@ -104,7 +104,12 @@ def load(config: RunConfig, source: Source | None = None) -> Dataset:
         source = sources.read(config.data.source, config.data.text_format)
     common = column_settings.of(column_settings.EVERY_COLUMN, config.data)
     na_values = common.na_values
-    name, chosen = target.choose(source.table.column_names, config.data.target, source.target)
+    try:
+        name, chosen = target.choose(source.table.column_names, config.data.target, source.target)
+    except InputError as error:
+        wanted = config.data.target
+        cure = missing_target.cure(source, config.data.text_format, wanted) if wanted is not None else ""
+        raise InputError(f"{error.message}{cure}", error.details) from None
     with source.files.naming():
         arranged = column_roles.arrange(source.table, config, name, na_values)
     table = arranged.table

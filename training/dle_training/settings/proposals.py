@@ -27,7 +27,7 @@ def setting(key: str, value: object, column: str | None = None) -> str:
 
 def _written(value: object) -> str:
     """The value as YAML, without single quotes, which a shell needs around it."""
-    if isinstance(value, str) and len(value) == 1 and not value.isalnum():
+    if isinstance(value, str) and len(value) == 1 and not value.isalnum() and not value.isspace():
         return value
     plain = yaml_text.inline(value)
     return json.dumps(value, ensure_ascii=False) if "'" in plain else plain
