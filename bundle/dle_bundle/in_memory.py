@@ -59,7 +59,7 @@ def table(rows: Rows) -> pa.Table:
     usual = columns.usual(found)
     if (unreadable := columns.unreadable_text(usual)) is not None:
         name, place = unreadable
-        raise InputError(f"{type(rows).__name__}: row {place + 1:,}: {name!r} is not UTF-8 text")
+        raise InputError(f"{type(rows).__name__}: row {place:,}: {name!r} is not UTF-8 text")
     return usual
 
 

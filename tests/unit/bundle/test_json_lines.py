@@ -85,5 +85,5 @@ def test_text_in_parquet_and_in_memory_that_is_not_utf_8(tmp_path: Path) -> None
     pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
     with pytest.raises(InputError, match="row 2: 'x' is not UTF-8 text"):
         table_files.read(tmp_path / "t.parquet")
-    with pytest.raises(InputError, match="row 2: 'x' is not UTF-8 text"):
+    with pytest.raises(InputError, match="row 1: 'x' is not UTF-8 text"):  # rows in memory count from 0
         in_memory.table(table)

@@ -331,8 +331,8 @@ def refused(source: str) -> str:
 
 def test_the_target_of_another_sheet(tmp_path: Path) -> None:
     book = openpyxl.Workbook()
-    for row in (["This book", "has data"], ["of", "May"], ["and", "June"]):
-        book["Sheet"].append(row)
+    for words in (["This book", "has data"], ["of", "May"], ["and", "June"]):
+        book["Sheet"].append(words)
     book.create_sheet("Notes").append(["nothing"])
     sheet = book.create_sheet("The data")
     sheet.append(["z", "other", "y"])
