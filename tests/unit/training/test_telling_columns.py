@@ -53,6 +53,22 @@ def test_a_copy_of_the_target_and_the_target_in_another_unit_are_warned_of(tmp_p
     assert other.startswith("cents alone tells y: r2 1 on training rows held back")
 
 
+def test_a_copy_that_is_the_only_input_is_warned_of(tmp_path: Path) -> None:
+    alone = "same, the only input, is a copy of y"
+    counts, truths = RNG.integers(0, 4, ROWS), RNG.random(ROWS) < 0.5
+    for target, copy in (
+        (VALUES, VALUES),
+        (LABELS, LABELS),
+        (counts, counts),
+        (counts, counts.astype(str)),
+        (truths, truths),
+    ):
+        assert _loaded(tmp_path, target, "data.drop=[x]", same=copy).warnings == (alone,)
+    assert not _loaded(tmp_path, counts, "data.drop=[x]", same=3 - counts).warnings
+    assert not _loaded(tmp_path, LABELS, "data.drop=[x]", same=LABELS == "yes").warnings
+    assert not _loaded(tmp_path, VALUES, "data.drop=[x]", same=2 * VALUES).warnings
+
+
 def test_identifiers_and_good_inputs_are_not_warned_of(tmp_path: Path) -> None:
     codes = [f"c{number}" for number in RNG.permutation(ROWS) // 2]
     found = _loaded(tmp_path, LABELS, code=codes, near=VALUES)

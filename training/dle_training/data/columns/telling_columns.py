@@ -4,7 +4,7 @@ A column that tells the target is often known only after it, so a model that rea
 by the training part alone: one half of the rows predicts the other, so that an identifier does not look perfect.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from dle_bundle.drift.features import table_columns
 from dle_bundle.groups import Groups
-from dle_bundle.schema import Field, Schema
+from dle_bundle.schema import Field, Label, Schema
+from dle_bundle.values.categories import category
 from dle_training.settings.proposals import setting
 
 MOST_ROWS = 20_000
@@ -42,8 +43,10 @@ class Found:
 def find(training: Groups, target: npt.NDArray[Any], schema: Schema, decided: Collection[str]) -> Found:
     """Judge each column of the training rows (N,) by their `target`: class indices, or values.
 
-    `decided` are the columns whose kind the user has set. Texts, images and series are not judged, nor are forecasts.
+    `decided` are the columns whose kind the user has set. An only input may tell the target, unless it is a copy.
+    Texts, images and series are not judged, nor are forecasts.
     """
+    only = len(schema.inputs) == 1
     columns = [each for each in table_columns(training, schema) if each.field.kind != "text"]
     if len(target) < _LEAST_ROWS or target.ndim > 1 or schema.layout is not None:
         return Found()
@@ -53,7 +56,9 @@ def find(training: Groups, target: npt.NDArray[Any], schema: Schema, decided: Co
     warnings, notes = [], []
     for column in columns:
         values = column.values[order]
-        if len(schema.inputs) > 1 and (said := _tells(column.field, values, goal, schema.outputs.target)):
+        if only and _copies(column.field, values, target[order], classes):
+            warnings.append(f"{column.field.name}, the only input, is a copy of {schema.outputs.target}")
+        elif not only and (said := _tells(column.field, values, goal, schema.outputs.target)):
             warnings.append(said)
         elif column.field.name not in decided and _codes(column.field, values, goal):
             cure = setting("data.kinds", "categorical", column.field.name)
@@ -70,9 +75,20 @@ def _one_column_a_class(target: Places, classes: int) -> Numbers:
     return one
 
 
+def _copies(field: Field, values: npt.NDArray[Any], target: npt.NDArray[Any], classes: Sequence[Label] | None) -> bool:
+    """Whether the values (N,) are the target's own: its numbers, or the labels of its classes."""
+    if classes is None:
+        return field.kind == "numeric" and np.array_equal(values, target.astype(values.dtype))
+    if field.kind == "categorical":
+        return bool(values.tolist() == [category(classes[index]) for index in target])
+    if field.kind == "datetime" or any(isinstance(label, str) for label in classes):
+        return False
+    return bool(np.array_equal(values, np.array(classes, dtype=values.dtype)[target]))
+
+
 def _tells(field: Field, values: npt.NDArray[Any], goal: Numbers, target: str) -> str | None:
     cure = f"if it is known only after {target}, leave it out with {setting('data.drop', [field.name])}"
-    if goal.shape[1] == 1 and field.kind == "numeric" and np.array_equal(values, goal[:, 0].astype(values.dtype)):
+    if goal.shape[1] == 1 and _copies(field, values, goal[:, 0], None):
         return f"{field.name} is a copy of {target}; leave it out with {setting('data.drop', [field.name])}"
     groups = _groups(field, values, seconds=goal.shape[1] > 1)
     predicted = _crossed(groups, goal, _means)
