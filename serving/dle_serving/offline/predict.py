@@ -24,6 +24,7 @@ from dle_bundle.tables import folders, forecast_tables, prediction_columns, sour
 from dle_bundle.tables.columns import is_date, is_number, is_text, to_groups
 from dle_bundle.tables.source_files import STDIN, FileRows, Part, Place, SourceFiles
 from dle_serving.models.runtime import Model
+from dle_serving.offline.bare_numbers import BareNumbers
 from dle_serving.offline.loaded import answers
 from dle_serving.offline.prediction_files import PREDICTION_SUFFIXES, TableWriter, fault_report, writer
 from dle_serving.offline.unseen import Unseen, UnseenCategories
@@ -89,7 +90,7 @@ def predict(
     schema, model = loaded.schema, Model(loaded, device)
     _check_keep(keep, schema)
     replaced = tuple(path for path in (out, errors) if path is not None and path.exists())
-    faults, unseen = _Faults(errors is not None), UnseenCategories(schema)
+    faults, unseen, bare = _Faults(errors is not None), UnseenCategories(schema), BareNumbers(schema)
     rows = predicted = 0
     ignored: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
@@ -122,6 +123,7 @@ def predict(
             if not faults.fatal:
                 predicted += len(table)
                 unseen.add(groups)
+                bare.add(table)
                 output.write(prediction_columns.table(answers(model, groups), table, schema, keep))
         faults.check()
         left_out = folders.left_out(files.folder) if files.are_images else ()
@@ -136,7 +138,7 @@ def predict(
         replaced,
         new,
         left_out,
-        notes,
+        (*notes, *bare.notes()),
         model.provider,
         seconds,
     )

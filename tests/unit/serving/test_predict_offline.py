@@ -15,6 +15,7 @@ from tests.inprocess import InProcess
 from dle_bundle.errors import InputError, RowFaults
 from dle_bundle.schema import TextFormat
 from dle_bundle.tables import table_files
+from dle_bundle.values.numbers import NumberFormat
 from dle_serving.offline import loaded
 from dle_serving.offline.predict import predict
 
@@ -120,6 +121,17 @@ def test_absent_columns_are_named_and_a_table_without_any_is_refused(tmp_path: P
     with pytest.raises(RowFaults) as caught:
         predict(folder, source(tmp_path / "in.csv", [{"room": 1, "city": "A"}]), tmp_path / "out.csv")
     assert [(fault.field, fault.code) for fault in caught.value.faults] == [("rooms", "missing"), ("town", "missing")]
+
+
+def test_numbers_without_the_unit_of_training_are_counted(tmp_path: Path) -> None:
+    rooms = msgspec.structs.replace(bundles.PRICE.inputs[0], unit="%", number_format=NumberFormat(unit="%"))
+    schema = msgspec.structs.replace(bundles.PRICE, inputs=(rooms, bundles.PRICE.inputs[1]))
+    folder = bundles.write(tmp_path / "bundle", schema, name="price")
+    pq.write_table(pa.table({"rooms": [0.05, 0.5], "town": ["A", "B"]}), tmp_path / "in.parquet")
+    (note,) = predict(folder, tmp_path / "in.parquet", tmp_path / "out.csv").notes
+    assert note == "rooms: 2 of 2 numbers have no unit; the unit of training is taken, so 0.05 is 0.05 %"
+    rows = source(tmp_path / "in.csv", [{"rooms": "5%", "town": "A"}])
+    assert predict(folder, rows, tmp_path / "out.csv").notes == ()
 
 
 @pytest.mark.parametrize(("schema", "kind"), [(bundles.DIGIT, pa.int64()), (bundles.SPAM, pa.bool_())])
