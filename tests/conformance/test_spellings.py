@@ -1,4 +1,4 @@
-"""What `tests/spellings.json` says of values as people write them holds in training, in files and in requests.
+"""What `tests/spellings.json` says of values as people write them holds in training, files, requests and Python.
 
 docs/tables.md shows the same table.
 """
@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pytest
 
+from dle_bundle import in_memory
 from dle_bundle.errors import InputError
 from dle_bundle.groups import MISSING_TIME, Groups
 from dle_bundle.rows.decoder import RowDecoder
@@ -33,11 +35,16 @@ def infer(texts: list[str]) -> InferredInputs:
 def values(groups: Groups, kind: str) -> list[Any]:
     """The values of the only column, as JSON has them."""
     if kind == "datetime":
-        moments = groups.datetime[:, 0].tolist()
-        return [None if moment == MISSING_TIME else moment for moment in moments]
-    if kind == "categorical":
-        return list(groups.categorical[:, 0])
-    return [None if np.isnan(value) else value for value in groups.numeric[:, 0].astype(np.float64).tolist()]
+        return plain(groups.datetime[:, 0])
+    return plain(groups.categorical[:, 0] if kind == "categorical" else groups.numeric[:, 0])
+
+
+def plain(array: npt.NDArray[Any]) -> list[Any]:
+    """The values (N,) of a column of any kind, as JSON has them."""
+    if array.dtype == object:
+        return list(array)
+    missing = array == MISSING_TIME if array.dtype == np.int64 else np.isnan(array)
+    return [None if gone else value for value, gone in zip(array.tolist(), missing.tolist(), strict=True)]
 
 
 def expected(spelling: dict[str, Any]) -> list[Any]:
@@ -59,10 +66,14 @@ def test_every_way_in_reads_the_same(spelling: dict[str, Any]) -> None:
     (field,) = found.fields
     assert (field.kind, field.unit) == (spelling["kind"], spelling.get("unit"))
     assert spelling.get("note", "") in " ".join(found.notes)
+    assert plain(found.readings["c"].values) == expected(spelling)
     schema = Schema(inputs=(field,), outputs=Outputs(target="y", task="regression"))
-    from_file, faults = columns.to_groups(pa.table({"c": pa.array(texts)}), schema)
+    table = pa.table({"c": pa.array(texts)})
+    from_file, faults = columns.to_groups(table, schema)
     assert not faults
     assert values(from_file, field.kind) == expected(spelling)
+    assert values(in_memory.read(table, schema)[0], field.kind) == expected(spelling)
     if field.kind in ("categorical", "datetime") or field.number_format is not None:
-        body = json.dumps({"rows": [{"c": text or None} for text in texts]}).encode()
-        assert values(RowDecoder(schema).decode(body), field.kind) == expected(spelling)
+        rows = [{"c": text or None} for text in texts]
+        assert values(RowDecoder(schema).decode(json.dumps({"rows": rows}).encode()), field.kind) == expected(spelling)
+        assert values(in_memory.read(rows, schema)[0], field.kind) == expected(spelling)

@@ -95,12 +95,12 @@ def test_the_installed_torch_is_the_one_of_the_constraints() -> None:
 
 def test_the_tree_names_what_there_is() -> None:
     tree = next(block.text for block in documents.blocks(ROOT / "README.md") if "dle_cli/" in block.text)
-    named, folder = set(), Path()
+    named, above = set(), [Path()]
     for line in tree.splitlines():
         path = line.split()[0]
-        if not line.startswith(" "):
-            folder = Path(path)
-        entry = Path(path) if not line.startswith(" ") else folder / path
+        depth = (len(line) - len(line.lstrip())) // 2
+        entry = above[depth] / path
+        above[depth + 1 :] = [entry]
         assert (ROOT / entry).is_dir() if path.endswith("/") else (ROOT / entry).is_file(), entry
         named.add(entry)
     rooms = {file.parent.relative_to(ROOT) for package in PACKAGES for file in (ROOT / package).rglob("__init__.py")}
