@@ -257,7 +257,7 @@ def tokenizer() -> Tokenizer:
 def _wave(shape: SequenceShape, random: np.random.Generator, shift: float) -> Any:
     low, high = shape.observed_steps or (1, shape.max_steps)
     steps = random.normal(0, 1, (random.integers(low, high + 1), len(shape.channels)))
-    return (shift + random.normal(0, 1) + steps).astype(np.float32)
+    return shift + random.normal(0, 1) + steps
 
 
 def rows(schema: Schema, count: int, seed: int = 0, shift: float = 0.0) -> list[dict[str, Any]]:

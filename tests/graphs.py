@@ -25,8 +25,8 @@ _KINDS = {
     "categorical": TensorProto.STRING,
     "datetime": TensorProto.INT64,
     "image": TensorProto.UINT8,
-    "sequence": TensorProto.FLOAT,
-    "known": TensorProto.FLOAT,
+    "sequence": TensorProto.DOUBLE,
+    "known": TensorProto.DOUBLE,
     "tokens": TensorProto.INT64,
 }
 
@@ -190,8 +190,9 @@ def _to_numbers(group: str) -> list[onnx.NodeProto]:
     if group == "sequence":
         return [
             helper.make_node("IsNaN", ["sequence"], ["is_no_step"]),
-            helper.make_node("Where", ["is_no_step", "zero", "sequence"], ["known_steps"]),
-            helper.make_node("ReduceSum", ["known_steps", "second"], ["sum_of_steps"], keepdims=0),
+            helper.make_node("Where", ["is_no_step", "zero_number", "sequence"], ["known_steps"]),
+            helper.make_node("ReduceSum", ["known_steps", "second"], ["exact_sum_of_steps"], keepdims=0),
+            helper.make_node("Cast", ["exact_sum_of_steps"], ["sum_of_steps"], to=TensorProto.FLOAT),
             helper.make_node("Cast", ["lengths"], ["counts"], to=TensorProto.FLOAT),
             helper.make_node("Unsqueeze", ["counts", "second"], ["counts_of_rows"]),
             helper.make_node("Div", ["sum_of_steps", "counts_of_rows"], ["sequence_numbers"]),
@@ -199,8 +200,9 @@ def _to_numbers(group: str) -> list[onnx.NodeProto]:
     if group == "known":
         return [
             helper.make_node("IsNaN", ["known"], ["is_not_known"]),
-            helper.make_node("Where", ["is_not_known", "zero", "known"], ["known_values"]),
-            helper.make_node("ReduceSum", ["known_values", "second"], ["known_numbers"], keepdims=0),
+            helper.make_node("Where", ["is_not_known", "zero_number", "known"], ["known_values"]),
+            helper.make_node("ReduceSum", ["known_values", "second"], ["sum_of_known"], keepdims=0),
+            helper.make_node("Cast", ["sum_of_known"], ["known_numbers"], to=TensorProto.FLOAT),
         ]
     if group == "tokens":
         return [

@@ -35,9 +35,9 @@ class Groups:
     `datetime` int64 (N, D), UTC epoch seconds, `MISSING_TIME` = missing.
     `image` uint8 (N, images · channels, H, W), the images of a row stacked; a missing image is black. An object that
     has a shape, supports an array's indexing and becomes an array by `np.asarray` also works, see `ImageFiles`.
-    `sequence` float32 (N, T, channels), NaN = missing or padding; the channels of all series of a row side by side.
+    `sequence` float64 (N, T, channels), NaN = missing or padding; the channels of all series of a row side by side.
     `lengths` int64 (N,), the number of steps of each row's longest series, at least 1.
-    `known` float32 (N, horizon, channels), NaN = missing: what is known of the steps that a forecast predicts.
+    `known` float64 (N, horizon, channels), NaN = missing: what is known of the steps that a forecast predicts.
     `text` object array of str (N, X), `""` = missing.
     `tokens` int64 (N, L), the tokenised `text`: the tokens of each column and a separator after each, then `PADDING`.
     """
@@ -46,11 +46,11 @@ class Groups:
     categorical: npt.NDArray[np.object_]
     datetime: npt.NDArray[np.int64]
     image: Any = None
-    sequence: npt.NDArray[np.float32] | None = None
+    sequence: npt.NDArray[np.float64] | None = None
     lengths: npt.NDArray[np.int64] | None = None
     text: npt.NDArray[np.object_] | None = None
     tokens: npt.NDArray[np.int64] | None = None
-    known: npt.NDArray[np.float32] | None = None
+    known: npt.NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.numeric)

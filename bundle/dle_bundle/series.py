@@ -15,12 +15,14 @@ import numpy.typing as npt
 
 from dle_bundle.errors import counted
 from dle_bundle.schema import SequenceShape
-from dle_bundle.values.numbers import NumberFormat, float32, parse_number
+from dle_bundle.values.numbers import NumberFormat, limited, parse_number
 
 _MOST_FAULTS = 3
 _CHANNELS_APART = 8
 """Up to this many channels are monitored separately, more channels all together."""
 _CELLS_AT_ONCE = 1 << 20
+_BITS = 40
+"""Bits of statistics that are kept: twelve digits."""
 
 
 class BadSeries(ValueError):
@@ -35,7 +37,7 @@ class MissingSteps(BadSeries):
     code = "missing"
 
 
-def parse(value: object, shape: SequenceShape, sentinels: Sequence[float] = ()) -> npt.NDArray[np.float32]:
+def parse(value: object, shape: SequenceShape, sentinels: Sequence[float] = ()) -> npt.NDArray[np.float64]:
     """Parse a JSON value into steps (T, channels), NaN = missing; raises BadSeries with its first faults.
 
     For forecasts, only the last `shape.window` steps are returned. `sentinels` are the numbers that mean missing, see
@@ -55,7 +57,7 @@ def parse(value: object, shape: SequenceShape, sentinels: Sequence[float] = ()) 
         numbers[np.isin(numbers, sentinels)] = np.nan
     if (absent := missing_fault(numbers, shape)) is not None:
         raise MissingSteps(absent)
-    return float32(numbers)
+    return limited(numbers)
 
 
 def missing_fault(steps: npt.NDArray[Any], shape: SequenceShape) -> str | None:
@@ -106,22 +108,22 @@ def _numbers(steps: list[Any], channels: int) -> npt.NDArray[np.float64] | None:
     return numbers.reshape(-1, channels)
 
 
-def missing(rows: int, shape: SequenceShape) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+def missing(rows: int, shape: SequenceShape) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     """`rows` missing series: (N, 1, channels), one step without values each, and lengths (N,).
 
     Values that are known in advance have all their steps.
     """
     steps = shape.ahead or 1
-    return np.full((rows, steps, len(shape.channels)), np.nan, dtype=np.float32), np.full(rows, steps, dtype=np.int64)
+    return np.full((rows, steps, len(shape.channels)), np.nan, dtype=np.float64), np.full(rows, steps, dtype=np.int64)
 
 
 def stack(
-    parts: Sequence[npt.NDArray[np.float32] | None], shape: SequenceShape
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    parts: Sequence[npt.NDArray[np.float64] | None], shape: SequenceShape
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     """Stack series (T, channels), None = missing, into an array (N, longest T, channels) and lengths (N,)."""
     lengths = np.array([1 if part is None else len(part) for part in parts], dtype=np.int64)
     whole = np.full(
-        (len(parts), int(lengths.max(initial=shape.ahead or 1)), len(shape.channels)), np.nan, dtype=np.float32
+        (len(parts), int(lengths.max(initial=shape.ahead or 1)), len(shape.channels)), np.nan, dtype=np.float64
     )
     for row, part in enumerate(parts):
         if part is not None:
@@ -130,8 +132,8 @@ def stack(
 
 
 def join(
-    parts: Sequence[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]],
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    parts: Sequence[tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     """Join several series per row side by side: (N, longest T, all channels), and the longest length of each row."""
     if len(parts) == 1:
         return parts[0]
@@ -152,14 +154,14 @@ def statistics_of(channels: Sequence[str]) -> tuple[str, ...]:
 
 
 def statistics(
-    sequence: npt.NDArray[np.float32], lengths: npt.NDArray[np.int64], channels: Sequence[str]
-) -> dict[str, npt.NDArray[np.float32]]:
+    sequence: npt.NDArray[np.float64], lengths: npt.NDArray[np.int64], channels: Sequence[str]
+) -> dict[str, npt.NDArray[np.float64]]:
     """Level (mean) and spread (standard deviation) of each channel over the steps, and the length in steps; each (N,).
 
     A statistic without known values is NaN. More than 8 channels are treated as one. A network that is fitted to
     standardised steps reacts first to shifts of level and spread.
     """
-    # part by part, since a whole training set in float64 may not fit into memory
+    # part by part, since copies of a whole training set may not fit into memory
     rows = max(1, _CELLS_AT_ONCE // max(1, int(np.prod(sequence.shape[1:]))))
     parts = [
         _moments(sequence[start : start + rows], lengths[start : start + rows], len(channels))
@@ -167,11 +169,13 @@ def statistics(
     ]
     names = statistics_of(channels)
     whole = np.concatenate(parts) if parts else np.empty((0, len(names)))
-    return dict(zip(names, float32(whole).T, strict=True))
+    # the order of a sum changes its last bits, and padding changes the order
+    fractions, exponents = np.frexp(whole)
+    return dict(zip(names, np.ldexp(np.rint(np.ldexp(fractions, _BITS)), exponents - _BITS).T, strict=True))
 
 
 def _moments(
-    sequence: npt.NDArray[np.float32], lengths: npt.NDArray[np.int64], channels: int
+    sequence: npt.NDArray[np.float64], lengths: npt.NDArray[np.int64], channels: int
 ) -> npt.NDArray[np.float64]:
     """The statistics of each row, (N, 2 · channels + 1): level and spread of each channel, then the length."""
     known = ~np.isnan(sequence)  # padding is NaN as well

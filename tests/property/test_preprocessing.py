@@ -147,7 +147,7 @@ def test_the_unit_of_a_column_makes_no_difference(
 
     def features(unit: float) -> dict[str, npt.NDArray[Any]]:
         rows = len(table)
-        sequence = np.repeat((series * unit)[None], rows, axis=0).astype(np.float32)
+        sequence = np.repeat((series * unit)[None], rows, axis=0)
         lengths = np.full(rows, len(series))
         groups = replace(empty(rows), numeric=table * unit, sequence=sequence, lengths=lengths)
         config = PreprocessingConfig(numeric=scaling, piecewise_bins=4)  # type: ignore[arg-type]

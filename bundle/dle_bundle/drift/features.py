@@ -77,7 +77,7 @@ def _statistics_of(shape: SequenceShape) -> tuple[str, ...]:
     return names if shape.ahead is None else names[:-1]
 
 
-def _known_steps(sequence: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+def _known_steps(sequence: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """The number of steps (N,) of series (N, T, C) up to the last one with a value, at least 1.
 
     `Groups.lengths` is no substitute: it holds the length of a row's longest series.

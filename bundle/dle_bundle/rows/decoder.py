@@ -61,9 +61,9 @@ class DecodedRows:
     categorical: list[list[str]] = by_default(default_factory=list)
     datetime: list[list[int]] = by_default(default_factory=list)
     image: list[list[npt.NDArray[np.uint8] | None]] = by_default(default_factory=list)
-    sequence: list[list[npt.NDArray[np.float32] | None]] = by_default(default_factory=list)
+    sequence: list[list[npt.NDArray[np.float64] | None]] = by_default(default_factory=list)
     text: list[list[str]] = by_default(default_factory=list)
-    known: list[list[npt.NDArray[np.float32] | None]] = by_default(default_factory=list)
+    known: list[list[npt.NDArray[np.float64] | None]] = by_default(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.numeric)
@@ -210,12 +210,12 @@ class RowDecoder:
 
     def _all_steps(
         self, rows: list[Any], getter: Any, fields: tuple[Field, ...]
-    ) -> list[list[npt.NDArray[np.float32] | None]]:
+    ) -> list[list[npt.NDArray[np.float64] | None]]:
         if not fields:
             return []
         return [[self._steps(value, field) for value, field in zip(getter(row), fields, strict=True)] for row in rows]
 
-    def _steps(self, value: list[Any] | None, field: Field) -> npt.NDArray[np.float32] | None:
+    def _steps(self, value: list[Any] | None, field: Field) -> npt.NDArray[np.float64] | None:
         if value is None:
             if field.required:
                 raise ValueError("missing")
@@ -284,7 +284,7 @@ class _TextLookup(dict[str | int | float | None, str]):
         return text
 
 
-def _series(rows: list[list[npt.NDArray[np.float32] | None]], fields: tuple[Field, ...]) -> tuple[Any, Any]:
+def _series(rows: list[list[npt.NDArray[np.float64] | None]], fields: tuple[Field, ...]) -> tuple[Any, Any]:
     """The series of these fields (N, T, channels) and their lengths (N,); None without fields."""
     stacked = [
         series.stack([found[column] for found in rows], field.sequence)

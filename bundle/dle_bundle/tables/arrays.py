@@ -136,5 +136,5 @@ def _column(path: Path, name: str, array: npt.NDArray[Any]) -> pa.Array:
 def _tensors(path: Path, name: str, array: npt.NDArray[Any]) -> pa.Array:
     if array.dtype.kind not in "iufb" or 0 in array.shape[1:]:
         raise InputError(f"{path}: {name}: expected numbers, found {array.dtype} of shape {array.shape}")
-    plain = array if array.dtype == np.uint8 else array.astype(np.float32)
+    plain = array if array.dtype in (np.uint8, np.float32) else array.astype(np.float64)
     return pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(plain))

@@ -19,7 +19,7 @@ from dle_bundle.tables.columns import Column
 from dle_bundle.values import dates
 from dle_bundle.values.dates import epoch_microseconds
 from dle_bundle.values.missing import NA_TEXTS
-from dle_bundle.values.numbers import float32
+from dle_bundle.values.numbers import limited
 
 _LISTED = 10
 
@@ -228,7 +228,7 @@ def static_rows(ordered: Ordered, layout: SeriesLayout) -> dict[str, npt.NDArray
 def steps(values: npt.NDArray[np.float64], starts: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> pa.Array:
     """A column of series: rows `starts[i]` to `starts[i] + counts[i]` of `values` (M, channels), NaN = missing."""
     picked = np.repeat(starts - np.cumsum(counts) + counts, counts) + np.arange(int(counts.sum()))
-    flat = pa.array(float32(values)[picked].reshape(-1))
+    flat = pa.array(limited(values)[picked].reshape(-1))
     lists = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
     offsets = np.append(0, np.cumsum(counts))
     return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), lists)

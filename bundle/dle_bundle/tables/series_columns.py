@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from dle_bundle.errors import counted
 from dle_bundle.schema import SequenceShape
-from dle_bundle.values.numbers import float32
+from dle_bundle.values.numbers import limited
 
 Column = Any
 _Counts = npt.NDArray[np.int64]
@@ -51,7 +51,7 @@ def longest(column: Column) -> int:
 
 def read(
     column: Column, shape: SequenceShape, sentinels: Sequence[float] = ()
-) -> tuple[npt.NDArray[np.float32], _Counts, dict[int, str], _Mask]:
+) -> tuple[npt.NDArray[np.float64], _Counts, dict[int, str], _Mask]:
     """Read series (N, T, channels), NaN = missing or padding, lengths (N,), faults by row, and a mask of missing rows.
 
     An invalid or missing row becomes one step without values, or `shape.ahead` steps. For forecasts, only the last
@@ -75,9 +75,9 @@ def read(
         steps[np.isin(steps, sentinels)] = np.nan
     lengths = np.maximum(counts, shape.ahead or 1)
     padded = np.full(
-        (len(whole), int(lengths.max(initial=shape.ahead or 1)), len(shape.channels)), np.nan, dtype=np.float32
+        (len(whole), int(lengths.max(initial=shape.ahead or 1)), len(shape.channels)), np.nan, dtype=np.float64
     )
-    padded[np.arange(padded.shape[1]) < counts[:, None]] = float32(steps)
+    padded[np.arange(padded.shape[1]) < counts[:, None]] = limited(steps)
     if shape.window is not None:
         first = np.maximum(lengths - shape.window, 0)
         lengths = lengths - first

@@ -129,7 +129,13 @@ def parse_boolean(text: str) -> float:
 
 def float32(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     """Round to float32; finite values beyond its range become its largest, so they stay finite."""
-    return np.minimum(np.maximum(values, -_FLOAT32_MAX), _FLOAT32_MAX).astype(np.float32)
+    return limited(values).astype(np.float32)
+
+
+def limited(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Cut numbers at the range of float32, so that no square of them, nor a sum of such squares, is infinite."""
+    cut: npt.NDArray[np.float64] = np.minimum(np.maximum(values, -_FLOAT32_MAX), _FLOAT32_MAX)
+    return cut
 
 
 def whole_number(text: str, written: NumberFormat = PLAIN) -> int | None:

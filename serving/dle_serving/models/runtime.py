@@ -26,9 +26,9 @@ _GROUP_TYPES = {
     "categorical": "tensor(string)",
     "datetime": "tensor(int64)",
     "image": "tensor(uint8)",
-    "sequence": "tensor(float)",
+    "sequence": "tensor(double)",
     "lengths": "tensor(int64)",
-    "known": "tensor(float)",
+    "known": "tensor(double)",
     "tokens": "tensor(int64)",
 }
 _FREE_DIMENSIONS = {"sequence": 2, "tokens": 2}

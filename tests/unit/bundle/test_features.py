@@ -21,7 +21,7 @@ def of(groups: Groups, *fields: Field) -> dict[str, npt.NDArray[np.float32]]:
 def with_series(*rows: list[list[float | None]]) -> Groups:
     """Rows of steps of channels, all of one length."""
     bare = empty(len(rows))
-    steps = np.array(rows, dtype=np.float32)
+    steps = np.array(rows, dtype=np.float64)
     lengths = np.full(len(rows), steps.shape[1], dtype=np.int64)
     return Groups(bare.numeric, bare.categorical, bare.datetime, sequence=steps, lengths=lengths)
 
@@ -42,8 +42,8 @@ def test_a_series_is_as_long_as_it_is_known(cells: int, monkeypatch: pytest.Monk
         a_series("long", "a"),
         a_series("short", "b", "c"),
     )
-    np.testing.assert_array_equal(found["long.length"], np.array([3, 2, np.nan], np.float32))
-    np.testing.assert_array_equal(found["short.length"], np.array([3, np.nan, 1], np.float32))
+    np.testing.assert_array_equal(found["long.length"], np.array([3, 2, np.nan]))
+    np.testing.assert_array_equal(found["short.length"], np.array([3, np.nan, 1]))
     found = of(with_series([[1, 2], [1, None], [1, None]]), a_series("long", "a"), a_series("short", "b"))
     assert (found["long.length"].tolist(), found["short.length"].tolist()) == ([3], [1])
 
@@ -51,7 +51,7 @@ def test_a_series_is_as_long_as_it_is_known(cells: int, monkeypatch: pytest.Monk
 def test_values_that_are_known_in_advance_have_no_length() -> None:
     rows = with_series([[1], [3]])
     assert rows.sequence is not None
-    rows = replace(rows, known=np.array([[[0, 1], [1, np.nan], [1, 1]]], np.float32))
+    rows = replace(rows, known=np.array([[[0, 1], [1, np.nan], [1, 1]]]))
     shape = SequenceShape(channels=("promo", "price"), max_steps=3, ahead=3)
     fields = (a_series("past", "a"), Field(name="known", kind="sequence", required=True, sequence=shape))
     found = of(rows, *fields)
@@ -60,7 +60,7 @@ def test_values_that_are_known_in_advance_have_no_length() -> None:
         *(f"past.{what}" for what in ("level", "spread", "length")),
         *(f"known.{name}.{what}" for name in ("promo", "price") for what in ("level", "spread")),
     ]  # fmt: skip
-    assert found["known.promo.level"].tolist() == [np.float32(2 / 3)]
+    assert found["known.promo.level"].tolist() == pytest.approx([2 / 3], rel=1e-11)
     assert found["known.price.level"].tolist() == [1]
 
 

@@ -132,7 +132,7 @@ def test_images_and_series_of_dicts() -> None:
     steps = np.arange(12.0).reshape(6, 2)
     for series in (steps, steps.tolist()):
         found = groups([{"signal": series}], bundles.SIGNAL)
-        np.testing.assert_array_equal(found.sequence, steps[None].astype(np.float32))
+        np.testing.assert_array_equal(found.sequence, steps[None])
 
 
 @pytest.mark.parametrize("kind", [list, pa.Table.from_pylist, pd.DataFrame])

@@ -23,10 +23,10 @@ NAN = float("nan")
 
 
 def equal(found: npt.NDArray[Any], expected: Any) -> None:
-    np.testing.assert_array_equal(found, np.array(expected, dtype=np.float32), strict=True)
+    np.testing.assert_array_equal(found, np.array(expected, dtype=np.float64), strict=True)
 
 
-def parse(text: str, shape: SequenceShape) -> npt.NDArray[np.float32]:
+def parse(text: str, shape: SequenceShape) -> npt.NDArray[np.float64]:
     return series.parse(json.loads(text), shape)
 
 
@@ -37,6 +37,7 @@ def parse(text: str, shape: SequenceShape) -> npt.NDArray[np.float32]:
         ("[[1], [2.5], [null]]", ONE, [[1], [2.5], [NAN]]),
         ("[null]", ONE, [[NAN]]),
         ("[[1, null], [-3e2, 4]]", TWO, [[1, NAN], [-300, 4]]),
+        ("[1000000003.25]", ONE, [[1000000003.25]]),
         ("[1e39]", ONE, [[np.finfo(np.float32).max]]),
         (f"[1{'0' * 30}]", ONE, [[1e30]]),
     ],
@@ -266,7 +267,7 @@ def test_statistics_of_one_and_of_many_channels() -> None:
     rng = np.random.default_rng(0)
     for channels in (1, 9):
         names = [f"c{index}" for index in range(channels)]
-        sequence = rng.normal(3, 2, (40, 50, channels)).astype(np.float32)
+        sequence = rng.normal(3, 2, (40, 50, channels))
         lengths = np.full(40, 50)
         found = series.statistics(sequence, lengths, names)
         assert list(found) == ["level", "spread", "length"]
@@ -280,9 +281,19 @@ def test_statistics_of_one_and_of_many_channels() -> None:
 
 
 def test_a_row_is_described_alike_alone_and_among_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    sequence = np.random.default_rng(0).normal(size=(30, 20, 2)).astype(np.float32)
+    sequence = np.random.default_rng(0).normal(size=(30, 20, 2))
     lengths = np.full(30, 20)
     together = series.statistics(sequence, lengths, TWO.channels)
     monkeypatch.setattr(series, "_CELLS_AT_ONCE", 100)
     for name, values in series.statistics(sequence, lengths, TWO.channels).items():
+        equal(values, together[name])
+
+
+def test_a_row_is_described_alike_with_and_without_padding() -> None:
+    sequence = 1e9 + 100 * np.random.default_rng(0).normal(size=(30, 21, 1))
+    padded = np.pad(sequence, ((0, 0), (0, 40), (0, 0)), constant_values=np.nan)
+    lengths = np.full(30, 21)
+    together = series.statistics(padded, lengths, ONE.channels)
+    assert len(np.unique(together["level"])) == 30
+    for name, values in series.statistics(sequence, lengths, ONE.channels).items():
         equal(values, together[name])

@@ -131,8 +131,6 @@ def test_series_of_very_different_lengths_are_not_padded_to_one(monkeypatch: pyt
     monkeypatch.setattr(batching, "MOST_STEPS", 100)
     recorder = Recorder()
     lengths = {1: 5, 2: 60, 3: 5}
-    series = [
-        DecodedRows([(value,)], sequence=[[np.zeros((steps, 1), np.float32)]]) for value, steps in lengths.items()
-    ]
+    series = [DecodedRows([(value,)], sequence=[[np.zeros((steps, 1))]]) for value, steps in lengths.items()]
     assert gathered(Batcher(recorder, 8), *series) == [[2], [4], [6]]
     assert recorder.runs == [[1], [2], [3]]

@@ -59,7 +59,7 @@ def groups() -> Groups:
     numeric = 10.0 ** draw.integers(-320, 308, (N, 2)) * draw.normal(size=(N, 2))
     numeric[::3, 0], numeric[1, 0], numeric[2, 0] = np.nan, -0.0, np.finfo(np.float64).max
     lengths = draw.integers(1, 12, N)
-    sequence = draw.normal(size=(N, 11, 3)).astype(np.float32)
+    sequence = draw.normal(size=(N, 11, 3))
     sequence[draw.random(sequence.shape) < 0.2] = np.nan
     sequence[np.arange(11) >= lengths[:, None]] = np.nan
     texts = np.array(["", "it fits", 'wool,\n"quoted"', "grün 日本 🙂", "\x00\u2028"], dtype=object)
@@ -72,7 +72,7 @@ def groups() -> Groups:
         sequence=sequence,
         lengths=lengths,
         text=texts[draw.integers(0, 5, (N, 2))],
-        known=np.where(draw.random((N, 3, 2)) < 0.2, np.nan, draw.normal(size=(N, 3, 2))).astype(np.float32),
+        known=np.where(draw.random((N, 3, 2)) < 0.2, np.nan, draw.normal(size=(N, 3, 2))),
     )
 
 
@@ -178,12 +178,12 @@ def test_large_rows_count_as_many(tmp_path: Path) -> None:
     big = replace(plain(), image=np.zeros((N, 3, 20, 33), dtype=np.uint8))  # 1,980 pixels and 4 columns
     assert kept_rows.count(dataset(big), 59) == {"test": 0, "validation": 40 // 2}
     assert kept_rows.count(dataset(big), 60) == {"test": 30, "validation": 0}
-    known = replace(plain(), known=np.zeros((N, 20, 99), dtype=np.float32))  # 1,980 values and 4 columns
+    known = replace(plain(), known=np.zeros((N, 20, 99)))  # 1,980 values and 4 columns
     assert kept_rows.count(dataset(known), 59) == {"test": 0, "validation": 40 // 2}
     texts = replace(plain(), text=np.full((N, 1), "x" * 2_996, dtype=object))
     assert kept_rows.count(dataset(texts), 90) == {"test": 30, "validation": 0}
     lengths = np.full(N, 1)
     lengths[:120] = 1_000
-    series = replace(plain(), sequence=np.zeros((N, 1_000, 1), dtype=np.float32), lengths=lengths)
+    series = replace(plain(), sequence=np.zeros((N, 1_000, 1)), lengths=lengths)
     assert kept_rows.count(dataset(series), 49) == {"test": 30, "validation": 0}  # short ones count for their steps
     assert kept_rows.count(dataset(series), 51) == {"test": 30, "validation": 20}

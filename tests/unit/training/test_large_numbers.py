@@ -96,6 +96,37 @@ def test_a_target_with_an_offset(tmp_path: Path) -> None:
     service.close()
 
 
+@pytest.mark.parametrize("scaling", ["none", "window"])
+def test_a_series_with_an_offset(tmp_path: Path, scaling: str) -> None:
+    """The differences of a channel and of a known channel of 1e9 ± 5 are in the answers of files and of HTTP."""
+    hours = np.arange(600)
+    draw = DRAW.normal(size=600).round(3)
+    y = (1e9 + 5 * np.sin(hours) + draw).round(3)
+    columns = {"hour": hours, "y": y, "plan": 1e9 + draw}
+    form = ("data.time=hour", "data.window=12", "data.horizon=2", "data.known=[plan]", "model.name=dlinear")
+    run = trained(tmp_path, columns, *form, f"preprocessing.window_scaling={scaling}")
+    assert scores(run)["r2"] >= 0.98
+    exported = export_run(run, tmp_path / "offset")
+    assert exported.parity.largest_difference < 1e-5
+    bins = bundles.load(tmp_path / "offset").reference.features
+    assert (np.diff(bins["sequence.y.level"].edges or ()) > 1e-3).all()
+
+    later = tmp_path / "later.csv"
+    lines = (tmp_path / "rows.csv").read_text().splitlines()
+    blank = [f"{hour},,{plan}" for hour, _, plan in (line.split(",") for line in lines[-2:])]
+    later.write_text("\n".join([*lines[:-2], *blank]) + "\n")
+    predict(tmp_path / "offset", later, tmp_path / "out.csv")
+    from_file = table_files.read(tmp_path / "out.csv").column("value").cast(pa.float64()).to_numpy()
+    np.testing.assert_allclose(from_file - y[-2:], 0, atol=2)
+
+    service = InProcess(ServerSettings(bundles=(tmp_path / "offset",), home=tmp_path / "home"))
+    steps = [[one, other] for one, other in zip(y[-14:-2].tolist(), columns["plan"][-14:-2].tolist(), strict=True)]
+    row = {"sequence": steps, "known": [[plan] for plan in columns["plan"][-2:].tolist()]}
+    (answer,) = service.post("/predict", json={"rows": [row]}).json()["predictions"]
+    np.testing.assert_allclose(np.array(answer["values"]) - 1e9, from_file - 1e9, rtol=1e-4, atol=1e-4)
+    service.close()
+
+
 IDS = [123_456_789_012_345_678 + index for index in range(3)]
 
 

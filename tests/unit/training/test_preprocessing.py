@@ -276,7 +276,7 @@ def test_wrong_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("gaps", [False, True])
 def test_values_that_are_known_in_advance(gaps: bool, tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
-    steps, known = (draw.normal(5, 2, (50, length, 2)).astype(np.float32) for length in (9, 3))
+    steps, known = (draw.normal(5, 2, (50, length, 2)) for length in (9, 3))
     if gaps:
         known[0, 1, 1] = np.nan
     fields = (

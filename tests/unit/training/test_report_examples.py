@@ -61,7 +61,7 @@ def dataset(outputs: Outputs, target: npt.NDArray[np.generic]) -> Dataset:
     """Rows whose image, series and text tell their number, split in three."""
     random = np.random.default_rng(3)
     numbers = np.arange(ROWS)
-    sequence = random.normal(size=(ROWS, STEPS, 4)).astype(np.float32)
+    sequence = random.normal(size=(ROWS, STEPS, 4))
     lengths = random.integers(8, STEPS + 1, ROWS)
     sequence[np.arange(STEPS) >= lengths[:, None]] = np.nan
     sequence[:, 3:5, 0] = np.nan
@@ -267,6 +267,6 @@ def test_forecasts_stand_beside_the_last_value_that_was_seen() -> None:
 
 def windows() -> Groups:
     """Four windows of three steps, in the second channel 1 2 3, 3 4 5, 5 – 5 and 7 8 –."""
-    sequence = np.zeros((4, 3, 4), dtype=np.float32)
+    sequence = np.zeros((4, 3, 4))
     sequence[..., 1] = np.array([[1, 2, 3], [3, 4, 5], [5, np.nan, 5], [7, 8, np.nan]])
     return replace(empty(4), sequence=sequence, lengths=np.full(4, 3))

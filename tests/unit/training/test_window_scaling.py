@@ -32,21 +32,21 @@ LAYOUT = SeriesLayout(channels=("load",), sequence_id="id", time="t", window=3)
 NAN = float("nan")
 
 
-def fitted(sequence: npt.NDArray[np.float32], target: int = 0) -> WindowSeries:
+def fitted(sequence: npt.NDArray[np.float64], target: int = 0) -> WindowSeries:
     lengths = np.full(len(sequence), sequence.shape[1])
     return WindowSeries(series.fit(sequence, lengths), series.fit_windows(sequence, target)).eval()
 
 
-def run(module: WindowSeries, sequence: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], torch.Tensor]:
+def run(module: WindowSeries, sequence: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], torch.Tensor]:
     lengths = torch.full((len(sequence),), sequence.shape[1])
     rows = torch.from_numpy(sequence)
     return module(rows, lengths).numpy(), module.scale(rows, lengths)
 
 
-def waves(*levels: float) -> npt.NDArray[np.float32]:
+def waves(*levels: float) -> npt.NDArray[np.float64]:
     """Windows (levels, 8, 1) of a wave around each level, whose size is a fifth of the level."""
     steps = 1 + 0.2 * np.sin(np.arange(8))
-    return np.array([level * steps for level in levels], dtype=np.float32)[..., None]
+    return np.array([level * steps for level in levels], dtype=np.float64)[..., None]
 
 
 def test_windows_of_any_level_look_alike() -> None:
@@ -60,7 +60,7 @@ def test_windows_of_any_level_look_alike() -> None:
 
 
 def test_constant_and_mostly_zero_windows_have_a_floor() -> None:
-    sparse = np.zeros((20, 8, 1), np.float32)
+    sparse = np.zeros((20, 8, 1), np.float64)
     sparse[::2, 3] = 4.0
     module = fitted(sparse)
     found, scale = run(module, sparse)
@@ -68,7 +68,7 @@ def test_constant_and_mostly_zero_windows_have_a_floor() -> None:
     # half of the spread of a window with one 4 among seven zeros
     assert scale[1].tolist() == pytest.approx([0, 0.5 * 4 * (7 / 64) ** 0.5])
     assert (found[1, :, 0] == 0).all()
-    constant = np.full((5, 8, 1), 7, np.float32)
+    constant = np.full((5, 8, 1), 7, np.float64)
     assert np.isfinite(run(fitted(constant), constant)[0]).all()
 
 
@@ -86,7 +86,7 @@ def test_missing_steps_do_not_count() -> None:
 
 def test_extreme_values_stay_finite() -> None:
     rows = waves(1, 100)
-    rows[0, 1], rows[0, 2] = np.finfo(np.float32).max, -np.finfo(np.float32).max
+    rows[0, 1], rows[0, 2] = np.finfo(np.float64).max, -np.finfo(np.float64).max
     found, scale = run(fitted(waves(1, 100)), rows)
     assert np.isfinite(found).all()
     objective = objectives.fit("regression", np.array([[1.0, 3.0]]))

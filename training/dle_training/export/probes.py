@@ -42,8 +42,8 @@ def _missing(rows: Groups, generator: np.random.Generator | None) -> Groups:
         categorical=np.where(_chosen(rows.categorical, generator), "", rows.categorical).astype(object),
         datetime=np.where(_chosen(rows.datetime, generator), MISSING_TIME, rows.datetime),
         image=image,
-        sequence=None if sequence is None else np.where(_chosen(sequence, generator), np.float32(np.nan), sequence),
-        known=None if known is None else np.where(_chosen(known, generator), np.float32(np.nan), known),
+        sequence=None if sequence is None else np.where(_chosen(sequence, generator), np.nan, sequence),
+        known=None if known is None else np.where(_chosen(known, generator), np.nan, known),
         text=None if text is None else np.where(_chosen(text, generator), "", text).astype(object),
     )
 
@@ -58,18 +58,17 @@ def _unseen(rows: Groups, generator: np.random.Generator | None) -> Groups:
 
 def _extreme(rows: Groups, generator: np.random.Generator | None) -> Groups:
     draw = generator or np.random.default_rng(0)
-    largest, steps = (float(np.finfo(kind).max) for kind in (np.float64, np.float32))
+    largest = float(np.finfo(np.float64).max)
     numbers = np.array([0.0, -1.0, 1e9, -1e9, 1e-30, largest, -largest])
-    series = np.array([0.0, -1.0, 1e9, -1e9, 1e-30, steps, -steps], dtype=np.float32)
     moments = np.array([0, -1, -62_135_596_800, 253_402_300_799, np.iinfo(np.int64).max, 1 - 2**63], dtype=np.int64)
     image, sequence, known = rows.image, rows.sequence, rows.known
     if image is not None:
         noise = draw.integers(0, 256, image.shape, dtype=np.uint8)
         image = np.where(_chosen(image[:, :1, :1, :1], generator), noise, image)
     if sequence is not None:
-        sequence = np.where(_chosen(sequence, generator), draw.choice(series, sequence.shape), sequence)
+        sequence = np.where(_chosen(sequence, generator), draw.choice(numbers, sequence.shape), sequence)
     if known is not None:
-        known = np.where(_chosen(known, generator), draw.choice(series, known.shape), known)
+        known = np.where(_chosen(known, generator), draw.choice(numbers, known.shape), known)
     return replace(
         rows,
         numeric=np.where(_chosen(rows.numeric, generator), draw.choice(numbers, rows.numeric.shape), rows.numeric),
@@ -86,9 +85,7 @@ def _cut(rows: Groups, generator: np.random.Generator) -> Groups:
     assert rows.lengths is not None
     lengths = generator.integers(1, rows.lengths + 1)
     beyond = np.arange(rows.sequence.shape[1]) >= lengths[:, None]
-    return replace(
-        rows, lengths=lengths, sequence=np.where(beyond[..., None], np.float32(np.nan), rows.sequence)
-    ).trimmed()
+    return replace(rows, lengths=lengths, sequence=np.where(beyond[..., None], np.nan, rows.sequence)).trimmed()
 
 
 def _repeated(rows: Groups, schema: Schema) -> Groups:

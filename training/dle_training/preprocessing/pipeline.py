@@ -68,7 +68,7 @@ class Preprocessing(nn.Module):
     tokens pass unchanged, because the encoders scale and embed them.
 
     Shape: {"numeric": (N, F) float64, "codes": (N, C) int64, "datetime": (N, D) int64, "image": (N, I, H, W) uint8,
-    "sequence": (N, T, C) float32, "lengths": (N,) int64, "known": (N, H, K) float32, "tokens": (N, L) int64} →
+    "sequence": (N, T, C) float64, "lengths": (N,) int64, "known": (N, H, K) float64, "tokens": (N, L) int64} →
     {"dense": (N, P) float32, "codes": (N, E) int64, "sequence": (N, T, C') float32, "known": (N, H, K') float32}, and
     "image", "lengths" and "tokens" unchanged. With scaling by window or series there is also "window": (N, 2) float64,
     the mean and spread by which the objective scales the target.

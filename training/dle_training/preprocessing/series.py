@@ -1,5 +1,7 @@
 """Series: channels on a common scale, and an indicator for each channel that had missing values in training.
 
+As numbers are, they are centred and scaled in float64 and become float32 only then.
+
 With window scaling, each window of a forecast is scaled by the mean and spread of its own steps, as in reversible
 instance normalisation (Kim et al., 2022): one network then forecasts series of very different levels. The level and the
 spread remain inputs. They may also be those of the whole series in training.
@@ -56,10 +58,11 @@ class SeriesScales(msgspec.Struct, frozen=True, kw_only=True):
 
 _LOW, _PART_OF_LOW = 0.1, 0.5
 """The floor is this part of this quantile of the spreads of the training windows that are not constant."""
-_NOISE = 1e-6
+_NOISE = 1e-12
 """A spread below this share of the level is rounding."""
 _CANCELLED = 1e-12
 """A level below this share of the spread is rounding."""
+_LARGEST = torch.finfo(torch.float32).max
 
 
 def moments(
@@ -71,7 +74,7 @@ def moments(
     """
     means, spreads = np.full((2, count, sequence.shape[2]), np.nan)
     for channel in range(sequence.shape[2]):
-        values = sequence[..., channel].astype(np.float64)
+        values = sequence[..., channel]
         known = ~np.isnan(values)
         counts = np.bincount(places, known.sum(axis=1), count)
         some = np.maximum(counts, 1)
@@ -88,7 +91,7 @@ def fit_windows(sequence: npt.NDArray[np.floating], target: int) -> WindowFit:
     """Fit on the training part's windows (N, T, C), NaN = missing; `target` is the channel of the target."""
     floors, levels, log_spreads = list[float](), list[tuple[float, float]](), list[tuple[float, float]]()
     for channel in range(sequence.shape[2]):
-        values = sequence[..., channel].astype(np.float64)
+        values = sequence[..., channel]
         known = ~np.isnan(values)
         counts = np.maximum(known.sum(axis=1), 1)
         means = np.where(known, values, 0).sum(axis=1) / counts
@@ -106,7 +109,7 @@ def fit_windows(sequence: npt.NDArray[np.floating], target: int) -> WindowFit:
 
 
 def fit_series(
-    sequence: npt.NDArray[np.float32], codes: npt.NDArray[np.int64], column: int, count: int, windows: WindowFit
+    sequence: npt.NDArray[np.float64], codes: npt.NDArray[np.int64], column: int, count: int, windows: WindowFit
 ) -> SeriesScales:
     """Fit on the training part's windows (N, T, C) of the series `codes` (N,), of which there are `count`."""
     means, spreads = moments(sequence, codes, count, np.array(windows.floors))
@@ -118,7 +121,7 @@ def fit_series(
     )
 
 
-def fit(sequence: npt.NDArray[np.float32], lengths: npt.NDArray[np.int64]) -> SeriesFit:
+def fit(sequence: npt.NDArray[np.float64], lengths: npt.NDArray[np.int64]) -> SeriesFit:
     """Fit on the training part's `sequence` (N, T, C), NaN = missing, of `lengths` (N,) steps."""
     within = np.arange(sequence.shape[1]) < lengths[:, None]  # (N, T)
     means, scales, indicators = list[float](), list[float](), list[int]()
@@ -128,9 +131,9 @@ def fit(sequence: npt.NDArray[np.float32], lengths: npt.NDArray[np.int64]) -> Se
         if len(known) < len(values):
             indicators.append(channel)
         if not len(known):
-            known = np.zeros(1, dtype=np.float32)
-        means.append(float(known.mean(dtype=np.float64)))
-        spread = known.std(keepdims=True, dtype=np.float64)
+            known = np.zeros(1)
+        means.append(float(known.mean()))
+        spread = known.std(keepdims=True)
         scales += factors(known.min(keepdims=True), known.max(keepdims=True), spread).tolist()
     steps = int(lengths.max(initial=1))
     return SeriesFit(means=tuple(means), factors=tuple(scales), indicators=tuple(indicators), steps=steps)
@@ -139,13 +142,13 @@ def fit(sequence: npt.NDArray[np.float32], lengths: npt.NDArray[np.int64]) -> Se
 class WindowSeries(Step):
     """Scales each window by the mean and spread of its known steps, and appends level, log spread and indicators.
 
-    Shape: sequence (N, T, C) float32, NaN = missing, and lengths (N,) int64 → (N, T, width) float32. `scale` has the
+    Shape: sequence (N, T, C) float64, NaN = missing, and lengths (N,) int64 → (N, T, width) float32. `scale` has the
     mean and spread (N, 2) float64 of the target's channel, by which the answer is scaled back. All known steps
     of a window without values count as the training mean. `codes` (N, columns) int64 name the series, if windows are
     scaled by theirs.
 
     Example:
-        >>> windows = np.array([[[1.0], [3.0]], [[100.0], [300.0]]], np.float32)
+        >>> windows = np.array([[[1.0], [3.0]], [[100.0], [300.0]]])
         >>> lengths = np.array([2, 2])
         >>> fitted = fit(windows, lengths)
         >>> series = WindowSeries(fitted, fit_windows(windows, target=0))
@@ -182,7 +185,7 @@ class WindowSeries(Step):
 
     def forward(self, sequence: Tensor, lengths: Tensor, codes: Tensor | None = None) -> Tensor:  # type: ignore[override]
         level, spread, known = self._moments(sequence, lengths, codes)
-        apart = (sequence.double() - level.unsqueeze(1)) / spread.unsqueeze(1)
+        apart = (_limited(sequence) - level.unsqueeze(1)) / spread.unsqueeze(1)
         scaled = bounded(torch.where(known, apart, torch.zeros_like(apart)).to(torch.float32))
         # where huge values cancel, only rounding is left of their mean
         real = torch.where(level.abs() > _CANCELLED * spread, level, torch.zeros_like(level))
@@ -200,9 +203,9 @@ class WindowSeries(Step):
         return torch.stack([level[:, self.target], spread[:, self.target]], dim=1)
 
     def _moments(self, sequence: Tensor, lengths: Tensor, codes: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """The means and spreads (N, C) float64, in which no sum of float32 overflows, and the known steps (N, T, C)."""
+        """The means and spreads (N, C) float64, and the known steps (N, T, C)."""
         known = ~torch.isnan(sequence) & _within(sequence, lengths).unsqueeze(2)
-        values = sequence.double()
+        values = _limited(sequence)
         zeros = torch.zeros_like(values)
         counts = known.to(torch.float64).sum(dim=1)
         some = counts.clamp(min=1)
@@ -217,6 +220,12 @@ class WindowSeries(Step):
         return level, spread, known
 
 
+def _limited(sequence: Tensor) -> Tensor:
+    """The values, cut at the range of float32, so that no square of them overflows; missing ones become 0."""
+    filled = torch.where(torch.isnan(sequence), torch.zeros_like(sequence), sequence)
+    return torch.clamp(filled, -_LARGEST, _LARGEST)
+
+
 def _within(sequence: Tensor, lengths: Tensor) -> Tensor:
     """The steps (N, T) before each row's end."""
     return torch.arange(sequence.shape[1], device=sequence.device).unsqueeze(0) < lengths.unsqueeze(1)
@@ -225,13 +234,13 @@ def _within(sequence: Tensor, lengths: Tensor) -> Tensor:
 class StandardSeries(Step):
     """Standardises channels, and appends an indicator for each channel that had missing steps in training.
 
-    Shape: sequence (N, T, C) float32, NaN = missing, and lengths (N,) int64 → (N, T, width) float32, within ±14.2.
+    Shape: sequence (N, T, C) float64, NaN = missing, and lengths (N,) int64 → (N, T, width) float32, within ±14.2.
     Missing values and steps beyond the end become 0.
 
     Example:
-        >>> sequence = np.array([[[1.0], [3.0]]], np.float32)
+        >>> sequence = np.array([[[1.0], [3.0]]])
         >>> series = StandardSeries(fit(sequence, np.array([2])))
-        >>> series(torch.tensor([[[3.0], [1.0]]]), torch.tensor([1])).tolist()
+        >>> series(torch.tensor([[[3.0], [1.0]]], dtype=torch.float64), torch.tensor([1])).tolist()
         [[[1.0], [0.0]]]
     """
 
@@ -242,8 +251,8 @@ class StandardSeries(Step):
     def __init__(self, fitted: SeriesFit) -> None:
         super().__init__()
         self.width = len(fitted.means) + len(fitted.indicators)
-        self.register_buffer("means", torch.tensor(fitted.means, dtype=torch.float32), persistent=False)
-        self.register_buffer("factors", torch.tensor(fitted.factors, dtype=torch.float32), persistent=False)
+        self.register_buffer("means", torch.tensor(fitted.means, dtype=torch.float64), persistent=False)
+        self.register_buffer("factors", torch.tensor(fitted.factors, dtype=torch.float64), persistent=False)
         self.register_buffer("indicators", torch.tensor(fitted.indicators, dtype=torch.int64), persistent=False)
 
     def forward(self, sequence: Tensor, lengths: Tensor) -> Tensor:  # type: ignore[override]
@@ -255,10 +264,8 @@ class StandardSeries(Step):
     def scaled(self, sequence: Tensor) -> Tensor:
         """As `forward`, for series that all have T steps."""
         missing = torch.isnan(sequence)
-        filled = torch.where(missing, self.means, sequence)
-        # the difference may overflow, and infinity times a factor of 0 would be NaN
-        largest = torch.finfo(torch.float32).max
-        scaled = bounded(torch.clamp(filled - self.means, -largest, largest) * self.factors)
+        filled = torch.where(missing, self.means, _limited(sequence))
+        scaled = bounded((filled - self.means) * self.factors)
         if len(self.indicators):
             seen = torch.index_select(missing, 2, self.indicators).to(scaled.dtype)
             scaled = torch.cat([scaled, seen], dim=2)

@@ -185,7 +185,7 @@ def _bytes(chunk: pa.FixedSizeBinaryArray) -> _Image:
     return np.frombuffer(chunk.buffers()[1], np.uint8, len(chunk) * width, chunk.offset * width)
 
 
-def _series(table: pa.Table, schema: Schema) -> tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.int64] | None]:
+def _series(table: pa.Table, schema: Schema) -> tuple[npt.NDArray[np.float64] | None, npt.NDArray[np.int64] | None]:
     if not schema.sequence:
         return None, None
     places = _channels(schema)
@@ -194,7 +194,7 @@ def _series(table: pa.Table, schema: Schema) -> tuple[npt.NDArray[np.float32] | 
     # all series of a row are padded to the steps of the longest one
     lengths = np.asarray(columns[name].value_lengths()).astype(np.int64) // (channels.stop - channels.start)
     width = max(channels.stop for channels in places.values())
-    sequence = np.full((len(table), int(lengths.max()), width), np.nan, dtype=np.float32)
+    sequence = np.full((len(table), int(lengths.max()), width), np.nan)
     real = np.arange(sequence.shape[1]) < lengths[:, None]  # (N, T)
     for name, channels in places.items():
         values = columns[name].flatten().to_numpy()
@@ -202,7 +202,7 @@ def _series(table: pa.Table, schema: Schema) -> tuple[npt.NDArray[np.float32] | 
     return sequence, lengths
 
 
-def _known(table: pa.Table, schema: Schema) -> npt.NDArray[np.float32] | None:
+def _known(table: pa.Table, schema: Schema) -> npt.NDArray[np.float64] | None:
     for field in schema.known:
         assert field.sequence is not None
         values = np.array(table.column(field.name).combine_chunks().flatten())  # tensors need writable memory

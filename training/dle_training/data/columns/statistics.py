@@ -83,7 +83,7 @@ def _grey_image(shape: ImageShape) -> str:
     return base64.b64encode(out.getvalue()).decode()
 
 
-def _median_series(sequence: npt.NDArray[np.float32], lengths: npt.NDArray[np.int64]) -> list[Any]:
+def _median_series(sequence: npt.NDArray[np.float64], lengths: npt.NDArray[np.int64]) -> list[Any]:
     """Return the median of each step and channel, with the median length; one channel gives a flat list."""
     steps = max(int(np.median(lengths)), 1)
     within = sequence[lengths >= steps, :steps]
@@ -110,12 +110,12 @@ def _number_facts(field: Field, known: npt.NDArray[Any]) -> dict[str, Any]:
     if field.kind == "datetime":
         return {"observed_range": (_iso(low), _iso(high)), "example": _iso(middle)}
     whole = bool(np.all(known == np.floor(known)))
-    return {"observed_range": (low, high), "example": int(middle) if whole else float(f"{middle:.15g}")}
+    return {"observed_range": (low, high), "example": int(middle) if whole else _short(middle)}
 
 
 def _short(value: float) -> float:
-    """The shortest number that is this float32, the type of series."""
-    return float(str(np.float32(value)))
+    """The number without the last digit of float64, in which sums and products differ."""
+    return float(f"{value:.15g}")
 
 
 def _iso(seconds: float) -> str:
