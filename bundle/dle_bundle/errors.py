@@ -80,8 +80,10 @@ class RowFaults(InputError):
         lines = [str(fault) for fault in self.faults[:shown]]
         if len(self.faults) > shown:
             lines.append(f"and {len(self.faults) - shown:,} more")
-        if columns:
-            message = f"{counted(len(self.faults), 'required column')} {'is' if single else 'are'} missing"
+        if columns and single:
+            message, lines = lines[0], []
+        elif columns:
+            message = f"{counted(len(self.faults), 'required column')} are missing"
         else:
             found = counted(len(self.faults), "value")
             message = f"{'more than ' if more else ''}{found} {'does' if single else 'do'} not match the schema"

@@ -48,7 +48,9 @@ def table(rows: Rows) -> pa.Table:
             found = _without_index(pa.RecordBatchReader.from_stream(rows).read_all())
         else:
             names = dict.fromkeys(name for row in rows for name in row)
-            found = pa.table({name: pa.array([row.get(name) for row in rows], from_pandas=True) for name in names})
+            found = pa.table({name: _column(name, [row.get(name) for row in rows]) for name in names})
+    except InputError:
+        raise
     except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
         raise InputError(f"{type(rows).__name__}: not readable as a table: {_one_line(error)}") from error
     counts = Counter(found.column_names)
@@ -82,6 +84,29 @@ def read(rows: Rows, schema: Schema) -> tuple[Groups, pa.Table | None]:
 
 def _are_dicts(rows: object) -> TypeGuard[Sequence[Mapping[str, Any]]]:
     return isinstance(rows, list | tuple) and all(isinstance(row, Mapping) for row in rows)
+
+
+def _column(name: str, values: list[Any]) -> pa.Array:
+    """Return the values as a column. Raises InputError if their types do not go together."""
+    try:
+        return pa.array(values, from_pandas=True)
+    except (pa.ArrowException, ValueError, TypeError):
+        kinds = list(dict.fromkeys(_kind(value) for value in values if value is not None))
+        if len(kinds) < 2:
+            raise
+        raise InputError(f"list: column {name!r} holds {' and '.join(kinds[:2])}; give it one type") from None
+
+
+def _kind(value: object) -> str:
+    words: dict[type | tuple[type, ...], str] = {
+        (bool, np.bool_): "truth values",
+        (int, float, np.number): "numbers",
+        str: "texts",
+        date: "dates",
+        (list, tuple, np.ndarray): "lists",
+        Mapping: "objects",
+    }
+    return next((word for kind, word in words.items() if isinstance(value, kind)), type(value).__name__)
 
 
 def _without_index(found: pa.Table) -> pa.Table:

@@ -35,6 +35,7 @@ def predict(
 ) -> None:
     """Predict every row of a table, or every image of a folder, in order: label and probabilities, or the value."""
     from dle_bundle.tables import folders
+    from dle_bundle.tables.source_files import STDIN, STDIN_NAME
     from dle_serving.offline import predict as offline
     from dle_serving.offline.unseen import MANY
 
@@ -55,13 +56,14 @@ def predict(
         rows.append((f"unseen in {each.column}", f"{counted(each.rows, 'row')}, such as {examples}"))
     if errors is not None:
         rows.append(("faults", f"{summary.faults:,} in {summary.faulty:,} rows, in {_place(errors, summary)}"))
+    read = _few([STDIN_NAME if each == STDIN else each for each in sources])
     if summary.absent:
-        speaker.warn(f"{_few(summary.absent)}: no column of {_few(sources)}, so missing in all rows")
+        speaker.warn(f"{_few(summary.absent)}: no column of {read}, so missing in all rows")
     many = [each.column for each in summary.unseen if each.rows >= MANY * each.of]
     if many:
         speaker.warn(
             f"{_few(many)}: many values did not occur in training, so the predictions may be wrong; check how "
-            f"{_few(sources)} spells them"
+            f"they are spelled in {read}"
         )
     speaker.lines([f"Note: {note}" for note in summary.notes], speaker.say, "--json names all")
     speaker.table("Predicted", rows)

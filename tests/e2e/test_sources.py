@@ -100,6 +100,14 @@ def test_tune(folder: Path) -> None:
     commands.run("dle-tune", "--resume", "halves/*.csv", "--out", "runs/halves-study", folder=folder)
 
 
+def test_predict_names_standard_input(folder: Path) -> None:
+    content = (folder / "people.csv").read_bytes()
+    for color in (b"red", b"green", b"blue"):
+        content = content.replace(color, color.upper())
+    done = commands.run("dle-predict", "bundle", "-", "--out", "x.csv", folder=folder, sent=content)
+    assert "check how they are spelled in standard input" in done.stderr
+
+
 def test_predict_names_file_and_row(folder: Path) -> None:
     text = (folder / "halves" / "2.csv").read_text().splitlines(keepends=True)
     row = next(csv.reader([text[7]]))

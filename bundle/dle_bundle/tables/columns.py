@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dle_bundle import series
-from dle_bundle.errors import Fault
+from dle_bundle.errors import Fault, nearest
 from dle_bundle.groups import MISSING_TIME, Groups
 from dle_bundle.schema import Field, Schema
 from dle_bundle.tables import image_columns, series_columns
@@ -25,6 +25,7 @@ from dle_bundle.values.missing import missing_numbers
 from dle_bundle.values.numbers import EXACT, PLAIN, NumberFormat, parse_boolean, parse_number, whole_number
 
 Column = Any
+_SHOWN = 20
 _USUAL = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
 _Floats = npt.NDArray[np.float64]
 _Parse = Callable[[str], float]
@@ -371,7 +372,13 @@ class _ColumnReader:
         if field.name in self._table.column_names:
             return self._table.column(field.name)
         if field.required:
-            self.faults.append(Fault(None, field.name, "missing", "a required column is missing"))
+            # finding a similar name takes long, and no more faults are shown
+            known = [field.name for field in self._schema.inputs]
+            others = (
+                [name for name in self._table.column_names if name not in known] if len(self.faults) < _SHOWN else []
+            )
+            similar = nearest(field.name, others)
+            self.faults.append(Fault(None, field.name, "missing", f"a required column is missing{similar}"))
         elif self._strange:
             self.faults.append(Fault(None, field.name, "missing", "missing, as all columns that the model knows"))
         return None

@@ -31,7 +31,8 @@ from dle_bundle.tables.text_files import Detected
 
 STDIN = "-"
 """The SOURCE that stands for standard input."""
-_STDIN_NAME = "standard input"
+STDIN_NAME = "standard input"
+"""How messages call standard input."""
 _LISTED = 20
 _NAMED = 3
 _PATTERN = frozenset("*?[")
@@ -274,12 +275,12 @@ def _file(path: Path, stack: ExitStack) -> SourceFile:
 
 def _standard_input(stack: ExitStack) -> SourceFile:
     if sys.stdin is None or sys.stdin.isatty():
-        raise InputError(f"{_STDIN_NAME}: no data; send a table to the command, as in: COMMAND - < rows.csv")
+        raise InputError(f"{STDIN_NAME}: no data; send a table to the command, as in: COMMAND - < rows.csv")
     copy = Path(stack.enter_context(TemporaryDirectory(prefix="dle-"))) / "stdin"
     with copy.open("wb") as file:
         shutil.copyfileobj(sys.stdin.buffer, file)
     kind = _kind(copy)
-    file_in = SourceFile(copy.rename(f"{copy}{kind}"), _STDIN_NAME)
+    file_in = SourceFile(copy.rename(f"{copy}{kind}"), STDIN_NAME)
     return _unpacked(file_in, stack) if kind == ".zip" else file_in
 
 

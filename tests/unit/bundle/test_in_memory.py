@@ -76,7 +76,9 @@ def test_decimals_are_rounded_as_in_a_request() -> None:
         (pa.table([[1], [2]], names=["a", "a"]), "column name 'a' occurs 2 times"),
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "Duplicate column names"),
         (pd.DataFrame({"a": [1, "x"]}), "column a with type object"),
-        ([{"a": 1}, {"a": "x"}], "not readable as a table"),
+        ([{"a": 1}, {"a": None}, {"a": "x"}], "list: column 'a' holds numbers and texts; give it one type"),
+        ([{"a": {}}, {"a": [1]}], "list: column 'a' holds objects and lists; give it one type"),
+        ([{"a": 2**70}], "list: not readable as a table"),
         (pd.DataFrame({"a": pd.Series([2**70], dtype=object)}), "DataFrame: not readable as a table"),
     ],
 )
@@ -121,8 +123,10 @@ def test_every_fault_is_named_with_its_row_from_0(kind: Any) -> None:
 
 
 def test_missing_columns_are_named() -> None:
-    with pytest.raises(RowFaults, match="1 required column is missing"):
+    with pytest.raises(RowFaults, match=r"^'married': a required column is missing$"):
         groups(pa.table({"age": [1]}), bundles.INCOME)
+    with pytest.raises(RowFaults, match=r"^'married': a required column is missing \(did you mean 'Maried'\?\)$"):
+        groups(pa.table({"age": [1], "Maried": [True]}), bundles.INCOME)
 
 
 def test_images_and_series_of_dicts() -> None:

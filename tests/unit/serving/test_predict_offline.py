@@ -234,7 +234,7 @@ def test_a_file_without_a_required_column_is_refused_even_with_a_file_of_errors(
     with pytest.raises(RowFaults, match="married") as caught:
         predict(bundle, path, tmp_path / "out.csv", errors=tmp_path / "errors.csv")
     assert [fault.row for fault in caught.value.faults] == [None]
-    assert caught.value.message == "1 required column is missing"
+    assert caught.value.message == "'married': a required column is missing"
     assert not (tmp_path / "out.csv").exists()
     assert not (tmp_path / "errors.csv").exists()
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 from dle_bundle.errors import InputError, nearest
 from dle_bundle.schema import TextFormat
 from dle_bundle.tables import arrays, folders, source_files, table_files
-from dle_bundle.tables.source_files import ONE_FILE, STDIN, FileRows
+from dle_bundle.tables.source_files import ONE_FILE, STDIN, STDIN_NAME, FileRows
 from dle_training.data.rows import total_rows
 
 SKLEARN, MEMORY = "sklearn:", "memory:"
@@ -114,7 +114,7 @@ def default_name(source: Place) -> str:
 def said(place: Place) -> str:
     """Return `place` in words."""
     if isinstance(place, str):
-        return "standard input" if place == STDIN else place
+        return STDIN_NAME if place == STDIN else place
     return f"{len(place):,} files, {place[0]} to {place[-1]}"
 
 
