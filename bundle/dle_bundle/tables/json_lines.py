@@ -20,7 +20,7 @@ from dle_bundle.tables import columns, text_encoding
 
 _KIND = ".jsonl"
 _LISTED = 10
-_NULL = re.compile(r"(?:^|\})\s*null", re.MULTILINE)
+_NULL = re.compile(r"(?:^|\})[ \t\r]*null", re.MULTILINE)
 _HALF = re.compile("[\ud800-\udfff]")
 """Half of a surrogate pair, which JSON can contain but UTF-8 cannot."""
 _SHOWN = 40

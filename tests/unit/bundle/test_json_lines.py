@@ -44,6 +44,7 @@ def test_another_encoding_is_refused_with_the_setting_that_reads_it(tmp_path: Pa
         ('{"v": 1}\n{"v": 2\n{"v": 3}', "line 2: expected one JSON object in each line: Expecting ',' delimiter"),
         ('[{"v": 1}]', "line 1: expected a JSON object {…}, found a list"),
         ("null", "line 1: expected a JSON object {…}, found null"),
+        ('{"v": 1}\n\n null\n', "line 3: expected a JSON object {…}, found null"),
         ('{"v": 1}\n{"v": 1, "v": 2}', "line 2: expected one JSON object in each line: the name 'v' occurs twice"),
         ('{"v": 1}\n{"v": 1e400}', "line 2: 'v' is a number that no column can hold: inf"),
         ('{"v": "\\ud800"}', r"line 1: 'v' is text that no column can hold: '\\ud800'"),
@@ -87,3 +88,5 @@ def test_text_in_parquet_and_in_memory_that_is_not_utf_8(tmp_path: Path) -> None
         table_files.read(tmp_path / "t.parquet")
     with pytest.raises(InputError, match="row 1: 'x' is not UTF-8 text"):  # rows in memory count from 0
         in_memory.table(table)
+    with pytest.raises(InputError, match="row 1: 'x' is not UTF-8 text"):
+        in_memory.table(pa.table({"x": pa.DictionaryArray.from_arrays([0, 1], table["x"].chunk(0))}))
