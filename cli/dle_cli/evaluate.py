@@ -45,8 +45,8 @@ def evaluate(
         scored = evaluating.evaluate_source(folder, source)
         evaluation, on_test = scored.evaluation, scored.on_test
         name = name if on_test else sources.said(source)
-        if said := _trained(scored.trained, evaluation.rows):
-            speaker.warn(f"{name}: {said}")
+        if scored.warning:
+            speaker.warn(f"{name}: {scored.warning}; without --data, only the test part is scored")
         for note in scored.notes:
             speaker.say(f"Note: {note}")
     speaker.document(msgspec.to_builtins(evaluation))
@@ -64,20 +64,6 @@ def evaluate(
     if on_test:
         speaker.say(f"Report: {folder.report}")
     speaker.next(f"dle-export {run} --to bundles/{run.resolve().name}")
-
-
-def _trained(counts: dict[str, int], rows: int) -> str | None:
-    """Return how many of the `rows` were trained on, in words."""
-    trained = sum(counts.values())
-    if not trained:
-        return None
-    by_use = {"training": counts["train"], "validation": counts["validation"]}
-    parts = " and ".join(f"{count:,} for {use}" for use, count in by_use.items() if count)
-    was = "was" if trained == 1 else "were"
-    return (
-        f"{trained:,} of {counted(rows, 'row')} {was} trained on ({parts}), so the scores are too good; "
-        "without --data, only the test part is scored"
-    )
 
 
 def _forecast(speaker: Console, scores: "ForecastScores") -> None:

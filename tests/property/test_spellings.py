@@ -61,6 +61,11 @@ def test_whole_numbers_of_thousands_are_read_right_noted_or_refused(numbers: lis
         with pytest.raises(InputError, match=r"set 'data.decimal=,' or 'data.decimal=\.'"):
             read(texts)
         return
+    grouped = {text for text in texts if len(text.strip("-")) > 3}
+    if marks[1] == "." and len(grouped) >= 5 and any(0 < abs(number) < 1000 for number in numbers):
+        with pytest.raises(InputError, match=r"set 'data.thousands=.' to read it so, or 'data.decimal=.' to read"):
+            read(texts)
+        return
     reading = read(texts)
     if reading.values.tolist() != numbers:
         assert reading.note is not None

@@ -2,6 +2,7 @@
 
 import html
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -107,9 +108,15 @@ class Run:
     def evaluate(self, source: str | Path | Sequence[str | Path] | Rows | None = None) -> Evaluation:
         """Score the model on the test part, and write the report; or on all rows of another table or source.
 
-        Raises InputError if the run keeps no test rows, or if `source` does not fit the schema.
+        Warns if rows of `source` were trained on. Raises InputError if the run keeps no test rows, or if `source` does
+        not fit the schema.
         """
-        return evaluate.evaluate(self._folder, None if source is None else _read(source, self.config))
+        if source is None:
+            return evaluate.evaluate(self._folder)
+        scored = evaluate.evaluate_source(self._folder, _read(source, self.config))
+        if scored.warning:
+            warnings.warn(f"{scored.warning}; evaluate() without a table scores only the test part", stacklevel=2)
+        return scored.evaluation
 
     def predict(self, rows: Rows) -> pa.Table:
         """Predict N rows: a DataFrame, an Arrow table or a list of dicts.

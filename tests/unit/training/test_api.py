@@ -65,7 +65,8 @@ def test_a_run_evaluates_itself_and_shows_its_report(frame: pd.DataFrame, run: d
     assert Path(page) == run.path / "report.html"
     assert page._repr_html_().startswith('<iframe srcdoc="&lt;!doctype html&gt;')
     assert run.evaluate().rows == read_facts(RunFolder(run.path)).rows["test"]
-    assert run.evaluate(frame).rows == len(frame)
+    with pytest.warns(UserWarning, match=r"rows were trained on .* evaluate\(\) without a table scores only the test"):
+        assert run.evaluate(frame).rows == len(frame)
     assert repr(run) == f"<run {run.path}: buys, binary>"
 
 
@@ -84,7 +85,8 @@ def test_without_test_rows_the_same_table_gives_the_test_part(frame: pd.DataFram
     with pytest.raises(InputError, match=r"dle_training\.Run\('.*run'\)\.evaluate\(table\)"):
         run.evaluate()
     assert run.evaluate(frame).rows == read_facts(RunFolder(run.path)).rows["test"]
-    assert run.evaluate(frame[:50]).rows == 50
+    with pytest.warns(UserWarning, match="of 50 rows were trained on"):
+        assert run.evaluate(frame[:50]).rows == 50
 
 
 def test_an_interrupted_run_continues_with_its_table_alone(

@@ -251,6 +251,19 @@ def test_a_point_that_may_stand_between_thousands_is_noted() -> None:
     assert read(["12.345", "0.5"]).note is None
 
 
+def test_points_between_thousands_beside_small_whole_numbers_are_refused_with_both_settings() -> None:
+    texts = ["971", "3.302", "1.040", "2.517", "1.206", "4.480"]
+    with pytest.raises(InputError, match=r"3.302 stands .* may be 3302; set 'data.thousands=.' .* or 'data.decimal=.'"):
+        read(texts)
+    column, rows = pa.chunked_array([texts]), np.arange(len(texts))
+    thousands = kinds.read("c", column, ColumnSettings(NA_VALUES, NA_TEXTS, thousands="."), rows)
+    assert thousands.values.tolist() == [971, 3302, 1040, 2517, 1206, 4480]
+    decimals = kinds.read("c", column, ColumnSettings(NA_VALUES, NA_TEXTS, decimal="."), rows)
+    assert decimals.values.tolist() == [971, 3.302, 1.04, 2.517, 1.206, 4.48]
+    assert decimals.note is None
+    assert read(["3.302", "1.040", "2.517", "1.206", "4.480"]).note is not None, "no whole number beside them"
+
+
 def test_lists_of_words_with_commas_are_text() -> None:
     column = pa.chunked_array([pa.array(["a,b", "1,2", "c"] * 10)])
     assert kinds.read("tags", column, ColumnSettings(NA_VALUES, NA_TEXTS), np.arange(len(column))).kind == "categorical"

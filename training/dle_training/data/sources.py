@@ -80,7 +80,7 @@ def read(source: Place, given: TextFormat = table_files.PLAIN, *, proposing: boo
             arrays.TARGET if named and arrays.TARGET in table.column_names else None,
             files.folder,
             detected.format,
-            (*detected.notes, *_totals(table, rows)),
+            (*detected.notes, *_totals(paths[0].name, table, rows, proposing=proposing)),
             rows,
         )
 
@@ -139,13 +139,16 @@ def file_names(place: Place) -> list[str]:
     ]
 
 
-def _totals(table: pa.Table, rows: FileRows) -> Iterator[str]:
-    """Notes on the files whose last row may sum up the others."""
-    if not rows.names:
-        yield from filter(None, [total_rows.note(table)])
-    for start, name, count in zip(accumulate(rows.counts, initial=0), rows.names, rows.counts, strict=False):
-        if note := total_rows.note(table.slice(start, count)):
-            yield f"{name}: {note}"
+def _totals(name: str, table: pa.Table, rows: FileRows, *, proposing: bool) -> Iterator[str]:
+    """Notes on the files whose last row may sum up the others. Raises InputError for those whose last row does."""
+    parts = zip(accumulate(rows.counts, initial=0), rows.names, rows.counts, strict=False)
+    for start, file, count in parts if rows.names else ((0, name, len(table)),):
+        try:
+            note = total_rows.note(table.slice(start, count), proposing=proposing)
+        except InputError as error:
+            raise InputError(f"{file}: {error.message}") from None
+        if note:
+            yield f"{file}: {note}" if rows.names else note
 
 
 def _left_out(folder: Path, table: pa.Table) -> tuple[str, ...]:

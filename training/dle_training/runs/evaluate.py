@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 
 from dle_bundle import schema as schemas
-from dle_bundle.errors import InputError
+from dle_bundle.errors import InputError, counted
 from dle_bundle.groups import Groups
 from dle_training.config import run_config
 from dle_training.data import dataset as datasets
@@ -51,6 +51,17 @@ class OfSource:
     on_test: bool
     trained: dict[str, int]
     notes: tuple[str, ...] = ()
+
+    @property
+    def warning(self) -> str | None:
+        """How many of the rows were trained on, in words; None if there are none."""
+        trained, rows = sum(self.trained.values()), self.evaluation.rows
+        if not trained:
+            return None
+        by_use = {"training": self.trained["train"], "validation": self.trained["validation"]}
+        parts = " and ".join(f"{count:,} for {use}" for use, count in by_use.items() if count)
+        was = "was" if trained == 1 else "were"
+        return f"{trained:,} of {counted(rows, 'row')} {was} trained on ({parts}), so the scores are too good"
 
 
 def evaluate_source(run: RunFolder, source: Place | Source) -> OfSource:

@@ -108,7 +108,7 @@ def channel(name: str, column: Column, wanted: ColumnSettings) -> ColumnFormat |
     if unreadable.mean() > _SLIPS:
         return None
     plain = columns.is_text(column) and not unreadable.any()
-    note = _doubtful(columns.trimmed(column, wanted.na_values)) if plain else None
+    note = _doubtful(name, columns.trimmed(column, wanted.na_values), wanted) if plain else None
     return ColumnFormat("numeric", note=note, numbers=(numbers, unreadable))
 
 
@@ -155,7 +155,7 @@ def _infer_text(name: str, column: Column, wanted: ColumnSettings) -> ColumnForm
     if _are_codes(text):
         return ColumnFormat("categorical", note="digits with leading zeros are taken as codes, not numbers")
     if not unreadable.any() and wanted.decimal in (None, ".") and wanted.thousands in (None, "", ","):
-        return replace(numeric, note=_doubtful(text) or _maybe_codes(name, text))
+        return replace(numeric, note=_doubtful(name, text, wanted) or _maybe_codes(name, text))
     counts = _counts(text)
     words = {value.casefold() for value in counts}
     if sum(word.endswith(IMAGE_SUFFIXES) for word in words) >= _NEARLY_ALL * len(words):
@@ -302,14 +302,26 @@ def _maybe_codes(name: str, text: Column) -> str | None:
     return f"{found}; if they are codes or dates, set {setting('data.kinds', 'categorical', name)}"
 
 
-def _doubtful(text: Column) -> str | None:
-    """Return a note if numbers with a decimal point may be whole numbers with points between thousands."""
+def _doubtful(name: str, text: Column, wanted: ColumnSettings) -> str | None:
+    """Return a note if numbers with a decimal point may be whole numbers with points between thousands.
+
+    Raises InputError if they hardly can be anything else and no setting says so.
+    """
+    if wanted.decimal is not None or wanted.thousands is not None:
+        return None
     parts = (text.slice(start, _AT_ONCE).drop_null().to_pylist() for start in range(0, len(text), _AT_ONCE))
     found = number_formats.may_be_thousands(chain.from_iterable(parts))  # nearly always the first part decides
     if found is None:
         return None
-    cure = setting("data.thousands", ".")
-    return f"{found} is read with a decimal point; if it means {found.replace('.', '')}, set {cure}"
+    value, surely = found
+    whole = value.replace(".", "")
+    thousands, decimal = setting("data.thousands", "."), setting("data.decimal", ".")
+    if surely:
+        raise InputError(
+            f"{name!r}: {value} stands beside whole numbers below 1,000, so it may be {whole}; set {thousands} to read "
+            f"it so, or {decimal} to read {value}"
+        )
+    return f"{value} is read with a decimal point; if it means {whole}, set {thousands}"
 
 
 def _are_codes(text: Column) -> bool:

@@ -30,6 +30,9 @@ _SPLIT = re.compile(
 )
 _SCALED = re.compile(rf"(?P<scale>{'|'.join(map(re.escape, SCALES))})(?: ?(?P<unit>[^\w\s]+|[A-Z]{{3}}))?")
 _DIGITS = re.compile("[0-9]+")
+_GROUPED, _UNGROUPED = re.compile(r"[+-]?[1-9][0-9]{0,2}(\.[0-9]{3})+"), re.compile("[+-]?[0-9]{1,3}")
+_ENOUGH_GROUPED = 5
+"""Of so many different numbers with decimals, some would have one or two."""
 _SAMPLES = 3
 _FIRST = 1000
 """Values that show whether a column holds numbers at all."""
@@ -153,17 +156,23 @@ def without_unit(counts: Mapping[str, int], written: NumberFormat) -> tuple[Numb
     return bare, {text: rows for text, rows in counts.items() if not _reads(text, bare)}
 
 
-def may_be_thousands(texts: Iterable[str]) -> str | None:
-    """Return one of the texts if all of them could be whole numbers with points between thousands, as in `12.345`."""
-    found = None
+def may_be_thousands(texts: Iterable[str]) -> tuple[str, bool] | None:
+    """Return one of the texts if all of them could be whole numbers with points between thousands, as in `12.345`.
+
+    The truth value says whether they hardly can be anything else: there are whole numbers below 1,000, and the others
+    have three decimals each, which numbers of a program do not.
+    """
+    grouped, whole = dict[str, None](), False
     for text in texts:
         if "." in text:
-            if not re.fullmatch(r"[+-]?[1-9][0-9]{0,2}(\.[0-9]{3})+", text):
+            if not _GROUPED.fullmatch(text):
                 return None
-            found = found or text
-        elif not re.fullmatch(r"[+-]?[0-9]{1,3}", text):
+            grouped[text] = None
+        elif not _UNGROUPED.fullmatch(text):
             return None
-    return found
+        else:
+            whole = whole or text.strip("+-0") != ""
+    return (next(iter(grouped)), whole and len(grouped) >= _ENOUGH_GROUPED) if grouped else None
 
 
 @dataclass(frozen=True, slots=True)
