@@ -42,9 +42,12 @@ def predict(
     speaker = Console(as_json, quiet)
     summary = offline.predict(bundle, sources, out, keep=keep or (), errors=errors)
     rate = summary.rows / summary.seconds
+    kind, found = "rows", f"{summary.rows:,}, {summary.predicted:,} predicted"
+    if summary.steps is not None:
+        kind, found = "series", f"{summary.rows:,}; {counted(summary.steps, 'step')} predicted"
     rows = [
-        ("rows", f"{summary.rows:,}, {summary.predicted:,} predicted"),
-        ("speed", f"{rate:,.0f} rows/s on {summary.provider}"),
+        (kind, found),
+        ("speed", f"{rate:,.0f} {kind}/s on {summary.provider}"),
         ("output", _place(out, summary)),
     ]
     if summary.ignored:
@@ -72,6 +75,7 @@ def predict(
             "output": str(out),
             "rows": summary.rows,
             "predicted": summary.predicted,
+            "steps": summary.steps,
             "faulty": summary.faulty,
             "faults": summary.faults,
             "ignored": list(summary.ignored),

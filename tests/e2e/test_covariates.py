@@ -110,7 +110,8 @@ def test_the_first_day_knows_the_weather(made: Made) -> None:
 
 
 def test_a_row_for_each_series_and_step(made: Made) -> None:
-    commands.run("dle-predict", "bundles/known", "next.csv", "--out", "steps.csv", folder=made.folder)
+    said = commands.run("dle-predict", "bundles/known", "next.csv", "--out", "steps.csv", folder=made.folder).stdout
+    assert f"{SHOPS}; {SHOPS * HORIZON} steps predicted" in said
     found = forecast(made.folder / "steps.csv")
     last = [(date(2023, 1, 1) + timedelta(days=day)).isoformat() for day in range(DAYS - HORIZON, DAYS)]
     assert [(row["shop"], row["day"]) for row in found] == [(f"s{shop}", day) for shop in range(SHOPS) for day in last]

@@ -71,7 +71,7 @@ def order(table: pa.Table, layout: SeriesLayout, na_values: tuple[str, ...]) -> 
     rows = np.lexsort((times, ids))
     same = (np.diff(ids[rows]) == 0) & (np.diff(times[rows]) == 0) & (ids[rows[1:]] >= 0)
     twice = np.flatnonzero(same)
-    faults += _listed(f"{layout.time!r}: a time that occurs twice in {_whose(layout)}", np.sort(rows[twice + 1]))
+    faults += _repeated(layout, np.sort(rows[twice + 1]))
     if len(twice) and layout.sequence_id is None:
         faults.append("if the table holds several series, name the column of their ids: --set data.sequence_id=COLUMN")
     if faults:
@@ -245,8 +245,13 @@ def constant(ordered: Ordered, name: str) -> bool:
     return bool((places == firsts).all())
 
 
-def _whose(layout: SeriesLayout) -> str:
-    return "the table" if layout.sequence_id is None else f"the same {layout.sequence_id!r}"
+def _repeated(layout: SeriesLayout, rows: npt.NDArray[np.int64]) -> list[str]:
+    """One line on the rows that repeat a time of their series; empty without rows."""
+    if not len(rows):
+        return []
+    verb = "repeats" if len(rows) == 1 else "repeat"
+    whose = "" if layout.sequence_id is None else f" of the same {layout.sequence_id!r}"
+    return [f"{layout.time!r}: {counted(len(rows), 'row')} {verb} a time of an earlier row{whose}: {_shown(rows)}"]
 
 
 def _ids(table: pa.Table, name: str | None, na_values: tuple[str, ...], faults: list[str]) -> npt.NDArray[np.int64]:
@@ -332,5 +337,10 @@ def _listed(what: str, rows: Sequence[int] | npt.NDArray[np.int64], column: Colu
     if not len(rows):
         return []
     found = "" if column is None else f", found {column[int(rows[0])].as_py()!r:.40}"
+    return [f"{what}{found} in {counted(len(rows), 'row')}: {_shown(rows)}"]
+
+
+def _shown(rows: Sequence[int] | npt.NDArray[np.int64]) -> str:
+    """The first rows, counted from 1."""
     shown = ", ".join(row_name(int(row) + 1) for row in rows[:_LISTED])
-    return [f"{what}{found} in {counted(len(rows), 'row')}: {shown}{', …' if len(rows) > _LISTED else ''}"]
+    return f"{shown}{', …' if len(rows) > _LISTED else ''}"

@@ -49,6 +49,13 @@ def find(times: _Floats, same: npt.NDArray[np.bool_], *, dated: bool) -> TimeSte
     return TimeStep(size=size / SECOND, unit="second", weekdays=_weekdays(times, size), slots=_slots(times, size))
 
 
+def distances(times: _Floats, step: TimeStep) -> _Floats:
+    """Return the distances (M − 1,) from each row to the next one, in steps."""
+    if step.unit == "month":
+        return np.diff(_months(times)) / step.size
+    return np.diff(times) / (step.size * (SECOND if step.unit == "second" else 1))
+
+
 def absent(times: _Floats, same: npt.NDArray[np.bool_], step: TimeStep, most: int) -> tuple[_Places, _Places, _Floats]:
     """Return the absent steps after each row.
 
@@ -56,11 +63,7 @@ def absent(times: _Floats, same: npt.NDArray[np.bool_], step: TimeStep, most: in
     row (A,) and the time (A,) of the step. Times at which the table never has a row, such as nights or weekends, are
     no steps.
     """
-    if step.unit == "month":
-        apart = np.diff(_months(times)) / step.size
-    else:
-        apart = np.diff(times) / (step.size * (SECOND if step.unit == "second" else 1))
-    between = np.where(same, np.maximum(np.rint(apart), 1) - 1, 0).astype(np.int64)
+    between = np.where(same, np.maximum(np.rint(distances(times, step)), 1) - 1, 0).astype(np.int64)
     pauses = step.weekdays is not None or step.slots is not None
     listed = np.minimum(between, max(most, _MOST_CANDIDATES) if pauses else most)
     places = np.repeat(np.arange(len(between)), listed)

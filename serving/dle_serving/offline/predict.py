@@ -44,12 +44,14 @@ class Summary:
 
     `ignored`: columns that are neither inputs of the model nor in `keep`. `absent`: optional inputs that are no column
     of the source, so they are missing in all rows. `replaced`: files that existed before.
+    `steps`: the steps predicted for all `rows`, which are series, if the source is the long table of a forecast.
     `unseen`: columns with categories that did not occur in training. `left_out`: files of a folder of images that are
     not named like images that can be read. `notes`: what was found in the files.
     """
 
     rows: int
     predicted: int
+    steps: int | None
     faulty: int
     faults: int
     ignored: tuple[str, ...]
@@ -92,6 +94,7 @@ def predict(
     replaced = tuple(path for path in (out, errors) if path is not None and path.exists())
     faults, unseen, bare = _Faults(errors is not None), UnseenCategories(schema), BareNumbers(schema)
     rows = predicted = 0
+    steps: int | None = None
     ignored: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
     with ExitStack() as stack:
@@ -122,6 +125,8 @@ def predict(
             rows += len(part.table)
             if not faults.fatal:
                 predicted += len(table)
+                if forecast_tables.has_times(table, schema):
+                    steps = predicted * schema.outputs.horizon
                 unseen.add(groups)
                 bare.add(table)
                 output.write(prediction_columns.table(answers(model, groups), table, schema, keep))
@@ -131,6 +136,7 @@ def predict(
     return Summary(
         rows,
         predicted,
+        steps,
         faults.rows,
         faults.count,
         ignored,

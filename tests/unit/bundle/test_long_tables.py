@@ -112,7 +112,7 @@ def test_all_faults_at_once() -> None:
         "'t': no time in 1 row: row 6",
         "'temp': expected a number, found 'hot' in 2 rows: row 2, row 6",
         "'temp': expected a finite number, found 'inf' in 1 row: row 4",
-        "'t': a time that occurs twice in the same 'unit' in 1 row: row 4",
+        "'t': 1 row repeats a time of an earlier row of the same 'unit': row 4",
     )
 
 
@@ -178,6 +178,6 @@ def test_the_order_of_rows_does_not_matter(shuffled: list[int], units: list[int]
 def test_several_series_without_an_id_name_the_setting() -> None:
     table = text(t=["1", "2", "1", "2"], temp=["1", "2", "3", "4"])
     assert refusal(table, SeriesLayout(channels=("temp",), time="t"))[1:] == (
-        "'t': a time that occurs twice in the table in 2 rows: row 3, row 4",
+        "'t': 2 rows repeat a time of an earlier row: row 3, row 4",
         "if the table holds several series, name the column of their ids: --set data.sequence_id=COLUMN",
     )

@@ -171,7 +171,7 @@ def test_long_tables_have_a_row_for_each_series(tmp_path: Path) -> None:
     bundle = bundles.write(tmp_path / "bundle", bundles.FORECAST, name="forecast")
     source = long_table(tmp_path / "in.csv")
     summary = predict(bundle, source, tmp_path / "out.csv", keep=["meter", "hour"])
-    assert (summary.rows, summary.ignored) == (2, ("place",))
+    assert (summary.rows, summary.steps, summary.ignored) == (2, 6, ("place",))
     rows = read(tmp_path / "out.csv")
     assert list(rows[0]) == ["meter", "hour", "value"]
     assert [(row["meter"], row["hour"]) for row in rows] == [(meter, hour) for meter in "73" for hour in "678"]
@@ -188,4 +188,5 @@ def test_a_long_table_of_too_few_steps_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a forecast needs 4 steps"):
         predict(bundle, tmp_path / "in.csv", tmp_path / "out.csv")
     np.savez(tmp_path / "in.npz", X=np.ones((3, 1, 4)))
-    assert predict(bundle, tmp_path / "in.npz", tmp_path / "out.csv").rows == 3, "what is series already stays so"
+    summary = predict(bundle, tmp_path / "in.npz", tmp_path / "out.csv")
+    assert (summary.rows, summary.steps) == (3, None), "what is series already stays so"

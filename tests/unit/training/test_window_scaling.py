@@ -137,7 +137,7 @@ def scaling(layout: SeriesLayout | None, *assignments: str) -> str | None:
 def proposed(notes: tuple[str, ...]) -> str:
     """The setting in the note on scaling."""
     (note,) = (note for note in notes if "window_scaling" in note)
-    assert "on validation, a linear model has MASE" in note
+    assert "a linear model on validation: MASE" in note
     return note.partition("(")[2].partition(")")[0]
 
 

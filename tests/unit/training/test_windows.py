@@ -203,7 +203,7 @@ def test_targets_that_cannot_be() -> None:
 def test_rows_that_make_no_series() -> None:
     table = pa.table({"t": [0, 1, 1, 2], "load": [1.0, 2.0, 3.0, 4.0]})
     assert refusal(table, layout(1), 1)[1:] == (
-        "'t': a time that occurs twice in the table in 1 row: row 3",
+        "'t': 1 row repeats a time of an earlier row: row 3",
         "if the table holds several series, name the column of their ids: --set data.sequence_id=COLUMN",
     )
 

@@ -18,7 +18,7 @@ from dle_bundle.tables.arrays import SEQUENCE
 from dle_bundle.tables.long_tables import Ordered
 from dle_training.config.run_config import DataConfig, RunConfig
 from dle_training.data.columns import column_formats, column_settings
-from dle_training.data.series import channels, covariates, windows
+from dle_training.data.series import channels, covariates, own_steps, windows
 from dle_training.data.series.windows import Windows
 from dle_training.data.splits import split
 from dle_training.data.splits.blocks import Blocks
@@ -143,7 +143,7 @@ def _forecast(
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"{', '.join(twice)}: the name of two channels; rename a column")
     made = windows.make(table, layout, target, data.horizon, config.split, na_values)
-    no_step = () if step is not None else (f"{data.time}: {_NO_STEP}",)
+    no_step = own_steps.notes(ordered, layout) if step is not None else (f"{data.time}: {_NO_STEP}",)
     scaling, scaled = _scaling(made, config)
     layout = replace(layout, season=made.baselines.season, scaling=scaling)
     roles = covariates.notes(ordered, layout, target)
@@ -171,7 +171,7 @@ def _scaling(made: Windows, config: RunConfig) -> tuple[Scaling, tuple[str, ...]
         why = f"{made.compared.outside:.0%} of the validation windows have a level that training has not seen; "
     chosen = made.compared.choose("window" if why else "none", config.data.horizon)
     note = (
-        f"{why}{_BY[chosen]} (preprocessing.window_scaling={chosen}); on validation, a linear model has "
+        f"{why}{_BY[chosen]} (preprocessing.window_scaling={chosen}); a linear model on validation: "
         f"{made.compared.said()}"
     )
     return chosen, (note,)

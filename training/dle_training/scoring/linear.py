@@ -145,7 +145,8 @@ class Comparison:
     def said(self) -> str:
         """The mean errors in words, the least first."""
         means = sorted((float(errors.mean()), kind) for kind, errors in self.errors.items())
-        return f"{'MASE' if self.scaled else 'MAE'} {', '.join(f'{mean:.3g} with {kind}' for mean, kind in means)}"
+        said = ", ".join(f"{mean:.3g} with window_scaling={kind}" for mean, kind in means)
+        return f"{'MASE' if self.scaled else 'MAE'} {said}"
 
 
 def restore(arrays: Mapping[str, npt.NDArray[Any]]) -> Linear:
