@@ -18,7 +18,7 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from dle_bundle import bundle as bundles
-from dle_bundle.errors import Fault, InputError, RowFaults, nearest
+from dle_bundle.errors import Fault, InputError, RowFaults, counted, nearest
 from dle_bundle.schema import Schema
 from dle_bundle.tables import folders, forecast_tables, prediction_columns, source_files
 from dle_bundle.tables.columns import is_date, is_number, is_text, to_groups
@@ -82,8 +82,8 @@ def predict(
     for each series and step, with its time and `value`. `errors` is a CSV file of the faults in invalid rows: row (from
     1), field, code, message. With several files, the name of the file comes first, and rows count in each file.
 
-    Raises InputError for a wrong bundle, source, suffix or column. Raises RowFaults with every fault when rows are
-    invalid and `errors` is None; nothing is written then.
+    Raises InputError for a wrong bundle, source, suffix or column, and if `errors` takes all rows; `out` is not written
+    then. Raises RowFaults with every fault when rows are invalid and `errors` is None; nothing is written then.
     """
     started = time.perf_counter()
     paths = source_files.listed(source)
@@ -108,12 +108,11 @@ def predict(
         output: TableWriter | None = None
         for part in _parts(files, schema, unseen):
             table = part.table
-            if output is None:
+            if not rows:
                 keep = keep or _named_by(table, files, schema)
                 ignored = _ignored(table, keep, schema)
                 absent = tuple(field.name for field in schema.inputs if field.name not in table.column_names)
                 _check_kept(table, keep, suffix, schema)
-                output = stack.enter_context(writer(out, suffix))
             notes = tuple(dict.fromkeys((*notes, *forecast_tables.notes(table, schema))))
             groups, found = to_groups(table, schema, part.first_row, folder=files.folder)
             found = [replace(fault, file=part.file) for fault in found]
@@ -123,7 +122,9 @@ def predict(
             if good is not None:
                 groups, table = groups.take(good), table.take(pa.array(np.flatnonzero(good)))
             rows += len(part.table)
-            if not faults.fatal:
+            if len(table) and not faults.fatal:
+                if output is None:
+                    output = stack.enter_context(writer(out, suffix))
                 predicted += len(table)
                 if forecast_tables.has_times(table, schema):
                     steps = predicted * schema.outputs.horizon
@@ -132,6 +133,8 @@ def predict(
                 output.write(prediction_columns.table(answers(model, groups), table, schema, keep))
         faults.check()
         left_out = folders.left_out(files.folder) if files.are_images else ()
+    if rows and not predicted:
+        raise InputError(f"Nothing was predicted: all {counted(rows, 'row')} have faults, which are in {errors}")
     seconds, new = time.perf_counter() - started, unseen.found()
     return Summary(
         rows,

@@ -172,6 +172,17 @@ def test_a_file_of_errors_takes_the_bad_rows(tmp_path: Path, bundle: Path) -> No
     assert [fault[:3] for fault in faults] == [["2", "age", "type"], ["5", "married", "missing"]]
 
 
+def test_errors_that_take_all_rows_leave_the_output_alone(tmp_path: Path, bundle: Path) -> None:
+    rows = [{**row, "age": "old"} for row in some_rows(3)]
+    out, errors = tmp_path / "out.csv", tmp_path / "errors.csv"
+    out.write_text("what was there before")
+    with pytest.raises(InputError, match=r"all 3 rows have faults, which are in .*errors\.csv") as caught:
+        predict(bundle, source(tmp_path / "in.csv", rows), out, errors=errors)
+    assert caught.value.exit_code == 2
+    assert out.read_text() == "what was there before"
+    assert [fault[:3] for fault in read(errors)[1]] == [[str(row), "age", "type"] for row in (1, 2, 3)]
+
+
 def test_several_files(tmp_path: Path, bundle: Path) -> None:
     rows = some_rows(9)
     rows[1]["age"], rows[7]["age"], rows[8]["married"] = "old", "older", ""
