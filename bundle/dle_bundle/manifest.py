@@ -1,5 +1,6 @@
 """`manifest.json`: a bundle's name, version, task and format, and the digest of every file in it."""
 
+import shlex
 from pathlib import Path
 
 import msgspec
@@ -41,7 +42,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 def load(path: Path) -> Manifest:
     """Read `manifest.json`; raises BundleError when it is missing, unreadable, or needs another version of dle."""
     if not path.is_file():
-        raise BundleError(f"{path.parent} is not a bundle: it contains no manifest.json")
+        run = (path.parent / "config.yaml").is_file()
+        cure = (
+            f"; it is a run: dle-export {shlex.quote(str(path.parent))} --to BUNDLE makes a bundle of it" if run else ""
+        )
+        raise BundleError(f"{path.parent} is not a bundle: it contains no manifest.json{cure}")
     header = documents.read(path, FormatHeader, BundleError)
     if header.format != FORMAT:
         raise BundleError(

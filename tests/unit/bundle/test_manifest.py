@@ -75,3 +75,9 @@ def test_every_altered_and_absent_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(BundleError) as raised:
         integrity.verify(tmp_path, digests)
     assert len(raised.value.details) == 2
+
+
+def test_a_run_is_named_as_a_run(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("seed: 0\n")
+    with pytest.raises(BundleError, match=rf"it is a run: dle-export {tmp_path} --to BUNDLE makes a bundle of it"):
+        manifest.load(tmp_path / "manifest.json")

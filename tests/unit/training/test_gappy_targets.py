@@ -40,7 +40,7 @@ def test_from_training_to_the_bundle(tmp_path: Path) -> None:
         ],
     )
     prepared = prepare(config)
-    assert any("with a missing value of load among those to predict" in note for note in prepared.dataset.notes)
+    assert any("some values of load to predict are missing" in note for note in prepared.dataset.notes)
     folder = create(tmp_path / "run", prepared)
     train(folder, prepared)
 

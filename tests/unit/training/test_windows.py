@@ -107,7 +107,7 @@ def test_gaps() -> None:
     assert np.isnan(targets).sum(axis=1).max() == 1
     assert (np.isnan(targets[1, 1]), targets[2, 1]) == (True, 14)
     assert made.notes[1:] == (
-        "2 windows with a missing value of load among those to predict: the others train and are scored",
+        "in 2 windows some values of load to predict are missing; they count neither in training nor in scores",
         "1 window without any value of load to predict left out",
     )
 

@@ -15,7 +15,7 @@ from dle_training.data.columns.column_settings import ColumnSettings
 from dle_training.settings.proposals import setting
 
 _NAMED = 3
-OF_COLUMNS = "data.na_values.COLUMN=[…] lists the spellings of a column"
+OF_COLUMNS = "to keep such a word as a value, list the other spellings of its column in data.na_values.COLUMN"
 OF_CHANNELS = "data.na_values=[…] adds spellings for all channels"
 
 

@@ -90,8 +90,8 @@ def make(
         notes.append(f"one window in {step} is used, so that there are at most {most:,}")
     if lacking:
         notes.append(
-            f"{counted(lacking, 'window')} with a missing value of {target} among those to predict: the others train "
-            "and are scored"
+            f"in {counted(lacking, 'window')} some values of {target} to predict are missing; they count neither in "
+            "training nor in scores"
         )
     if gaps := int((known == 0).sum()):
         notes.append(f"{counted(gaps, 'window')} without any value of {target} to predict left out")
