@@ -50,7 +50,7 @@ def wave(steps: int, noise: float = 0.0) -> npt.NDArray[np.float64]:
 def test_a_linear_process_is_found() -> None:
     found, validation = compare({"": wave(200)})
     assert np.abs(found.model.predict(validation) - validation.ahead(0, HORIZON)).max() < 0.001
-    assert found.said().startswith("MASE ")
+    assert found.said("window").startswith("MASE ")
 
 
 def test_least_squares_of_the_known_targets() -> None:
@@ -118,7 +118,11 @@ def test_the_preferred_scaling_stays_within_noise() -> None:
     errors = {"window": np.array([1.0, 1.2] * 50), "none": np.array([1.21, 1.0] * 50)}
     model = compare({"": wave(60)})[0].model
     assert Comparison(model, errors, scaled=True).choose("none", 1) == "none"
-    assert Comparison(model, errors, scaled=True).choose("window", 1) == "window"
+    compared = Comparison(model, errors, scaled=True)
+    assert compared.choose("window", 1) == "window"
+    said = "MASE 1.1 with window_scaling=window, 1.1 with window_scaling=none"
+    assert compared.said("none") == f"{said} (window gains less than 2 % or one standard error)"
+    assert "gains" not in compared.said("window")
     errors["window"] = errors["none"] - 0.2
     assert Comparison(model, errors, scaled=True).choose("none", 1) == "window"
     # ten windows of one hundred steps ahead are hardly more than one

@@ -172,7 +172,7 @@ def _scaling(made: Windows, config: RunConfig) -> tuple[Scaling, tuple[str, ...]
     chosen = made.compared.choose("window" if why else "none", config.data.horizon)
     note = (
         f"{why}{_BY[chosen]} (preprocessing.window_scaling={chosen}); a linear model on validation: "
-        f"{made.compared.said()}"
+        f"{made.compared.said(chosen)}"
     )
     return chosen, (note,)
 

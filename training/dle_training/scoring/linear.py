@@ -142,11 +142,12 @@ class Comparison:
         noise = float(gain.std()) / np.sqrt(max(len(gain) / horizon, 1))
         return best if gain.mean() > max(_LEAST_GAIN * self.errors[preferred].mean(), noise) else preferred
 
-    def said(self) -> str:
-        """The mean errors in words, the least first."""
+    def said(self, chosen: Scaling) -> str:
+        """The mean errors in words, the least first; and why it is not `chosen` if it is not."""
         means = sorted((float(errors.mean()), kind) for kind, errors in self.errors.items())
         said = ", ".join(f"{mean:.3g} with window_scaling={kind}" for mean, kind in means)
-        return f"{'MASE' if self.scaled else 'MAE'} {said}"
+        kept = "" if means[0][1] == chosen else f" ({means[0][1]} gains less than 2 % or one standard error)"
+        return f"{'MASE' if self.scaled else 'MAE'} {said}{kept}"
 
 
 def restore(arrays: Mapping[str, npt.NDArray[Any]]) -> Linear:
