@@ -257,9 +257,7 @@ class StandardSeries(Step):
 
     def forward(self, sequence: Tensor, lengths: Tensor) -> Tensor:  # type: ignore[override]
         scaled = self.scaled(sequence)
-        steps = torch.arange(sequence.shape[1], device=sequence.device)
-        within = steps.unsqueeze(0) < lengths.unsqueeze(1)  # (N, T)
-        return torch.where(within.unsqueeze(2), scaled, torch.zeros_like(scaled))
+        return torch.where(_within(sequence, lengths).unsqueeze(2), scaled, torch.zeros_like(scaled))
 
     def scaled(self, sequence: Tensor) -> Tensor:
         """As `forward`, for series that all have T steps."""

@@ -26,9 +26,7 @@ def warning(groups: Groups, target: Values, split: Split) -> str | None:
         return None
     known = np.concatenate([split.train, split.test])
     different = len(np.unique(hashes[known]))
-    texts = groups.categorical if groups.text is None else np.concatenate([groups.categorical, groups.text], axis=1)
-    columns = [*groups.numeric.T, *groups.datetime.T, *texts.T]
-    distinct = [len(np.unique(row_hashes.words(column[known]))) for column in columns]
+    distinct = [len(np.unique(row_hashes.words(column[known]))) for column in row_hashes.columns(groups)]
     if sum(count >= _NEARLY_AN_ID * different for count in distinct) < _COLUMNS:
         return None
     return (

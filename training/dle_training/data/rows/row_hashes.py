@@ -23,13 +23,16 @@ def possible(groups: Groups) -> bool:
 def of(groups: Groups, target: Values) -> Hashes:
     """Return the hash (N,) of the inputs and the target of each row."""
     hashes = np.zeros(len(groups), dtype=np.uint64)
-    texts = groups.categorical if groups.text is None else np.concatenate([groups.categorical, groups.text], axis=1)
-    labels = target.reshape(len(target), -1)
-    for columns in (groups.numeric, groups.datetime, texts, labels):
-        for index in range(columns.shape[1]):
-            hashes = (hashes ^ words(columns[:, index])) * _FACTOR
-            hashes ^= hashes >> _SHIFT
+    for column in (*columns(groups), *target.reshape(len(target), -1).T):
+        hashes = (hashes ^ words(column)) * _FACTOR
+        hashes ^= hashes >> _SHIFT
     return hashes
+
+
+def columns(groups: Groups) -> list[npt.NDArray[Any]]:
+    """Return the columns (N,) of a table: its numbers, dates, categories and texts."""
+    texts = [] if groups.text is None else [*groups.text.T]
+    return [*groups.numeric.T, *groups.datetime.T, *groups.categorical.T, *texts]
 
 
 def words(column: npt.NDArray[Any]) -> Hashes:
