@@ -58,6 +58,7 @@ def predict(
         examples = ", ".join(repr(value) for value in each.examples)
         rows.append((f"unseen in {each.column}", f"{counted(each.rows, 'row')}, such as {examples}"))
     if errors is not None:
+    rows += [(f"out of range in {each.column}", each.in_words) for each in summary.out_of_range if each.rows]
         rows.append(("faults", f"{summary.faults:,} in {summary.faulty:,} rows, in {_place(errors, summary)}"))
     read = _few([STDIN_NAME if each == STDIN else each for each in sources])
     if summary.absent:
@@ -69,6 +70,8 @@ def predict(
             f"they are spelled in {read}"
         )
     speaker.lines([f"Note: {note}" for note in summary.notes], speaker.say, "--json names all")
+    unusual = [each.warning for each in summary.out_of_range if each.warning is not None]
+    speaker.lines(unusual, speaker.warn, "--json names all")
     speaker.table("Predicted", rows)
     speaker.document(
         {
@@ -84,6 +87,15 @@ def predict(
             "replaced": [str(path) for path in summary.replaced],
             "unseen": {each.column: {"rows": each.rows, "examples": list(each.examples)} for each in summary.unseen},
             "notes": list(summary.notes),
+            "out_of_range": {
+                each.column: {
+                    "rows": each.rows,
+                    "examples": list(each.examples),
+                    "range": list(each.seen),
+                    "warning": each.warning,
+                }
+                for each in summary.out_of_range
+            },
             "provider": summary.provider,
             "seconds": summary.seconds,
         }

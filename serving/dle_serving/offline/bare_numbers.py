@@ -21,6 +21,7 @@ class BareNumbers:
         self._schema = schema
         self._bare: Counter[str] = Counter()
         self._all: Counter[str] = Counter()
+        self._with_unit: set[str] = set()
         self._examples: dict[str, float] = {}
 
     def add(self, table: pa.Table) -> None:
@@ -34,8 +35,14 @@ class BareNumbers:
             bare = bare[~np.isnan(bare) & (bare != 0)]
             self._all[field.name] += int((~np.isnan(values)).sum())
             self._bare[field.name] += len(bare)
+            if np.count_nonzero(~np.isnan(values) & (values != 0)) > len(bare):
+                self._with_unit.add(field.name)
             if len(bare):
                 self._examples.setdefault(field.name, float(bare[0]))
+
+    def without_unit(self) -> frozenset[str]:
+        """The columns of which no number had a unit."""
+        return frozenset(self._all) - self._with_unit
 
     def notes(self) -> tuple[str, ...]:
         """One note for each column with such numbers."""

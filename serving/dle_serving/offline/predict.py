@@ -26,6 +26,7 @@ from dle_bundle.tables.source_files import STDIN, FileRows, Part, Place, SourceF
 from dle_serving.models.runtime import Model
 from dle_serving.offline.bare_numbers import BareNumbers
 from dle_serving.offline.loaded import answers
+from dle_serving.offline.out_of_range import OutOfRange, ValuesOutOfRange
 from dle_serving.offline.prediction_files import PREDICTION_SUFFIXES, TableWriter, fault_report, writer
 from dle_serving.offline.unseen import Unseen, UnseenCategories
 from dle_serving.settings import Device
@@ -45,8 +46,9 @@ class Summary:
     `ignored`: columns that are neither inputs of the model nor in `keep`. `absent`: optional inputs that are no column
     of the source, so they are missing in all rows. `replaced`: files that existed before.
     `steps`: the steps predicted for all `rows`, which are series, if the source is the long table of a forecast.
-    `unseen`: columns with categories that did not occur in training. `left_out`: files of a folder of images that are
-    not named like images that can be read. `notes`: what was found in the files.
+    `unseen`: columns with categories that did not occur in training. `out_of_range`: columns with numbers or dates
+    outside of their range in training. `left_out`: files of a folder of images that are not named like images that can
+    be read. `notes`: what was found in the files.
     """
 
     rows: int
@@ -59,6 +61,7 @@ class Summary:
     replaced: tuple[Path, ...]
     unseen: tuple[Unseen, ...]
     left_out: tuple[Path, ...]
+    out_of_range: tuple[OutOfRange, ...]
     notes: tuple[str, ...]
     provider: str
     seconds: float
@@ -92,7 +95,8 @@ def predict(
     schema, model = loaded.schema, Model(loaded, device)
     _check_keep(keep, schema)
     replaced = tuple(path for path in (out, errors) if path is not None and path.exists())
-    faults, unseen, bare = _Faults(errors is not None), UnseenCategories(schema), BareNumbers(schema)
+    faults = _Faults(errors is not None)
+    unseen, outside, bare = UnseenCategories(schema), ValuesOutOfRange(schema), BareNumbers(schema)
     rows = predicted = 0
     steps: int | None = None
     ignored: tuple[str, ...] = ()
@@ -135,7 +139,8 @@ def predict(
         left_out = folders.left_out(files.folder) if files.are_images else ()
     if rows and not predicted:
         raise InputError(f"Nothing was predicted: all {counted(rows, 'row')} have faults, which are in {errors}")
-    seconds, new = time.perf_counter() - started, unseen.found()
+    seconds = time.perf_counter() - started
+                outside.add(groups)
     return Summary(
         rows,
         predicted,
@@ -145,7 +150,8 @@ def predict(
         ignored,
         absent,
         replaced,
-        new,
+        unseen.found(),
+        outside.found(bare.without_unit()),
         left_out,
         (*notes, *bare.notes()),
         model.provider,
