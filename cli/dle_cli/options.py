@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from dle_training.data.sources import Place
 
 SOURCES = (
-    "A table (.csv[.gz], .tsv, .txt, .jsonl, .xlsx, .parquet, .npy, .npz, or a .zip of one), a folder of images, or - "
-    "for standard input. Several files, or a pattern such as 'data/*.csv', are read as one table."
+    "A table (.csv[.gz], .tsv, .txt, .json, .jsonl, .xlsx, .parquet, .npy, .npz, or a .zip of one), a folder of "
+    "images, or - for standard input. Several files, or a pattern such as 'data/*.csv', are read as one table."
 )
 SourceArgument = Annotated[list[str] | None, typer.Argument(metavar="SOURCE", help=f"{SOURCES} Or sklearn:NAME.")]
 NAME = "that of the first file, of the folder of a pattern or of images, or stdin"

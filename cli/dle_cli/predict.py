@@ -19,7 +19,7 @@ app = console.application("Predict the rows of a file, or the images of a folder
 @app.command()
 def predict(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Exported model.")],
-    sources: Annotated[list[str], typer.Argument(metavar="SOURCE", help=options.SOURCES)],
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE", help=f"{options.SOURCES} Or image files.")],
     out: Annotated[
         Path,
         typer.Option(metavar="FILE", help="Predictions (.csv[.gz], .tsv or .parquet); an existing file is replaced."),

@@ -1,11 +1,14 @@
 """The files of a SOURCE: one, several, a pattern, a .zip of one file, or standard input. They are read as one table.
 
+Image files are a table of their paths, as a folder of images is.
+
 `table_files` reads each file. Several files must have the same columns, in any order. Standard input and the content of
 a .zip file are copied into a temporary file, and messages call them by their own names.
 """
 
 import glob
 import hashlib
+import re
 import shutil
 import sys
 import zipfile
@@ -25,8 +28,9 @@ from msgspec.structs import replace
 
 from dle_bundle import integrity
 from dle_bundle.errors import Fault, InputError, RowFaults, counted, few, naming_rows, nearest
+from dle_bundle.images.formats import IMAGE_SUFFIXES
 from dle_bundle.schema import TextFormat
-from dle_bundle.tables import columns, table_files
+from dle_bundle.tables import columns, folders, table_files
 from dle_bundle.tables.text_files import Detected
 
 STDIN = "-"
@@ -35,6 +39,8 @@ STDIN_NAME = "standard input"
 """How messages call standard input."""
 _LISTED = 20
 _NAMED = 3
+_ARRAY = re.compile(rb"\s*\[\s*[{\]]")
+"""How an array of JSON objects begins; `[` alone may begin the name of a column."""
 _PATTERN = frozenset("*?[")
 
 Place = str | Path | Sequence[str | Path]
@@ -124,8 +130,23 @@ class SourceFiles:
 
     @property
     def are_images(self) -> bool:
+        """Whether the source is a folder of images, or image files."""
+        return self.is_folder or self.are_image_files
+
+    @property
+    def is_folder(self) -> bool:
         """Whether the source is a folder of images."""
         return self.files[0].path.is_dir()
+
+    @property
+    def are_image_files(self) -> bool:
+        """Whether the source is one or several image files."""
+        return _are_image_files([file.path for file in self.files])
+
+    def check_sheet(self, name: str | None) -> None:
+        """Raise InputError if a sheet is named, but no file is a workbook."""
+        if name is not None and not any(file.path.name.lower().endswith(".xlsx") for file in self.files):
+            raise InputError(f"--sheet {name}: the source has no workbook (.xlsx)")
 
     def detect(self, given: TextFormat, *, proposing: bool = True) -> Detected:
         """Complete the format of the files, and say what was found, as `table_files.detect` does for each file.
@@ -151,6 +172,11 @@ class SourceFiles:
         Raises InputError as `table_files.stream` does, if several files differ in their columns, or if a column has
         types that cannot be brought together. Types that differ become text, as in a .csv file.
         """
+        if self.are_image_files:
+            for start in range(0, len(self.files), rows):
+                names = [file.name for file in self.files[start : start + rows]]
+                yield Part(pa.table({folders.IMAGE: pa.array(names, pa.large_string())}), start + 1)
+            return
         several = len(self.files) > 1
         schema = None
         if several:
@@ -218,8 +244,11 @@ def opened(source: Place) -> Iterator[SourceFiles]:
     paths = listed(source)
     with ExitStack() as stack:
         files = tuple(_file(path, stack) for path in paths)
-        images = files[0].path if files[0].path.is_dir() else paths[0].absolute().parent
-        yield SourceFiles(files, images.absolute())
+        if _are_image_files(paths):
+            folder = Path()
+        else:
+            folder = files[0].path if files[0].path.is_dir() else paths[0].absolute().parent
+        yield SourceFiles(files, folder.absolute())
 
 
 def listed(source: Place) -> list[Path]:
@@ -265,6 +294,10 @@ def is_pattern(source: str | Path) -> bool:
     return not _PATTERN.isdisjoint(str(source)) and not Path(source).expanduser().exists()
 
 
+def _are_image_files(paths: Sequence[Path]) -> bool:
+    return all(path.name.lower().endswith(IMAGE_SUFFIXES) and not path.is_dir() for path in paths)
+
+
 def _file(path: Path, stack: ExitStack) -> SourceFile:
     if str(path) == STDIN:
         return _standard_input(stack)
@@ -294,6 +327,8 @@ def _kind(path: Path) -> str:
         if "xl/workbook.xml" in names:
             return ".xlsx"
         return ".npz" if all(name.endswith(".npy") for name in names) else ".zip"
+    if _ARRAY.match(head):
+        return ".json"
     known = {b"PAR1": ".parquet", b"\x93NUMPY": ".npy", b"\x1f\x8b": ".csv.gz", b"{": ".jsonl"}
     return next((kind for mark, kind in known.items() if head.lstrip().startswith(mark)), ".csv")
 

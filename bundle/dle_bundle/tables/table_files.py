@@ -1,13 +1,14 @@
 """Reads table files as Arrow tables, for training and offline prediction.
 
 The values of delimited text stay text; the schema determines how `columns` parses them, not the content of one file.
-Parquet, JSON lines and workbooks keep their types. `text_files` reads delimited text, `json_lines` reads .jsonl files,
-`workbooks` reads .xlsx files, `arrays` reads .npy and .npz files, `folders` reads folders of image files.
+Parquet, JSON and workbooks keep their types. `text_files` reads delimited text, `json_lines` reads JSON, `workbooks`
+reads .xlsx files, `arrays` reads .npy and .npz files, `folders` reads folders of image files.
 """
 
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -18,9 +19,10 @@ from dle_bundle.schema import TextFormat
 from dle_bundle.tables import arrays, columns, folders, json_lines, text_files, workbooks
 from dle_bundle.tables.text_files import Detected
 
-TABLE_SUFFIXES = (*text_files.TEXT_SUFFIXES, ".jsonl", ".xlsx", ".parquet", ".npy", ".npz")
+TABLE_SUFFIXES = (*text_files.TEXT_SUFFIXES, *json_lines.JSON_SUFFIXES, ".xlsx", ".parquet", ".npy", ".npz")
 PLAIN = TextFormat()
 """The format of text that says everything itself."""
+_NO_UTF8 = "is not UTF-8 text; write it as UTF-8"
 
 
 def suffix(path: Path) -> str:
@@ -30,7 +32,7 @@ def suffix(path: Path) -> str:
         if name.endswith(known):
             return known
     if name.endswith(pixels.IMAGE_SUFFIXES):
-        raise InputError(f"{path}: a single image; use the folder that contains it, or a table with its path")
+        raise InputError(f"{path}: an image, not a table; name images without other files, or a table of their paths")
     raise InputError(f"{path}: expected a file ending in {', '.join(TABLE_SUFFIXES)}, or .zip with one of them")
 
 
@@ -74,11 +76,11 @@ def detect(path: Path, given: TextFormat = PLAIN, *, proposing: bool = True) -> 
     kind = _kind_of_file(path)
     if kind == ".xlsx":
         return Detected(given, workbooks.detect(path, given, proposing=proposing))
-    if kind not in (*text_files.TEXT_SUFFIXES, ".jsonl"):
+    if kind not in (*text_files.TEXT_SUFFIXES, *json_lines.JSON_SUFFIXES):
         return Detected(given)
     try:
-        if kind == ".jsonl":
-            return Detected(given, json_lines.detect(path, given))
+        if kind in json_lines.JSON_SUFFIXES:
+            return Detected(given, json_lines.detect(path, kind, given))
         return text_files.detect(path, kind, given, proposing=proposing)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: not readable as {kind}: {error}") from error
@@ -109,7 +111,10 @@ def _whole(path: Path, kind: str, written: TextFormat, proposing: bool) -> pa.Ta
         return folders.read(path)
     if kind == ".xlsx":
         return workbooks.read(path, written, proposing=proposing)
-    table = json_lines.read(path, written, proposing=proposing) if kind == ".jsonl" else arrays.read(path)
+    if kind in json_lines.JSON_SUFFIXES:
+        table = json_lines.read(path, kind, written, proposing=proposing)
+    else:
+        table = arrays.read(path)
     text_files.check_names(path, table.column_names)
     return table
 
@@ -117,11 +122,26 @@ def _whole(path: Path, kind: str, written: TextFormat, proposing: bool) -> pa.Ta
 def _parquet(path: Path, rows: int) -> Iterator[pa.Table]:
     first = 1
     with pyarrow.parquet.ParquetFile(path) as file:
-        text_files.check_names(path, file.schema_arrow.names)
-        for batch in file.iter_batches(batch_size=rows):
-            table = columns.usual(pa.Table.from_batches([batch]))
-            if (found := columns.unreadable_text(table)) is not None:
-                name, place = found
-                raise InputError(f"{path}: row {first + place:,}: {name!r} is not UTF-8 text; write it as UTF-8")
-            first += len(table)
-            yield table
+        names = file.schema_arrow.names
+        text_files.check_names(path, names)
+        try:
+            for batch in file.iter_batches(batch_size=rows):
+                table = columns.usual(pa.Table.from_batches([batch]))
+                if (found := columns.unreadable_text(table)) is not None:
+                    name, place = found
+                    raise InputError(f"{path}: row {first + place:,}: {name!r} {_NO_UTF8}")
+                first += len(table)
+                yield table
+        except pa.ArrowInvalid as error:  # Arrow itself checks dictionaries of large strings
+            unreadable = [name for name in names if _is_unreadable(file, name)]
+            if "UTF8" not in str(error) or not unreadable:
+                raise
+            raise InputError(f"{path}: {', '.join(map(repr, unreadable))} {_NO_UTF8}") from error
+
+
+def _is_unreadable(file: Any, name: str) -> bool:
+    try:
+        file.read([name])
+    except pa.ArrowInvalid:
+        return True
+    return False

@@ -18,7 +18,7 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from dle_bundle import bundle as bundles
-from dle_bundle.errors import Fault, InputError, RowFaults, counted, nearest
+from dle_bundle.errors import Fault, InputError, RowFaults, counted, few, nearest
 from dle_bundle.schema import Schema
 from dle_bundle.tables import folders, forecast_tables, prediction_columns, source_files
 from dle_bundle.tables.columns import is_date, is_number, is_text, to_groups
@@ -35,6 +35,7 @@ _PART_ROWS, _PART_CELLS = 65_536, 1 << 26
 """Maximum number of rows, and of pixels in them, that are read at once."""
 _SERIES_ROWS = 4_096
 """Maximum number of rows with series that are read at once, since series are padded to the longest."""
+_LISTED = 10
 _MOST_FAULTS = 100_000
 """Reading stops after this many faults, since those of a wrong file could fill the memory."""
 
@@ -136,7 +137,7 @@ def predict(
                 bare.add(table)
                 output.write(prediction_columns.table(answers(model, groups), table, schema, keep))
         faults.check()
-        left_out = folders.left_out(files.folder) if files.are_images else ()
+        left_out = folders.left_out(files.folder) if files.is_folder else ()
     if rows and not predicted:
         raise InputError(f"Nothing was predicted: all {counted(rows, 'row')} have faults, which are in {errors}")
     seconds = time.perf_counter() - started
@@ -171,7 +172,7 @@ def _parts(files: SourceFiles, schema: Schema, unseen: UnseenCategories) -> Iter
         yield from (Part(table.slice(start, rows), start + 1) for start in range(0, len(table), rows))
         return
     for part in files.stream(schema.text_format, rows=rows, proposing=False):
-        if files.are_images and len(schema.image) == 1:  # rename it to the input's name in training
+        if files.are_images:  # rename it to the input's name in training
             yield Part(part.table.rename_columns({folders.IMAGE: schema.image[0].name}), part.first_row)
         else:
             yield part
@@ -240,10 +241,20 @@ def _check_paths(sources: Sequence[Path], out: Path, errors: Path | None) -> str
 
 def _named_by(table: pa.Table, files: SourceFiles, schema: Schema) -> tuple[str, ...]:
     """The column that identifies each row of the output when it is not simply a row of the source file."""
-    if files.are_images and len(schema.image) == 1:
+    if files.are_images:
         name = schema.image[0].name
         return () if name in prediction_columns.names(schema.outputs) else (name,)
     return prediction_columns.series_name(table, schema)
+def _check_images(files: SourceFiles, schema: Schema) -> None:
+    """Raise InputError if the source consists of images, and the model has no image input, or several."""
+    if not files.are_images or len(schema.image) == 1:
+        return
+    inputs = few([field.name for field in schema.image or schema.inputs], _LISTED)
+    if schema.image:
+        raise InputError(f"the source holds images, but the model needs several: give a table with paths for {inputs}")
+    raise InputError(f"the source holds images, but the model has no image input; its inputs are {inputs}")
+
+
 
 
 def _check_keep(keep: Sequence[str], schema: Schema) -> None:

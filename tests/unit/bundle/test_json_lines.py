@@ -80,6 +80,65 @@ def test_whole_numbers_keep_their_digits(tmp_path: Path, values: list[str], read
     assert table_files.read(write(tmp_path, lines.encode())).column("v").to_pylist() == read
 
 
+ARRAY = '[\n  {"a": 1, "b": "Zoë"},\n  {\n    "a": 2,\n    "b": "x"\n  }\n]\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("t.json", ARRAY), ("t.json", ROWS), ("t.ndjson", ROWS), ("T.NDJSON", ROWS), ("t.json", ARRAY.replace("\n", ""))],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_arrays_of_objects_and_other_suffixes(tmp_path: Path, name: str, content: str, encoding: str) -> None:
+    (tmp_path / name).write_bytes(content.encode(encoding))
+    notes = ("the text is UTF-16",) if encoding == "utf-16" else ()
+    assert table_files.detect(tmp_path / name).notes == notes
+    assert table_files.read(tmp_path / name).to_pydict() == {"a": [1, 2], "b": ["Zoë", "x"]}
+
+
+def test_whole_numbers_in_an_array_keep_their_digits(tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text('[{"v": 99999999999999999999, "w": null}, {"v": 7, "w": [1]}]')
+    assert table_files.read(tmp_path / "t.json").to_pydict() == {"v": ["99999999999999999999", "7"], "w": [None, [1]]}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "t.json: no rows"),
+        (" \n", "empty file"),
+        ('[{"a": 1}, 3]', r"line 1: expected an array of objects, such as \[.*\], found another value"),
+        ('[\n{"a": 1},\n{"a": 2\n]', "line 4: Expecting ',' delimiter"),
+        ('[{"a": 1}', r"line 1: expected , or \] after an object"),
+        ('[{"a": 1},]', "line 1: Expecting value"),
+        ('[{"a": 1}]\n[{"a": 2}]', "line 2: expected nothing after the array"),
+        ('[{"a": 1},\n {"a": "x"}]', "object 2: 'a' is text, and a number in object 1; give the column one type"),
+        ('[{"a": 1}, {"a": 1, "a": 2}]', "object 2: expected one JSON object: the name 'a' occurs twice"),
+        ('{"a": [1, 2], "b": [3, 4]}', r"expected an array of objects.*, found one object; if it is a row, put it"),
+        ('{\n "a": {\n "0": 1}\n}', r"expected an array of objects.*, found one object"),
+        ("3", r"expected an array of objects.*, found a single value"),
+        ("a,b\n1,2", "line 1: Expecting value"),
+    ],
+)
+def test_refusals_of_other_content(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "t.json").write_text(content)
+    with pytest.raises(InputError, match=message):
+        table_files.read(tmp_path / "t.json")
+
+
+def test_dictionaries_of_text_in_parquet_that_is_not_utf_8(tmp_path: Path) -> None:
+    broken = pa.array([b"ab", b"\xe4\xff"], pa.binary())
+    texts = pa.Array.from_buffers(pa.string(), 2, broken.buffers())
+    codes = pa.array([0, 0, 1, 0], pa.int32())
+    table = pa.table({"n": range(4), "x": pa.DictionaryArray.from_arrays(codes, texts)})
+    pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(InputError, match=r"t\.parquet: row 3: 'x' is not UTF-8 text; write it as UTF-8"):
+        table_files.read(tmp_path / "t.parquet")
+    large = pa.Array.from_buffers(pa.large_string(), 2, broken.cast(pa.large_binary()).buffers())
+    table = pa.table({"n": range(4), "x": pa.DictionaryArray.from_arrays(codes.cast(pa.int8()), large)})
+    pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(InputError, match=r"t\.parquet: 'x' is not UTF-8 text; write it as UTF-8"):
+        table_files.read(tmp_path / "t.parquet")
+
+
 def test_text_in_parquet_and_in_memory_that_is_not_utf_8(tmp_path: Path) -> None:
     broken = pa.array([b"ab", b"\xe4\xff"], pa.binary())
     table = pa.table({"n": [1, 2], "x": pa.Array.from_buffers(pa.string(), 2, broken.buffers())})

@@ -128,7 +128,7 @@ def test_a_path_that_is_not_there_is_told_with_its_nearest(tmp_path: Path) -> No
     with pytest.raises(InputError, match=r"phtos: no such file or folder \(did you mean 'photos'\?\)"):
         table_files.read(tmp_path / "phtos")
     (tmp_path / "a.png").write_bytes(b"x")
-    with pytest.raises(InputError, match="a single image; use the folder"):
+    with pytest.raises(InputError, match="an image, not a table; name images without other files"):
         table_files.read(tmp_path / "a.png")
 
 

@@ -116,6 +116,33 @@ def test_arrays_of_images(tmp_path: Path, pictures: Path, suffix: str) -> None:
         assert pq.read_table(out).column("id").to_pylist() == list(range(COUNT))
 
 
+def test_image_files(tmp_path: Path, pictures: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(offline, "_PART_CELLS", 2_000)  # three images
+    predict(pictures, "in/*.png", tmp_path / "out.csv")
+    rows = read(tmp_path / "out.csv")
+    assert [row["photo"] for row in rows] == [f"in/{index:02}.png" for index in range(COUNT)]
+    assert_answers(rows, bundles.PICTURE, IMAGES)
+    predict(pictures, [folder / "07.png", "in/02.png"], tmp_path / "out.csv")
+    rows = read(tmp_path / "out.csv")
+    assert [row["photo"] for row in rows] == [str(folder / "07.png"), "in/02.png"]
+    assert_answers(rows, bundles.PICTURE, IMAGES.take(np.array([7, 2])))
+    (folder / "03.png").write_bytes(b"no image")
+    with pytest.raises(RowFaults) as raised:
+        predict(pictures, "in/03.png", tmp_path / "out.csv")
+    assert [str(fault) for fault in raised.value.faults] == ["row 1, 'photo': in/03.png: not an image"]
+
+
+def test_images_that_no_model_takes(tmp_path: Path, folder: Path) -> None:
+    bundle = bundles.write(tmp_path / "review", bundles.REVIEW, name="review")
+    for source in (folder, folder / "01.png"):
+        with pytest.raises(InputError, match=r"images, but the model has no image input; its inputs are text, age"):
+            predict(bundle, source, tmp_path / "out.csv")
+    (folder / "rows.csv").write_text("photo\n01.png\n")
+    with pytest.raises(InputError, match=r"01\.png: an image, not a table; name images without other files"):
+        predict(bundle, [folder / "rows.csv", folder / "01.png"], tmp_path / "out.csv")
+
+
 def test_a_folder_without_images_is_refused(tmp_path: Path, pictures: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="expected image files"):

@@ -29,9 +29,9 @@ class DataConfig(Settings, frozen=True):
     source: Annotated[
         str | tuple[str, ...] | None,
         Meta(
-            description="File, pattern or list of files (.csv[.gz], .tsv, .txt, .jsonl, .xlsx, .parquet, .npy, .npz, "
-            ".zip with one of them), folder of images, sklearn:NAME, or '-' for standard input, which must be sent "
-            "again to a command that reads the data again, such as --resume."
+            description="File, pattern or list of files (.csv[.gz], .tsv, .txt, .json, .jsonl, .xlsx, .parquet, .npy, "
+            ".npz, .zip with one of them), folder of images, sklearn:NAME, or '-' for standard input, which must be "
+            "sent again to a command that reads the data again, such as --resume."
         ),
     ] = None
     target: Annotated[

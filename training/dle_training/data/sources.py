@@ -13,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from msgspec.structs import replace
 
 from dle_bundle.errors import InputError, nearest
+from dle_bundle.images.formats import IMAGE_SUFFIXES
 from dle_bundle.schema import TextFormat
 from dle_bundle.tables import arrays, folders, source_files, table_files
 from dle_bundle.tables.source_files import ONE_FILE, STDIN, STDIN_NAME, FileRows
@@ -67,7 +69,7 @@ def read(source: Place, given: TextFormat = table_files.PLAIN, *, proposing: boo
         detected = files.detect(given, proposing=proposing)
         parts = list(files.stream(detected.format, proposing=proposing))
         table = pa.concat_tables([part.table for part in parts], promote_options="permissive")
-        if files.are_images:
+        if files.is_folder:
             target = folders.LABEL if folders.LABEL in table.column_names else None
             notes = _left_out(files.folder, table)
             return Source(places[0], table, _digest(table), target, files.folder, notes=notes)
@@ -104,7 +106,7 @@ def default_name(source: Place) -> str:
     name = path.name
     if name.lower().endswith(".zip"):
         name = name[: -len(".zip")]
-    elif not name.lower().endswith(table_files.TABLE_SUFFIXES):
+    elif not name.lower().endswith((*table_files.TABLE_SUFFIXES, *IMAGE_SUFFIXES)):  # `read` refuses image files
         table_files.check_exists(path)  # a missing file is more likely than another file type
         table_files.suffix(path)
     known = max((each for each in table_files.TABLE_SUFFIXES if name.lower().endswith(each)), key=len, default="")
