@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from dle_bundle.errors import counted
+from dle_bundle.errors import InputError, counted
 from dle_cli import console, options
 from dle_cli.console import Console
 
@@ -29,6 +29,7 @@ def evaluate(
             "repeat it for several files.",
         ),
     ] = None,
+    sheet: options.SheetOption = None,
     as_json: console.Json = False,
     quiet: console.Quiet = False,
 ) -> None:
@@ -40,9 +41,11 @@ def evaluate(
     speaker, source = Console(as_json, quiet), options.place(data)
     folder, name = found(run), "Test part"
     if source is None:
+        if sheet is not None:
+            raise InputError(f"--sheet {sheet} needs --data, the workbook that has this sheet")
         evaluation, on_test = evaluating.evaluate(folder), True
     else:
-        scored = evaluating.evaluate_source(folder, source)
+        scored = evaluating.evaluate_source(folder, source, sheet=sheet)
         evaluation, on_test = scored.evaluation, scored.on_test
         name = name if on_test else sources.said(source)
         if scored.warning:

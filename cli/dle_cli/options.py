@@ -43,6 +43,12 @@ SeedOption = Annotated[
 DeviceOption = Annotated[
     str | None, typer.Option("--device", metavar="DEVICE", help="auto, cpu or cuda.  [default: auto]")
 ]
+SheetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--sheet", metavar="NAME", help="Sheet of a workbook.  [default: that of training, or else the first]"
+    ),
+]
 EngineOption = Annotated[
     str | None,
     typer.Option(

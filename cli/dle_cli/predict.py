@@ -30,6 +30,7 @@ def predict(
     errors: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Leave bad rows out, and write their faults to this CSV file.")
     ] = None,
+    sheet: options.SheetOption = None,
     as_json: console.Json = False,
     quiet: console.Quiet = False,
 ) -> None:
@@ -40,7 +41,7 @@ def predict(
     from dle_serving.offline.unseen import MANY
 
     speaker = Console(as_json, quiet)
-    summary = offline.predict(bundle, sources, out, keep=keep or (), errors=errors)
+    summary = offline.predict(bundle, sources, out, keep=keep or (), errors=errors, sheet=sheet)
     rate = summary.rows / summary.seconds
     kind, found = "rows", f"{summary.rows:,}, {summary.predicted:,} predicted"
     if summary.steps is not None:
@@ -57,8 +58,8 @@ def predict(
     for each in summary.unseen:
         examples = ", ".join(repr(value) for value in each.examples)
         rows.append((f"unseen in {each.column}", f"{counted(each.rows, 'row')}, such as {examples}"))
-    if errors is not None:
     rows += [(f"out of range in {each.column}", each.in_words) for each in summary.out_of_range if each.rows]
+    if errors is not None:
         rows.append(("faults", f"{summary.faults:,} in {summary.faulty:,} rows, in {_place(errors, summary)}"))
     read = _few([STDIN_NAME if each == STDIN else each for each in sources])
     if summary.absent:
@@ -69,9 +70,9 @@ def predict(
             f"{_few(many)}: many values did not occur in training, so the predictions may be wrong; check how "
             f"they are spelled in {read}"
         )
-    speaker.lines([f"Note: {note}" for note in summary.notes], speaker.say, "--json names all")
     unusual = [each.warning for each in summary.out_of_range if each.warning is not None]
     speaker.lines(unusual, speaker.warn, "--json names all")
+    speaker.lines([f"Note: {note}" for note in summary.notes], speaker.say, "--json names all")
     speaker.table("Predicted", rows)
     speaker.document(
         {
@@ -86,7 +87,6 @@ def predict(
             "left_out": [str(path) for path in summary.left_out],
             "replaced": [str(path) for path in summary.replaced],
             "unseen": {each.column: {"rows": each.rows, "examples": list(each.examples)} for each in summary.unseen},
-            "notes": list(summary.notes),
             "out_of_range": {
                 each.column: {
                     "rows": each.rows,
@@ -96,6 +96,7 @@ def predict(
                 }
                 for each in summary.out_of_range
             },
+            "notes": list(summary.notes),
             "provider": summary.provider,
             "seconds": summary.seconds,
         }

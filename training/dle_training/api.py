@@ -105,15 +105,21 @@ class Run:
             self.evaluate()
         return Report(self._folder.report)
 
-    def evaluate(self, source: str | Path | Sequence[str | Path] | Rows | None = None) -> Evaluation:
+    def evaluate(
+        self, source: str | Path | Sequence[str | Path] | Rows | None = None, *, sheet: str | None = None
+    ) -> Evaluation:
         """Score the model on the test part, and write the report; or on all rows of another table or source.
 
-        Warns if rows of `source` were trained on. Raises InputError if the run keeps no test rows, or if `source` does
-        not fit the schema.
+        `sheet` is that of a workbook, if not the one that training read. Warns if rows of `source` were trained on.
+        Raises InputError if the run keeps no test rows, or if `source` does not fit the schema.
         """
+        place = _named(source)
+        if sheet is not None and place is None:
+            raise InputError(f"sheet={sheet!r} needs a source: the workbook that has this sheet")
         if source is None:
             return evaluate.evaluate(self._folder)
-        scored = evaluate.evaluate_source(self._folder, _read(source, self.config))
+        found = memory.read(cast(Rows, source)) if place is None else place
+        scored = evaluate.evaluate_source(self._folder, found, sheet=sheet)
         if scored.warning:
             warnings.warn(f"{scored.warning}; evaluate() without a table scores only the test part", stacklevel=2)
         return scored.evaluation
@@ -234,11 +240,8 @@ def complete(run: RunFolder, prepared: Prepared, listeners: Listeners, work: Wor
         raise
 
 
-def _read(source: str | Path | Sequence[str | Path] | Rows | Source, config: RunConfig) -> Source:
-    if isinstance(source, Source):
-        return source
-    place = _named(source)
-    return memory.read(cast(Rows, source)) if place is None else sources.read(place, config.data.text_format)
+def _read(source: Place | Source, config: RunConfig) -> Source:
+    return source if isinstance(source, Source) else sources.read(source, config.data.text_format)
 
 
 def _named(source: Any) -> Place | None:

@@ -7,6 +7,7 @@ the file itself.
 """
 
 import re
+import shlex
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -96,7 +97,7 @@ def sheets(path: Path) -> list[str]:
     """Return the names of the sheets with cells, first the one that is read if none is named; raises as `read` does."""
     calamine = _calamine(path)
     with calamine.CalamineWorkbook.from_path(path) as book:
-        first, others = _choose(path, book, calamine, None)
+        first, others = _choose(path, book, calamine, None, proposing=True)
     return [first, *others]
 
 
@@ -105,7 +106,7 @@ def _open(path: Path, written: TextFormat, proposing: bool, most: int | None = N
     calamine = _calamine(path)
     try:
         with calamine.CalamineWorkbook.from_path(path) as book:
-            name, others = _choose(path, book, calamine, written.sheet)
+            name, others = _choose(path, book, calamine, written.sheet, proposing)
             sheet = book.get_sheet_by_name(name)
             merged = [(start[0] + 1, _range(start, end)) for start, end in sheet.merged_cell_ranges or ()]
             cells = sheet.to_python(skip_empty_area=False, nrows=most)
@@ -146,14 +147,15 @@ def _calamine(path: Path) -> ModuleType:
     return python_calamine
 
 
-def _choose(path: Path, book: Any, calamine: ModuleType, wanted: str | None) -> tuple[str, list[str]]:
+def _choose(path: Path, book: Any, calamine: ModuleType, wanted: str | None, proposing: bool) -> tuple[str, list[str]]:
     """The sheet to read, and, if none is wanted by its name, the other sheets."""
     sheets = [each for each in book.sheets_metadata if each.typ == calamine.SheetTypeEnum.WorkSheet]
     names = [each.name for each in sheets]
     if wanted is not None:
         if wanted not in names:
             known = few([*map(repr, names)], _LISTED)
-            raise InputError(f"{path}: no sheet is called {wanted!r}{nearest(wanted, names)}; there are {known}")
+            cure = "" if proposing else "; choose one of them with --sheet"
+            raise InputError(f"{path}: no sheet is called {wanted!r}{nearest(wanted, names)}; there are {known}{cure}")
         return wanted, []
     visible = [each.name for each in sheets if each.visible == calamine.SheetVisibleEnum.Visible]
     if not visible:
@@ -162,10 +164,13 @@ def _choose(path: Path, book: Any, calamine: ModuleType, wanted: str | None) -> 
 
 
 def _cure(others: Sequence[str], proposing: bool) -> str:
-    if not others or not proposing:
+    if not others:
         return ""
-    settings = [text_layout.proposal("data.sheet", name) for name in others[:_PROPOSED]]
-    return f"; to read another sheet, set {' or '.join(settings)}"
+    if proposing:
+        cures = "set " + " or ".join(text_layout.proposal("data.sheet", name) for name in others[:_PROPOSED])
+    else:
+        cures = "add " + " or ".join(f"--sheet {shlex.quote(name)}" for name in others[:_PROPOSED])
+    return f"; to read another sheet, {cures}"
 
 
 def _header(path: Path, sheet: _Sheet, written: TextFormat, proposing: bool) -> text_layout.Header:

@@ -61,8 +61,8 @@ class Summary:
     absent: tuple[str, ...]
     replaced: tuple[Path, ...]
     unseen: tuple[Unseen, ...]
-    left_out: tuple[Path, ...]
     out_of_range: tuple[OutOfRange, ...]
+    left_out: tuple[Path, ...]
     notes: tuple[str, ...]
     provider: str
     seconds: float
@@ -75,6 +75,7 @@ def predict(
     *,
     keep: Sequence[str] = (),
     errors: Path | None = None,
+    sheet: str | None = None,
     device: Device = "auto",
 ) -> Summary:
     """Predict every row of `source` and write `out` (.csv[.gz], .tsv or .parquet).
@@ -84,7 +85,8 @@ def predict(
     paths for a folder of images and with the ids for a long table. Then follow `label, probability,
     probability_<class>…`, or `value`, or `value_1`, `value_2`, … for a forecast. The forecast of a long table has a row
     for each series and step, with its time and `value`. `errors` is a CSV file of the faults in invalid rows: row (from
-    1), field, code, message. With several files, the name of the file comes first, and rows count in each file.
+    1), field, code, message. With several files, the name of the file comes first, and rows count in each file. `sheet`
+    is that of a workbook, if not the one that training read.
 
     Raises InputError for a wrong bundle, source, suffix or column, and if `errors` takes all rows; `out` is not written
     then. Raises RowFaults with every fault when rows are invalid and `errors` is None; nothing is written then.
@@ -104,6 +106,10 @@ def predict(
     absent: tuple[str, ...] = ()
     with ExitStack() as stack:
         files = stack.enter_context(source_files.opened(paths))
+        files.check_sheet(sheet)
+        if sheet is not None:
+            schema = replace(schema, text_format=replace(schema.text_format, sheet=sheet))
+        _check_images(files, schema)
         notes = files.detect(schema.text_format, proposing=False).notes
         report = (
             None
@@ -134,6 +140,7 @@ def predict(
                 if forecast_tables.has_times(table, schema):
                     steps = predicted * schema.outputs.horizon
                 unseen.add(groups)
+                outside.add(groups)
                 bare.add(table)
                 output.write(prediction_columns.table(answers(model, groups), table, schema, keep))
         faults.check()
@@ -141,7 +148,6 @@ def predict(
     if rows and not predicted:
         raise InputError(f"Nothing was predicted: all {counted(rows, 'row')} have faults, which are in {errors}")
     seconds = time.perf_counter() - started
-                outside.add(groups)
     return Summary(
         rows,
         predicted,
@@ -239,12 +245,6 @@ def _check_paths(sources: Sequence[Path], out: Path, errors: Path | None) -> str
     return suffix
 
 
-def _named_by(table: pa.Table, files: SourceFiles, schema: Schema) -> tuple[str, ...]:
-    """The column that identifies each row of the output when it is not simply a row of the source file."""
-    if files.are_images:
-        name = schema.image[0].name
-        return () if name in prediction_columns.names(schema.outputs) else (name,)
-    return prediction_columns.series_name(table, schema)
 def _check_images(files: SourceFiles, schema: Schema) -> None:
     """Raise InputError if the source consists of images, and the model has no image input, or several."""
     if not files.are_images or len(schema.image) == 1:
@@ -255,6 +255,12 @@ def _check_images(files: SourceFiles, schema: Schema) -> None:
     raise InputError(f"the source holds images, but the model has no image input; its inputs are {inputs}")
 
 
+def _named_by(table: pa.Table, files: SourceFiles, schema: Schema) -> tuple[str, ...]:
+    """The column that identifies each row of the output when it is not simply a row of the source file."""
+    if files.are_images:
+        name = schema.image[0].name
+        return () if name in prediction_columns.names(schema.outputs) else (name,)
+    return prediction_columns.series_name(table, schema)
 
 
 def _check_keep(keep: Sequence[str], schema: Schema) -> None:

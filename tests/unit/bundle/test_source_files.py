@@ -209,7 +209,7 @@ class TestStandardInput:
         monkeypatch.setattr("tempfile.tempdir", str(folder))
         return folder
 
-    @pytest.mark.parametrize("kind", ["csv", "semicolon", "gzip", "json lines", "parquet", "npy", "npz", "zip"])
+    @pytest.mark.parametrize("kind", ["csv", "semicolon", "gzip", "json lines", "json", "parquet", "npy", "npz", "zip"])
     def test_the_content_tells_its_format(self, kind: str, temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         table, buffer = {"x0": [1.0, 3.0], "x1": [2.0, 4.0]}, io.BytesIO()
         text = b"x0,x1\n1,2\n3,4\n"
@@ -225,7 +225,10 @@ class TestStandardInput:
         else:
             lines = b'{"x0": 1.0, "x1": 2.0}\n{"x0": 3.0, "x1": 4.0}\n'
             semicolon = text.replace(b",", b";")
-            buffer.write({"csv": text, "semicolon": semicolon, "gzip": gzip.compress(text), "json lines": lines}[kind])
+            array = b"[" + lines.replace(b"}\n{", b"},\n {") + b"]"
+            packed = gzip.compress(text)
+            contents = {"csv": text, "semicolon": semicolon, "gzip": packed, "json lines": lines, "json": array}
+            buffer.write(contents[kind])
         found = rows(sent(monkeypatch, buffer.getvalue()))
         assert {name: [float(row[name]) for row in found] for name in found[0]} == table
         assert not list(temporary.iterdir())

@@ -116,6 +116,25 @@ def test_sheets(path: Path) -> None:
     assert "the sheet 'June 2024' is read, not 'Sheet', '2023'" in notes(path)[0]
 
 
+def test_another_sheet_for_a_trained_model_is_an_option(path: Path) -> None:
+    write(path, [HEADER, *BODY], others={"June 2024": [["x"], [1.5]], "it's": [["x"], [1.5]]})
+    (note,) = table_files.detect(path, TextFormat(), proposing=False).notes
+    assert note == (
+        "the sheet 'Sheet' is read, not 'June 2024', \"it's\"; to read another sheet, add --sheet 'June 2024' or "
+        "--sheet 'it'\"'\"'s'"
+    )
+    with pytest.raises(InputError, match=r"there are 'Sheet', 'June 2024', \"it's\"; choose one of them with --sheet$"):
+        list(table_files.stream(path, TextFormat(sheet="July"), proposing=False))
+
+
+def test_a_cell_of_percent_holds_a_fraction(path: Path) -> None:
+    book = openpyxl.Workbook()
+    for place, cell in enumerate(["rate", 0.05, 0.5, 1], start=1):
+        book["Sheet"].cell(place, 1, cell).number_format = "0%"
+    book.save(path)
+    assert read(path).column("rate").to_pylist() == [0.05, 0.5, 1.0]
+
+
 @pytest.mark.parametrize(("first", "what"), [([], "the sheet 'Sheet' is empty"), ([["Cover"]], "no rows in the sheet")])
 def test_a_first_sheet_without_rows(path: Path, first: Rows, what: str) -> None:
     with pytest.raises(InputError, match=f"{what}.*; to read another sheet, set data.sheet=Data"):

@@ -1,11 +1,13 @@
 import csv
 import gzip
 import io
+import shlex
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -132,6 +134,63 @@ def test_numbers_without_the_unit_of_training_are_counted(tmp_path: Path) -> Non
     assert note == "rooms: 2 of 2 numbers have no unit; the unit of training is taken, so 0.05 is 0.05 %"
     rows = source(tmp_path / "in.csv", [{"rooms": "5%", "town": "A"}])
     assert predict(folder, rows, tmp_path / "out.csv").notes == ()
+
+
+def test_values_out_of_range_are_counted(tmp_path: Path, bundle: Path) -> None:
+    rows = some_rows(30)
+    rows[4]["age"], rows[7]["age"], rows[8]["since"], rows[9]["age"] = 16.5, 500, "1960-05-01", ""
+    summary = predict(bundle, source(tmp_path / "in.csv", rows), tmp_path / "out.csv", errors=tmp_path / "errors.csv")
+    since, age = summary.out_of_range
+    assert (age.column, age.rows, age.of, age.examples, age.seen) == ("age", 2, 29, (500.0, 16.5), (17.0, 90.0))
+    assert (age.warning or "").startswith("age: 2 of 29 values are outside of what training saw, 17 to 90 years, such")
+    assert (since.column, since.rows, since.of, since.examples[0]) == ("since", 3, 29, "1960-05-01T00:00:00Z")
+    assert (since.warning or "").endswith("check how dates are written")
+    inside = source(tmp_path / "in.csv", [{**row, "age": 20, "since": ""} for row in rows])
+    assert predict(bundle, inside, tmp_path / "out.csv").out_of_range == ()
+
+
+def test_fractions_of_a_workbook_in_a_column_of_percent(tmp_path: Path) -> None:
+    rooms = msgspec.structs.replace(
+        bundles.PRICE.inputs[0], unit="%", number_format=NumberFormat(unit="%"), observed_range=(0.0, 80.0)
+    )
+    schema = msgspec.structs.replace(bundles.PRICE, inputs=(rooms, bundles.PRICE.inputs[1]))
+    folder = bundles.write(tmp_path / "bundle", schema, name="price")
+    book = openpyxl.Workbook()
+    for row in [["rooms", "town"], [0.05, "A"], [0.5, "B"]]:
+        book["Sheet"].append(row)
+    book["Sheet"]["A2"].number_format = book["Sheet"]["A3"].number_format = "0%"
+    book.save(tmp_path / "in.xlsx")
+    (found,) = predict(folder, tmp_path / "in.xlsx", tmp_path / "out.csv").out_of_range
+    assert found.warning == (
+        "rooms: all values are from 0.05 to 0.5, and training saw 0 to 80 %; if they are fractions, such as 0.05 for 5 "
+        "%, multiply them by 100"
+    )
+    rows = source(tmp_path / "in.csv", [{"rooms": "0.5%", "town": "A"}])
+    assert predict(folder, rows, tmp_path / "out.csv").out_of_range == ()
+
+
+def test_a_sheet_of_a_workbook(tmp_path: Path) -> None:
+    folder = bundles.write(tmp_path / "bundle", bundles.PRICE, name="price")
+    book = openpyxl.Workbook()
+    for name, rooms in {"Sheet": 1, "June 2024": 2}.items():
+        sheet = book[name] if name in book.sheetnames else book.create_sheet(name)
+        sheet.append(["rooms", "town"])
+        sheet.append([rooms, "A"])
+    book.save(tmp_path / "in.xlsx")
+    rows = source(tmp_path / "in.csv", [{"rooms": 1, "town": "A"}, {"rooms": 2, "town": "A"}])
+    predict(folder, rows, tmp_path / "both.csv")
+    first, second = read(tmp_path / "both.csv")[1]
+    (note,) = predict(folder, tmp_path / "in.xlsx", tmp_path / "out.csv").notes
+    assert note == "the sheet 'Sheet' is read, not 'June 2024'; to read another sheet, add --sheet 'June 2024'"
+    assert read(tmp_path / "out.csv")[1] == [first]
+    option, name = shlex.split(note.partition("another sheet, add ")[2])
+    assert option == "--sheet"
+    assert predict(folder, tmp_path / "in.xlsx", tmp_path / "out.csv", sheet=name).notes == ()
+    assert read(tmp_path / "out.csv")[1] == [second]
+    with pytest.raises(InputError, match=r"no sheet is called 'July'.*; choose one of them with --sheet"):
+        predict(folder, tmp_path / "in.xlsx", tmp_path / "out.csv", sheet="July")
+    with pytest.raises(InputError, match=r"--sheet June: the source has no workbook"):
+        predict(folder, rows, tmp_path / "out.csv", sheet="June")
 
 
 @pytest.mark.parametrize(("schema", "kind"), [(bundles.DIGIT, pa.int64()), (bundles.SPAM, pa.bool_())])

@@ -33,6 +33,20 @@ def run(frame: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> dle_tr
     return dle_training.train(frame, "buys", out=tmp_path_factory.mktemp("runs") / "buys", progress=False, **SETTINGS)
 
 
+def test_a_sheet_of_a_workbook_is_scored(frame: pd.DataFrame, run: dle_training.Run, tmp_path: Path) -> None:
+    with pd.ExcelWriter(tmp_path / "book.xlsx") as book:
+        frame[:7].to_excel(book, sheet_name="few", index=False)
+        frame[:9].to_excel(book, sheet_name="more", index=False)
+    for sheet, rows in ((None, 7), ("more", 9)):
+        with pytest.warns(UserWarning, match="were trained on"):
+            assert run.evaluate(tmp_path / "book.xlsx", sheet=sheet).rows == rows
+    with pytest.raises(InputError, match="no sheet is called 'most'"):
+        run.evaluate(tmp_path / "book.xlsx", sheet="most")
+    for source in (None, frame):
+        with pytest.raises(InputError, match="sheet='more' needs a source"):
+            run.evaluate(source, sheet="more")
+
+
 def test_a_table_in_memory_trains_the_model_of_the_same_file(
     frame: pd.DataFrame, run: dle_training.Run, tmp_path: Path
 ) -> None:

@@ -230,6 +230,23 @@ def test_no_such_file(source: str) -> None:
         sources.read(source)
 
 
+@pytest.mark.parametrize("source", ["a.png", ("a.png", "b.JPG"), "*.[pJ]*"])
+def test_image_files_without_labels(source: sources.Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "b.JPG"):
+        Path(name).write_bytes(b"")
+    sources.default_name(source)
+    with pytest.raises(InputError, match="image files without a label; give a folder that has a folder of images for"):
+        sources.read(source)
+
+
+def test_a_sheet_of_what_is_no_workbook(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("x\n1\n")
+    for source in (str(tmp_path / "rows.csv"), "sklearn:iris"):
+        with pytest.raises(InputError, match=r"--sheet May: .*no workbook"):
+            sources.read(source, sheet="May")
+
+
 @pytest.mark.parametrize(("name", "expected"), [("a.txt", ";"), ("a.csv", None)])
 def test_a_detected_delimiter_is_kept(tmp_path: Path, name: str, expected: str | None) -> None:
     mark = expected or ","

@@ -49,14 +49,18 @@ class Source:
     files: FileRows = ONE_FILE
 
 
-def read(source: Place, given: TextFormat = table_files.PLAIN, *, proposing: bool = True) -> Source:
+def read(
+    source: Place, given: TextFormat = table_files.PLAIN, *, sheet: str | None = None, proposing: bool = True
+) -> Source:
     """Read the table of `source`: files, a folder of images, or `sklearn:NAME`.
 
-    `proposing` says whether the user can change settings, which messages then name. Raises InputError if there is no
-    such file or bundled table, if it is not readable as its type, if arrays do not belong together, or if several files
-    differ in their columns.
+    `sheet` is that of a workbook, if not the one of `given`. `proposing` says whether the user can change settings,
+    which messages then name. Raises InputError if there is no such file, bundled table or sheet, if it is not readable
+    as its type, if arrays do not belong together, or if several files differ in their columns.
     """
     if isinstance(source, str) and source.startswith(SKLEARN):
+        if sheet is not None:
+            raise InputError(f"--sheet {sheet}: {source} is no workbook")
         return _sklearn(source.removeprefix(SKLEARN))
     if isinstance(source, str) and source.startswith(MEMORY):
         raise InputError(
@@ -66,6 +70,13 @@ def read(source: Place, given: TextFormat = table_files.PLAIN, *, proposing: boo
     paths = source_files.listed(source)
     places = tuple(str(path) if str(path) == STDIN else str(path.absolute()) for path in paths)
     with source_files.opened(paths) as files:
+        files.check_sheet(sheet)
+        if files.are_image_files:
+            raise InputError(
+                f"{said(source)}: image files without a label; give a folder that has a folder of images for each "
+                "class, or a table with their paths and labels"
+            )
+        given = given if sheet is None else replace(given, sheet=sheet)
         detected = files.detect(given, proposing=proposing)
         parts = list(files.stream(detected.format, proposing=proposing))
         table = pa.concat_tables([part.table for part in parts], promote_options="permissive")

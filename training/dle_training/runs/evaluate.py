@@ -64,12 +64,15 @@ class OfSource:
         return f"{trained:,} of {counted(rows, 'row')} {was} trained on ({parts}), so the scores are too good"
 
 
-def evaluate_source(run: RunFolder, source: Place | Source) -> OfSource:
-    """Score rows of `source`, which is read once; see `evaluate`."""
+def evaluate_source(run: RunFolder, source: Place | Source, *, sheet: str | None = None) -> OfSource:
+    """Score rows of `source`, which is read once; see `evaluate`.
+
+    `sheet` is that of a workbook, if not the one that training read.
+    """
     refuse_unfinished(run)
     config = run.read_config()
     written = schemas.load(run.schema).text_format
-    found = source if isinstance(source, Source) else sources.read(source, written, proposing=False)
+    found = source if isinstance(source, Source) else sources.read(source, written, sheet=sheet, proposing=False)
     if is_test_part(run, found):
         dataset = reopen(run, source=found).dataset
         beside = None if dataset.baselines is None else dataset.baselines.take(dataset.split.test)
