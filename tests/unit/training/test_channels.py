@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
+from dle_bundle.errors import InputError
 from dle_bundle.values.missing import NA_VALUES
 from dle_training.config import run_config
 from dle_training.data import column_roles
@@ -102,3 +104,67 @@ def test_dates_are_no_channels() -> None:
     found = arrange("load", *FORECAST, load=LEVELS, month=months)
     assert found.layout is not None
     assert set(found.layout.categories["month"].values) == {"January", "July", "May"}
+
+
+def refusal(target: str, *assignments: str, **columns: list[Any]) -> str:
+    with pytest.raises(InputError) as caught:
+        arrange(target, *assignments, **columns)
+    return "\n".join((caught.value.message, *caught.value.details))
+
+
+def cures(message: str) -> list[str]:
+    return [word for found in re.findall(r"set ('[^']*'|data\.[\w.=-]+)", message) for word in shlex.split(found)]
+
+
+SLIP = ["5k" if place == 5 else str(place * 3 % 17) for place in range(N)]
+
+
+def test_a_slip_among_plain_numbers_is_refused_as_in_a_table() -> None:
+    expected = (
+        "'temp': a column of numbers with something else in 1 of 120 rows: row 6 '5k'; to read '5k' as 5000, set "
+        "data.kinds.temp=numeric; if they mean missing, set 'data.na_values=[5k]'; "
+    )
+    message = refusal("load", *FORECAST, load=LEVELS, temp=SLIP)
+    assert message == f"{expected}if the column holds categories, set data.kinds.temp=categorical"
+    for way, kinds in zip(cures(message), ([5000.0], [], ["5k"]), strict=True):
+        found = arrange("load", *FORECAST, way, load=LEVELS, temp=SLIP)
+        assert found.layout is not None
+        steps = np.array(found.table.column("sequence").to_pylist(), dtype=float)[..., 1]
+        assert ([5000.0] if 5000 in steps else []) == kinds or "5k" in found.layout.categories["temp"].values
+        assert np.isnan(steps).any() == (way == "data.na_values=[5k]")
+    message = refusal("y", *SERIES, **units(s=LEVELS, temp=SLIP))
+    assert message == f"{expected}to leave the column out, set 'data.drop=[temp]'"
+    for way in cures(message):
+        assert arrange("y", *SERIES, way, **units(s=LEVELS, temp=SLIP)).layout is not None
+
+
+def test_a_slip_of_the_target() -> None:
+    message = refusal("load", *FORECAST, load=SLIP)
+    assert cures(message) == ["data.kinds.load=numeric", "data.na_values=[5k]"]
+    for way in cures(message):
+        assert arrange("load", *FORECAST, way, load=SLIP).layout is not None
+
+
+def test_the_faults_of_all_channels_are_reported_at_once() -> None:
+    message = refusal("load", *FORECAST, load=SLIP, temp=SLIP, other=["soon", *LEVELS[1:]])
+    assert message.startswith("Columns that cannot be used as they are\n'load': ")
+    assert "\n'temp': " in message
+    assert "\n'other': a column of numbers with something else in 1 of 120 rows: row 1 'soon'" in message
+
+
+@pytest.mark.parametrize(("written", "read"), [("{:02}/2023", "%m/%Y"), ("{} May", "%d %B"), ("202401{:02}", "%Y%m%d")])
+def test_dates_are_no_amounts(written: str, read: str) -> None:
+    texts = [written.format(place % 9 + 1) for place in range(N)]
+    found = arrange("load", *FORECAST, load=LEVELS, due=texts)
+    reason = found.dropped["due"]
+    assert reason.startswith(f"dates are no channels: dates read as {read}")
+    assert reason.endswith("'data.drop=[due]' leaves the column out without a note")
+    (way,) = cures(reason)
+    assert way == "data.kinds.due=numeric"
+    after = arrange("load", *FORECAST, way, load=LEVELS, due=texts)
+    assert after.layout is not None
+    assert after.layout.channels == ("load", "due")
+    assert reason == arrange("y", *SERIES, **units(s=LEVELS, due=texts)).dropped["due"]
+    assert f"'due': a forecast needs a target of numbers, and finds dates read as {read}" in refusal(
+        "due", *FORECAST, due=texts
+    )

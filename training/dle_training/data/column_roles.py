@@ -5,7 +5,6 @@
 An example is a series, or a window of a forecast. Other tables are not changed.
 """
 
-from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -18,7 +17,9 @@ from dle_bundle.tables.arrays import SEQUENCE
 from dle_bundle.tables.long_tables import Ordered
 from dle_training.config.run_config import DataConfig, RunConfig
 from dle_training.data.columns import column_formats, column_settings
+from dle_training.data.columns.column_formats import ColumnFormat
 from dle_training.data.series import channels, covariates, own_steps, windows
+from dle_training.data.series.channels import Choices
 from dle_training.data.series.windows import Windows
 from dle_training.data.splits import split
 from dle_training.data.splits.blocks import Blocks
@@ -92,13 +93,14 @@ def arrange(table: pa.Table, config: RunConfig, target: str, na_values: tuple[st
     ordered = long_tables.order(table, bare, na_values)
     apart = {data.sequence_id, data.time, target, *data.drop}
     varying = [name for name in table.column_names if name not in apart and not long_tables.constant(ordered, name)]
-    found = channels.read(table, varying, data, target, None)
+    choices = channels.choose(table, varying, data, target)
+    _check_kinds(data, choices)
+    found = channels.read(table, choices, data, target, None)
     if not found.names:
         raise InputError(
             "No column is left that varies within a series and is a number",
             [f"{name}: {why}" for name, why in found.dropped.items()],
         )
-    _check_kinds(data, found.names)
     layout = replace(bare, channels=found.names, number_formats=found.number_formats)
     if not long_tables.constant(ordered, target):
         raise InputError(
@@ -122,15 +124,16 @@ def _forecast(
 ) -> Arranged:
     """Arrange the windows of a forecast; `bare` is its layout without channels."""
     data = config.data
-    ordered = _past(table, bare, data, target, na_values)
+    apart = {data.sequence_id, data.time, *data.drop, *data.static}
+    choices = channels.choose(table, [name for name in table.column_names if name not in apart], data, target)
+    _check_kinds(data, choices)
+    ordered = _past(table, bare, target, choices.get(target), na_values)
     step = time_steps.find(ordered.times, ordered.continued, dated=ordered.dated)
     layout = replace(bare, window=data.window, step=step, gaps=data.gaps, season=data.season)
     training = covariates.training_rows(ordered, layout, data.horizon, config.split)
-    apart = {data.sequence_id, data.time, *data.drop, *data.static}
-    found = channels.read(table, [name for name in table.column_names if name not in apart], data, target, training)
+    found = channels.read(table, choices, data, target, training)
     if unusable := [name for name in data.known if name in found.dropped]:
         raise InputError("data.known names unusable columns", [f"{name}: {found.dropped[name]}" for name in unusable])
-    _check_kinds(data, [name for name in found.names if name not in found.categories])
     layout = replace(
         layout,
         channels=found.names,
@@ -177,11 +180,13 @@ def _scaling(made: Windows, config: RunConfig) -> tuple[Scaling, tuple[str, ...]
     return chosen, (note,)
 
 
-def _past(table: pa.Table, bare: SeriesLayout, data: DataConfig, target: str, na_values: tuple[str, ...]) -> Ordered:
+def _past(
+    table: pa.Table, bare: SeriesLayout, target: str, choice: ColumnFormat | None, na_values: tuple[str, ...]
+) -> Ordered:
     """The rows with the target as the only channel, up to its last value in each series."""
-    choice = column_formats.channel(target, table.column(target), column_settings.of(target, data))
-    if choice is None:
-        raise InputError(f"{target!r}: a forecast needs a target of numbers")
+    if choice is None or choice.kind != "numeric":
+        found = f", and finds {choice.note}" if choice is not None and choice.note else ""
+        raise InputError(f"{target!r}: a forecast needs a target of numbers{found}")
     formats = {} if choice.number_format is None else {target: choice.number_format}
     alone = replace(bare, channels=(target,), number_formats=formats)
     return windows.known_part(long_tables.order(table, alone, na_values), 0, target)
@@ -203,7 +208,8 @@ def _check_split(by: str | None, ordered: Ordered, data: DataConfig) -> None:
         )
 
 
-def _check_kinds(data: DataConfig, names: Collection[str]) -> None:
+def _check_kinds(data: DataConfig, choices: Choices) -> None:
+    names = [name for name, choice in choices.items() if choice is not None and choice.kind == "numeric"]
     given = data.kinds | dict.fromkeys(data.date_formats, "datetime")
     faults = [
         f"data.{'date_formats' if name in data.date_formats else 'kinds'}: {name!r} is a channel of the series, which "

@@ -96,29 +96,32 @@ def _infer(name: str, column: Column, wanted: ColumnSettings) -> ColumnFormat:
 
 
 def channel(name: str, column: Column, wanted: ColumnSettings) -> ColumnFormat | None:
-    """How the numbers of a channel of a series are written, or None if nearly all of its values are no numbers.
+    """Return how a channel of a series is written: numbers, or dates, which are no channels; None for anything else.
 
     Raises InputError if two formats read the values as different numbers.
     """
+    if wanted.kind == "numeric":
+        return _given(name, column, wanted)
+    if columns.is_date(column):
+        return ColumnFormat("datetime")
+    typed = not columns.is_text(column)
+    if typed and not pa.types.is_integer(column.type):
+        return ColumnFormat("numeric") if columns.is_number(column) else None
+    text = column.cast(pa.large_string()) if typed else columns.trimmed(column, wanted.na_values)
+    if days := _dates_of_digits(name, text):
+        return days
+    if typed:
+        return ColumnFormat("numeric")
     numbers, unreadable = columns.numbers(column, wanted.na_values)
-    if columns.is_text(column) and (unreadable.any() or wanted.decimal == "," or wanted.thousands):
-        formatted, _ = _formatted(name, _counts(columns.trimmed(column, wanted.na_values)), wanted)
-        if formatted is not None:
-            return formatted
+    if unreadable.any() or wanted.decimal == "," or wanted.thousands:
+        found, _ = _amounts(name, text, _counts(text), wanted)
+        if found is not None:
+            return found
     if unreadable.mean() > _SLIPS:
-        return None
-    plain = columns.is_text(column) and not unreadable.any()
-    note = _doubtful(name, columns.trimmed(column, wanted.na_values), wanted) if plain else None
+        found = _dates(text, _NEARLY_ALL)
+        return found if found is not None and dates.has_year(found.date_format) else None
+    note = None if unreadable.any() else _doubtful(name, text, wanted)
     return ColumnFormat("numeric", note=note, numbers=(numbers, unreadable))
-
-
-def are_dates(name: str, column: Column, wanted: ColumnSettings) -> bool:
-    """Whether the values of a column of dates or text are days, with their years."""
-    if not columns.is_text(column):
-        return columns.is_date(column)
-    text = columns.trimmed(column, wanted.na_values)
-    found = _dates_of_digits(name, text) or _dates(text, _NEARLY_ALL)
-    return found is not None and dates.has_year(found.date_format)
 
 
 def time_format(table: pa.Table, data: DataConfig) -> tuple[str | None, tuple[str, ...]]:
@@ -162,9 +165,9 @@ def _infer_text(name: str, column: Column, wanted: ColumnSettings) -> ColumnForm
         return ColumnFormat("image")  # before amounts, because 12.png is no amount of png
     if words <= TRUE | FALSE and not words.isdisjoint(("true", "false")):
         return ColumnFormat("boolean")
-    formatted, reason = _formatted(name, counts, wanted)
-    if formatted is not None:
-        return _dates_not_amounts(name, text, formatted) or _without_slips(name, counts, formatted)
+    amounts, reason = _amounts(name, text, counts, wanted)
+    if amounts is not None:
+        return amounts
     spellings = len(pc.unique(text.filter(pa.array(unreadable))))
     share = 1 - unreadable.sum() / (len(text) - text.null_count)
     if share >= _NEARLY_ALL or (share >= _HALF and spellings <= _FEW_SPELLINGS):
@@ -197,6 +200,19 @@ def _formatted(name: str, counts: Counter[str], wanted: ColumnSettings) -> tuple
     if written == PLAIN:
         return ColumnFormat("numeric"), None
     return ColumnFormat("numeric", number_format=written, note=number_formats.shown(counts, written)), None
+
+
+def _amounts(
+    name: str, text: Column, counts: Counter[str], wanted: ColumnSettings
+) -> tuple[ColumnFormat | None, str | None]:
+    """Return the format of numbers that all texts fit, but for slips, or that of dates that look like amounts.
+
+    None with the reason of `_formatted` if no format fits. Raises InputError as `_formatted` does.
+    """
+    formatted, reason = _formatted(name, counts, wanted)
+    if formatted is None:
+        return None, reason
+    return _dates_not_amounts(name, text, formatted) or _without_slips(name, counts, formatted), None
 
 
 def _without_slips(name: str, counts: Counter[str], amounts: ColumnFormat) -> ColumnFormat:

@@ -112,7 +112,8 @@ def read(name: str, column: Column, wanted: ColumnSettings, rows: npt.NDArray[np
         note = "; ".join(filter(None, notes)) or None
         reading = Reading(choice.kind, numbers, missing, whole=whole, number_format=choice.number_format, note=note)
     if unreadable.any():
-        raise InputError(_misfits(name, column, wanted, choice, unreadable, rows))
+        categories = f"if the column holds categories, set {setting('data.kinds', 'categorical', name)}"
+        raise InputError(misfits(name, column, wanted, choice, unreadable, rows, categories))
     infinite = np.isinf(reading.values) if choice.kind == "numeric" else unreadable
     if infinite.any():
         raise InputError(
@@ -210,6 +211,37 @@ def listed(column: Column, mask: npt.NDArray[np.bool_], rows: npt.NDArray[np.int
     return [*lines, *([f"and {len(places) - _ROWS_LISTED:,} more"] if len(places) > _ROWS_LISTED else [])]
 
 
+def misfits(
+    name: str,
+    column: Column,
+    wanted: ColumnSettings,
+    choice: ColumnFormat,
+    mask: npt.NDArray[np.bool_],
+    rows: npt.NDArray[np.int64],
+    otherwise: str | None,
+) -> str:
+    """Say which rows of `mask` (N,) do not fit the `choice` of a kind, with the settings that read them.
+
+    `otherwise` is what to do with a column of text that has another kind, if there is something to do.
+    """
+    what = _PLURAL[choice.kind] + (f" ({choice.date_format})" if choice.date_format else "")
+    message = f"{name!r}: a column of {what} with something else in {_count(mask)}: {shown(column, mask, rows)}"
+    if not columns.is_text(column):
+        return f"{message}; {another_kind(name)}"
+    spellings = dict.fromkeys(column[place].as_py().strip() for place in np.flatnonzero(mask)[:1000].tolist())
+    cures = [choice.cure] if choice.cure else []
+    if mask.all() and choice.kind == "datetime":
+        cures.append("to read them, give their format in data.date_formats")
+    elif choice.kind == "datetime" and choice.date_format is None:
+        others = date_formats.infer(list(spellings))  # ISO 8601 is read beside any format
+        if others.share == 1 and others.written:
+            cures.append(f"to read them too, set {setting('data.date_formats', others.written, name)}")
+    if len(spellings) <= _FEW_SPELLINGS and not mask.all():
+        cures.append(f"if they mean missing, set {column_settings.with_missing(name, wanted, spellings)}")
+    cures += [otherwise] if otherwise else []
+    return "; ".join([message, *cures])
+
+
 def _texts(kind: Kind, column: Column, na_texts: tuple[str, ...], note: str | None) -> Reading:
     texts = columns.categories(column, na_texts)
     missing = texts == ""
@@ -232,32 +264,6 @@ def _is_whole(text: str) -> bool:
         return str(int(text)) == text and -(2**63) <= int(text) < 2**63
     except ValueError:
         return False
-
-
-def _misfits(
-    name: str,
-    column: Column,
-    wanted: ColumnSettings,
-    choice: ColumnFormat,
-    mask: npt.NDArray[np.bool_],
-    rows: npt.NDArray[np.int64],
-) -> str:
-    what = _PLURAL[choice.kind] + (f" ({choice.date_format})" if choice.date_format else "")
-    message = f"{name!r}: a column of {what} with something else in {_count(mask)}: {shown(column, mask, rows)}"
-    if not columns.is_text(column):
-        return f"{message}; {another_kind(name)}"
-    spellings = dict.fromkeys(column[place].as_py().strip() for place in np.flatnonzero(mask)[:1000].tolist())
-    cures = [choice.cure] if choice.cure else []
-    if mask.all() and choice.kind == "datetime":
-        cures.append("to read them, give their format in data.date_formats")
-    elif choice.kind == "datetime" and choice.date_format is None:
-        others = date_formats.infer(list(spellings))  # ISO 8601 is read beside any format
-        if others.share == 1 and others.written:
-            cures.append(f"to read them too, set {setting('data.date_formats', others.written, name)}")
-    if len(spellings) <= _FEW_SPELLINGS and not mask.all():
-        cures.append(f"if they mean missing, set {column_settings.with_missing(name, wanted, spellings)}")
-    cures.append(f"if the column holds categories, set {setting('data.kinds', 'categorical', name)}")
-    return f"{message}; {'; '.join(cures)}"
 
 
 def _count(mask: npt.NDArray[np.bool_]) -> str:

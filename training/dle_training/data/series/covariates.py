@@ -17,7 +17,7 @@ from dle_bundle.tables import columns, long_tables
 from dle_bundle.tables.columns import Column
 from dle_bundle.tables.long_tables import Ordered
 from dle_training.config.run_config import DataConfig, SplitConfig
-from dle_training.data.columns import column_formats, column_settings
+from dle_training.data.columns import column_settings
 from dle_training.data.series import windows
 from dle_training.settings.proposals import setting
 
@@ -77,9 +77,6 @@ def of_texts(
         return None, "no value in the training part"
     if len(ranked) == 1 and (texts != "").all():
         return None, f"constant: {ranked[0][0]!r:.40} in every row of the training part"
-    if asked.kind is None and column_formats.are_dates(name, column, asked):
-        drop = setting("data.drop", [*data.drop, name])
-        return None, f"dates are no channels; {drop} leaves the column out without a note"
     many = len(ranked) > MOST_CATEGORIES
     if many and asked.kind is None:
         return None, (
