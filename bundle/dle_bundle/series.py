@@ -174,19 +174,26 @@ def statistics(
     return dict(zip(names, np.ldexp(np.rint(np.ldexp(fractions, _BITS)), exponents - _BITS).T, strict=True))
 
 
+def moments(sequence: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Level (mean) and spread (standard deviation), each (N, C), over the known steps of series (N, T, C).
+
+    Both are NaN where no step is known. Padding is NaN, too.
+    """
+    known = ~np.isnan(sequence)
+    values = np.where(known, sequence, 0).astype(np.float64)
+    counts = known.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        level = values.sum(axis=1) / counts
+        spread = np.sqrt(np.where(known, (values - level[:, None]) ** 2, 0).sum(axis=1) / counts)
+    return level, spread
+
+
 def _moments(
     sequence: npt.NDArray[np.float64], lengths: npt.NDArray[np.int64], channels: int
 ) -> npt.NDArray[np.float64]:
     """The statistics of each row, (N, 2 · channels + 1): level and spread of each channel, then the length."""
-    known = ~np.isnan(sequence)  # padding is NaN as well
-    values = np.where(known, sequence, 0).astype(np.float64)
-    if channels > _CHANNELS_APART:
-        known, values = known.reshape(len(known), -1, 1), values.reshape(len(values), -1, 1)
-    counts = known.sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        level = values.sum(axis=1) / counts  # (N, C)
-        spread = np.sqrt(np.where(known, (values - level[:, None]) ** 2, 0).sum(axis=1) / counts)
-    steps = np.where(counts.any(axis=1), lengths, np.nan)
+    level, spread = moments(sequence if channels <= _CHANNELS_APART else sequence.reshape(len(sequence), -1, 1))
+    steps = np.where(np.isnan(level).all(axis=1), np.nan, lengths)
     pairs = np.stack([level, spread], axis=2).reshape(len(level), -1)
     return np.concatenate([pairs, steps[:, None]], axis=1)
 

@@ -109,6 +109,10 @@ def test_a_model_that_is_no_better_is_named() -> None:
     scores = forecasts.score(actual, np.zeros((2, 2)), unscaled)
     assert scores.model.mase is None
     assert scores.per_series == {}
-    assert scores.warning == "The model is no better than the last value: MAE 63.5 against 13"
+    assert scores.warning == "The model is worse than the last value: MAE 63.5 against 13"
     better = forecasts.score(actual, actual + 1, change(unscaled, linear=actual + 0.5))
-    assert better.warning == "The model is no better than the linear model: MAE 1 against 0.5"
+    assert better.warning == "The model is worse than the linear model: MAE 1 against 0.5"
+    hardly = forecasts.score(actual, actual + 1, change(unscaled, linear=actual + 1.01))
+    assert hardly.warning == "The model is hardly better than the linear model: MAE 1 against 1.01"
+    hardly = forecasts.score(actual, actual + 1, change(unscaled, linear=actual + 0.99))
+    assert hardly.warning == "The model is no better than the linear model: MAE 1 against 0.99"

@@ -102,6 +102,16 @@ def test_columns_and_classes_may_have_the_names_of_kinds() -> None:
     spaces.check(space, fixed)
 
 
+def test_the_series_that_scale_windows_are_an_input_of_all_trials() -> None:
+    (fault,) = faults("", ["preprocessing.window_scaling={choice: [window, series]}"])
+    assert fault == (
+        "preprocessing.window_scaling: series cannot be one of several, because it makes the series an input; give "
+        "window and none, or set it for all trials: --set preprocessing.window_scaling=series"
+    )
+    fixed, space, _ = spaces.read({}, ["preprocessing.window_scaling={choice: [window, none]}"])
+    spaces.check(space, fixed)
+
+
 def test_class_weights_vary_as_a_whole() -> None:
     weights = [None, "balanced", {"a": 2.0}]
     fixed, space, _ = spaces.read({"objective": {"class_weights": {"choice": weights}}})

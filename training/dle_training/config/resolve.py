@@ -72,7 +72,7 @@ def _window_scaling(config: PreprocessingConfig, schema: Schema) -> Scaling:
     if asked == "series" and schema.scaled_by is None:
         raise InputError(
             "preprocessing.window_scaling=series: the data was read without the series as an input; set it for all "
-            "trials alike"
+            "trials: --set preprocessing.window_scaling=series"
         )
     return asked or layout.scaling or "none"
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from dle_bundle.series import moments
 from dle_training.preprocessing._base import LINEAR, Step, bounded, factors
 
 
@@ -65,7 +66,7 @@ _CANCELLED = 1e-12
 _LARGEST = torch.finfo(torch.float32).max
 
 
-def moments(
+def pooled_moments(
     sequence: npt.NDArray[np.floating], places: npt.NDArray[np.int64], count: int, floors: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Means and spreads (count, C) over the known steps of all windows (N, T, C) with the same of the `places` (N,).
@@ -91,19 +92,16 @@ def fit_windows(sequence: npt.NDArray[np.floating], target: int) -> WindowFit:
     """Fit on the training part's windows (N, T, C), NaN = missing; `target` is the channel of the target."""
     floors, levels, log_spreads = list[float](), list[tuple[float, float]](), list[tuple[float, float]]()
     for channel in range(sequence.shape[2]):
-        values = sequence[..., channel]
-        known = ~np.isnan(values)
-        counts = np.maximum(known.sum(axis=1), 1)
-        means = np.where(known, values, 0).sum(axis=1) / counts
-        spreads = np.sqrt((np.where(known, values - means[:, None], 0) ** 2).sum(axis=1) / counts)
+        values = sequence[..., channel : channel + 1]
+        means, spreads = (each[:, 0] for each in moments(values))
         real = spreads > _NOISE * np.abs(means)
-        whole = float(values[known].std()) if known.any() else 0.0
+        seen = means[~np.isnan(means)]
+        whole = float(values[~np.isnan(values)].std()) if len(seen) else 0.0
         floors.append(
             _PART_OF_LOW * float(np.quantile(spreads[real], _LOW, method="lower")) if real.any() else whole or 1.0
         )
-        seen = means[known.any(axis=1)] if known.any() else np.zeros(1)
-        levels.append((float(seen.mean()), float(seen.std()) or 1.0))
-        logs = np.log(np.maximum(spreads, floors[-1]))
+        levels.append((float(seen.mean()), float(seen.std()) or 1.0) if len(seen) else (0.0, 1.0))
+        logs = np.log(np.fmax(spreads, floors[-1]))  # a window without values has the least spread
         log_spreads.append((float(logs.mean()), float(logs.std()) or 1.0))
     return WindowFit(target=target, floors=tuple(floors), levels=tuple(levels), log_spreads=tuple(log_spreads))
 
@@ -112,7 +110,7 @@ def fit_series(
     sequence: npt.NDArray[np.float64], codes: npt.NDArray[np.int64], column: int, count: int, windows: WindowFit
 ) -> SeriesScales:
     """Fit on the training part's windows (N, T, C) of the series `codes` (N,), of which there are `count`."""
-    means, spreads = moments(sequence, codes, count, np.array(windows.floors))
+    means, spreads = pooled_moments(sequence, codes, count, np.array(windows.floors))
     known = ~np.isnan(means)
     return SeriesScales(
         column=column,

@@ -15,7 +15,7 @@ from dle_training.scoring.metrics import Actual, Predictions
 
 LAST, SEASONAL, LINEAR = "last value", "seasonal value", "linear"
 _CLEARLY = 0.98
-"""A model is better than a baseline if its error is less than this share of the baseline's."""
+"""A model is better than a baseline if its error is less than this share of the baseline's, and worse the other way."""
 _Floats = npt.NDArray[np.float64]
 
 
@@ -38,7 +38,7 @@ class SeriesScores(msgspec.Struct, frozen=True, kw_only=True):
 class ForecastScores(msgspec.Struct, frozen=True, kw_only=True):
     """The scores of a forecast. `season` in steps is that of the seasonal value, 1 = none.
 
-    `per_series` is empty for a single series. `warning` says that the model is no better than a baseline.
+    `per_series` is empty for a single series. `warning` says that the model is no better than a baseline, or worse.
     """
 
     season: int
@@ -124,7 +124,13 @@ def _warning(errors: dict[str, _Floats], scale: _Floats, season: int) -> str | N
         known = np.isfinite(scaled[name]) & np.isfinite(scaled[""])
         own, other = _mean(scaled[""][known]), _mean(scaled[name][known])
         if own is not None and other is not None and own > _CLEARLY * other:
-            how = "no" if own >= other else "hardly"
-            words = f"{how} better than the {in_words(name, season)}: {what} {own:.4g} against {other:.4g}"
+            words = f"{_beside(own, other)} than the {in_words(name, season)}: {what} {own:.4g} against {other:.4g}"
             worse.append((other, words))
     return f"The model is {min(worse)[1]}" if worse else None
+
+
+def _beside(own: float, other: float) -> str:
+    """Say how a model with the error `own` is beside a baseline with the error `other`, if not clearly better."""
+    if own * _CLEARLY > other:
+        return "worse"
+    return "no better" if own >= other else "hardly better"

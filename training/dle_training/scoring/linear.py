@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dle_bundle.series import moments
 from dle_training.preprocessing import series
 from dle_training.preprocessing.settings import Scaling
 
@@ -81,11 +82,8 @@ class Scales:
         if self.kind == "none":
             whole = np.zeros(len(steps), dtype=np.int64) - 1
             return self.means[whole], self.spreads[whole]
-        known = ~np.isnan(steps)
-        counts = known.sum(axis=1)
-        level = np.where(known, steps, 0).sum(axis=1) / np.maximum(counts, 1)
-        squares = np.where(known, (steps - level[:, None]) ** 2, 0).sum(axis=1) / np.maximum(counts, 1)
-        level, spread = np.where(counts > 0, level, self.means[-1]), np.maximum(np.sqrt(squares), self.floors)
+        level, spread = moments(steps)
+        level, spread = np.where(np.isnan(level), self.means[-1], level), np.fmax(spread, self.floors)
         if self.kind == "window":
             return level, spread
         places = np.minimum(np.searchsorted(self.names, names), len(self.names) - 1)
@@ -210,7 +208,7 @@ def _steps(windows: Windows, channels: _Places, steps: int) -> _Floats:
 
 def _outside(training: Windows, validation: Windows, channel: _Places, steps: int) -> float:
     """The share of validation windows whose mean is outside of the means of the training windows of their series."""
-    seen, found = (_mean(_steps(windows, channel, steps)[..., 0]) for windows in (training, validation))
+    seen, found = (moments(_steps(windows, channel, steps))[0][:, 0] for windows in (training, validation))
     names, places = np.unique(training.names, return_inverse=True)
     low, high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
     np.fmin.at(low, places, seen)
@@ -221,23 +219,15 @@ def _outside(training: Windows, validation: Windows, channel: _Places, steps: in
     return float(beyond[known].mean()) if known.any() else 0.0
 
 
-def _mean(values: _Floats) -> _Floats:
-    """The mean (W,) of the known values (W, T), NaN for none."""
-    known = ~np.isnan(values)
-    sums, counts = np.where(known, values, 0).sum(axis=1), known.sum(axis=1)
-    means: _Floats = np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
-    return means
-
-
 def _scales(kind: Scaling, training: Windows, channels: _Places, steps: int, known: _Places, horizon: int) -> Scales:
     values = _steps(training, channels, steps)
     floors = np.array(series.fit_windows(values, target=0).floors)
-    means, spreads = series.moments(values, np.zeros(len(values), dtype=np.int64), 1, floors)
+    means, spreads = series.pooled_moments(values, np.zeros(len(values), dtype=np.int64), 1, floors)
     # a channel without a value in any training window, which may also be the target
     means, spreads = np.nan_to_num(means), np.where(np.isnan(spreads), floors, spreads)
     names, places = np.unique(training.names, return_inverse=True)
     if kind == "series":
-        own_means, own_spreads = series.moments(values, places, len(names), floors)
+        own_means, own_spreads = series.pooled_moments(values, places, len(names), floors)
         means = np.append(np.where(np.isnan(own_means), means, own_means), means, axis=0)
         spreads = np.append(np.where(np.isnan(own_spreads), spreads, own_spreads), spreads, axis=0)
     future = [training.ahead(channel, horizon) for channel in known.tolist()]

@@ -31,6 +31,7 @@ CONSTANT = {
 """Sections and settings that must not vary, and why."""
 
 WEIGHTS = "objective.class_weights"
+_WINDOW_SCALING = "preprocessing.window_scaling"
 _ATTEMPTS = 1_000
 _SPACE_EXAMPLE, GRID_EXAMPLE = '"optimizer.lr={log: [1e-4, 1e-2]}"', "optimizer.lr=1e-3,3e-3,1e-2"
 
@@ -162,6 +163,11 @@ def _faults(key: str, dimension: Dimension, fixed: Tree) -> Iterator[str]:
         yield f"{key}: expected a setting, found a section: give a space for the settings in it"
     elif reason := next((reason for name, reason in CONSTANT.items() if f"{key}.".startswith(f"{name}.")), None):
         yield f"{key}: cannot vary, because {reason}"
+    elif key == _WINDOW_SCALING and isinstance(dimension, Choice) and "series" in dimension.values:
+        yield (
+            f"{key}: series cannot be one of several, because it makes the series an input; give window and none, or "
+            f"set it for all trials: --set {_WINDOW_SCALING}=series"
+        )
     else:
         if yaml_text.has(fixed, key):
             yield f"{key}: expected a value or a space, found both"
