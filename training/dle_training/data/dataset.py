@@ -24,11 +24,12 @@ from dle_training.data.column_roles import Arranged
 from dle_training.data.columns import column_settings, inference, statistics, telling_columns
 from dle_training.data.columns.inference import InferredInputs
 from dle_training.data.columns.kinds import Reading
+from dle_training.data.columns.telling_columns import Found
 from dle_training.data.images import pictures
 from dle_training.data.images.image_rows import ImageRows
 from dle_training.data.images.pictures import Pictures
 from dle_training.data.rows import repeated_rows
-from dle_training.data.series import series_shapes, windows
+from dle_training.data.series import series_shapes, telling_covariates, windows
 from dle_training.data.sources import Place, Source
 from dle_training.data.splits import blocks, split
 from dle_training.data.splits.blocks import Blocks
@@ -148,9 +149,14 @@ def load(config: RunConfig, source: Source | None = None) -> Dataset:
     if goal.outputs.classes is not None:
         trained = target.class_index(trained, goal.outputs.classes)
     groups = read.grouped(schema)
-    telling = telling_columns.find(groups.take(parts.train), trained, schema, config.data.kinds)
+    if arranged.baselines is None:
+        telling = telling_columns.find(groups.take(parts.train), trained, schema, config.data)
+    else:
+        beside = arranged.baselines.take(parts.train)
+        telling = Found(telling_covariates.find(groups.take(parts.train), trained, schema, config.data, beside))
+    read_target = goal.values[goal.known]
     later = split.later_rows(
-        by.name, config.split, inputs.readings, goal.values[goal.known], classes=goal.outputs.classes is not None
+        by.name, config.split, inputs.readings, read_target, classes=goal.outputs.classes is not None
     )
     said = (
         *source.notes,

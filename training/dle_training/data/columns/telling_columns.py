@@ -4,7 +4,7 @@ A column that tells the target is often known only after it, so a model that rea
 by the training part alone: one half of the rows predicts the other, so that an identifier does not look perfect.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +13,17 @@ import numpy.typing as npt
 
 from dle_bundle.drift.features import table_columns
 from dle_bundle.groups import Groups
-from dle_bundle.schema import Field, Label, Schema
+from dle_bundle.schema import Field, Kind, Label, Schema
 from dle_bundle.values.categories import category
+from dle_training.config.run_config import DataConfig
 from dle_training.settings.proposals import setting
 
 MOST_ROWS = 20_000
 """Rows that are looked at; more of them would not change the verdict."""
-_LEAST_ROWS = 50
-_ENOUGH = {"roc_auc": 0.99, "balanced_accuracy": 0.98, "r2": 0.99}
+LEAST_ROWS = 50
+"""Fewer rows are not judged."""
+ENOUGH = {"roc_auc": 0.99, "balanced_accuracy": 0.98, "r2": 0.99}
+"""The score of each metric from which a column tells the target."""
 _BINS = 256
 _LEAST_CODES, _REPEATS = 8, 5
 _CODE_R2, _OF_IT_SMOOTH = 0.1, 0.5
@@ -40,15 +43,15 @@ class Found:
     notes: tuple[str, ...] = ()
 
 
-def find(training: Groups, target: npt.NDArray[Any], schema: Schema, decided: Collection[str]) -> Found:
+def find(training: Groups, target: npt.NDArray[Any], schema: Schema, data: DataConfig) -> Found:
     """Judge each column of the training rows (N,) by their `target`: class indices, or values.
 
-    `decided` are the columns whose kind the user has set. An only input may tell the target, unless it is a copy.
-    Texts, images and series are not judged, nor are forecasts.
+    An only input may tell the target, unless it is a copy. Texts, images and series are not judged, nor are columns
+    whose kind the user has set judged as codes. `telling_covariates` judges forecasts.
     """
     only = len(schema.inputs) == 1
     columns = [each for each in table_columns(training, schema) if each.field.kind != "text"]
-    if len(target) < _LEAST_ROWS or target.ndim > 1 or schema.layout is not None:
+    if len(target) < LEAST_ROWS or target.ndim > 1 or schema.layout is not None:
         return Found()
     order = np.random.default_rng(0).permutation(len(target))[:MOST_ROWS]
     classes = schema.outputs.classes
@@ -58,9 +61,9 @@ def find(training: Groups, target: npt.NDArray[Any], schema: Schema, decided: Co
         values = column.values[order]
         if only and _copies(column.field, values, target[order], classes):
             warnings.append(f"{column.field.name}, the only input, is a copy of {schema.outputs.target}")
-        elif not only and (said := _tells(column.field, values, goal, schema.outputs.target)):
+        elif not only and (said := _tells(column.field, values, goal, schema.outputs.target, data)):
             warnings.append(said)
-        elif column.field.name not in decided and _codes(column.field, values, goal):
+        elif column.field.name not in data.kinds and _codes(column.field, values, goal):
             cure = setting("data.kinds", "categorical", column.field.name)
             notes.append(
                 f"{column.field.name}: whole numbers whose order says little about {schema.outputs.target}; "
@@ -86,23 +89,40 @@ def _copies(field: Field, values: npt.NDArray[Any], target: npt.NDArray[Any], cl
     return bool(np.array_equal(values, np.array(classes, dtype=values.dtype)[target]))
 
 
-def _tells(field: Field, values: npt.NDArray[Any], goal: Numbers, target: str) -> str | None:
-    cure = f"if it is known only after {target}, leave it out with {setting('data.drop', [field.name])}"
+def _tells(field: Field, values: npt.NDArray[Any], goal: Numbers, target: str, data: DataConfig) -> str | None:
+    drop = setting("data.drop", [*data.drop, field.name])
     if goal.shape[1] == 1 and _copies(field, values, goal[:, 0], None):
-        return f"{field.name} is a copy of {target}; leave it out with {setting('data.drop', [field.name])}"
-    groups = _groups(field, values, seconds=goal.shape[1] > 1)
-    predicted = _crossed(groups, goal, _means)
+        return copies(field.name, target, drop)
+    predicted = predict(field.kind, values, goal)
     if goal.shape[1] == 1:
-        if field.kind == "numeric":  # a line within the bins, so that wide ones do not hide a copy in another unit
-            predicted = _crossed_line(values.astype(np.float64), groups, goal)
         metric, score = "r2", _r2(goal, predicted)
     elif goal.shape[1] == 2:
         metric, score = "roc_auc", _area(predicted[:, 1], goal[:, 1] > 0)
     else:
         metric, score = "balanced_accuracy", _balanced_accuracy(goal, predicted)
-    if score < _ENOUGH[metric]:
-        return None
-    return f"{field.name} alone tells {target}: {metric} {score:.4g} on training rows held back; {cure}"
+    return None if score < ENOUGH[metric] else tells(field.name, target, metric, score, drop)
+
+
+def copies(name: str, target: str, drop: str) -> str:
+    """The warning of a column that is a copy of the target; `drop` are the settings that leave it out."""
+    return f"{name} is a copy of {target}; leave it out with {drop}"
+
+
+def tells(name: str, target: str, metric: str, score: float, drop: str) -> str:
+    """The warning of a column that tells the target; `drop` are the settings that leave it out."""
+    return (
+        f"{name} alone tells {target}: {metric} {score:.4g} on training rows held back; if it is known only after "
+        f"{target}, leave it out with {drop}"
+    )
+
+
+def predict(kind: Kind, values: npt.NDArray[Any], goal: Numbers) -> Numbers:
+    """What the values (N,) of a column of this kind say of the `goal` (N, K); half of the rows predicts the other."""
+    groups = _groups(kind, values, seconds=goal.shape[1] > 1)
+    if goal.shape[1] == 1 and kind == "numeric":
+        # a line within the bins, so that wide ones do not hide a copy in another unit
+        return _crossed_line(values.astype(np.float64), groups, goal)
+    return _crossed(groups, goal, _means)
 
 
 def _codes(field: Field, values: npt.NDArray[Any], goal: Numbers) -> bool:
@@ -120,15 +140,15 @@ def _codes(field: Field, values: npt.NDArray[Any], goal: Numbers) -> bool:
     return told >= _CODE_R2 and _r2(goal[known], _crossed(groups, goal[known], _neighbours)) < _OF_IT_SMOOTH * told
 
 
-def _groups(field: Field, values: npt.NDArray[Any], *, seconds: bool) -> Places:
+def _groups(kind: Kind, values: npt.NDArray[Any], *, seconds: bool) -> Places:
     """Return the group (N,) of each value: a category, a number or a bin of numbers; missing ones are a group.
 
     Without `seconds`, date-times only differ in being missing, because a target that grows with time is no leak.
     """
-    if field.kind == "categorical":
+    if kind == "categorical":
         return np.asarray(np.unique(values.astype(str), return_inverse=True)[1], dtype=np.int64)
     known: npt.NDArray[np.bool_] = ~np.isnan(values)
-    if field.kind == "datetime" and not seconds:
+    if kind == "datetime" and not seconds:
         return known.astype(np.int64)
     edges = np.unique(values[known])
     if len(edges) > _BINS:
