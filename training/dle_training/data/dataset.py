@@ -29,9 +29,9 @@ from dle_training.data.images import pictures
 from dle_training.data.images.image_rows import ImageRows
 from dle_training.data.images.pictures import Pictures
 from dle_training.data.rows import repeated_rows
-from dle_training.data.series import series_shapes, telling_covariates, windows
+from dle_training.data.series import forecastable, series_shapes, telling_covariates, windows
 from dle_training.data.sources import Place, Source
-from dle_training.data.splits import blocks, split
+from dle_training.data.splits import blocks, repeated_entities, split
 from dle_training.data.splits.blocks import Blocks
 from dle_training.data.splits.split import Split, Strata
 from dle_training.data.target import Target, Values
@@ -158,6 +158,11 @@ def load(config: RunConfig, source: Source | None = None) -> Dataset:
     later = split.later_rows(
         by.name, config.split, inputs.readings, read_target, classes=goal.outputs.classes is not None
     )
+    hints: list[str | None] = []
+    if arranged.layout is None:
+        hints += repeated_entities.notes(inputs.readings, read_target, by.name, config)
+        if goal.outputs.classes is None:
+            hints.append(forecastable.note(inputs.readings, read_target, name, by.name, config))
     said = (
         *source.notes,
         chosen,
@@ -165,6 +170,7 @@ def load(config: RunConfig, source: Source | None = None) -> Dataset:
         *goal.notes,
         *skipped,
         None if made else by.note or later,
+        *hints,
         found and found.note,
         *inputs.notes,
         *fitted,

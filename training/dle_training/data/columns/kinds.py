@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from dle_bundle.errors import InputError, row_name
@@ -60,6 +61,13 @@ class Reading:
     def known(self) -> npt.NDArray[Any]:
         """The values that are not missing."""
         return self.values[~self.missing]
+
+    @property
+    def codes(self) -> npt.NDArray[np.int64]:
+        """The number (N,) of each row's value among the distinct ones."""
+        if self.values.dtype == object:  # which numpy would sort
+            return columns.distinct(pa.chunked_array([pa.array(self.values, pa.large_string())]))[1]
+        return np.asarray(np.unique(self.values, return_inverse=True)[1], dtype=np.int64)
 
 
 def read(name: str, column: Column, wanted: ColumnSettings, rows: npt.NDArray[np.int64]) -> Reading:

@@ -1,0 +1,118 @@
+"""Columns that identify customers, patients or machines whose rows repeat, such as those of monthly files.
+
+A random split puts rows of one customer into training and test, so the score is that of known customers. Only the user
+knows whether the model will meet others.
+"""
+
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dle_training.config.run_config import RunConfig
+from dle_training.data.columns.kinds import Reading
+from dle_training.data.splits.blocks import GROUP
+from dle_training.settings.proposals import setting
+
+_LEAST = 20
+"""Fewer distinct values are categories."""
+_ROWS_EACH = 2
+_LARGEST = 0.2
+"""The largest share of the rows that one entity has."""
+_EVEN = 0.5
+"""A column without a telling name has entities of about as many rows each: the spread of their rows over the mean."""
+_CONSTANT, _BY_CHANCE, _ENOUGH_CONSTANT = 0.95, 0.5, 2
+"""Columns count as constant within entities if they are so in this share, and in less than that one by chance; so many
+of them make an identifier."""
+_PAIRS = 10
+"""Rows of the same entity and date that chance would give at least, where there are none."""
+_SPARSE = 10
+_MOSTLY = 0.9
+_IDS = frozenset({"id", "ids", "uuid", "guid"})
+_ENTITIES = frozenset({
+    "account", "client", "customer", "device", "employee", "household", "machine", "member", "participant", "patient",
+    "person", "player", "respondent", "sensor", "student", "subject", "unit", "user", "worker",
+})  # fmt: skip
+_BESIDE = frozenset({"code", "key", "name", "no", "nr", "num", "number"})
+Places = npt.NDArray[np.int64]
+
+
+def notes(readings: Mapping[str, Reading], target: npt.NDArray[Any], by: str, config: RunConfig) -> list[str]:
+    """Return a note on each input that identifies entities, if the split is random and nobody asked for it.
+
+    `readings` are those of the inputs by name, and `target` (N,) has the labels or values of the same rows.
+    """
+    if config.split.by is not None or by not in ("random", "stratified"):
+        return []
+    found = []
+    for name, reading in readings.items():
+        whole = reading.kind == "categorical" or (reading.kind == "numeric" and reading.whole)
+        if not whole or reading.missing.any():
+            continue
+        places = reading.codes
+        counts = np.bincount(places)
+        few = len(counts) < _LEAST or len(places) < _ROWS_EACH * len(counts) or counts.max() > _LARGEST * len(places)
+        if few or not (_named(name) or _repeats(name, places, readings, target)):
+            continue
+        found.append(
+            f"{name}: looks like an identifier of what has several rows ({len(counts):,} values, about "
+            f"{len(places) / len(counts):.0f} rows each), and training and test share them; if the model will meet "
+            f"others, test it on others: --split {shlex.quote(GROUP + name)}; to leave the column out, set "
+            f"{setting('data.drop', [*config.data.drop, name])}"
+        )
+    return found
+
+
+def _named(name: str) -> bool:
+    """Whether the column is named like an identifier: `user_id`, `patient`, `machine no`, but not `user age`."""
+    words = set(re.findall("[a-z]+", re.sub("(?<=[a-z])(?=[A-Z])", " ", name).lower()))
+    return not _IDS.isdisjoint(words) or (not _ENTITIES.isdisjoint(words) and words <= _ENTITIES | _BESIDE)
+
+
+def _repeats(name: str, places: Places, readings: Mapping[str, Reading], target: npt.NDArray[Any]) -> bool:
+    """Whether the values (N,) of a column look like entities, whatever it is called; `places` (N,) are their codes.
+
+    The entities have about as many rows each. Either no date occurs twice for one of them, or the values look like
+    codes, and other columns are the same in all rows of an entity.
+    """
+    counts = np.bincount(places)
+    if counts.std() > _EVEN * counts.mean():
+        return False
+    others = {other: reading.codes for other, reading in readings.items() if other != name}
+    if any(_is_key(places, others[other]) for other in others if readings[other].kind == "datetime"):
+        return True
+    firsts = np.unique(places, return_index=True)[1]
+    if not _look_like_codes(np.unique(readings[name].values[firsts])):
+        return False
+    labels = np.asarray(np.unique(target, return_inverse=True)[1], dtype=np.int64)
+    return sum(_is_constant(places, codes) for codes in (*others.values(), labels)) >= _ENOUGH_CONSTANT
+
+
+def _is_key(places: Places, dates: Places) -> bool:
+    """Whether no pair of entity and date occurs twice, though chance would give several."""
+    width = int(dates.max()) + 1
+    pairs = (int(places.max()) + 1) * width
+    return len(places) ** 2 / 2 / pairs >= _PAIRS and len(np.unique(places * width + dates)) == len(places)
+
+
+def _look_like_codes(distinct: npt.NDArray[Any]) -> bool:
+    """Whether texts hold digits, or whole numbers have wide gaps."""
+    if distinct.dtype == object:
+        return sum(any(map(str.isdigit, text)) for text in distinct) >= _MOSTLY * len(distinct)
+    return bool(distinct[-1] - distinct[0] >= _SPARSE * len(distinct))
+
+
+def _is_constant(places: Places, codes: Places) -> bool:
+    """Whether a column is constant within nearly all entities with several rows, which is no chance."""
+    order = np.argsort(places, kind="stable")
+    starts = np.flatnonzero(np.diff(places[order], prepend=-1))
+    several = np.diff(starts, append=len(places)) > 1
+    shuffled = np.random.default_rng(0).permutation(codes)
+    own, chance = (
+        float((np.maximum.reduceat(each, starts) == np.minimum.reduceat(each, starts))[several].mean())
+        for each in (codes[order], shuffled)
+    )
+    return own >= _CONSTANT and chance <= _BY_CHANCE
