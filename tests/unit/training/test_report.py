@@ -10,6 +10,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.figure import Figure as MatplotlibFigure
 
 from dle_bundle.schema import Field, Label, Outputs, Schema, Task
 from dle_training.config import run_config
@@ -144,10 +145,13 @@ def forecast(horizon: int = 4) -> ReportContent:
     seen = random.normal(size=(3, 50)) + 300
     seen[0, 40:45] = np.nan
     shown = PredictionExamples(
-        forecasts=Forecasts(seen, actual[:3], predicted[:3].astype(np.float64), np.arange(horizon) + 1.0)
+        forecasts=Forecasts(
+            seen, actual[:3], predicted[:3].astype(np.float64), np.arange(horizon) + 1.0, ("a", SCRIPT, "$b_")
+        )
     )
     outputs = Outputs(target="$load_", task="regression", unit="MW", horizon=horizon)
-    return content(outputs, actual, predicted, shown=shown)
+    known = replace(training_series(augmented=False), targets=(None,) * 4, ahead=random.normal(size=(4, horizon)))
+    return content(outputs, actual, predicted, Samples(series=known), shown)
 
 
 CONTENTS: dict[str, Callable[[], ReportContent]] = {
@@ -225,7 +229,9 @@ def test_figures_are_those_of_the_task(written: Callable[[str], Path]) -> None:
             "learning_curves", "training_images", "training_series", "text_lengths", "confusion_matrix", "calibration",
             "roc", "precision_recall", "test_images",
         },
-        "forecast": {"learning_curves", "predicted_against_actual", "residuals", "error_by_step", "forecasts"},
+        "forecast": {
+            "learning_curves", "training_series", "predicted_against_actual", "residuals", "error_by_step", "forecasts",
+        },
     }.items():  # fmt: skip
         assert {path.stem for path in (written(name).parent / "figures").iterdir()} == expected
     assert "at least two classes" in written("one class in the test part").read_text()
@@ -283,6 +289,25 @@ def test_the_errors_of_a_forecast_are_told_by_step(written: Callable[[str], Path
     assert "Below the grey line" not in alone
     assert (tmp_path / "figures" / "error_by_step.png").exists()
     assert not (tmp_path / "figures" / "forecasts.png").exists()
+
+
+def test_series_of_one_column_share_an_axis_unless_one_would_look_flat(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[MatplotlibFigure] = []
+
+    def keep(figure: MatplotlibFigure) -> bytes:
+        drawn.append(figure)
+        return b""
+
+    monkeypatch.setattr(sample_figures, "png", keep)
+    plain = np.sin(np.arange(40.0))[None, :, None] * np.array([[1.0, 1.0], [0.8, 100.0], [0.6, 0.0]])[:, None]
+    plain[2, :, 1] = np.nan
+    sample_figures.series(plain, None, ("", "", ""), ("level", "scaled"))
+    level, scaled = drawn[0].axes[:3], drawn[0].axes[3:]
+    assert len({panel.get_ylim() for panel in level}) == 1
+    assert [round(panel.get_ylim()[1]) for panel in scaled[:2]] == [1, 110]
+    sample_figures.series(plain, None, ("", "", ""), ("level", "scaled"), ahead=np.full((3, 5), 50.0))
+    assert all(panel.get_ylim()[1] > 50 for panel in drawn[1].axes[:3])
+    assert all(panel.get_xlim() == (-39.5, 5.5) for panel in drawn[1].axes)
 
 
 def test_sheets_of_odd_images_and_lengths() -> None:

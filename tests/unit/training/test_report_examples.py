@@ -9,7 +9,7 @@ import torch
 from msgspec.structs import replace as change
 
 from dle_bundle.groups import Groups, empty
-from dle_bundle.schema import Field, ImageShape, Label, Outputs, Schema, SequenceShape
+from dle_bundle.schema import Field, ImageShape, Label, Outputs, Schema, SequenceShape, SeriesLayout
 from dle_training.augmentation import augment as augmentation
 from dle_training.config import run_config
 from dle_training.config.resolve import resolve
@@ -182,6 +182,27 @@ def test_missing_steps_of_series_are_not_there_to_be_drawn() -> None:
         assert (np.isnan(version[:, :8, 0]).sum(axis=1) >= 1).all()
 
 
+def test_windows_of_a_forecast_are_shown_in_their_units_with_the_target_first() -> None:
+    """The variations of a window are scaled as the window itself is."""
+    target = np.random.default_rng(5).normal(size=(ROWS, 2))
+    data = dataset(Outputs(target="d", task="regression", horizon=2), target)
+    layout = SeriesLayout(channels=("a", "b", "c", "d"), time="t", window=STEPS)
+    sequence = 1_000 + 10 * np.random.default_rng(6).normal(size=(ROWS, STEPS, 4))
+    sequence[:, 5, 3] = np.nan
+    groups = replace(data.groups, sequence=sequence, lengths=np.full(ROWS, STEPS))
+    data = replace(data, schema=change(data.schema, layout=layout), groups=groups)
+    made = chosen(data, fitted(data), RunConfig(augmentation=change(NO_AUGMENTATION, jitter=0.01))).series
+    assert made is not None
+    assert made.ahead is not None
+    assert made.varied is not None
+    assert (made.channels, made.total) == (("d", "a", "b"), 4)
+    rows = [int(np.flatnonzero((target == each).all(axis=1))[0]) for each in made.ahead]
+    np.testing.assert_array_equal(made.plain, sequence[rows][..., [3, 0, 1]])
+    known = ~np.isnan(made.plain)
+    assert (np.abs(made.varied - made.plain)[:, known] < 1).all()
+    assert np.isnan(made.varied[:, :, 5, 0]).all()
+
+
 def test_lengths_of_texts_are_those_before_the_cut() -> None:
     data = classified()
     preprocessing = fitted(data)
@@ -260,6 +281,7 @@ def test_forecasts_stand_beside_the_last_value_that_was_seen() -> None:
     # the last values are 3, 5, 5 and one that is missing
     assert made.forecasts.last_value.tolist() == pytest.approx([(2 + 2 + 4) / 3, (3 + 2 + 0) / 3])
     np.testing.assert_array_equal(made.forecasts.actual, actual[[0, 2, 3]])
+    assert made.forecasts.names == ()
     assert made.right is made.wrong is None
     elsewhere = change(schema, outputs=change(schema.outputs, target="other"))
     assert worst_examples.choose(elsewhere, groups, actual, actual.astype(np.float32)).forecasts is None

@@ -183,15 +183,23 @@ def _training_images(images: TrainingImages) -> Figure:
 
 
 def _training_series(series: TrainingSeries) -> Figure:
-    titles = ["" if target is None else target_text(target) for target in series.targets]
-    caption = "Training series as the network sees them, standardised. Gaps are missing steps."
+    if series.ahead is None:
+        caption = "Training series as the network sees them, standardised. Gaps are missing steps."
+    else:
+        caption = (
+            "Training windows. The model sees the values left of the dashed line, and learns to predict the black ones "
+            "right of it. Gaps are missing values."
+        )
+    if len(series.plain) > 1:
+        caption += " All panels of a column have one axis, unless a series would look flat on it."
     if series.total > len(series.channels):
         caption += f" The figure shows {len(series.channels)} of {series.total} channels."
     if series.varied is None:
         caption += " Augmentation is off, so training does not vary them."
     else:
         caption += " The faint lines are variations that the network is trained on, drawn anew in each epoch."
-    drawn = sample_figures.series(series.plain, series.varied, titles, series.channels)
+    titles = ["" if target is None else target_text(target) for target in series.targets]
+    drawn = sample_figures.series(series.plain, series.varied, titles, series.channels, series.ahead)
     return Figure("training_series", drawn, caption, wide=True)
 
 
@@ -273,7 +281,7 @@ def _value_figures(content: ReportContent, actual: Actual, predicted: Prediction
         drawn.append(
             Figure(
                 "forecasts",
-                sample_figures.forecasts(outputs, examples.seen, examples.actual, examples.predicted),
+                sample_figures.forecasts(outputs, examples.seen, examples.actual, examples.predicted, examples.names),
                 "The first, the middle and the last row of the test part. The model sees the values left of the dashed "
                 "line and predicts the values right of it.",
             )

@@ -4,7 +4,7 @@ Each function takes plain values and returns PNG bytes. Sheets are drawn in inch
 figure: one pair for each image would take seconds to lay out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +41,10 @@ _LINE, _NAME = 0.17, 0.36
 _BINS = 40
 _Floats = npt.NDArray[np.floating]
 _ACROSS = 3
+_FLAT = 0.15
+"""A panel looks flat if its values take up less than this share of the axis."""
+_MARKED = 30
+"""Up to so many values have a mark each."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,31 +85,51 @@ def images(title: str, rows: Sequence[ImageRow], across: int) -> bytes:
         return png(figure)
 
 
-def series(plain: _Floats, varied: _Floats | None, titles: Sequence[str], channels: Sequence[str]) -> bytes:
-    """Draw series (M, T, C), one panel each, with their variations (V, M, T, C) faint behind them. NaN is a gap."""
-    down = -(-len(plain) // _ACROSS)
-    with sheet((FULL, 1.0 + 1.75 * down)) as figure:
-        figure.suptitle("Training series", x=0.006, ha="left", fontsize=10.5, fontweight="bold")
-        panels = np.ravel(figure.subplots(down, min(len(plain), _ACROSS), sharey=True, squeeze=False))
-        drawn, steps = {}, np.arange(plain.shape[1])
-        for index, (panel, one) in enumerate(zip(panels, plain, strict=False)):
-            for channel, name in enumerate(channels):
-                colour = COLOURS[channel]
-                for version in () if varied is None else varied[:, index, :, channel]:
-                    _line(panel, steps, version, color=colour, alpha=0.35, linewidth=0.9)
-                drawn[short(name)] = _line(panel, steps, one[:, channel], color=colour, linewidth=1.5)
-            end = np.flatnonzero(~np.isnan(one).all(axis=1))
-            panel.set_xlim(-0.5, float(max(end.max(initial=0), 1)) + 0.5)
-            panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-            panel.set_title(short(titles[index], 40), fontsize=9)
-            if index >= len(plain) - _ACROSS:
-                panel.set_xlabel("step")
-            if index % _ACROSS == 0:
-                panel.set_ylabel("standardised")
-        for panel in panels[len(plain) :]:
+def series(
+    plain: _Floats,
+    varied: _Floats | None,
+    titles: Sequence[str],
+    channels: Sequence[str],
+    ahead: _Floats | None = None,
+) -> bytes:
+    """Draw series (M, T, C), a panel for each channel of each, with their variations (V, M, T, C) faint behind them.
+
+    `ahead` (M, horizon) are the values after the window of a forecast, in the first channel. NaN is a gap.
+    """
+    across, count = min(len(plain), _ACROSS), len(channels)
+    down = -(-len(plain) // across)
+    steps = np.arange(plain.shape[1]) if ahead is None else np.arange(1 - plain.shape[1], 1)
+    title, what = ("Training series", "step") if ahead is None else ("Training windows", "steps after the window")
+    with sheet((FULL, 0.9 + down * (1.65 + 0.85 * (count - 1)))) as figure:
+        figure.suptitle(title, x=0.006, ha="left", fontsize=10.5, fontweight="bold")
+        grid = figure.subplots(down * count, across, squeeze=False, height_ratios=[2.0, *[1.0] * (count - 1)] * down)
+        drawn = grid.reshape(down, count, across).swapaxes(1, 2).reshape(-1, count)  # (places, channels)
+        for place, (panels, one) in enumerate(zip(drawn, plain, strict=False)):
+            panels[0].set_title(short(titles[place], 40), fontsize=9)
+            for channel, panel in enumerate(panels):
+                for version in () if varied is None else varied[:, place, :, channel]:
+                    _line(panel, steps, version, color=COLOURS[channel], alpha=0.35, linewidth=0.9)
+                _line(panel, steps, one[:, channel], color=COLOURS[channel], linewidth=1.5)
+                if ahead is None:
+                    end = np.flatnonzero(~np.isnan(one).all(axis=1))
+                    panel.set_xlim(-0.5, float(max(end.max(initial=0), 1)) + 0.5)
+                else:
+                    panel.axvline(0.5, **GUIDE)
+                    if not channel:
+                        _line(panel, np.arange(1, ahead.shape[1] + 1), ahead[place], color=INK, linewidth=1.5)
+                    panel.set_xlim(steps[0] - 0.5, ahead.shape[1] + 0.5)
+                panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+                panel.xaxis.set_tick_params(labelbottom=channel == count - 1)
+                panel.yaxis.set_major_locator(MaxNLocator(3))
+                if not place % across:
+                    panel.set_ylabel(short(channels[channel], 16))
+            if place >= len(plain) - across:
+                panels[-1].set_xlabel(what)
+        for channel in range(count):
+            _share(drawn[: len(plain), channel])
+        for panel in drawn[len(plain) :].flat:
             panel.set_visible(False)
-        if len(channels) > 1:
-            legend(panels[0], drawn, "best")
+        figure.align_ylabels()
         return png(figure)
 
 
@@ -139,13 +163,18 @@ def text_lengths(tokens: npt.NDArray[np.int64], most: int) -> bytes:
         return png(figure)
 
 
-def forecasts(outputs: Outputs, seen: _Floats, actual: _Floats, predicted: _Floats) -> bytes:
-    """Draw windows (M, T) of the past, one panel each, with the actual and the predicted values (M, horizon)."""
+def forecasts(outputs: Outputs, seen: _Floats, actual: _Floats, predicted: _Floats, names: Sequence[str] = ()) -> bytes:
+    """Draw windows (M, T) of the past, one panel each, with the actual and the predicted values (M, horizon).
+
+    `names` are those of the series, if there are several, whose levels may differ.
+    """
     horizon = actual.shape[1]
     shown = min(seen.shape[1], max(4 * horizon, 24))
     past, future = np.arange(1 - shown, 1), np.arange(1, horizon + 1)
     with sheet() as figure:
-        panels = np.ravel(figure.subplots(len(seen), sharex=True, sharey=True, squeeze=False))
+        panels = np.ravel(figure.subplots(len(seen), sharex=True, squeeze=False))
+        for panel, name in zip(panels, names, strict=False):
+            panel.set_title(short(name, 32), loc="right", fontsize=8, fontweight="normal", color=MUTED, pad=3)
         for panel, before, after, said in zip(panels, seen[:, -shown:], actual, predicted, strict=True):
             panel.axvline(0, **GUIDE)
             _line(panel, np.append(past, future), np.append(before, after), color=MUTED, linewidth=1.2)
@@ -156,7 +185,7 @@ def forecasts(outputs: Outputs, seen: _Floats, actual: _Floats, predicted: _Floa
             value_axis(panel.yaxis, *panel.get_ylim())
             panel.yaxis.set_major_locator(MaxNLocator(3))
         panels[0].set_title("Forecasts")
-        legend(panels[0], lines, "lower left")
+        legend(panels[0], lines, "best")
         panels[len(panels) // 2].set_ylabel(short(outputs.target, 32) + (f" ({outputs.unit})" if outputs.unit else ""))
         panels[-1].set_xlabel("steps after the last input step")
         panels[-1].xaxis.set_major_locator(MaxNLocator(8, integer=True))
@@ -166,7 +195,7 @@ def forecasts(outputs: Outputs, seen: _Floats, actual: _Floats, predicted: _Floa
 def error_by_step(outputs: Outputs, errors: _Floats, last_value: _Floats | None) -> bytes:
     """Draw the mean absolute error of each forecast step (horizon,), and the error of repeating the last value."""
     steps = np.arange(1, len(errors) + 1)
-    marker = "o" if len(errors) <= 30 else ""
+    marker = "o" if len(errors) <= _MARKED else ""
     with sheet() as figure:
         axes = figure.subplots()
         lines = {"model": axes.plot(steps, errors, color=BLUE, marker=marker, markersize=4.5)[0]}
@@ -182,6 +211,18 @@ def error_by_step(outputs: Outputs, errors: _Floats, last_value: _Floats | None)
         axes.set_xlabel("forecast step")
         axes.set_ylabel(f"mean absolute error{f' ({outputs.unit})' if outputs.unit else ''}")
         return png(figure)
+
+
+def _share(panels: Iterable[Axes]) -> None:
+    """Give panels the same axis of values, unless one of them would look flat on it, or is empty or flat anyway."""
+    drawn = [panel for panel in panels if 0 < panel.dataLim.height < np.inf]
+    if drawn:
+        limits = np.array([panel.get_ylim() for panel in drawn])
+        if min(panel.dataLim.height for panel in drawn) >= _FLAT * (limits.max() - limits.min()):
+            for panel in drawn:
+                panel.set_ylim(limits.min(), limits.max())
+    for panel in drawn:
+        value_axis(panel.yaxis, *panel.get_ylim())
 
 
 def _inches(figure: Figure) -> Axes:

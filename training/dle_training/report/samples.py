@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from dle_bundle import series
 from dle_bundle.groups import Groups
 from dle_bundle.schema import Label, Schema
 from dle_training.augmentation import augment
@@ -52,7 +53,9 @@ class TrainingImages:
 class TrainingSeries:
     """Standardised series `plain` (M, T, C), NaN = missing or beyond the end, and variations `varied` (V, M, T, C).
 
-    `varied` is None without augmentation. `channels` are the names of the C channels, the first of `total`.
+    `varied` is None without augmentation. `channels` are the names of the C channels, the first of `total`. The windows
+    of a forecast are in the units of their columns, the target comes first, and `ahead` (M, horizon) are its next
+    values; None for other series.
     """
 
     plain: npt.NDArray[np.floating]
@@ -60,6 +63,7 @@ class TrainingSeries:
     varied: npt.NDArray[np.floating] | None
     channels: tuple[str, ...]
     total: int
+    ahead: npt.NDArray[np.floating] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,10 +94,13 @@ class _TrainingRows:
     schema: Schema
     seed: int
 
+    def places(self, most: int) -> npt.NDArray[np.int64]:
+        """The positions of at most this many rows, spread over the targets."""
+        return row_samples.spread(self.target, self.schema.outputs.classes, most, self.seed)
+
     def spread(self, most: int) -> tuple[Groups, tuple[Shown, ...]]:
         """Return at most this many rows, spread over the targets, and their targets."""
-        outputs = self.schema.outputs
-        places = row_samples.spread(self.target, outputs.classes, most, self.seed)
+        outputs, places = self.schema.outputs, self.places(most)
         return self.groups.take(places), shown(self.target[places], outputs.classes, outputs.class_names)
 
 
@@ -150,14 +157,35 @@ def _series(rows: _TrainingRows, preprocessing: Preprocessing, vary: SeriesAugme
     standard, lengths = inputs["sequence"], inputs["lengths"]
     # missing steps stay missing in every variation, wherever augmentation moves them
     standard[..., : len(names)][torch.from_numpy(np.isnan(chosen.sequence))] = torch.nan
-    kept = slice(0, CHANNELS)
+    layout, kept = rows.schema.layout, list(range(min(CHANNELS, len(names))))
+    forecast = layout is not None and layout.window is not None
+    if forecast:  # the target first
+        first = names.index(rows.schema.outputs.target)
+        kept = [first, *(each for each in range(len(names)) if each != first)][:CHANNELS]
     varied = None
     if vary is not None:
         versions = torch.stack(_versions(lambda: vary(standard, lengths)[0], rows.seed))  # (V, M, T, C')
         versions[:, torch.arange(standard.shape[1]) >= lengths[:, None]] = torch.nan
-        varied = versions[..., : len(names)][..., kept].numpy()
-    plain = standard[..., : len(names)][..., kept].numpy()
-    return TrainingSeries(plain, targets, varied, tuple(names[kept]), len(names))
+        varied = versions[..., kept].numpy()
+    plain, shown_names = standard[..., kept].numpy(), tuple(names[each] for each in kept)
+    if not forecast:
+        return TrainingSeries(plain, targets, varied, shown_names, len(names))
+    own = chosen.sequence[..., kept]
+    ahead = rows.target[rows.places(SERIES)].reshape(len(own), -1).astype(np.float64)
+    if varied is not None:
+        varied = _in_units(varied, plain, own)
+    return TrainingSeries(own, targets, varied, shown_names, len(names), ahead)
+
+
+def _in_units(
+    varied: npt.NDArray[np.floating], plain: npt.NDArray[np.floating], own: npt.NDArray[np.float64]
+) -> npt.NDArray[np.floating]:
+    """Scale variations (V, M, T, C) as the standardised windows `plain` (M, T, C) scale to their `own` values."""
+    level, spread = series.moments(own)  # (M, C)
+    middle, width = series.moments(plain)
+    factor = np.divide(spread, width, out=np.zeros_like(spread), where=width > 0)
+    scaled: npt.NDArray[np.floating] = (varied - middle[:, None]) * factor[:, None] + level[:, None]
+    return scaled
 
 
 def _texts(preprocessing: Preprocessing) -> TextLengths:

@@ -4,6 +4,7 @@ The most confident errors show the most: wrong labels in the data, classes that 
 wrongly takes for a sign of a class.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from dle_bundle.schema import Schema
 from dle_training.data.rows.row_samples import one_of_each
 from dle_training.data.splits.blocks import RowNumbers
 from dle_training.report.samples import IMAGES, Shown, Tiles, tiles
+from dle_training.scoring.baselines import Baselines
 from dle_training.scoring.forecasts import mean_by_step
 from dle_training.scoring.metrics import Actual, Predictions
 
@@ -46,14 +48,16 @@ class PredictedImages:
 class Forecasts:
     """Some windows of the target's past, `seen` (M, T) with NaN = missing, and the values after them (M, horizon).
 
-    `last_value` (horizon,) is the mean absolute error, over all test rows with a known last value, of repeating the
-    last value of the window. It is empty if no row has one.
+    `names` (M,) are those of their series, "" if there is only one. `last_value` (horizon,) is the mean absolute error,
+    over all test rows with a known last value, of repeating the last value of the window. It is empty if no row has
+    one.
     """
 
     seen: _Floats
     actual: _Floats
     predicted: _Floats
     last_value: _Floats
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +74,17 @@ class PredictionExamples:
     forecasts: Forecasts | None = None
 
 
-def choose(schema: Schema, groups: Groups, actual: Actual, predicted: Predictions) -> PredictionExamples:
+def choose(
+    schema: Schema, groups: Groups, actual: Actual, predicted: Predictions, beside: Baselines | None = None
+) -> PredictionExamples:
     """Choose examples among the rows `groups` of the test part.
 
-    `actual` and `predicted` are the targets and answers of these rows, in the form that `evaluation.evaluate` takes.
+    `actual` and `predicted` are the targets and answers of these rows, in the form that `evaluation.evaluate` takes,
+    and `beside` are the baselines of a forecast.
     """
     if actual.ndim > 1:
-        return PredictionExamples(forecasts=_forecasts(schema, groups, actual, predicted))
+        names = () if beside is None else tuple(beside.series.tolist())
+        return PredictionExamples(forecasts=_forecasts(schema, groups, actual, predicted, names))
     right, wrong = _ranked(schema, actual, predicted)
     texts: tuple[tuple[str, PredictedRow], ...] = ()
     if groups.text is not None:
@@ -113,15 +121,17 @@ def _answers(schema: Schema, rows: RowNumbers, actual: Actual, predicted: Predic
     return tuple(PredictedRow(names[actual[row]], names[said[row]], float(predicted[row, said[row]])) for row in rows)
 
 
-def _forecasts(schema: Schema, groups: Groups, actual: Actual, predicted: Predictions) -> Forecasts | None:
+def _forecasts(
+    schema: Schema, groups: Groups, actual: Actual, predicted: Predictions, names: Sequence[str]
+) -> Forecasts | None:
     """Return windows from the beginning, middle and end of the test part.
 
     Returns None if the past of the target is not an input of the model.
     """
-    names = [name for field in schema.sequence if field.sequence for name in field.sequence.channels]
-    if groups.sequence is None or groups.lengths is None or schema.outputs.target not in names:
+    channels = [name for field in schema.sequence if field.sequence for name in field.sequence.channels]
+    if groups.sequence is None or groups.lengths is None or schema.outputs.target not in channels:
         return None
-    past = groups.sequence[..., names.index(schema.outputs.target)].astype(np.float64)
+    past = groups.sequence[..., channels.index(schema.outputs.target)].astype(np.float64)
     last = past[np.arange(len(past)), groups.lengths - 1]
     known = ~np.isnan(last)
     rows = np.unique(np.linspace(0, len(past) - 1, FORECASTS).round().astype(np.int64))
@@ -130,4 +140,5 @@ def _forecasts(schema: Schema, groups: Groups, actual: Actual, predicted: Predic
         actual=actual[rows].astype(np.float64),
         predicted=predicted[rows].astype(np.float64),
         last_value=mean_by_step(np.abs(actual[known] - last[known, None])) if known.any() else np.empty(0),
+        names=tuple(names[row] for row in rows) if names else (),
     )

@@ -127,7 +127,7 @@ def evaluate_test_part(run: RunFolder, groups: Groups, target: Values, beside: B
         actual=actual,
         predicted=predicted,
         samples=samples.choose(*contents.read_training_sample(run), model.schema, model.preprocessing, config),
-        prediction_examples=worst_examples.choose(model.schema, groups, actual, predicted),
+        prediction_examples=worst_examples.choose(model.schema, groups, actual, predicted, beside),
         dropped=facts.dropped,
         notes=facts.notes,
         folds=cross_validation.read(run),
