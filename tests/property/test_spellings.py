@@ -57,17 +57,19 @@ def test_numbers(numbers: list[float], marks: tuple[str, str], unit: str, negati
 @given(st.lists(st.integers(-9_999, 9_999), min_size=1, max_size=30), st.sampled_from([(".", ","), (",", ".")]))
 def test_whole_numbers_of_thousands_are_read_right_noted_or_refused(numbers: list[int], marks: tuple[str, str]) -> None:
     texts = [f"{number:,}".replace(",", marks[1]) for number in numbers]
-    if marks[1] == "," and any(len(text) > 4 for text in texts):
+    grouped = {text for text in texts if len(text.strip("-")) > 3}
+    plain_beside = len(grouped) >= 5 and any(0 < abs(number) < 1000 for number in numbers)
+    if marks[1] == "," and grouped and not plain_beside:
         with pytest.raises(InputError, match=r"set 'data.decimal=,' or 'data.decimal=\.'"):
             read(texts)
         return
-    grouped = {text for text in texts if len(text.strip("-")) > 3}
-    if marks[1] == "." and len(grouped) >= 5 and any(0 < abs(number) < 1000 for number in numbers):
+    if marks[1] == "." and plain_beside:
         with pytest.raises(InputError, match=r"set 'data.thousands=.' to read it so, or 'data.decimal=.' to read"):
             read(texts)
         return
     reading = read(texts)
     if reading.values.tolist() != numbers:
+        assert marks[1] == "."
         assert reading.note is not None
         assert "set 'data.thousands=.'" in reading.note
 

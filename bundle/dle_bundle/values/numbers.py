@@ -74,6 +74,8 @@ def tidy(text: str) -> str:
 def parse_number(text: str, written: NumberFormat = PLAIN) -> float:
     """Parse a decimal number, possibly infinite, in the format `written`, or in `PLAIN` if that has no other meaning.
 
+    A format without a separator of thousands, because no number was large enough, reads one that has no other meaning:
+    `1.143,6` with the decimal mark `,`.
     Raises ValueError for anything else, such as `1_000`, or `1,000` in `PLAIN`.
     """
     text = tidy(text)
@@ -82,8 +84,8 @@ def parse_number(text: str, written: NumberFormat = PLAIN) -> float:
     bracketed = without_brackets(text) if written.negative == "(3)" else None
     if written != PLAIN and (found := _pattern(written).fullmatch(bracketed or text)):
         digits = found["digits"]
-        if written.thousands:
-            digits = digits.replace(written.thousands, "")
+        if mark := written.thousands or found["mark"]:
+            digits = digits.replace(mark, "")
         if written.decimal == ",":
             digits = digits.replace(",", ".")
         value = float(f"{digits}e{SCALES[found['scale']]}" if found["scale"] else digits)
@@ -93,6 +95,12 @@ def parse_number(text: str, written: NumberFormat = PLAIN) -> float:
             return -value if "-" in signs else value
     hint = f" like {written.example}" if written != PLAIN else ""
     raise ValueError(f"expected a number{hint}, got {text!r}")
+
+
+def has_other_thousands(text: str, written: NumberFormat) -> bool:
+    """Whether the number has thousands with a separator, where the format names none."""
+    found = None if written == PLAIN else _pattern(written).fullmatch(without_brackets(tidy(text)) or tidy(text))
+    return found is not None and bool(found["mark"])
 
 
 def without_brackets(text: str) -> str | None:
@@ -105,11 +113,13 @@ def without_brackets(text: str) -> str | None:
 def _pattern(written: NumberFormat) -> re.Pattern[str]:
     mark, point = re.escape(written.thousands), re.escape(written.decimal)
     unit = "|".join(re.escape(each) for each in (written.unit, *written.other_units) if each)
-    groups = f"[1-9][0-9]{{0,2}}(?:{mark}[0-9]{{3}})+" if written.thousands else ""
+    groups = f"[1-9][0-9]{{0,2}}(?:{mark}[0-9]{{3}})+(?P<mark>(?!))?"
+    if not written.thousands:
+        other = "." if written.decimal == "," else ","
+        groups = f"[1-9][0-9]{{0,2}}(?P<mark>['_ ]|[{other}](?=[0-9.,]*{point}))[0-9]{{3}}(?:(?P=mark)[0-9]{{3}})*"
     if written.thousands == ",":  # lakh and crore: 12,34,567
         groups += "|[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}"
-    whole = f"(?:{groups}|[0-9]+)" if groups else "[0-9]+"
-    digits = f"(?P<digits>(?:{whole}(?:{point}[0-9]*)?|{point}[0-9]+)(?:[eE][+-]?[0-9]+)?)"
+    digits = f"(?P<digits>(?:(?:{groups}|[0-9]+)(?:{point}[0-9]*)?|{point}[0-9]+)(?:[eE][+-]?[0-9]+)?)"
     scale = f"(?: ?(?P<scale>{'|'.join(map(re.escape, SCALES))}))?" if written.scaled else "(?P<scale>(?!))?"
     before, behind = (f"(?:(?:{unit}) ?)?", f"(?: ?(?:{unit}))?") if unit else ("", "")
     minus = "-" if written.negative == "3-" else "(?!)"
@@ -146,7 +156,7 @@ def whole_number(text: str, written: NumberFormat = PLAIN) -> int | None:
         found = _pattern(written).fullmatch(without_brackets(text) or text)
         if found is None or found["scale"]:
             return None
-        digits = found["digits"].replace(written.thousands, "").replace(written.decimal, ".")
+        digits = found["digits"].replace(written.thousands or found["mark"] or "", "").replace(written.decimal, ".")
     whole = _WHOLE.fullmatch(digits)
     return int(whole[1]) if whole else None
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dle_bundle.values.numbers import differ
+from dle_bundle.values.numbers import NumberFormat, differ, parse_number
 
 UNITS = [10.0**power for power in range(-30, 31, 6)]
 
@@ -51,3 +51,31 @@ def test_extremes_of_float32() -> None:
 def test_elementwise() -> None:
     low, high = np.array([1, 2, 3], np.float32), np.array([1, 3, 3], np.float32)
     assert differ(low, high).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "written", "expected"),
+    [
+        ("1.143,6", NumberFormat(decimal=","), 1143.6),
+        ("1.143.222,5", NumberFormat(decimal=","), 1143222.5),
+        ("1 143,5", NumberFormat(decimal=","), 1143.5),
+        ("1'143", NumberFormat(decimal=","), 1143.0),
+        ("-$1,143.60", NumberFormat(unit="$"), -1143.6),
+    ],
+)
+def test_a_separator_of_thousands_that_training_never_saw(text: str, written: NumberFormat, expected: float) -> None:
+    assert parse_number(text, written) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("1.143", NumberFormat(decimal=",")),
+        ("1.14,6", NumberFormat(decimal=",")),
+        ("1.143 222,5", NumberFormat(decimal=",")),
+        ("$1,143", NumberFormat(unit="$")),
+    ],
+)
+def test_a_separator_of_thousands_that_may_be_something_else(text: str, written: NumberFormat) -> None:
+    with pytest.raises(ValueError, match="expected a number like"):
+        parse_number(text, written)

@@ -4,6 +4,7 @@ The type or the values of a column decide, and all rows share the format.
 """
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -120,7 +121,7 @@ def channel(name: str, column: Column, wanted: ColumnSettings) -> ColumnFormat |
     if unreadable.mean() > _SLIPS:
         found = _dates(text, _NEARLY_ALL)
         return found if found is not None and dates.has_year(found.date_format) else None
-    note = None if unreadable.any() else _doubtful(name, text, wanted)
+    note = None if unreadable.any() else _doubtful(name, _values(text), wanted)
     return ColumnFormat("numeric", note=note, numbers=(numbers, unreadable))
 
 
@@ -158,7 +159,7 @@ def _infer_text(name: str, column: Column, wanted: ColumnSettings) -> ColumnForm
     if _are_codes(text):
         return ColumnFormat("categorical", note="digits with leading zeros are taken as codes, not numbers")
     if not unreadable.any() and wanted.decimal in (None, ".") and wanted.thousands in (None, "", ","):
-        return replace(numeric, note=_doubtful(name, text, wanted) or _maybe_codes(name, text))
+        return replace(numeric, note=_doubtful(name, _values(text), wanted) or _maybe_codes(name, text))
     counts = _counts(text)
     words = {value.casefold() for value in counts}
     if sum(word.endswith(IMAGE_SUFFIXES) for word in words) >= _NEARLY_ALL * len(words):
@@ -197,9 +198,13 @@ def _formatted(name: str, counts: Counter[str], wanted: ColumnSettings) -> tuple
     except ValueError as error:
         return None, f"{error} are read as categories" if str(error) else None
     written = _decided(name, found)
+    doubt = None
+    if (written.decimal, written.thousands) == (PLAIN.decimal, PLAIN.thousands):
+        doubt = _doubtful(name, map(number_formats.digits, counts), wanted)
     if written == PLAIN:
-        return ColumnFormat("numeric"), None
-    return ColumnFormat("numeric", number_format=written, note=number_formats.shown(counts, written)), None
+        return ColumnFormat("numeric", note=doubt), None
+    note = number_formats.shown(counts, written)
+    return ColumnFormat("numeric", number_format=written, note=f"{note}; {doubt}" if doubt else note), None
 
 
 def _amounts(
@@ -318,15 +323,20 @@ def _maybe_codes(name: str, text: Column) -> str | None:
     return f"{found}; if they are codes or dates, set {setting('data.kinds', 'categorical', name)}"
 
 
-def _doubtful(name: str, text: Column, wanted: ColumnSettings) -> str | None:
+def _values(text: Column) -> Iterator[str]:
+    """The texts of a column, in parts, because the first ones are nearly always enough."""
+    parts = (text.slice(start, _AT_ONCE).drop_null().to_pylist() for start in range(0, len(text), _AT_ONCE))
+    return chain.from_iterable(parts)
+
+
+def _doubtful(name: str, digits: Iterable[str], wanted: ColumnSettings) -> str | None:
     """Return a note if numbers with a decimal point may be whole numbers with points between thousands.
 
     Raises InputError if they hardly can be anything else and no setting says so.
     """
     if wanted.decimal is not None or wanted.thousands is not None:
         return None
-    parts = (text.slice(start, _AT_ONCE).drop_null().to_pylist() for start in range(0, len(text), _AT_ONCE))
-    found = number_formats.may_be_thousands(chain.from_iterable(parts))  # nearly always the first part decides
+    found = number_formats.may_be_thousands(digits)
     if found is None:
         return None
     value, surely = found

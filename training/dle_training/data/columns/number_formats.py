@@ -14,7 +14,7 @@ from typing import Literal
 from msgspec.structs import replace
 
 from dle_bundle.errors import counted
-from dle_bundle.values.numbers import NUMBER, PLAIN, SCALES, NumberFormat, parse_number, tidy, without_brackets
+from dle_bundle.values.numbers import NUMBER, PLAIN, SCALES, NumberFormat, has_other_thousands, parse_number, tidy, without_brackets
 
 _CURRENCIES = frozenset({
     "AUD", "BRL", "CAD", "CHF", "CNY", "CZK", "DKK", "EUR", "GBP", "HKD", "HUF", "ILS", "INR", "JPY", "KRW", "MXN",
@@ -30,7 +30,7 @@ _SPLIT = re.compile(
 )
 _SCALED = re.compile(rf"(?P<scale>{'|'.join(map(re.escape, SCALES))})(?: ?(?P<unit>[^\w\s]+|[A-Z]{{3}}))?")
 _DIGITS = re.compile("[0-9]+")
-_GROUPED, _UNGROUPED = re.compile(r"[+-]?[1-9][0-9]{0,2}(\.[0-9]{3})+"), re.compile("[+-]?[0-9]{1,3}")
+_GROUPED, _UNGROUPED = re.compile(r"[+-]?[1-9][0-9]{0,2}(_[0-9]{3})+"), re.compile("[+-]?[0-9]{1,3}")
 _ENOUGH_GROUPED = 5
 """Of so many different numbers with decimals, some would have one or two."""
 _SAMPLES = 3
@@ -101,7 +101,7 @@ def infer(texts: Collection[str], decimal: str | None = None, thousands: str | N
     if not fitting:
         several = all(any(_reads(text, written) for written in tried) for text in texts)
         raise ValueError("numbers that no one format fits" if several else "")
-    return _only(fitting, texts)
+    return _only(fitting, texts, [part.digits for part in parts])
 
 
 def of_most(counts: Mapping[str, int], decimal: str | None = None, thousands: str | None = None) -> Most | None:
@@ -156,16 +156,16 @@ def without_unit(counts: Mapping[str, int], written: NumberFormat) -> tuple[Numb
     return bare, {text: rows for text, rows in counts.items() if not _reads(text, bare)}
 
 
-def may_be_thousands(texts: Iterable[str]) -> tuple[str, bool] | None:
-    """Return one of the texts if all of them could be whole numbers with points between thousands, as in `12.345`.
+def may_be_thousands(digits: Iterable[str], mark: str = ".") -> tuple[str, bool] | None:
+    """Return one of the numbers if all of them could be whole, with the mark between thousands, as in `12.345`.
 
-    The truth value says whether they hardly can be anything else: there are whole numbers below 1,000, and the others
-    have three decimals each, which numbers of a program do not.
+    `digits` are numbers without units. The truth value says whether they hardly can be anything else: there are whole
+    numbers below 1,000, and the others have three decimals each, which numbers of a program do not.
     """
     grouped, whole = dict[str, None](), False
-    for text in texts:
-        if "." in text:
-            if not _GROUPED.fullmatch(text):
+    for text in digits:
+        if mark in text:
+            if not _GROUPED.fullmatch(text.replace(mark, "_")):
                 return None
             grouped[text] = None
         elif not _UNGROUPED.fullmatch(text):
@@ -173,6 +173,11 @@ def may_be_thousands(texts: Iterable[str]) -> tuple[str, bool] | None:
         else:
             whole = whole or text.strip("+-0") != ""
     return (next(iter(grouped)), whole and len(grouped) >= _ENOUGH_GROUPED) if grouped else None
+
+
+def digits(text: str) -> str:
+    """The text of a number without sign, unit and scale; raises ValueError for anything else."""
+    return _part(text).digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,16 +257,26 @@ def _is_plain(text: str, written: NumberFormat) -> bool:
 
 
 def _reads(text: str, written: NumberFormat) -> bool:
+    """Whether the format reads the text, and names the separator of its thousands if it has one."""
     try:
         parse_number(text, written)
     except ValueError:
         return False
-    return True
+    return bool(written.thousands) or not has_other_thousands(text, written)
 
 
-def _only(fitting: list[NumberFormat], texts: Iterable[str]) -> NumberFormat | Ambiguous:
-    """Return the first format if all of them read the same numbers; a decimal point without separators wins."""
+def _only(fitting: list[NumberFormat], texts: Iterable[str], digits: Collection[str]) -> NumberFormat | Ambiguous:
+    """Return the first format if all of them read the same numbers, or the one that the `digits` hardly contradict.
+
+    A decimal point without separators wins, except in amounts of a currency, which rarely have three decimals.
+    """
     first = fitting[0]
+    for written in fitting:
+        mark = written.thousands
+        if mark == "," or (mark == "." and _is_currency(written.unit)):
+            found = may_be_thousands(digits, mark)
+            if found is not None and found[1]:
+                return written
     if len(fitting) == 1 or (first.decimal, first.thousands) == (PLAIN.decimal, PLAIN.thousands):
         return first
     for text in texts:
