@@ -14,7 +14,16 @@ from typing import Literal
 from msgspec.structs import replace
 
 from dle_bundle.errors import counted
-from dle_bundle.values.numbers import NUMBER, PLAIN, SCALES, NumberFormat, has_other_thousands, parse_number, tidy, without_brackets
+from dle_bundle.values.numbers import (
+    NUMBER,
+    PLAIN,
+    SCALES,
+    NumberFormat,
+    has_other_thousands,
+    parse_number,
+    tidy,
+    without_brackets,
+)
 
 _CURRENCIES = frozenset({
     "AUD", "BRL", "CAD", "CHF", "CNY", "CZK", "DKK", "EUR", "GBP", "HKD", "HUF", "ILS", "INR", "JPY", "KRW", "MXN",
