@@ -92,6 +92,14 @@ class RowFaults(InputError):
         super().__init__(message, lines)
 
 
+def combined(message: str, faults: Iterable[str | InputError]) -> InputError:
+    """Return one error for all `faults`: the only one itself, or `message` with each of them and their details."""
+    errors = [InputError(fault) if isinstance(fault, str) else fault for fault in faults]
+    if len(errors) == 1:
+        return errors[0]
+    return InputError(message, [line for error in errors for line in (error.message, *error.details)])
+
+
 def row_name(row: int) -> str:
     """Return how messages call a row of the table, from 1: `row 1,234`, or as `naming_rows` says, `row 34 of b.csv`."""
     return _ROW_NAME.get()(row)

@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 from msgspec.structs import replace
 
 from dle_bundle import integrity
-from dle_bundle.errors import Fault, InputError, RowFaults, counted, few, naming_rows, nearest
+from dle_bundle.errors import Fault, InputError, RowFaults, combined, counted, few, naming_rows, nearest
 from dle_bundle.images.formats import IMAGE_SUFFIXES
 from dle_bundle.schema import TextFormat
 from dle_bundle.tables import columns, folders, table_files
@@ -208,8 +208,7 @@ class SourceFiles:
         if len(errors) == 1:
             raise errors[0]
         if errors:
-            lines = [line for error in errors for line in (error.message, *error.details)]
-            raise InputError(f"{len(errors)} of {counted(len(self.files), 'file')} cannot be read", lines)
+            raise combined(f"{len(errors)} of {counted(len(self.files), 'file')} cannot be read", errors)
         return found
 
     def _check_columns(self, names: list[list[str]]) -> None:
@@ -285,7 +284,7 @@ def listed(source: Place) -> list[Path]:
     if len(faults) == 1:
         raise InputError(faults[0])
     if faults:
-        raise InputError("The source cannot be read", faults)
+        raise combined("The source cannot be read", faults)
     return found
 
 

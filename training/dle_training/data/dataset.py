@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dle_bundle.errors import InputError, RowFaults
+from dle_bundle.errors import InputError, RowFaults, combined
 from dle_bundle.groups import MISSING_TIME, Groups
 from dle_bundle.schema import Field, Schema, TextFormat
 from dle_bundle.tables import columns
@@ -263,11 +263,8 @@ def _understand(
     with _collected(errors):
         apart = {name: ""} | split.apart(table, config.split)
         inputs = inference.infer(table.filter(pa.array(known)), config.data, np.flatnonzero(known), apart)
-    if len(errors) > 1:
-        lines = [line for error in errors for line in (error.message, *error.details)]
-        raise InputError(f"{len(errors)} problems must be fixed before training", lines)
     if errors:
-        raise errors[0]
+        raise combined(f"{len(errors)} problems must be fixed before training", errors)
     assert goal is not None
     assert by is not None
     assert inputs is not None

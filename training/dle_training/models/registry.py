@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from dle_bundle.errors import InputError, nearest
+from dle_bundle.errors import InputError, combined, nearest
 from dle_bundle.schema import Schema
 from dle_training.models._base import Encoder, Network
 from dle_training.models.backbone import BACKBONE
@@ -54,7 +54,7 @@ def choose(name: str | None, kinds: Iterable[InputKind]) -> dict[InputKind, str]
     for kind in present:
         chosen.setdefault(kind, next((part for part in known if kind in known[part].reads), DEFAULTS[kind]))
     if faults:
-        raise InputError("model.name cannot be used" if len(faults) > 1 else faults.pop(), faults)
+        raise combined("model.name cannot be used", faults)
     return {kind: chosen[kind] for kind in INPUT_KINDS if kind in chosen}
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dle_bundle.errors import InputError, nearest
+from dle_bundle.errors import InputError, combined, nearest
 from dle_bundle.schema import Field
 from dle_bundle.tables import columns
 from dle_bundle.tables.columns import Column
@@ -63,7 +63,8 @@ def check_names(config: DataConfig, names: list[str], target: str) -> None:
     for name in config.date_formats:
         if config.kinds.get(name, "datetime") != "datetime":
             faults.append(f"data.date_formats: {name!r} is {config.kinds[name]} by data.kinds")
-    _refuse("The configuration does not fit the columns", faults)
+    if faults:
+        raise combined("The configuration does not fit the columns", faults)
 
 
 def infer(
@@ -105,7 +106,8 @@ def infer(
             readings[name] = reading
         else:
             dropped[name], rejected[name] = _with_samples(useless, column), reading
-    _refuse("Columns that cannot be used as they are", faults)
+    if faults:
+        raise combined("Columns that cannot be used as they are", faults)
     if not readings:
         for name in [name for name, reading in rejected.items() if _is_short_text(name, reading, config)]:
             readings[name] = replace(rejected[name], kind="text", whole=False, note=_SHORT)
@@ -130,13 +132,6 @@ def no_inputs(dropped: dict[str, str]) -> InputError:
     if len(reasons) > _LISTED:
         reasons[_LISTED:] = [f"and {len(reasons) - _LISTED:,} more"]
     return InputError("No column is left to predict from (data.kinds keeps what looks like an identifier)", reasons)
-
-
-def _refuse(message: str, faults: list[str]) -> None:
-    if len(faults) == 1:
-        raise InputError(faults[0])
-    if faults:
-        raise InputError(message, faults)
 
 
 def _described(name: str, reading: Reading, config: DataConfig) -> Field:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dle_bundle.errors import InputError, counted, nearest
+from dle_bundle.errors import combined, counted, nearest
 from dle_bundle.schema import CategoryChannels, SeriesLayout
 from dle_bundle.tables import columns, long_tables
 from dle_bundle.tables.columns import Column
@@ -51,7 +51,7 @@ def check(data: DataConfig, names: Sequence[str], target: str) -> None:
         if name in data.static
     ]
     if faults:
-        raise InputError("The covariates cannot be used" if len(faults) > 1 else faults.pop(), faults)
+        raise combined("The covariates cannot be used", faults)
 
 
 def training_rows(ordered: Ordered, layout: SeriesLayout, horizon: int, split: SplitConfig) -> npt.NDArray[np.int64]:
