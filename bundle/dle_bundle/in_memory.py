@@ -69,17 +69,18 @@ def read(rows: Rows, schema: Schema) -> tuple[Groups, pa.Table | None]:
     """Return the rows as inputs of a model; columns that are not in its schema are ignored.
 
     Paths of images are relative to the current folder. A long table becomes one row for each series. If it is to be
-    forecast, these rows are returned too, see `forecast_tables.long`. Raises InputError as `table` does, and RowFaults
-    with every fault of every row.
+    forecast, these rows are returned too, see `prediction_columns.table`. Raises InputError as `table` does, and
+    RowFaults with every fault of every row.
     """
     if _are_dicts(rows) and (schema.layout is None or any(SEQUENCE in row for row in rows)):
         return RowDecoder(schema).decode(_request(rows, schema)), None
     found = forecast_tables.rows(table(rows), schema)
-    groups, faults = columns.to_groups(found, schema, 0, folder=Path.cwd())
+    groups, faults = columns.to_groups(found.table, schema, 0, folder=Path.cwd())
     if faults:
+        faults = [place for fault in faults for place in found.located(fault, schema, 0)]
         absent = [fault for fault in faults if fault.row is None]
         raise RowFaults(absent or faults, columns=bool(absent))
-    return groups, found if forecast_tables.has_times(found, schema) else None
+    return groups, found.table if forecast_tables.has_times(found.table, schema) else None
 
 
 def _are_dicts(rows: object) -> TypeGuard[Sequence[Mapping[str, Any]]]:

@@ -28,7 +28,11 @@ def predict(
         list[str] | None, typer.Option(metavar="COLUMN", help="Column of SOURCE to copy; repeatable.")
     ] = None,
     errors: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Leave bad rows out, and write their faults to this CSV file.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Leave bad rows out, and write their faults to this CSV file. The predictions begin with their row.",
+        ),
     ] = None,
     sheet: options.SheetOption = None,
     as_json: console.Json = False,

@@ -189,7 +189,7 @@ def test_the_past_and_what_is_known(tmp_path: Path) -> None:
         csv.writer(file).writerows([table.column_names, *(row.values() for row in table.to_pylist())])
     text = table_files.read(tmp_path / "rows.csv")
     typed = table_files.read(write(tmp_path / "rows.parquet", table))
-    rows = [forecast_tables.rows(each, bundles.PROMOTION) for each in (text, typed)]
+    rows = [forecast_tables.rows(each, bundles.PROMOTION).table for each in (text, typed)]
     names = [field.name for field in bundles.PROMOTION.inputs]
     found = [
         *(columns.to_groups(each, bundles.PROMOTION)[0] for each in rows),
@@ -248,7 +248,7 @@ def test_amounts_of_a_series(tmp_path: Path) -> None:
     ]
     with (tmp_path / "rows.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([list(rows[0]), *(list(row.values()) for row in rows)])
-    read = forecast_tables.rows(table_files.read(tmp_path / "rows.csv"), schema)
+    read = forecast_tables.rows(table_files.read(tmp_path / "rows.csv"), schema).table
     of_file, faults = columns.to_groups(read, schema)
     assert not faults
     of_memory, _ = in_memory.read(rows, schema)

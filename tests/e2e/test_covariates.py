@@ -127,7 +127,9 @@ def test_files_http_and_python_give_the_same_answers(made: Made, tmp_path: Path)
         assert loaded.predict(rows).column("value").to_pylist() == pytest.approx(expected, rel=1e-6)
     assert loaded.predict(source).column_names == run.predict(source).column_names == ["shop", "day", "value"]
     assert run.predict(source).column("value").to_pylist() == pytest.approx(expected, rel=1e-4)
-    arranged = forecast_tables.rows(table(source), loaded.schema).select(["sequence", "known", "size"]).to_pylist()
+    arranged = (
+        forecast_tables.rows(table(source), loaded.schema).table.select(["sequence", "known", "size"]).to_pylist()
+    )
     with serving(tmp_path, made.folder / "bundles" / "known") as server:
         answer = httpx.post(f"{server.url}/predict", json={"rows": arranged})
         assert answer.status_code == 200, answer.text

@@ -5,14 +5,16 @@ steps. For a model with known values, the table holds those steps below the last
 target. Predictions become a long table again, with one row for each series and step.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from msgspec.structs import replace
 
-from dle_bundle.errors import InputError, counted
+from dle_bundle.errors import Fault, InputError, counted, few
 from dle_bundle.schema import Schema, SeriesLayout
 from dle_bundle.tables import columns, long_tables, series_columns, time_steps
 from dle_bundle.tables.arrays import SEQUENCE
@@ -29,18 +31,74 @@ _Places = npt.NDArray[np.int64]
 _Times = npt.NDArray[np.float64]
 
 
-def rows(table: pa.Table, schema: Schema) -> pa.Table:
+@dataclass(frozen=True, slots=True)
+class SeriesRows:
+    """A table with one row for each of N series, and the rows of the long table that its values come from.
+
+    `origin` (N,): the first row of each series, or its last one for forecasts; None for a table that is no long table.
+    `static`: for each static column, the rows (N,) of its values. `ahead` (N, horizon): the rows of the known values,
+    -1 = not in the table. Rows of the long table count from 0.
+    """
+
+    table: pa.Table
+    origin: _Places | None = None
+    static: dict[str, _Places] = field(default_factory=dict)
+    ahead: _Places | None = None
+
+    def located(self, fault: Fault, schema: Schema, first: int) -> list[Fault]:
+        """The fault of a series as faults of rows and columns of the long table; all rows count from `first`."""
+        layout = schema.layout
+        if fault.row is None or self.origin is None or layout is None:
+            return [fault]
+        series = fault.row - first
+        if self.ahead is not None and fault.field == KNOWN:
+            return list(self._unknown(series, layout, first))
+        row = int(self.static.get(fault.field or "", self.origin)[series]) + first
+        if fault.field == SEQUENCE:
+            return [replace(fault, row=row, field=layout.sequence_id, message=f"its series: {fault.message}")]
+        return [replace(fault, row=row)]
+
+    def _unknown(self, series: int, layout: SeriesLayout, first: int) -> Iterator[Fault]:
+        """A fault for each known value that a forecast of the series lacks."""
+        assert self.origin is not None
+        assert self.ahead is not None
+        last, names = int(self.origin[series]), [name for name in layout.known for _ in layout.names((name,))]
+        blank = np.isnan(np.array(self.table.column(KNOWN)[series].as_py(), dtype=np.float64))
+        for row, values in zip(self.ahead[series].tolist(), blank, strict=True):
+            if row < 0:
+                message = "a row with the known values of the next step is missing"
+                yield Fault(last + first, layout.time, "missing", message)
+                continue
+            last = row
+            for name in dict.fromkeys(name for name, unknown in zip(names, values, strict=True) if unknown):
+                yield Fault(row + first, name, "missing", "a value is required for a step of the forecast")
+
+
+def is_long(table: pa.Table, schema: Schema) -> bool:
+    """Whether this is a long table for the model of `schema`, and not one with a row for each series."""
+    if schema.layout is None:
+        return False
+    return SEQUENCE not in table.column_names or not series_columns.is_series(table.column(SEQUENCE))
+
+
+def rows(table: pa.Table, schema: Schema, keep: Sequence[str] = ()) -> SeriesRows:
     """The rows of a long table for the model of `schema`, one for each series; a table of such rows is not changed.
 
     For forecasts, the column `layout.time` then holds the times of the steps to forecast: lists of `horizon` values,
-    null = not known. Raises InputError if the rows form no series, or a series is too short.
+    null = not known. Columns in `keep` are kept: they have one value for each series, or, if the table has the known
+    values of the steps to forecast, lists of the `horizon` values of these steps. Raises InputError if the rows form no
+    series, a series is too short, or a column of `keep` has several values in a series.
     """
     layout = schema.layout
-    if layout is None or (SEQUENCE in table.column_names and series_columns.is_series(table.column(SEQUENCE))):
-        return table
-    if layout.window is None:
-        return long_tables.gather(table, layout, schema.na_values)
-    return _last_windows(table, layout, layout.window, schema)
+    if layout is None or not is_long(table, schema):
+        return SeriesRows(table)
+    if layout.window is not None:
+        return _last_windows(table, layout, layout.window, schema, keep)
+    long_tables.check_reserved(table, layout, SEQUENCE)
+    ordered = long_tables.order(table, layout, schema.na_values)
+    origin = ordered.rows[ordered.starts]
+    found, kept = long_tables.gathered(ordered, layout), _of_series(ordered, layout, keep, origin)
+    return SeriesRows(pa.table({**dict(zip(found.column_names, found.columns, strict=True)), **kept}), origin)
 
 
 def has_times(rows: pa.Table, schema: Schema) -> bool:
@@ -71,19 +129,24 @@ def notes(rows: pa.Table, schema: Schema) -> tuple[str, ...]:
     return tuple(said)
 
 
-def long(rows: pa.Table, predicted: dict[str, Column], schema: Schema, keep: Sequence[str]) -> pa.Table:
-    """The predictions (`value`, or `value_1`, `value_2`, …) as one row for each series and step.
+def values(predicted: dict[str, Column]) -> npt.NDArray[np.float64]:
+    """The predictions (`value`, or `value_1`, `value_2`, …) of N series as one value for each series and step."""
+    each: npt.NDArray[np.float64] = np.stack([np.asarray(column) for column in predicted.values()], axis=1).reshape(-1)
+    return each
 
-    The columns are those of `keep` in `rows`, the time of the step, and `value`.
-    """
-    layout, horizon = schema.layout, schema.outputs.horizon
+
+def by_step(rows: pa.Table, schema: Schema, keep: Sequence[str]) -> dict[str, Column]:
+    """The columns `keep` of `rows` and the time, with one row for each series and step."""
+    layout = schema.layout
     assert layout is not None
     assert layout.time is not None
-    each = pa.array(np.repeat(np.arange(len(rows)), horizon))
-    values = np.stack([np.asarray(column) for column in predicted.values()], axis=1).reshape(-1)
-    times = rows.column(layout.time).combine_chunks().flatten()
-    kept = {name: rows.column(name).take(each) for name in keep if name != layout.time}
-    return pa.table({**kept, layout.time: times, "value": values})
+    each = pa.array(np.repeat(np.arange(len(rows)), schema.outputs.horizon))
+    found = {}
+    for name in (*(name for name in keep if name != layout.time), layout.time):
+        column = rows.column(name)
+        listed = name == layout.time or _has_steps(name, layout)
+        found[name] = column.combine_chunks().flatten() if listed else column.take(each)
+    return found
 
 
 def known(ordered: Ordered, layout: SeriesLayout, firsts: _Places, horizon: int) -> pa.Array:
@@ -93,27 +156,57 @@ def known(ordered: Ordered, layout: SeriesLayout, firsts: _Places, horizon: int)
     return long_tables.steps(ordered.values[:, own], firsts, np.full(len(firsts), horizon))
 
 
-def _last_windows(table: pa.Table, layout: SeriesLayout, window: int, schema: Schema) -> pa.Table:
+def _last_windows(
+    table: pa.Table, layout: SeriesLayout, window: int, schema: Schema, keep: Sequence[str]
+) -> SeriesRows:
     horizon, target = schema.outputs.horizon, schema.outputs.target
     long_tables.check_reserved(table, layout, SEQUENCE, *([KNOWN] if layout.known else []))
-    ordered = long_tables.completed(long_tables.order(table, layout, schema.na_values), layout, horizon)
+    present = long_tables.order(table, layout, schema.na_values)
+    ordered = long_tables.completed(present, layout, horizon)
     last = ordered.starts + ordered.counts - 1
     if layout.known:
         last = long_tables.last_values(ordered, layout.names(layout.channels).index(target))
         _check_horizon(ordered, layout, last, horizon, target)
     _check_lengths(ordered, layout, last, window)
     made = long_tables.others(ordered, layout, last)
-    for name, places in long_tables.static_rows(ordered, layout).items():
+    static, ahead = long_tables.static_rows(ordered, layout), None
+    for name, places in static.items():
         made[name] = table.column(name).take(pa.array(places))
     made[SEQUENCE] = long_tables.steps(ordered.values, last - window + 1, np.full(len(last), window))
+    made |= _of_series(present, layout, [name for name in keep if not _has_steps(name, layout)], ordered.rows[last])
     if layout.known:
         made[KNOWN] = known(ordered, layout, last + 1, horizon)
+        ahead = ordered.rows[last[:, None] + np.arange(1, horizon + 1)]
+        where = pa.array(ahead.reshape(-1), mask=ahead.reshape(-1) < 0)
+        for name in (name for name in keep if _has_steps(name, layout)):
+            steps = table.column(name).take(where).combine_chunks()
+            made[name] = pa.FixedSizeListArray.from_arrays(steps, horizon)
     if layout.time is not None:
         # most series end at the same time
         distinct, places = np.unique(_ahead(ordered, layout, last, horizon), return_inverse=True)
         times = _written(distinct, ordered, layout, int(last[0])).take(pa.array(places.reshape(-1)))
         made[layout.time] = pa.FixedSizeListArray.from_arrays(times, horizon)
-    return pa.table(made)
+    return SeriesRows(pa.table(made), ordered.rows[last], static, ahead)
+
+
+def _has_steps(name: str, layout: SeriesLayout) -> bool:
+    """Whether a column is kept with a value for each step of the forecast, which the table has rows for."""
+    return bool(layout.known) and name not in (layout.sequence_id, layout.time, *layout.static)
+
+
+def _of_series(ordered: Ordered, layout: SeriesLayout, keep: Sequence[str], origin: _Places) -> dict[str, Column]:
+    """The columns `keep` at the rows `origin` (N,). Raises InputError for those with several values in a series."""
+    own = {layout.sequence_id, *layout.static, *([layout.time] if layout.window is not None else [])}
+    kept = [name for name in keep if name not in own]
+    several = [name for name in kept if not long_tables.constant(ordered, name)]
+    if several:
+        usable = [name for name in ordered.table.column_names if name in own or long_tables.constant(ordered, name)]
+        what = "a forecast has a row for each step to come" if layout.window is not None else "each series has one row"
+        raise InputError(
+            f"--keep {', '.join(several)}: several values in a series, but {what}; columns that can be kept: "
+            f"{few(usable, _LISTED)}"
+        )
+    return {name: ordered.table.column(name).take(pa.array(origin)) for name in kept}
 
 
 def _check_horizon(ordered: Ordered, layout: SeriesLayout, last: _Places, horizon: int, target: str) -> None:

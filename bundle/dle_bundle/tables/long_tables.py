@@ -172,11 +172,15 @@ def _in_series(ordered: Ordered, layout: SeriesLayout, place: int) -> str:
 def gather(table: pa.Table, layout: SeriesLayout, na_values: tuple[str, ...]) -> pa.Table:
     """One row per series: its steps in the column `sequence`, and the value of its first row for all other columns.
 
-    `forecast_tables.gather` does so for forecasts. An id or time column named `sequence` is replaced. Raises InputError
+    `forecast_tables.rows` does so for forecasts. An id or time column named `sequence` is replaced. Raises InputError
     as `order` does.
     """
     check_reserved(table, layout, SEQUENCE)
-    ordered = order(table, layout, na_values)
+    return gathered(order(table, layout, na_values), layout)
+
+
+def gathered(ordered: Ordered, layout: SeriesLayout) -> pa.Table:
+    """As `gather`, of a table that is in order."""
     named = others(ordered, layout, ordered.starts)
     return pa.table({**named, SEQUENCE: steps(ordered.values, ordered.starts, ordered.counts)})
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from dle_bundle.schema import Outputs, Schema
 from dle_bundle.tables import forecast_tables
+from dle_bundle.tables.columns import Column
 
 
 def names(outputs: Outputs) -> list[str]:
@@ -36,18 +37,30 @@ def of_classes(
     return columns | {name: pa.array(np.ascontiguousarray(probabilities[:, k])) for k, name in enumerate(each)}
 
 
+def taken(schema: Schema) -> list[str]:
+    """The names of `names`, and of the column of predictions in a forecast of a long table."""
+    return names(schema.outputs) + (["value"] if schema.outputs.horizon > 1 else [])
+
+
 def table(predicted: dict[str, pa.Array], rows: pa.Table | None, schema: Schema, keep: Sequence[str] = ()) -> pa.Table:
     """The predictions with the columns `keep` of the rows before them; a forecast of a long table is a long table."""
     if rows is None:
         return pa.table(predicted)
+    if forecast_tables.has_times(rows, schema):
+        predicted = {"value": forecast_tables.values(predicted)}
+    return pa.table({**before(rows, schema, keep), **predicted})
+
+
+def before(rows: pa.Table, schema: Schema, keep: Sequence[str] = ()) -> dict[str, Column]:
+    """The columns before the predictions: those of `keep`, and the id and the time of a forecast of a long table."""
     if not forecast_tables.has_times(rows, schema):
-        return pa.table({**{name: rows.column(name) for name in keep}, **predicted})
-    return forecast_tables.long(rows, predicted, schema, keep or series_name(rows, schema))
+        return {name: rows.column(name) for name in keep}
+    return forecast_tables.by_step(rows, schema, keep or series_name(rows, schema))
 
 
 def series_name(rows: pa.Table, schema: Schema) -> tuple[str, ...]:
     """The column with the ids of the series, if there is one and its name is no column of predictions."""
     name = None if schema.layout is None else schema.layout.sequence_id
-    if name is None or name not in rows.column_names or name in names(schema.outputs):
+    if name is None or name not in rows.column_names or name in taken(schema):
         return ()
     return (name,)

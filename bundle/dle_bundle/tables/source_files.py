@@ -99,10 +99,11 @@ class FileRows:
         except RowFaults as error:
             if all(fault.row is None for fault in error.faults):
                 raise
-            raise RowFaults(map(self._placed, error.faults)) from None
+            raise RowFaults(map(self.placed, error.faults)) from None
 
-    def _placed(self, fault: Fault) -> Fault:
-        if fault.row is None:
+    def placed(self, fault: Fault) -> Fault:
+        """The fault of a row of the table as one of this row in its file."""
+        if fault.row is None or not self.names:
             return fault
         file, row = self._place(fault.row)
         return replace(fault, file=file, row=row)
@@ -205,8 +206,6 @@ class SourceFiles:
                     found.append(work(file.path))
             except InputError as error:
                 errors.append(error)
-        if len(errors) == 1:
-            raise errors[0]
         if errors:
             raise combined(f"{len(errors)} of {counted(len(self.files), 'file')} cannot be read", errors)
         return found
@@ -281,8 +280,6 @@ def listed(source: Place) -> list[Path]:
         places = [path.resolve() for path in found]
         twice = dict.fromkeys(path for path in found if places.count(path.resolve()) > 1)
         faults += [f"{path}: named twice, so its rows would count twice" for path in twice]
-    if len(faults) == 1:
-        raise InputError(faults[0])
     if faults:
         raise combined("The source cannot be read", faults)
     return found

@@ -11,7 +11,7 @@ from tests import bundles
 
 from dle_bundle.errors import InputError
 from dle_bundle.schema import Outputs, Schema, SeriesLayout, TimeStep
-from dle_bundle.tables import columns, forecast_tables, time_steps
+from dle_bundle.tables import columns, forecast_tables, prediction_columns, time_steps
 
 DAY = TimeStep(size=86_400, unit="second")
 FIRST = date(2024, 1, 29)
@@ -54,7 +54,7 @@ def refusal(table: pa.Table, schema: Schema = bundles.PROMOTION) -> tuple[str, .
 
 
 def test_the_last_window_and_what_is_known_after_it() -> None:
-    found = forecast_tables.rows(shops(), bundles.PROMOTION).to_pylist()
+    found = forecast_tables.rows(shops(), bundles.PROMOTION).table.to_pylist()
     assert [row["shop"] for row in found] == ["x", "y"]
     assert [row["town"] for row in found] == ["A", "B"]
     # sales, promo, sky=clear, sky=grey; hail did not occur in training
@@ -65,18 +65,18 @@ def test_the_last_window_and_what_is_known_after_it() -> None:
 
 def test_rows_beyond_the_horizon_change_nothing() -> None:
     sales = [None if row < 12 else value for row, value in enumerate(shops(11).column("sales").to_pylist())]
-    found = forecast_tables.rows(shops(11, sales=sales), bundles.PROMOTION).to_pylist()
+    found = forecast_tables.rows(shops(11, sales=sales), bundles.PROMOTION).table.to_pylist()
     assert found[0]["day"] == ["2024-02-03", "2024-02-04", "2024-02-05"]
 
 
 def test_columns_of_a_request_agree_with_those_of_a_file() -> None:
     """Rows that are arranged already are not changed, and give the same arrays."""
-    arranged = forecast_tables.rows(shops(), bundles.PROMOTION)
+    arranged = forecast_tables.rows(shops(), bundles.PROMOTION).table
     groups, faults = columns.to_groups(arranged, bundles.PROMOTION)
     assert not faults
     assert groups.known is not None
     assert groups.known.shape == (2, 3, 3)
-    assert forecast_tables.rows(arranged, bundles.PROMOTION) is arranged
+    assert forecast_tables.rows(arranged, bundles.PROMOTION).table is arranged
 
 
 def test_a_horizon_that_is_missing_or_short() -> None:
@@ -93,14 +93,64 @@ def test_a_horizon_that_is_missing_or_short() -> None:
 def test_values_that_are_missing_in_the_horizon() -> None:
     promo = [None if row == 2 else value for row, value in enumerate(shops().column("promo").to_pylist())]
     for table in (shops(promo=promo), shops().filter(pa.array([row != 2 for row in range(16)]))):
-        _, faults = columns.to_groups(forecast_tables.rows(table, bundles.PROMOTION), bundles.PROMOTION)
+        _, faults = columns.to_groups(forecast_tables.rows(table, bundles.PROMOTION).table, bundles.PROMOTION)
         assert [(fault.row, fault.field, fault.code) for fault in faults] == [(1, "known", "missing")]
         assert faults[0].message.startswith("a value is required: promo at step 1")
 
 
+def located(table: pa.Table, first: int = 1) -> list[tuple[Any, ...]]:
+    found = forecast_tables.rows(table, bundles.PROMOTION)
+    _, faults = columns.to_groups(found.table, bundles.PROMOTION, first)
+    places = [place for fault in faults for place in found.located(fault, bundles.PROMOTION, first)]
+    return [(place.row, place.field, place.code, place.message) for place in places]
+
+
+def test_faults_of_series_name_rows_and_columns_of_the_table() -> None:
+    promo = [None if row in (2, 5) else value for row, value in enumerate(shops().column("promo").to_pylist())]
+    sky = [None if row == 5 else value for row, value in enumerate(shops().column("sky").to_pylist())]
+    required = ("missing", "a value is required for a step of the forecast")
+    expected = [(3, "promo", *required), (6, "promo", *required), (6, "sky", *required)]
+    assert located(shops(promo=promo, sky=sky)) == expected
+    assert located(shops(promo=promo, sky=sky), first=0) == [(row - 1, *rest) for row, *rest in expected]
+    # the row of x's second day to come is absent; the day before it is in row 5, which is the fourth one then
+    absent = shops().filter(pa.array([row != 2 for row in range(16)]))
+    assert located(absent) == [(4, "day", "missing", "a row with the known values of the next step is missing")]
+    town = [None if row % 2 else "A" for row in range(16)]
+    assert located(shops(town=town)) == [(16, "town", "missing", "a value is required")]
+
+
+def test_columns_that_are_kept() -> None:
+    note = [str(row) for row in range(16)]
+    table = shops().append_column("note", pa.array(note)).append_column("size", pa.array(["S", "L"] * 8))
+    found = forecast_tables.rows(table, bundles.PROMOTION, ("note", "promo", "town")).table
+    values = {f"value_{step}": pa.array([0.1 * step, step]) for step in (1, 2, 3)}
+    long = prediction_columns.table(values, found, bundles.PROMOTION, ("shop", "note", "promo", "town"))
+    assert long.column_names == ["shop", "note", "promo", "town", "day", "value"]
+    assert long.column("note").to_pylist() == ["4", "2", "0", "5", "3", "1"]
+    assert long.column("promo").to_pylist() == ["1", "0", "1"] * 2
+    assert long.column("town").to_pylist() == [*"AAABBB"]
+    absent = table.filter(pa.array([row != 2 for row in range(16)]))
+    kept = forecast_tables.rows(absent, bundles.PROMOTION, ("note",)).table.column("note").to_pylist()
+    assert kept == [["4", None, "0"], ["5", "3", "1"]]
+
+
+def test_a_forecast_without_known_columns_keeps_one_value_for_each_series() -> None:
+    layout = SeriesLayout(
+        channels=("load",), sequence_id="id", time="t", window=2, step=TimeStep(size=1, unit="number")
+    )
+    table = pa.table(
+        {"id": [*"aabb"], "t": [1, 2, 1, 2], "load": [1.0, 2, 3, 4], "place": [*"NNSS"], "note": [*"wxyz"]}
+    )
+    schema = forecast(layout)
+    assert forecast_tables.rows(table, schema, ("place",)).table.column("place").to_pylist() == ["N", "S"]
+    for name in ("note", "load"):
+        with pytest.raises(InputError, match=rf"--keep {name}: several values in a series.*kept: id, t, place$"):
+            forecast_tables.rows(table, schema, ("place", name))
+
+
 def test_a_static_column_has_one_value() -> None:
     town = ["B" if row == 15 else "A" if row > 9 and row % 2 == 0 else "B" if row == 10 else None for row in range(16)]
-    assert forecast_tables.rows(shops(town=town), bundles.PROMOTION).column("town").to_pylist() == ["A", "B"]
+    assert forecast_tables.rows(shops(town=town), bundles.PROMOTION).table.column("town").to_pylist() == ["A", "B"]
     town[12] = "C"
     assert refusal(shops(town=town)) == (
         "A static column (data.static) has one value for each series, but these have more",
@@ -158,7 +208,7 @@ def test_times_are_written_as_the_table_writes_them(
 ) -> None:
     layout = SeriesLayout(channels=("load",), time="t", time_format=time_format, window=2, step=step)
     schema = forecast(layout)
-    found = forecast_tables.rows(plain(2, t=times), schema)
+    found = forecast_tables.rows(plain(2, t=times), schema).table
     assert forecast_tables.has_times(found, schema)
     assert found.column("t").to_pylist() == [expected]
     said = ("t: the rows of training followed one another at no one distance, so these times are not known",)
@@ -169,7 +219,7 @@ def test_nights_and_weekends_are_no_steps() -> None:
     friday = [datetime(2024, 1, 5, hour, tzinfo=UTC) for hour in (15, 16)]
     step = TimeStep(size=3600, unit="second", weekdays=(0, 1, 2, 3, 4), slots=tuple(range(9, 17)))
     layout = SeriesLayout(channels=("load",), time="t", window=2, step=step)
-    found = forecast_tables.rows(plain(2, t=friday), forecast(layout))
+    found = forecast_tables.rows(plain(2, t=friday), forecast(layout)).table
     assert found.column("t").to_pylist() == [[datetime(2024, 1, 8, hour, tzinfo=UTC) for hour in (9, 10)]]
     assert time_steps.said(step) == "1 hour"
 
@@ -178,9 +228,9 @@ def test_predictions_become_a_long_table() -> None:
     layout = SeriesLayout(channels=("load",), sequence_id="id", time="t", window=2, step=DAY)
     schema, table = forecast(layout), pa.table({"id": [*"aabb"], "t": [1, 2, 1, 3], "load": [1.0, 2, 3, 4]})
     schema = replace(schema, layout=replace(layout, step=TimeStep(size=1, unit="number")))
-    rows = forecast_tables.rows(table, schema)
+    rows = forecast_tables.rows(table, schema).table
     values = {"value_1": pa.array([0.1, 0.3]), "value_2": pa.array([0.2, 0.4])}
-    found = forecast_tables.long(rows, values, schema, ("id",))
+    found = prediction_columns.table(values, rows, schema, ("id",))
     assert found.to_pydict() == {"id": [*"aabb"], "t": [3, 4, 4, 5], "value": [0.1, 0.2, 0.3, 0.4]}
     assert np.asarray(found.column("value")).dtype == np.float64
 
@@ -189,9 +239,11 @@ def test_a_last_row_without_a_value_is_said() -> None:
     """Without known columns, a forecast begins after the last row, whatever it holds."""
     layout = SeriesLayout(channels=("load",), time="t", window=2, step=TimeStep(size=1, unit="number"))
     table = pa.table({"t": [1, 2, 3], "load": [1.0, 2.0, None]})
-    found = forecast_tables.rows(table, forecast(layout))
+    found = forecast_tables.rows(table, forecast(layout)).table
     assert found.column("t").to_pylist() == [[4, 5]]
     (said,) = forecast_tables.notes(found, forecast(layout))
     assert said.startswith("load: some series have no value in their last row")
-    assert forecast_tables.notes(forecast_tables.rows(table.slice(0, 2), forecast(layout)), forecast(layout)) == ()
-    assert forecast_tables.notes(forecast_tables.rows(shops(), bundles.PROMOTION), bundles.PROMOTION) == ()
+    assert (
+        forecast_tables.notes(forecast_tables.rows(table.slice(0, 2), forecast(layout)).table, forecast(layout)) == ()
+    )
+    assert forecast_tables.notes(forecast_tables.rows(shops(), bundles.PROMOTION).table, bundles.PROMOTION) == ()

@@ -153,3 +153,20 @@ def test_a_schema_of_odd_names() -> None:
     schema = Schema(inputs=fields, outputs=bundles.PRICE.outputs)
     found = groups([{'"rooms"\n': 3, '"town"\n': "A"}], schema)
     assert found.numeric.tolist() == [[3.0]]
+
+
+def test_faults_of_a_long_table_name_its_rows_and_columns() -> None:
+    days = [f"2024-02-{day:02}" for day in range(1, 8)]
+    rows = pa.table(
+        {
+            "shop": ["x"] * 7,
+            "day": days,
+            "sales": [1.0, 2, 3, 4, None, None, None],
+            "promo": [0, 1, 0, 1, 0, None, 1],
+            "sky": ["grey"] * 7,
+            "town": ["A"] * 7,
+        }
+    )
+    with pytest.raises(RowFaults) as caught:
+        in_memory.read(rows, bundles.PROMOTION)
+    assert [(fault.row, fault.field, fault.code) for fault in caught.value.faults] == [(5, "promo", "missing")]

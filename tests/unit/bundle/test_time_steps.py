@@ -119,7 +119,7 @@ def test_the_last_window_keeps_the_step() -> None:
     layout = SeriesLayout(channels=("load",), time="t", window=3, step=TimeStep(size=3600, unit="second"))
     table = pa.table({"t": hours(0, 1, 2, 4), "load": [0.0, 1, 2, 4]})
     schema = Schema(inputs=(), outputs=Outputs(target="load", task="regression"), layout=layout)
-    (row,) = forecast_tables.rows(table, schema).to_pylist()
+    (row,) = forecast_tables.rows(table, schema).table.to_pylist()
     assert [value for (value,) in row["sequence"]] == [2.0, pytest.approx(np.nan, nan_ok=True), 4.0]
 
 

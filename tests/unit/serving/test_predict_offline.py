@@ -225,7 +225,9 @@ def test_a_file_of_errors_takes_the_bad_rows(tmp_path: Path, bundle: Path) -> No
         bundle, source(tmp_path / "in.csv", rows), tmp_path / "out.csv", keep=["id"], errors=tmp_path / "errors.csv"
     )
     assert (summary.rows, summary.predicted, summary.faulty, summary.faults) == (5, 3, 2, 2)
-    assert [row[0] for row in read(tmp_path / "out.csv")[1]] == ["row 0", "row 2", "row 3"]
+    header, found = read(tmp_path / "out.csv")
+    assert header == ["row", "id", *HEADER]
+    assert [row[:2] for row in found] == [["1", "row 0"], ["3", "row 2"], ["4", "row 3"]]
     header, faults = read(tmp_path / "errors.csv")
     assert header == ["row", "field", "code", "message"]
     assert [fault[:3] for fault in faults] == [["2", "age", "type"], ["5", "married", "missing"]]
@@ -254,7 +256,11 @@ def test_several_files(tmp_path: Path, bundle: Path) -> None:
         predict(bundle, files, out)
     summary = predict(bundle, str(tmp_path / "[12].csv"), out, keep=["id"], errors=errors)
     assert (summary.rows, summary.predicted, summary.faulty) == (9, 6, 3)
-    assert [row[0] for row in read(out)[1]] == [f"row {index}" for index in (0, 2, 3, 4, 5, 6)]
+    header, found = read(out)
+    assert header == ["file", "row", "id", *HEADER]
+    assert [row[:3] for row in found] == [
+        [str(files[index // 5]), str(index % 5 + 1), f"row {index}"] for index in (0, 2, 3, 4, 5, 6)
+    ]
     header, faults = read(errors)
     assert header == ["file", "row", "field", "code", "message"]
     assert [fault[:3] for fault in faults] == [
@@ -322,6 +328,11 @@ def test_what_cannot_be_done_is_refused(tmp_path: Path, bundle: Path) -> None:
         predict(bundle, path, out, keep=["workclas"])
     with pytest.raises(InputError, match="two columns with the same name"):
         predict(bundle, path, out, keep=["label"])
+    path.write_text(path.read_text().replace("id,", "row,", 1))
+    predict(bundle, path, out, keep=["row"])
+    with pytest.raises(InputError, match=r"--keep row: the output would have two columns.*; its own are row, label"):
+        predict(bundle, path, out, keep=["row"], errors=tmp_path / "errors.csv")
+    out.unlink()
     with pytest.raises(InputError, match="no such file"):
         predict(bundle, tmp_path / "absent.csv", out)
     with pytest.raises(InputError, match="no such bundle"):

@@ -13,8 +13,7 @@ from tests import bundles, graphs
 from dle_bundle.errors import InputError, RowFaults
 from dle_bundle.groups import Groups
 from dle_bundle.schema import Schema
-from dle_serving.offline import loaded
-from dle_serving.offline import predict as offline
+from dle_serving.offline import loaded, reading
 from dle_serving.offline.predict import predict
 
 COUNT = 12
@@ -63,7 +62,7 @@ def test_a_flat_folder(tmp_path: Path, pictures: Path, folder: Path) -> None:
 def test_class_folders_are_read_in_parts(
     tmp_path: Path, pictures: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(offline, "_PART_CELLS", 2_000)  # three images
+    monkeypatch.setattr(reading, "_PART_CELLS", 2_000)  # three images
     for index, path in enumerate(sorted(folder.glob("*.png"))):
         own = folder / ("a" if index < 5 else "b")
         own.mkdir(exist_ok=True)
@@ -118,7 +117,7 @@ def test_arrays_of_images(tmp_path: Path, pictures: Path, suffix: str) -> None:
 
 def test_image_files(tmp_path: Path, pictures: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(offline, "_PART_CELLS", 2_000)  # three images
+    monkeypatch.setattr(reading, "_PART_CELLS", 2_000)  # three images
     predict(pictures, "in/*.png", tmp_path / "out.csv")
     rows = read(tmp_path / "out.csv")
     assert [row["photo"] for row in rows] == [f"in/{index:02}.png" for index in range(COUNT)]
@@ -150,7 +149,7 @@ def test_a_folder_without_images_is_refused(tmp_path: Path, pictures: Path) -> N
 
 
 def test_series_in_arrays_and_in_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(offline, "_SERIES_ROWS", 7)
+    monkeypatch.setattr(reading, "_SERIES_ROWS", 7)
     bundle = bundles.write(tmp_path / "bundle", bundles.SIGNAL, name="signal")
     groups = bundles.groups(bundles.SIGNAL, COUNT, seed=9)
     lists = [row["signal"] for row in bundles.rows(bundles.SIGNAL, COUNT, seed=9)]
@@ -207,6 +206,56 @@ def test_long_tables_have_a_row_for_each_series(tmp_path: Path) -> None:
     np.testing.assert_allclose([float(row["value"]) for row in rows], expected, rtol=1e-5)
     predict(bundle, source, tmp_path / "again.csv")
     assert read(tmp_path / "again.csv") == rows
+
+
+PROMOTIONS = """shop,day,sales,promo,sky,town
+x,2024-02-01,10,1,clear,A
+x,2024-02-02,20,0,grey,
+x,2024-02-03,30,1,clear,A
+x,2024-02-04,40,0,grey,A
+x,2024-02-05,,1,clear,
+x,2024-02-06,,,grey,
+x,2024-02-07,,1,clear,
+"""
+
+
+def test_known_columns_are_kept_and_their_faults_name_the_row_of_the_file(tmp_path: Path) -> None:
+    bundle = bundles.write(tmp_path / "bundle", bundles.PROMOTION, name="promotion")
+    (tmp_path / "x.csv").write_text(PROMOTIONS.replace("02-06,,,", "02-06,,0,"))
+    (tmp_path / "y.csv").write_text(PROMOTIONS.replace("x,", "y,"))
+    predict(bundle, tmp_path / "x.csv", tmp_path / "out.csv", keep=["shop", "promo", "town"])
+    rows = read(tmp_path / "out.csv")
+    assert [(row["shop"], row["day"], row["promo"], row["town"]) for row in rows] == [
+        ("x", f"2024-02-{day:02}", promo, "A") for day, promo in ((5, "1"), (6, "0"), (7, "1"))
+    ]
+    expected = "y.csv, row 6, 'promo': a value is required for a step of the forecast"
+    with pytest.raises(RowFaults, match=expected):
+        predict(bundle, [tmp_path / "x.csv", tmp_path / "y.csv"], tmp_path / "out.csv")
+    summary = predict(
+        bundle, [tmp_path / "y.csv", tmp_path / "x.csv"], tmp_path / "out.csv", errors=tmp_path / "errors.csv"
+    )
+    assert (summary.rows, summary.predicted, summary.faulty) == (2, 1, 1)
+    assert [(row["file"], row["row"], row["field"]) for row in read(tmp_path / "errors.csv")] == [
+        (str(tmp_path / "y.csv"), "6", "promo")
+    ]
+    kept = read(tmp_path / "out.csv")
+    assert [list(row.values())[:2] for row in kept] == [["x", f"2024-02-{day:02}"] for day in (5, 6, 7)]
+    with pytest.raises(InputError, match=r"has shop, day, sales, promo, sky, town\n  - prom \(did you mean 'promo'"):
+        predict(bundle, tmp_path / "x.csv", tmp_path / "out.csv", keep=["prom"])
+
+
+def test_rows_with_series_say_where_they_are(tmp_path: Path) -> None:
+    """A source that holds series already has a row for each, also for a model of long tables."""
+    bundle = bundles.write(tmp_path / "bundle", bundles.FORECAST, name="forecast")
+    rows = [{"sequence": [1.0, 2.0, 3.0, 4.0], "n": 0}, {"sequence": [1.0], "n": 1}, {"sequence": [4.0] * 4, "n": 2}]
+    for name in ("a", "b"):
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / f"{name}.parquet")
+    files = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
+    summary = predict(bundle, files, tmp_path / "out.csv", errors=tmp_path / "errors.csv", keep=["n"])
+    assert (summary.rows, summary.predicted) == (6, 6)
+    assert [(row["file"], row["row"], row["n"]) for row in read(tmp_path / "out.csv")] == [
+        (str(file), str(row), str(row - 1)) for file in files for row in (1, 2, 3)
+    ]
 
 
 def test_a_long_table_of_too_few_steps_is_refused(tmp_path: Path) -> None:
