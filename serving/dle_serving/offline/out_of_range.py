@@ -87,7 +87,8 @@ class _Column:
         self._least, self._most = min(self._least, float(values.min())), max(self._most, float(values.max()))
         outside = values[(values < self._low) | (values > self._high)]
         self._rows += len(outside)
-        kept = {*np.unique(outside).tolist(), *self._farthest}
+        distinct = np.unique(outside).tolist()
+        kept = {*distinct[:_EXAMPLES], *distinct[-_EXAMPLES:], *self._farthest}
         self._farthest = sorted(kept, key=self._distance, reverse=True)[:_EXAMPLES]
 
     def found(self, without_unit: bool) -> OutOfRange:
