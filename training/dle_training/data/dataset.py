@@ -99,100 +99,162 @@ def load(config: RunConfig, source: Source | None = None) -> Dataset:
 
     Raises InputError if the source, the configured columns, the target or the inputs are invalid.
     """
-    if source is None:
-        if config.data.source is None:
-            raise InputError("no data: name files, a folder of images or sklearn:NAME")
-        source = sources.read(config.data.source, config.data.text_format)
+    source = source or _source(config)
+    name, chosen = _target_name(source, config)
     common = column_settings.of(column_settings.EVERY_COLUMN, config.data)
-    na_values = common.na_values
-    try:
-        name, chosen = target.choose(source.table.column_names, config.data.target, source.target)
-    except InputError as error:
-        wanted = config.data.target
-        cure = missing_target.cure(source, config.data.text_format, wanted) if wanted is not None else ""
-        raise InputError(f"{error.message}{cure}", error.details) from None
     with source.files.naming():
-        arranged = column_roles.arrange(source.table, config, name, na_values)
-    table = arranged.table
+        arranged = column_roles.arrange(source.table, config, name, common.na_values)
     with source.files.naming() if arranged.layout is None else nullcontext():  # series are rows of another table
-        goal, by, found, inputs = _understand(table, source.table.column_names, name, arranged.forecasting(config))
-        if arranged.layout is not None and (written := arranged.layout.number_formats.get(name)) is not None:
-            goal = replace(goal, outputs=msgspec.structs.replace(goal.outputs, unit=written.unit or None))
-        trains = split.may_train(table, by.name)
-        fields, fitted = pictures.shaped(inputs.fields, table, trains, source.folder, config.preprocessing, na_values)
-        fields = series_shapes.shaped(fields, table, arranged.layout)
-        images = pictures.read(fields, table, source.folder, config, na_values)
-        labels = None if goal.outputs.classes is None else goal.values
-        known, skipped = pictures.check(images, goal.known, config, labels)
-    strata = None
-    if goal.outputs.classes is not None:
-        strata = Strata(target.class_index(goal.values[known], goal.outputs.classes), goal.outputs.classes)
-    parts = split.make(table, np.flatnonzero(known), by.name, config.split, config.seed, strata, found)
+        understood = _understand(arranged, source.table.column_names, name, config)
+        shaped = _shape(understood, arranged, source, config, common.na_values)
+    goal, inputs = understood.goal, understood.inputs
+    parts = _split(arranged.table, understood, shaped.known, config)
 
     draft = Schema(
-        inputs=fields,
+        inputs=shaped.fields,
         outputs=goal.outputs,
-        na_values=na_values,
+        na_values=common.na_values,
         na_texts=common.na_texts,
         text_format=_text_format(source, name),
         layout=arranged.layout,
     )
-    read = _ReadColumns(inputs.readings, np.flatnonzero(goal.known), _series(table, draft, known))
+    series = _series(arranged.table, draft, shaped.known)
+    read = _ReadColumns(inputs.readings, np.flatnonzero(goal.known), series)
     training = read.grouped(draft).take(parts.train)  # without images, which have no statistics
     schema, empty, rare = statistics.complete(draft, training, config.preprocessing.max_categories)
-    # `windows.make` added the split column of a forecast, and its own note describes that split
-    made = {windows.SPLIT} if arranged.layout is not None and arranged.layout.window is not None else set()
-    dropped = {name: why for name, why in (arranged.dropped | inputs.dropped | empty).items() if name not in made}
+    dropped = _dropped(arranged, inputs, empty)
     if not schema.inputs:
         raise inference.no_inputs(dropped)
-    trained = goal.values[parts.train]
-    if goal.outputs.classes is not None:
-        trained = target.class_index(trained, goal.outputs.classes)
+
     groups = read.grouped(schema)
-    if arranged.baselines is None:
-        telling = telling_columns.find(groups.take(parts.train), trained, schema, config.data)
-    else:
-        beside = arranged.baselines.take(parts.train)
-        telling = Found(telling_covariates.find(groups.take(parts.train), trained, schema, config.data, beside))
-    read_target = goal.values[goal.known]
-    later = split.later_rows(
-        by.name, config.split, inputs.readings, read_target, classes=goal.outputs.classes is not None
-    )
-    hints: list[str | None] = []
-    if arranged.layout is None:
-        hints += repeated_entities.notes(inputs.readings, read_target, by.name, config)
-        if goal.outputs.classes is None:
-            hints.append(forecastable.note(inputs.readings, read_target, name, by.name, config))
-    said = (
-        *source.notes,
-        chosen,
-        *arranged.notes,
-        *goal.notes,
-        *skipped,
-        None if made else by.note or later,
-        *hints,
-        found and found.note,
-        *inputs.notes,
-        *fitted,
-        *rare,
-        *telling.notes,
+    telling = _telling(groups, parts, understood, arranged, schema, config)
+    repeated = repeated_rows.warning(groups, goal.values, parts)
+    split_notes = _split_notes(arranged, understood, name, config)
+    notes = (
+        *(*source.notes, chosen, *arranged.notes, *goal.notes, *shaped.skipped, *split_notes),
+        *(*inputs.notes, *shaped.notes, *rare, *telling.notes),
     )
     return Dataset(
         source=source.place,
-        digest=pictures.digest(
-            source.digest, fields, table, source.folder, na_values, {} if images is None else images.digests
-        ),
+        digest=_digest(source, shaped, arranged.table, common.na_values),
         schema=schema,
-        groups=replace(groups, image=None if images is None else images.images),
+        groups=replace(groups, image=None if shaped.images is None else shaped.images.images),
         target=goal.values,
         split=parts,
-        split_by=by.name,
+        split_by=understood.by.name,
         dropped=dropped,
-        notes=tuple(note for note in said if note),
-        blocks=arranged.blocks or found,
+        notes=tuple(note for note in notes if note),
+        blocks=arranged.blocks or understood.blocks,
         baselines=arranged.baselines,
-        warnings=(*telling.warnings, *filter(None, [repeated_rows.warning(groups, goal.values, parts)])),
+        warnings=(*telling.warnings, *([repeated] if repeated else [])),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Understood:
+    """What the columns of a table mean: the target, how rows are split, which rows belong together, and the inputs."""
+
+    goal: Target
+    by: split.SplitRule
+    blocks: Blocks | None
+    inputs: InferredInputs
+
+
+@dataclass(frozen=True, slots=True)
+class _Shaped:
+    """The inputs with the shapes of their images and series.
+
+    `known` (N,) marks the rows with a target and readable images, `skipped` are notes on the others.
+    """
+
+    fields: tuple[Field, ...]
+    images: Pictures | None
+    known: npt.NDArray[np.bool_]
+    skipped: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def _source(config: RunConfig) -> Source:
+    if config.data.source is None:
+        raise InputError("no data: name files, a folder of images or sklearn:NAME")
+    return sources.read(config.data.source, config.data.text_format)
+
+
+def _target_name(source: Source, config: RunConfig) -> tuple[str, str | None]:
+    """The name of the target, and a note if the user did not give it."""
+    wanted = config.data.target
+    try:
+        return target.choose(source.table.column_names, wanted, source.target)
+    except InputError as error:
+        cure = missing_target.cure(source, config.data.text_format, wanted) if wanted is not None else ""
+        raise InputError(f"{error.message}{cure}", error.details) from None
+
+
+def _shape(
+    understood: _Understood, arranged: Arranged, source: Source, config: RunConfig, na_values: tuple[str, ...]
+) -> _Shaped:
+    """Read the images, and find the shapes of images and series in the training rows."""
+    goal, table = understood.goal, arranged.table
+    trains = split.may_train(table, understood.by.name)
+    fields, notes = pictures.shaped(
+        understood.inputs.fields, table, trains, source.folder, config.preprocessing, na_values
+    )
+    fields = series_shapes.shaped(fields, table, arranged.layout)
+    images = pictures.read(fields, table, source.folder, config, na_values)
+    labels = None if goal.outputs.classes is None else goal.values
+    known, skipped = pictures.check(images, goal.known, config, labels)
+    return _Shaped(fields, images, known, skipped, tuple(notes))
+
+
+def _split(table: pa.Table, understood: _Understood, known: npt.NDArray[np.bool_], config: RunConfig) -> Split:
+    outputs, strata = understood.goal.outputs, None
+    if outputs.classes is not None:
+        strata = Strata(target.class_index(understood.goal.values[known], outputs.classes), outputs.classes)
+    rows = np.flatnonzero(known)
+    return split.make(table, rows, understood.by.name, config.split, config.seed, strata, understood.blocks)
+
+
+def _telling(
+    groups: Groups, parts: Split, understood: _Understood, arranged: Arranged, schema: Schema, config: RunConfig
+) -> Found:
+    """Inputs that tell the target alone, by the training rows."""
+    goal, training = understood.goal, groups.take(parts.train)
+    trained = goal.values[parts.train]
+    if goal.outputs.classes is not None:
+        trained = target.class_index(trained, goal.outputs.classes)
+    if arranged.baselines is None:
+        return telling_columns.find(training, trained, schema, config.data)
+    beside = arranged.baselines.take(parts.train)
+    return Found(telling_covariates.find(training, trained, schema, config.data, beside))
+
+
+def _makes_split(arranged: Arranged) -> bool:
+    """Whether `windows.make` added the split column of a forecast, which its own note describes."""
+    return arranged.layout is not None and arranged.layout.window is not None
+
+
+def _dropped(arranged: Arranged, inputs: InferredInputs, empty: dict[str, str]) -> dict[str, str]:
+    made = {windows.SPLIT} if _makes_split(arranged) else set()
+    return {name: why for name, why in (arranged.dropped | inputs.dropped | empty).items() if name not in made}
+
+
+def _split_notes(arranged: Arranged, understood: _Understood, name: str, config: RunConfig) -> list[str | None]:
+    """Notes on how rows are split, on other ways to use them, and on the rows that belong together."""
+    goal, by, found = understood.goal, understood.by, understood.blocks
+    readings, values, classes = understood.inputs.readings, goal.values[goal.known], goal.outputs.classes is not None
+    notes: list[str | None] = []
+    if not _makes_split(arranged):
+        notes.append(by.note or split.later_rows(by.name, config.split, readings, values, classes=classes))
+    if arranged.layout is None:
+        notes += repeated_entities.notes(readings, values, by.name, config)
+        if not classes:
+            notes.append(forecastable.note(readings, values, name, by.name, config))
+    return [*notes, found.note if found else None]
+
+
+def _digest(source: Source, shaped: _Shaped, table: pa.Table, na_values: tuple[str, ...]) -> str:
+    digests = {} if shaped.images is None else shaped.images.digests
+    return pictures.digest(source.digest, shaped.fields, table, source.folder, na_values, digests)
 
 
 def read_labelled(found: Source, schema: Schema, config: RunConfig, fitted: Fitted | None = None) -> Labelled:
@@ -246,10 +308,9 @@ def digest(found: Source, schema: Schema) -> str:
     return pictures.digest(found.digest, schema.inputs, table, found.folder, schema.na_values, {})
 
 
-def _understand(
-    table: pa.Table, columns_of_source: list[str], name: str, config: RunConfig
-) -> tuple[Target, split.SplitRule, Blocks | None, InferredInputs]:
-    """Return the target, split rule, blocks and inputs, or raise one InputError that reports all their problems."""
+def _understand(arranged: Arranged, columns_of_source: list[str], name: str, config: RunConfig) -> _Understood:
+    """Return what the columns mean, or raise one InputError that reports all their problems."""
+    table, config = arranged.table, arranged.forecasting(config)
     errors: list[InputError] = []
     goal, inputs, by, found = None, None, None, None
     with _collected(errors):
@@ -268,7 +329,9 @@ def _understand(
     assert goal is not None
     assert by is not None
     assert inputs is not None
-    return goal, by, found, inputs
+    if arranged.layout is not None and (written := arranged.layout.number_formats.get(name)) is not None:
+        goal = replace(goal, outputs=msgspec.structs.replace(goal.outputs, unit=written.unit or None))
+    return _Understood(goal, by, found, inputs)
 
 
 @contextmanager

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 from dle_bundle.errors import InputError
 from dle_bundle.tables import columns
 from dle_bundle.values.missing import NA_VALUES
-from dle_bundle.values.numbers import NumberFormat
-from dle_training.data.columns import number_formats
+from dle_training.config.run_config import DataConfig
+from dle_training.data.columns import column_formats, column_settings
 from dle_training.settings.proposals import setting
 
 _WORDS = frozenset({
@@ -40,26 +40,21 @@ def note(table: pa.Table, *, proposing: bool) -> str | None:
         if proposing and name == table.column_names[0]:
             cure = f"leave it out with {setting('data.comment', word)}"
         others = (each for each in table.column_names if each != name)
-        if summed := next((each for each in others if _sums_up(table.column(each))), None):
+        if summed := next((each for each in others if _sums_up(each, table.column(each))), None):
             raise InputError(f"{found} and sums up {summed}, so it is no example; {cure}")
         return f"{found}: if it sums up the other rows, {cure}"
     return None
 
 
-def _sums_up(column: columns.Column) -> bool:
+def _sums_up(name: str, column: columns.Column) -> bool:
     """Whether the last value is the sum or the mean of the others."""
-    if not (columns.is_text(column) or columns.is_number(column)):
+    try:
+        written = column_formats.choose(name, column, column_settings.of(name, DataConfig()))
+    except InputError:  # its numbers are ambiguous, or it has a type of no kind
         return False
-    values, unreadable = columns.numbers(column, NA_VALUES)
-    if unreadable.any() and columns.is_text(column):
-        texts = columns.trimmed(column, NA_VALUES)
-        try:
-            written = number_formats.infer(set(texts.drop_null().to_pylist()))
-        except ValueError:
-            return False
-        if not isinstance(written, NumberFormat):
-            return False
-        values, _ = columns.numbers(column, NA_VALUES, written)
+    if written.kind != "numeric":
+        return False
+    values, _ = written.numbers or columns.numbers(column, NA_VALUES, written.number_format)
     known: Sequence[float] = [value for value in values[:-1].tolist() if not math.isnan(value)]
     last = float(values[-1])
     if len(known) < _ENOUGH or last == 0 or not math.isfinite(last):
