@@ -126,10 +126,13 @@ def few(names: Sequence[str], most: int) -> str:
     return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The text ` (did you mean 'a' or 'b'?)` for known names close to `name`, else an empty string."""
+def nearest(name: str, known: Iterable[str], part: Callable[[str], str] = str, likeness: float = 0.6) -> str:
+    """The text ` (did you mean 'a' or 'b'?)` for known names close to `name`, else an empty string.
+
+    `part` returns the part of a name that counts. `likeness` is the least share of it that two names have in common.
+    """
     import difflib
 
-    by_folded = {candidate.casefold(): candidate for candidate in known}
-    close = difflib.get_close_matches(name.casefold(), by_folded, n=3, cutoff=0.6)
+    by_folded = {part(candidate).casefold(): candidate for candidate in known}
+    close = difflib.get_close_matches(part(name).casefold(), by_folded, n=3, cutoff=likeness)
     return f" (did you mean {' or '.join(repr(by_folded[match]) for match in close)}?)" if close else ""

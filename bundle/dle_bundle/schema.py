@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from dle_bundle import documents
-from dle_bundle.errors import BundleError
+from dle_bundle.errors import BundleError, counted
 from dle_bundle.values.categories import category
 from dle_bundle.values.missing import NA_TEXTS, NA_VALUES
 from dle_bundle.values.numbers import NumberFormat
@@ -61,9 +61,9 @@ class SequenceShape(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         if steps == 0:
             return "expected at least one step, got none"
         if steps > self.max_steps:
-            return f"expected at most {self.max_steps:,} steps, got {steps:,}"
+            return f"expected at most {counted(self.max_steps, 'step')}, got {steps:,}"
         if self.window is not None and steps < self.window:
-            return f"expected at least {self.window:,} steps for a forecast, got {steps:,}"
+            return f"expected at least {counted(self.window, 'step')} for a forecast, got {steps:,}"
         return None
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dle_bundle import series
-from dle_bundle.errors import Fault, InputError, RowFaults
+from dle_bundle.errors import Fault, InputError, RowFaults, counted
 from dle_bundle.groups import MISSING_TIME, Groups
 from dle_bundle.images import pixels as images
 from dle_bundle.images.pixels import BadImage, PixelBudget
@@ -184,13 +184,13 @@ class RowDecoder:
 
     def _check_count(self, rows: list[Any]) -> None:
         if self._most_rows is not None and len(rows) > self._most_rows:
-            raise TooManyRows(f"expected at most {self._most_rows:,} rows in a request, found {len(rows):,}")
+            raise TooManyRows(f"expected at most {counted(self._most_rows, 'row')} in a request, found {len(rows):,}")
 
     def _check_bytes(self, rows: int, each: int) -> None:
         if rows * each > MOST_BYTES:
             raise TooManyRows(
-                f"expected at most {MOST_BYTES // each:,} rows in a request whose largest row takes {each:,} bytes in "
-                f"memory, found {rows:,}"
+                f"expected at most {counted(MOST_BYTES // each, 'row')} in a request whose largest row takes "
+                f"{each:,} bytes in memory, found {rows:,}"
             )
 
     def _pictures(self, rows: list[Any]) -> list[list[npt.NDArray[np.uint8] | None]]:

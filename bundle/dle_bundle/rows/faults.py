@@ -59,7 +59,10 @@ class FaultFinder:
             yield Fault(index, None, "type", f"expected an object, got {json_kind(row)}")
             return
         for name in (key for key in row if key not in self._fields):
-            yield Fault(index, shown(name), "unknown", f"unknown input{self._suggestion(name, unknown)}")
+            message = f"unknown input{self._suggestion(name, unknown)}"
+            if name == self._schema.outputs.target:
+                message = "this is the target, which the model predicts; leave it out"
+            yield Fault(index, shown(name), "unknown", message)
         for field in self._schema.inputs:
             fault = self._value_fault(row.get(field.name), field, budget)
             if fault:

@@ -236,7 +236,7 @@ def _check_lengths(ordered: Ordered, layout: SeriesLayout, last: _Places, window
     places = short[:_LISTED].tolist()
     details = [f"{_name(ordered, layout, index)}: {counted(int(steps[index]), 'step')}" for index in places]
     fewer = "1 series has fewer" if len(short) == 1 else f"{len(short):,} series have fewer"
-    raise InputError(f"a forecast needs {window:,} steps, but {fewer}", [*details, *_more(short)])
+    raise InputError(f"a forecast needs {counted(window, 'step')}, but {fewer}", [*details, *_more(short)])
 
 
 def _more(short: _Places) -> list[str]:

@@ -94,7 +94,7 @@ def _steps(whole: Any, absent: _Mask, shape: SequenceShape) -> tuple[npt.NDArray
     counts: _Counts = np.asarray(pc.list_value_length(whole).fill_null(0)).astype(np.int64)
     nested = _is_list(whole.type.value_type)
     if channels != 1 and not nested:
-        reason = f"expected steps of {channels} numbers, got single numbers"
+        reason = f"expected steps of {counted(channels, 'number')}, got single numbers"
         return _none(channels), np.zeros_like(counts), dict.fromkeys(np.flatnonzero(~absent).tolist(), reason)
     faults = _of_lengths(counts, absent, shape)
     flat = whole.flatten()  # without null rows

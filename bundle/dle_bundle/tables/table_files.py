@@ -20,6 +20,8 @@ from dle_bundle.tables import arrays, columns, folders, json_lines, text_files, 
 from dle_bundle.tables.text_files import Detected
 
 TABLE_SUFFIXES = (*text_files.TEXT_SUFFIXES, *json_lines.JSON_SUFFIXES, ".xlsx", ".parquet", ".npy", ".npz")
+_LIKENESS = 0.75
+"""Stems of file names that have less in common are different words, such as `data` and `dates`."""
 PLAIN = TextFormat()
 """The format of text that says everything itself."""
 _NO_UTF8 = "is not UTF-8 text; write it as UTF-8"
@@ -40,7 +42,13 @@ def check_exists(path: Path) -> None:
     """Raise InputError with similar names when there is no file or folder at `path`."""
     if not path.exists():
         beside = [other.name for other in path.absolute().parent.glob("*") if not other.name.startswith(".")]
-        raise InputError(f"{path}: no such file or folder{nearest(path.name, beside)}")
+        near = nearest(path.name, beside, _stem, _LIKENESS)
+        raise InputError(f"{path}: no such file or folder{near}")
+
+
+def _stem(name: str) -> str:
+    """The name of a file up to its suffixes, which make many names alike."""
+    return name.lstrip(".").partition(".")[0] or name
 
 
 def read(path: Path, written: TextFormat = PLAIN) -> pa.Table:

@@ -34,6 +34,8 @@ SCALES = {
     "B": 9, "bn": 9, "Mrd": 9, "Mrd.": 9, "billion": 9,
 }  # fmt: skip
 """Powers of ten by the letter or word behind a number, as in `1.2M`."""
+_SIGNS_BEFORE = ("$", "£", "¥", "₹")
+"""Signs of currencies that stand before an amount."""
 _BRACKETS = re.compile(r"([^\d()]*)\( ?([^()]*\d[^()]*?) ?\)([^\d()]*)")
 
 Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64] | np.float32 | np.float64
@@ -57,8 +59,10 @@ class NumberFormat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     @property
     def example(self) -> str:
         """The number -1234.5 in this format."""
-        digits = f"1{self.thousands}234{self.decimal}5"
-        return self.negative.replace("3", f"{digits} {self.unit}" if self.unit else digits)
+        amount = f"1{self.thousands}234{self.decimal}5"
+        if self.unit:
+            amount = f"{self.unit}{amount}" if self.unit.endswith(_SIGNS_BEFORE) else f"{amount} {self.unit}"
+        return self.negative.replace("3", amount)
 
 
 PLAIN = NumberFormat()

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
+from dle_bundle.errors import counted
 from dle_serving.feedback.databases import StoreError
 from dle_serving.feedback.side_thread import SideThread
 from dle_serving.feedback.store import DEADLINE_SECONDS, FeedbackRecord, Outcome, Store
@@ -39,7 +40,9 @@ class GroupCommit:
         if not items:
             return []
         if self._waiting and (self._items + len(items) > MOST_ITEMS or len(self._waiting) >= MOST_REQUESTS):
-            raise StoreError(f"{self._items:,} items of {len(self._waiting):,} requests are waiting")
+            raise StoreError(
+                f"waiting already: {counted(self._items, 'item')} of {counted(len(self._waiting), 'request')}"
+            )
         future: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
         self._waiting.append((items, future))
         self._items += len(items)

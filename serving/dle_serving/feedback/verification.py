@@ -12,7 +12,7 @@ import msgspec
 
 from dle_bundle.bundle import Bundle
 from dle_bundle.drift.reference import Reference
-from dle_bundle.errors import DleError, nearest
+from dle_bundle.errors import DleError, counted, nearest
 from dle_bundle.rows.faults import shown
 from dle_serving.feedback.ids import IdError, PredictionId, SigningKeys, fingerprint
 from dle_serving.feedback.store import FeedbackRecord, counted_as
@@ -153,7 +153,7 @@ def _numbers(actual: ActualValue, horizon: int) -> list[float]:
     if horizon == 1:
         return [_number(actual)]
     if not isinstance(actual, list) or len(actual) != horizon:
-        raise ItemError("label", f"expected a list of {horizon} numbers, got {shown(_json(actual))}")
+        raise ItemError("label", f"expected a list of {counted(horizon, 'number')}, got {shown(_json(actual))}")
     return [_number(value) for value in actual]
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from dle_bundle.errors import Fault
+from dle_bundle.errors import Fault, counted
 from dle_bundle.rows.faults import MOST_FAULTS, body_faults, json_kind, shown
 from dle_serving.connection.limits import check_content, read_body
 from dle_serving.errors import BadRequest, NotReady, TooLarge
@@ -101,7 +101,7 @@ class FeedbackHandler:
             faults = found or [Fault(None, None, "json", str(error))]
             raise BadRequest("the body is not valid feedback", faults) from None
         if len(items) > self._most_items:
-            raise TooLarge(f"expected at most {self._most_items:,} items in a request, found {len(items):,}")
+            raise TooLarge(f"expected at most {counted(self._most_items, 'item')} in a request, found {len(items):,}")
         return items
 
     def _answer(self, checked: CheckedItems, outcomes: Sequence[Outcome], now: int) -> Response:

@@ -74,6 +74,14 @@ def test_an_unknown_field_names_its_nearest() -> None:
         DECODER.decode(b'{"rows": [{"age": 1, "work class": "a", "incom": 1}]}')
 
 
+def test_the_target_of_a_request_is_to_be_left_out() -> None:
+    with pytest.raises(
+        RowFaults, match=r"row 0, 'y': this is the target, which the model predicts; leave it out"
+    ) as found:
+        DECODER.decode(b'{"rows": [{"age": 1, "work class": "a", "y": "yes"}]}')
+    assert [fault.code for fault in found.value.faults] == ["unknown"]
+
+
 @pytest.mark.parametrize(
     ("body", "expected"),
     [

@@ -100,7 +100,7 @@ def test_rows_that_would_not_fit_the_memory_are_refused(monkeypatch: pytest.Monk
     assert len(decode({"back": BACK}, {"back": BACK})) == 2
     with pytest.raises(TooManyRows, match=r"at most 4 rows .* takes 48 bytes in memory, found 5"):
         decode(*[{"back": "not read"}] * 5)
-    with pytest.raises(TooManyRows, match=r"at most 1 rows .* takes 108 bytes in memory, found 2"):
+    with pytest.raises(TooManyRows, match=r"at most 1 row .* takes 108 bytes in memory, found 2"):
         decode({"back": BACK}, {"back": BACK, "a\\b": [1] * 9})
 
 

@@ -1,4 +1,6 @@
-"""Which numbers differ by more than rounding errors: a question without a unit."""
+"""Which numbers differ by more than rounding errors, whatever their unit, and how messages write an example."""
+
+import re
 
 import numpy as np
 import pytest
@@ -46,6 +48,26 @@ def test_extremes_of_float32() -> None:
     assert not differ(largest, largest)
     assert not differ(np.float32(0), smallest)
     assert not differ(np.float32(1e-40), np.float32(5e-40)), "1 / 4e-40 is beyond float32"
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (NumberFormat(thousands=",", unit="$"), "-$1,234.5"),
+        (NumberFormat(unit="US$", negative="(3)"), "(US$1234.5)"),
+        (NumberFormat(thousands=",", unit="£", negative="3-"), "£1,234.5-"),
+        (NumberFormat(decimal=",", thousands=".", unit="€"), "-1.234,5 €"),
+        (NumberFormat(decimal=",", thousands=" ", unit="kr"), "-1 234,5 kr"),
+        (NumberFormat(unit="%"), "-1234.5 %"),
+        (NumberFormat(unit="kg", negative="(3)"), "(1234.5 kg)"),
+        (NumberFormat(thousands="'"), "-1'234.5"),
+    ],
+)
+def test_an_example_of_a_format_has_its_unit_where_people_write_it(written: NumberFormat, expected: str) -> None:
+    assert written.example == expected
+    assert parse_number(expected, written) == -1234.5
+    with pytest.raises(ValueError, match=re.escape(f"expected a number like {expected}, got 'x'")):
+        parse_number("x", written)
 
 
 def test_elementwise() -> None:

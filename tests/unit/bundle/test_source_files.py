@@ -83,10 +83,11 @@ class TestSeveralFiles:
     def test_faults_are_reported_together(self) -> None:
         Path("folder").mkdir()
         write("a.csv", "x\n1\n")
+        write("absent.csv", "x\n1\n")
         with pytest.raises(InputError) as caught:
-            rows(["a.csv", "folder", "-", "ab.csv", "none*.csv", "folder/../a.csv"])
+            rows(["a.csv", "folder", "-", "absnt.csv", "none*.csv", "folder/../a.csv"])
         assert caught.value.details == (
-            "ab.csv: no such file or folder (did you mean 'a.csv'?)",
+            "absnt.csv: no such file or folder (did you mean 'absent.csv'?)",
             "none*.csv: no file has such a name",
             "folder: a folder, which can only be read alone",
             "-: standard input, which can only be read alone",

@@ -127,6 +127,13 @@ def test_a_path_that_is_not_there_is_told_with_its_nearest(tmp_path: Path) -> No
     (tmp_path / "photos").mkdir()
     with pytest.raises(InputError, match=r"phtos: no such file or folder \(did you mean 'photos'\?\)"):
         table_files.read(tmp_path / "phtos")
+    (tmp_path / "people.csv.gz").touch()
+    with pytest.raises(InputError, match=r"peple\.tsv: no such file or folder \(did you mean 'people\.csv\.gz'\?\)"):
+        table_files.read(tmp_path / "peple.tsv")
+    for unlike in ("dates.csv", "rates.csv", "metadata.csv", "log.csv"):
+        (tmp_path / unlike).touch()
+    with pytest.raises(InputError, match=r"data\.csv: no such file or folder$"):
+        table_files.read(tmp_path / "data.csv")
     (tmp_path / "a.png").write_bytes(b"x")
     with pytest.raises(InputError, match="an image, not a table; name images without other files"):
         table_files.read(tmp_path / "a.png")

@@ -108,7 +108,7 @@ def test_rare_categories_count_as_unseen(tmp_path: Path) -> None:
     )
     data = dataset.load(config)
     assert data.schema.inputs[1].categories == ("Rome",)
-    assert "city: the rarest 1 of 2 categories count as unseen" in data.notes
+    assert "city: the rarest 1 of 2 categories counts as unseen" in data.notes
 
 
 def test_integer_categories_have_integer_examples(tmp_path: Path) -> None:

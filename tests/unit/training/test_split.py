@@ -161,13 +161,13 @@ def test_every_part_has_a_group_and_training_every_class() -> None:
 def test_too_few_groups() -> None:
     with pytest.raises(InputError, match="'key': 2 groups, too few: each of train, validation, test"):
         blocked("group:", ["a", "b", "b", "a"])
-    with pytest.raises(InputError, match="3 groups are too few: training needs rows of every class") as caught:
+    with pytest.raises(InputError, match="3 groups, too few: training needs rows of every class") as caught:
         blocked("group:", ["a", "b", "c"], strata(1, 1, 1))
     assert "no group is left for validation and test" in caught.value.message
 
 
 def test_rows_without_a_group() -> None:
-    with pytest.raises(InputError, match=r"'key': 12 of 14 rows have no group") as caught:
+    with pytest.raises(InputError, match=r"'key': no group in 12 of 14 rows") as caught:
         blocked("group:", ["a", "b", None, *[" "] * 11])
     assert caught.value.details[:2] == ("row 3: None", "row 4: ' '")
     assert caught.value.details[-1] == "and 2 more"

@@ -56,7 +56,7 @@ def _plan(
         first, last = blocks.first[rows], blocks.last[rows]
         times = len(np.unique(first))
         if times <= count:
-            return [], [f"{times:,} different times, but {count + 1:,} blocks of rows are needed"]
+            return [], [f"{counted(times, 'different time')}, but {count + 1:,} blocks of rows are needed"]
         folds = list(_in_time(first, last, count))
         if faults := [_sizes(number, *fold) for number, fold in enumerate(folds, 1) if fold[0].sum() < _LEAST_ROWS]:
             return [], faults

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from dle_bundle import locks
-from dle_bundle.errors import InputError, Interrupted
+from dle_bundle.errors import InputError, Interrupted, counted
 from dle_training import packed
 from dle_training.config.run_config import RunConfig
 from dle_training.packed import Member
@@ -215,7 +215,7 @@ def _config(study: Study, found: Claim, watcher: Watcher) -> RunConfig | None:
         except InputError as error:
             reason = "; ".join((error.message, *error.details))
     else:
-        reason = f"{found.attempts} processes died on it before they could save its state"
+        reason = f"{counted(found.attempts, 'process', 'processes')} died on it before they could save its state"
     with storage.errors_translated("written"):
         found.fail(study, reason)
     watcher.on_end(found.number, "fail", None, reason)

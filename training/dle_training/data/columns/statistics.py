@@ -45,7 +45,8 @@ def complete(schema: Schema, training: Groups, max_categories: int) -> tuple[Sch
             ranked = sorted(Counter(known).items(), key=lambda item: (-item[1], item[0]))
             kept = tuple(text for text, _ in ranked[:max_categories])
             if rare := len(ranked) - len(kept):
-                notes.append(f"{field.name}: the rarest {rare:,} of {len(ranked):,} categories count as unseen")
+                verb = "counts" if rare == 1 else "count"
+                notes.append(f"{field.name}: the rarest {rare:,} of {len(ranked):,} categories {verb} as unseen")
             facts: dict[str, Any] = {"categories": kept, "example": _category_example(kept[0], field)}
         else:
             facts = _number_facts(field, known)

@@ -8,6 +8,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
+from dle_bundle.errors import counted
 from dle_bundle.schema import ImageFit
 from dle_training.preprocessing.settings import LARGEST_SIDE
 from dle_training.settings.proposals import setting
@@ -24,18 +25,20 @@ def choose(sizes: Sequence[tuple[int, int]], height: int, width: int) -> tuple[I
     factors = [_factor(tall / wide, height / width) for tall, wide in sizes]
     far = sum(factor > FAR for factor in factors)
     if far > FEW * len(sizes):
+        found = f"{far:,} of {counted(len(sizes), 'image')} {'is' if far == 1 else 'are'}"
         return "pad", (
-            f"{far:,} of {len(sizes):,} images are more than {FAR} times too wide or too high for {width} × {height} "
-            f"pixels, so images are padded with grey; to cut off the ends, set {_setting('crop')}; to distort the "
-            f"images, set {_setting('stretch')}; to give the model the shape of most images, set "
+            f"{found} more than {FAR} times too wide or too high for {width} × {height} pixels, so images are padded "
+            f"with grey; to cut off the ends, set {_setting('crop')}; to distort the images, set "
+            f"{_setting('stretch')}; to give the model the shape of most images, set "
             f"{setting('preprocessing.image_size', _shape_of_most(sizes, height, width))}"
         )
     cut = sum(1 - 1 / factor > _NOTED for factor in factors)
     if not cut:
         return "crop", None
     return "crop", (
-        f"images are cropped at the centre to {width} × {height} pixels, and {cut:,} of {len(sizes):,} lose more than "
-        f"{_NOTED:.0%} of a side; to keep them whole, set {_setting('pad')}"
+        f"images are cropped at the centre to {width} × {height} pixels, and {cut:,} of {len(sizes):,} "
+        f"{'loses' if cut == 1 else 'lose'} more than {_NOTED:.0%} of a side; to keep them whole, set "
+        f"{_setting('pad')}"
     )
 
 

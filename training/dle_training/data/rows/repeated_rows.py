@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from dle_bundle.errors import counted
 from dle_bundle.groups import Groups
 from dle_training.data.rows import row_hashes
 from dle_training.data.splits.split import Split
@@ -29,7 +30,8 @@ def warning(groups: Groups, target: Values, split: Split) -> str | None:
     distinct = [len(np.unique(row_hashes.words(column[known]))) for column in row_hashes.columns(groups)]
     if sum(count >= _NEARLY_AN_ID * different for count in distinct) < _COLUMNS:
         return None
+    verb = "equals" if equal.sum() == 1 else "equal"
     return (
-        f"{int(equal.sum()):,} of {len(equal):,} test rows equal a training row in all columns, so the test scores are "
-        "too good: remove repeated rows from the file"
+        f"{equal.sum():,} of {counted(len(equal), 'test row')} {verb} a training row in all columns, so the test "
+        "scores are too good: remove repeated rows from the file"
     )

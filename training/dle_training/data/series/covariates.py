@@ -83,9 +83,10 @@ def of_texts(
             f"{len(ranked):,} different texts, too many for channels; set "
             f"{setting('data.kinds', 'categorical', name)} to take the {MOST_CATEGORIES} most frequent"
         )
-    rare = f"the rarest {len(ranked) - MOST_CATEGORIES:,} of {len(ranked):,} categories count as unseen"
-    kept = tuple(text for text, _ in ranked[:MOST_CATEGORIES])
-    return CategoryChannels(values=kept, na_values=asked.na_texts), rare if many else None
+    kept, rare = tuple(text for text, _ in ranked[:MOST_CATEGORIES]), len(ranked) - MOST_CATEGORIES
+    verb = "counts" if rare == 1 else "count"
+    note = f"the rarest {rare:,} of {len(ranked):,} categories {verb} as unseen" if many else None
+    return CategoryChannels(values=kept, na_values=asked.na_texts), note
 
 
 def notes(ordered: Ordered, layout: SeriesLayout, target: str) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dle_bundle.errors import InputError
+from dle_bundle.errors import InputError, counted
 from dle_bundle.tables import columns
 from dle_training.config.run_config import DataConfig
 from dle_training.data.columns import column_settings, kinds
@@ -83,8 +83,8 @@ def _groups(name: str, column: columns.Column, na_texts: tuple[str, ...], rows: 
     missing = texts == ""
     if missing.any():
         raise InputError(
-            f"{name!r}: {int(missing.sum()):,} of {len(texts):,} rows have no group; fill in their groups or remove "
-            "these rows from the table",
+            f"{name!r}: no group in {int(missing.sum()):,} of {counted(len(texts), 'row')}; fill in the groups, or "
+            "remove such rows from the table",
             kinds.listed(column, missing, rows),
         )
     return texts
