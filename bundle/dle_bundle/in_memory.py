@@ -6,7 +6,7 @@ answers whichever way they come in. Rows count from 0, as Python counts them.
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any, Protocol, TypeGuard, runtime_checkable
@@ -42,10 +42,10 @@ def table(rows: Rows) -> pa.Table:
     if there are no rows.
     """
     if not (_are_dicts(rows) or isinstance(rows, ArrowStream)):
-        raise InputError(f"expected {EXPECTED}, found {type(rows).__name__}")
+        raise _no_table(rows)
     try:
         if isinstance(rows, ArrowStream):
-            found = _without_index(pa.RecordBatchReader.from_stream(rows).read_all())
+            found = _without_index(_stream(rows).read_all())
         else:
             names = dict.fromkeys(name for row in rows for name in row)
             found = pa.table({name: _column(name, [row.get(name) for row in rows]) for name in names})
@@ -56,7 +56,7 @@ def table(rows: Rows) -> pa.Table:
     counts = Counter(found.column_names)
     twice = [f"column name {name!r} occurs {count} times" for name, count in counts.items() if count > 1]
     if twice or not counts or not len(found):
-        expected = "columns with different names" if twice or not counts else "at least one row"
+        expected = "columns with different names" if twice else "at least one row and one column"
         raise InputError(f"{type(rows).__name__}: expected {expected}", twice)
     usual = columns.usual(found)
     if (unreadable := columns.unreadable_text(usual)) is not None:
@@ -81,6 +81,37 @@ def read(rows: Rows, schema: Schema) -> tuple[Groups, pa.Table | None]:
         absent = [fault for fault in faults if fault.row is None]
         raise RowFaults(absent or faults, columns=bool(absent))
     return groups, found.table if forecast_tables.has_times(found.table, schema) else None
+
+
+def described(value: object) -> str:
+    """Return what a value is, as the end of a message: `a pandas Series`, `a list of lists`, `the text 'y'`, `None`."""
+    name, library = type(value).__name__, type(value).__module__.partition(".")[0]
+    if isinstance(value, str):
+        return f"the text {value!r}"
+    if isinstance(value, list | tuple):
+        kinds = dict.fromkeys(map(_kind, value))
+        return f"a {name} of {' and '.join(kinds)}" if kinds else f"an empty {name}"
+    if library != "builtins":
+        return f"a {library} {name}"
+    return f"a {name}" if isinstance(value, Iterable) else str(value)
+
+
+def _no_table(rows: object) -> InputError:
+    """The error for rows that are no table, with what to pass instead."""
+    cure = ""
+    if isinstance(rows, ArrowStream):
+        cure = ", which is one column; pass a table that has it, or for one row of a DataFrame [row.to_dict()]"
+    elif isinstance(rows, np.ndarray) or (isinstance(rows, list | tuple) and rows):
+        cure = "; name the columns, as in pandas.DataFrame(values, columns=[…])"
+    elif isinstance(rows, Mapping):
+        cure = "; pass [row] for one row, pandas.DataFrame(columns) or pyarrow.table(columns) for columns"
+    elif isinstance(rows, str | Path):
+        cure = "; read the file first, as in pandas.read_csv(path)"
+    elif isinstance(rows, Iterator):
+        cure = "; pass list(rows)"
+    elif callable(getattr(rows, "collect", None)):
+        cure = "; pass rows.collect()"
+    return InputError(f"expected {EXPECTED}, found {described(rows)}{cure}")
 
 
 def _are_dicts(rows: object) -> TypeGuard[Sequence[Mapping[str, Any]]]:
@@ -108,6 +139,16 @@ def _kind(value: object) -> str:
         Mapping: "objects",
     }
     return next((word for kind, word in words.items() if isinstance(value, kind)), type(value).__name__)
+
+
+def _stream(rows: ArrowStream) -> pa.RecordBatchReader:
+    """The rows as Arrow reads them. Raises InputError for a single column, which is a stream of values."""
+    try:
+        return pa.RecordBatchReader.from_stream(rows)
+    except pa.ArrowInvalid as error:
+        if "non-struct" in str(error):
+            raise _no_table(rows) from None
+        raise
 
 
 def _without_index(found: pa.Table) -> pa.Table:

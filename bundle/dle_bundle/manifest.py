@@ -7,6 +7,7 @@ import msgspec
 
 from dle_bundle import documents
 from dle_bundle.errors import BundleError
+from dle_bundle.proposals import for_python
 from dle_bundle.schema import Task
 
 FORMAT = 1
@@ -43,9 +44,10 @@ def load(path: Path) -> Manifest:
     """Read `manifest.json`; raises BundleError when it is missing, unreadable, or needs another version of dle."""
     if not path.is_file():
         run = (path.parent / "config.yaml").is_file()
-        cure = (
-            f"; it is a run: dle-export {shlex.quote(str(path.parent))} --to BUNDLE makes a bundle of it" if run else ""
-        )
+        export = f"dle-export {shlex.quote(str(path.parent))} --to BUNDLE"
+        if for_python():
+            export = f"dle_training.Run({str(path.parent)!r}).export(BUNDLE)"
+        cure = f"; it is a run: {export} makes a bundle of it" if run else ""
         raise BundleError(f"{path.parent} is not a bundle: it contains no manifest.json{cure}")
     header = documents.read(path, FormatHeader, BundleError)
     if header.format != FORMAT:

@@ -22,6 +22,7 @@ def export(
     """Export a run as one ONNX graph with its preprocessing inside, proven equal to PyTorch."""
     from dle_training.export.bundle import export_run
     from dle_training.runs.folder import found
+    from dle_training.settings import proposals
 
     speaker = Console(as_json, quiet)
     exported = export_run(found(run), to, version)
@@ -48,7 +49,7 @@ def export(
             "test": exported.test,
         }
     )
-    speaker.next(f"dle-serve {to} --port 3000", f"dle-predict {to} rows.csv --out predictions.csv")
+    speaker.next(f"dle-serve {to} --port 3000", proposals.predicting(to, exported.schema))
 
 
 def main() -> None:

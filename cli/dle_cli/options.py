@@ -56,21 +56,18 @@ EngineOption = Annotated[
     ),
 ]
 
-SETTINGS = {
-    "SOURCE": "data.source", "--target": "data.target", "--split": "split.by", "--folds": "split.folds",
-    "--seed": "seed", "--device": "device", "--search": "study.search", "--trials": "study.trials",
-    "--jobs": "study.jobs", "--engine": "study.engine", "--timeout": "study.timeout",
-}  # fmt: skip
-"""The setting that each option stands for, by its dotted key."""
-
 
 def to_settings(options: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of the `options` that were given: {dotted key: value}."""
+    from dle_training.settings.proposals import SETTINGS
+
     return {SETTINGS[name]: value for name, value in options.items() if value is not None}
 
 
 def warn_of_overridden(speaker: Console, options: Mapping[str, Any], assignments: Iterable[str]) -> None:
     """Warn about each `--set` of a setting that an option sets to another value, for the option wins."""
+    from dle_training.settings.proposals import SETTINGS
+
     by_key = {SETTINGS[name]: (name, value) for name, value in options.items() if value is not None}
     for text in assignments:
         key, _, value = text.partition("=")

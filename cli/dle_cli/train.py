@@ -184,8 +184,9 @@ def _reopened(speaker: Console, folder: Path, device: str | None, check: "Check"
 def _train(speaker: Console, run: "RunFolder", prepared: "Prepared", work: "Work") -> None:
     from dle_training import api
     from dle_training.data.sources import sent
+    from dle_training.settings import proposals
 
-    further = f"Continue with: dle-train --resume --out {run.path}{sent(prepared.config.data.source)}"
+    further = f"Continue with: {proposals.resuming(run.path)}{sent(prepared.config.data.source)}"
     try:
         api.complete(run, prepared, shown.training(speaker), work)
     except Interrupted as interrupted:
@@ -204,6 +205,7 @@ def _show_result(speaker: Console, run: "RunFolder") -> None:
     from dle_training.runs import cross_validation
     from dle_training.runs.folder import read_facts
     from dle_training.runs.train import outcome
+    from dle_training.settings import proposals
 
     config, facts, outputs = run.read_config(), read_facts(run), schema.load(run.schema).outputs
     finished, validated, kept = outcome(run), cross_validation.read(run), facts.kept
@@ -250,7 +252,7 @@ def _show_result(speaker: Console, run: "RunFolder") -> None:
         }
     )
     source = "" if kept["test"] or config.data.source is None else f" {typed(config.data.source, '--data')}"
-    speaker.next(f"dle-evaluate {run.path}{source}")
+    speaker.next(f"{proposals.evaluating(run.path)}{source}")
 
 
 def _kept(rows: dict[str, int]) -> str:

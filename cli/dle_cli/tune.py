@@ -168,7 +168,8 @@ def _show_plan(speaker: Console, plan: "StudyPlan") -> None:
         speaker.say(f"Grid: {counted(len(plan.grid), 'combination')}{without}")
     speaker.say(
         f"Search: {asked.settings.search}, {counted(plan.trials, 'trial')}{folds} of at most "
-        f"{config.training.epochs} epochs over {rows:,} rows, chosen by {config.training.metric}"
+        f"{counted(config.training.epochs or 0, 'epoch')} over {counted(rows, 'row')}, chosen by "
+        f"{config.training.metric}"
     )
 
 
@@ -190,9 +191,10 @@ def _engine(name: str) -> "Callable[[Study, int | None, Callable[[], Dataset], W
 def _resumable(study: "Study") -> Iterator[None]:
     """Turn Ctrl-C inside the block into a message that says how to continue."""
     from dle_training.data.sources import sent
+    from dle_training.settings import proposals
 
     path = study.folder.path
-    further = f"Continue with: dle-tune --resume --out {path}{sent(study.request.fixed['data']['source'])}"
+    further = f"Continue with: {proposals.resuming_study(path)}{sent(study.request.fixed['data']['source'])}"
     try:
         yield
     except Interrupted as interrupted:
@@ -229,7 +231,7 @@ def _worked(
 
 def _show_result(speaker: Console, study: "Study", selected: "Selected", rows: "list[TrialRow]") -> None:
     from dle_training.search import leaderboard
-    from dle_training.settings import yaml_text
+    from dle_training.settings import proposals, yaml_text
 
     outcomes = [row.outcome for row in rows]
     said = ", ".join(f"{outcomes.count(outcome):,} {outcome}" for outcome in dict.fromkeys(outcomes))
@@ -243,7 +245,7 @@ def _show_result(speaker: Console, study: "Study", selected: "Selected", rows: "
         tried = counted(different, "different combination")
         speaker.say(f"{tried}: some of the {len(rows):,} trials repeat the settings of another")
     if left:
-        speaker.say(f"{_undone(study, left)}; continue with dle-tune --resume --out {study.folder.path}")
+        speaker.say(f"{_undone(study, left)}; continue with {proposals.resuming_study(study.folder.path)}")
     _show_finalists(speaker, study, selected, outcomes.count("complete"))
     speaker.table(
         f"Selected: trial {selected.selection.number}",

@@ -16,6 +16,8 @@ def load(bundle: "Path | str", device: "Device" = "auto") -> "LoadedModel":
     """
     from pathlib import Path
 
+    from dle_bundle.proposals import in_python
     from dle_serving.offline.loaded import LoadedModel
 
-    return LoadedModel(Path(bundle), device)
+    with in_python():
+        return LoadedModel(Path(bundle), device)

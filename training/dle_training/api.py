@@ -16,6 +16,7 @@ import pyarrow as pa
 from dle_bundle import in_memory
 from dle_bundle.errors import DleError, InputError, Interrupted
 from dle_bundle.in_memory import Rows
+from dle_bundle.proposals import in_python
 from dle_bundle.schema import Schema
 from dle_bundle.tables import prediction_columns
 from dle_training.config import run_config
@@ -35,7 +36,7 @@ from dle_training.runs.train import RunResult
 from dle_training.runs.trained_model import TrainedModel
 from dle_training.scoring.evaluation import Evaluation
 from dle_training.scoring.metrics import Scores
-from dle_training.settings import yaml_text
+from dle_training.settings import proposals, yaml_text
 
 Listeners = Callable[[str], Sequence[Listener]]
 Work = Callable[[RunFolder, Prepared, Sequence[Listener]], RunResult]
@@ -58,6 +59,7 @@ class Report:
 class Run:
     """A finished run in its folder, made by `train`, by dle-train or, for a study, by dle-tune."""
 
+    @in_python()
     def __init__(self, path: str | Path) -> None:
         """Open the run, or the selected run of a study. Raises InputError if there is none, or it is not finished."""
         self._folder = run_folder.found(Path(path))
@@ -105,6 +107,7 @@ class Run:
             self.evaluate()
         return Report(self._folder.report)
 
+    @in_python()
     def evaluate(
         self, source: str | Path | Sequence[str | Path] | Rows | None = None, *, sheet: str | None = None
     ) -> Evaluation:
@@ -124,6 +127,7 @@ class Run:
             warnings.warn(f"{scored.warning}; evaluate() without a table scores only the test part", stacklevel=2)
         return scored.evaluation
 
+    @in_python()
     def predict(self, rows: Rows) -> pa.Table:
         """Predict N rows: a DataFrame, an Arrow table or a list of dicts.
 
@@ -139,6 +143,7 @@ class Run:
             predicted = prediction_columns.of_classes(outputs, found.argmax(axis=1), found)
         return prediction_columns.table(predicted, series, self.schema)
 
+    @in_python()
     def export(self, path: str | Path, version: int = 1) -> Path:
         """Write the bundle into the new folder `path`, whose name becomes the model's name, and return the folder.
 
@@ -153,9 +158,10 @@ class Run:
         return training.open_model(self._folder)
 
 
+@in_python()
 def train(
     source: str | Path | Sequence[str | Path] | Rows,
-    target: str | None = None,
+    target: str | int | None = None,
     *,
     out: str | Path | None = None,
     config: str | Path | None = None,
@@ -173,6 +179,7 @@ def train(
 
     Raises InputError for any fault of source or settings, and Interrupted after Ctrl-C, with the state saved.
     """
+    target = _column(target)
     named = _named(source)
     held = memory.read(cast(Rows, source)) if named is None else named
     place = held.place if isinstance(held, Source) else held
@@ -186,7 +193,7 @@ def train(
             return Run(folder)
         prepared = prepare.reopen(run, source=_read(held, run.read_config()))
     else:
-        flags = {**dict(_dotted(settings)), "data.source": place}
+        flags = {**dict(dotted(settings)), "data.source": place}
         asked = run_config.load(
             None if config is None else Path(config),
             None,
@@ -199,7 +206,7 @@ def train(
     try:
         complete(run, prepared, lambda what: [ProgressLines(what)] if progress else [])
     except Interrupted as interrupted:
-        raise Interrupted(f"{interrupted}\nContinue with: train(…, out={str(folder)!r}, resume=True)") from None
+        raise Interrupted(f"{interrupted}\nContinue with: {proposals.resuming(folder)}") from None
     return Run(folder)
 
 
@@ -253,13 +260,25 @@ def _named(source: Any) -> Place | None:
     return None
 
 
-def _dotted(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """The settings by their dotted keys, with values as YAML has them."""
+def _column(target: Any) -> str | None:
+    """The name of the target. Tables of numpy arrays have columns with numbers for names."""
+    if target is None or isinstance(target, str):
+        return target
+    if isinstance(target, int | np.integer) and not isinstance(target, bool):
+        return str(target)
+    raise InputError(
+        f"target: expected the name of a column, found {in_memory.described(target)}: make the values a column of the "
+        "table, and name it"
+    )
+
+
+def dotted(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the settings by their dotted keys, with values as YAML has them."""
     for name, value in settings.items():
         key = f"{above}{name}"
         kinds = yaml_text.types_at(RunConfig, key)
         if isinstance(value, Mapping) and any(yaml_text.is_struct(kind) for kind in kinds):
-            yield from _dotted(value, f"{key}.")
+            yield from dotted(value, f"{key}.")
         else:
             yield key, msgspec.to_builtins(value, str_keys=True, enc_hook=_plain)
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dle_bundle.errors import InputError, counted, nearest, row_name
+from dle_bundle.proposals import setting
 from dle_bundle.schema import SeriesLayout
 from dle_bundle.tables import columns, time_steps
 from dle_bundle.tables.arrays import SEQUENCE
@@ -73,7 +74,8 @@ def order(table: pa.Table, layout: SeriesLayout, na_values: tuple[str, ...]) -> 
     twice = np.flatnonzero(same)
     faults += _repeated(layout, np.sort(rows[twice + 1]))
     if len(twice) and layout.sequence_id is None:
-        faults.append("if the table holds several series, name the column of their ids: --set data.sequence_id=COLUMN")
+        cure = setting("data.sequence_id", "COLUMN")
+        faults.append(f"if the table holds several series, name the column of their ids: set {cure}")
     if faults:
         raise InputError("The rows do not form series", faults)
     starts = np.flatnonzero(np.diff(ids[rows], prepend=-1))
@@ -110,7 +112,7 @@ def completed(ordered: Ordered, layout: SeriesLayout, horizon: int = 1) -> Order
         more = [f"and {len(where) - _LISTED:,} more gaps"] if len(where) > _LISTED else []
         raise InputError(
             f"{layout.time!r}: {counted(total, 'step')} of {time_steps.said(step)} absent; add the rows, or set "
-            "data.gaps=missing to take their values as missing",
+            f"{setting('data.gaps', 'missing')} to take their values as missing",
             [*details, *more],
         )
     added = np.bincount(places, minlength=len(ordered.rows))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from dle_bundle.errors import InputError
+from dle_bundle.proposals import setting
 
 USUAL = "utf-8-sig"
 """UTF-8, with or without a byte-order mark."""
@@ -78,7 +79,7 @@ def refusal(path: Path, kind: str, encoding: str, proposing: bool) -> InputError
         # Latin-1 gives every byte a character, if not always a sensible one
         readings = _readings(path, kind, words) or [("latin-1", [word.decode("latin-1") for word in words])]
         listed = [
-            f"data.encoding={name} to read {', '.join(f'{word[:_SHOWN]!r}' for word in read)}"
+            f"{setting('data.encoding', name)} to read {', '.join(f'{word[:_SHOWN]!r}' for word in read)}"
             for name, read in readings
         ]
         cure = f"set {', or '.join(listed)}"

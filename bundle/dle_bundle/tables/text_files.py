@@ -20,7 +20,8 @@ import pyarrow.compute as pc
 import pyarrow.csv
 from msgspec.structs import replace
 
-from dle_bundle.errors import InputError
+from dle_bundle.errors import InputError, counted
+from dle_bundle.proposals import setting
 from dle_bundle.schema import TextFormat
 from dle_bundle.tables import text_encoding, text_layout
 
@@ -85,7 +86,7 @@ def _complete(
         mark, others = text_layout.separators(divided)
         if mark is None:
             if odd := text_layout.odd_separator(lines, _ROWS, cut=cut):
-                cure = f"set {text_layout.proposal('data.delimiter', odd)}" if proposing else f"save it with {usual!r}"
+                cure = f"set {setting('data.delimiter', odd)}" if proposing else f"save it with {usual!r}"
                 raise InputError(f"{path}: no usual separator divides the rows, but {odd!r} does; {cure}")
             if kind.startswith(".txt"):
                 divided[" "] = text_layout.first_rows(lines, " ", _ROWS, cut=cut)
@@ -98,7 +99,7 @@ def _complete(
             if not others:
                 notes.append(f"the columns are separated by {mark!r}")
         if others and proposing:
-            settings = " or ".join(text_layout.proposal("data.delimiter", other) for other in others)
+            settings = " or ".join(setting("data.delimiter", other) for other in others)
             notes.append(
                 f"the columns are separated by {mark!r}; other marks fit too: if they separate, set {settings}"
             )
@@ -121,7 +122,7 @@ def stream(path: Path, kind: str, written: TextFormat, rows: int, *, proposing: 
     separator = written.delimiter or _usual(kind)
     # pandas writes its index under an empty name
     names = [name or f"unnamed_{position}" for position, name in enumerate(header.names, start=1)]
-    check_names(path, names, "; if the first row is data, set data.header=none" if proposing else "")
+    check_names(path, names, f"; if the first row is data, set {setting('data.header', 'none')}" if proposing else "")
     plain = written.encoding in ("utf-8", text_encoding.USUAL) and written.comment is None  # Arrow reads these itself
     try:
         reader = pyarrow.csv.open_csv(
@@ -289,9 +290,9 @@ def _misfit(
                 if len(row.cells) != width:
                     count, last = count + 1, row.text
                     shown = f"{last[:_SHOWN]!r}{' …' if len(last) > _SHOWN else ''}"
-                    details += [f"line {row.line}: expected {width} columns, found {len(row.cells)}: {shown}"][
-                        : _LISTED - len(details)
-                    ]
+                    details += [
+                        f"line {row.line}: expected {counted(width, 'column')}, found {len(row.cells)}: {shown}"
+                    ][: _LISTED - len(details)]
         except csv.Error as error:
             count, last = count + 1, ""
             details.append(str(error))
@@ -308,7 +309,7 @@ def _misfit(
     if footer and last == last.strip() and len(last) <= _SHOWN:
         with _text(path, kind, written, errors="replace") as text:
             alone = sum(line.startswith(last) for line in text) == 1
-        cure = f"; set {text_layout.proposal('data.comment', last)} to leave it out" if alone else ""
+        cure = f"; set {setting('data.comment', last)} to leave it out" if alone else ""
     else:
         cure = ""
     return InputError(f"{path}: not readable as {kind}: {details[0]}{cure}")

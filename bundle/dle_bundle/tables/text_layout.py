@@ -5,9 +5,7 @@ with the setting that decides it.
 """
 
 import csv
-import json
 import re
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,14 +14,13 @@ from pathlib import Path
 from statistics import median_low
 
 from dle_bundle.errors import InputError, counted
+from dle_bundle.proposals import setting
 from dle_bundle.schema import TextFormat
 from dle_bundle.values.missing import NA_VALUES
 
 _MARKS = ",;\t|"
 _SHOWN = 40
 _ODD_MARKS = "~^:#¦\x01\x1f"
-_SAFE = re.compile(r"(?![-+.]?\d)(?!(?:true|false|yes|no|on|off|null)$)[\w.,-]+", re.IGNORECASE)
-"""Text that means itself to a shell and in YAML, where `2023` and `no` are no text."""
 _DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d)")
 _FRACTION = re.compile(r"[+-]?[0-9]*[.,][0-9]+(?:[eE][+-]?[0-9]+)?")
 _NUMBER = re.compile(r"[+-]?[0-9]+|" + _FRACTION.pattern)
@@ -60,12 +57,6 @@ class Header:
     names: list[str]
     lines: int
     notes: tuple[str, ...] = ()
-
-
-def proposal(key: str, value: str) -> str:
-    """Return `KEY=VALUE`, quoted where a shell or the value needs quotes."""
-    text = value if _SAFE.fullmatch(value) or value in ";|#" else json.dumps(value, ensure_ascii=False)
-    return shlex.quote(f"{key}={text}")
 
 
 def rows(lines: Iterable[tuple[int, str]], separator: str, *, strict: bool = False) -> Iterator[Row]:
@@ -160,7 +151,7 @@ def check_given(path: Path, given: str, divided: dict[str, list[Row]], proposing
         return
     fitting, _ = separators({mark: found for mark, found in divided.items() if mark != given})
     if fitting is not None and _even(divided[fitting]) == 1:
-        cure = f"set {proposal('data.delimiter', fitting)}" if proposing else f"save it with {given!r}"
+        cure = f"set {setting('data.delimiter', fitting)}" if proposing else f"save it with {given!r}"
         count = len(divided[fitting][0].cells)
         raise InputError(f"{path}: divided by {given!r} there is 1 column, by {fitting!r} there are {count}; {cure}")
 
@@ -175,8 +166,8 @@ def header(path: Path, found: list[Row], written: TextFormat, proposing: bool) -
         if written.columns is not None and len(first.cells) not in written.columns:
             expected = " or ".join(map(str, written.columns))
             raise InputError(
-                f"{path}: expected {expected} columns, as in training, found {len(first.cells)}; without a header, "
-                "their places name them"
+                f"{path}: expected {expected} column{'' if expected == '1' else 's'}, as in training, found "
+                f"{len(first.cells)}; without a header, their places name them"
             )
         return Header([f"c{place}" for place in range(1, len(first.cells) + 1)], 0)
     names = [name.strip("\ufeff").strip() for name in first.cells]  # joined files have marks of byte order inside
@@ -196,11 +187,11 @@ def header(path: Path, found: list[Row], written: TextFormat, proposing: bool) -
     shown = ", ".join(names[:5])
     if looks == "data":
         skipped = f" after {counted(written.skip_rows, 'skipped line')}" if written.skip_rows else ""
-        cure = "set data.header=none, or data.header=first if these are the names" if proposing else "expected a header"
+        cure = f"set {setting('data.header', 'none')}{_are_names(proposing)}" if proposing else "expected a header"
         raise InputError(f"{path}: the first row{skipped} looks like data, not like names ({shown}); {cure}")
     if others:
         _check_rule(path, others[0], written, proposing)
-    doubt = f"the first row ({shown}) is read as names; if it is data, set data.header=none"
+    doubt = f"the first row ({shown}) is read as names; if it is data, set {setting('data.header', 'none')}"
     return Header(names, first.end, (doubt,) if looks == "figures" and proposing else ())
 
 
@@ -240,7 +231,7 @@ def _check_row_names(path: Path, names: list[str], others: list[Row]) -> None:
         return
     cures = [_QUOTE_DECIMALS] if halves else []
     cures.append("if the first column holds the names of rows, give this column a name")
-    raise InputError(f"{path}: rows have {len(names) + 1} values for {len(names)} names; {'; '.join(cures)}")
+    raise InputError(f"{path}: rows have {len(names) + 1} values for {counted(len(names), 'name')}; {'; '.join(cures)}")
 
 
 def _decimal_commas(others: list[Row]) -> list[int]:
@@ -268,14 +259,21 @@ def _check_title(path: Path, first: Row, others: list[Row], usual: int, written:
         and len(_decimal_commas(even)) >= usual - len(first.cells)
     ):
         raise InputError(f"{path}: rows have {usual} values for {len(first.cells)} names; {_QUOTE_DECIMALS}")
-    cure = f"if lines stand before the header, {f'set data.skip_rows={start.line - 1}' if proposing else 'remove them'}"
+    skipping = f"set {setting('data.skip_rows', start.line - 1)}" if proposing else "remove them"
+    cure = f"if lines stand before the header, {skipping}"
     if len(first.cells) < usual:
         raise InputError(f"{path}: the first row has {len(first.cells)} and most rows have {usual} columns; {cure}")
     index = len(first.cells) > 1 and not first.cells[0].strip() and bool(first.cells[1].strip())
     named = first.filled + index
     if written.header is None and 2 * named <= filled and named < usual:
-        names = ", or data.header=first if these are the names" if proposing else ""
-        raise InputError(f"{path}: the first row names {first.filled} of {usual} columns; {cure}{names}")
+        raise InputError(
+            f"{path}: the first row names {first.filled} of {usual} columns; {cure}{_are_names(proposing)}"
+        )
+
+
+def _are_names(proposing: bool) -> str:
+    """The end of a proposal, for a first row that does have the names."""
+    return f", or {setting('data.header', 'first')} if these are the names" if proposing else ""
 
 
 def _check_groups(path: Path, names: list[str], first: Row, others: list[Row], proposing: bool) -> None:
@@ -285,7 +283,7 @@ def _check_groups(path: Path, names: list[str], first: Row, others: list[Row], p
     if len(set(given)) == len(given) or len(set(below)) != len(names) or not all(below):
         return
     if not any(map(_look, below)):
-        cure = f"set data.skip_rows={others[0].line - 1}" if proposing else "remove the row above them"
+        cure = f"set {setting('data.skip_rows', others[0].line - 1)}" if proposing else "remove the row above them"
         shown = ", ".join(below[:5])
         raise InputError(
             f"{path}: the first row has words several times; if the next row ({shown}) has the names, {cure}"
@@ -296,7 +294,7 @@ def _check_rule(path: Path, second: Row, written: TextFormat, proposing: bool) -
     """Raise InputError if the second row is a line of dashes, as in the output of databases."""
     drawn = [cell.strip() for cell in second.cells if cell.strip()]
     if drawn and all(map(_RULE.fullmatch, drawn)) and written.comment is None:
-        cure = f"set {proposal('data.comment', second.text)} to leave it out" if proposing else "remove it"
+        cure = f"set {setting('data.comment', second.text)} to leave it out" if proposing else "remove it"
         raise InputError(f"{path}: line {second.line} divides the header from the rows; {cure}")
 
 

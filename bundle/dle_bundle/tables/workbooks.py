@@ -7,7 +7,6 @@ the file itself.
 """
 
 import re
-import shlex
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from xml.etree import ElementTree
 import pyarrow as pa
 
 from dle_bundle.errors import InputError, counted, few, nearest
+from dle_bundle.proposals import flag, setting
 from dle_bundle.schema import TextFormat
 from dle_bundle.tables import text_files, text_layout
 from dle_bundle.values.categories import category
@@ -167,9 +167,9 @@ def _cure(others: Sequence[str], proposing: bool) -> str:
     if not others:
         return ""
     if proposing:
-        cures = "set " + " or ".join(text_layout.proposal("data.sheet", name) for name in others[:_PROPOSED])
+        cures = "set " + " or ".join(setting("data.sheet", name) for name in others[:_PROPOSED])
     else:
-        cures = "add " + " or ".join(f"--sheet {shlex.quote(name)}" for name in others[:_PROPOSED])
+        cures = "add " + " or ".join(flag("sheet", name) for name in others[:_PROPOSED])
     return f"; to read another sheet, {cures}"
 
 

@@ -68,11 +68,11 @@ def test_decimals_are_rounded_as_in_a_request() -> None:
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ({"a": [1]}, "expected a DataFrame, an Arrow table or a list of dicts, found dict"),
-        ("rows.csv", "list of dicts, found str"),
-        ([1, 2], "list of dicts, found list"),
+        ({"a": [1]}, "expected a DataFrame, an Arrow table or a list of dicts, found a dict; pass [row]"),
+        ("rows.csv", "list of dicts, found the text 'rows.csv'; read the file first"),
+        ([1, 2], "list of dicts, found a list of numbers; name the columns"),
         (pa.table({"a": pa.array([], pa.int64())}), "Table: expected at least one row"),
-        ([], "list: expected columns"),
+        ([], "list: expected at least one row and one column"),
         (pa.table([[1], [2]], names=["a", "a"]), "column name 'a' occurs 2 times"),
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "Duplicate column names"),
         (pd.DataFrame({"a": [1, "x"]}), "column a with type object"),

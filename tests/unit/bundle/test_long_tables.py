@@ -179,5 +179,5 @@ def test_several_series_without_an_id_name_the_setting() -> None:
     table = text(t=["1", "2", "1", "2"], temp=["1", "2", "3", "4"])
     assert refusal(table, SeriesLayout(channels=("temp",), time="t"))[1:] == (
         "'t': 2 rows repeat a time of an earlier row: row 3, row 4",
-        "if the table holds several series, name the column of their ids: --set data.sequence_id=COLUMN",
+        "if the table holds several series, name the column of their ids: set data.sequence_id=COLUMN",
     )

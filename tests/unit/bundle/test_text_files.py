@@ -306,7 +306,7 @@ def test_two_separators_that_fit(tmp_path: Path, content: str, mark: str, other:
 def test_a_given_separator_that_gives_one_column(tmp_path: Path) -> None:
     path = write(tmp_path, TABLE.encode())
     with pytest.raises(
-        InputError, match=r"divided by ';' there is 1 column, by ',' there are 3; set data\.delimiter=,$"
+        InputError, match=r"divided by ';' there is 1 column, by ',' there are 3; set 'data\.delimiter=,'$"
     ):
         table_files.read(path, TextFormat(delimiter=";"))
     with pytest.raises(InputError, match="save it with ';'"):

@@ -98,7 +98,7 @@ def test_sheets(path: Path) -> None:
     other = [["x"], [1.5]]
     write(path, [HEADER, *BODY], others={"June 2024": other, "2023": other})
     assert read(path).column_names == HEADER
-    settings = "'data.sheet=\"June 2024\"' or 'data.sheet=\"2023\"'"
+    settings = "'data.sheet=June 2024' or 'data.sheet=\"2023\"'"
     assert notes(path) == (
         f"the sheet 'Sheet' is read, not 'June 2024', '2023'; to read another sheet, set {settings}",
     )
@@ -176,7 +176,7 @@ def test_comments(path: Path) -> None:
 
 def test_a_line_below_the_header(path: Path) -> None:
     write(path, [HEADER, ["----", "----", "----"], *BODY])
-    with pytest.raises(InputError, match=r"line 2 divides the header from the rows; set data\.comment=----"):
+    with pytest.raises(InputError, match=r"line 2 divides the header from the rows; set 'data\.comment=\"----\"' to"):
         read(path)
     assert read(path, comment="----").column("n").to_pylist() == list(range(20))
 

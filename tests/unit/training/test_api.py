@@ -1,5 +1,7 @@
 """Python trains on a table in memory as dle-train does on a file, and its run does what the commands do."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from tests import people
 
 import dle_serving
 import dle_training
-from dle_bundle.errors import InputError, RowFaults
+from dle_bundle.errors import DleError, InputError, RowFaults
 from dle_training.config import run_config
 from dle_training.data import memory
 from dle_training.fitting.listeners import EpochRecord, TrainingPlan
@@ -133,9 +135,141 @@ def test_faults_of_settings_are_those_of_the_commands(frame: pd.DataFrame, tmp_p
         "model.hidden: expected a list, such as [8], found 8",
         "sed: unknown key (did you mean 'seed'?)",
     )
-    with pytest.raises(InputError, match="expected a DataFrame, an Arrow table or a list of dicts, found int"):
-        dle_training.train(3)  # type: ignore[arg-type]
     assert not (tmp_path / "run").exists()
+
+
+def test_a_setting_without_its_section_is_proposed_with_it(frame: pd.DataFrame, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        dle_training.train(frame, "buys", out=tmp_path / "run", epochs=3, name="mlp", split="random", folds=3)
+    names = " or ".join(f"{section}={{'name': 'mlp'}}" for section in ("model", "optimizer", "schedule"))
+    assert caught.value.details == (
+        "epochs: unknown key (did you mean training={'epochs': 3}?)",
+        f"name: unknown key (did you mean {names}?)",
+        "split: expected a mapping of by, validation, test, folds, found 'random'",
+        "folds: unknown key (did you mean split={'folds': 3}?)",
+    )
+
+
+SERIES, ARRAY = pd.Series([1, 2], name="x"), np.zeros((3, 2))
+
+
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [
+        (SERIES, "a pandas Series, which is one column; pass a table that has it"),
+        (pa.chunked_array([[1, 2]]), "a pyarrow ChunkedArray, which is one column"),
+        (ARRAY, "a numpy ndarray; name the columns, as in pandas.DataFrame(values, columns=[…])"),
+        ([[1, 2]], "a list of lists; name the columns"),
+        ([1, "a"], "a list of numbers and texts; name the columns"),
+        ({"x": [1, 2]}, "a dict; pass [row] for one row, pandas.DataFrame(columns) or pyarrow.table(columns) for col"),
+        ((row for row in [{"x": 1}]), "a generator; pass list(rows)"),
+        (3, "3"),
+        (None, "None"),
+    ],
+    ids=[
+        "Series",
+        "column of Arrow",
+        "array",
+        "rows without names",
+        "one row without names",
+        "columns",
+        "generator",
+        "number",
+        "nothing",
+    ],
+)
+def test_rows_that_are_no_table(rows: Any, found: str, run: dle_training.Run) -> None:
+    expected = re.escape(f"expected a DataFrame, an Arrow table or a list of dicts, found {found}")
+    for read in (dle_training.train, run.predict):
+        with pytest.raises(InputError, match=expected):
+            read(rows)
+    if rows is not None:
+        with pytest.raises(InputError, match=expected):
+            run.evaluate(rows)
+
+
+def test_a_path_is_no_rows_to_predict(run: dle_training.Run) -> None:
+    with pytest.raises(InputError, match=r"found the text 'rows.csv'; read the file first"):
+        run.predict("rows.csv")  # type: ignore[arg-type]
+    nothing: list[Any] = [[], [{}], pd.DataFrame()]
+    for rows in nothing:
+        with pytest.raises(InputError, match="expected at least one row and one column"):
+            dle_training.train(rows)
+
+
+class Polars:
+    """A table that Arrow reads by its protocol alone."""
+
+    def __init__(self, frame: pa.Table) -> None:
+        self._frame = frame
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return self._frame.__arrow_c_stream__(requested_schema)
+
+
+def test_tables_of_all_libraries_train_the_same_model(tmp_path: Path) -> None:
+    table = pa.table({"x": np.arange(60.0) ** 0.5, "y": np.cos(np.arange(60.0))})
+    tables = {"arrow": table, "pandas": table.to_pandas(), "dicts": table.to_pylist(), "polars": Polars(table)}
+    tables["batch"] = table.to_batches()[0]
+    found = [
+        dle_training.train(rows, "y", out=tmp_path / name, progress=False, **SETTINGS) for name, rows in tables.items()
+    ]
+    assert len({str(run.validation) for run in found}) == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "found"),
+    [(SERIES, "a pandas Series"), (ARRAY[:, 0], "a numpy ndarray"), (["y"], "a list of texts"), (True, "True")],
+    ids=["Series", "array", "list", "truth value"],
+)
+def test_a_target_that_is_no_name(target: Any, found: str, frame: pd.DataFrame) -> None:
+    expected = f"target: expected the name of a column, found {found}: make the values a column of the table"
+    with pytest.raises(InputError, match=expected):
+        dle_training.train(frame, target)
+
+
+def test_columns_of_an_array_have_numbers_for_names(tmp_path: Path) -> None:
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 3)))
+    run = dle_training.train(frame, 2, out=tmp_path / "run", progress=False, **SETTINGS)
+    assert run.schema.outputs.target == "2"
+    assert [field.name for field in run.schema.inputs] == ["0", "1"]
+
+
+def test_messages_name_calls_and_arguments(
+    run: dle_training.Run, frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a user of Python reads, never an option of a command."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    days = pd.DataFrame({"day": pd.date_range("2024-01-01", periods=60), "x": np.arange(60) % 7, "y": np.arange(60.0)})
+    dated = dle_training.train(days, "y", out=tmp_path / "dated", progress=False, **SETTINGS)
+    faults = [note for note in dated.notes if "latest rows" in note]
+    assert faults[0].endswith("latest rows: split={'by': 'time:day'}")
+    later = dle_training.train(days, "y", out=tmp_path / "by", progress=False, split={"by": "time:day"}, **SETTINGS)
+    assert later.config.split.by == "time:day"
+    attempts: list[Callable[[], Any]] = [
+        lambda: dle_training.train(frame, "buys", out=run.path),
+        lambda: dle_training.train(frame, out=tmp_path / "none"),
+        lambda: dle_training.train(frame, "buys", out=tmp_path),
+        lambda: dle_training.train(frame, "buys", out=tmp_path / "none", device="cuda"),
+        lambda: dle_training.train("nothing.csv"),
+        lambda: run.export(tmp_path),
+        lambda: run.export(tmp_path / "no name"),
+        lambda: dle_serving.load(run.path),
+    ]
+    for attempt in attempts:
+        with pytest.raises(DleError) as caught:
+            attempt()
+        faults.append(str(caught.value))
+    assert (
+        f"its run is finished: dle_training.Run({str(run.path)!r}).evaluate(), or choose another folder with out=…"
+        in faults[1]
+    )
+    assert "name it with target='COLUMN'" in faults[2]
+    assert faults[3].endswith("exists already: choose another folder with out=…")
+    assert faults[4].endswith("use device='cpu'")
+    assert faults[-1].endswith(f"it is a run: dle_training.Run({str(run.path)!r}).export(BUNDLE) makes a bundle of it")
+    for fault in faults:
+        assert not re.search(r"(^|\s)--[a-z]|dle-[a-z]+ ", fault), fault
 
 
 def test_names_and_weights_may_hold_dots_and_numbers(tmp_path: Path) -> None:

@@ -1,8 +1,12 @@
 """Every setting that a message about a table proposes works when it is typed as printed."""
 
+import ast
 import re
 import shlex
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import openpyxl
 import pyarrow as pa
@@ -10,6 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from dle_bundle.errors import InputError
+from dle_bundle.proposals import for_python, in_python
+from dle_training import api
 from dle_training.config import run_config
 from dle_training.data import dataset, sources
 from dle_training.data.dataset import Dataset
@@ -26,12 +32,31 @@ def write(path: Path, name: str, values: list[str], target: list[str]) -> str:
     return str(path)
 
 
+@pytest.fixture(params=["shell", "python"])
+def door(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Messages for the users of a command, and for those of `dle_training.train`."""
+    with in_python() if request.param == "python" else nullcontext():
+        yield
+
+
+both_doors = pytest.mark.usefixtures("door")
+_ARGUMENT = re.compile(r"[a-z]+=\{(?:[^{}]|\{[^{}]*\})*\}")
+
+
 def load(source: str, *assignments: str) -> Dataset:
-    return dataset.load(run_config.load(None, [f"data.source={source}", "data.target=y", *assignments], {}))
+    """Read the source with settings as `--set` takes them, or as `dle_training.train` does."""
+    given = [text for text in assignments if not _ARGUMENT.fullmatch(text)]
+    arguments: dict[str, Any] = {}
+    for text in (text for text in assignments if text not in given):
+        arguments |= {name: ast.literal_eval(value) for name, value in [text.split("=", 1)]}
+    flags = {"data.source": source, "data.target": "y", **dict(api.dotted(arguments))}
+    return dataset.load(run_config.load(None, given, flags))
 
 
 def proposed(message: str) -> list[str]:
-    """The settings of a message, as a shell gives them to --set."""
+    """The settings of a message, as a shell gives them to --set, or as Python takes them."""
+    if for_python():
+        return _ARGUMENT.findall(message)
     found = re.findall(r"(?:set|or|such as) ('(?:[^']|'\"'\"')*'|[a-z_]+\.[\w.-]+=(?:,|[^\s;,]+))", message)
     return [word for text in found for word in shlex.split(text)]
 
@@ -47,6 +72,7 @@ FACTOR = [("5k" if row == 5 else str(row * 3 % 17)) for row in range(N)]
 COMMAS = [f"{row % 9 + 1},{row * 7 % 1000:03}" for row in range(N)]
 
 
+@both_doors
 @pytest.mark.parametrize("name", ["plain", "two words", "a.b", "it's", 'a "b"', "naïve-1"])
 @pytest.mark.parametrize(
     ("values", "count"),
@@ -71,6 +97,7 @@ def test_refusals(name: str, values: list[str], count: int, tmp_path: Path) -> N
         assert name in {field.name for field in load(source, cure).schema.inputs} | set(load(source, cure).dropped)
 
 
+@both_doors
 @pytest.mark.parametrize("name", ["plain", "a.b"])
 def test_notes(name: str, tmp_path: Path) -> None:
     points = [f"{row % 9 + 1}.{row * 7 % 1000:03}" for row in range(N)]
@@ -87,6 +114,7 @@ def test_notes(name: str, tmp_path: Path) -> None:
     assert not after.required
 
 
+@both_doors
 def test_words_of_the_target(tmp_path: Path) -> None:
     target = ["None" if row % 4 == 0 else "Mild" if row % 3 else "Severe" for row in range(N)]
     source = write(tmp_path / "rows.csv", "x", OTHER, target)
@@ -96,6 +124,7 @@ def test_words_of_the_target(tmp_path: Path) -> None:
     assert load(source, cure).schema.outputs.classes == ("Mild", "Severe")
 
 
+@both_doors
 def test_a_factor_among_the_numbers_of_a_target(tmp_path: Path) -> None:
     target = ["5k" if row == 5 else f"{row}.5" for row in range(N)]
     source = write(tmp_path / "rows.csv", "x", OTHER, target)
@@ -159,6 +188,7 @@ def test_images(tmp_path: Path) -> None:
         dataset.load(run_config.load(None, [*settings, cure], {}))
 
 
+@both_doors
 def test_few_whole_numbers(tmp_path: Path) -> None:
     target = [str(row % 7 if row < N - 1 else 9) for row in range(N)]
     source = write(tmp_path / "rows.csv", "x", [str(row % 11) for row in range(N)], target)
@@ -202,6 +232,7 @@ ROWS = "".join(f"{row % 11},{row % 7},{TARGET[row]}\n" for row in range(N))
 TABLE = "a,b,y\n" + ROWS
 
 
+@both_doors
 @pytest.mark.parametrize(
     "content",
     [
@@ -219,7 +250,7 @@ def test_files(content: bytes, tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(InputError) as caught:
         load(str(path))
-    cures = [cure for cure in proposed(caught.value.message) if cure != "data.header=first"]
+    cures = [cure for cure in proposed(caught.value.message) if "first" not in cure]
     assert cures, caught.value.message
     for cure in cures:
         found = load(str(path), cure)
@@ -238,6 +269,7 @@ def test_a_file_without_a_header(tmp_path: Path) -> None:
         load(str(path), first)
 
 
+@both_doors
 @pytest.mark.parametrize("given", ["data.delimiter=;", "data.delimiter=|"])
 def test_a_separator_that_does_not_fit(given: str, tmp_path: Path) -> None:
     for mark in (",", "\t", "|", "~", "^"):
@@ -251,6 +283,7 @@ def test_a_separator_that_does_not_fit(given: str, tmp_path: Path) -> None:
         assert len(load(str(path), cure).schema.inputs) == 2
 
 
+@both_doors
 @pytest.mark.parametrize("name", ["plain", "a.b"])
 @pytest.mark.parametrize(
     ("values", "kind"),
@@ -280,13 +313,14 @@ def test_a_separator_that_does_not_fit(given: str, tmp_path: Path) -> None:
 def test_notes_on_other_meanings(name: str, values: list[str], kind: str, tmp_path: Path) -> None:
     source = write(tmp_path / "rows.csv", name, [values[row % len(values)] for row in range(N)], TARGET)
     before = load(source)
-    notes = [note for note in before.notes if "--split" not in note]
+    notes = [note for note in before.notes if "latest rows" not in note]
     (cure,) = set(proposed(" ".join([*notes, *before.dropped.values()])))
     field = next(field for field in load(source, cure).schema.inputs if field.name == name)
     assert field.kind == kind
     assert field.required == (values[0] not in ("None", "1", "2024-01-31"))
 
 
+@both_doors
 @pytest.mark.parametrize("name", ["plain", "two words", "a.b", "it's", "naïve-1"])
 def test_columns_of_a_forecast(name: str, tmp_path: Path) -> None:
     """A text that every series has one of, and one of which there are too many."""
@@ -295,7 +329,7 @@ def test_columns_of_a_forecast(name: str, tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("\n".join(lines), encoding="utf-8")
     source = (str(tmp_path / "rows.csv"), "data.sequence_id=shop", "data.time=day", "data.window=4")
     before = load(*source)
-    (cure,) = proposed(next(note for note in before.notes if "data.static=" in note))
+    (cure,) = proposed(next(note for note in before.notes if "inputs of the series" in note))
     assert name in {field.name for field in load(*source, cure).schema.categorical}
     (cure,) = proposed(before.dropped["note"])
     after = load(*source, cure).schema.layout
@@ -329,6 +363,7 @@ def refused(source: str) -> str:
     return cure
 
 
+@both_doors
 def test_the_target_of_another_sheet(tmp_path: Path) -> None:
     book = openpyxl.Workbook()
     for words in (["This book", "has data"], ["of", "May"], ["and", "June"]):

@@ -142,7 +142,7 @@ def test_a_loss_that_is_not_finite(small_fit: SimpleNamespace, tmp_path: Path) -
     with pytest.raises(WorkError, match="not finite in epoch 1") as caught:
         small_fit.run(tmp_path, "optimizer.name=sgd", "optimizer.lr=1e30", "model.batch_norm=false", listeners=[End()])
     assert caught.value.exit_code == 1
-    assert "--set optimizer.lr=1e+29" in caught.value.details[0]
+    assert "set 'optimizer.lr=1e+29'" in caught.value.details[0]
     assert ended
 
 

@@ -45,7 +45,7 @@ def test_broken_files_are_refused_together(folder: Path) -> None:
     with pytest.raises(InputError, match="3 of 27 rows have an image that cannot be read") as caught:
         load(folder)
     assert [line.partition(": ")[2] for line in caught.value.details] == LINES
-    assert f"--set {SKIP}" in caught.value.message
+    assert f"set {SKIP}" in caught.value.message
 
 
 def test_broken_files_are_left_out_counted_and_named(folder: Path) -> None:

@@ -123,7 +123,7 @@ def test_absent_rows_are_as_blank_ones() -> None:
     assert np.array_equal(seen(found.table), seen(expected.table), equal_nan=True)
     assert np.array_equal(ahead(found.table), ahead(expected.table), equal_nan=True)
     assert found.table.column("split").to_pylist() == expected.table.column("split").to_pylist()
-    assert "t: 6 steps of 1 absent from the table, whose values are missing; data.gaps=refuse refuses them" in (
+    assert "t: 6 steps of 1 absent from the table, whose values are missing; set data.gaps=refuse to refuse them" in (
         found.notes
     )
 
@@ -170,8 +170,8 @@ def test_too_short() -> None:
             "needed, and 18 found"
         ),
         "train: 2 times to forecast, 0 windows",
-        "validation: 3 times to forecast, 1 windows",
-        "test: 3 times to forecast, 1 windows",
+        "validation: 3 times to forecast, 1 window",
+        "test: 3 times to forecast, 1 window",
     )
     assert len(make(one_series(19), layout(10), 3).table) == 3
 
@@ -204,7 +204,7 @@ def test_rows_that_make_no_series() -> None:
     table = pa.table({"t": [0, 1, 1, 2], "load": [1.0, 2.0, 3.0, 4.0]})
     assert refusal(table, layout(1), 1)[1:] == (
         "'t': 1 row repeats a time of an earlier row: row 3",
-        "if the table holds several series, name the column of their ids: --set data.sequence_id=COLUMN",
+        "if the table holds several series, name the column of their ids: set data.sequence_id=COLUMN",
     )
 
 

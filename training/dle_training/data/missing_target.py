@@ -47,4 +47,7 @@ def _ways(path: Path, given: TextFormat) -> Iterator[tuple[TextFormat, str]]:
     if kind in (*text_files.TEXT_SUFFIXES, ".xlsx") and given.header != "none":
         for more in range(1, _ROWS + 1):
             rows = given.skip_rows + more
-            yield replace(given, skip_rows=rows), f"if the names are in a later row, set data.skip_rows={rows}"
+            yield (
+                replace(given, skip_rows=rows),
+                f"if the names are in a later row, set {setting('data.skip_rows', rows)}",
+            )

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from dle_bundle.errors import InputError, nearest
 from dle_bundle.images.formats import IMAGE_SUFFIXES
+from dle_bundle.proposals import for_python
 from dle_bundle.schema import TextFormat
 from dle_bundle.tables import arrays, folders, source_files, table_files
 from dle_bundle.tables.source_files import ONE_FILE, STDIN, STDIN_NAME, FileRows
@@ -139,7 +140,7 @@ def typed(place: Place, option: str = "") -> str:
 
 def sent(place: Place | None) -> str:
     """Return what ends a command that reads `place`: the file to send, if that is standard input."""
-    return " < FILE" if place == STDIN else ""
+    return " < FILE" if place == STDIN and not for_python() else ""
 
 
 def file_names(place: Place) -> list[str]:

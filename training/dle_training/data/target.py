@@ -21,7 +21,7 @@ from dle_bundle.values.numbers import parse_boolean, parse_number
 from dle_training.data.columns import kinds, look_alikes, missing_words
 from dle_training.data.columns.column_settings import ColumnSettings
 from dle_training.data.columns.kinds import Reading
-from dle_training.settings.proposals import setting
+from dle_training.settings.proposals import option, setting
 
 USUAL_NAMES = ("target", "label", "class", "y")
 MOST_INFERRED_CLASSES = 20
@@ -55,7 +55,9 @@ def choose(names: list[str], wanted: str | None, suggested: str | None) -> tuple
         return usual[0], f"{usual[0]}: taken as the target because of its name"
     if names == [folders.IMAGE]:
         raise InputError("images without labels: put them into a folder for each class, or into a table of their paths")
-    raise InputError("no target column is known: name it with --target", [f"columns: {_listed(names)}"])
+    raise InputError(
+        f"no target column is known: name it with {option('data.target', 'COLUMN')}", [f"columns: {_listed(names)}"]
+    )
 
 
 def infer(
@@ -202,7 +204,8 @@ def _read(
         if task == "classification" and columns.is_text(column):
             return kinds.read(name, column, replace(asked, kind="categorical"), rows)
         # a target's kind follows from the task, not from data.kinds
-        other = "data.target to another column" if task == "classification" else "objective.task=classification"
+        other = setting("objective.task", "classification")
+        other = "data.target to another column" if task == "classification" else other
         message = error.message.replace(setting("data.kinds", "categorical", name), other)
         message = message.replace(kinds.another_kind(name), f"set {other}")
         message = message.replace(setting("data.kinds", "numeric", name), setting("objective.task", "regression"))
@@ -234,7 +237,7 @@ def _task(
         if not reading.whole and not few:
             raise InputError(
                 f"{name!r}: {distinct:,} distinct numbers with fractions are too many for classes (expected at most "
-                f"{MOST_INFERRED_CLASSES}); set objective.task=regression"
+                f"{MOST_INFERRED_CLASSES}); set {setting('objective.task', 'regression')}"
             )
         return "classification", None
     if not reading.whole or not few:
@@ -244,10 +247,11 @@ def _task(
         note = (
             f"{name}: taken as numbers, because {rare} of {distinct} distinct whole numbers "
             f"{'has' if rare == 1 else 'have'} fewer than "
-            f"{LEAST_ROWS_PER_CLASS} rows; if they are classes, set objective.task=classification"
+            f"{LEAST_ROWS_PER_CLASS} rows; if they are classes, set {setting('objective.task', 'classification')}"
         )
         return "regression", note
-    note = f"{distinct} distinct whole numbers are taken as classes; if they are amounts, set objective.task=regression"
+    cure = setting("objective.task", "regression")
+    note = f"{distinct} distinct whole numbers are taken as classes; if they are amounts, set {cure}"
     return "classification", f"{name}: {note}"
 
 

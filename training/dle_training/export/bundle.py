@@ -56,7 +56,7 @@ def export_run(run: RunFolder, target: Path, version: int = 1) -> Exported:
     is not usable as a model name. Raises WorkError if the graph does not answer as PyTorch does.
     """
     if target.exists():
-        raise InputError(f"{target} exists already: choose another folder with --to, or remove it first")
+        raise InputError(f"{target} exists already: choose another folder, or remove it first")
     name = _model_name(target)
     model = open_model(run)
     test = scores_on_test(run, model)
@@ -138,5 +138,5 @@ def _model_name(target: Path) -> str:
     """
     name = target.resolve().name
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise InputError(f"--to {target}: expected a model name of letters, digits, '.', '_' and '-', found {name!r}")
+        raise InputError(f"{target}: expected a model name of letters, digits, '.', '_' and '-', found {name!r}")
     return name

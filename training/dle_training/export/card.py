@@ -8,6 +8,7 @@ from dle_bundle.schema import Field, Schema
 from dle_training.export.parity import Parity
 from dle_training.report.markup import score
 from dle_training.report.page import example, observed
+from dle_training.settings import proposals
 
 _HIGHLIGHTS = {
     "binary": ("accuracy", "balanced_accuracy", "f1_macro", "roc_auc", "log_loss", "ece"),
@@ -70,7 +71,7 @@ def write(
             "",
             "```",
             f"dle-serve {manifest.name} --port 3000",
-            f"dle-predict {manifest.name} rows.csv --out predictions.csv",
+            proposals.predicting(manifest.name, schema),
             "```",
             "",
         )

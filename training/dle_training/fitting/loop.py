@@ -30,6 +30,7 @@ from dle_training.optimization.objectives import Objective
 from dle_training.preprocessing.shape import WINDOW
 from dle_training.scoring import metrics
 from dle_training.settings.base import chosen
+from dle_training.settings.proposals import setting
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 
@@ -315,7 +316,7 @@ def _check_finite(epoch: int, train_loss: float, validation_loss: float, config:
         raise WorkError(
             f"The loss is not finite in epoch {epoch} (training {train_loss:g}, validation {validation_loss:g})",
             [
-                f"lower the learning rate, which is {lr:g}: --set optimizer.lr={lr / 10:g}",
+                f"lower the learning rate, which is {lr:g}: set {setting('optimizer.lr', float(f'{lr / 10:g}'))}",
                 "look for extreme values in the numeric columns and in the target",
             ],
         )

@@ -20,6 +20,7 @@ from dle_training.models.pixels import Standardised
 from dle_training.preprocessing.shape import Images, Inputs, InputShape
 from dle_training.settings.base import Settings
 from dle_training.settings.dimensions import Choice, Float
+from dle_training.settings.proposals import setting
 
 
 class BackboneConfig(Settings, frozen=True):
@@ -163,7 +164,7 @@ def _plain(timm: ModuleType, architecture: str, images: Images) -> tuple[nn.Modu
 
 def _pretrained(timm: ModuleType, architecture: str, images: Images) -> nn.Module:
     """The architecture with its published weights."""
-    without = "--set model.timm.pretrained=false starts from random weights"
+    without = f"set {setting('model.timm.pretrained', False)} to start from random weights"
     published = timm.models.get_pretrained_cfg(architecture)
     if published is None or not published.has_weights:
         raise InputError(f"model.timm.pretrained: there are no published weights for timm:{architecture}; {without}")

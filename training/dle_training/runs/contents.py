@@ -7,9 +7,10 @@ distributions that a service compares its requests with.
 from dle_bundle import documents
 from dle_bundle import schema as schemas
 from dle_bundle.drift.reference import Reference
-from dle_bundle.errors import InputError
+from dle_bundle.errors import InputError, counted
 from dle_bundle.files import write_atomic
 from dle_bundle.groups import Groups
+from dle_bundle.proposals import for_python
 from dle_training.data.dataset import Dataset
 from dle_training.data.sources import MEMORY, typed
 from dle_training.data.target import Values
@@ -19,6 +20,7 @@ from dle_training.runs import answers, kept_rows, reference, trained_rows, train
 from dle_training.runs.folder import RunFolder, read_facts
 from dle_training.runs.trained_model import TrainedModel
 from dle_training.scoring.metrics import Predictions, Scores
+from dle_training.settings import proposals
 
 
 def write(
@@ -60,11 +62,12 @@ def read_part(run: RunFolder, name: str) -> tuple[Groups, Values]:
     facts = read_facts(run)
     if not facts.kept[name]:
         data = run.read_config().data
-        cure = f"dle-evaluate {run.path} {typed(data.source or '', '--data')}"
-        if str(data.source).startswith(MEMORY):
-            cure = f"dle_training.Run({str(run.path)!r}).evaluate(table)"
+        in_memory = str(data.source).startswith(MEMORY)
+        cure = f"{proposals.evaluating(run.path)} {typed(data.source or '', '--data')}"
+        if in_memory or for_python():
+            cure = f"dle_training.Run({str(run.path)!r}).evaluate({'table' if in_memory else repr(data.source)})"
         raise InputError(
-            f"{run.path} keeps no {name} rows: {facts.rows[name]:,} rows did not fit into data.keep_rows="
+            f"{run.path} keeps no {name} rows: {counted(facts.rows[name], 'row')} did not fit into data.keep_rows="
             f"{data.keep_rows}. Evaluate it on its source: {cure}"
         )
     return kept_rows.read(run.part(name), schemas.load(run.schema))

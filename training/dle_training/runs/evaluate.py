@@ -25,6 +25,7 @@ from dle_training.scoring import baselines, evaluation
 from dle_training.scoring.baselines import Baselines
 from dle_training.scoring.evaluation import Evaluation
 from dle_training.scoring.metrics import Actual, Scores
+from dle_training.settings import proposals
 
 
 def evaluate(run: RunFolder, source: Place | Source | None = None) -> Evaluation:
@@ -140,7 +141,7 @@ def recorded(run: RunFolder) -> Evaluation:
     """Return the recorded evaluation on the test part. Raises InputError if the run has not been evaluated."""
     known = read_metrics(run)
     if "test" not in known:
-        raise InputError(f"{run.path} has not been evaluated: dle-evaluate {run.path}")
+        raise InputError(f"{run.path} has not been evaluated: {proposals.evaluating(run.path)}")
     task = schemas.load(run.schema).outputs.task
     found = {name: known.get(name) for name in ("test", "per_class", "confusion_matrix", "forecast")}
     return msgspec.convert(

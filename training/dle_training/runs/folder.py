@@ -14,6 +14,7 @@ from dle_training.config.run_config import RunConfig
 from dle_training.data.dataset import Dataset
 from dle_training.fitting.listeners import HISTORY
 from dle_training.runs import kept_rows
+from dle_training.settings import proposals
 
 CONFIG, STUDY = "config.yaml", "study.yaml"
 """The file that marks a folder as a run, and the file that marks it as a study."""
@@ -134,7 +135,7 @@ class RunFolder:
     def read_config(self) -> RunConfig:
         """The configuration of the run. Raises InputError if there is no run."""
         if is_study(self.path):
-            raise InputError(f"{self.path}: this is a study, not a run: dle-tune --resume --out {self.path}")
+            raise InputError(f"{self.path}: this is a study, not a run: {proposals.resuming_study(self.path)}")
         if not self.config.is_file():
             raise InputError(f"{self.path}: this is not a run (expected a folder with a config.yaml)")
         return run_config.load(self.config)
@@ -150,7 +151,7 @@ def found(path: Path) -> RunFolder:
         return RunFolder(path)
     selected = RunFolder(path / SELECTED)
     if not selected.metrics.is_file():
-        raise InputError(f"{path}: the study has not finished: dle-tune --resume --out {path}")
+        raise InputError(f"{path}: the study has not finished: {proposals.resuming_study(path)}")
     return selected
 
 
@@ -164,9 +165,9 @@ def refuse_trial(path: Path) -> None:
     study = next((folder for folder in path.absolute().parents if is_study(folder)), None)
     config = RunFolder(path).config
     if study is not None and config.is_file() and path.absolute() != study / SELECTED:
+        again = proposals.training(config, Path(f"{study}-{path.absolute().name}"))
         raise InputError(
-            f"{path}: a trial of a study keeps no rows. Name the study, {study}, or train the trial as a run: "
-            f"dle-train --config {config} --out {study}-{path.absolute().name}"
+            f"{path}: a trial of a study keeps no rows. Name the study, {study}, or train the trial as a run: {again}"
         )
 
 
@@ -198,17 +199,14 @@ def refuse_existing(folder: Path) -> None:
         run = RunFolder(folder)
         if run.metrics.is_file() and not is_study(folder) and is_finished(run):
             raise InputError(
-                f"{folder} exists already and its run is finished: dle-evaluate {folder}, or choose another folder "
-                "with --out"
+                f"{folder} exists already and its run is finished: {proposals.evaluating(folder)}, or "
+                f"{proposals.another_folder()}"
             )
-        known = {STUDY: ("study", "dle-tune"), CONFIG: ("run", "dle-train")}
-        for file, (what, command) in known.items():
-            if (folder / file).is_file():
-                raise InputError(
-                    f"{folder} exists already: continue that {what} with {command} --resume --out {folder}, or choose "
-                    "another folder with --out"
-                )
-        raise InputError(f"{folder} exists already: choose another folder with --out")
+        resuming = proposals.resuming_study(folder) if is_study(folder) else proposals.resuming(folder)
+        what = "study" if is_study(folder) else "run"
+        known = is_study(folder) or run.config.is_file()
+        further = f"continue that {what} with {resuming}, or " if known else ""
+        raise InputError(f"{folder} exists already: {further}{proposals.another_folder()}")
     refuse_impossible(folder)
 
 

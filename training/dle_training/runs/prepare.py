@@ -29,6 +29,7 @@ from dle_training.fitting.batches import ImageStream
 from dle_training.optimization import objectives
 from dle_training.runs.folder import RunFolder, facts, read_facts, refuse_existing
 from dle_training.scoring import metrics
+from dle_training.settings import proposals
 from dle_training.settings.base import chosen
 
 
@@ -97,7 +98,7 @@ def reopen(
             raise
         raise InputError(
             f"{run.path} was trained on standard input, which must be sent again: "
-            f"dle-train --resume --out {run.path}{sent(STDIN)}",
+            f"{proposals.resuming(run.path)}{sent(STDIN)}",
             [error.message, *error.details],
         ) from None
     dataset = prepared.dataset

@@ -39,6 +39,7 @@ from dle_training.runs.trained_model import TrainedModel
 from dle_training.scoring import calibration, metrics
 from dle_training.scoring.evaluation import defined
 from dle_training.scoring.metrics import Predictions, Scores
+from dle_training.settings import proposals
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,7 @@ def refuse_unfinished(run: RunFolder) -> None:
     """Raise InputError if there is no run, or its training has not finished."""
     run.read_config()
     if not run.metrics.is_file():
-        raise InputError(f"{run.path}: training has not finished: dle-train --resume --out {run.path}")
+        raise InputError(f"{run.path}: training has not finished: {proposals.resuming(run.path)}")
 
 
 def open_fitted(run: RunFolder, config: RunConfig, schema: Schema) -> TrainedModel:

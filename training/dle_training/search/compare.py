@@ -30,6 +30,7 @@ from dle_training.scoring.metrics import Scores
 from dle_training.scoring.pareto import front
 from dle_training.search import study
 from dle_training.search.study import StudyFolder
+from dle_training.settings import proposals
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,7 +161,7 @@ def _entry(found: _Found) -> Entry:
         path=str(found.path), study=found.is_study, finished=found.is_finished, model=found.model, rows=found.facts.rows
     )
     if not found.is_finished:
-        further = f": dle-tune --resume --out {found.path}" if found.is_study else ""
+        further = f": {proposals.resuming_study(found.path)}" if found.is_study else ""
         return msgspec.structs.replace(entry, note=f"has not finished{further}")
     known = run_folder.read_metrics(found.run)
     entry = msgspec.structs.replace(

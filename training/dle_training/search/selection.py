@@ -16,7 +16,7 @@ import msgspec
 from optuna.trial import FrozenTrial, TrialState
 
 from dle_bundle import documents, locks
-from dle_bundle.errors import WorkError
+from dle_bundle.errors import WorkError, counted
 from dle_bundle.files import atomic_folder, write_atomic
 from dle_training.config.run_config import RunConfig
 from dle_training.data.dataset import Dataset
@@ -32,6 +32,7 @@ from dle_training.search.shared_data import PreparedData
 from dle_training.search.storage import StorageError
 from dle_training.search.study import Study
 from dle_training.search.trial import TrialResult
+from dle_training.settings import proposals
 
 SELECTION, FINALISTS = "selection.json", "finalists"
 _ERRORS_SHOWN = 3
@@ -159,7 +160,7 @@ def ranking(study: Study) -> list[Candidate]:
         trials = study.trials.all()
     complete = [each for each in trials if each.state == TrialState.COMPLETE]
     if not complete:
-        raise WorkError(f"none of {len(trials)} trials is complete", _first_errors(study, trials))
+        raise WorkError(f"none of {counted(len(trials), 'trial')} is complete", _first_errors(study, trials))
     candidates = [_candidate(study, each) for each in complete]
     return sorted(candidates, key=lambda candidate: candidate.score, reverse=study.metric.higher_is_better)
 
@@ -266,7 +267,7 @@ def _first_errors(study: Study, trials: Sequence[FrozenTrial]) -> list[str]:
     if pruned:
         lines.append(f"the pruner stopped {pruned} early")
     if (left := study.count - sum(each.state in storage.ENDED for each in trials)) > 0:
-        lines.append(f"{left:,} have not ended: dle-tune --resume --out {study.folder.path}")
+        lines.append(f"{left:,} have not ended: {proposals.resuming_study(study.folder.path)}")
     if len(errors) > _ERRORS_SHOWN:
         lines.append(f"and {len(errors) - _ERRORS_SHOWN} more failed")
     return lines

@@ -38,7 +38,7 @@ from dle_training.scoring.metrics import Metric
 from dle_training.search import choices, defaults, points, settings, space, storage
 from dle_training.search.settings import StudyConfig
 from dle_training.search.storage import Trials
-from dle_training.settings import yaml_text
+from dle_training.settings import proposals, yaml_text
 from dle_training.settings.base import chosen
 from dle_training.settings.dimensions import Space
 from dle_training.settings.yaml_text import Tree
@@ -344,7 +344,7 @@ def read(folder: StudyFolder) -> tuple[str, StudyRequest]:
         text = folder.study.read_text(encoding="utf-8")
     except OSError:
         if RunFolder(folder.path).config.is_file():
-            raise InputError(f"{folder.path} is a run, not a study: dle-train --resume --out {folder.path}") from None
+            raise InputError(f"{folder.path} is a run, not a study: {proposals.resuming(folder.path)}") from None
         raise InputError(f"{folder.path} is not a study: expected a folder with a study.yaml") from None
     tree = yaml_text.read(str(folder.study), text)
     expected: dict[str, type] = {"name": str, "study": dict, "space": dict, "run": dict}

@@ -29,6 +29,7 @@ from dle_training.search.shared_data import PreparedData
 from dle_training.search.study import Study, StudyFolder
 from dle_training.search.trial import Watcher
 from dle_training.search.work import Deadline
+from dle_training.settings import proposals
 
 _MOST_DEATHS = 5
 """The study stops if more workers than this die without a trial completing or being pruned in between."""
@@ -172,7 +173,7 @@ class _Keeper:
             return
         self._deaths += 1
         if self._deaths > _MOST_DEATHS:
-            again = f"dle-tune --resume --out {self._study.folder.path} --jobs {self._jobs // 2}"
+            again = f"{proposals.resuming_study(self._study.folder.path)} --jobs {self._jobs // 2}"
             hint = f"the system may have killed them for lack of memory; resume with fewer jobs: {again}"
             self._errors.append(WorkError(f"{self._deaths} worker processes died in a row", [hint]))
             self._interrupt()

@@ -1,33 +1,59 @@
-"""Settings that messages propose, written so that they work after `--set` when typed as printed."""
+"""What messages of training propose: settings, options and calls, as a shell or Python takes them."""
 
-import json
-import re
 import shlex
+from pathlib import Path
 
-from dle_training.settings import yaml_text
+from dle_bundle.proposals import argument, for_python
+from dle_bundle.proposals import setting as setting
+from dle_bundle.schema import Schema
 
-_PLAIN = re.compile(r"\w[\w-]*")
-
-
-def setting(key: str, value: object, column: str | None = None) -> str:
-    """Return `KEY=VALUE`, or the setting of one column, quoted for a shell where it needs quotes.
-
-    `data.kinds` for the column `zip` is `data.kinds.zip=…`; for a name with other characters than letters and digits
-    it is `'data.kinds={"zip code": …}'`.
-    """
-    if column is not None and _PLAIN.fullmatch(column):
-        text = f"{key}.{column}={_written(value)}"
-    else:
-        text = f"{key}={_written(value if column is None else {column: value})}"
-    if re.fullmatch(r"[\w.=-]*\w", text):
-        return text
-    quoted = shlex.quote(text)  # a mark at the end is quoted too, or it would look like one of the sentence
-    return quoted if quoted != text else f"'{text}'"
+SETTINGS = {
+    "SOURCE": "data.source", "--target": "data.target", "--split": "split.by", "--folds": "split.folds",
+    "--seed": "seed", "--device": "device", "--search": "study.search", "--trials": "study.trials",
+    "--jobs": "study.jobs", "--engine": "study.engine", "--timeout": "study.timeout",
+}  # fmt: skip
+"""The setting that each option of a command stands for, by its dotted key."""
+_OPTIONS = {key: name for name, key in SETTINGS.items()}
 
 
-def _written(value: object) -> str:
-    """The value as YAML, without single quotes, which a shell needs around it."""
-    if isinstance(value, str) and len(value) == 1 and not value.isalnum() and not value.isspace():
-        return value
-    plain = yaml_text.inline(value)
-    return json.dumps(value, ensure_ascii=False) if "'" in plain else plain
+def option(key: str, value: str) -> str:
+    """Return the setting `key`, which has an option: `--split time:day`, or in Python `split={'by': 'time:day'}`."""
+    return argument(key, value) if for_python() else f"{_OPTIONS[key]} {shlex.quote(value)}"
+
+
+def another_folder() -> str:
+    """Return how a user chooses another folder for a run."""
+    return "choose another folder with out=…" if for_python() else "choose another folder with --out"
+
+
+def resuming(run: Path) -> str:
+    """Return what continues the run in this folder."""
+    if for_python():
+        return f"dle_training.train(…, out={str(run)!r}, resume=True)"
+    return f"dle-train --resume --out {shlex.quote(str(run))}"
+
+
+def evaluating(run: Path) -> str:
+    """Return what evaluates the run in this folder on its test part."""
+    if for_python():
+        return f"dle_training.Run({str(run)!r}).evaluate()"
+    return f"dle-evaluate {shlex.quote(str(run))}"
+
+
+def resuming_study(study: Path) -> str:
+    """Return what continues the study in this folder, for which Python has no call."""
+    return f"dle-tune --resume --out {shlex.quote(str(study))}"
+
+
+def training(config: Path, run: Path) -> str:
+    """Return what trains a run in this folder by the settings in the file `config`, and on their source."""
+    if for_python():
+        return f"dle_training.train(SOURCE, config={str(config)!r}, out={str(run)!r})"
+    return f"dle-train --config {shlex.quote(str(config))} --out {shlex.quote(str(run))}"
+
+
+def predicting(bundle: Path | str, schema: Schema) -> str:
+    """Return what predicts new rows with this bundle. Images without other inputs are the files of a folder."""
+    only_images = [field.kind for field in schema.inputs] == ["image"]
+    source = "images/" if only_images else "rows.csv"
+    return f"dle-predict {shlex.quote(str(bundle))} {source} --out predictions.csv"

@@ -15,6 +15,7 @@ import msgspec
 import yaml
 
 from dle_bundle.errors import InputError, nearest
+from dle_bundle.proposals import MARKS, argument, for_python
 
 T = TypeVar("T", bound=msgspec.Struct)
 Tree = dict[str, Any]
@@ -29,10 +30,6 @@ _SCALARS = (
         "-+.0123456789",
     ),
 )
-
-
-_MARKS = "|>,;:.#&*!%@`?-_/^$+=<"
-"""Marks that are text on their own in a setting, though YAML gives some of them another meaning."""
 
 
 class _Reader(yaml.SafeLoader):
@@ -104,7 +101,7 @@ def assignment(flag: str, text: str, example: str, *, listed: bool = False) -> t
     key, equals, value = text.partition("=")
     if not equals or not all(key.split(".")):
         raise ValueError(f"{flag} {text}: expected KEY=VALUE, as in {example}")
-    if value == "\\t" or (len(value) == 1 and value in _MARKS):
+    if value == "\\t" or (len(value) == 1 and value in MARKS):
         return key, "\t" if value == "\\t" else value
     try:
         return key, parse(f"[{value}]" if listed else value)
@@ -157,23 +154,28 @@ def to_struct(tree: Tree, kind: type[T], what: str, faults: Iterable[str] = ()) 
     raise InputError(f"{what} must change", faults)
 
 
-def misfits(value: Any, annotation: Any, path: str = "") -> Iterator[str]:
-    """Yield every error of `value`, found at `path`, against the type `annotation`, except those of __post_init__."""
-    kinds = _alternatives(annotation)
+def misfits(value: Any, annotation: Any, path: str = "", whole: Any = None) -> Iterator[str]:
+    """Yield every error of `value`, found at `path`, against the type `annotation`, except those of __post_init__.
+
+    `whole` is the type of all settings, in which a key may have another place.
+    """
+    kinds, whole = _alternatives(annotation), whole or annotation
     below = f"{path}." if path else ""
     if isinstance(value, dict) and (struct := next((kind for kind in kinds if is_struct(kind)), None)):
         fields = {field.name: field.type for field in msgspec.structs.fields(struct)}
         for name, item in value.items():
             if name in fields:
-                yield from misfits(item, fields[name], f"{below}{name}")
+                yield from misfits(item, fields[name], f"{below}{name}", whole)
             else:
-                yield f"{below}{name}: unknown key{nearest(name, fields) or f' (known here: {_list(fields)})'}"
+                places = [argument(key, item) if for_python() else repr(key) for key in _places(name, whole)]
+                meant = f" (did you mean {' or '.join(places)}?)" if places else nearest(name, fields)
+                yield f"{below}{name}: unknown key{meant or f' (known here: {_list(fields)})'}"
     elif isinstance(value, dict) and (items := _items(kinds, dict)):
         for key, item in value.items():
-            yield from misfits(item, items[1], f"{below}{key}")
+            yield from misfits(item, items[1], f"{below}{key}", whole)
     elif isinstance(value, list) and (items := _items(kinds, tuple)):
         for index, item in enumerate(value):
-            yield from misfits(item, items[0], f"{path}[{index}]")
+            yield from misfits(item, items[0], f"{path}[{index}]", whole)
     else:
         try:
             msgspec.convert(value, annotation)
@@ -192,6 +194,16 @@ def types_at(kind: type[msgspec.Struct], key: str) -> list[Any]:
         fields = {field.name: field.type for field in msgspec.structs.fields(struct)} if struct else {}
         kinds = _alternatives(fields[name]) if name in fields else []
     return kinds
+
+
+def _places(name: str, annotation: Any, above: str = "") -> Iterator[str]:
+    """The dotted keys of the settings that are called `name`, for the last word of a key is easily taken for all."""
+    for struct in filter(is_struct, _alternatives(annotation)):
+        for field in msgspec.structs.fields(struct):
+            key = f"{above}{field.name}"
+            if field.name == name and not any(map(is_struct, _alternatives(field.type))):
+                yield key
+            yield from _places(name, field.type, f"{key}.")
 
 
 def is_struct(kind: Any) -> bool:
@@ -231,8 +243,8 @@ def _expected(error: msgspec.ValidationError, annotation: Any, value: object) ->
     choices = [str(choice) for kind in kinds for choice in typing.get_args(kind) if typing.get_origin(kind) is Literal]
     if choices:
         return f"{_list(choices)}{nearest(str(value), choices) if isinstance(value, str) else ''}"
-    if any(is_struct(kind) for kind in kinds):
-        return "a mapping"
+    if (struct := next(filter(is_struct, kinds), None)) is not None:
+        return f"a mapping of {_list(field.name for field in msgspec.structs.fields(struct))}"
     expected = str(error).removeprefix("Expected ").split(", got ")[0].replace("`", "")
     if expected in ("array", "array | null"):
         try:

@@ -22,6 +22,7 @@ from dle_bundle.tables import image_columns
 from dle_training.config.run_config import RunConfig
 from dle_training.data.images import image_files, image_fit
 from dle_training.preprocessing.settings import PreprocessingConfig
+from dle_training.settings.proposals import setting
 
 LARGEST_NATIVE = 96
 DEFAULT_SIZE = 64
@@ -128,15 +129,16 @@ def check(
     lines = [f"{row_name(row + 1)}: {why}" for row, why in sorted(broken.items())]
     more = [f"and {len(lines) - _LISTED:,} more"] if len(lines) > _LISTED else []
     if not config.data.skip_bad:
+        found = f"{len(lines):,} of {counted(int(known.sum()), 'row')} {'has' if len(lines) == 1 else 'have'}"
         raise InputError(
-            f"{len(lines):,} of {int(known.sum()):,} rows have an image that cannot be read; repair or remove them, or "
-            "leave them out with --set data.skip_bad=true",
+            f"{found} an image that cannot be read; repair or remove such images, or set "
+            f"{setting('data.skip_bad', True)} to leave them out",
             [*lines[:_LISTED], *more],
         )
     reasons = _first([broken[row] for row in sorted(broken)])
     left_out = (
         f"{len(broken):,} of {counted(int(known.sum()), 'row')} {'was' if len(broken) == 1 else 'were'} left out "
-        f"for an image that cannot be read: {reasons}; to refuse such images, set data.skip_bad=false"
+        f"for an image that cannot be read: {reasons}; to refuse such images, set {setting('data.skip_bad', False)}"
     )
     return usable, (left_out, *notes)
 

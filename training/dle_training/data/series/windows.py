@@ -23,6 +23,7 @@ from dle_training.preprocessing.settings import Scaling
 from dle_training.scoring import baselines, linear
 from dle_training.scoring.baselines import Baselines
 from dle_training.scoring.linear import Comparison
+from dle_training.settings.proposals import setting
 
 MOST_WINDOWS = 200_000
 MOST_NUMBERS = 1 << 28
@@ -78,11 +79,13 @@ def make(
         long_tables.shown_time(ordered, layout, int(np.argmax(ordered.times == moments[cut]))) for cut in cuts
     )
     shares = ", ".join(f"{count:,} {name}" for name, count in zip(PARTS, counts, strict=True))
-    notes = [f"{len(used):,} windows of {layout.window} steps, split by {layout.time} at {shown}: {shares}"]
+    found = f"{counted(len(used), 'window')} of {counted(layout.window or 0, 'step')}"
+    notes = [f"{found}, split by {layout.time} at {shown}: {shares}"]
     if layout.step is not None and ordered.absent:
         steps = f"{counted(ordered.absent, 'step')} of {time_steps.said(layout.step)}"
         notes.append(
-            f"{layout.time}: {steps} absent from the table, whose values are missing; data.gaps=refuse refuses them"
+            f"{layout.time}: {steps} absent from the table, whose values are missing; set "
+            f"{setting('data.gaps', 'refuse')} to refuse them"
         )
     if later:
         notes.append(f"{counted(later, 'row')} after the last value of {target} in a series left out")
@@ -254,7 +257,7 @@ def _check_parts(
         f"{', '.join(absent)}: no window; with data.window={window} and data.horizon={horizon} at least "
         f"{window + 3 * horizon:,} steps with a known target are needed, and {window + len(moments):,} found",
         [
-            f"{name}: {size:,} times to forecast, {count:,} windows"
+            f"{name}: {counted(size, 'time')} to forecast, {counted(count, 'window')}"
             for name, size, count in zip(PARTS, sizes, windows, strict=True)
         ],
     )

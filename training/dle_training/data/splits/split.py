@@ -5,7 +5,6 @@ if 15 % of three rows were rounded to zero, the class could not be scored. Rows 
 blocks: by group, or by time.
 """
 
-import shlex
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from dle_training.config.run_config import SplitConfig
 from dle_training.data.columns.kinds import Reading
 from dle_training.data.splits import blocks as blocking
 from dle_training.data.splits.blocks import GROUP, TIME, Blocks, RowNumbers
+from dle_training.settings.proposals import option, setting
 
 COLUMN = "column:"
 _APART = {
@@ -105,7 +105,8 @@ def choose(table: pa.Table, config: SplitConfig, classification: bool) -> SplitR
     if name is not None and name not in table.column_names:
         raise InputError(f"split.by: no column {name!r}{nearest(name, table.column_names)}")
     if config.by == "stratified" and not classification:
-        raise InputError("split.by=stratified needs classes, and this is a regression; set split.by=random")
+        cure = setting("split.by", "random")
+        raise InputError(f"split.by=stratified needs classes, and this is a regression; set {cure}")
     return SplitRule(config.by, _standing_in(table, name) if name and config.by.startswith(COLUMN) else None)
 
 
@@ -130,7 +131,7 @@ def later_rows(
         if not classes or set(target[training].tolist()) == set(target.tolist()):
             return (
                 f"{name}: holds dates, but the split is {by}; if the model will predict later rows, test it on the "
-                f"latest rows: --split {shlex.quote(TIME + name)}"
+                f"latest rows: {option('split.by', TIME + name)}"
             )
     return None
 
@@ -322,7 +323,8 @@ def _check_sizes(places: RowNumbers, strata: Strata | None) -> None:
     if small:
         raise InputError(
             f"classes with fewer rows than the {len(PARTS)} parts of a stratified split; "
-            "add rows, merge or remove these classes, or give the parts in a column (split.by=column:NAME)",
+            "add rows, merge or remove these classes, or give the parts in a column: "
+            f"{option('split.by', 'column:NAME')}",
             [*small[:_LISTED], *([f"and {len(small) - _LISTED:,} more"] if len(small) > _LISTED else [])],
         )
 
@@ -338,8 +340,8 @@ def _check_filled(name: str, numbers: RowNumbers, part: npt.NDArray[np.int8]) ->
     absent = [PARTS[index] for index in range(len(PARTS)) if index not in part]
     if absent:
         raise InputError(
-            f"{name!r}: {len(np.unique(numbers)):,} groups are too few: training needs rows of every class, and no "
-            f"group is left for {' and '.join(absent)}"
+            f"{name!r}: {counted(len(np.unique(numbers)), 'group')}, too few: training needs rows of every class, and "
+            f"no group is left for {' and '.join(absent)}"
         )
 
 

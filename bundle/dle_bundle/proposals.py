@@ -1,0 +1,85 @@
+"""How messages propose a setting: as `--set` takes it in a shell or, within `in_python`, as an argument of a call.
+
+A proposal works when it is typed as printed.
+"""
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+_IN_PYTHON: ContextVar[bool] = ContextVar("in_python", default=False)
+MARKS = "|>,;:.#&*!%@`?-_/^$+=<"
+"""Marks that are text on their own in a setting, though YAML gives some of them another meaning."""
+_COLUMN = re.compile(r"\w[\w-]*")
+_WORD = re.compile(r"(?!(?:true|false|null)$)[^\W\d_][\w./+-]*(?: [\w./+-]+)*", re.IGNORECASE)
+"""Text that YAML takes as text without quotes, also within a list or a mapping."""
+
+
+@contextmanager
+def in_python() -> Iterator[None]:
+    """Let messages propose arguments of Python calls. It also serves as a decorator."""
+    token = _IN_PYTHON.set(True)
+    try:
+        yield
+    finally:
+        _IN_PYTHON.reset(token)
+
+
+def for_python() -> bool:
+    """Whether a message is for the user of a Python call."""
+    return _IN_PYTHON.get()
+
+
+def setting(key: str, value: object, column: str | None = None) -> str:
+    """Return the setting `key` with its value, or the value of one column, as a user types it.
+
+    In a shell, `data.kinds` for the column `zip` is `data.kinds.zip=…`. For a name with other characters than letters
+    and digits it is `'data.kinds={"zip code": …}'`, with quotes for the shell. In Python both are
+    `data={'kinds': {'zip': …}}`.
+    """
+    if for_python():
+        return argument(key, value if column is None else {column: value})
+    if column is not None and _COLUMN.fullmatch(column):
+        text = f"{key}.{column}={_written(value)}"
+    else:
+        text = f"{key}={_written(value if column is None else {column: value})}"
+    if re.fullmatch(r"[\w.=-]*\w", text):
+        return text
+    quoted = shlex.quote(text)  # a mark at the end is quoted too, or it would look like one of the sentence
+    return quoted if quoted != text else f"'{text}'"
+
+
+def flag(name: str, value: str) -> str:
+    """Return an argument of a command or call that is no setting: `--sheet Data`, or in Python `sheet='Data'`."""
+    return f"{name}={value!r}" if for_python() else f"--{name} {shlex.quote(value)}"
+
+
+def argument(key: str, value: object) -> str:
+    """Return the setting as an argument of `dle_training.train`: `data={'drop': ['id']}`."""
+    name, *below = ["target"] if key == "data.target" else key.split(".")
+    for each in reversed(below):
+        value = {each: value}
+    return f"{name}={value!r}"
+
+
+def _written(value: object) -> str:
+    """The value as YAML, without single quotes, which a shell needs around it."""
+    if isinstance(value, str) and len(value) == 1 and value in MARKS:
+        return value
+    return _flow(value) or json.dumps(value, ensure_ascii=False)
+
+
+def _flow(value: object) -> str | None:
+    """The value as YAML without any quotes; None if it needs them."""
+    if isinstance(value, str):
+        return value if _WORD.fullmatch(value) else None
+    if isinstance(value, list | tuple):
+        items = [_flow(each) for each in value]
+        return None if None in items else f"[{', '.join(map(str, items))}]"
+    if isinstance(value, dict):
+        pairs = [(_flow(name), _flow(each)) for name, each in value.items()]
+        return None if any(None in pair for pair in pairs) else f"{{{', '.join(f'{a}: {b}' for a, b in pairs)}}}"
+    return json.dumps(value)
