@@ -6,7 +6,7 @@ A proposal works when it is typed as printed.
 import json
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -52,9 +52,25 @@ def setting(key: str, value: object, column: str | None = None) -> str:
     return quoted if quoted != text else f"'{text}'"
 
 
-def flag(name: str, value: str) -> str:
+def together(settings: Mapping[str, object]) -> str:
+    """Return several settings as a user adds them to a command, or to a call: `data={'time': 'day', 'window': 7}`."""
+    if not for_python():
+        return " ".join(f"--set {setting(key, value)}" for key, value in settings.items())
+    sections: dict[str, dict[str, object]] = {}
+    for key, value in settings.items():
+        section, _, name = key.rpartition(".")
+        sections.setdefault(section, {})[name] = value
+    return ", ".join(
+        argument(section, values) if section else ", ".join(argument(*each) for each in values.items())
+        for section, values in sections.items()
+    )
+
+
+def flag(name: str, value: str | None = None) -> str:
     """Return an argument of a command or call that is no setting: `--sheet Data`, or in Python `sheet='Data'`."""
-    return f"{name}={value!r}" if for_python() else f"--{name} {shlex.quote(value)}"
+    if for_python():
+        return f"{name}={'…' if value is None else repr(value)}"
+    return f"--{name}" if value is None else f"--{name} {shlex.quote(value)}"
 
 
 def argument(key: str, value: object) -> str:

@@ -29,6 +29,7 @@ from msgspec.structs import replace
 from dle_bundle import integrity
 from dle_bundle.errors import Fault, InputError, RowFaults, combined, counted, few, naming_rows, nearest
 from dle_bundle.images.formats import IMAGE_SUFFIXES
+from dle_bundle.proposals import flag
 from dle_bundle.schema import TextFormat
 from dle_bundle.tables import columns, folders, table_files
 from dle_bundle.tables.text_files import Detected
@@ -147,7 +148,7 @@ class SourceFiles:
     def check_sheet(self, name: str | None) -> None:
         """Raise InputError if a sheet is named, but no file is a workbook."""
         if name is not None and not any(file.path.name.lower().endswith(".xlsx") for file in self.files):
-            raise InputError(f"--sheet {name}: the source has no workbook (.xlsx)")
+            raise InputError(f"{flag('sheet', name)}: the source has no workbook (.xlsx)")
 
     def detect(self, given: TextFormat, *, proposing: bool = True) -> Detected:
         """Complete the format of the files, and say what was found, as `table_files.detect` does for each file.

@@ -154,7 +154,7 @@ def _choose(path: Path, book: Any, calamine: ModuleType, wanted: str | None, pro
     if wanted is not None:
         if wanted not in names:
             known = few([*map(repr, names)], _LISTED)
-            cure = "" if proposing else "; choose one of them with --sheet"
+            cure = "" if proposing else f"; choose one of them with {flag('sheet')}"
             raise InputError(f"{path}: no sheet is called {wanted!r}{nearest(wanted, names)}; there are {known}{cure}")
         return wanted, []
     visible = [each.name for each in sheets if each.visible == calamine.SheetVisibleEnum.Visible]

@@ -51,11 +51,15 @@ def test_both_doors_read_a_setting_alike(key: str, value: Any, column: str | Non
 
 
 def test_options_and_calls() -> None:
-    run = Path("runs/my run")
+    run, forecast = Path("runs/my run"), {"data.time": "sold at", "data.window": 7, "seed": 1}
+    assert proposals.together(forecast) == "--set 'data.time=sold at' --set data.window=7 --set seed=1"
+    assert (proposals.flag("sheet", "June 2024"), proposals.flag("sheet")) == ("--sheet 'June 2024'", "--sheet")
     assert proposals.option("split.by", "time:sold at") == "--split 'time:sold at'"
     assert proposals.resuming(run) == "dle-train --resume --out 'runs/my run'"
     assert proposals.evaluating(run) == "dle-evaluate 'runs/my run'"
     with in_python():
+        assert proposals.together(forecast) == "data={'time': 'sold at', 'window': 7}, seed=1"
+        assert (proposals.flag("sheet", "June 2024"), proposals.flag("sheet")) == ("sheet='June 2024'", "sheet=…")
         assert proposals.option("split.by", "time:sold at") == "split={'by': 'time:sold at'}"
         assert proposals.option("data.target", "y") == "target='y'"
         assert proposals.resuming(run) == "dle_training.train(…, out='runs/my run', resume=True)"

@@ -19,6 +19,7 @@ from dle_training.optimization.optimizers import OptimizerConfig
 from dle_training.optimization.schedules import ScheduleConfig
 from dle_training.preprocessing.settings import PreprocessingConfig, Scaling
 from dle_training.scoring import metrics
+from dle_training.settings.proposals import together
 
 LEAST_PATIENCE = 10
 PIECEWISE_BINS, LEAST_ROWS_FOR_BINS = 32, 10_000
@@ -72,7 +73,7 @@ def _window_scaling(config: PreprocessingConfig, schema: Schema) -> Scaling:
     if asked == "series" and schema.scaled_by is None:
         raise InputError(
             "preprocessing.window_scaling=series: the data was read without the series as an input; set it for all "
-            "trials: --set preprocessing.window_scaling=series"
+            f"trials: {together({'preprocessing.window_scaling': 'series'})}"
         )
     return asked or layout.scaling or "none"
 

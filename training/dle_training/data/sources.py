@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from dle_bundle.errors import InputError, nearest
 from dle_bundle.images.formats import IMAGE_SUFFIXES
-from dle_bundle.proposals import for_python
+from dle_bundle.proposals import flag, for_python
 from dle_bundle.schema import TextFormat
 from dle_bundle.tables import arrays, folders, source_files, table_files
 from dle_bundle.tables.source_files import ONE_FILE, STDIN, STDIN_NAME, FileRows
@@ -61,7 +61,7 @@ def read(
     """
     if isinstance(source, str) and source.startswith(SKLEARN):
         if sheet is not None:
-            raise InputError(f"--sheet {sheet}: {source} is no workbook")
+            raise InputError(f"{flag('sheet', sheet)}: {source} is no workbook")
         return _sklearn(source.removeprefix(SKLEARN))
     if isinstance(source, str) and source.startswith(MEMORY):
         raise InputError(

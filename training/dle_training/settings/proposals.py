@@ -4,7 +4,9 @@ import shlex
 from pathlib import Path
 
 from dle_bundle.proposals import argument, for_python
+from dle_bundle.proposals import flag as flag
 from dle_bundle.proposals import setting as setting
+from dle_bundle.proposals import together as together
 from dle_bundle.schema import Schema
 
 SETTINGS = {
@@ -23,7 +25,7 @@ def option(key: str, value: str) -> str:
 
 def another_folder() -> str:
     """Return how a user chooses another folder for a run."""
-    return "choose another folder with out=…" if for_python() else "choose another folder with --out"
+    return f"choose another folder with {flag('out')}"
 
 
 def resuming(run: Path) -> str:

@@ -11,7 +11,7 @@ from dle_bundle.tables import time_steps
 from dle_bundle.values import dates
 from dle_training.config.run_config import RunConfig
 from dle_training.data.columns.kinds import Reading
-from dle_training.settings.proposals import setting
+from dle_training.settings.proposals import together
 
 _REGULAR = 0.75
 """The share of the rows that follow the row before by one step; weekdays are 0.8."""
@@ -46,7 +46,7 @@ def note(
                 continue
             step, longest = found
             settings = {"data.time": time, "data.window": _window(step, longest), "data.sequence_id": series}
-            typed = " ".join(f"--set {setting(key, value)}" for key, value in settings.items() if value is not None)
+            typed = together({key: value for key, value in settings.items() if value is not None})
             each = "" if series is None else f" for each {series}"
             return (
                 f"{time}: one row in {time_steps.said(step)}{each}; to forecast {name} from the values before, add "

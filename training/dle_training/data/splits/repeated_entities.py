@@ -5,7 +5,6 @@ knows whether the model will meet others.
 """
 
 import re
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy.typing as npt
 from dle_training.config.run_config import RunConfig
 from dle_training.data.columns.kinds import Reading
 from dle_training.data.splits.blocks import GROUP
-from dle_training.settings.proposals import setting
+from dle_training.settings.proposals import option, setting
 
 _LEAST = 20
 """Fewer distinct values are categories."""
@@ -60,7 +59,7 @@ def notes(readings: Mapping[str, Reading], target: npt.NDArray[Any], by: str, co
         found.append(
             f"{name}: looks like an identifier of what has several rows ({len(counts):,} values, about "
             f"{len(places) / len(counts):.0f} rows each), and training and test share them; if the model will meet "
-            f"others, test it on others: --split {shlex.quote(GROUP + name)}; to leave the column out, set "
+            f"others, test it on others: {option('split.by', GROUP + name)}; to leave the column out, set "
             f"{setting('data.drop', [*config.data.drop, name])}"
         )
     return found
