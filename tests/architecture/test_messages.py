@@ -10,8 +10,9 @@ OF_COMMANDS = ("search", "distributed")
 """Rooms of dle_training that only commands reach."""
 NO_MESSAGES = ("proposals.py", "card.py", "run_config.py", "family.py", "optimizers.py", "schedules.py")
 """Files that write proposals, and descriptions for the reader of a file."""
+# Python has nothing like --keep, so only dle-predict writes about it
 TYPED = re.compile(
-    r"(?<![\w-])--[a-z]|\bdle-(?:train|evaluate|export|predict|serve|compare)\b|\bset [a-z_]+\.[a-z_.]+="
+    r"(?<![\w-])--(?!keep )[a-z]|\bdle-(?:train|evaluate|export|predict|serve|compare)\b|\bset [a-z_]+\.[a-z_.]+="
 )
 FILES = [
     path
