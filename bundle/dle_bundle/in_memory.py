@@ -59,9 +59,8 @@ def table(rows: Rows) -> pa.Table:
         expected = "columns with different names" if twice else "at least one row and one column"
         raise InputError(f"{type(rows).__name__}: expected {expected}", twice)
     usual = columns.usual(found)
-    if (unreadable := columns.unreadable_text(usual)) is not None:
-        name, place = unreadable
-        raise InputError(f"{type(rows).__name__}: row {place:,}: {name!r} is not UTF-8 text")
+    if (fault := columns.unreadable_text(usual, 0)) is not None:
+        raise InputError(f"{type(rows).__name__}: {fault}")
     return usual
 
 

@@ -64,7 +64,8 @@ def predict(
         rows.append((f"unseen in {each.column}", f"{counted(each.rows, 'row')}, such as {examples}"))
     rows += [(f"out of range in {each.column}", each.in_words) for each in summary.out_of_range if each.rows]
     if errors is not None:
-        rows.append(("faults", f"{summary.faults:,} in {counted(summary.faulty, 'row')}, in {_place(errors, summary)}"))
+        bad = counted(summary.faulty, "row" if kind == "rows" else kind, kind)
+        rows.append(("faults", f"{summary.faults:,} in {bad}, in {_place(errors, summary)}"))
     read = _few([STDIN_NAME if each == STDIN else each for each in sources])
     if summary.absent:
         speaker.warn(f"{_few(summary.absent)}: no column of {read}, so missing in all rows")

@@ -148,8 +148,11 @@ def rounded_floats(column: Column, below: float = np.inf) -> str | None:
     return f"{large[0]:.0f}"
 
 
-def unreadable_text(table: pa.Table) -> tuple[str, int] | None:
-    """The column and the place, from 0, of the first text that is not UTF-8."""
+def unreadable_text(table: pa.Table, first: int) -> str | None:
+    """The fault of the first column with text that is not UTF-8; its rows count from `first`.
+
+    The text may also be in a dictionary alone, and in no row.
+    """
     for name in table.column_names:
         column = table.column(name)
         try:
@@ -157,11 +160,12 @@ def unreadable_text(table: pa.Table) -> tuple[str, int] | None:
                 column.validate(full=True)
         except pa.ArrowInvalid:
             plain = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-            for place, value in enumerate(plain.cast(pa.large_binary()).to_pylist()):
+            for place, value in enumerate(plain.cast(pa.large_binary()).to_pylist(), start=first):
                 try:
                     (value or b"").decode()
                 except UnicodeDecodeError:
-                    return name, place
+                    return f"row {place:,}: {name!r} is not UTF-8 text"
+            return f"{name!r} is not UTF-8 text"
     return None
 
 

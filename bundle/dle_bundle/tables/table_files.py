@@ -24,7 +24,6 @@ _LIKENESS = 0.75
 """Stems of file names that have less in common are different words, such as `data` and `dates`."""
 PLAIN = TextFormat()
 """The format of text that says everything itself."""
-_NO_UTF8 = "is not UTF-8 text; write it as UTF-8"
 
 
 def suffix(path: Path) -> str:
@@ -135,16 +134,16 @@ def _parquet(path: Path, rows: int) -> Iterator[pa.Table]:
         try:
             for batch in file.iter_batches(batch_size=rows):
                 table = columns.usual(pa.Table.from_batches([batch]))
-                if (found := columns.unreadable_text(table)) is not None:
-                    name, place = found
-                    raise InputError(f"{path}: row {first + place:,}: {name!r} {_NO_UTF8}")
+                if (fault := columns.unreadable_text(table, first)) is not None:
+                    raise InputError(f"{path}: {fault}; write it as UTF-8")
                 first += len(table)
                 yield table
         except pa.ArrowInvalid as error:  # Arrow itself checks dictionaries of large strings
             unreadable = [name for name in names if _is_unreadable(file, name)]
             if "UTF8" not in str(error) or not unreadable:
                 raise
-            raise InputError(f"{path}: {', '.join(map(repr, unreadable))} {_NO_UTF8}") from error
+            shown = ", ".join(map(repr, unreadable))
+            raise InputError(f"{path}: {shown} is not UTF-8 text; write it as UTF-8") from error
 
 
 def _is_unreadable(file: Any, name: str) -> bool:

@@ -124,6 +124,11 @@ def test_refusals_of_other_content(tmp_path: Path, content: str, message: str) -
         table_files.read(tmp_path / "t.json")
 
 
+def written(table: pa.Table, folder: Path) -> Path:
+    pyarrow.parquet.write_table(table, folder / "t.parquet")
+    return folder / "t.parquet"
+
+
 def test_dictionaries_of_text_in_parquet_that_is_not_utf_8(tmp_path: Path) -> None:
     broken = pa.array([b"ab", b"\xe4\xff"], pa.binary())
     texts = pa.Array.from_buffers(pa.string(), 2, broken.buffers())
@@ -132,6 +137,10 @@ def test_dictionaries_of_text_in_parquet_that_is_not_utf_8(tmp_path: Path) -> No
     pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
     with pytest.raises(InputError, match=r"t\.parquet: row 3: 'x' is not UTF-8 text; write it as UTF-8"):
         table_files.read(tmp_path / "t.parquet")
+    table = pa.table({"n": range(4), "x": pa.DictionaryArray.from_arrays(pa.array([0] * 4), texts)})
+    for read in (in_memory.table, lambda table: table_files.read(written(table, tmp_path))):
+        with pytest.raises(InputError, match=r"[a-z]: 'x' is not UTF-8 text"):  # a text that no row has
+            read(table)
     large = pa.Array.from_buffers(pa.large_string(), 2, broken.cast(pa.large_binary()).buffers())
     table = pa.table({"n": range(4), "x": pa.DictionaryArray.from_arrays(codes.cast(pa.int8()), large)})
     pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
