@@ -59,4 +59,4 @@ def test_a_sheet(folder: Path) -> None:
     done = commands.run("dle-predict", "bundle", "in.xlsx", *chosen, "--out", "out.csv", folder=folder)
     assert "sheet" not in done.stdout
     refused = commands.refusal("dle-predict", "bundle", "in.csv", *chosen, "--out", "out.csv", folder=folder)
-    assert "--sheet June 2024: the source has no workbook (.xlsx)" in refused
+    assert "--sheet 'June 2024': the source has no workbook (.xlsx)" in refused
