@@ -297,3 +297,12 @@ def test_a_row_is_described_alike_with_and_without_padding() -> None:
     assert len(np.unique(together["level"])) == 30
     for name, values in series.statistics(sequence, lengths, ONE.channels).items():
         equal(values, together[name])
+
+
+def test_level_and_spread_of_each_channel_are_those_of_its_known_steps() -> None:
+    nan = np.nan
+    steps = np.array([[[1.0, nan], [nan, nan], [3.0, nan]], [[5.0, 2.0], [5.0, nan], [nan, 4.0]]], dtype=np.float32)
+    level, spread = series.moments(steps)
+    np.testing.assert_array_equal(level, [[2, nan], [5, 3]])
+    np.testing.assert_array_equal(spread, [[1, nan], [0, 1]])
+    assert level.dtype == spread.dtype == np.float64

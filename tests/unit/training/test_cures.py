@@ -3,6 +3,7 @@
 import ast
 import re
 import shlex
+from datetime import date, timedelta
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -226,6 +227,32 @@ def test_no_split_by_time(days: list[str], tmp_path: Path) -> None:
     source = write(tmp_path / "rows.csv", "at", days, TARGET)
     for asked in ((), ("split.by=random",)):
         assert not any("--split" in note for note in load(source, *asked).notes)
+
+
+@pytest.mark.parametrize("name", ["user_id", "user id", "user's id", "user.id"])
+def test_a_split_by_the_entities_of_an_identifier(name: str, tmp_path: Path) -> None:
+    users = [f"u{row % 20}" for row in range(N)]
+    source = write(tmp_path / "rows.csv", name, users, TARGET)
+    (note,) = (note for note in load(source).notes if "identifier" in note)
+    _, cure, *_ = shlex.split(note[note.index("--split") :].partition("; ")[0])
+    found = dataset.load(run_config.load(None, [], {"data.source": source, "data.target": "y", "split.by": cure}))
+    assert found.split_by == f"group:{name}"
+    parts = [{users[row] for row in rows} for rows in (found.split.train, found.split.validation, found.split.test)]
+    assert sum(map(len, parts)) == 20
+    (cure,) = proposed(note)
+    assert name in load(source, cure).dropped
+
+
+@pytest.mark.parametrize("name", ["sold", "sold on", "it's sold"])
+def test_settings_of_a_forecast(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    days = [str(date(2024, 1, 1) + timedelta(days=row)) for row in range(N)]
+    path.write_text(f'"{name}",y\n' + "".join(f"{day},{row % 7}.5\n" for row, day in enumerate(days)))
+    (note,) = (note for note in load(str(path)).notes if "to forecast" in note)
+    words = shlex.split(note[note.index("--set") :])
+    layout = load(str(path), *words[1::2]).schema.layout
+    assert layout is not None
+    assert (words[::2], layout.time, layout.window) == (["--set"] * 2, name, 15)
 
 
 ROWS = "".join(f"{row % 11},{row % 7},{TARGET[row]}\n" for row in range(N))

@@ -44,7 +44,7 @@ def test_one_series(times: list[Any], step: str, window: int) -> None:
     columns = {"at": times, "x": RNG.normal(size=N), "sales": SALES}
     note = hint(**columns)
     assert note == (
-        f"at: one row in {step}; to forecast sales from the values before, add --set data.time=at --set "
+        f"at: rows at a step of {step}; to forecast sales from the values before, add --set data.time=at --set "
         f"data.window={window}"
     )
     layout = load(*typed(note), **columns).schema.layout
@@ -63,7 +63,7 @@ def test_several_series(name: str) -> None:
     }
     note = hint(**columns)
     assert note is not None
-    assert note.startswith(f"sold on: one row in 1 day for each {name}; to forecast sales ")
+    assert note.startswith(f"sold on: rows at a step of 1 day for each {name}; to forecast sales ")
     found = load(*typed(note), **columns)
     assert found.schema.layout is not None
     assert (found.schema.layout.sequence_id, found.schema.layout.time) == (name, "sold on")

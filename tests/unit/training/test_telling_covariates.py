@@ -26,7 +26,7 @@ def warnings(*settings: str, horizon: int = 3, **columns: npt.NDArray[np.generic
 @pytest.mark.parametrize("horizon", [1, 3])
 def test_a_known_copy_of_the_target(horizon: int) -> None:
     (warning,) = warnings("data.known=[same,promo]", horizon=horizon, same=LOAD, promo=NOISE)
-    assert warning == "same is a copy of load; leave it out with 'data.drop=[same]' and 'data.known=[promo]'"
+    assert warning == "same is a copy of load; leave it out with --set 'data.drop=[same]' --set 'data.known=[promo]'"
     cures = [word for cure in re.findall("'[^']*'", warning) for word in shlex.split(cure)]
     assert not warnings("data.known=[same,promo]", *cures, horizon=horizon, same=LOAD, promo=NOISE)
     (warning,) = warnings("data.known=[cents]", horizon=horizon, cents=np.round(LOAD * 119))
@@ -70,4 +70,4 @@ def test_a_static_column_that_tells_a_level_is_no_leak() -> None:
     assert not told(levels + RNG.normal(size=len(shops)), levels)
     (warning,) = told(np.where(steps > 5, own, RNG.normal(size=len(shops))), own)
     assert warning.startswith("size alone tells sales: r2 ")
-    assert warning.endswith("leave it out with 'data.drop=[size]' and 'data.static=[]'")
+    assert warning.endswith("leave it out with --set 'data.drop=[size]' --set 'data.static=[]'")

@@ -49,8 +49,8 @@ def note(
             typed = together({key: value for key, value in settings.items() if value is not None})
             each = "" if series is None else f" for each {series}"
             return (
-                f"{time}: one row in {time_steps.said(step)}{each}; to forecast {name} from the values before, add "
-                f"{typed}"
+                f"{time}: rows at a step of {time_steps.said(step)}{each}; to forecast {name} from the values before, "
+                f"add {typed}"
             )
     return None
 

@@ -16,7 +16,7 @@ from dle_training.config.run_config import DataConfig
 from dle_training.data.columns import telling_columns
 from dle_training.data.columns.telling_columns import ENOUGH, LEAST_ROWS, MOST_ROWS
 from dle_training.scoring.baselines import Baselines
-from dle_training.settings.proposals import setting
+from dle_training.settings.proposals import setting, together
 
 _Floats = npt.NDArray[np.float64]
 _METRIC = "r2"
@@ -59,11 +59,10 @@ def find(training: Groups, target: _Floats, schema: Schema, data: DataConfig, ba
 
 def _drop(name: str, data: DataConfig) -> str:
     """The settings that leave a covariate out."""
-    settings = [setting("data.drop", [*data.drop, name])]
-    for key, named in (("data.known", data.known), ("data.static", data.static)):
-        if name in named:
-            settings.append(setting(key, [each for each in named if each != name]))
-    return " and ".join(settings)
+    named = {"data.known": data.known, "data.static": data.static}
+    others = {key: [each for each in names if each != name] for key, names in named.items() if name in names}
+    drop = {"data.drop": [*data.drop, name]}
+    return together({**drop, **others}) if others else setting("data.drop", drop["data.drop"])
 
 
 def _scores(seen: _Floats, ahead: _Floats, simple: tuple[_Floats, ...]) -> Iterator[float]:
