@@ -3,9 +3,9 @@
 import ast
 import re
 import shlex
-from datetime import date, timedelta
 from collections.abc import Iterator
 from contextlib import nullcontext
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
