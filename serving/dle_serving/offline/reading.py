@@ -90,6 +90,7 @@ class Reader:
             self.rows += len(table)
             self.notes = tuple(dict.fromkeys((*self.notes, *forecast_tables.notes(table, schema))))
             groups, found = to_groups(table, schema, part.first_row, folder=self._files.folder)
+            self._check_columns(found)
             if series is None:
                 located = [replace(fault, file=part.file) for fault in found]
             else:
@@ -152,6 +153,17 @@ class Reader:
                 f"--keep {', '.join(wide)}: not text, numbers or dates; only a .parquet file can hold such columns"
             )
 
+    def _check_columns(self, found: list[Fault]) -> None:
+        """Raise RowFaults for required columns that are absent.
+
+        It has the notes on the files, since the cause may be a separator or another sheet.
+        """
+        absent = [fault for fault in found if fault.row is None]
+        if absent:
+            error = RowFaults(absent, columns=True)
+            error.details = (*error.details, *self.notes)
+            raise error
+
     def _named_by(self, table: pa.Table) -> tuple[str, ...]:
         """The column that identifies each row of the output when it is not simply a row of the source file."""
         if self._files.are_images:
@@ -183,8 +195,6 @@ class Faults:
 
         The rows in `found` are those of the part, from `first`; `located` names them as the user does.
         """
-        if any(fault.row is None for fault in found):
-            raise RowFaults((fault for fault in found if fault.row is None), columns=True)
         if not found:
             return None
         good = np.ones(count, dtype=bool)

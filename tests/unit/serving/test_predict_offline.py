@@ -189,6 +189,18 @@ def test_a_sheet_of_a_workbook(tmp_path: Path) -> None:
     assert read(tmp_path / "out.csv")[1] == [second]
     with pytest.raises(InputError, match=r"no sheet is called 'July'.*; choose one of them with --sheet"):
         predict(folder, tmp_path / "in.xlsx", tmp_path / "out.csv", sheet="July")
+    cover = book.create_sheet("Cover", 0)
+    for line in (["by", "on"], ["Zoe", 1], ["Max", 2]):
+        cover.append(line)
+    book.save(tmp_path / "in.xlsx")
+    with pytest.raises(RowFaults) as caught:
+        predict(folder, tmp_path / "in.xlsx", tmp_path / "out.csv")
+    rooms, town, note = caught.value.details
+    assert rooms.startswith("'rooms': a required column is missing")
+    assert town.startswith("'town': missing")
+    assert note.startswith(
+        "the sheet 'Cover' is read, not 'Sheet', 'June 2024'; to read another sheet, add --sheet Sheet"
+    )
     with pytest.raises(InputError, match=r"--sheet June: the source has no workbook"):
         predict(folder, rows, tmp_path / "out.csv", sheet="June")
 
