@@ -195,9 +195,9 @@ def test_a_sheet_of_a_workbook(tmp_path: Path) -> None:
     book.save(tmp_path / "in.xlsx")
     with pytest.raises(RowFaults) as caught:
         predict(folder, tmp_path / "in.xlsx", tmp_path / "out.csv")
-    rooms, town, note = caught.value.details
-    assert rooms.startswith("'rooms': a required column is missing")
-    assert town.startswith("'town': missing")
+    no_rooms, no_town, note = caught.value.details
+    assert no_rooms.startswith("'rooms': a required column is missing")
+    assert no_town.startswith("'town': missing")
     assert note.startswith(
         "the sheet 'Cover' is read, not 'Sheet', 'June 2024'; to read another sheet, add --sheet Sheet"
     )
