@@ -14,8 +14,8 @@ _IN_PYTHON: ContextVar[bool] = ContextVar("in_python", default=False)
 MARKS = "|>,;:.#&*!%@`?-_/^$+=<"
 """Marks that are text on their own in a setting, though YAML gives some of them another meaning."""
 _COLUMN = re.compile(r"\w[\w-]*")
-_WORD = re.compile(r"(?!(?:true|false|null)$)[^\W\d_][\w./+-]*(?: [\w./+-]+)*", re.IGNORECASE)
-"""Text that YAML takes as text without quotes, also within a list or a mapping."""
+_WORD = re.compile(r"(?!(?:true|false|null)$)\w[\w./+-]*(?: [\w./+-]+)*", re.IGNORECASE)
+"""Text that YAML takes as text without quotes, also within a list or a mapping, unless it is a number."""
 
 
 @contextmanager
@@ -88,10 +88,18 @@ def _written(value: object) -> str:
     return _flow(value) or json.dumps(value, ensure_ascii=False)
 
 
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _flow(value: object) -> str | None:
     """The value as YAML without any quotes; None if it needs them."""
     if isinstance(value, str):
-        return value if _WORD.fullmatch(value) else None
+        return value if _WORD.fullmatch(value) and not _is_number(value) else None
     if isinstance(value, list | tuple):
         items = [_flow(each) for each in value]
         return None if None in items else f"[{', '.join(map(str, items))}]"

@@ -137,7 +137,7 @@ _FORMATS = (
 )
 
 IMAGE_SUFFIXES = tuple(suffix for known in _FORMATS for suffix in known.suffixes)
-"""The suffixes of image files, in lower case; `readable_suffixes` are those that can be read here."""
+"""The suffixes of image files, in lower case; `readable_suffixes` returns the ones that can be read here."""
 MEDIA_TYPES = tuple(media_type for known in _FORMATS for media_type in known.media_types)
 """The media types of image files."""
 

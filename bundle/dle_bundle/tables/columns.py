@@ -384,7 +384,7 @@ class _ColumnReader:
             similar = nearest(field.name, others)
             self.faults.append(Fault(None, field.name, "missing", f"a required column is missing{similar}"))
         elif self._strange:
-            self.faults.append(Fault(None, field.name, "missing", "missing, as all columns that the model knows"))
+            self.faults.append(Fault(None, field.name, "missing", "missing, like all other columns of the model"))
         return None
 
     def _report(self, field: Field, rows: npt.NDArray[np.bool_], code: str, expected: str, column: Column) -> None:

@@ -65,7 +65,7 @@ def left_out(folder: Path) -> tuple[Path, ...]:
 
 
 def lost(table: pa.Table, others: Sequence[Path]) -> dict[str, list[Path]]:
-    """The class folders of which `table`, the result of `read`, has no image: their files among `others`."""
+    """The class folders without an image in `table`, the result of `read`, each with its files among `others`."""
     depth = 2 if SPLIT in table.column_names else 1
     found: dict[str, list[Path]] = {}
     if LABEL not in table.column_names:

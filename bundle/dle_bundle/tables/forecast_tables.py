@@ -110,15 +110,13 @@ def has_times(rows: pa.Table, schema: Schema) -> bool:
 
 
 def notes(rows: pa.Table, schema: Schema) -> tuple[str, ...]:
-    """What a user must know of where the forecasts of these rows begin."""
+    """Notes on the times of these forecasts, and on where they begin."""
     layout, target = schema.layout, schema.outputs.target
     if layout is None or not has_times(rows, schema):
         return ()
     said: list[str] = []
     if rows.column(layout.time).combine_chunks().flatten().null_count:
-        said.append(
-            f"{layout.time}: the rows of training followed one another at no one distance, so these times are not known"
-        )
+        said.append(f"{layout.time}: the rows of training had no regular step, so these times are not known")
     channels = layout.names(layout.channels)
     steps = np.asarray(rows.column(SEQUENCE).combine_chunks().flatten().flatten())
     if np.isnan(steps.reshape(len(rows), -1, len(channels))[:, -1, channels.index(target)]).any():

@@ -157,7 +157,7 @@ def check_given(path: Path, given: str, divided: dict[str, list[Row]], proposing
 
 
 def header(path: Path, found: list[Row], written: TextFormat, proposing: bool) -> Header:
-    """Return the names of the columns by the first rows, of which there is at least one.
+    """Return the names of the columns by the first rows, at least one.
 
     Raises InputError if lines stand before the header, or if the first row looks like data, where settings can tell.
     """
@@ -235,7 +235,7 @@ def _check_row_names(path: Path, names: list[str], others: list[Row]) -> None:
 
 
 def _decimal_commas(others: list[Row]) -> list[int]:
-    """The columns that may hold the fractions of numbers, of which the column before holds the whole parts."""
+    """The columns that may hold the fractions of numbers; the column before each holds the whole parts."""
     if not all(row.text.count(",") >= len(row.cells) - 1 for row in others):
         return []  # other marks separate
     columns = list(zip(*(row.cells for row in others), strict=True))

@@ -41,7 +41,7 @@ class BareNumbers:
                 self._examples.setdefault(field.name, float(bare[0]))
 
     def without_unit(self) -> frozenset[str]:
-        """The columns of which no number had a unit."""
+        """The columns without a unit at any number."""
         return frozenset(self._all) - self._with_unit
 
     def notes(self) -> tuple[str, ...]:

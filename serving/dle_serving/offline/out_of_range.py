@@ -62,7 +62,7 @@ class ValuesOutOfRange:
     def found(self, without_unit: frozenset[str]) -> tuple[OutOfRange, ...]:
         """The columns with such values, the most affected first.
 
-        `without_unit` are the columns of which no number had a unit. One of percent between 0 and 1 is listed too, even
+        `without_unit` are the columns without a unit at any number. One of percent between 0 and 1 is listed too, even
         if all of its values are in the range.
         """
         found = [column.found(column.field.name in without_unit) for column in self._columns.values()]

@@ -56,7 +56,7 @@ class Reader:
     """Reads the rows of a source by a schema, once, and keeps account of what it finds.
 
     `keep` are the columns that the output begins with, `rows` the number of rows that were read. `faults`, `ignored`,
-    `absent`, `notes`, `unseen`, `out_of_range` and `bare` are what `Summary` tells of them.
+    `absent`, `notes`, `unseen`, `out_of_range` and `bare` become parts of `Summary`.
     """
 
     def __init__(self, files: SourceFiles, schema: Schema, keep: Sequence[str], suffix: str, *, reported: bool) -> None:

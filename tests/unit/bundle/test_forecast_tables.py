@@ -211,7 +211,7 @@ def test_times_are_written_as_the_table_writes_them(
     found = forecast_tables.rows(plain(2, t=times), schema).table
     assert forecast_tables.has_times(found, schema)
     assert found.column("t").to_pylist() == [expected]
-    said = ("t: the rows of training followed one another at no one distance, so these times are not known",)
+    said = ("t: the rows of training had no regular step, so these times are not known",)
     assert forecast_tables.notes(found, schema) == (said if expected[0] is None else ())
 
 

@@ -66,7 +66,7 @@ def test_words_that_are_kept() -> None:
     assert found.layout is not None
     assert found.layout.categories["sky"].values == ("grey", "None")
     note = next(note for note in found.notes if "kept as a value" in note)
-    assert note.startswith("sky: 'None' in 30 rows kept as a value like others")
+    assert note.startswith("sky: 'None' in 30 rows kept as a value; if")
     after = arrange("load", *FORECAST, cure(note), load=LEVELS, sky=sky)
     assert after.layout is not None
     assert after.layout.categories["sky"].values == ("grey",)

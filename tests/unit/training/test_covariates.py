@@ -203,6 +203,6 @@ def test_rows_after_the_last_value_of_the_target_change_nothing() -> None:
     one, other = arrange(whole, *settings), arrange(pa.concat_tables([whole, later]), *settings)
     assert one.layout == other.layout
     assert one.table.equals(other.table)
-    assert "730 rows after the last value of sales in a series left out" in other.notes
+    assert "left out: 730 rows after the last value of sales in a series" in other.notes
     with pytest.raises(InputError, match="the target has no value in any row"):
         arrange(later, *settings)

@@ -24,6 +24,7 @@ from dle_training.settings import proposals
         ("data.date_formats", "%d.%m.%Y", "born", """'data.date_formats.born="%d.%m.%Y"'"""),
         ("data.na_values", ["", "NA", "it's"], "x", None),
         ("data.na_values", ["NA", "no value"], None, "'data.na_values=[NA, no value]'"),
+        ("data.na_values", ["5k", "2024-01-31"], "x", "'data.na_values.x=[5k, 2024-01-31]'"),
         ("data.drop", ["true", "1", "1e3", "~", "[x]"], None, None),
         ("data.delimiter", "\t", None, """'data.delimiter="\\t"'"""),
         ("data.delimiter", "~", None, """'data.delimiter="~"'"""),

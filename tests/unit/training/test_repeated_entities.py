@@ -37,8 +37,8 @@ def notes(*settings: str, target: Any = TARGET, **columns: Any) -> list[str]:
 def test_a_column_of_a_telling_name(name: str) -> None:
     (note,) = notes(**{name: CODES})
     assert note.startswith(
-        f"{name}: looks like an identifier of what has several rows (60 values, about 12 rows each), and training and "
-        "test share them; if the model will meet others, test it on others: --split "
+        f"{name}: looks like an identifier whose values repeat (60 values, about 12 rows each), and training and "
+        "test share them; if the model will meet new values, test it on such values: --split "
     )
     assert notes(**{name: WHO})
     split, drop = re.findall(r"(?:--split|set) ('[^']*'|[^\s;]+)", note)

@@ -108,7 +108,7 @@ def test_gaps() -> None:
     assert (np.isnan(targets[1, 1]), targets[2, 1]) == (True, 14)
     assert made.notes[1:] == (
         "in 2 windows some values of load to predict are missing; they count neither in training nor in scores",
-        "1 window without any value of load to predict left out",
+        "left out: 1 window without any value of load to predict",
     )
 
 
@@ -132,7 +132,7 @@ def test_windows_that_see_nothing() -> None:
     table = one_series(40).filter(pa.array([step < 10 or step > 18 for step in range(40)]))
     made = make(table, replace(layout(4), step=TimeStep(size=1, unit="number")), 1)
     assert np.isfinite(seen(made.table)).any(axis=(1, 2)).all()
-    assert "1 window without any value among their steps left out" in made.notes
+    assert "left out: 1 window without any value among their steps" in made.notes
 
 
 def test_a_gap_longer_than_a_window() -> None:

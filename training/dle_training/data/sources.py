@@ -166,7 +166,7 @@ def _totals(name: str, table: pa.Table, rows: FileRows, *, proposing: bool) -> I
 
 
 def _left_out(folder: Path, table: pa.Table) -> tuple[str, ...]:
-    """A note on the files that are not read. Raises InputError with every class folder of which no file is read."""
+    """A note on the files that are not read. Raises InputError with every class folder without a file that is read."""
     others = folders.left_out(folder)
     if lost := folders.lost(table, others):
         raise InputError(

@@ -59,7 +59,7 @@ def fit(values: npt.NDArray[np.float64], boolean: npt.NDArray[np.bool_], scaling
 
 
 def _mean_and_spread(values: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return the mean and the standard deviation of each column, of which no square overflows or underflows."""
+    """Return the mean and the standard deviation of each column, without a square that overflows or underflows."""
     exponents = np.frexp(np.abs(values).max(axis=0))[1]
     scaled = np.ldexp(values, -exponents)  # by a power of two, which is exact
     return np.ldexp(scaled.mean(axis=0), exponents), np.ldexp(scaled.std(axis=0), exponents)

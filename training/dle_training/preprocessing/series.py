@@ -109,7 +109,7 @@ def fit_windows(sequence: npt.NDArray[np.floating], target: int) -> WindowFit:
 def fit_series(
     sequence: npt.NDArray[np.float64], codes: npt.NDArray[np.int64], column: int, count: int, windows: WindowFit
 ) -> SeriesScales:
-    """Fit on the training part's windows (N, T, C) of the series `codes` (N,), of which there are `count`."""
+    """Fit on the training part's windows (N, T, C). `codes` (N,) name their series, from 0 to `count` - 1."""
     means, spreads = pooled_moments(sequence, codes, count, np.array(windows.floors))
     known = ~np.isnan(means)
     return SeriesScales(

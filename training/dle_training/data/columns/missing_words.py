@@ -31,7 +31,7 @@ def find(name: str, column: Column, kind: Kind, wanted: ColumnSettings) -> tuple
         return taken, None
     listed = ", ".join(f"{word!r} in {counted(count, 'row')}" for word, count in kept.items())
     cure = setting("data.na_values", [*spellings, *kept], name)
-    return taken, f"{name}: {listed} kept as a value like others; where it means missing, set {cure}"
+    return taken, f"{name}: {listed} kept as a value; if it means missing, set {cure}"
 
 
 def no_value(name: str, column: Column, wanted: ColumnSettings) -> str:

@@ -143,7 +143,7 @@ def of_most(counts: Mapping[str, int], decimal: str | None = None, thousands: st
 def shown(counts: Mapping[str, int], written: NumberFormat) -> str:
     """Say how texts, which occur so often, are read: three of other shapes than a plain number, if there are any.
 
-    If plain numbers are at least half of the rows, the number of other rows is told too.
+    If plain numbers are at least half of the rows, the text also counts the other rows.
     """
     shapes: dict[str, str] = {}
     for text in counts:

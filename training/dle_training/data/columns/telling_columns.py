@@ -1,4 +1,4 @@
-"""Columns that need the user's eye: those that alone tell the target, and whole numbers that look like codes.
+"""Columns that need the user's eye: columns that alone tell the target, and whole numbers that look like codes.
 
 A column that tells the target is often known only after it, so a model that reads it is useless. Each column is judged
 by the training part alone: one half of the rows predicts the other, so that an identifier does not look perfect.
@@ -242,9 +242,9 @@ def _area(scores: Numbers, positive: npt.NDArray[np.bool_]) -> float:
 
 
 def _balanced_accuracy(goal: Numbers, predicted: Numbers) -> float:
-    """Return the mean over the classes of the share of their rows that are told, where rare classes count as others."""
+    """Return the mean, over the classes, of the share of rows that are predicted right."""
     shares = goal.mean(axis=0)
     present = shares > 0
-    told = (predicted[:, present] / shares[present]).argmax(axis=1)
-    right = told == goal[:, present].argmax(axis=1)
+    found = (predicted[:, present] / shares[present]).argmax(axis=1)
+    right = found == goal[:, present].argmax(axis=1)
     return float(np.mean([right[goal[:, index] > 0].mean() for index in np.flatnonzero(present)]))

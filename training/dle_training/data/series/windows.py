@@ -88,7 +88,7 @@ def make(
             f"{setting('data.gaps', 'refuse')} to refuse them"
         )
     if later:
-        notes.append(f"{counted(later, 'row')} after the last value of {target} in a series left out")
+        notes.append(f"left out: {counted(later, 'row')} after the last value of {target} in a series")
     if step > 1:
         notes.append(f"one window in {step} is used, so that there are at most {most:,}")
     if lacking:
@@ -97,9 +97,9 @@ def make(
             "training nor in scores"
         )
     if gaps := int((known == 0).sum()):
-        notes.append(f"{counted(gaps, 'window')} without any value of {target} to predict left out")
+        notes.append(f"left out: {counted(gaps, 'window')} without any value of {target} to predict")
     if blank := int(((known > 0) & ~seen).sum()):
-        notes.append(f"{counted(blank, 'window')} without any value among their steps left out")
+        notes.append(f"left out: {counted(blank, 'window')} without any value among their steps")
     parts = pa.DictionaryArray.from_arrays(part, list(PARTS)).cast(pa.large_string())
     first, last = (np.searchsorted(moments, ordered.times[used + ahead]) for ahead in (1, horizon))
     made = _table(ordered, layout, used, target, horizon).append_column(SPLIT, parts)

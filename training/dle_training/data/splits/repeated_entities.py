@@ -57,9 +57,9 @@ def notes(readings: Mapping[str, Reading], target: npt.NDArray[Any], by: str, co
         if few or not (_named(name) or _repeats(name, places, readings, target)):
             continue
         found.append(
-            f"{name}: looks like an identifier of what has several rows ({len(counts):,} values, about "
+            f"{name}: looks like an identifier whose values repeat ({len(counts):,} values, about "
             f"{len(places) / len(counts):.0f} rows each), and training and test share them; if the model will meet "
-            f"others, test it on others: {option('split.by', GROUP + name)}; to leave the column out, set "
+            f"new values, test it on such values: {option('split.by', GROUP + name)}; to leave the column out, set "
             f"{setting('data.drop', [*config.data.drop, name])}"
         )
     return found
