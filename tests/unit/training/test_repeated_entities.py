@@ -20,6 +20,7 @@ CODES = [f"C{4711 + 37 * number}" for number in WHO]
 DATES = [f"2023-{month + 1:02}-01" for month in range(MONTHS)] * CUSTOMERS
 AGES = RNG.integers(18, 90, CUSTOMERS)[WHO]
 TOWNS = RNG.choice(["north", "south", "west"], CUSTOMERS)[WHO]
+NUMBERS = RNG.permutation(10_000)[:CUSTOMERS]
 SPENT = RNG.normal(size=ROWS)
 TARGET = np.where(RNG.random(ROWS) < 0.5, "yes", "no")
 
@@ -56,7 +57,7 @@ def test_numbers_of_an_entity_are_no_identifier(name: str) -> None:
 
 def test_values_with_constant_columns_beside_them() -> None:
     assert notes(x=CODES, age=AGES, town=TOWNS)
-    assert notes(x=WHO * 97 + 10_000, age=AGES, town=TOWNS)
+    assert notes(x=NUMBERS[WHO], age=AGES, town=TOWNS)
     assert notes(x=CODES, town=TOWNS, target=np.where(RNG.random(CUSTOMERS) < 0.5, "yes", "no")[WHO])
     assert not notes(x=CODES, town=TOWNS)
     assert not notes(x=WHO, age=AGES, town=TOWNS)  # as the number of a day with its month and season
@@ -64,7 +65,21 @@ def test_values_with_constant_columns_beside_them() -> None:
 
 def test_values_with_a_date_for_each_row() -> None:
     assert notes(x=[f"Name {'abcdefghij'[number % 10]}{number}" for number in WHO], month=DATES)
+    assert notes(x=NUMBERS[WHO], month=DATES)
     assert not notes(x=RNG.permutation(CODES), month=DATES)
+
+
+def test_hours_of_a_day_are_no_identifier() -> None:
+    """There is one row for each hour of each day, too."""
+    days = [f"2023-03-{day + 1:02}" for day in range(30) for _ in range(24)]
+    for hours in ([*range(24)], [900 * hour for hour in range(24)], [f"{hour:02}" for hour in range(24)]):
+        assert not notes(hour=hours * 30, day=days)
+
+
+def test_an_identifier_with_missing_values_gives_no_groups() -> None:
+    (note,) = notes(customer_id=[None if row % 50 == 0 else code for row, code in enumerate(CODES)])
+    assert "--split" not in note
+    assert "a split by group keeps them apart, but needs a value in every row" in note
 
 
 def test_categories_are_no_identifiers() -> None:

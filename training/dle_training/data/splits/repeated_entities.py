@@ -28,7 +28,8 @@ _CONSTANT, _BY_CHANCE, _ENOUGH_CONSTANT = 0.95, 0.5, 2
 of them make an identifier."""
 _PAIRS = 10
 """Rows of the same entity and date that chance would give at least, where there are none."""
-_SPARSE = 10
+_SPARSE = 30
+"""The mean gap between numbers that are codes."""
 _MOSTLY = 0.9
 _IDS = frozenset({"id", "ids", "uuid", "guid"})
 _ENTITIES = frozenset({
@@ -48,19 +49,20 @@ def notes(readings: Mapping[str, Reading], target: npt.NDArray[Any], by: str, co
         return []
     found = []
     for name, reading in readings.items():
-        whole = reading.kind == "categorical" or (reading.kind == "numeric" and reading.whole)
-        if not whole or reading.missing.any():
+        if reading.kind != "categorical" and not (reading.kind == "numeric" and reading.whole):
             continue
         places = reading.codes
         counts = np.bincount(places)
         few = len(counts) < _LEAST or len(places) < _ROWS_EACH * len(counts) or counts.max() > _LARGEST * len(places)
         if few or not (_named(name) or _repeats(name, places, readings, target)):
             continue
+        others = f"if the model will meet new values, test it on such values: {option('split.by', GROUP + name)}"
+        if reading.missing.any():
+            others = "a split by group keeps them apart, but needs a value in every row"
         found.append(
             f"{name}: looks like an identifier whose values repeat ({len(counts):,} values, about "
-            f"{len(places) / len(counts):.0f} rows each), and training and test share them; if the model will meet "
-            f"new values, test it on such values: {option('split.by', GROUP + name)}; to leave the column out, set "
-            f"{setting('data.drop', [*config.data.drop, name])}"
+            f"{len(places) / len(counts):.0f} rows each), and training and test share them; {others}; to leave the "
+            f"column out, set {setting('data.drop', [*config.data.drop, name])}"
         )
     return found
 
@@ -78,16 +80,25 @@ def _repeats(name: str, places: Places, readings: Mapping[str, Reading], target:
     codes, and other columns are the same in all rows of an entity.
     """
     counts = np.bincount(places)
-    if counts.std() > _EVEN * counts.mean():
+    distinct = np.unique(readings[name].values[np.unique(places, return_index=True)[1]])
+    if counts.std() > _EVEN * counts.mean() or _are_in_order(distinct):
         return False
     others = {other: reading.codes for other, reading in readings.items() if other != name}
     if any(_is_key(places, others[other]) for other in others if readings[other].kind == "datetime"):
         return True
-    firsts = np.unique(places, return_index=True)[1]
-    if not _look_like_codes(np.unique(readings[name].values[firsts])):
+    if distinct.dtype == object and sum(any(map(str.isdigit, text)) for text in distinct) < _MOSTLY * len(distinct):
         return False
     labels = np.asarray(np.unique(target, return_inverse=True)[1], dtype=np.int64)
     return sum(_is_constant(places, codes) for codes in (*others.values(), labels)) >= _ENOUGH_CONSTANT
+
+
+def _are_in_order(distinct: npt.NDArray[Any]) -> bool:
+    """Whether the values are numbers with even or narrow gaps, such as hours, days of the year and ages."""
+    if distinct.dtype == object and not all(map(str.isdecimal, distinct)):
+        return False
+    numbers = np.sort(distinct.astype(np.float64))
+    gaps = np.diff(numbers[~np.isnan(numbers)])
+    return bool(gaps.mean() < _SPARSE or (gaps == gaps[0]).all())
 
 
 def _is_key(places: Places, dates: Places) -> bool:
@@ -95,13 +106,6 @@ def _is_key(places: Places, dates: Places) -> bool:
     width = int(dates.max()) + 1
     pairs = (int(places.max()) + 1) * width
     return len(places) ** 2 / 2 / pairs >= _PAIRS and len(np.unique(places * width + dates)) == len(places)
-
-
-def _look_like_codes(distinct: npt.NDArray[Any]) -> bool:
-    """Whether texts hold digits, or whole numbers have wide gaps."""
-    if distinct.dtype == object:
-        return sum(any(map(str.isdigit, text)) for text in distinct) >= _MOSTLY * len(distinct)
-    return bool(distinct[-1] - distinct[0] >= _SPARSE * len(distinct))
 
 
 def _is_constant(places: Places, codes: Places) -> bool:
