@@ -143,8 +143,8 @@ def test_workbook(folder: Path) -> None:
         sheet.append([_cell(text) for text in line])
     book.save(folder / "book.xlsx")
     said = commands.refusal("dle-train", "book.xlsx", *SMALL, folder=folder)
-    assert "no rows in the sheet 'Sheet'; to read another sheet, set 'data.sheet=\"People 2024\"'" in said
-    chosen = ("--set", 'data.sheet="People 2024"')
+    assert "no rows in the sheet 'Sheet'; to read another sheet, set 'data.sheet=People 2024'" in said
+    chosen = ("--set", "data.sheet=People 2024")
     said = commands.refusal("dle-train", "book.xlsx", *SMALL, *chosen, folder=folder)
     assert "set data.skip_rows=2" in said
     commands.run("dle-train", "book.xlsx", *SMALL, *chosen, "--set", "data.skip_rows=2", folder=folder)
