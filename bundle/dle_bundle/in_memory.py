@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any, Protocol, TypeGuard, runtime_checkable
+from typing import Any, Protocol, TypeGuard, cast, runtime_checkable
 
 import msgspec
 import numpy as np
@@ -144,8 +144,8 @@ def _stream(rows: ArrowStream) -> pa.RecordBatchReader:
     """The rows as Arrow reads them. Raises InputError for a single column, which is a stream of values."""
     try:
         return pa.RecordBatchReader.from_stream(rows)
-    except pa.ArrowInvalid as error:
-        if "non-struct" in str(error):
+    except pa.ArrowException as error:
+        if "non-struct" in str(error) or np.ndim(cast(Any, rows)) == 1:  # a row of pandas is a column of several types
             raise _no_table(rows) from None
         raise
 

@@ -141,11 +141,12 @@ def test_faults_of_settings_are_those_of_the_commands(frame: pd.DataFrame, tmp_p
 def test_a_setting_without_its_section_is_proposed_with_it(frame: pd.DataFrame, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         dle_training.train(frame, "buys", out=tmp_path / "run", epochs=3, name="mlp", split="random", folds=3)
+    expected = "expected a mapping of by, validation, test, folds"
     names = " or ".join(f"{section}={{'name': 'mlp'}}" for section in ("model", "optimizer", "schedule"))
     assert caught.value.details == (
         "epochs: unknown key (did you mean training={'epochs': 3}?)",
         f"name: unknown key (did you mean {names}?)",
-        "split: expected a mapping of by, validation, test, folds, found 'random'",
+        f"split: {expected}, found 'random' (did you mean split={{'by': 'random'}}?)",
         "folds: unknown key (did you mean split={'folds': 3}?)",
     )
 
@@ -157,6 +158,7 @@ SERIES, ARRAY = pd.Series([1, 2], name="x"), np.zeros((3, 2))
     ("rows", "found"),
     [
         (SERIES, "a pandas Series, which is one column; pass a table that has it"),
+        (pd.Series([1, "a"]), "a pandas Series, which is one column; pass a table that has it"),
         (pa.chunked_array([[1, 2]]), "a pyarrow ChunkedArray, which is one column"),
         (ARRAY, "a numpy ndarray; name the columns, as in pandas.DataFrame(values, columns=[…])"),
         ([[1, 2]], "a list of lists; name the columns"),
@@ -168,6 +170,7 @@ SERIES, ARRAY = pd.Series([1, 2], name="x"), np.zeros((3, 2))
     ],
     ids=[
         "Series",
+        "row of pandas",
         "column of Arrow",
         "array",
         "rows without names",

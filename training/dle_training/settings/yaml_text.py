@@ -5,6 +5,7 @@ and the writer here follow the core schema of YAML 1.2 instead, so values mean w
 is an error. msgspec stops at the first error. `to_struct` walks the tree itself, so it reports all errors together.
 """
 
+import contextlib
 import re
 import types
 import typing
@@ -167,8 +168,7 @@ def misfits(value: Any, annotation: Any, path: str = "", whole: Any = None) -> I
             if name in fields:
                 yield from misfits(item, fields[name], f"{below}{name}", whole)
             else:
-                places = [argument(key, item) if for_python() else repr(key) for key in _places(name, whole)]
-                meant = f" (did you mean {' or '.join(places)}?)" if places else nearest(name, fields)
+                meant = _meant(_places(name, whole), item) or nearest(name, fields)
                 yield f"{below}{name}: unknown key{meant or f' (known here: {_list(fields)})'}"
     elif isinstance(value, dict) and (items := _items(kinds, dict)):
         for key, item in value.items():
@@ -180,7 +180,8 @@ def misfits(value: Any, annotation: Any, path: str = "", whole: Any = None) -> I
         try:
             msgspec.convert(value, annotation)
         except msgspec.ValidationError as error:
-            yield f"{path}: expected {_expected(error, annotation, value)}, found {found(value)}"
+            inner = [f"{path}.{name}" for name in _taking(value, kinds)]
+            yield f"{path}: expected {_expected(error, annotation, value)}, found {found(value)}{_meant(inner, value)}"
 
 
 def types_at(kind: type[msgspec.Struct], key: str) -> list[Any]:
@@ -194,6 +195,22 @@ def types_at(kind: type[msgspec.Struct], key: str) -> list[Any]:
         fields = {field.name: field.type for field in msgspec.structs.fields(struct)} if struct else {}
         kinds = _alternatives(fields[name]) if name in fields else []
     return kinds
+
+
+def _meant(keys: Iterable[str], value: object) -> str:
+    """The text ` (did you mean …?)` for the settings `keys`, with this value where Python takes it; else empty."""
+    meant = [argument(key, value) if for_python() else repr(key) for key in keys]
+    return f" (did you mean {' or '.join(meant)}?)" if meant else ""
+
+
+def _taking(value: object, kinds: list[Any]) -> list[str]:
+    """The name of the first setting of a section that takes this value, which was given for the whole section."""
+    for struct in filter(is_struct, kinds if value is not None else []):
+        for field in msgspec.structs.fields(struct):
+            with contextlib.suppress(msgspec.ValidationError):
+                msgspec.convert(value, field.type)
+                return [field.name]
+    return []
 
 
 def _places(name: str, annotation: Any, above: str = "") -> Iterator[str]:
