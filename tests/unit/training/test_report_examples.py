@@ -282,6 +282,11 @@ def test_forecasts_stand_beside_the_last_value_that_was_seen() -> None:
     assert made.forecasts.last_value.tolist() == pytest.approx([(2 + 2 + 4) / 3, (3 + 2 + 0) / 3])
     np.testing.assert_array_equal(made.forecasts.actual, actual[[0, 2, 3]])
     assert made.forecasts.names == ()
+    one = change(schema, layout=SeriesLayout(channels=("b",), time="t", window=3))
+    next_value = worst_examples.choose(one, groups, actual[:, 0], actual[:, 0].astype(np.float32)).forecasts
+    assert next_value is not None
+    np.testing.assert_array_equal(next_value.actual, actual[[0, 2, 3], :1])
+    assert next_value.last_value.tolist() == pytest.approx([(2 + 2 + 4) / 3])
     assert made.right is made.wrong is None
     elsewhere = change(schema, outputs=change(schema.outputs, target="other"))
     assert worst_examples.choose(elsewhere, groups, actual, actual.astype(np.float32)).forecasts is None

@@ -98,9 +98,16 @@ def short(name: str, width: int = 18) -> str:
     return line if len(line) <= width else f"{line[: width - 1]}…"
 
 
-def legend(axes: Axes, lines: dict[str, Line2D], location: Literal["best", "lower left", "lower right"]) -> None:
+def legend(
+    axes: Axes, lines: dict[str, Line2D], location: Literal["best", "lower left", "lower right", "above"]
+) -> None:
     """Add a legend for these lines. Their names may start with any character."""
-    box = axes.legend(list(lines.values()), [f" {name}" for name in lines], loc=location, handlelength=1.8)
+    names = [f" {name}" for name in lines]
+    if location == "above":
+        place: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": len(lines)}
+    else:
+        place = {"loc": location}
+    box = axes.legend(list(lines.values()), names, handlelength=1.8, **place)
     box.set_zorder(5)
 
 

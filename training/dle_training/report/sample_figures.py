@@ -185,7 +185,7 @@ def forecasts(outputs: Outputs, seen: _Floats, actual: _Floats, predicted: _Floa
             value_axis(panel.yaxis, *panel.get_ylim())
             panel.yaxis.set_major_locator(MaxNLocator(3))
         panels[0].set_title("Forecasts")
-        legend(panels[0], lines, "best")
+        legend(panels[0], lines, "above")
         panels[len(panels) // 2].set_ylabel(short(outputs.target, 32) + (f" ({outputs.unit})" if outputs.unit else ""))
         panels[-1].set_xlabel("steps after the last input step")
         panels[-1].xaxis.set_major_locator(MaxNLocator(8, integer=True))

@@ -82,7 +82,7 @@ def choose(
     `actual` and `predicted` are the targets and answers of these rows, in the form that `evaluation.evaluate` takes,
     and `beside` are the baselines of a forecast.
     """
-    if actual.ndim > 1:
+    if actual.ndim > 1 or (schema.layout is not None and schema.layout.window is not None):
         names = () if beside is None else tuple(beside.series.tolist())
         return PredictionExamples(forecasts=_forecasts(schema, groups, actual, predicted, names))
     right, wrong = _ranked(schema, actual, predicted)
@@ -132,13 +132,13 @@ def _forecasts(
     if groups.sequence is None or groups.lengths is None or schema.outputs.target not in channels:
         return None
     past = groups.sequence[..., channels.index(schema.outputs.target)].astype(np.float64)
-    last = past[np.arange(len(past)), groups.lengths - 1]
+    last, actual = past[np.arange(len(past)), groups.lengths - 1], actual.reshape(len(past), -1)
     known = ~np.isnan(last)
     rows = np.unique(np.linspace(0, len(past) - 1, FORECASTS).round().astype(np.int64))
     return Forecasts(
         seen=past[rows],
         actual=actual[rows].astype(np.float64),
-        predicted=predicted[rows].astype(np.float64),
+        predicted=predicted[rows].reshape(len(rows), -1).astype(np.float64),
         last_value=mean_by_step(np.abs(actual[known] - last[known, None])) if known.any() else np.empty(0),
         names=tuple(names[row] for row in rows) if names else (),
     )
