@@ -52,15 +52,20 @@ def table(predicted: dict[str, pa.Array], rows: pa.Table | None, schema: Schema,
 
 
 def before(rows: pa.Table, schema: Schema, keep: Sequence[str] = ()) -> dict[str, Column]:
-    """The columns before the predictions: those of `keep`, and the id and the time of a forecast of a long table."""
+    """The columns before the predictions: those of `keep`, and the id and the time of a forecast of a long table.
+
+    An id or a time that is called like a prediction becomes `series` or `time`.
+    """
     if not forecast_tables.has_times(rows, schema):
         return {name: rows.column(name) for name in keep}
-    return forecast_tables.by_step(rows, schema, keep or series_name(rows, schema))
+    found = forecast_tables.by_step(rows, schema, keep or series_name(rows, schema))
+    layout, used = schema.layout, taken(schema)
+    assert layout is not None
+    others = {layout.sequence_id: "series", layout.time: "time"}
+    return {others.get(name, name) if name in used else name: column for name, column in found.items()}
 
 
 def series_name(rows: pa.Table, schema: Schema) -> tuple[str, ...]:
-    """The column with the ids of the series, if there is one and its name is no column of predictions."""
+    """The column with the ids of the series, if there is one."""
     name = None if schema.layout is None else schema.layout.sequence_id
-    if name is None or name not in rows.column_names or name in taken(schema):
-        return ()
-    return (name,)
+    return () if name is None or name not in rows.column_names else (name,)

@@ -134,6 +134,19 @@ def test_columns_that_are_kept() -> None:
     assert kept == [["4", None, "0"], ["5", "3", "1"]]
 
 
+def test_an_id_and_a_time_that_are_called_like_a_prediction() -> None:
+    assert bundles.PROMOTION.layout is not None
+    layout = replace(bundles.PROMOTION.layout, sequence_id="value_1", time="value")
+    schema = replace(bundles.PROMOTION, layout=layout)
+    table = shops().rename_columns({"shop": "value_1", "day": "value"})
+    found = forecast_tables.rows(table, schema).table
+    values = {f"value_{step}": pa.array([0.1 * step, step]) for step in (1, 2, 3)}
+    long = prediction_columns.table(values, found, schema)
+    assert long.column_names == ["series", "time", "value"]
+    assert long.column("series").to_pylist() == [*"xxxyyy"]
+    assert long.column("value").to_pylist() == pytest.approx([0.1, 0.2, 0.3, 1, 2, 3])
+
+
 def test_a_forecast_without_known_columns_keeps_one_value_for_each_series() -> None:
     layout = SeriesLayout(
         channels=("load",), sequence_id="id", time="t", window=2, step=TimeStep(size=1, unit="number")
