@@ -9,6 +9,7 @@ from dle_bundle import in_memory
 from dle_bundle.groups import Groups
 from dle_bundle.in_memory import Rows
 from dle_bundle.manifest import Manifest
+from dle_bundle.proposals import in_python
 from dle_bundle.schema import Schema
 from dle_bundle.tables import prediction_columns
 from dle_serving.models.runtime import Model
@@ -35,6 +36,7 @@ class LoadedModel:
         outputs = self.schema.outputs
         return f"<{self.manifest.name}, version {self.manifest.version}: {outputs.target}, {outputs.task}>"
 
+    @in_python()
     def predict(self, rows: Rows) -> pa.Table:
         """Predict N rows: a DataFrame, an Arrow table, or a list of dicts with the values of a request.
 
