@@ -131,7 +131,7 @@ def test_what_waits_is_bounded(store: Slow, monkeypatch: pytest.MonkeyPatch) -> 
         await started(first)
         second = asyncio.create_task(group.add(items(*"23456")))  # alone, it may be as large as it is
         await started(second)
-        with pytest.raises(StoreError, match="5 items of 1 requests are waiting"):
+        with pytest.raises(StoreError, match="waiting already: 5 items of 1 request"):
             await group.add(items("7"))
         assert await group.add([]) == []  # nothing to keep waits for nothing
         store.gate.set()
@@ -141,7 +141,7 @@ def test_what_waits_is_bounded(store: Slow, monkeypatch: pytest.MonkeyPatch) -> 
         for id_ in "abc":
             many.append(asyncio.create_task(group.add(items(id_))))
             await started(*many)
-        with pytest.raises(StoreError, match="2 items of 2 requests are waiting"):
+        with pytest.raises(StoreError, match="waiting already: 2 items of 2 requests"):
             await group.add(items("d"))
         store.gate.set()
         await asyncio.gather(*many)
