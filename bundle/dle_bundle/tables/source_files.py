@@ -251,7 +251,7 @@ def opened(source: Place) -> Iterator[SourceFiles]:
 
 
 def listed(source: Place) -> list[Path]:
-    """Return the files of `source`: those that match a pattern are sorted. Standard input is `Path("-")`.
+    """Return the files of `source`, sorted where a pattern names them. Standard input is `Path("-")`.
 
     Raises InputError with all faults: files that are missing or named twice, patterns that match nothing, and, among
     several files, folders and standard input.

@@ -114,9 +114,9 @@ def infer(texts: Collection[str], decimal: str | None = None, thousands: str | N
 
 
 def of_most(counts: Mapping[str, int], decimal: str | None = None, thousands: str | None = None) -> Most | None:
-    """Return the format that fits most texts, which occur so often; None if it fits less than half of the rows.
+    """Return the format that fits most texts; None if it fits less than half of the rows.
 
-    `decimal` and `thousands` are as in `infer`, which tells whether it fits all of them.
+    `counts` has the rows of each text. `decimal` and `thousands` are as in `infer`, which needs a fit of all texts.
     """
     rows = sum(counts.values())
     if 4 * sum(map(_is_number, islice(counts, _FIRST))) < min(_FIRST, len(counts)):
@@ -141,7 +141,7 @@ def of_most(counts: Mapping[str, int], decimal: str | None = None, thousands: st
 
 
 def shown(counts: Mapping[str, int], written: NumberFormat) -> str:
-    """Say how texts, which occur so often, are read: three of other shapes than a plain number, if there are any.
+    """Say how texts are read, by three that differ most from plain numbers. `counts` has the rows of each text.
 
     If plain numbers are at least half of the rows, the text also counts the other rows.
     """
