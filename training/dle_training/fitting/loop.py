@@ -123,7 +123,7 @@ class Training:
         inputs.replicas.merge_statistics(inputs.network)
         found = _validate(inputs.network, inputs.objective, inputs.validation, self.metric)
         validation_loss, score = inputs.replicas.agree(*found)
-        _check_finite(progress.epoch + 1, train_loss, validation_loss, inputs.config)
+        check_finite(progress.epoch + 1, train_loss, validation_loss, inputs.config)
         record = EpochRecord(
             epoch=progress.epoch + 1,
             train_loss=train_loss,
@@ -310,7 +310,8 @@ def check_meaning(metric: metrics.Metric, actual: metrics.Actual, classes: int) 
         )
 
 
-def _check_finite(epoch: int, train_loss: float, validation_loss: float, config: RunConfig) -> None:
+def check_finite(epoch: int, train_loss: float, validation_loss: float, config: RunConfig) -> None:
+    """Raise WorkError, with what to try, if a loss of this epoch is not finite."""
     if not math.isfinite(train_loss + validation_loss):
         lr = chosen(config.optimizer.lr)
         raise WorkError(

@@ -36,7 +36,7 @@ class TrainingState:
 
     `shuffle` draws only the order of the rows. `epoch_start` is its state before the current epoch's order, so that the
     order can be drawn again instead of stored. `generators`, by device type, draw all other random numbers, such as
-    those of dropout.
+    those of dropout. `extra` has what a training keeps beside its weights, such as the answers of an ensemble.
 
     Threads:
         A state belongs to the thread that trains.
@@ -69,6 +69,7 @@ class TrainingState:
         self.epoch_start = self.shuffle.get_state()
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         self.best_weights = self._weights()
+        self.extra: dict[str, Tensor] = {}
         self.progress = LoopProgress(data=data)
 
     def draw_order(self, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
@@ -76,14 +77,14 @@ class TrainingState:
         self.shuffle.set_state(self.epoch_start)
         return draw(self.shuffle)
 
-    def next_epoch(self, record: EpochRecord, improved: bool) -> None:
-        """Close the epoch with its record; if it improved, its weights become the best ones."""
+    def next_epoch(self, record: EpochRecord, improved: bool, best: dict[str, Tensor] | None = None) -> None:
+        """Close the epoch with its record; if it improved, `best`, or else its weights, become the best ones."""
         progress = self.progress
         progress.history.append(record)
         progress.epoch, progress.step, progress.seconds = record.epoch, 0, 0.0
         if improved:
             progress.best_epoch, progress.best_score = record.epoch, record.metric
-            self.best_weights = self._weights()
+            self.best_weights = self._weights() if best is None else best
         self.loss_sum.zero_()
         self.epoch_start = self.shuffle.get_state()
 
@@ -95,6 +96,7 @@ class TrainingState:
             "loss_sum": self.loss_sum,
             **{f"network.{name}": tensor for name, tensor in self.network.state_dict().items()},
             **{f"best.{name}": tensor for name, tensor in self.best_weights.items()},
+            **{f"extra.{name}": tensor for name, tensor in self.extra.items()},
             **{
                 f"optimizer.{index}.{name}": value
                 for index, values in self.optimizer.state_dict()["state"].items()
@@ -107,12 +109,16 @@ class TrainingState:
     def restore(self, path: Path) -> None:
         """Load what `save` wrote. Raises InputError if it belongs to another model or other data."""
         tensors, progress = self._read(path)
-        parts: dict[str, dict[str, Tensor]] = {"network": {}, "best": {}, "optimizer": {}, "generator": {}}
+        parts: dict[str, dict[str, Tensor]] = {
+            name: {} for name in ("network", "best", "extra", "optimizer", "generator")
+        }
         for name, tensor in tensors.items():
             part, _, rest = name.partition(".")
             parts.setdefault(part, {})[rest] = tensor
         checkpoint.load(self.network, parts["network"], path)
-        self.best_weights = {name: tensor.to(self.device) for name, tensor in parts["best"].items()}
+        self.best_weights, self.extra = (
+            {name: tensor.to(self.device) for name, tensor in parts[part].items()} for part in ("best", "extra")
+        )
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in parts["optimizer"].items():
             index, _, rest = name.partition(".")

@@ -46,9 +46,10 @@ class TrainingData:
 
     def network(self, config: RunConfig) -> Network:
         """A network for these inputs and targets, with weights drawn by `config.seed`."""
-        outputs = objectives.restore(self.objective).outputs
+        objective = objectives.restore(self.objective)
         torch.default_generator.manual_seed(config.seed)  # which draws them, on the CPU
-        return registry.build(config.model, self.preprocessing.shape(frequencies=True), outputs)
+        shape = self.preprocessing.shape(frequencies=True)
+        return registry.build(config.model, shape, objective.outputs, regression=objective.task == "regression")
 
     def write_fitted(self, folder: Path) -> None:
         """Write `preprocessing.json` and, for text, `tokenizer.json`: a trained network needs them."""

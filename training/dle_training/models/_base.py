@@ -1,6 +1,6 @@
 """`Network`, which every model is, and `Encoder`, the base class of its parts.
 
-A network has one encoder for each kind of input. Their outputs are concatenated and go through a linear head. A new
+Most networks have one encoder for each kind of input. Their outputs are concatenated and go through a linear head. A new
 kind of input or a new architecture needs only a new encoder: the training loop, the exporter and the checkpoints use
 `Network` alone.
 """
@@ -53,10 +53,37 @@ class Encoder(nn.Module):
 
 
 class Network(nn.Module):
+    """The contract of every model: all inputs go in, and what the objective reads comes out.
+
+    Shape: the inputs, for example {"dense": (N, P), "codes": (N, E)} → (N, K) float32. The objective defines what the
+    output means: logits, or standardised values.
+
+    Contract:
+        - In evaluation mode, rows do not influence each other.
+        - The state dict holds everything that evaluation needs.
+
+    Threads: in evaluation mode `forward` changes nothing, so several threads may call it at once. Training and
+    `before_evaluation` belong to one thread.
+
+    Example:
+        >>> class Sum(Network):
+        ...     def forward(self, inputs):
+        ...         return inputs["dense"].sum(dim=1, keepdim=True)
+        >>> Sum()({"dense": torch.ones(1, 3)}).tolist()
+        [[3.0]]
+    """
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        raise NotImplementedError
+
+    def before_evaluation(self) -> None:
+        """Set the weights that training does not reach; see `Encoder.before_evaluation`."""
+
+
+class EncoderNetwork(Network):
     """Encoders side by side, then a linear head over their concatenated features.
 
-    Shape: the inputs of all encoders, for example {"dense": (N, P), "codes": (N, E)} → (N, K) float32. The objective
-    defines what the output means: logits, or standardised values.
+    Shape: the inputs of all encoders, for example {"dense": (N, P), "codes": (N, E)} → (N, K) float32.
 
     Example:
         >>> from dle_training.models.families import ModelConfig

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_LEVELS = 1 << 16
+LEVELS = 1 << 16
 _WORD = 4  # levels in an int64
 
 
@@ -29,17 +29,17 @@ class Dropout(nn.Module):
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p = p
-        self.dropped = round(p * _LEVELS)
+        self.dropped = round(p * LEVELS)
 
     @property
     def least(self) -> int:
         """The lowest level, an int16, that keeps a unit."""
-        return self.dropped - _LEVELS // 2
+        return self.dropped - LEVELS // 2
 
     @property
     def scale(self) -> float:
         """The factor of the units that are kept."""
-        return _LEVELS / (_LEVELS - self.dropped)
+        return LEVELS / (LEVELS - self.dropped)
 
     def forward(self, units: Tensor) -> Tensor:
         if not self.training or self.dropped == 0:

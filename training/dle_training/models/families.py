@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from dle_training.models import backbone, bag, cnn, dlinear, mlp, rnn, tcn, transformer
+from dle_training.models import backbone, bag, cnn, dlinear, mlp, pack, rnn, tcn, transformer
 from dle_training.models.family import InputKind
 from dle_training.models.mlp import MlpConfig
 
@@ -12,6 +12,7 @@ FAMILIES = {
     family.name: family
     for family in (
         mlp.FAMILY,
+        pack.FAMILY,
         cnn.FAMILY,
         rnn.FAMILY,
         tcn.FAMILY,

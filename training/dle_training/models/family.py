@@ -12,7 +12,7 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from dle_training.augmentation.settings import AugmentationConfig
-from dle_training.models._base import Encoder
+from dle_training.models._base import Encoder, Network
 from dle_training.preprocessing.shape import InputShape
 from dle_training.settings.base import Settings
 from dle_training.settings.dimensions import Dimension
@@ -68,12 +68,15 @@ class Slot:
     """The place of an encoder in a network.
 
     `kind` is the input that it reads, and `name` is its family as written in `model.name`. `dropout` is the fraction of
-    units to set to 0. `fresh` is False if the weights of a run are loaded next.
+    units to set to 0. The network has `outputs`, which are values of a `regression` or logits. `fresh` is False if the
+    weights of a run are loaded next.
     """
 
     kind: InputKind
     name: str
     dropout: float
+    outputs: int
+    regression: bool
     fresh: bool = True
 
 
@@ -83,7 +86,8 @@ class ModelFamily:
 
     `reads` lists the kinds of input that it can read. `settings` is the class of its settings. They are the section
     `section` of `model`, or `model` itself if `section` is None. `build(settings, shape, slot)` makes the encoder with
-    weights from torch's global generator.
+    weights from torch's global generator. A family that is `alone` allows no other family beside it, and makes the
+    whole network.
 
     `dropout` and `recipe` are the defaults for whatever the configuration leaves open. `complete(settings, kinds,
     rows)` returns the settings with the defaults that depend on the data, given its kinds of input and the number of
@@ -95,8 +99,9 @@ class ModelFamily:
     reads: tuple[InputKind, ...]
     section: str | None
     settings: type[Settings]
-    build: Callable[[Any, InputShape, Slot], Encoder]
+    build: Callable[[Any, InputShape, Slot], Encoder | Network]
     dropout: float
     recipe: Recipe
     space: Mapping[str, Dimension]
+    alone: bool = False
     complete: Callable[[Any, Collection[InputKind], int], Any] = lambda settings, kinds, rows: settings

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from dle_bundle.errors import InputError, combined, nearest
 from dle_bundle.schema import Schema
-from dle_training.models._base import Encoder, Network
+from dle_training.models._base import Encoder, EncoderNetwork, Network
 from dle_training.models.backbone import BACKBONE
 from dle_training.models.families import DEFAULTS, FAMILIES, ModelConfig
 from dle_training.models.family import INPUT_KINDS, InputKind, ModelFamily, Slot
@@ -51,6 +51,8 @@ def choose(name: str | None, kinds: Iterable[InputKind]) -> dict[InputKind, str]
             faults.append(_idle(part, known[part].reads, present))
         else:
             chosen[own] = part
+    if len(present) > 1:
+        faults += [_beside(part, present) for part, own in known.items() if own.alone and part in chosen.values()]
     for kind in present:
         chosen.setdefault(kind, next((part for part in known if kind in known[part].reads), DEFAULTS[kind]))
     if faults:
@@ -112,10 +114,13 @@ def complete(config: ModelConfig, kinds: Collection[InputKind], rows: int) -> Mo
     return config
 
 
-def build(config: ModelConfig, shape: InputShape, outputs: int, *, fresh: bool = True) -> Network:
+def build(
+    config: ModelConfig, shape: InputShape, outputs: int, *, regression: bool = False, fresh: bool = True
+) -> Network:
     """The network that a resolved `config` describes, with weights from torch's global generator.
 
-    Shape of the network: inputs of N rows as in `shape` → (N, outputs). `fresh` is False if weights are loaded next.
+    Shape of the network: inputs of N rows as in `shape` → (N, outputs), which are values of a `regression` or logits.
+    `fresh` is False if weights are loaded next.
     """
     present: dict[InputKind, bool] = {
         "image": shape.image is not None,
@@ -128,10 +133,13 @@ def build(config: ModelConfig, shape: InputShape, outputs: int, *, fresh: bool =
     for kind, name in families.items():
         own = family(name)
         dropout = config.dropout[name] if isinstance(config.dropout, dict) else base.chosen(config.dropout)
-        encoders[kind] = own.build(section(config, own), shape, Slot(kind, name, dropout, fresh))
+        built = own.build(section(config, own), shape, Slot(kind, name, dropout, outputs, regression, fresh))
+        if isinstance(built, Network):
+            return built
+        encoders[kind] = built
     if shape.known is not None:  # beside any family of the series
         encoders["known"] = KnownEncoder(shape.known)
-    return Network(encoders, outputs)
+    return EncoderNetwork(encoders, outputs)
 
 
 def _find(name: str) -> ModelFamily | None:
@@ -143,6 +151,11 @@ def _find(name: str) -> ModelFamily | None:
 def _unknown(name: str) -> str:
     known = f" (known: {', '.join(FAMILIES)})"
     return f"model.name: no model {name!r}{nearest(name, FAMILIES) or known}"
+
+
+def _beside(name: str, present: tuple[InputKind, ...]) -> str:
+    words = " and ".join(KIND_NAMES[kind] for kind in present)
+    return f"model.name: {name} reads columns alone, but the data has {words}; set model.name=mlp"
 
 
 def _idle(name: str, reads: tuple[InputKind, ...], present: tuple[InputKind, ...]) -> str:

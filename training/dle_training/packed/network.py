@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dle_training.models import dropout, norm
-from dle_training.models._base import Network
+from dle_training.models._base import EncoderNetwork, Network
 from dle_training.models.dropout import Dropout
 from dle_training.models.mlp import TableEncoder
 from dle_training.preprocessing.shape import Inputs
@@ -212,6 +212,7 @@ class _PackedDropout:
 
 
 def _encoder(network: Network) -> TableEncoder:
+    assert isinstance(network, EncoderNetwork)
     encoder = network.encoders["table"]
     assert isinstance(encoder, TableEncoder)
     return encoder

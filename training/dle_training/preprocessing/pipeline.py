@@ -18,13 +18,14 @@ from dle_bundle.errors import InputError
 from dle_bundle.groups import Groups
 from dle_bundle.schema import Schema
 from dle_bundle.text import Tokenizer
-from dle_training.preprocessing import categories, dates, numeric, piecewise, pixels, series, tokens
+from dle_training.preprocessing import categories, dates, numeric, piecewise, pixels, quantiles, series, tokens
 from dle_training.preprocessing._base import Step
 from dle_training.preprocessing.categories import CategoryFit, OneHot
 from dle_training.preprocessing.dates import DateFit, Dates
 from dle_training.preprocessing.numeric import Numeric, NumericFit
 from dle_training.preprocessing.piecewise import Piecewise, PiecewiseFit
 from dle_training.preprocessing.pixels import PixelFit
+from dle_training.preprocessing.quantiles import QuantileFit, Quantiles
 from dle_training.preprocessing.series import SeriesFit, StandardSeries, WindowSeries
 from dle_training.preprocessing.settings import PreprocessingConfig
 from dle_training.preprocessing.shape import WINDOW, Images, InputShape, Known, Series, Tokens
@@ -53,6 +54,7 @@ class PreprocessingState(msgspec.Struct, frozen=True, kw_only=True):
 
     numeric: NumericFit
     piecewise: PiecewiseFit
+    quantiles: QuantileFit
     categorical: CategoryFit
     datetime: DateFit
     image: PixelFit | None = None
@@ -94,6 +96,7 @@ class Preprocessing(nn.Module):
         self._schema = schema
         self._vocabularies = _vocabularies(schema)
         self.numeric, self.piecewise = Numeric(fitted.numeric), Piecewise(fitted.piecewise)
+        self.quantiles = Quantiles(fitted.quantiles)
         self.one_hot, self.dates = OneHot(fitted.categorical), Dates(fitted.datetime)
         self.series: StandardSeries | WindowSeries | None = None
         if fitted.sequence is not None:
@@ -103,7 +106,7 @@ class Preprocessing(nn.Module):
             else:
                 self.series = WindowSeries(fitted.sequence, windows)
         self.known = None if fitted.known is None else StandardSeries(fitted.known)
-        steps: tuple[Step, ...] = (self.numeric, self.piecewise, self.one_hot, self.dates)
+        steps: tuple[Step, ...] = (self.numeric, self.piecewise, self.one_hot, self.dates, self.quantiles)
         self._dense = sum(step.width for step in steps)
         columns = torch.tensor(fitted.categorical.embedded, dtype=torch.int64)
         self.register_buffer("embedded", columns, persistent=False)
@@ -116,6 +119,7 @@ class Preprocessing(nn.Module):
             (self.piecewise, "numeric"),
             (self.one_hot, "codes"),
             (self.dates, "datetime"),
+            (self.quantiles, "numeric"),
         )
         dense = [step(groups[name]) for step, name in steps if step.width]
         outputs = {"dense": torch.cat(dense, dim=1)} if dense else {}
@@ -178,6 +182,7 @@ class Preprocessing(nn.Module):
             text = Tokens(fitted.tokens.vocabulary, len(schema.text) * (fitted.tokens.max_tokens + 1))
         return InputShape(
             dense=self._dense,
+            quantiles=self.quantiles.width,
             cardinalities=tuple(map(len, columns)),
             frequencies=tuple(columns) if frequencies else (),
             image=images,
@@ -215,6 +220,7 @@ def fit(schema: Schema, training: Groups, config: PreprocessingConfig) -> tuple[
     fitted = PreprocessingState(
         numeric=numbers,
         piecewise=piecewise.fit(training.numeric, boolean, numbers.medians, chosen(config.piecewise_bins)),
+        quantiles=quantiles.fit(training.numeric, boolean, numbers.medians, wanted=chosen(config.quantiles)),
         categorical=categories.fit(codes, cardinalities, config.one_hot_limit, apart=_series_column(schema)),
         datetime=dates.fit(training.datetime),
         image=image,

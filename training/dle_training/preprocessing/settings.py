@@ -28,6 +28,13 @@ class PreprocessingConfig(Settings, frozen=True):
             "with standard scaling from 10,000 training rows on, else none.",
         ),
     ] = None
+    quantiles: Annotated[
+        bool | None,
+        Meta(
+            description="Add to each scaled number its rank in training, mapped to a normal distribution; null: only "
+            "for model families that embed numbers."
+        ),
+    ] = None
     window_scaling: Annotated[
         Scaling | None,
         Meta(

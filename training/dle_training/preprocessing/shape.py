@@ -63,13 +63,15 @@ class Tokens:
 class InputShape:
     """The inputs that preprocessing passes to a network.
 
-    `dense` is P, the width of the `dense` input (N, P) float32. `cardinalities` has the number of codes of each column
+    `dense` is P, the width of the `dense` input (N, P) float32. Its last `quantiles` columns are the normal scores of
+    numbers (see `preprocessing.quantiles`). `cardinalities` has the number of codes of each column
     of the `codes` input (N, E) int64, with 0 = unseen and 1 = missing. `frequencies` counts, per column, how often each
     code occurs in the training part; it is empty if weights are loaded next, because they already contain its effect.
     `image`, `sequence`, `known` and `tokens` are None if the data has no such input.
     """
 
     dense: int = 0
+    quantiles: int = 0
     cardinalities: tuple[int, ...] = ()
     frequencies: tuple[tuple[int, ...], ...] = ()
     image: Images | None = None

@@ -20,6 +20,7 @@ from dle_bundle.schema import Schema
 from dle_training.augmentation import augment
 from dle_training.config.run_config import RunConfig
 from dle_training.data.dataset import Dataset
+from dle_training.ensembles import loop as ensemble_loop
 from dle_training.fitting import batches, loop, tensors
 from dle_training.fitting.listeners import EpochRecord, HistoryFile, Listener, read_history
 from dle_training.fitting.loop import FitInputs
@@ -28,6 +29,7 @@ from dle_training.fitting.tensorboard import TensorBoard
 from dle_training.fitting.tensors import TrainingData
 from dle_training.models import registry
 from dle_training.models._base import Network
+from dle_training.models.pack import Pack
 from dle_training.optimization import objectives
 from dle_training.optimization.objectives import Classification, Objective, ObjectiveState
 from dle_training.preprocessing import pipeline
@@ -100,19 +102,18 @@ def fit_network(
     replicas: Replicas = ALONE,
 ) -> loop.FitResult:
     """Fit `network` on `data`, or continue from the state in `checkpoints`; see `loop.fit`."""
-    return loop.fit(
-        FitInputs(
-            network,
-            objectives.restore(data.objective),
-            data.train,
-            data.validation,
-            config,
-            checkpoints,
-            listeners,
-            augment=augment.build(config.augmentation, data.preprocessing.shape(frequencies=False)),
-            replicas=replicas,
-        )
+    inputs = FitInputs(
+        network,
+        objectives.restore(data.objective),
+        data.train,
+        data.validation,
+        config,
+        checkpoints,
+        listeners,
+        augment=augment.build(config.augmentation, data.preprocessing.shape(frequencies=False)),
+        replicas=replicas,
     )
+    return ensemble_loop.fit(inputs) if isinstance(network, Pack) else loop.fit(inputs)
 
 
 def finish(
@@ -197,6 +198,12 @@ def open_fitted(run: RunFolder, config: RunConfig, schema: Schema) -> TrainedMod
     """Open the model that `fit` wrote into `run`. `config` and `schema` are the ones that `fit` was called with."""
     preprocessing = pipeline.load(run.preprocessing, schema, run.tokenizer)
     objective = objectives.restore(documents.read(run.objective, ObjectiveState))
-    network = registry.build(config.model, preprocessing.shape(frequencies=False), objective.outputs, fresh=False)
+    network = registry.build(
+        config.model,
+        preprocessing.shape(frequencies=False),
+        objective.outputs,
+        regression=objective.task == "regression",
+        fresh=False,
+    )
     best = loop.load_best(network, run.refitted if config.training.refit else run.checkpoints)
     return TrainedModel(schema, preprocessing, network.eval(), objective, best.epoch)

@@ -1,0 +1,209 @@
+"""The training loop of a pack: all members learn at once, and an ensemble is chosen after each epoch.
+
+The candidates are the members as they answer now, and the members chosen before with the weights of their epochs. A
+member whose own loss stops falling leaves, and training ends when the ensemble has stopped improving.
+`dle_training.fitting.loop` has the loop for one network.
+"""
+
+import math
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from dle_bundle.errors import InputError, Interrupted
+from dle_training.config import devices
+from dle_training.ensembles import answers, choice
+from dle_training.ensembles.optimizer import MemberAdamW
+from dle_training.fitting import early_stopping, loop
+from dle_training.fitting.batches import PreparedRows
+from dle_training.fitting.interruption import Interruption
+from dle_training.fitting.listeners import EpochRecord
+from dle_training.fitting.loop import FitInputs, FitResult, Training
+from dle_training.fitting.state import TrainingState, digest, global_generators
+from dle_training.models.pack import Members, Pack
+from dle_training.optimization.objectives import Objective, Regression
+from dle_training.packed.objective import PackedObjective
+from dle_training.scoring import metrics
+from dle_training.settings.base import chosen
+
+_LEAST_IMPROVEMENT = 1e-5
+"""The ensemble has improved if its loss fell by more than this."""
+_ANSWERS, _LOSS, _LOSSES, _EPOCHS = "answers", "loss", "losses", "epochs"
+"""What the state keeps beside weights: the answers of the chosen members, their loss, and each member's best epoch."""
+
+
+def fit(inputs: FitInputs) -> FitResult:
+    """Train the members of the pack `inputs.network`, which then holds the chosen ensemble.
+
+    States are saved and continued as `fitting.loop.fit` does, and the same exceptions are raised.
+    """
+    pack, config = inputs.network, inputs.config
+    assert isinstance(pack, Pack)
+    training = _begin(inputs, pack)
+    state, progress, batches = training.state, training.progress, training.batches
+    optimizer = state.optimizer
+    assert isinstance(optimizer, MemberAdamW)
+    train, saved = training.inputs.train, time.monotonic()
+    with Interruption() as interruption, ExitStack() as ending:
+        training.start(ending)
+        while not progress.finished:
+            begun = time.perf_counter() - progress.seconds
+            pack.train()
+            losses = {id(each): _objective(training.inputs.objective, each) for each in pack.running}
+            for batch in train.batches(batches[progress.step :], training.draw_order()):
+                for group in optimizer.param_groups:
+                    group["lr"] = training.learning_rate(progress.step)
+                total = state.loss_sum.new_zeros(())
+                for members in pack.running:
+                    targets = batch.targets.expand(len(members), *batch.targets.shape)
+                    loss = losses[id(members)].losses(members(batch.inputs), targets).mean(dim=1).sum()
+                    loss.backward()  # type: ignore[no-untyped-call]
+                    total += loss.detach()
+                optimizer.step()
+                optimizer.zero_grad()
+                state.loss_sum.add_(total, alpha=len(batch) / sum(map(len, pack.running)))
+                progress.step += 1
+                for listener in inputs.listeners:
+                    listener.on_step(progress.epoch + 1, progress.step)
+                if interruption.requested or time.monotonic() - saved >= config.training.checkpoint_seconds:
+                    progress.seconds = time.perf_counter() - begun
+                    last = training.save()
+                    saved = time.monotonic()
+                if interruption.requested:
+                    raise Interrupted(f"Interrupted in epoch {progress.epoch + 1}; the state is in {last}")
+            state.loss_sum.item()  # waits for the device, so that its time counts
+            progress.seconds = time.perf_counter() - begun
+            _end_epoch(training, pack, optimizer)
+        fitted = training.end()
+        if interruption.requested:
+            raise Interrupted(f"Interrupted after the last epoch; the weights are in {inputs.checkpoints / loop.BEST}")
+    return fitted
+
+
+def _begin(inputs: FitInputs, pack: Pack) -> Training:
+    config, checkpoints = inputs.config, inputs.checkpoints
+    metric = metrics.METRICS[chosen(config.training.metric)]
+    if metric.name not in ("loss", "log_loss", "rmse"):
+        raise InputError(
+            f"training.metric: pack chooses by log_loss or rmse, not by {metric.name}; set model.name=mlp to choose by it"
+        )
+    device = devices.choose(config.device)
+    inputs = replace(
+        inputs,
+        network=pack.to(device),
+        objective=inputs.objective.to(device),
+        train=inputs.train.to(device),
+        validation=inputs.validation.to(device),
+    )
+    groups = [group for group in pack.groups if isinstance(group, Members)]
+    optimizer = MemberAdamW(groups, chosen(config.optimizer.lr), config.optimizer.weight_decay)
+    data = digest(inputs.train.targets, inputs.validation.targets)
+    state = TrainingState(pack, optimizer, global_generators(device), config.seed, data)
+    members = pack.settings.members
+    state.extra = {
+        _ANSWERS: torch.empty(0, len(inputs.validation), device=device),
+        _LOSS: torch.tensor(math.inf, dtype=torch.float64),
+        _LOSSES: torch.full((members,), math.inf, device=device),
+        _EPOCHS: torch.zeros(members, dtype=torch.int64, device=device),
+    }
+    state.best_weights = {name: tensor[:0] for name, tensor in state.best_weights.items()}
+    if (checkpoints / loop.BEST).exists():
+        state.restore_best(checkpoints / loop.BEST)
+    elif (checkpoints / loop.LAST).exists():
+        state.restore(checkpoints / loop.LAST)
+    batches = loop.split_batches(len(inputs.train), chosen(config.training.batch_size))
+    return Training(inputs, metric, batches, state)
+
+
+def _objective(objective: Objective, members: Members) -> PackedObjective:
+    return PackedObjective([objective] * len(members))
+
+
+def _end_epoch(training: Training, pack: Pack, optimizer: MemberAdamW) -> None:
+    """Choose the ensemble, close the epoch, and let members leave.
+
+    The candidates stand group by group, and within a group those chosen before come first.
+    """
+    inputs, state, progress, begun = training.inputs, training.state, training.progress, time.perf_counter()
+    objective, targets = inputs.objective, inputs.validation.targets
+    train_loss = state.loss_sum.item() / len(inputs.train)
+    answered = [answers.of_targets(each, targets, objective) for each in _outputs(pack, inputs.validation)]
+    pooled = state.extra[_ANSWERS].split([len(state.best_weights[f"groups.{g}.number"]) for g in range(len(answered))])
+    candidates = torch.cat([each for pair in zip(pooled, answered, strict=True) for each in pair])
+    places, loss = choice.greedy(
+        candidates, lambda each: answers.losses(each, targets, objective), pack.settings.chosen
+    )
+    loop.check_finite(progress.epoch + 1, train_loss, loss, inputs.config)
+    record = EpochRecord(
+        epoch=progress.epoch + 1,
+        train_loss=train_loss,
+        validation_loss=loss,
+        metric=_score(loss, training),
+        lr=training.learning_rate(len(training.batches) - 1),
+        seconds=progress.seconds + time.perf_counter() - begun,
+        rows_per_second=len(inputs.train) / progress.seconds,
+    )
+    improved = loss < state.extra[_LOSS].item() - _LEAST_IMPROVEMENT
+    best = state.best_weights
+    if improved:
+        places.sort()
+        best = _taken(best, pack, places)
+        state.extra[_ANSWERS] = candidates[torch.tensor(places, device=candidates.device)]
+        state.extra[_LOSS].fill_(loss)
+    _leave(pack, optimizer, state, [answers.losses(each, targets, objective) for each in answered])
+    state.next_epoch(record, improved, best)
+    patience = chosen(inputs.config.training.patience)
+    progress.finished = not pack.running or early_stopping.is_over(
+        progress.epoch, progress.best_epoch, epochs=training.epochs, patience=patience
+    )
+    for listener in inputs.listeners:
+        listener.on_epoch(progress.history, progress.best_epoch)
+
+
+@torch.inference_mode()
+def _outputs(pack: Pack, rows: PreparedRows) -> list[Tensor]:
+    """The outputs (M, N, K) of the members of each group; M is 0 for a group without members."""
+    pack.before_evaluation()
+    pack.eval()
+    groups = [group for group in pack.groups if isinstance(group, Members)]
+    return [torch.cat([group(batch.inputs) for batch in rows.in_turn()], dim=1) for group in groups]
+
+
+def _score(loss: float, training: Training) -> float:
+    """The metric for this loss of the ensemble."""
+    objective = training.inputs.objective
+    if training.metric.name != "rmse":
+        return loss
+    assert isinstance(objective, Regression)
+    return math.sqrt(loss) * objective.sd.item()
+
+
+def _taken(best: dict[str, Tensor], pack: Pack, places: list[int]) -> dict[str, Tensor]:
+    """Copy the weights of the candidates at `places`, ascending; see `_end_epoch` for their order."""
+    taken, first = dict[str, Tensor](), 0
+    own = pack.state_dict()
+    for group in range(len(pack.groups)):
+        prefix = f"groups.{group}."
+        count = len(best[f"{prefix}number"]) + len(own[f"{prefix}number"])
+        index = torch.tensor([place - first for place in places if first <= place < first + count], dtype=torch.int64)
+        for name in (name for name in own if name.startswith(prefix)):
+            taken[name] = torch.cat([best[name], own[name]]).index_select(0, index.to(own[name].device))
+        first += count
+    return taken
+
+
+def _leave(pack: Pack, optimizer: MemberAdamW, state: TrainingState, losses: list[Tensor]) -> None:
+    """Note each member's loss (M,) and drop the members that have not improved for `model.pack.patience` epochs."""
+    epoch = state.progress.epoch + 1
+    for members, own in zip((group for group in pack.groups if isinstance(group, Members)), losses, strict=True):
+        numbers = members.number
+        better = own < state.extra[_LOSSES][numbers]
+        state.extra[_LOSSES][numbers] = torch.minimum(own, state.extra[_LOSSES][numbers])
+        state.extra[_EPOCHS][numbers[better]] = epoch
+        places = torch.nonzero(epoch - state.extra[_EPOCHS][numbers] < pack.settings.patience).flatten()
+        if len(places) < len(members):
+            optimizer.keep(members, places)
+            members.keep(places)

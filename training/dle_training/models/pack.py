@@ -1,0 +1,278 @@
+"""The model family `pack`: small networks with different hyperparameters that are trained at once, over a table.
+
+Boosted trees lead on tables because they cut each number where it matters, and because they are many. Here each member
+embeds numbers by cosines, some of which are short enough to cut, and the answers of the best members are averaged
+(Gorishniy et al., "TabPack", 2026; the loop and the choice are in `dle_training.ensembles`).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import torch
+from msgspec import Meta
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dle_training.models import dropout as dropouts
+from dle_training.models._base import Network
+from dle_training.models.family import ModelFamily, Recipe
+from dle_training.preprocessing.shape import Inputs, InputShape
+from dle_training.settings.base import Count, Positive, Settings
+from dle_training.settings.dimensions import Choice
+
+Range = Annotated[tuple[Positive, ...], Meta(min_length=2, max_length=2)]
+_LONGEST = 3.0
+"""Frequencies are drawn from a normal distribution that is cut here, in standard deviations."""
+
+
+class PackConfig(Settings, frozen=True):
+    """`pack`: small networks with different hyperparameters, trained at once and chosen by validation; over columns.
+
+    A range [low, high] holds the values that members draw, evenly on a logarithmic scale.
+    """
+
+    members: Annotated[Count, Meta(description="Number of networks that are trained at once.")] = 8
+    blocks: Annotated[
+        Annotated[tuple[Count, ...], Meta(min_length=1)],
+        Meta(description="Numbers of hidden layers; the members are shared out among them."),
+    ] = (1, 2)
+    width: Annotated[Count, Meta(description="Units in a hidden layer.")] = 256
+    cosines: Annotated[Count, Meta(description="Cosines of each number.")] = 12
+    frequency: Annotated[Range, Meta(description="Range of the spread of the cosines' frequencies.")] = (0.05, 8.0)
+    embedding_dim: Annotated[Count, Meta(description="Width of the vector that is learnt for each category.")] = 8
+    lr: Annotated[Range, Meta(description="Range of the learning rate, as a factor of optimizer.lr.")] = (0.3, 4.0)
+    weight_decay: Annotated[
+        Range,
+        Meta(description="Range of the decay of the weights of layers, as a factor of optimizer.weight_decay."),
+    ] = (30.0, 3000.0)
+    patience: Annotated[
+        Count, Meta(description="Epochs without a better loss on validation after which a member is left alone.")
+    ] = 8
+    chosen: Annotated[Count, Meta(description="Most members, each with the weights of an epoch, in the ensemble.")] = 32
+
+
+class Members(nn.Module):
+    """M networks with the same number of hidden layers; the first dimension of every tensor is M.
+
+    A number x becomes [x; cos 2π(w·x + b)] · g + h, with weights of its own. `lr`, `weight_decay` and `dropout` hold
+    what each member drew, and `number` tells the members of a pack apart.
+
+    Shape: {"dense": (N, P), "codes": (N, E)} → (M, N, K).
+
+    Example:
+        >>> members = Members(PackConfig(width=16), InputShape(dense=3, quantiles=2), outputs=1, blocks=1)
+        >>> members.draw([0, 1], dropout=0.5)
+        >>> members({"dense": torch.zeros(5, 3)}).shape
+        torch.Size([2, 5, 1])
+    """
+
+    number: Tensor
+    lr: Tensor
+    weight_decay: Tensor
+    dropout: Tensor
+
+    def __init__(self, settings: PackConfig, shape: InputShape, outputs: int, blocks: int) -> None:
+        super().__init__()
+        self._settings, self._numbers, self._plain = settings, shape.quantiles, shape.dense - shape.quantiles
+        self._cardinalities, self._frequencies = shape.cardinalities, shape.frequencies
+        embedded = shape.quantiles * (settings.cosines + 1)
+        self._inputs = embedded + self._plain + len(shape.cardinalities) * settings.embedding_dim
+        self._widths = (self._inputs, *[settings.width] * blocks, outputs)
+        for name, value in self._fresh(0, torch.Generator()).items():
+            self.register_parameter(name, nn.Parameter(value))
+        for name in ("lr", "weight_decay", "dropout"):
+            self.register_buffer(name, torch.empty(0))
+        self.register_buffer("number", torch.empty(0, dtype=torch.int64))
+        sizes = torch.tensor(shape.cardinalities, dtype=torch.int64)
+        self.register_buffer("offsets", sizes.cumsum(0) - sizes, persistent=False)
+
+    offsets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.number)
+
+    @property
+    def layers(self) -> int:
+        """Hidden layers and the output layer."""
+        return len(self._widths) - 1
+
+    def decays(self, name: str) -> bool:
+        """Whether weight decay applies to the parameter `name`: to the weights of layers alone."""
+        return name.startswith("weight")
+
+    def draw(self, numbers: Sequence[int], dropout: float) -> None:
+        """Draw the weights and hyperparameters of members with these `numbers` from torch's global generator.
+
+        Each member has a generator of its own, so its weights do not depend on the other members.
+        """
+        settings, count = self._settings, len(numbers)
+        places = (torch.randperm(count) + torch.rand(count)) / max(count, 1)  # evenly over the range
+        frequency = _between(settings.frequency, places)
+        self.lr, self.weight_decay = (
+            _between(bounds, torch.rand(count)) for bounds in (settings.lr, settings.weight_decay)
+        )
+        dropped = torch.rand(count) * dropout
+        self.dropout = torch.where(torch.rand(count) < 0.5, torch.zeros(count), dropped)
+        self.number = torch.tensor(numbers, dtype=torch.int64)
+        seeds = torch.randint(2**62, (count,)).tolist()
+        drawn = [self._fresh(1, torch.Generator().manual_seed(seed)) for seed in seeds]
+        for name, parameter in self.named_parameters():
+            parameter.data = torch.cat([each[name] for each in drawn]) if drawn else parameter.data[:0]
+        if self._numbers:
+            self.frequency.data *= frequency.view(-1, 1, 1)
+
+    def _fresh(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """New parameters of `count` members."""
+        cosines, drawn = self._settings.cosines, {}
+        if self._numbers:
+            shape = (count, self._numbers, cosines)
+            drawn["frequency"] = torch.randn(shape, generator=generator).clamp(-_LONGEST, _LONGEST)
+            drawn["phase"] = torch.zeros(shape)
+            drawn["gain"] = torch.zeros(count, self._numbers, cosines + 1)
+            drawn["shift"] = torch.zeros(count, self._numbers, cosines + 1)
+        if self._cardinalities:
+            rows, width = sum(self._cardinalities), self._settings.embedding_dim
+            drawn["table"] = torch.randn((count, rows, width), generator=generator) / width**0.5
+        for layer, (wide, narrow) in enumerate(zip(self._widths, self._widths[1:], strict=False)):
+            bound = 1 / math.sqrt(wide)
+            drawn[f"weight{layer}"] = torch.empty(count, wide, narrow).uniform_(-bound, bound, generator=generator)
+            drawn[f"bias{layer}"] = torch.empty(count, 1, narrow).uniform_(-bound, bound, generator=generator)
+        drawn[f"bias{len(self._widths) - 2}"].zero_()
+        return drawn
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        features: list[Tensor] = []
+        if self._numbers:
+            features.append(self._embedded(inputs["dense"][:, self._plain :]))
+        if self._plain:
+            features.append(inputs["dense"][:, : self._plain].unsqueeze(0).expand(len(self), -1, -1))
+        if self._cardinalities:
+            features.append(self._looked_up(inputs["codes"]))
+        units = features[0] if len(features) == 1 else torch.cat(features, dim=2)  # (M, N, inputs)
+        for layer in range(self.layers):
+            units = torch.baddbmm(getattr(self, f"bias{layer}"), units, getattr(self, f"weight{layer}"))
+            if layer < self.layers - 1:
+                units = self._dropped(F.relu(units))
+        return units
+
+    def _embedded(self, numbers: Tensor) -> Tensor:
+        """(N, F) → (M, N, F · (cosines + 1))."""
+        each = numbers.unsqueeze(0).unsqueeze(3)  # (1, N, F, 1)
+        waves = torch.cos(2 * math.pi * (each * self.frequency.unsqueeze(1) + self.phase.unsqueeze(1)))
+        both = torch.cat([each.expand(len(self), -1, -1, 1), waves], dim=3)
+        return (both * self.gain.unsqueeze(1) + self.shift.unsqueeze(1)).flatten(2)
+
+    def _looked_up(self, codes: Tensor) -> Tensor:
+        """(N, E) → (M, N, E · embedding_dim)."""
+        indices = (codes + self.offsets).flatten()
+        rows = self.table.index_select(1, indices)  # (M, N · E, D)
+        return rows.view(len(self), codes.shape[0], codes.shape[1] * self._settings.embedding_dim)
+
+    def _dropped(self, units: Tensor) -> Tensor:
+        if not self.training or not bool((self.dropout > 0).any()):
+            return units
+        members, rows, width = units.shape
+        levels = torch.round(self.dropout * dropouts.LEVELS)
+        least = (levels - dropouts.LEVELS // 2).to(torch.int16).view(-1, 1, 1)
+        scale = (dropouts.LEVELS / (dropouts.LEVELS - levels)).view(-1, 1, 1)
+        words = torch.empty(members, dropouts.words_for(rows * width), dtype=torch.int64, device=units.device)
+        return units * dropouts.multipliers(dropouts.draw(words), units.shape, least, scale)
+
+    @torch.no_grad()
+    def fill_untrained(self) -> None:
+        """Set the vectors of categories without training rows to the mean of their column, weighted by frequency."""
+        if not self._cardinalities or not self._frequencies:
+            return
+        start = 0
+        for counts in self._frequencies:
+            count = torch.tensor(counts, dtype=torch.float32, device=self.table.device)
+            share = count / count.sum().clamp(min=1)
+            rows = self.table[:, start : start + len(counts)]
+            rows[:, share == 0] = torch.einsum("r,mrd->md", share, rows).unsqueeze(1)
+            start += len(counts)
+
+    @torch.no_grad()
+    def keep(self, places: Tensor) -> None:
+        """Keep only the members at these places (M',) int64."""
+        for parameter in self.parameters():
+            parameter.data = parameter.data.index_select(0, places)
+            parameter.grad = None
+        for name in ("number", "lr", "weight_decay", "dropout"):
+            setattr(self, name, getattr(self, name).index_select(0, places))
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        """Take over as many members as the state has."""
+        for name, tensor in (*self.named_parameters(), *self.named_buffers()):
+            found = state_dict.get(prefix + name)
+            if found is not None and found.shape[1:] == tensor.shape[1:]:
+                tensor.data = tensor.data.new_empty(found.shape)
+        super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[arg-type]
+
+
+class Pack(Network):
+    """Members with different numbers of hidden layers, and the mean of their answers.
+
+    Probabilities are averaged, not logits, so `forward` returns the logits of the mean.
+
+    Shape: as `Members`; {"dense": (N, P), "codes": (N, E)} → (N, K).
+
+    Example:
+        >>> pack = Pack(PackConfig(width=16, members=4), InputShape(dense=3, quantiles=2), outputs=1, dropout=0.5)
+        >>> pack({"dense": torch.zeros(5, 3)}).shape
+        torch.Size([5, 1])
+    """
+
+    def __init__(
+        self, settings: PackConfig, shape: InputShape, outputs: int, dropout: float, *, probabilities: bool = True, fresh: bool = True
+    ) -> None:
+        super().__init__()
+        self.settings, self._probabilities = settings, probabilities
+        groups = [Members(settings, shape, outputs, blocks) for blocks in settings.blocks]
+        if fresh:
+            for index, group in enumerate(groups):
+                group.draw(range(index, settings.members, len(groups)), dropout)
+        self.groups = nn.ModuleList(groups)
+
+    @property
+    def running(self) -> list[Members]:
+        """The groups that have members."""
+        return [group for group in self.groups if isinstance(group, Members) and len(group)]
+
+    def answers(self, inputs: Inputs) -> list[Tensor]:
+        """The outputs (M, N, K) of each group in `running`."""
+        return [group(inputs) for group in self.running]
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        outputs = torch.cat(self.answers(inputs))  # (members, N, K)
+        if not self._probabilities:
+            return outputs.mean(dim=0)
+        if outputs.shape[2] == 1:
+            return torch.logsumexp(F.logsigmoid(outputs), dim=0) - torch.logsumexp(F.logsigmoid(-outputs), dim=0)
+        return torch.logsumexp(F.log_softmax(outputs, dim=2), dim=0) - math.log(outputs.shape[0])
+
+    def before_evaluation(self) -> None:
+        for group in self.running:
+            group.fill_untrained()
+
+
+def _between(bounds: tuple[float, ...], places: Tensor) -> Tensor:
+    """Points of a range on a logarithmic scale, by their places in [0, 1]."""
+    low, high = map(math.log, bounds)
+    return torch.exp(low + (high - low) * places)
+
+
+FAMILY = ModelFamily(
+    name="pack",
+    description="Small networks that embed numbers by cosines, trained at once; the mean of the best ones answers.",
+    reads=("table",),
+    section="pack",
+    settings=PackConfig,
+    build=lambda settings, shape, slot: Pack(
+        settings, shape, slot.outputs, slot.dropout, probabilities=not slot.regression, fresh=slot.fresh
+    ),
+    dropout=0.5,
+    recipe=Recipe(lr=1e-3, epochs=50),
+    alone=True,
+    space={"model.pack.width": Choice((128, 256, 384)), "model.pack.members": Choice((4, 8, 16))},
+)
