@@ -42,11 +42,11 @@ def resolve(config: RunConfig, schema: Schema, rows: int) -> RunConfig:
         config,
         data=replace(config.data, target=schema.outputs.target),
         preprocessing=preprocessing,
-        model=_model(config.model, chosen, rows),
+        model=_model(config, chosen, rows),
         augmentation=_augmentation(config.augmentation, recipe),
         objective=_objective(config.objective, schema),
         optimizer=_optimizer(config.optimizer, recipe),
-        schedule=_schedule(config.schedule),
+        schedule=_schedule(config.schedule, recipe),
         training=_training(config.training, recipe, schema, rows, weighted=weighted),
         device=devices.choose(config.device).type,
     )
@@ -81,10 +81,32 @@ def _window_scaling(config: PreprocessingConfig, schema: Schema) -> Scaling:
     return asked or layout.scaling or "none"
 
 
-def _model(config: ModelConfig, chosen: dict[InputKind, str], rows: int) -> ModelConfig:
+def _model(run: RunConfig, chosen: dict[InputKind, str], rows: int) -> ModelConfig:
+    config = run.model
+    if "pack" in chosen.values():
+        config = _pack(run)
     each = registry.dropouts(config, chosen)
     dropout = each if len(set(each.values())) > 1 else next(iter(each.values()))
     return replace(registry.complete(config, chosen, rows), name=registry.joined(chosen), dropout=dropout)
+
+
+def _pack(run: RunConfig) -> ModelConfig:
+    """The settings of a pack whose rows are not split at random, and so are not split into folds of its own either.
+
+    Raises InputError for settings that a pack cannot follow.
+    """
+    config = run.model
+    at_random = run.split.by in ("random", "stratified")
+    faults = []
+    if run.training.refit:
+        faults.append("training.refit=true: its members are chosen by the validation part; see model.pack.folds")
+    if run.optimizer.name != "adamw":
+        faults.append(f"optimizer.name={run.optimizer.name}: its members learn with adamw")
+    if (config.pack.folds or 1) > 1 and not at_random:
+        faults.append(f"model.pack.folds={config.pack.folds}: needs rows that are split at random, not by {run.split.by}")
+    if faults:
+        raise InputError("model.name=pack cannot follow these settings; remove them, or set model.name=mlp", faults)
+    return config if at_random else replace(config, pack=replace(config.pack, folds=1))
 
 
 def _augmentation(config: AugmentationConfig, recipe: Recipe) -> AugmentationConfig:
@@ -105,9 +127,10 @@ def _optimizer(config: OptimizerConfig, recipe: Recipe) -> OptimizerConfig:
     return replace(config, lr=default if config.lr is None else config.lr)
 
 
-def _schedule(config: ScheduleConfig) -> ScheduleConfig:
-    default = schedules.SCHEDULES[config.name].gamma
-    return replace(config, gamma=default if config.gamma is None else config.gamma)
+def _schedule(config: ScheduleConfig, recipe: Recipe) -> ScheduleConfig:
+    name = config.name or recipe.schedule
+    default = schedules.SCHEDULES[name].gamma
+    return replace(config, name=name, gamma=default if config.gamma is None else config.gamma)
 
 
 def _training(config: TrainingConfig, recipe: Recipe, schema: Schema, rows: int, *, weighted: bool) -> TrainingConfig:
@@ -122,6 +145,10 @@ def _training(config: TrainingConfig, recipe: Recipe, schema: Schema, rows: int,
         batch_size=size,
         epochs=epochs,
         metric=metrics.choose(config.metric, schema.outputs.task, weighted=weighted).name,
-        # with many epochs of few steps each, the first epochs say little about the final score
-        patience=max(LEAST_PATIENCE, epochs // 3) if config.patience is None else config.patience,
+        patience=_patience(epochs, recipe) if config.patience is None else config.patience,
     )
+
+
+def _patience(epochs: int, recipe: Recipe) -> int:
+    # with many epochs of few steps each, the first epochs say little about the final score
+    return max(LEAST_PATIENCE, epochs // 3) if recipe.patience is None else recipe.patience

@@ -15,14 +15,16 @@ from torch import Tensor
 
 from dle_bundle.errors import InputError, Interrupted
 from dle_training.config import devices
-from dle_training.ensembles import answers, choice
+from dle_training.ensembles import answers, choice, folds
 from dle_training.ensembles.optimizer import MemberAdamW
-from dle_training.fitting import early_stopping, loop
+from dle_training.fitting import batches, early_stopping, loop
 from dle_training.fitting.batches import PreparedRows
 from dle_training.fitting.interruption import Interruption
 from dle_training.fitting.listeners import EpochRecord
 from dle_training.fitting.loop import FitInputs, FitResult, Training
+from dle_training.fitting.tensors import TrainingData
 from dle_training.fitting.state import TrainingState, digest, global_generators
+from dle_training.models._base import Network
 from dle_training.models.pack import Members, Pack
 from dle_training.optimization.objectives import Objective, Regression
 from dle_training.packed.objective import PackedObjective
@@ -42,29 +44,30 @@ def fit(inputs: FitInputs) -> FitResult:
     """
     pack, config = inputs.network, inputs.config
     assert isinstance(pack, Pack)
-    training = _begin(inputs, pack)
-    state, progress, batches = training.state, training.progress, training.batches
+    training = _begin(folds.inside(inputs, pack), pack)
+    state, progress, slices = training.state, training.progress, training.batches
     optimizer = state.optimizer
     assert isinstance(optimizer, MemberAdamW)
-    train, saved = training.inputs.train, time.monotonic()
+    train_rows, saved = training.inputs.train, time.monotonic()
     with Interruption() as interruption, ExitStack() as ending:
         training.start(ending)
         while not progress.finished:
             begun = time.perf_counter() - progress.seconds
             pack.train()
             losses = {id(each): _objective(training.inputs.objective, each) for each in pack.running}
-            for batch in train.batches(batches[progress.step :], training.draw_order()):
+            for batch in train_rows.batches(slices[progress.step :], training.draw_order()):
                 for group in optimizer.param_groups:
                     group["lr"] = training.learning_rate(progress.step)
                 total = state.loss_sum.new_zeros(())
                 for members in pack.running:
                     targets = batch.targets.expand(len(members), *batch.targets.shape)
-                    loss = losses[id(members)].losses(members(batch.inputs), targets).mean(dim=1).sum()
+                    each = losses[id(members)].losses(members(batch.inputs), targets)  # (M, B)
+                    loss = (each * folds.shares(batch.inputs, members)).sum()
                     loss.backward()  # type: ignore[no-untyped-call]
                     total += loss.detach()
                 optimizer.step()
                 optimizer.zero_grad()
-                state.loss_sum.add_(total, alpha=len(batch) / sum(map(len, pack.running)))
+                state.loss_sum.add_(total, alpha=len(batch) / len(pack))
                 progress.step += 1
                 for listener in inputs.listeners:
                     listener.on_step(progress.epoch + 1, progress.step)
@@ -114,8 +117,8 @@ def _begin(inputs: FitInputs, pack: Pack) -> Training:
         state.restore_best(checkpoints / loop.BEST)
     elif (checkpoints / loop.LAST).exists():
         state.restore(checkpoints / loop.LAST)
-    batches = loop.split_batches(len(inputs.train), chosen(config.training.batch_size))
-    return Training(inputs, metric, batches, state)
+    slices = loop.split_batches(len(inputs.train), chosen(config.training.batch_size))
+    return Training(inputs, metric, slices, state)
 
 
 def _objective(objective: Objective, members: Members) -> PackedObjective:
@@ -125,16 +128,19 @@ def _objective(objective: Objective, members: Members) -> PackedObjective:
 def _end_epoch(training: Training, pack: Pack, optimizer: MemberAdamW) -> None:
     """Choose the ensemble, close the epoch, and let members leave.
 
-    The candidates stand group by group, and within a group those chosen before come first.
+    The candidates stand group by group, and within a group those chosen before come first. All copies of a member for
+    the folds are one candidate.
     """
     inputs, state, progress, begun = training.inputs, training.state, training.progress, time.perf_counter()
     objective, targets = inputs.objective, inputs.validation.targets
     train_loss = state.loss_sum.item() / len(inputs.train)
-    answered = [answers.of_targets(each, targets, objective) for each in _outputs(pack, inputs.validation)]
-    pooled = state.extra[_ANSWERS].split([len(state.best_weights[f"groups.{g}.number"]) for g in range(len(answered))])
+    answered = [answers.of_targets(each, targets, objective) for each in outputs(pack, inputs.validation)]
+    copies = pack.copies
+    sizes = [len(state.best_weights[f"groups.{group}.number"]) // copies for group in range(len(answered))]
+    pooled = state.extra[_ANSWERS].split(sizes)
     candidates = torch.cat([each for pair in zip(pooled, answered, strict=True) for each in pair])
     places, loss = choice.greedy(
-        candidates, lambda each: answers.losses(each, targets, objective), pack.settings.chosen
+        candidates, lambda each: answers.losses(each, targets, objective), pack.settings.most
     )
     loop.check_finite(progress.epoch + 1, train_loss, loss, inputs.config)
     record = EpochRecord(
@@ -164,12 +170,29 @@ def _end_epoch(training: Training, pack: Pack, optimizer: MemberAdamW) -> None:
 
 
 @torch.inference_mode()
-def _outputs(pack: Pack, rows: PreparedRows) -> list[Tensor]:
-    """The outputs (M, N, K) of the members of each group; M is 0 for a group without members."""
+def outputs(pack: Pack, rows: PreparedRows) -> list[Tensor]:
+    """The outputs (candidates, N, K) of each group; with folds, those of the copies that did not train on the row."""
     pack.before_evaluation()
     pack.eval()
-    groups = [group for group in pack.groups if isinstance(group, Members)]
-    return [torch.cat([group(batch.inputs) for batch in rows.in_turn()], dim=1) for group in groups]
+    device = next(pack.parameters()).device
+    batches = [batch.to(device) for batch in rows.in_turn()]
+    return [
+        torch.cat([folds.of_own_copy(members(batch.inputs), batch.inputs, pack.copies) for batch in batches], dim=1)
+        for members in pack.groups
+        if isinstance(members, Members)
+    ]
+
+
+def validated(network: Network, data: TrainingData, seed: int) -> tuple[PreparedRows, Tensor]:
+    """The rows that validate `network`, and its outputs (N, K) for them.
+
+    With folds these are the rows of both parts, the validation part last, as answered by weights that they did not
+    train.
+    """
+    if not isinstance(network, Pack) or network.copies == 1:
+        return data.validation, loop.predict(network, data.validation)
+    rows = folds.with_folds(batches.together(data.train, data.validation), network.copies, seed)
+    return rows, network.mean(torch.cat(outputs(network, rows)))
 
 
 def _score(loss: float, training: Training) -> float:
@@ -184,26 +207,32 @@ def _score(loss: float, training: Training) -> float:
 def _taken(best: dict[str, Tensor], pack: Pack, places: list[int]) -> dict[str, Tensor]:
     """Copy the weights of the candidates at `places`, ascending; see `_end_epoch` for their order."""
     taken, first = dict[str, Tensor](), 0
-    own = pack.state_dict()
+    own, copies = pack.state_dict(), pack.copies
     for group in range(len(pack.groups)):
         prefix = f"groups.{group}."
-        count = len(best[f"{prefix}number"]) + len(own[f"{prefix}number"])
-        index = torch.tensor([place - first for place in places if first <= place < first + count], dtype=torch.int64)
+        count = (len(best[f"{prefix}number"]) + len(own[f"{prefix}number"])) // copies
+        index = _of_copies([place - first for place in places if first <= place < first + count], copies)
         for name in (name for name in own if name.startswith(prefix)):
             taken[name] = torch.cat([best[name], own[name]]).index_select(0, index.to(own[name].device))
         first += count
     return taken
 
 
+def _of_copies(places: list[int], copies: int) -> Tensor:
+    """The places of all copies of the candidates at `places`."""
+    return (torch.tensor(places, dtype=torch.int64).view(-1, 1) * copies + torch.arange(copies)).flatten()
+
+
 def _leave(pack: Pack, optimizer: MemberAdamW, state: TrainingState, losses: list[Tensor]) -> None:
     """Note each member's loss (M,) and drop the members that have not improved for `model.pack.patience` epochs."""
     epoch = state.progress.epoch + 1
     for members, own in zip((group for group in pack.groups if isinstance(group, Members)), losses, strict=True):
-        numbers = members.number
+        numbers = members.number[:: pack.copies]
         better = own < state.extra[_LOSSES][numbers]
         state.extra[_LOSSES][numbers] = torch.minimum(own, state.extra[_LOSSES][numbers])
         state.extra[_EPOCHS][numbers[better]] = epoch
-        places = torch.nonzero(epoch - state.extra[_EPOCHS][numbers] < pack.settings.patience).flatten()
-        if len(places) < len(members):
+        running = torch.nonzero(epoch - state.extra[_EPOCHS][numbers] < pack.settings.patience).flatten()
+        if len(running) < len(numbers):
+            places = _of_copies(running.tolist(), pack.copies).to(numbers.device)
             optimizer.keep(members, places)
             members.keep(places)

@@ -53,13 +53,15 @@ class Recipe:
     """A family's training settings for whatever the configuration leaves open.
 
     `lr` is the peak learning rate of an optimizer that has no default of its own. `epochs` is raised until there are
-    `least_steps` steps. `largest_batch` limits the rows in a step.
+    `least_steps` steps. `largest_batch` limits the rows in a step. `patience` is None if it grows with the epochs.
     """
 
     lr: float
     epochs: int
     least_steps: int = 0
     largest_batch: int | None = None
+    patience: int | None = None
+    schedule: str = "cosine"
     augmentation: AugmentationConfig = NO_AUGMENTATION
 
 

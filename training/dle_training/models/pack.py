@@ -6,24 +6,31 @@ embeds numbers by cosines, some of which are short enough to cut, and the answer
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any
 
 import torch
 from msgspec import Meta
+from msgspec.structs import replace
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dle_training.models import dropout as dropouts
 from dle_training.models._base import Network
-from dle_training.models.family import ModelFamily, Recipe
+from dle_training.models.family import InputKind, ModelFamily, Recipe
 from dle_training.preprocessing.shape import Inputs, InputShape
-from dle_training.settings.base import Count, Positive, Settings
+from dle_training.settings.base import Count, Positive, Settings, chosen
 from dle_training.settings.dimensions import Choice
 
 Range = Annotated[tuple[Positive, ...], Meta(min_length=2, max_length=2)]
 _LONGEST = 3.0
 """Frequencies are drawn from a normal distribution that is cut here, in standard deviations."""
+_WITHOUT_DROPOUT = 0.5
+"""The share of members without dropout; the others draw it evenly up to `model.dropout`."""
+_LINEAR_RATE = 3.0
+"""Linear models learn with so many times the learning rate that they draw."""
+_FEW_ROWS, _FOLDS = 3_500, 5
+"""Below so many training rows, which are 70 % of 5,000, one validation part says too little."""
 
 
 class PackConfig(Settings, frozen=True):
@@ -33,12 +40,23 @@ class PackConfig(Settings, frozen=True):
     """
 
     members: Annotated[Count, Meta(description="Number of networks that are trained at once.")] = 8
+    folds: Annotated[
+        Count | None,
+        Meta(
+            description="1: members train on the training part and are chosen by the validation part. More: each member "
+            "is trained once for each fold of both parts, without it, and is chosen by its answers to the rows that did "
+            "not train it; null: 5 below 5,000 rows that are split at random, else 1."
+        ),
+    ] = None
     blocks: Annotated[
-        Annotated[tuple[Count, ...], Meta(min_length=1)],
-        Meta(description="Numbers of hidden layers; the members are shared out among them."),
-    ] = (1, 2)
-    width: Annotated[Count, Meta(description="Units in a hidden layer.")] = 256
-    cosines: Annotated[Count, Meta(description="Cosines of each number.")] = 12
+        Annotated[tuple[Annotated[int, Meta(ge=0)], ...], Meta(min_length=1)] | None,
+        Meta(
+            description="Numbers of hidden layers, among which the members are shared out; 0 is a linear model; null: "
+            "[1, 2], and [1, 2, 0] with folds."
+        ),
+    ] = None
+    width: Annotated[Count | None, Meta(description="Units in a hidden layer; null: 256, or 128 with folds.")] = None
+    cosines: Annotated[Count | None, Meta(description="Cosines of each number; null: 12, or 8 with folds.")] = None
     frequency: Annotated[Range, Meta(description="Range of the spread of the cosines' frequencies.")] = (0.05, 8.0)
     embedding_dim: Annotated[Count, Meta(description="Width of the vector that is learnt for each category.")] = 8
     lr: Annotated[Range, Meta(description="Range of the learning rate, as a factor of optimizer.lr.")] = (0.3, 4.0)
@@ -49,41 +67,46 @@ class PackConfig(Settings, frozen=True):
     patience: Annotated[
         Count, Meta(description="Epochs without a better loss on validation after which a member is left alone.")
     ] = 8
-    chosen: Annotated[Count, Meta(description="Most members, each with the weights of an epoch, in the ensemble.")] = 32
+    most: Annotated[Count, Meta(description="Most members, each with the weights of an epoch, in the ensemble.")] = 32
 
 
 class Members(nn.Module):
     """M networks with the same number of hidden layers; the first dimension of every tensor is M.
 
-    A number x becomes [x; cos 2π(w·x + b)] · g + h, with weights of its own. `lr`, `weight_decay` and `dropout` hold
-    what each member drew, and `number` tells the members of a pack apart.
+    A number x becomes [x; cos 2π(w·x + b)] · g + h, with weights of its own; a linear model has the scaled number.
+    `lr`, `weight_decay` and `dropout` hold what each member drew, and `number` tells the members of a pack apart. With
+    folds, the copies of a member follow each other, and a copy does not train on the rows of its `fold`.
 
     Shape: {"dense": (N, P), "codes": (N, E)} → (M, N, K).
 
     Example:
-        >>> members = Members(PackConfig(width=16), InputShape(dense=3, quantiles=2), outputs=1, blocks=1)
+        >>> members = Members(PackConfig(width=16, cosines=4), InputShape(dense=3, quantiles=2), outputs=1, blocks=1)
         >>> members.draw([0, 1], dropout=0.5)
         >>> members({"dense": torch.zeros(5, 3)}).shape
         torch.Size([2, 5, 1])
     """
 
     number: Tensor
+    fold: Tensor
     lr: Tensor
     weight_decay: Tensor
     dropout: Tensor
 
     def __init__(self, settings: PackConfig, shape: InputShape, outputs: int, blocks: int) -> None:
         super().__init__()
-        self._settings, self._numbers, self._plain = settings, shape.quantiles, shape.dense - shape.quantiles
+        self._settings, self._plain = settings, shape.dense - shape.quantiles
+        self._numbers = shape.quantiles if blocks else 0
+        self._cosines, self._folds = chosen(settings.cosines), chosen(settings.folds)
         self._cardinalities, self._frequencies = shape.cardinalities, shape.frequencies
-        embedded = shape.quantiles * (settings.cosines + 1)
-        self._inputs = embedded + self._plain + len(shape.cardinalities) * settings.embedding_dim
-        self._widths = (self._inputs, *[settings.width] * blocks, outputs)
+        embedded = self._numbers * (self._cosines + 1)
+        inputs = embedded + self._plain + len(shape.cardinalities) * settings.embedding_dim
+        self._widths = (inputs, *[chosen(settings.width)] * blocks, outputs)
         for name, value in self._fresh(0, torch.Generator()).items():
             self.register_parameter(name, nn.Parameter(value))
         for name in ("lr", "weight_decay", "dropout"):
             self.register_buffer(name, torch.empty(0))
-        self.register_buffer("number", torch.empty(0, dtype=torch.int64))
+        for name in ("number", "fold"):
+            self.register_buffer(name, torch.empty(0, dtype=torch.int64))
         sizes = torch.tensor(shape.cardinalities, dtype=torch.int64)
         self.register_buffer("offsets", sizes.cumsum(0) - sizes, persistent=False)
 
@@ -109,22 +132,27 @@ class Members(nn.Module):
         settings, count = self._settings, len(numbers)
         places = (torch.randperm(count) + torch.rand(count)) / max(count, 1)  # evenly over the range
         frequency = _between(settings.frequency, places)
-        self.lr, self.weight_decay = (
-            _between(bounds, torch.rand(count)) for bounds in (settings.lr, settings.weight_decay)
-        )
-        dropped = torch.rand(count) * dropout
-        self.dropout = torch.where(torch.rand(count) < 0.5, torch.zeros(count), dropped)
-        self.number = torch.tensor(numbers, dtype=torch.int64)
-        seeds = torch.randint(2**62, (count,)).tolist()
-        drawn = [self._fresh(1, torch.Generator().manual_seed(seed)) for seed in seeds]
+        lr, weight_decay = (_between(bounds, torch.rand(count)) for bounds in (settings.lr, settings.weight_decay))
+        dropped = torch.where(torch.rand(count) < _WITHOUT_DROPOUT, torch.zeros(count), torch.rand(count) * dropout)
+        drawn = {
+            "number": torch.tensor(numbers, dtype=torch.int64),
+            "lr": lr if self.layers > 1 else lr * _LINEAR_RATE,
+            "weight_decay": weight_decay,
+            "dropout": dropped,
+        }
+        for name, values in drawn.items():
+            setattr(self, name, values.repeat_interleave(self._folds))
+        self.fold = torch.arange(self._folds).repeat(count)
+        seeds = torch.randint(2**62, (len(self),)).tolist()
+        weights = [self._fresh(1, torch.Generator().manual_seed(seed)) for seed in seeds]
         for name, parameter in self.named_parameters():
-            parameter.data = torch.cat([each[name] for each in drawn]) if drawn else parameter.data[:0]
+            parameter.data = torch.cat([each[name] for each in weights]) if weights else parameter.data[:0]
         if self._numbers:
-            self.frequency.data *= frequency.view(-1, 1, 1)
+            self.frequency.data *= frequency.repeat_interleave(self._folds).view(-1, 1, 1)
 
     def _fresh(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
         """New parameters of `count` members."""
-        cosines, drawn = self._settings.cosines, {}
+        cosines, drawn = self._cosines, dict[str, Tensor]()
         if self._numbers:
             shape = (count, self._numbers, cosines)
             drawn["frequency"] = torch.randn(shape, generator=generator).clamp(-_LONGEST, _LONGEST)
@@ -198,7 +226,7 @@ class Members(nn.Module):
         for parameter in self.parameters():
             parameter.data = parameter.data.index_select(0, places)
             parameter.grad = None
-        for name in ("number", "lr", "weight_decay", "dropout"):
+        for name in ("number", "fold", "lr", "weight_decay", "dropout"):
             setattr(self, name, getattr(self, name).index_select(0, places))
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
@@ -218,33 +246,47 @@ class Pack(Network):
     Shape: as `Members`; {"dense": (N, P), "codes": (N, E)} → (N, K).
 
     Example:
-        >>> pack = Pack(PackConfig(width=16, members=4), InputShape(dense=3, quantiles=2), outputs=1, dropout=0.5)
+        >>> pack = Pack(PackConfig(width=16, cosines=4, members=4, blocks=(1,), folds=1), InputShape(dense=3, quantiles=2), outputs=1, dropout=0.5)
         >>> pack({"dense": torch.zeros(5, 3)}).shape
         torch.Size([5, 1])
     """
 
     def __init__(
-        self, settings: PackConfig, shape: InputShape, outputs: int, dropout: float, *, probabilities: bool = True, fresh: bool = True
+        self,
+        settings: PackConfig,
+        shape: InputShape,
+        outputs: int,
+        dropout: float,
+        *,
+        probabilities: bool = True,
+        fresh: bool = True,
     ) -> None:
         super().__init__()
         self.settings, self._probabilities = settings, probabilities
-        groups = [Members(settings, shape, outputs, blocks) for blocks in settings.blocks]
+        groups = [Members(settings, shape, outputs, blocks) for blocks in chosen(settings.blocks)]
         if fresh:
             for index, group in enumerate(groups):
                 group.draw(range(index, settings.members, len(groups)), dropout)
         self.groups = nn.ModuleList(groups)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.running))
+
+    @property
+    def copies(self) -> int:
+        """Copies of each member: one for each fold."""
+        return chosen(self.settings.folds)
 
     @property
     def running(self) -> list[Members]:
         """The groups that have members."""
         return [group for group in self.groups if isinstance(group, Members) and len(group)]
 
-    def answers(self, inputs: Inputs) -> list[Tensor]:
-        """The outputs (M, N, K) of each group in `running`."""
-        return [group(inputs) for group in self.running]
-
     def forward(self, inputs: Inputs) -> Tensor:
-        outputs = torch.cat(self.answers(inputs))  # (members, N, K)
+        return self.mean(torch.cat([members(inputs) for members in self.running]))
+
+    def mean(self, outputs: Tensor) -> Tensor:
+        """The output (N, K) for the mean answer of M members with these outputs (M, N, K)."""
         if not self._probabilities:
             return outputs.mean(dim=0)
         if outputs.shape[2] == 1:
@@ -262,6 +304,17 @@ def _between(bounds: tuple[float, ...], places: Tensor) -> Tensor:
     return torch.exp(low + (high - low) * places)
 
 
+def _complete(settings: PackConfig, kinds: Collection[InputKind], rows: int) -> PackConfig:
+    folds = (_FOLDS if rows < _FEW_ROWS else 1) if settings.folds is None else settings.folds
+    return replace(
+        settings,
+        folds=folds,
+        blocks=settings.blocks or ((1, 2, 0) if folds > 1 else (1, 2)),
+        width=settings.width or (128 if folds > 1 else 256),
+        cosines=settings.cosines or (8 if folds > 1 else 12),
+    )
+
+
 FAMILY = ModelFamily(
     name="pack",
     description="Small networks that embed numbers by cosines, trained at once; the mean of the best ones answers.",
@@ -272,7 +325,8 @@ FAMILY = ModelFamily(
         settings, shape, slot.outputs, slot.dropout, probabilities=not slot.regression, fresh=slot.fresh
     ),
     dropout=0.5,
-    recipe=Recipe(lr=1e-3, epochs=50),
+    recipe=Recipe(lr=1e-3, epochs=50, least_steps=3_000, patience=12, schedule="constant"),
     alone=True,
+    complete=_complete,
     space={"model.pack.width": Choice((128, 256, 384)), "model.pack.members": Choice((4, 8, 16))},
 )

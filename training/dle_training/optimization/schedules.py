@@ -72,7 +72,13 @@ else:
 class ScheduleConfig(Settings, frozen=True):
     """How the learning rate changes during training."""
 
-    name: Annotated[ScheduleName, Meta(description="The schedule; `dle-train --list schedules` lists them.")] = "cosine"
+    name: Annotated[
+        ScheduleName | None,
+        Meta(
+            description="The schedule; `dle-train --list schedules` lists them; null: cosine, or constant for pack, whose "
+            "members end by themselves."
+        ),
+    ] = None
     gamma: Annotated[
         Annotated[float, Meta(gt=0, le=1)] | None,
         Meta(

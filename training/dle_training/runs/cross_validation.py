@@ -112,7 +112,7 @@ def _train_packed(places: Sequence[RunFolder], schema: Schema, members: Sequence
     for run, member, outcome in zip(places, members, outcomes, strict=True):
         if isinstance(outcome, MemberFailure):
             raise outcome.error
-        finished.append(finish(run, schema, member.data, outcome.network, outcome.fit))
+        finished.append(finish(run, member.config, schema, member.data, outcome.network, outcome.fit))
     return finished
 
 

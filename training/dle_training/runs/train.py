@@ -90,7 +90,7 @@ def fit(
     fitted = fit_network(network, config, data, run.checkpoints, [HistoryFile(run.history), *listeners])
     if config.training.refit:
         _refit(run, config, data, fitted.best_epoch)
-    return finish(run, schema, data, network, fitted, dataset)
+    return finish(run, config, schema, data, network, fitted, dataset)
 
 
 def fit_network(
@@ -118,6 +118,7 @@ def fit_network(
 
 def finish(
     run: RunFolder,
+    config: RunConfig,
     schema: Schema,
     data: TrainingData,
     network: Network,
@@ -126,18 +127,20 @@ def finish(
 ) -> RunResult:
     """Move a fitted network to the CPU, and calibrate and score it on the validation part of `data`.
 
+    A network with folds is calibrated and scored on all rows of both parts, each by the weights that it did not train.
     `dataset` is that of `fit`. metrics.json is written last, so a run that has this file is finished and complete.
     """
     network.cpu()
     objective = objectives.restore(data.objective)
-    logits = loop.predict(network, data.validation)
-    window = data.validation.inputs.get(WINDOW)
-    actual = objective.actual(data.validation.targets, window)
-    objective = _calibrated(objective, logits, data.validation.targets)
+    validated, logits = ensemble_loop.validated(network, data, config.seed)
+    window = validated.inputs.get(WINDOW)
+    actual = objective.actual(validated.targets, window)
+    objective = _calibrated(objective, logits, validated.targets)
     write_atomic(run.objective, documents.encode(objective.state()))
     model = TrainedModel(schema, data.preprocessing, network, objective, fitted.best_epoch)
     predicted = objective.link(logits, window).numpy()
     scores = defined(metrics.all_scores(schema.outputs.task, predicted, actual))
+    predicted = predicted[-len(data.validation) :]
     if dataset is not None:
         contents.write(run, model, dataset, data, predicted, scores)
     write_metrics(run, validation=scores)
@@ -147,8 +150,9 @@ def finish(
 def complete(run: RunFolder, config: RunConfig, dataset: Dataset, data: TrainingData) -> None:
     """Complete a copy of a finished trial: write all files that a run has and a trial has not."""
     model = open_fitted(run, config, dataset.schema)
-    predicted = model.predict(dataset.part("validation")[0])
-    contents.write(run, model, dataset, data, predicted, read_metrics(run)["validation"])
+    validated, logits = ensemble_loop.validated(model.network, data, config.seed)
+    predicted = model.objective.link(logits, validated.inputs.get(WINDOW)).numpy()
+    contents.write(run, model, dataset, data, predicted[-len(data.validation) :], read_metrics(run)["validation"])
 
 
 def _refit(run: RunFolder, config: RunConfig, data: TrainingData, until: int) -> None:
