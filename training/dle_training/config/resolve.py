@@ -11,9 +11,10 @@ from dle_bundle.schema import Schema
 from dle_training.augmentation.settings import AugmentationConfig
 from dle_training.config import devices
 from dle_training.config.run_config import ObjectiveConfig, RunConfig, TrainingConfig
-from dle_training.models import registry
+from dle_training.models import pack, registry
 from dle_training.models.families import ModelConfig
 from dle_training.models.family import InputKind, Recipe
+from dle_training.models.pack import PackConfig
 from dle_training.optimization import optimizers, schedules
 from dle_training.optimization.optimizers import OptimizerConfig
 from dle_training.optimization.schedules import ScheduleConfig
@@ -35,7 +36,7 @@ def resolve(config: RunConfig, schema: Schema, rows: int) -> RunConfig:
     """
     chosen = registry.choose(config.model.name, registry.inputs(schema))
     recipe = registry.family(next(iter(chosen.values()))).recipe  # of the input that costs most to train
-    preprocessing = _preprocessing(config.preprocessing, schema, rows, embedding="pack" in chosen.values())
+    preprocessing = _preprocessing(config.preprocessing, schema, rows, embedding=pack.FAMILY.name in chosen.values())
     # a score in the target's unit would listen to the series of the highest level alone
     weighted = config.objective.class_weights is not None or preprocessing.window_scaling != "none"
     return replace(
@@ -83,30 +84,32 @@ def _window_scaling(config: PreprocessingConfig, schema: Schema) -> Scaling:
 
 def _model(run: RunConfig, chosen: dict[InputKind, str], rows: int) -> ModelConfig:
     config = run.model
-    if "pack" in chosen.values():
-        config = _pack(run)
+    if pack.FAMILY.name in chosen.values():
+        own = _pack(run, registry.section(config, pack.FAMILY))
+        config = replace(config, pack=own)
     each = registry.dropouts(config, chosen)
     dropout = each if len(set(each.values())) > 1 else next(iter(each.values()))
     return replace(registry.complete(config, chosen, rows), name=registry.joined(chosen), dropout=dropout)
 
 
-def _pack(run: RunConfig) -> ModelConfig:
-    """The settings of a pack whose rows are not split at random, and so are not split into folds of its own either.
+def _pack(run: RunConfig, settings: PackConfig) -> PackConfig:
+    """The settings of a pack; rows that are not split at random are not split into folds either.
 
     Raises InputError for settings that a pack cannot follow.
     """
-    config = run.model
     at_random = run.split.by in ("random", "stratified")
     faults = []
     if run.training.refit:
         faults.append("training.refit=true: its members are chosen by the validation part; see model.pack.folds")
+    if run.training.metric not in (None, "loss", "log_loss", "rmse"):
+        faults.append(f"training.metric={run.training.metric}: its members are chosen by their loss")
     if run.optimizer.name != "adamw":
         faults.append(f"optimizer.name={run.optimizer.name}: its members learn with adamw")
-    if (config.pack.folds or 1) > 1 and not at_random:
-        faults.append(f"model.pack.folds={config.pack.folds}: needs rows that are split at random, not by {run.split.by}")
+    if (settings.folds or 1) > 1 and not at_random:
+        faults.append(f"model.pack.folds={settings.folds}: needs rows that are split at random, not by {run.split.by}")
     if faults:
         raise InputError("model.name=pack cannot follow these settings; remove them, or set model.name=mlp", faults)
-    return config if at_random else replace(config, pack=replace(config.pack, folds=1))
+    return settings if at_random else replace(settings, folds=1)
 
 
 def _augmentation(config: AugmentationConfig, recipe: Recipe) -> AugmentationConfig:

@@ -47,7 +47,7 @@ def shares(inputs: Inputs, members: Members) -> Tensor:
 
 
 def of_own_copy(outputs: Tensor, inputs: Inputs, copies: int) -> Tensor:
-    """(M, N, K) → (M / copies, N, K): of the copies of each member, the outputs of the one that answers a row's fold."""
+    """(M, N, K) → (M / copies, N, K): for each row and member, the output of the copy that did not train on the row."""
     if copies == 1:
         return outputs
     count, rows, width = outputs.shape

@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dle_bundle.errors import InputError, Interrupted
+from dle_bundle.errors import Interrupted
 from dle_training.config import devices
 from dle_training.ensembles import answers, choice, folds
 from dle_training.ensembles.optimizer import MemberAdamW
@@ -22,8 +22,8 @@ from dle_training.fitting.batches import PreparedRows
 from dle_training.fitting.interruption import Interruption
 from dle_training.fitting.listeners import EpochRecord
 from dle_training.fitting.loop import FitInputs, FitResult, Training
-from dle_training.fitting.tensors import TrainingData
 from dle_training.fitting.state import TrainingState, digest, global_generators
+from dle_training.fitting.tensors import TrainingData
 from dle_training.models._base import Network
 from dle_training.models.pack import Members, Pack
 from dle_training.optimization.objectives import Objective, Regression
@@ -89,10 +89,6 @@ def fit(inputs: FitInputs) -> FitResult:
 def _begin(inputs: FitInputs, pack: Pack) -> Training:
     config, checkpoints = inputs.config, inputs.checkpoints
     metric = metrics.METRICS[chosen(config.training.metric)]
-    if metric.name not in ("loss", "log_loss", "rmse"):
-        raise InputError(
-            f"training.metric: pack chooses by log_loss or rmse, not by {metric.name}; set model.name=mlp to choose by it"
-        )
     device = devices.choose(config.device)
     inputs = replace(
         inputs,
@@ -137,11 +133,9 @@ def _end_epoch(training: Training, pack: Pack, optimizer: MemberAdamW) -> None:
     answered = [answers.of_targets(each, targets, objective) for each in outputs(pack, inputs.validation)]
     copies = pack.copies
     sizes = [len(state.best_weights[f"groups.{group}.number"]) // copies for group in range(len(answered))]
-    pooled = state.extra[_ANSWERS].split(sizes)
+    pooled = torch.split(state.extra[_ANSWERS], sizes)
     candidates = torch.cat([each for pair in zip(pooled, answered, strict=True) for each in pair])
-    places, loss = choice.greedy(
-        candidates, lambda each: answers.losses(each, targets, objective), pack.settings.most
-    )
+    places, loss = choice.greedy(candidates, lambda each: answers.losses(each, targets, objective), pack.settings.most)
     loop.check_finite(progress.epoch + 1, train_loss, loss, inputs.config)
     record = EpochRecord(
         epoch=progress.epoch + 1,
@@ -235,4 +229,3 @@ def _leave(pack: Pack, optimizer: MemberAdamW, state: TrainingState, losses: lis
         if len(running) < len(numbers):
             places = _of_copies(running.tolist(), pack.copies).to(numbers.device)
             optimizer.keep(members, places)
-            members.keep(places)

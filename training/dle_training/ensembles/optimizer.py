@@ -24,7 +24,7 @@ class MemberAdamW(optim.Optimizer):
         self._groups, self._decay = groups, weight_decay
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Make a step of all members."""
         for members, options in zip(self._groups, self.param_groups, strict=True):
             if not len(members):
@@ -58,10 +58,14 @@ class MemberAdamW(optim.Optimizer):
                     )
 
     def keep(self, members: Members, places: Tensor) -> None:
-        """Keep only the states of the members at `places`, as `Members.keep` does with the weights."""
-        for parameter in members.parameters():
-            if state := self.state.get(parameter):
-                self.state[parameter] = {name: value.index_select(0, places) for name, value in state.items()}
+        """Keep only the members at `places`, and their states."""
+        before = list(members.parameters())
+        members.keep(places)
+        after = list(members.parameters())
+        for old, new in zip(before, after, strict=True):
+            if state := self.state.pop(old, None):
+                self.state[new] = {name: value.index_select(0, places) for name, value in state.items()}
+        self.param_groups[self._groups.index(members)]["params"] = after
 
     def _tensors(self, parameter: Tensor) -> tuple[tuple[Tensor, ...], ...]:
         """Weights, gradients, means, means of squares, and numbers of steps of a parameter, each by member."""

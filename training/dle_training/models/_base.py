@@ -1,8 +1,8 @@
 """`Network`, which every model is, and `Encoder`, the base class of its parts.
 
-Most networks have one encoder for each kind of input. Their outputs are concatenated and go through a linear head. A new
-kind of input or a new architecture needs only a new encoder: the training loop, the exporter and the checkpoints use
-`Network` alone.
+Most networks have one encoder for each kind of input. Their outputs are concatenated and go through a linear head. A
+new kind of input or a new architecture needs only a new encoder: the training loop, the exporter and the checkpoints
+use `Network` alone.
 """
 
 from collections.abc import Mapping

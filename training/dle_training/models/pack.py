@@ -43,9 +43,9 @@ class PackConfig(Settings, frozen=True):
     folds: Annotated[
         Count | None,
         Meta(
-            description="1: members train on the training part and are chosen by the validation part. More: each member "
-            "is trained once for each fold of both parts, without it, and is chosen by its answers to the rows that did "
-            "not train it; null: 5 below 5,000 rows that are split at random, else 1."
+            description="1: members train on the training part and are chosen by the validation part. More: each "
+            "member is trained once for each fold of both parts, without it, and is chosen by its answers to the rows "
+            "that did not train it; null: 5 below 5,000 rows that are split at random, else 1."
         ),
     ] = None
     blocks: Annotated[
@@ -80,7 +80,7 @@ class Members(nn.Module):
     Shape: {"dense": (N, P), "codes": (N, E)} → (M, N, K).
 
     Example:
-        >>> members = Members(PackConfig(width=16, cosines=4), InputShape(dense=3, quantiles=2), outputs=1, blocks=1)
+        >>> members = Members(PackConfig(width=16, cosines=4, folds=1), InputShape(dense=3, quantiles=2), outputs=1, blocks=1)
         >>> members.draw([0, 1], dropout=0.5)
         >>> members({"dense": torch.zeros(5, 3)}).shape
         torch.Size([2, 5, 1])
@@ -91,6 +91,12 @@ class Members(nn.Module):
     lr: Tensor
     weight_decay: Tensor
     dropout: Tensor
+    frequency: Tensor
+    phase: Tensor
+    gain: Tensor
+    shift: Tensor
+    table: Tensor
+    offsets: Tensor
 
     def __init__(self, settings: PackConfig, shape: InputShape, outputs: int, blocks: int) -> None:
         super().__init__()
@@ -109,8 +115,6 @@ class Members(nn.Module):
             self.register_buffer(name, torch.empty(0, dtype=torch.int64))
         sizes = torch.tensor(shape.cardinalities, dtype=torch.int64)
         self.register_buffer("offsets", sizes.cumsum(0) - sizes, persistent=False)
-
-    offsets: Tensor
 
     def __len__(self) -> int:
         return len(self.number)
@@ -223,9 +227,9 @@ class Members(nn.Module):
     @torch.no_grad()
     def keep(self, places: Tensor) -> None:
         """Keep only the members at these places (M',) int64."""
-        for parameter in self.parameters():
-            parameter.data = parameter.data.index_select(0, places)
-            parameter.grad = None
+        for name, parameter in list(self.named_parameters()):
+            # a new one, because autograd remembers the shape of a parameter
+            setattr(self, name, nn.Parameter(parameter.index_select(0, places)))
         for name in ("number", "fold", "lr", "weight_decay", "dropout"):
             setattr(self, name, getattr(self, name).index_select(0, places))
 
@@ -235,7 +239,7 @@ class Members(nn.Module):
             found = state_dict.get(prefix + name)
             if found is not None and found.shape[1:] == tensor.shape[1:]:
                 tensor.data = tensor.data.new_empty(found.shape)
-        super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[arg-type]
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 class Pack(Network):
@@ -246,7 +250,8 @@ class Pack(Network):
     Shape: as `Members`; {"dense": (N, P), "codes": (N, E)} → (N, K).
 
     Example:
-        >>> pack = Pack(PackConfig(width=16, cosines=4, members=4, blocks=(1,), folds=1), InputShape(dense=3, quantiles=2), outputs=1, dropout=0.5)
+        >>> settings = PackConfig(width=16, cosines=4, members=4, blocks=(1,), folds=1)
+        >>> pack = Pack(settings, InputShape(dense=3, quantiles=2), outputs=1, dropout=0.5)
         >>> pack({"dense": torch.zeros(5, 3)}).shape
         torch.Size([5, 1])
     """

@@ -75,8 +75,8 @@ class ScheduleConfig(Settings, frozen=True):
     name: Annotated[
         ScheduleName | None,
         Meta(
-            description="The schedule; `dle-train --list schedules` lists them; null: cosine, or constant for pack, whose "
-            "members end by themselves."
+            description="The schedule; `dle-train --list schedules` lists them; null: cosine, or constant for pack, "
+            "whose members end by themselves."
         ),
     ] = None
     gamma: Annotated[
@@ -93,4 +93,4 @@ class ScheduleConfig(Settings, frozen=True):
 
 def factor(config: ScheduleConfig, epoch: float, epochs: int) -> float:
     """The factor in [0, 1] of the peak learning rate after `epoch` of `epochs`; `config` is resolved."""
-    return SCHEDULES[config.name].factor(config, epoch, epochs)
+    return SCHEDULES[chosen(config.name)].factor(config, epoch, epochs)

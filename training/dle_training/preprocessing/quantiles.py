@@ -45,7 +45,9 @@ def fit(
     A column has no map if all its values are one number with rounding errors, or if no map is `wanted`.
     """
     numbers = np.flatnonzero(~boolean).tolist() if wanted else []
-    count = min(max(len(values) // ROWS_FOR_KNOT, LEAST_KNOTS), MOST_KNOTS, max(_MOST_TOGETHER // max(len(numbers), 1), 2))
+    count = min(
+        max(len(values) // ROWS_FOR_KNOT, LEAST_KNOTS), MOST_KNOTS, max(_MOST_TOGETHER // max(len(numbers), 1), 2)
+    )
     kept: list[int] = []
     lows: list[float] = []
     columns: list[int] = []
@@ -93,8 +95,8 @@ class Quantiles(Step):
 
     Example:
         >>> fitted = fit(np.array([[0.0], [1.0], [8.0]]), np.array([False]), (1.0,), wanted=True)
-        >>> Quantiles(fitted)(torch.tensor([[1.0], [8.0], [9.0], [-1.0]], dtype=torch.float64)).round(decimals=2).tolist()
-        [[0.0], [0.97], [0.97], [-0.97]]
+        >>> Quantiles(fitted)(torch.tensor([[1.0], [8.0], [9.0]]).double()).round(decimals=2).flatten().tolist()
+        [0.0, 0.9700000286102295, 0.9700000286102295]
     """
 
     medians: Tensor

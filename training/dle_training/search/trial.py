@@ -99,7 +99,11 @@ class TrialTraining:
         with self._outcome_recorded():
             if isinstance(outcome, MemberFailure):
                 raise outcome.error
-            self._add(train.finish(self._run(fold), self.config, self._study.schema, member.data, outcome.network, outcome.fit))
+            self._add(
+                train.finish(
+                    self._run(fold), self.config, self._study.schema, member.data, outcome.network, outcome.fit
+                )
+            )
 
     def complete(self) -> None:
         """Record the result of all folds in the study."""
