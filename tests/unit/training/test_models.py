@@ -17,6 +17,7 @@ from dle_training.models.dropout import Dropout
 from dle_training.models.families import FAMILIES, ModelConfig
 from dle_training.models.family import InputKind
 from dle_training.models.mlp import Embeddings
+from dle_training.models.pack import PackConfig
 from dle_training.models.registry import build
 from dle_training.models.rnn import RnnConfig
 from dle_training.models.tcn import TcnConfig
@@ -27,6 +28,7 @@ TABLES = {
     "dense": InputShape(5),
     "codes": InputShape(0, (6, 4), ((0, 3, 1, 1, 1, 1), (0, 0, 5, 2))),
     "both": InputShape(5, (6, 4), ((0, 3, 1, 1, 1, 1), (0, 0, 5, 2))),
+    "quantiles": InputShape(5, (6,), ((0, 3, 1, 1, 1, 1),), quantiles=2),
 }
 IMAGES = {
     "grey": InputShape(image=Images(1, 1, 12, 10, (0.4,), (0.2,))),
@@ -52,6 +54,7 @@ SMALL = replace_struct(
     tcn=TcnConfig(width=4, depth=3, kernel=9),
     transformer=TransformerConfig(width=8, heads=2),
     bag=BagConfig(width=6, buckets=64),
+    pack=PackConfig(members=5, folds=1, blocks=(1, 2, 0), width=8, cosines=3),
 )
 VARIANTS = {
     "plain": SMALL,
@@ -158,6 +161,10 @@ class TestEveryNetwork:
         torch.testing.assert_close(make(padded), make(given), rtol=1e-4, atol=1e-5)
 
     def test_gradient_reaches_every_parameter(self, make: Network, shape: InputShape) -> None:
+        # a gain or an output that is 0 at first lets the gradient pass after one step
+        optimizer = torch.optim.SGD(make.parameters(), 1e-3)
+        make(inputs(shape, 64)).square().sum().backward()
+        optimizer.step()
         make(inputs(shape, 64)).square().sum().backward()
         for name, parameter in make.named_parameters():
             assert parameter.grad is not None, name

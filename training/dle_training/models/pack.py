@@ -80,7 +80,8 @@ class Members(nn.Module):
     Shape: {"dense": (N, P), "codes": (N, E)} → (M, N, K).
 
     Example:
-        >>> members = Members(PackConfig(width=16, cosines=4, folds=1), InputShape(dense=3, quantiles=2), outputs=1, blocks=1)
+        >>> settings = PackConfig(width=16, cosines=4, folds=1)
+        >>> members = Members(settings, InputShape(dense=3, quantiles=2), outputs=1, blocks=1)
         >>> members.draw([0, 1], dropout=0.5)
         >>> members({"dense": torch.zeros(5, 3)}).shape
         torch.Size([2, 5, 1])

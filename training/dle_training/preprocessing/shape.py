@@ -71,10 +71,10 @@ class InputShape:
     """
 
     dense: int = 0
-    quantiles: int = 0
     cardinalities: tuple[int, ...] = ()
     frequencies: tuple[tuple[int, ...], ...] = ()
     image: Images | None = None
     sequence: Series | None = None
     known: Known | None = None
     tokens: Tokens | None = None
+    quantiles: int = 0
