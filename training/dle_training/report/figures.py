@@ -17,6 +17,7 @@ from dle_training.report.canvas import (
     BLUE,
     GRID,
     GUIDE,
+    HALF,
     INK,
     MUTED,
     ORANGE,
@@ -30,6 +31,7 @@ from dle_training.report.canvas import (
     value_axis,
     with_margin,
 )
+from dle_training.scoring.importance import Importances
 
 DENSE = 2_000
 """With more rows than this, points would overlap, so their density is drawn instead."""
@@ -73,6 +75,30 @@ def learning_curves(history: Sequence[EpochRecord], metric: str, best_epoch: int
             best = panel.axvline(best_epoch, color=ORANGE, linestyle=(0, (4, 2)), linewidth=1.2, zorder=1.5)
         legend(panels[0], {**lines, f"best epoch: {best_epoch}": best}, "best")
         figure.align_ylabels()
+        return png(figure)
+
+
+def importances(measured: Importances, most: int) -> bytes:
+    """Draw the `most` important inputs as bars, from the top, with lines for ±2 standard errors."""
+    shown = measured.inputs[:most]
+    places = np.arange(len(shown))
+    with sheet((HALF[0], max(HALF[1], 0.9 + 0.24 * len(shown)))) as figure:
+        axes = figure.subplots()
+        axes.barh(
+            places,
+            [each.increase for each in shown],
+            xerr=[2 * each.error for each in shown],
+            color=BLUE,
+            ecolor=MUTED,
+            height=0.7,
+            error_kw={"elinewidth": 1.0},
+        )
+        axes.set_yticks(places, [short(each.name, 24) for each in shown])
+        axes.invert_yaxis()
+        axes.axvline(0, color=INK, linewidth=0.8)
+        axes.grid(visible=False, axis="y")
+        axes.set_title("Importance of the inputs")
+        axes.set_xlabel(f"increase of {measured.measure} when shuffled")
         return png(figure)
 
 

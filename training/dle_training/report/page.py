@@ -21,12 +21,14 @@ from dle_training.scoring import forecasts, metrics
 from dle_training.scoring.cross_validation import CrossValidation
 from dle_training.scoring.evaluation import Evaluation
 from dle_training.scoring.forecasts import SeriesScores
+from dle_training.scoring.importance import Importances
 from dle_training.scoring.metrics import Actual, Predictions, Scores
 
 _HEADLINES = ("accuracy", "roc_auc", "f1_macro", "log_loss", "rmse", "mae", "r2")
 _CATEGORIES_SHOWN = 6
 _LONGEST_EXAMPLE = 60
 _SERIES_SHOWN = 50
+_INPUTS_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class ReportContent:
     prediction_examples: PredictionExamples
     dropped: Mapping[str, str]
     notes: Sequence[str]
+    importances: Importances | None
     folds: CrossValidation | None
 
 
@@ -239,13 +242,25 @@ def _title(answer: PredictedRow) -> str:
 def _test_figures(content: ReportContent) -> list[Figure]:
     outputs, actual, predicted = content.schema.outputs, content.actual, content.predicted
     if outputs.classes is None or content.test.per_class is None:
-        return [
-            *_value_figures(content, actual.astype(np.float64), predicted),
-            *_test_images(content.prediction_examples),
-        ]
-    names = tuple(content.test.per_class)
-    positive = 1 if outputs.positive_class is None else outputs.classes.index(outputs.positive_class)
-    return [*_class_figures(names, positive, actual, predicted), *_test_images(content.prediction_examples)]
+        drawn = _value_figures(content, actual.astype(np.float64), predicted)
+    else:
+        names = tuple(content.test.per_class)
+        positive = 1 if outputs.positive_class is None else outputs.classes.index(outputs.positive_class)
+        drawn = _class_figures(names, positive, actual, predicted)
+    return [*drawn, *_importances(content.importances), *_test_images(content.prediction_examples)]
+
+
+def _importances(measured: Importances | None) -> list[Figure]:
+    if measured is None:
+        return []
+    what = "The log loss" if measured.measure == "log_loss" else "The mean absolute error"
+    more = len(measured.inputs) - _INPUTS_SHOWN
+    caption = (
+        f"{what} of {measured.rows:,} test rows is {number(measured.loss)}. A bar shows how much it grows when the "
+        "values of one input are shuffled among the rows, with lines for ±2 standard errors. Inputs that tell the same "
+        f"share their importance.{f' The figure leaves out {more:,} less important inputs.' if more > 0 else ''}"
+    )
+    return [Figure("importance", figures.importances(measured, _INPUTS_SHOWN), caption)]
 
 
 def _value_figures(content: ReportContent, actual: Actual, predicted: Predictions) -> list[Figure]:

@@ -21,7 +21,7 @@ from dle_training.runs.folder import RunFolder, read_facts, read_metrics, write_
 from dle_training.runs.prepare import reopen
 from dle_training.runs.train import open_model, refuse_unfinished
 from dle_training.runs.trained_model import TrainedModel
-from dle_training.scoring import baselines, evaluation
+from dle_training.scoring import baselines, evaluation, importance
 from dle_training.scoring.baselines import Baselines
 from dle_training.scoring.evaluation import Evaluation
 from dle_training.scoring.metrics import Actual, Scores
@@ -131,6 +131,7 @@ def evaluate_test_part(run: RunFolder, groups: Groups, target: Values, beside: B
         prediction_examples=worst_examples.choose(model.schema, groups, actual, predicted, beside),
         dropped=facts.dropped,
         notes=facts.notes,
+        importances=importance.measure(model.predict, groups, actual, model.schema),
         folds=cross_validation.read(run),
     )
     page.write(run.path, content)
