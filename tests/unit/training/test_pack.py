@@ -16,14 +16,16 @@ from dle_training.config.resolve import resolve
 from dle_training.config.run_config import RunConfig
 from dle_training.ensembles import answers, choice, folds
 from dle_training.ensembles import loop as ensembles
+from dle_training.ensembles.optimizer import MemberAdamW
 from dle_training.fitting import loop
 from dle_training.fitting.batches import PreparedRows
 from dle_training.fitting.listeners import Listener
 from dle_training.fitting.loop import FitInputs, FitResult
-from dle_training.models.pack import Members, Pack, PackConfig
+from dle_training.models.pack import Ensemble, Members, PackConfig
 from dle_training.models.registry import build
 from dle_training.optimization import objectives
 from dle_training.optimization.objectives import Objective
+from dle_training.packed.objective import PackedObjective
 from dle_training.preprocessing.shape import InputShape
 
 ROWS, OTHERS = 240, 90
@@ -62,10 +64,10 @@ def problem(task: str = "multiclass") -> tuple[Objective, PreparedRows, Prepared
     return objective, every.slice(slice(ROWS)), every.slice(slice(ROWS, None))
 
 
-def fresh(config: RunConfig, objective: Objective) -> Pack:
+def fresh(config: RunConfig, objective: Objective) -> Ensemble:
     torch.manual_seed(config.seed)
     network = build(config.model, SHAPE, objective.outputs, regression=objective.task == "regression")
-    assert isinstance(network, Pack)
+    assert isinstance(network, Ensemble)
     return network
 
 
@@ -73,9 +75,9 @@ def fit(
     folder: Path,
     config: RunConfig,
     task: str = "multiclass",
-    pack: Pack | None = None,
+    pack: Ensemble | None = None,
     listeners: Sequence[Listener] = (),
-) -> tuple[Pack, FitResult]:
+) -> tuple[Ensemble, FitResult]:
     objective, train, validation = problem(task)
     network = fresh(config, objective) if pack is None else pack
     fitted = ensembles.fit(FitInputs(network, objective, train, validation, config, folder, listeners))
@@ -120,7 +122,7 @@ class TestMembers:
         for outputs in (1, 3):
             torch.manual_seed(1)
             settings = PackConfig(members=4, folds=1, blocks=(1, 2), width=8, cosines=3)
-            pack = Pack(settings, InputShape(5, quantiles=3), outputs, dropout=0.0).eval()
+            pack = Ensemble(settings, InputShape(5, quantiles=3), outputs, dropout=0.0).eval()
             rows = {"dense": 3 * torch.randn(11, 5)}
             each = torch.cat([members(rows) for members in pack.running]).double()
             if outputs == 1:
@@ -243,15 +245,16 @@ class TestFolds:
         results = []
         for targets in (rows.targets, poisoned):
             pack = fresh(config, objective)
-            optimizer = ensembles.MemberAdamW(pack.running, 0.01, 1e-4)
+            optimizer = MemberAdamW(pack.running, 0.01, 1e-4)
             for members in pack.running:
                 given = targets.expand(len(members), -1)
-                each = ensembles.PackedObjective([objective] * len(members)).losses(members(rows.inputs), given)
-                (each * folds.shares(rows.inputs, members)).sum().backward()
+                each = PackedObjective([objective] * len(members)).losses(members(rows.inputs), given)
+                (each * folds.shares(rows.inputs, members)).sum().backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             results.append(pack)
         for one, other in zip(results[0].running, results[1].running, strict=True):
-            same = [torch.equal(a, b) for a, b in zip(one.weight0, other.weight0, strict=True)]
+            pairs = zip(one.state_dict()["weight0"], other.state_dict()["weight0"], strict=True)
+            same = [torch.equal(a, b) for a, b in pairs]
             assert same == (one.fold == 2).tolist()
 
     def test_a_copy_answers_the_rows_of_its_fold(self) -> None:
@@ -300,7 +303,7 @@ class _Kill(Listener):
             raise _Killed
 
 
-def _last_weights(folder: Path, config: RunConfig, pack: Pack) -> dict[str, Tensor]:
+def _last_weights(folder: Path, config: RunConfig, pack: Ensemble) -> dict[str, Tensor]:
     """The weights of all members after the last step, before the ensemble takes their place."""
     kept: dict[str, Tensor] = {}
 

@@ -12,13 +12,13 @@ from torch import Tensor
 from dle_training.fitting import batches
 from dle_training.fitting.batches import PreparedRows
 from dle_training.fitting.loop import FitInputs
-from dle_training.models.pack import Members, Pack
+from dle_training.models.pack import Ensemble, Members
 from dle_training.preprocessing.shape import Inputs
 
 FOLD = "fold"
 
 
-def inside(inputs: FitInputs, pack: Pack) -> FitInputs:
+def inside(inputs: FitInputs, pack: Ensemble) -> FitInputs:
     """Return the inputs with all rows in both parts, and their folds; unchanged if the pack has none."""
     if pack.copies == 1:
         return inputs

@@ -25,7 +25,7 @@ from dle_training.fitting.loop import FitInputs, FitResult, Training
 from dle_training.fitting.state import TrainingState, digest, global_generators
 from dle_training.fitting.tensors import TrainingData
 from dle_training.models._base import Network
-from dle_training.models.pack import Members, Pack
+from dle_training.models.pack import Ensemble, Members
 from dle_training.optimization.objectives import Objective, Regression
 from dle_training.packed.objective import PackedObjective
 from dle_training.scoring import metrics
@@ -43,7 +43,7 @@ def fit(inputs: FitInputs) -> FitResult:
     States are saved and continued as `fitting.loop.fit` does, and the same exceptions are raised.
     """
     pack, config = inputs.network, inputs.config
-    assert isinstance(pack, Pack)
+    assert isinstance(pack, Ensemble)
     training = _begin(folds.inside(inputs, pack), pack)
     state, progress, slices = training.state, training.progress, training.batches
     optimizer = state.optimizer
@@ -86,7 +86,7 @@ def fit(inputs: FitInputs) -> FitResult:
     return fitted
 
 
-def _begin(inputs: FitInputs, pack: Pack) -> Training:
+def _begin(inputs: FitInputs, pack: Ensemble) -> Training:
     config, checkpoints = inputs.config, inputs.checkpoints
     metric = metrics.METRICS[chosen(config.training.metric)]
     device = devices.choose(config.device)
@@ -121,7 +121,7 @@ def _objective(objective: Objective, members: Members) -> PackedObjective:
     return PackedObjective([objective] * len(members))
 
 
-def _end_epoch(training: Training, pack: Pack, optimizer: MemberAdamW) -> None:
+def _end_epoch(training: Training, pack: Ensemble, optimizer: MemberAdamW) -> None:
     """Choose the ensemble, close the epoch, and let members leave.
 
     The candidates stand group by group, and within a group those chosen before come first. All copies of a member for
@@ -164,7 +164,7 @@ def _end_epoch(training: Training, pack: Pack, optimizer: MemberAdamW) -> None:
 
 
 @torch.inference_mode()
-def outputs(pack: Pack, rows: PreparedRows) -> list[Tensor]:
+def outputs(pack: Ensemble, rows: PreparedRows) -> list[Tensor]:
     """The outputs (candidates, N, K) of each group; with folds, those of the copies that did not train on the row."""
     pack.before_evaluation()
     pack.eval()
@@ -183,7 +183,7 @@ def validated(network: Network, data: TrainingData, seed: int) -> tuple[Prepared
     With folds these are the rows of both parts, the validation part last, as answered by weights that they did not
     train.
     """
-    if not isinstance(network, Pack) or network.copies == 1:
+    if not isinstance(network, Ensemble) or network.copies == 1:
         return data.validation, loop.predict(network, data.validation)
     rows = folds.with_folds(batches.together(data.train, data.validation), network.copies, seed)
     return rows, network.mean(torch.cat(outputs(network, rows)))
@@ -198,7 +198,7 @@ def _score(loss: float, training: Training) -> float:
     return math.sqrt(loss) * objective.sd.item()
 
 
-def _taken(best: dict[str, Tensor], pack: Pack, places: list[int]) -> dict[str, Tensor]:
+def _taken(best: dict[str, Tensor], pack: Ensemble, places: list[int]) -> dict[str, Tensor]:
     """Copy the weights of the candidates at `places`, ascending; see `_end_epoch` for their order."""
     taken, first = dict[str, Tensor](), 0
     own, copies = pack.state_dict(), pack.copies
@@ -217,7 +217,7 @@ def _of_copies(places: list[int], copies: int) -> Tensor:
     return (torch.tensor(places, dtype=torch.int64).view(-1, 1) * copies + torch.arange(copies)).flatten()
 
 
-def _leave(pack: Pack, optimizer: MemberAdamW, state: TrainingState, losses: list[Tensor]) -> None:
+def _leave(pack: Ensemble, optimizer: MemberAdamW, state: TrainingState, losses: list[Tensor]) -> None:
     """Note each member's loss (M,) and drop the members that have not improved for `model.pack.patience` epochs."""
     epoch = state.progress.epoch + 1
     for members, own in zip((group for group in pack.groups if isinstance(group, Members)), losses, strict=True):

@@ -243,7 +243,7 @@ class Members(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
-class Pack(Network):
+class Ensemble(Network):
     """Members with different numbers of hidden layers, and the mean of their answers.
 
     Probabilities are averaged, not logits, so `forward` returns the logits of the mean.
@@ -252,7 +252,7 @@ class Pack(Network):
 
     Example:
         >>> settings = PackConfig(width=16, cosines=4, members=4, blocks=(1,), folds=1)
-        >>> pack = Pack(settings, InputShape(dense=3, quantiles=2), outputs=1, dropout=0.5)
+        >>> pack = Ensemble(settings, InputShape(dense=3, quantiles=2), outputs=1, dropout=0.5)
         >>> pack({"dense": torch.zeros(5, 3)}).shape
         torch.Size([5, 1])
     """
@@ -327,7 +327,7 @@ FAMILY = ModelFamily(
     reads=("table",),
     section="pack",
     settings=PackConfig,
-    build=lambda settings, shape, slot: Pack(
+    build=lambda settings, shape, slot: Ensemble(
         settings, shape, slot.outputs, slot.dropout, probabilities=not slot.regression, fresh=slot.fresh
     ),
     dropout=0.5,

@@ -81,7 +81,9 @@ def _knots(known: npt.NDArray[np.float64], count: int) -> tuple[npt.NDArray[np.f
     """Return at most `count` of the sorted values `known` (N,) as knots, ascending, and their normal scores."""
     if not len(known):
         return known, known
-    knots = np.unique(known[np.linspace(0, len(known) - 1, count).round().astype(np.int64)])
+    knots = np.unique(known)
+    if len(knots) > count:
+        knots = np.unique(known[np.linspace(0, len(known) - 1, count).round().astype(np.int64)])
     wide = differ(knots[:-1], knots[1:], float(np.abs(known).max()))
     knots = knots[np.concatenate([[True], wide])]
     ranks = (np.searchsorted(known, knots, "left") + np.searchsorted(known, knots, "right")) / 2

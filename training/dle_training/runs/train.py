@@ -29,7 +29,7 @@ from dle_training.fitting.tensorboard import TensorBoard
 from dle_training.fitting.tensors import TrainingData
 from dle_training.models import registry
 from dle_training.models._base import Network
-from dle_training.models.pack import Pack
+from dle_training.models.pack import Ensemble
 from dle_training.optimization import objectives
 from dle_training.optimization.objectives import Classification, Objective, ObjectiveState
 from dle_training.preprocessing import pipeline
@@ -113,7 +113,7 @@ def fit_network(
         augment=augment.build(config.augmentation, data.preprocessing.shape(frequencies=False)),
         replicas=replicas,
     )
-    return ensemble_loop.fit(inputs) if isinstance(network, Pack) else loop.fit(inputs)
+    return ensemble_loop.fit(inputs) if isinstance(network, Ensemble) else loop.fit(inputs)
 
 
 def finish(
