@@ -72,8 +72,10 @@ def test_where_a_training_cannot_run(options: list[str], expected: str) -> None:
     reason="NOT TESTED: the settings that Ray's workers refuse; Ray is not installed",
 )
 def test_settings_that_workers_refuse_are_reported_before_anything_is_read() -> None:
-    asked = ["nowhere.csv", "--engine", "ray", "--folds", "3", "--set", "training.refit=true"]
+    settings = ["--set", "training.refit=true", "--set", "model.name=pack"]
+    asked = ["nowhere.csv", "--engine", "ray", "--folds", "3", *settings]
     done = CliRunner().invoke(train.app, asked)
     assert isinstance(done.exception, InputError)
     assert "split.folds" in str(done.exception)
     assert "training.refit" in str(done.exception)
+    assert "set model.name=mlp" in str(done.exception)

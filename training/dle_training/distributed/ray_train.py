@@ -57,6 +57,8 @@ def check(config: RunConfig) -> None:
         faults.append("split.folds: folds are networks of their own; leave --folds out, or --engine ray")
     if config.training.refit:
         faults.append("training.refit: expected false, found true")
+    if config.model.name == "pack":
+        faults.append("model.name=pack: its networks are trained in one process; set model.name=mlp")
     if faults:
         raise InputError("--engine ray trains one network, once", faults)
 
