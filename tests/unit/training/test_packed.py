@@ -406,7 +406,7 @@ def test_the_rest_of_a_run_follows(tables: Path, tmp_path: Path) -> None:
     (fitted,) = fit(member)
     run = run_folder.RunFolder(tmp_path / "packed")
     run.path.mkdir()
-    packed_scores = train.finish(run, bench.schema, bench.data, fitted.network, fitted.fit).validation
+    packed_scores = train.finish(run, member.config, bench.schema, bench.data, fitted.network, fitted.fit).validation
     alone = run_folder.RunFolder(tmp_path / "alone")
     alone.path.mkdir()
     scores = train.fit(alone, member.config, bench.schema, bench.data).validation

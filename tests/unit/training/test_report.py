@@ -24,6 +24,7 @@ from dle_training.report.worst_examples import Forecasts, PredictedImages, Predi
 from dle_training.scoring import metrics
 from dle_training.scoring.cross_validation import CrossValidation
 from dle_training.scoring.evaluation import evaluate
+from dle_training.scoring.importance import Importance, Importances
 
 SCRIPT = "<script>alert('x')</script>"
 INPUTS = (
@@ -76,8 +77,14 @@ def content(
         prediction_examples=shown or PredictionExamples(),
         dropped={"id": "identifier: a different value in each row"},
         notes=("2 rows without a target were left out.",),
+        importances=IMPORTANCES if samples is None else None,
         folds=None,
     )
+
+
+IMPORTANCES = Importances(
+    "log_loss", 400, 0.31, tuple(Importance(f"input {n}", 0.5 / (n + 1), 0.01) for n in range(25))
+)
 
 
 def classification(classes: Sequence[Label], rows: int = 400, known: int | None = None) -> ReportContent:
@@ -222,9 +229,9 @@ def test_the_page_needs_nothing_but_itself(written: Callable[[str], Path], name:
 
 def test_figures_are_those_of_the_task(written: Callable[[str], Path]) -> None:
     for name, expected in {
-        "two": {"learning_curves", "confusion_matrix", "calibration", "roc", "precision_recall"},
-        "regression": {"learning_curves", "predicted_against_actual", "residuals"},
-        "one class in the test part": {"learning_curves", "confusion_matrix", "calibration"},
+        "two": {"learning_curves", "confusion_matrix", "calibration", "roc", "precision_recall", "importance"},
+        "regression": {"learning_curves", "predicted_against_actual", "residuals", "importance"},
+        "one class in the test part": {"learning_curves", "confusion_matrix", "calibration", "importance"},
         "augmented": {
             "learning_curves", "training_images", "training_series", "text_lengths", "confusion_matrix", "calibration",
             "roc", "precision_recall", "test_images",
@@ -235,6 +242,7 @@ def test_figures_are_those_of_the_task(written: Callable[[str], Path]) -> None:
     }.items():  # fmt: skip
         assert {path.stem for path in (written(name).parent / "figures").iterdir()} == expected
     assert "at least two classes" in written("one class in the test part").read_text()
+    assert "leaves out 5 less important inputs" in written("two").read_text()
 
 
 @pytest.mark.parametrize(("name", "times"), [("awkward", 2), ("augmented", 4)])  # a column and a class; and an example
