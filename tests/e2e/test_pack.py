@@ -1,0 +1,72 @@
+"""A pack from file to prediction: trained, evaluated, exported, and asked from both sides."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors import deserialize
+from tests import commands
+from tests.people import write_people
+
+import dle_training
+from dle_bundle.tables import table_files
+
+pytestmark = pytest.mark.e2e
+BRIEF = [
+    word
+    for setting in ("name=pack", "pack.members=3", "pack.width=16", "pack.cosines=3")
+    for word in ("--set", f"model.{setting}")
+]
+
+
+@pytest.mark.parametrize(("target", "folds"), [("buys", 5), ("level", 1), ("spent", 3)])
+def test_from_file_to_prediction(tmp_path: Path, target: str, folds: int) -> None:
+    source = write_people(tmp_path / "people.csv", target=target)
+    settings = [*BRIEF, "--set", f"model.pack.folds={folds}", "--set", "training.epochs=6"]
+    trained = commands.document("dle-train", source, "--target", target, *settings, "--out", "run", folder=tmp_path)
+    new = tmp_path / "new.csv"
+    source.rename(new)  # the run needs its source no more
+    test = commands.document("dle-evaluate", "run", folder=tmp_path)["test"]
+    measure, limit = ("r2", 0.3) if target == "spent" else ("accuracy", 0.55)
+    assert test[measure] > limit
+    assert trained["validation"][measure] > limit
+    commands.run("dle-export", "run", "--to", "bundle", folder=tmp_path)
+    commands.run("dle-predict", "bundle", new, "--out", "answers.parquet", folder=tmp_path)
+    own = dle_training.Run(tmp_path / "run").predict(pd.read_csv(new)).to_pandas()
+    served = table_files.read(tmp_path / "answers.parquet").to_pandas()
+    for column in own.columns:
+        if own[column].dtype.kind == "f":
+            np.testing.assert_allclose(served[column], own[column], rtol=1e-5, atol=1e-5)
+        else:
+            assert served[column].tolist() == own[column].tolist()
+
+
+def test_the_test_part_chooses_nothing(tmp_path: Path) -> None:
+    """With the targets of the test part turned round, training gives the same validation scores and weights."""
+    scores, weights = [], []
+    for name, turned in (("honest", False), ("poisoned", True)):
+        folder = tmp_path / name
+        folder.mkdir()
+        source = write_people(folder / "people.csv")
+        lines = source.read_text().splitlines()
+        marked = [f"{lines[0]},split"]
+        for number, line in enumerate(lines[1:]):
+            part = ("train", "train", "train", "validation", "test")[number % 5]
+            values, _, answer = line.rpartition(",")
+            if turned and part == "test":
+                answer = {"yes": "no", "no": "yes"}[answer]
+            marked.append(f"{values},{answer},{part}")
+        source.write_text("\n".join(marked) + "\n")
+        settings = [*BRIEF, "--set", "training.epochs=4"]
+        said = commands.document(
+            "dle-train", "people.csv", "--target", "buys", *settings, "--out", "run", folder=folder
+        )
+        scores.append(said["validation"])
+        weights.append((folder / "run" / "checkpoints" / "best.safetensors").read_bytes())
+    assert scores[0] == scores[1]
+    assert _tensors(weights[0]) == _tensors(weights[1])
+
+
+def _tensors(content: bytes) -> dict[str, bytes]:
+    return {name: bytes(tensor["data"]) for name, tensor in deserialize(content)}  # type: ignore[no-untyped-call]
