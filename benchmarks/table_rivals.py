@@ -24,7 +24,7 @@ def main() -> None:
     table, parts = pd.read_parquet(source), np.load(split)
     values = table.pop(target)
     table = table.drop(columns="split", errors="ignore")
-    texts = [column for column in table if not pd.api.types.is_numeric_dtype(table[column])]
+    texts = [str(column) for column in table if not pd.api.types.is_numeric_dtype(table[column])]
     for column in texts:
         table[column] = table[column].astype("string").fillna("missing").astype("category")
     regression = values.dtype.kind == "f"
@@ -73,13 +73,13 @@ def _linear(regression: bool, texts: list[str]) -> Any:
 
 
 def _lightgbm(regression: bool, texts: list[str]) -> Any:
-    import lightgbm
+    import lightgbm  # type: ignore[import-not-found]
 
     return (lightgbm.LGBMRegressor if regression else lightgbm.LGBMClassifier)(random_state=0, verbose=-1)
 
 
 def _catboost(regression: bool, texts: list[str]) -> Any:
-    import catboost
+    import catboost  # type: ignore[import-not-found]
 
     kind = catboost.CatBoostRegressor if regression else catboost.CatBoostClassifier
     return kind(cat_features=texts, random_seed=0, verbose=False, allow_writing_files=False)

@@ -156,8 +156,10 @@ def test_no_such_file(tmp_path: Path) -> None:
 
 def test_names_are_those_of_the_registries() -> None:
     schema = run_config.json_schema()["$defs"]
-    for section, registry in (("Optimizer", OPTIMIZERS), ("Schedule", SCHEDULES)):
-        assert set(schema[f"{section}Config"]["properties"]["name"]["enum"]) == set(registry)
+    assert set(schema["OptimizerConfig"]["properties"]["name"]["enum"]) == set(OPTIMIZERS)
+    names, null = schema["ScheduleConfig"]["properties"]["name"]["anyOf"]
+    assert set(names["enum"]) == set(SCHEDULES)
+    assert null == {"type": "null"}
     assert get_args(MetricName) == tuple(METRICS)
     for entries in (FAMILIES, LOSSES, OPTIMIZERS, SCHEDULES, METRICS):
         assert all(entry.description for entry in entries.values())

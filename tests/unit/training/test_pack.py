@@ -276,7 +276,7 @@ class TestFolds:
 
 
 def test_settings_that_a_pack_cannot_follow_are_refused_together() -> None:
-    with pytest.raises(InputError, match=r"set model\.name=mlp") as refused:
+    with pytest.raises(InputError, match=r"model\.name=mlp") as refused:
         configured(
             "training.refit=true", "training.metric=roc_auc", "optimizer.name=sgd", "model.pack.folds=4", by="time:a"
         )

@@ -12,6 +12,7 @@ from torch import nn
 from dle_bundle.errors import InputError
 from dle_bundle.schema import Kind, Task
 from dle_training.models import registry
+from dle_training.models._base import EncoderNetwork
 from dle_training.models.families import FAMILIES, ModelConfig
 from dle_training.models.family import NO_AUGMENTATION, InputKind
 from dle_training.models.rnn import RnnConfig
@@ -45,7 +46,7 @@ def test_choices(name: str | None, kinds: tuple[InputKind, ...], chosen: dict[In
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("resnet", r"no model 'resnet'.*known: mlp, cnn"),
+        ("resnet", r"no model 'resnet'.*known: mlp, pack, cnn"),
         ("transfomer", r"did you mean 'transformer'"),
         ("cnn", r"cnn reads images.*the data has none; choose from rnn, transformer, bag"),
         ("rnn+transformer", r"transformer reads series or text"),
@@ -139,6 +140,7 @@ def test_columns_beside_others_have_smaller_layers() -> None:
         (InputShape(dense=3), ["numeric"], ["model.hidden=[]"], []),
     )
     for shape, kinds, settings, widths in cases:
-        encoder = registry.build(resolved(*settings, kinds=kinds).model, shape, 2).encoders["table"]
-        layers = [layer for layer in encoder.modules() if isinstance(layer, nn.Linear)]
+        network = registry.build(resolved(*settings, kinds=kinds).model, shape, 2)
+        assert isinstance(network, EncoderNetwork)
+        layers = [layer for layer in network.encoders["table"].modules() if isinstance(layer, nn.Linear)]
         assert [layer.out_features for layer in layers] == widths

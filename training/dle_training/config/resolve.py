@@ -20,7 +20,7 @@ from dle_training.optimization.optimizers import OptimizerConfig
 from dle_training.optimization.schedules import ScheduleConfig
 from dle_training.preprocessing.settings import PreprocessingConfig, Scaling
 from dle_training.scoring import metrics
-from dle_training.settings.proposals import together
+from dle_training.settings.proposals import setting, together
 
 LEAST_PATIENCE = 10
 PIECEWISE_BINS, LEAST_ROWS_FOR_BINS = 32, 10_000
@@ -108,7 +108,8 @@ def _pack(run: RunConfig, settings: PackConfig) -> PackConfig:
     if (settings.folds or 1) > 1 and not at_random:
         faults.append(f"model.pack.folds={settings.folds}: needs rows that are split at random, not by {run.split.by}")
     if faults:
-        raise InputError("model.name=pack cannot follow these settings; remove them, or set model.name=mlp", faults)
+        other = setting("model.name", "mlp")
+        raise InputError(f"the model pack cannot follow these settings; remove them, or set {other}", faults)
     return settings if at_random else replace(settings, folds=1)
 
 

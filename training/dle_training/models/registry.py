@@ -19,6 +19,7 @@ from dle_training.models.known import KnownEncoder
 from dle_training.preprocessing.shape import InputShape
 from dle_training.settings import base
 from dle_training.settings.dimensions import Dimension
+from dle_training.settings.proposals import setting
 
 KIND_NAMES: dict[InputKind, str] = {"image": "images", "sequence": "series", "text": "text", "table": "columns"}
 """The kinds of input in the plural, for messages and documents."""
@@ -155,7 +156,7 @@ def _unknown(name: str) -> str:
 
 def _beside(name: str, present: tuple[InputKind, ...]) -> str:
     words = " and ".join(KIND_NAMES[kind] for kind in present)
-    return f"model.name: {name} reads columns alone, but the data has {words}; set model.name=mlp"
+    return f"model.name: {name} reads columns alone, but the data has {words}; set {setting('model.name', 'mlp')}"
 
 
 def _idle(name: str, reads: tuple[InputKind, ...], present: tuple[InputKind, ...]) -> str:
