@@ -14,9 +14,6 @@ import numpy.typing as npt
 MISSING_TIME = np.iinfo(np.int64).min
 """The value of a missing date-time in the `datetime` group."""
 
-FIRST_TIME, LAST_TIME = -62_135_596_800, 253_402_300_799
-"""Epoch seconds of the years 1 to 9999, the range of Python's dates; int64 and float64 hold them exactly."""
-
 PADDING = 0
 """The token that pads rows of the `tokens` group."""
 

@@ -193,7 +193,7 @@ def _has_steps(name: str, layout: SeriesLayout) -> bool:
 
 
 def _of_series(ordered: Ordered, layout: SeriesLayout, keep: Sequence[str], origin: _Places) -> dict[str, Column]:
-    """The columns `keep` at the rows `origin` (N,). Raises InputError for those with several values in a series."""
+    """The columns `keep` at the rows `origin` (N,). Raises InputError if one has several values in a series."""
     own = {layout.sequence_id, *layout.static, *([layout.time] if layout.window is not None else [])}
     kept = [name for name in keep if name not in own]
     several = [name for name in kept if not long_tables.constant(ordered, name)]

@@ -25,10 +25,9 @@ def lines(path: Path, text: str) -> tuple[str, str]:
     start = _skip(text, 0)
     if text[start] == "[":
         return "\n".join(_objects(path, text, start + 1)), "object"
-    rows = [row for row in map(str.strip, text.split("\n")) if row]
-    if len(rows) > 1 and all(row.startswith("{") and row.endswith("}") for row in rows):
+    value, end = _decoded(path, text, start)
+    if isinstance(value, dict) and _skip(text, end) < len(text):
         return text, "line"
-    value, _ = _decoded(path, text, start)
     found = "one object; if it is a row, put it between [ and ]" if isinstance(value, dict) else "a single value"
     raise _refusal(path, f"{_EXPECTED}, found {found}")
 
@@ -56,11 +55,18 @@ def _objects(path: Path, text: str, place: int) -> list[str]:
 def _decoded(path: Path, text: str, place: int) -> tuple[object, int]:
     try:
         found: tuple[object, int] = json.JSONDecoder().raw_decode(text, place)
-    except json.JSONDecodeError as error:
-        _fail(path, text, error.pos, error.msg)
     except (ValueError, RecursionError) as error:
-        _fail(path, text, place, str(error))
+        _fail(path, text, error.pos if isinstance(error, json.JSONDecodeError) else place, fault(error))
     return found
+
+
+def fault(error: ValueError | RecursionError) -> str:
+    """Return what is wrong with JSON that Python's parser refuses."""
+    if isinstance(error, json.JSONDecodeError):
+        return error.msg
+    if isinstance(error, RecursionError):
+        return "lists or objects are nested too deeply"
+    return "a number has too many digits" if "integer string" in str(error) else str(error)
 
 
 def _skip(text: str, place: int) -> int:

@@ -26,6 +26,8 @@ _NULL = re.compile(r"(?:^|\})[ \t\r]*null", re.MULTILINE)
 _HALF = re.compile("[\ud800-\udfff]")
 """Half of a surrogate pair, which JSON can contain but UTF-8 cannot."""
 _SHOWN = 40
+_DEEP = 500
+"""Lists and objects inside of each other that Arrow surely reads."""
 _WORDS = {bool: "a truth value", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
 
 
@@ -69,8 +71,9 @@ def read(path: Path, kind: str, written: TextFormat, *, proposing: bool) -> pa.T
     lines = _Lines(path, kind, *(json_arrays.lines(path, text) if kind == ".json" else (text, "line")))
     if not lines.text:
         raise InputError(f"{path}: no rows")
-    if _NULL.search(lines.text):  # Arrow ends the process
-        list(_objects(lines, json.JSONDecoder()))
+    if _NULL.search(lines.text) or _may_be_deep(lines.text):  # Arrow may end the process
+        for _ in _objects(lines, json.JSONDecoder()):
+            pass
     try:
         table = pyarrow.json.read_json(pa.BufferReader(lines.text.encode()))
     except pa.ArrowInvalid as error:
@@ -85,6 +88,11 @@ def read(path: Path, kind: str, written: TextFormat, *, proposing: bool) -> pa.T
     return table
 
 
+def _may_be_deep(text: str) -> bool:
+    """Whether lists or objects may be nested deeply: a line has many of them."""
+    return any(line.count("[") + line.count("{") > _DEEP for line in text.split("\n"))
+
+
 def _objects(lines: _Lines, decoder: json.JSONDecoder) -> Iterator[tuple[int, dict[str, Any]]]:
     """The object of each line that is not empty, and the number of this line."""
     for number, line in enumerate(lines.text.split("\n"), start=1):
@@ -93,9 +101,10 @@ def _objects(lines: _Lines, decoder: json.JSONDecoder) -> Iterator[tuple[int, di
         try:
             value = decoder.decode(stripped)
         except (ValueError, RecursionError) as error:
-            what = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
             each = " in each line" if lines.unit == "line" else ""
-            raise lines.error(f"{lines.place(number)}: expected one JSON object{each}: {what}") from None
+            raise lines.error(
+                f"{lines.place(number)}: expected one JSON object{each}: {json_arrays.fault(error)}"
+            ) from None
         if not isinstance(value, dict):
             found = _WORDS.get(type(value), "null")
             raise lines.error(f"{lines.place(number)}: expected a JSON object {{…}}, found {found}")

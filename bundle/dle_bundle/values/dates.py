@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
+FIRST_TIME, LAST_TIME = -62_135_596_800, 253_402_300_799
+"""Epoch seconds of the years 1 to 9999, the range of Python's dates; int64 and float64 hold them exactly."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EXAMPLE = datetime(2024, 1, 31, 18, 5, tzinfo=UTC)
 _MONTHS = {
@@ -77,6 +79,12 @@ def epoch_microseconds(text: str, date_format: str | None = None) -> int:
     moment = _parsed(text, date_format)
     since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def iso(seconds: float) -> str:
+    """Return epoch seconds as ISO 8601 text in UTC, such as `2024-01-31T18:05:00Z`; other years become 1 or 9999."""
+    moment = _EPOCH + timedelta(seconds=int(min(max(seconds, FIRST_TIME), LAST_TIME)))
+    return moment.isoformat().replace("+00:00", "Z")
 
 
 def expected(date_format: str | None) -> str:

@@ -5,7 +5,6 @@ away, mean another unit, another decimal mark, or that the model must guess beyo
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +13,12 @@ from dle_bundle.drift.features import table_columns
 from dle_bundle.errors import counted
 from dle_bundle.groups import Groups
 from dle_bundle.schema import Field, Schema
-from dle_bundle.values.dates import epoch_seconds
+from dle_bundle.values.dates import epoch_seconds, iso
 
 MANY = 1 / 3
-"""A share of the values from which those outside of the range deserve a warning."""
+"""If this share of the values is outside of the range, a warning says so."""
 _EXAMPLES = 3
 _PERCENT = "%"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +123,7 @@ class _Column:
         return max(self._low - value, value - self._high)
 
     def _written(self, value: float) -> float | str:
-        if self.field.kind == "numeric":
-            return value
-        return (_EPOCH + timedelta(seconds=value)).isoformat().replace("+00:00", "Z")
+        return value if self.field.kind == "numeric" else iso(value)
 
 
 def _span(found: OutOfRange) -> str:

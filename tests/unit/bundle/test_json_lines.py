@@ -114,6 +114,7 @@ def test_whole_numbers_in_an_array_keep_their_digits(tmp_path: Path) -> None:
         ('[{"a": 1}, {"a": 1, "a": 2}]', "object 2: expected one JSON object: the name 'a' occurs twice"),
         ('{"a": [1, 2], "b": [3, 4]}', r"expected an array of objects.*, found one object; if it is a row, put it"),
         ('{\n "a": {\n "0": 1}\n}', r"expected an array of objects.*, found one object"),
+        ('{"a": 1}\n{"a": 2', "line 2: expected one JSON object in each line: Expecting ',' delimiter"),
         ("3", r"expected an array of objects.*, found a single value"),
         ("a,b\n1,2", "line 1: Expecting value"),
     ],
@@ -122,6 +123,21 @@ def test_refusals_of_other_content(tmp_path: Path, content: str, message: str) -
     (tmp_path / "t.json").write_text(content)
     with pytest.raises(InputError, match=message):
         table_files.read(tmp_path / "t.json")
+
+
+@pytest.mark.parametrize("lines", [True, False])
+def test_deep_nesting_and_long_numbers(tmp_path: Path, lines: bool) -> None:
+    """Arrow ends the process at deep nesting."""
+    path = tmp_path / ("t.jsonl" if lines else "t.json")
+    for value, message in [
+        ("[" * 50_000 + "]" * 50_000, "lists or objects are nested too deeply"),
+        ('{"w":' * 50_000 + "1" + "}" * 50_000, "lists or objects are nested too deeply"),
+        ("9" * 5_000, "a number has too many digits"),
+    ]:
+        row = f'{{"a": {value}}}'
+        path.write_text(f"{row}\nnull" if lines else f"[{row}]")
+        with pytest.raises(InputError, match=rf"line 1: .*{message}$"):
+            table_files.read(path)
 
 
 def written(table: pa.Table, folder: Path) -> Path:

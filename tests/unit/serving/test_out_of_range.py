@@ -62,6 +62,8 @@ def test_dates_after_the_range_are_normal_unless_they_are_far() -> None:
     (found,) = counted(SINCE, seconds("2023-12-31", "2022-01-01", "2022-01-02"))
     assert (found.rows, found.of, found.warning) == (2, 3, None)
     assert found.examples == ("2023-12-31T00:00:00Z", "2022-01-02T00:00:00Z")
+    (found,) = counted(SINCE, [2**50, -(2**50)])  # as Parquet can hold them
+    assert found.examples == ("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z")
     (found,) = counted(SINCE, seconds("1924-05-01", "2021-01-01"))
     assert found.warning is not None
     assert found.warning.endswith("such as 1924-05-01T00:00:00Z, so the predictions may be wrong; check how dates are "

@@ -63,6 +63,16 @@ def test_values_with_constant_columns_beside_them() -> None:
     assert not notes(x=WHO, age=AGES, town=TOWNS)  # as the number of a day with its month and season
 
 
+@pytest.mark.parametrize(("rows_each", "entities"), [(12, 2_000), (1_200, 20)])
+def test_large_tables_are_judged_by_some_entities(rows_each: int, entities: int) -> None:
+    who, rng = np.repeat(np.arange(entities), rows_each), np.random.default_rng(2)
+    codes = np.array([f"C{4711 + 37 * number}" for number in range(entities)])[who]
+    rows = {"spent": rng.normal(size=len(who)), "target": rng.choice(["no", "yes"], len(who))}
+    ages, towns = rng.integers(18, 90, entities)[who], rng.choice(["north", "south", "west"], entities)[who]
+    assert notes(**rows, x=codes, age=ages, town=towns)
+    assert not notes(**rows, x=codes, age=rng.permutation(ages), town=towns)
+
+
 def test_values_with_a_date_for_each_row() -> None:
     assert notes(x=[f"Name {'abcdefghij'[number % 10]}{number}" for number in WHO], month=DATES)
     assert notes(x=NUMBERS[WHO], month=DATES)
@@ -79,6 +89,7 @@ def test_hours_of_a_day_are_no_identifier() -> None:
 def test_an_identifier_with_missing_values_gives_no_groups() -> None:
     (note,) = notes(customer_id=[None if row % 50 == 0 else code for row, code in enumerate(CODES)])
     assert "--split" not in note
+    assert "(60 values, about 12 rows each)" in note
     assert "a split by group keeps them apart, but needs a value in every row" in note
 
 

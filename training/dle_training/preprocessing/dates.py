@@ -15,7 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dle_bundle.groups import FIRST_TIME, LAST_TIME, MISSING_TIME
+from dle_bundle.groups import MISSING_TIME
+from dle_bundle.values.dates import FIRST_TIME, LAST_TIME
 from dle_bundle.values.numbers import differ
 from dle_training.preprocessing._base import Step, bounded
 

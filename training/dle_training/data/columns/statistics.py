@@ -7,7 +7,6 @@ or the most frequent value; it is never copied from a single row.
 import base64
 import io
 from collections import Counter
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -16,11 +15,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from dle_bundle.drift.features import table_columns
-from dle_bundle.groups import FIRST_TIME, LAST_TIME, Groups
+from dle_bundle.groups import Groups
 from dle_bundle.schema import Field, ImageShape, Schema
+from dle_bundle.values.dates import iso
 
 _EXAMPLE_WORDS = 8
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def complete(schema: Schema, training: Groups, max_categories: int) -> tuple[Schema, dict[str, str], tuple[str, ...]]:
@@ -109,7 +108,7 @@ def _number_facts(field: Field, known: npt.NDArray[Any]) -> dict[str, Any]:
         return {"example": bool(known.mean() > 0.5)}
     low, high, middle = float(known.min()), float(known.max()), float(np.median(known))
     if field.kind == "datetime":
-        return {"observed_range": (_iso(low), _iso(high)), "example": _iso(middle)}
+        return {"observed_range": (iso(low), iso(high)), "example": iso(middle)}
     whole = bool(np.all(known == np.floor(known)))
     return {"observed_range": (low, high), "example": int(middle) if whole else _short(middle)}
 
@@ -117,8 +116,3 @@ def _number_facts(field: Field, known: npt.NDArray[Any]) -> dict[str, Any]:
 def _short(value: float) -> float:
     """The number without the last digit of float64, in which sums and products differ."""
     return float(f"{value:.15g}")
-
-
-def _iso(seconds: float) -> str:
-    moment = _EPOCH + timedelta(seconds=int(min(max(seconds, FIRST_TIME), LAST_TIME)))
-    return moment.isoformat().replace("+00:00", "Z")

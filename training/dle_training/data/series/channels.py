@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dle_bundle.errors import InputError
+from dle_bundle.errors import InputError, combined
 from dle_bundle.schema import CategoryChannels, Kind
 from dle_bundle.tables import columns
 from dle_bundle.tables.columns import Column
@@ -44,7 +44,7 @@ def choose(table: pa.Table, names: Iterable[str], data: DataConfig, target: str)
     values among numbers that are none.
     """
     found: Choices = {}
-    faults = list[str]()
+    faults = list[str | InputError]()
     own = data.na_values if isinstance(data.na_values, dict) else {}
     for name in names:
         column, wanted = table.column(name), column_settings.of(name, data)
@@ -54,7 +54,7 @@ def choose(table: pa.Table, names: Iterable[str], data: DataConfig, target: str)
         try:
             choice = column_formats.channel(name, column, wanted)
         except InputError as error:
-            faults.append(error.message)
+            faults.append(error)
             continue
         if choice is not None and choice.kind == "numeric":
             numbers = choice.numbers or columns.numbers(column, wanted.na_values, choice.number_format)
@@ -66,7 +66,7 @@ def choose(table: pa.Table, names: Iterable[str], data: DataConfig, target: str)
                 )
         found[name] = choice
     if faults:
-        raise InputError("Columns that cannot be used as they are" if len(faults) > 1 else faults.pop(), faults)
+        raise combined("Columns that cannot be used as they are", faults)
     return found
 
 

@@ -16,8 +16,9 @@ from dle_training.settings.proposals import together
 _REGULAR = 0.75
 """The share of the rows that follow the row before by one step; weekdays are 0.8."""
 _LEAST_STEPS = 20
-_USUAL = {"month": 24, "second": 24}
+_USUAL = 24
 _BY_SECONDS = {3_600: 48, 86_400: 28}
+"""The usual number of steps in a window, also by the length of a step."""
 _WINDOWS_EACH = 4
 """A window has at most this part of the longest series."""
 
@@ -32,8 +33,8 @@ def note(
     if config.split.by is not None or by != "random" or target.ndim != 1:
         return None
     for time, reading in readings.items():
-        regular = reading.kind == "datetime" and not reading.missing.any() and not reading.fractions
-        if not regular or not dates.has_year(reading.date_format):
+        complete = reading.kind == "datetime" and not reading.missing.any() and not reading.fractions
+        if not complete or not dates.has_year(reading.date_format):
             continue
         alone: tuple[None, npt.NDArray[np.int64]] = (None, np.zeros(len(target), dtype=np.int64))
         moments = reading.values.astype(np.float64) * time_steps.SECOND
@@ -71,9 +72,11 @@ def _step(
 ) -> tuple[TimeStep, int] | None:
     """Return the step of the series `places` (N,) and the steps of the longest; None if they are none to forecast."""
     counts = np.bincount(places)
+    if np.median(counts) < _LEAST_STEPS:
+        return None
     order = np.lexsort((moments, places))
     same, ordered = np.diff(places[order]) == 0, moments[order]
-    if np.median(counts) < _LEAST_STEPS or (np.diff(ordered)[same] == 0).any():
+    if (np.diff(ordered)[same] == 0).any():
         return None
     step = time_steps.find(ordered, same, dated=True)
     if step is None or (np.rint(time_steps.distances(ordered, step)[same]) == 1).mean() < _REGULAR:
@@ -85,5 +88,5 @@ def _step(
 
 def _window(step: TimeStep, longest: int) -> int:
     """A usual number of steps for a window: two days of hours, four weeks of days, two years of months."""
-    usual = _BY_SECONDS.get(int(step.size), _USUAL["second"]) if step.unit == "second" else _USUAL["month"]
+    usual = _BY_SECONDS.get(int(step.size), _USUAL) if step.unit == "second" else _USUAL
     return min(usual, longest // _WINDOWS_EACH)

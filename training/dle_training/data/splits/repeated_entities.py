@@ -6,6 +6,7 @@ knows whether the model will meet others.
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,8 @@ _PAIRS = 10
 _SPARSE = 30
 """The mean gap between numbers that are codes."""
 _MOSTLY = 0.9
+_MOST_ROWS = 20_000
+"""Of a larger table, some entities with about so many rows are compared with other columns."""
 _IDS = frozenset({"id", "ids", "uuid", "guid"})
 _ENTITIES = frozenset({
     "account", "client", "customer", "device", "employee", "household", "machine", "member", "participant", "patient",
@@ -59,9 +62,10 @@ def notes(readings: Mapping[str, Reading], target: npt.NDArray[Any], by: str, co
         others = f"if the model will meet new values, test it on such values: {option('split.by', GROUP + name)}"
         if reading.missing.any():
             others = "a split by group keeps them apart, but needs a value in every row"
+        known = counts[np.unique(places[~reading.missing])]
         found.append(
-            f"{name}: looks like an identifier whose values repeat ({len(counts):,} values, about "
-            f"{len(places) / len(counts):.0f} rows each), and training and test share them; {others}; to leave the "
+            f"{name}: looks like an identifier whose values repeat ({len(known):,} values, about "
+            f"{known.mean():.0f} rows each), and training and test share them; {others}; to leave the "
             f"column out, set {setting('data.drop', [*config.data.drop, name])}"
         )
     return found
@@ -83,13 +87,28 @@ def _repeats(name: str, places: Places, readings: Mapping[str, Reading], target:
     distinct = np.unique(readings[name].values[np.unique(places, return_index=True)[1]])
     if counts.std() > _EVEN * counts.mean() or _are_in_order(distinct):
         return False
-    others = {other: reading.codes for other, reading in readings.items() if other != name}
+    rows = _of_some(places, counts)
+    places = places[rows]
+    others = {
+        other: replace(reading, values=reading.values[rows]).codes
+        for other, reading in readings.items()
+        if other != name
+    }
     if any(_is_key(places, others[other]) for other in others if readings[other].kind == "datetime"):
         return True
     if distinct.dtype == object and sum(any(map(str.isdigit, text)) for text in distinct) < _MOSTLY * len(distinct):
         return False
-    labels = np.asarray(np.unique(target, return_inverse=True)[1], dtype=np.int64)
+    labels = np.asarray(np.unique(target[rows], return_inverse=True)[1], dtype=np.int64)
     return sum(_is_constant(places, codes) for codes in (*others.values(), labels)) >= _ENOUGH_CONSTANT
+
+
+def _of_some(places: Places, counts: Places) -> Places:
+    """All rows of entities taken at random, at most `_MOST_ROWS` or `_LEAST` entities; `counts` are their rows."""
+    order = np.random.default_rng(0).permutation(len(counts))
+    taken = max(_LEAST, int((np.cumsum(counts[order]) <= _MOST_ROWS).sum()))
+    chosen = np.zeros(len(counts), dtype=bool)
+    chosen[order[:taken]] = True
+    return np.flatnonzero(chosen[places])
 
 
 def _are_in_order(distinct: npt.NDArray[Any]) -> bool:
