@@ -9,7 +9,7 @@ import torch
 from msgspec.structs import replace
 from torch import Tensor
 
-from dle_bundle.errors import InputError
+from dle_bundle.errors import InputError, WorkError
 from dle_bundle.schema import Field, Outputs, Schema
 from dle_training.config import run_config
 from dle_training.config.resolve import resolve
@@ -118,6 +118,18 @@ class TestMembers:
         assert torch.equal(first[0], second[0])
         assert not torch.equal(first[1], second[1])
 
+    def test_members_are_evaluated_in_parts_if_they_are_many(self) -> None:
+        torch.manual_seed(0)
+        members = Members(PackConfig(folds=1, cosines=3, width=600), SHAPE, 2, blocks=2)
+        members.draw(range(7), dropout=0.0)
+        given = {"dense": torch.randn(9, 5), "codes": torch.randint(6, (9, 1))}
+        assert members.train()(given).shape == (7, 9, 2)
+        torch.testing.assert_close(members.eval()(given), members.train()(given), rtol=1e-4, atol=1e-5)
+
+    def test_a_range_from_high_to_low_is_refused(self) -> None:
+        with pytest.raises(InputError, match=r"lr: expected a range \[low, high\], found \[4, 0.3\]"):
+            configured("model.pack.lr=[4.0, 0.3]")
+
     def test_the_mean_of_a_pack_is_that_of_the_probabilities(self) -> None:
         for outputs in (1, 3):
             torch.manual_seed(1)
@@ -211,6 +223,29 @@ class TestTraining:
         assert running == sorted(running, reverse=True)
         assert running[0] > running[-1]
         assert len(fitted.history) < 30
+
+    def test_a_member_that_diverges_leaves_and_harms_no_other(self, tmp_path: Path) -> None:
+        config = configured("model.pack.folds=1", task="regression")
+        objective, _, validation = problem("regression")
+        pack = fresh(config, objective)
+        pack.running[0].lr[0] = 1e30
+        numbers = []
+
+        class Watch(Listener):
+            def on_epoch(self, history: object, best_epoch: int) -> None:
+                numbers.append([number for members in pack.running for number in members.number.tolist()])
+
+        diverged = int(pack.running[0].number[0])
+        pack, fitted = fit(tmp_path, config, "regression", pack=pack, listeners=[Watch()])
+        assert all(diverged not in each for each in numbers)
+        assert len(numbers[0]) == 3
+        assert np.isfinite([(record.train_loss, record.validation_loss) for record in fitted.history]).all()
+        assert torch.isfinite(loop.predict(pack, validation)).all()
+
+    def test_if_all_members_diverge_the_refusal_proposes_a_learning_rate(self, tmp_path: Path) -> None:
+        with pytest.raises(WorkError, match="not finite") as caught:
+            fit(tmp_path, configured("model.pack.folds=1", "optimizer.lr=1e30", task="regression"), "regression")
+        assert "optimizer.lr" in caught.value.details[0]
 
     def test_the_ensemble_is_no_worse_than_any_member_on_validation(self, tmp_path: Path) -> None:
         config = configured("model.pack.folds=1", task="regression")

@@ -25,10 +25,14 @@ def of_targets(outputs: Tensor, targets: Tensor, objective: Objective) -> Tensor
 
 
 def losses(answers: Tensor, targets: Tensor, objective: Objective) -> Tensor:
-    """Return the mean loss (M,) of answers (M, N), as `Objective.loss` computes it from outputs."""
+    """Return the mean loss (M,) of answers (M, N), as `Objective.loss` computes it from outputs.
+
+    The loss of answers that are not all finite, because a member diverged, is infinite.
+    """
     if objective.task == "regression":
-        return (answers - targets).square().mean(dim=1)
-    each = -answers.clamp(min=_LEAST).log()
-    if isinstance(objective, Classification) and objective.weights is not None:
-        each = each * objective.weights[targets]
-    return each.mean(dim=1)
+        each = (answers - targets).square()
+    else:
+        each = -answers.clamp(min=_LEAST).log()
+        if isinstance(objective, Classification) and objective.weights is not None:
+            each = each * objective.weights[targets]
+    return each.mean(dim=1).nan_to_num(nan=torch.inf)

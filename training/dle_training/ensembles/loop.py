@@ -58,16 +58,16 @@ def fit(inputs: FitInputs) -> FitResult:
             for batch in train_rows.batches(slices[progress.step :], training.draw_order()):
                 for group in optimizer.param_groups:
                     group["lr"] = training.learning_rate(progress.step)
-                total = state.loss_sum.new_zeros(())
+                found = []
                 for members in pack.running:
                     targets = batch.targets.expand(len(members), *batch.targets.shape)
                     each = losses[id(members)].losses(members(batch.inputs), targets)  # (M, B)
-                    loss = (each * folds.shares(batch.inputs, members)).sum()
-                    loss.backward()  # type: ignore[no-untyped-call]
-                    total += loss.detach()
+                    means = (each * folds.shares(batch.inputs, members)).sum(dim=1)
+                    means.sum().backward()  # type: ignore[no-untyped-call]
+                    found.append(means.detach())
                 optimizer.step()
                 optimizer.zero_grad()
-                state.loss_sum.add_(total, alpha=len(batch) / len(pack))
+                state.loss_sum.add_(_mean_of_finite(torch.cat(found)), alpha=len(batch))
                 progress.step += 1
                 for listener in inputs.listeners:
                     listener.on_step(progress.epoch + 1, progress.step)
@@ -115,6 +115,12 @@ def _begin(inputs: FitInputs, pack: Ensemble) -> Training:
         state.restore(checkpoints / loop.LAST)
     slices = loop.split_batches(len(inputs.train), chosen(config.training.batch_size))
     return Training(inputs, metric, slices, state)
+
+
+def _mean_of_finite(losses: Tensor) -> Tensor:
+    """The mean loss of the members that have not diverged; NaN if all have."""
+    finite = torch.isfinite(losses)
+    return torch.where(finite, losses, torch.zeros_like(losses)).sum() / finite.sum()
 
 
 def _objective(objective: Objective, members: Members) -> PackedObjective:
@@ -218,14 +224,15 @@ def _of_copies(places: list[int], copies: int) -> Tensor:
 
 
 def _leave(pack: Ensemble, optimizer: MemberAdamW, state: TrainingState, losses: list[Tensor]) -> None:
-    """Note each member's loss (M,) and drop the members that have not improved for `model.pack.patience` epochs."""
+    """Note each member's loss (M,), and drop the members that diverged or have not improved for their patience."""
     epoch = state.progress.epoch + 1
     for members, own in zip((group for group in pack.groups if isinstance(group, Members)), losses, strict=True):
         numbers = members.number[:: pack.copies]
         better = own < state.extra[_LOSSES][numbers]
         state.extra[_LOSSES][numbers] = torch.minimum(own, state.extra[_LOSSES][numbers])
         state.extra[_EPOCHS][numbers[better]] = epoch
-        running = torch.nonzero(epoch - state.extra[_EPOCHS][numbers] < pack.settings.patience).flatten()
+        stays = (epoch - state.extra[_EPOCHS][numbers] < pack.settings.patience) & torch.isfinite(own)
+        running = torch.nonzero(stays).flatten()
         if len(running) < len(numbers):
             places = _of_copies(running.tolist(), pack.copies).to(numbers.device)
             optimizer.keep(members, places)

@@ -29,6 +29,8 @@ _WITHOUT_DROPOUT = 0.5
 """The share of members without dropout; the others draw it evenly up to `model.dropout`."""
 _LINEAR_RATE = 3.0
 """Linear models learn with so many times the learning rate that they draw."""
+_TOGETHER = 2_048
+"""Inputs or units of a layer, of all members together, that are computed at once for each row of an evaluation."""
 _FEW_ROWS, _FOLDS = 3_500, 5
 """Below so many training rows, which are 70 % of 5,000, one validation part says too little."""
 
@@ -69,6 +71,12 @@ class PackConfig(Settings, frozen=True):
     ] = 8
     most: Annotated[Count, Meta(description="Most members, each with the weights of an epoch, in the ensemble.")] = 32
 
+    def __post_init__(self) -> None:
+        for name in ("frequency", "lr", "weight_decay"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name}: expected a range [low, high], found [{low:g}, {high:g}]")
+
 
 class Members(nn.Module):
     """M networks with the same number of hidden layers; the first dimension of every tensor is M.
@@ -108,6 +116,7 @@ class Members(nn.Module):
         embedded = self._numbers * (self._cosines + 1)
         inputs = embedded + self._plain + len(shape.cardinalities) * settings.embedding_dim
         self._widths = (inputs, *[chosen(settings.width)] * blocks, outputs)
+        self._together = max(_TOGETHER // max(self._widths), 1)
         for name, value in self._fresh(0, torch.Generator()).items():
             self.register_parameter(name, nn.Parameter(value))
         for name in ("lr", "weight_decay", "dropout"):
@@ -175,32 +184,44 @@ class Members(nn.Module):
         return drawn
 
     def forward(self, inputs: Inputs) -> Tensor:
+        if self.training or self._together >= len(self):
+            return self._outputs(inputs, slice(None))
+        # one part of the members after another, so that the memory of many rows stays small
+        parts = [slice(start, start + self._together) for start in range(0, len(self), self._together)]
+        return torch.cat([self._outputs(inputs, part) for part in parts])
+
+    def _outputs(self, inputs: Inputs, part: slice) -> Tensor:
+        """The outputs (m, N, K) of the members in `part`."""
+        weights = {name: parameter[part] for name, parameter in self.named_parameters()}
         features: list[Tensor] = []
         if self._numbers:
-            features.append(self._embedded(inputs["dense"][:, self._plain :]))
+            features.append(self._embedded(inputs["dense"][:, self._plain :], weights))
         if self._plain:
-            features.append(inputs["dense"][:, : self._plain].unsqueeze(0).expand(len(self), -1, -1))
+            count = len(weights["bias0"])
+            features.append(inputs["dense"][:, : self._plain].unsqueeze(0).expand(count, -1, -1))
         if self._cardinalities:
-            features.append(self._looked_up(inputs["codes"]))
-        units = features[0] if len(features) == 1 else torch.cat(features, dim=2)  # (M, N, inputs)
+            features.append(self._looked_up(inputs["codes"], weights["table"]))
+        units = features[0] if len(features) == 1 else torch.cat(features, dim=2)  # (m, N, inputs)
         for layer in range(self.layers):
-            units = torch.baddbmm(getattr(self, f"bias{layer}"), units, getattr(self, f"weight{layer}"))
+            units = torch.baddbmm(weights[f"bias{layer}"], units, weights[f"weight{layer}"])
             if layer < self.layers - 1:
                 units = self._dropped(F.relu(units))
         return units
 
-    def _embedded(self, numbers: Tensor) -> Tensor:
-        """(N, F) → (M, N, F · (cosines + 1))."""
+    def _embedded(self, numbers: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+        """(N, F) → (m, N, F · (cosines + 1))."""
+        frequency, phase, gain, shift = (
+            weights[name].unsqueeze(1) for name in ("frequency", "phase", "gain", "shift")
+        )  # each (m, 1, F, …)
         each = numbers.unsqueeze(0).unsqueeze(3)  # (1, N, F, 1)
-        waves = torch.cos(2 * math.pi * (each * self.frequency.unsqueeze(1) + self.phase.unsqueeze(1)))
-        both = torch.cat([each.expand(len(self), -1, -1, 1), waves], dim=3)
-        return (both * self.gain.unsqueeze(1) + self.shift.unsqueeze(1)).flatten(2)
+        waves = torch.cos(2 * math.pi * (each * frequency + phase))
+        both = torch.cat([each.expand(len(frequency), -1, -1, 1), waves], dim=3)
+        return (both * gain + shift).flatten(2)
 
-    def _looked_up(self, codes: Tensor) -> Tensor:
-        """(N, E) → (M, N, E · embedding_dim)."""
-        indices = (codes + self.offsets).flatten()
-        rows = self.table.index_select(1, indices)  # (M, N · E, D)
-        return rows.view(len(self), codes.shape[0], codes.shape[1] * self._settings.embedding_dim)
+    def _looked_up(self, codes: Tensor, table: Tensor) -> Tensor:
+        """(N, E) → (m, N, E · embedding_dim)."""
+        rows = table.index_select(1, (codes + self.offsets).flatten())  # (m, N · E, D)
+        return rows.view(len(table), codes.shape[0], codes.shape[1] * self._settings.embedding_dim)
 
     def _dropped(self, units: Tensor) -> Tensor:
         if not self.training or not bool((self.dropout > 0).any()):
