@@ -122,7 +122,9 @@ def stream(path: Path, kind: str, written: TextFormat, rows: int, *, proposing: 
     separator = written.delimiter or _usual(kind)
     # pandas writes its index under an empty name
     names = [name or f"unnamed_{position}" for position, name in enumerate(header.names, start=1)]
-    check_names(path, names, f"; if the first row is data, set {setting('data.header', 'none')}" if proposing else "")
+    check_names(
+        path, names, f", or, if the first row is data, set {setting('data.header', 'none')}" if proposing else ""
+    )
     plain = written.encoding in ("utf-8", text_encoding.USUAL) and written.comment is None  # Arrow reads these itself
     try:
         reader = pyarrow.csv.open_csv(
@@ -168,7 +170,7 @@ def check_names(path: Path, names: list[str], cure: str = "") -> None:
     """Raise InputError when there are no columns, or when several have the same name."""
     details = [f"column name {name!r} occurs {count} times" for name, count in Counter(names).items() if count > 1]
     if details or not names:
-        raise InputError(f"{path}: expected columns with different names{cure}", details)
+        raise InputError(f"{path}: expected columns with different names; rename them{cure}", details)
 
 
 def _check_text(path: Path, table: pa.Table, first: int) -> None:

@@ -245,7 +245,10 @@ def _decimal_commas(others: list[Row]) -> list[int]:
 
 
 def _check_title(path: Path, first: Row, others: list[Row], usual: int, written: TextFormat, proposing: bool) -> None:
-    """Raise InputError if the first row is narrower than most rows, or names few of their columns."""
+    """Raise InputError if the first row has another width than most rows, or names few of their columns.
+
+    A wider first row stands before the header only if the next row of the usual width looks like names.
+    """
     if len(others) < 2 and not (others and usual > len(first.cells)):
         return
     filled = median_low(row.filled for row in others)
@@ -261,7 +264,7 @@ def _check_title(path: Path, first: Row, others: list[Row], usual: int, written:
         raise InputError(f"{path}: rows have {usual} values for {len(first.cells)} names; {_QUOTE_DECIMALS}")
     skipping = f"set {setting('data.skip_rows', start.line - 1)}" if proposing else "remove them"
     cure = f"if lines stand before the header, {skipping}"
-    if len(first.cells) < usual:
+    if len(first.cells) < usual or (len(first.cells) > usual > 1 and not any(map(_look, start.cells))):
         raise InputError(f"{path}: the first row has {len(first.cells)} and most rows have {usual} columns; {cure}")
     index = len(first.cells) > 1 and not first.cells[0].strip() and bool(first.cells[1].strip())
     named = first.filled + index
@@ -277,16 +280,24 @@ def _are_names(proposing: bool) -> str:
 
 
 def _check_groups(path: Path, names: list[str], first: Row, others: list[Row], proposing: bool) -> None:
-    """Raise InputError if the first row repeats words above the names of the columns, which it groups."""
+    """Raise InputError if the first row repeats words above the names of the columns, or above their second parts."""
     below = [cell.strip() for cell in others[0].cells] if others else []
     given = list(filter(None, names))
-    if len(set(given)) == len(given) or len(set(below)) != len(names) or not all(below):
+    if len(set(given)) == len(given) or len(below) != len(names) or any(map(_look, below)):
         return
-    if not any(map(_look, below)):
+    pairs = list(zip(names, below, strict=True))
+    if len(set(below)) == len(names) and all(below):
         cure = f"set {setting('data.skip_rows', others[0].line - 1)}" if proposing else "remove the row above them"
         shown = ", ".join(below[:5])
         raise InputError(
             f"{path}: the first row has words several times; if the next row ({shown}) has the names, {cure}"
+        )
+    values = [cell.strip() for cell in others[1].cells] if len(others) > 1 else []
+    parts = [pair for pair, value in zip(pairs, values, strict=False) if pair[1] and _look(value)]
+    if len(set(pairs)) == len(pairs) and parts:
+        raise InputError(
+            f"{path}: the first two rows seem to share the names of the columns; write them in one row, such as "
+            f"{'_'.join(filter(None, parts[0]))}"
         )
 
 

@@ -36,6 +36,7 @@ SCALES = {
 """Powers of ten by the letter or word behind a number, as in `1.2M`."""
 _SIGNS_BEFORE = ("$", "£", "¥", "₹")
 """Signs of currencies that stand before an amount."""
+_DASH = re.compile(r"(?P<before>[^\d\s-]+) *--?|--? *(?P<behind>[^\d\s-]+)")
 _BRACKETS = re.compile(r"([^\d()]*)\( ?([^()]*\d[^()]*?) ?\)([^\d()]*)")
 
 Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64] | np.float32 | np.float64
@@ -46,7 +47,8 @@ class NumberFormat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
     `thousands`: the separator of groups of digits, or `""`. `unit`: text before or after each number.
     `other_units`: other spellings of the unit, such as `day` beside `days`. `scaled`: numbers may have a scale behind
-    them, as in `1.2M` and `300k`. `negative`: negative numbers beside `-3.50` are `(3.50)` or `3.50-`.
+    them, as in `1.2M` and `300k`. `negative`: negative numbers beside `-3.50` are `(3.50)` or `3.50-`. `dash`: a dash
+    with the unit, as in `$ -`, is zero, as accountants and Excel write it.
     """
 
     decimal: Literal[".", ","] = "."
@@ -55,6 +57,7 @@ class NumberFormat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     other_units: tuple[str, ...] = ()
     scaled: bool = False
     negative: Literal["-3", "(3)", "3-"] = "-3"
+    dash: bool = False
 
     @property
     def example(self) -> str:
@@ -97,6 +100,8 @@ def parse_number(text: str, written: NumberFormat = PLAIN) -> float:
         signs += ["-"] if bracketed else []
         if len(signs) < 2:
             return -value if "-" in signs else value
+    if written.dash and is_dash(text) in (written.unit, *written.other_units):
+        return 0.0
     hint = f" like {written.example}" if written != PLAIN else ""
     raise ValueError(f"expected a number{hint}, got {text!r}")
 
@@ -105,6 +110,12 @@ def has_other_thousands(text: str, written: NumberFormat) -> bool:
     """Whether the number has thousands with a separator, where the format names none."""
     found = None if written == PLAIN else _pattern(written).fullmatch(without_brackets(tidy(text)) or tidy(text))
     return found is not None and bool(found["mark"])
+
+
+def is_dash(text: str) -> str | None:
+    """Return the unit beside a dash that stands for zero, as in `$ -`; None for anything else."""
+    found = _DASH.fullmatch(text)
+    return None if found is None else found["before"] or found["behind"]
 
 
 def without_brackets(text: str) -> str | None:
@@ -159,7 +170,7 @@ def whole_number(text: str, written: NumberFormat = PLAIN) -> int | None:
         text = tidy(text)
         found = _pattern(written).fullmatch(without_brackets(text) or text)
         if found is None or found["scale"]:
-            return None
+            return 0 if written.dash and is_dash(text) else None
         digits = found["digits"].replace(written.thousands or found["mark"] or "", "").replace(written.decimal, ".")
     whole = _WHOLE.fullmatch(digits)
     return int(whole[1]) if whole else None

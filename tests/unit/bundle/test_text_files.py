@@ -270,8 +270,21 @@ def test_an_empty_line_is_an_empty_value_of_a_single_column(tmp_path: Path, end:
 
 
 def test_names_that_occur_twice(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"different names; if the first row is data, set data\.header=none"):
+    with pytest.raises(InputError, match=r"names; rename them, or, if the first row is data, set data\.header=none"):
         table_files.read(write(tmp_path, b"a,a\n1,2\n"))
+
+
+@pytest.mark.parametrize("corner", ["", ","], ids=["columns", "with an index"])
+def test_names_in_two_rows(tmp_path: Path, corner: str) -> None:
+    index = "".join(map(str, corner and [0])) + corner
+    content = f"{corner}temp,temp,y\n{corner}mean,std,\n{index}0.5,0.1,3\n{index}0.6,0.2,4\n"
+    with pytest.raises(InputError, match=r"two rows seem to share the names .*, such as temp_mean$"):
+        table_files.read(write(tmp_path, content.encode()))
+
+
+def test_a_first_row_of_names_that_is_too_wide(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="2 rows differ from the header"):
+        table_files.read(write(tmp_path, b"a,b,y\n1,2\n3,4\n"))
 
 
 def test_a_header_that_occurs_again(tmp_path: Path) -> None:

@@ -136,6 +136,22 @@ def test_a_factor_among_the_numbers_of_a_target(tmp_path: Path) -> None:
     assert load(source, missing).schema.outputs.task == "regression"
 
 
+@both_doors
+def test_columns_of_objects(tmp_path: Path) -> None:
+    rows = {name: [{"id": row} for row in range(N)] for name in ("user", "item")}
+    pq.write_table(pa.table({**rows, "other": OTHER, "y": TARGET}), tmp_path / "rows.parquet")
+    given: list[str] = []
+    for names in (["user", "item"], ["user", "item"][1:]):
+        with pytest.raises(InputError, match="leave it out with") as caught:
+            load(str(tmp_path / "rows.parquet"), *given)
+        cures = [
+            text.partition("leave it out with ")[2].partition("\n")[0] for text in str(caught.value).split("holds ")[1:]
+        ]
+        assert len(cures) == len(names)
+        given = [cures[0]] if for_python() else shlex.split(cures[0])
+    assert [field.name for field in load(str(tmp_path / "rows.parquet"), *given).schema.inputs] == ["other"]
+
+
 @pytest.mark.parametrize("name", ["plain", "two words", "a.b"])
 def test_a_kind_that_does_not_fit_the_type(name: str, tmp_path: Path) -> None:
     rows = {name: [[row % 5, 2] for row in range(N)], "other": OTHER, "y": TARGET}
@@ -265,12 +281,21 @@ TABLE = "a,b,y\n" + ROWS
     [
         ("Report 2023,,\n" + TABLE).encode(),
         (",,\nReport\n" + TABLE).encode(),
+        ("TOA5,CR1000,CR1000,12345\n" + TABLE).encode(),
         TABLE.replace("hit", "häß").encode("cp1252"),
         TABLE.replace("hit", "Łódź").encode("cp1250"),
         (TABLE + "(60 rows)\n").encode(),
         TABLE.replace("\n", "\n-----,-----,---\n", 1).encode(),
     ],
-    ids=["padded title", "title", "western encoding", "other encoding", "count of rows", "line below the header"],
+    ids=[
+        "padded title",
+        "title",
+        "wide line of a logger",
+        "western encoding",
+        "other encoding",
+        "count of rows",
+        "line below the header",
+    ],
 )
 def test_files(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"

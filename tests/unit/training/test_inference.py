@@ -192,3 +192,10 @@ def test_identifiers_are_no_text(name: str, values: list[str]) -> None:
     assert caught.value.details[0].startswith(f"{name}: identifier")
     with pytest.raises(InputError, match="No column is left"):
         infer({"says": SHORT}, DataConfig(drop=("says",)))
+
+
+def test_figures_in_texts_are_named() -> None:
+    durations = [f"{row} h {row * 7 % 60} min" for row in range(40)]
+    inputs = infer({"took": durations})
+    assert inputs.fields[0].kind == "text"
+    assert inputs.notes == ("took: '0 h 0 min', '1 h 7 min' fit no format of numbers or dates, and are read as text",)

@@ -18,7 +18,7 @@ from dle_bundle.tables.columns import Column
 from dle_bundle.values.categories import category
 from dle_bundle.values.missing import NA_TEXTS, NA_VALUES
 from dle_bundle.values.numbers import parse_boolean, parse_number
-from dle_training.data.columns import kinds, look_alikes, missing_words
+from dle_training.data.columns import column_settings, kinds, look_alikes, missing_words
 from dle_training.data.columns.column_settings import ColumnSettings
 from dle_training.data.columns.kinds import Reading
 from dle_training.settings.proposals import option, setting
@@ -207,9 +207,10 @@ def _read(
         other = setting("objective.task", "classification")
         other = "data.target to another column" if task == "classification" else other
         message = error.message.replace(setting("data.kinds", "categorical", name), other)
-        message = message.replace(kinds.another_kind(name), f"set {other}")
+        message = message.replace(kinds.another_kind(name, asked), f"set {other}")
         message = message.replace(setting("data.kinds", "numeric", name), setting("objective.task", "regression"))
-        message = message.replace(", or leave the column out with data.drop", "")
+        message = message.replace(kinds.leaving_out(name, asked), "")
+        message = message.replace(f"; leave it out with {column_settings.without(name, asked)}", "")
         raise InputError(message) from None
     if reading.kind in ("image", "sequence"):
         what = "an image" if reading.kind == "image" else "a series"

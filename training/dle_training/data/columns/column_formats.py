@@ -89,7 +89,8 @@ def _infer(name: str, column: Column, wanted: ColumnSettings) -> ColumnFormat:
         return ColumnFormat("sequence")
     if not columns.is_number(column):
         raise InputError(
-            f"{name!r}: holds {column.type}: no numbers, text, dates, images or series; leave it out with data.drop"
+            f"{name!r}: holds {column.type}: no numbers, text, dates, images or series; "
+            f"leave it out with {column_settings.without(name, wanted)}"
         )
     if pa.types.is_dictionary(column.type):
         return ColumnFormat("categorical")

@@ -17,7 +17,7 @@ class ColumnSettings:
     """What the settings say about the reading of one column; None leaves the choice to its values.
 
     `na_values` are the spellings of a missing number, truth value or date, `na_texts` those of a missing text.
-    `decimal` and `thousands` are the marks of numbers written as text.
+    `decimal` and `thousands` are the marks of numbers written as text. `dropped` are the columns of `data.drop`.
     """
 
     na_values: tuple[str, ...]
@@ -26,6 +26,7 @@ class ColumnSettings:
     date_format: str | None = None
     decimal: str | None = None
     thousands: str | None = None
+    dropped: tuple[str, ...] = ()
 
 
 def of(name: str, data: DataConfig) -> ColumnSettings:
@@ -39,6 +40,7 @@ def of(name: str, data: DataConfig) -> ColumnSettings:
         date_format=data.date_formats.get(name),
         decimal=data.decimal,
         thousands=data.thousands,
+        dropped=data.drop,
     )
 
 
@@ -47,3 +49,8 @@ def with_missing(name: str, wanted: ColumnSettings, spellings: Iterable[str]) ->
     if not set(NA_VALUES) <= set(wanted.na_values):  # the column has a list of its own
         return setting("data.na_values", [*wanted.na_values, *spellings], name)
     return setting("data.na_values", [*(each for each in wanted.na_values if each not in NA_VALUES), *spellings])
+
+
+def without(name: str, wanted: ColumnSettings) -> str:
+    """Return the setting that leaves out this column too."""
+    return setting("data.drop", [*wanted.dropped, name])

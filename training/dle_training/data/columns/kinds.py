@@ -84,7 +84,8 @@ def read(name: str, column: Column, wanted: ColumnSettings, rows: npt.NDArray[np
     if choice.kind in ("categorical", "text"):
         if not (columns.is_text(column) or columns.is_number(column) or columns.is_date(column)):
             raise InputError(
-                f"{name!r}: expected text or numbers for {choice.kind}, found {column.type}; {another_kind(name)}"
+                f"{name!r}: expected text or numbers for {choice.kind}, found {column.type}; "
+                f"{another_kind(name, wanted)}"
             )
         return _texts(choice.kind, column, wanted.na_texts, choice.note)
     if choice.kind == "datetime":
@@ -126,7 +127,7 @@ def read(name: str, column: Column, wanted: ColumnSettings, rows: npt.NDArray[np
     if infinite.any():
         raise InputError(
             f"{name!r}: infinite values in {_count(infinite)}: {shown(column, infinite, rows)}; "
-            "replace them by numbers or leave them empty, or leave the column out with data.drop"
+            f"replace them by numbers or leave them empty{leaving_out(name, wanted)}"
         )
     return reading
 
@@ -173,7 +174,7 @@ def other_meaning(name: str, column: Column, wanted: ColumnSettings, reading: Re
 
     Categories may be numbers or dates as well: see `figures`.
     """
-    if reading.kind == "categorical" and reading.note is None and wanted.kind is None:
+    if reading.kind in ("categorical", "text") and reading.note is None and wanted.kind is None:
         return figures(name, column, reading)
     if reading.kind != "numeric" or wanted.kind is not None or not columns.is_text(column):
         return None
@@ -193,12 +194,18 @@ def figures(name: str, column: Column, reading: Reading) -> str | None:
     begun = [text for text in distinct if _BEGINS_WITH_FIGURES.match(text)]
     if not columns.is_text(column) or reading.whole or len(begun) < max(2, _NEARLY_ALL * len(distinct)):
         return None
-    return f"{name}: {begun[0]!r:.40}, {begun[1]!r:.40} fit no format of numbers or dates, and are read as categories"
+    taken = "text" if reading.kind == "text" else "categories"
+    return f"{name}: {begun[0]!r:.40}, {begun[1]!r:.40} fit no format of numbers or dates, and are read as {taken}"
 
 
-def another_kind(name: str) -> str:
+def another_kind(name: str, wanted: ColumnSettings) -> str:
     """What to do with a column whose type does not fit the kind that the user has set."""
-    return f"take it out of data.kinds, or leave it out with {setting('data.drop', [name])}"
+    return f"take it out of data.kinds, or leave it out with {column_settings.without(name, wanted)}"
+
+
+def leaving_out(name: str, wanted: ColumnSettings) -> str:
+    """The end of a message on a column that is better without some of its values."""
+    return f", or leave the column out with {column_settings.without(name, wanted)}"
 
 
 def shown(column: Column, mask: npt.NDArray[np.bool_], rows: npt.NDArray[np.int64]) -> str:
@@ -235,7 +242,7 @@ def misfits(
     what = _PLURAL[choice.kind] + (f" ({choice.date_format})" if choice.date_format else "")
     message = f"{name!r}: a column of {what} with something else in {_count(mask)}: {shown(column, mask, rows)}"
     if not columns.is_text(column):
-        return f"{message}; {another_kind(name)}"
+        return f"{message}; {another_kind(name, wanted)}"
     spellings = dict.fromkeys(column[place].as_py().strip() for place in np.flatnonzero(mask)[:1000].tolist())
     cures = [choice.cure] if choice.cure else []
     if mask.all() and choice.kind == "datetime":

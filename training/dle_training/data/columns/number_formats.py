@@ -20,6 +20,7 @@ from dle_bundle.values.numbers import (
     SCALES,
     NumberFormat,
     has_other_thousands,
+    is_dash,
     parse_number,
     tidy,
     without_brackets,
@@ -103,6 +104,7 @@ def infer(texts: Collection[str], decimal: str | None = None, thousands: str | N
             other_units=unit[1:],
             scaled=scaled,
             negative=negative,
+            dash=any(part.dash for part in parts),
         )
         tried.append(written)
         if all(_reads(text, written) for text in texts):
@@ -149,7 +151,7 @@ def shown(counts: Mapping[str, int], written: NumberFormat) -> str:
     for text in counts:
         shapes.setdefault(_DIGITS.sub("0", text), text)
     marked = [text for text in counts if not _is_plain(text, written)]
-    samples = sorted(shapes.values(), key=lambda text: _is_plain(text, written))[:_SAMPLES]
+    samples = sorted(shapes.values(), key=lambda text: (not is_dash(text), _is_plain(text, written)))[:_SAMPLES]
     if len(samples) == 1:
         samples = list(islice(counts, 2))
     unit = written.unit and f" {written.unit}"
@@ -191,13 +193,17 @@ def digits(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A number in parts; `scale` and `scaled_unit` are how to read `unit` if numbers have scales."""
+    """A number in parts; `scale` and `scaled_unit` are how to read `unit` if numbers have scales.
+
+    `dash`: a dash stands for zero.
+    """
 
     digits: str
     unit: str = ""
     negative: _Negative = "-3"
     scale: str = ""
     scaled_unit: str = ""
+    dash: bool = False
 
 
 def _part(text: str) -> _Part:
@@ -205,6 +211,8 @@ def _part(text: str) -> _Part:
     text = tidy(text)
     if NUMBER.fullmatch(text):
         return _Part(text)
+    if (currency := is_dash(text)) and _is_currency(currency):
+        return _Part("0", currency, scaled_unit=currency, dash=True)
     inner = without_brackets(text)
     found = _SPLIT.fullmatch(inner or text)
     if found is None or sum(map(bool, (found["sign"], found["inner"], found["after"], found["last"], inner))) > 1:
