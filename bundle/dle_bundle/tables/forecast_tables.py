@@ -95,7 +95,7 @@ def rows(table: pa.Table, schema: Schema, keep: Sequence[str] = ()) -> SeriesRow
     if layout.window is not None:
         return _last_windows(table, layout, layout.window, schema, keep)
     long_tables.check_reserved(table, layout, SEQUENCE)
-    ordered = long_tables.order(table, layout, schema.na_values)
+    ordered = long_tables.order(table, layout, schema.na_values, proposing=False)
     origin = ordered.rows[ordered.starts]
     found, kept = long_tables.gathered(ordered, layout), _of_series(ordered, layout, keep, origin)
     return SeriesRows(pa.table({**dict(zip(found.column_names, found.columns, strict=True)), **kept}), origin)
@@ -159,8 +159,8 @@ def _last_windows(
 ) -> SeriesRows:
     horizon, target = schema.outputs.horizon, schema.outputs.target
     long_tables.check_reserved(table, layout, SEQUENCE, *([KNOWN] if layout.known else []))
-    present = long_tables.order(table, layout, schema.na_values)
-    ordered = long_tables.completed(present, layout, horizon)
+    present = long_tables.order(table, layout, schema.na_values, proposing=False)
+    ordered = long_tables.completed(present, layout, horizon, proposing=False)
     last = ordered.starts + ordered.counts - 1
     if layout.known:
         last = long_tables.last_values(ordered, layout.names(layout.channels).index(target))

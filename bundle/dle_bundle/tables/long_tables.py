@@ -23,6 +23,7 @@ from dle_bundle.values.missing import NA_TEXTS
 from dle_bundle.values.numbers import limited
 
 _LISTED = 10
+_ONE_SERIES = "give one of them at a time, because the model has no column of ids"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +54,12 @@ class Ordered:
         return found[1:]
 
 
-def order(table: pa.Table, layout: SeriesLayout, na_values: tuple[str, ...]) -> Ordered:
+def order(table: pa.Table, layout: SeriesLayout, na_values: tuple[str, ...], *, proposing: bool = True) -> Ordered:
     """Sort the rows by id, in the order of first appearance, and by time.
 
-    Raises InputError that lists all faults: missing columns, ids and times, times that occur twice in a series, and
-    channels that are not numbers.
+    `proposing` says whether the user can change settings, which is not so with a trained model. Raises InputError that
+    lists all faults: missing columns, ids and times, times that occur twice in a series, and channels that are not
+    numbers.
     """
     needed = dict.fromkeys((layout.sequence_id, layout.time, *layout.channels, *layout.static))
     absent = [name for name in needed if name and name not in table.column_names]
@@ -74,8 +76,8 @@ def order(table: pa.Table, layout: SeriesLayout, na_values: tuple[str, ...]) -> 
     twice = np.flatnonzero(same)
     faults += _repeated(layout, np.sort(rows[twice + 1]))
     if len(twice) and layout.sequence_id is None:
-        cure = setting("data.sequence_id", "COLUMN")
-        faults.append(f"if the table holds several series, name the column of their ids: set {cure}")
+        naming = f"name the column of their ids: set {setting('data.sequence_id', 'COLUMN')}"
+        faults.append(f"if the table holds several series, {naming if proposing else _ONE_SERIES}")
     if faults:
         raise InputError("The rows do not form series", faults)
     starts = np.flatnonzero(np.diff(ids[rows], prepend=-1))
@@ -84,12 +86,12 @@ def order(table: pa.Table, layout: SeriesLayout, na_values: tuple[str, ...]) -> 
     return Ordered(table, rows, starts, counts, times[rows], stacked, dated)
 
 
-def completed(ordered: Ordered, layout: SeriesLayout, horizon: int = 1) -> Ordered:
+def completed(ordered: Ordered, layout: SeriesLayout, horizon: int = 1, *, proposing: bool = True) -> Ordered:
     """Add a row without values for each absent step, at most `layout.window` + `horizon` rows between two rows.
 
     More would change nothing: no window with its horizon has both sides of such a gap. Without a step, nothing is
-    added. Raises InputError if `layout.gaps` refuses gaps, or if times are dates and the step is a number, or the other
-    way round.
+    added. `proposing` is as in `order`. Raises InputError if `layout.gaps` refuses gaps, or if times are dates and the
+    step is a number, or the other way round.
     """
     step = layout.step
     if step is None or len(ordered.rows) < 2:
@@ -110,9 +112,9 @@ def completed(ordered: Ordered, layout: SeriesLayout, horizon: int = 1) -> Order
             for place in where[:_LISTED]
         ]
         more = [f"and {len(where) - _LISTED:,} more gaps"] if len(where) > _LISTED else []
+        cure = f", or set {setting('data.gaps', 'missing')} to take their values as missing" if proposing else ""
         raise InputError(
-            f"{layout.time!r}: {counted(total, 'step')} of {time_steps.said(step)} absent; add the rows, or set "
-            f"{setting('data.gaps', 'missing')} to take their values as missing",
+            f"{layout.time!r}: {counted(total, 'step')} of {time_steps.said(step)} absent; add the rows{cure}",
             [*details, *more],
         )
     added = np.bincount(places, minlength=len(ordered.rows))
@@ -171,14 +173,14 @@ def _in_series(ordered: Ordered, layout: SeriesLayout, place: int) -> str:
     return f" in {ordered.table.column(layout.sequence_id)[int(ordered.rows[place])].as_py()!r}"
 
 
-def gather(table: pa.Table, layout: SeriesLayout, na_values: tuple[str, ...]) -> pa.Table:
+def gather(table: pa.Table, layout: SeriesLayout, na_values: tuple[str, ...], *, proposing: bool = True) -> pa.Table:
     """One row per series: its steps in the column `sequence`, and the value of its first row for all other columns.
 
     `forecast_tables.rows` does so for forecasts. An id or time column named `sequence` is replaced. Raises InputError
     as `order` does.
     """
     check_reserved(table, layout, SEQUENCE)
-    return gathered(order(table, layout, na_values), layout)
+    return gathered(order(table, layout, na_values, proposing=proposing), layout)
 
 
 def gathered(ordered: Ordered, layout: SeriesLayout) -> pa.Table:

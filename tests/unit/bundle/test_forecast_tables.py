@@ -228,6 +228,15 @@ def test_times_are_written_as_the_table_writes_them(
     assert forecast_tables.notes(found, schema) == (said if expected[0] is None else ())
 
 
+def test_a_trained_model_proposes_no_settings() -> None:
+    table = plain(6, t=[*range(6)])
+    twice = pa.concat_tables([table, table])
+    schema = forecast(SeriesLayout(channels=("load",), time="t", window=4))
+    assert refusal(twice, schema)[-1] == (
+        "if the table holds several series, give one of them at a time, because the model has no column of ids"
+    )
+
+
 def test_nights_and_weekends_are_no_steps() -> None:
     friday = [datetime(2024, 1, 5, hour, tzinfo=UTC) for hour in (15, 16)]
     step = TimeStep(size=3600, unit="second", weekdays=(0, 1, 2, 3, 4), slots=tuple(range(9, 17)))

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import pyarrow as pa
 import pytest
+from msgspec.structs import replace
 
 from dle_bundle.errors import InputError
 from dle_bundle.schema import Outputs, Schema, SeriesLayout, TimeStep
@@ -110,6 +111,8 @@ def test_refused() -> None:
     assert "2 steps of 1 hour absent" in caught.value.message
     assert "data.gaps=missing" in caught.value.message
     assert caught.value.details == ("after 2024-01-01 01:00:00: 2 steps",)
+    with pytest.raises(InputError, match=r"2 steps of 1 hour absent; add the rows\n"):  # for a trained model
+        long_tables.completed(ordered(hours(0, 1, 4, 5)), layout, proposing=False)
     with pytest.raises(InputError, match="expected dates, as in training, found numbers"):
         long_tables.completed(ordered([0.0, 1.0]), layout)
 
@@ -120,6 +123,8 @@ def test_the_last_window_keeps_the_step() -> None:
     table = pa.table({"t": hours(0, 1, 2, 4), "load": [0.0, 1, 2, 4]})
     schema = Schema(inputs=(), outputs=Outputs(target="load", task="regression"), layout=layout)
     (row,) = forecast_tables.rows(table, schema).table.to_pylist()
+    with pytest.raises(InputError, match=r"absent; add the rows\n"):
+        forecast_tables.rows(table, replace(schema, layout=replace(layout, gaps="refuse")))
     assert [value for (value,) in row["sequence"]] == [2.0, pytest.approx(np.nan, nan_ok=True), 4.0]
 
 

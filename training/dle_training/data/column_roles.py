@@ -237,6 +237,6 @@ def rearrange(table: pa.Table, schema: Schema, target: str, fitted: Fitted | Non
     if layout is None:
         return Arranged(table)
     if layout.window is None:
-        return Arranged(long_tables.gather(table, layout, schema.na_values))
+        return Arranged(long_tables.gather(table, layout, schema.na_values, proposing=False))
     made, beside = windows.all_of(table, layout, target, schema.outputs.horizon, schema.na_values, fitted)
     return Arranged(made, baselines=beside)

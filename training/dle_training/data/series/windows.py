@@ -134,7 +134,8 @@ def all_of(
     Their baselines are those of `fitted`, which another table trained. Raises InputError as `make` does.
     """
     _check_target(layout, target)
-    ordered = long_tables.completed(long_tables.order(table, layout, na_values), layout, horizon)
+    present = long_tables.order(table, layout, na_values, proposing=False)
+    ordered = long_tables.completed(present, layout, horizon, proposing=False)
     ends, known, seen = _ends(ordered, layout, target, horizon)
     usable = (known > 0) & seen
     if not usable.any():
