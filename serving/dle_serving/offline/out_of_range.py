@@ -17,6 +17,11 @@ from dle_bundle.values.dates import epoch_seconds, iso
 
 MANY = 1 / 3
 """If this share of the values is outside of the range, a warning says so."""
+_FAR = {"numeric": 3, "datetime": 1}
+"""A value is far away if its distance from the range is more than so many times the width of the range.
+
+The largest new number of a skewed column, such as incomes, is often twice the largest one of training.
+"""
 _EXAMPLES = 3
 _PERCENT = "%"
 
@@ -110,14 +115,14 @@ class _Column:
         return OutOfRange(name, self._rows, self._of, examples, self._seen, unit, warning)
 
     def _is_unusual(self) -> bool:
-        """Whether the values outside are many, or some are farther away than the range is wide.
+        """Whether the values outside are many, or some are far away.
 
         Dates after the range are normal, however many.
         """
         if not self._rows:
             return False
         many = self.field.kind == "numeric" and self._rows >= MANY * self._of
-        return many or self._distance(self._farthest[0]) > self._high - self._low
+        return many or self._distance(self._farthest[0]) > _FAR[self.field.kind] * (self._high - self._low)
 
     def _distance(self, value: float) -> float:
         return max(self._low - value, value - self._high)
