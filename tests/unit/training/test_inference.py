@@ -48,10 +48,22 @@ def infer(
         ("customer_id", [index * 17 % 1009 for index in range(N)], "identifier: a different whole number"),
         ("PassengerId", [float(index * 17 % 1009) for index in range(N)], "identifier: a different whole number"),
         ("Unnamed: 0", [index + 5 for index in range(N)], "identifier: a different whole number"),
+        ("Belegnr.", [str(index + 1900) for index in range(N)], "identifier: a different whole number"),
+        ("Kundennummer", [index + 5 for index in range(N)], "identifier: a different whole number"),
         (
             "code",
             [f"k{index}" for index in range(N)],
             "identifier: 40 distinct texts in 40 rows, such as 'k0' and 'k1'",
+        ),
+        (
+            "paid",
+            [f"{'$€'[index % 2]}{index}" for index in range(N)],
+            "identifier: 40 distinct texts in 40 rows, such as '$0' and '€1'; numbers with different units ('$', '€')",
+        ),
+        (
+            "band",
+            [f"{'<>'[index % 2]}{index}" for index in range(N)],
+            "identifier: 40 distinct texts in 40 rows, such as '<0' and '>1'; '<0', '>1' fit no format of numbers",
         ),
     ],
 )

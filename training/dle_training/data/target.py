@@ -100,7 +100,7 @@ def infer(
         return Target(outputs, reading.values, known, tuple(notes))
     classes = _classes(reading)
     if len(classes) > MOST_INFERRED_CLASSES and not reading.note and reading.kind == "categorical":
-        notes += filter(None, [kinds.figures(name, column, reading)])
+        notes += [f"{name}: {note}"] if (note := kinds.figures(column, reading)) else []
     notes += filter(None, [look_alikes.note(name, distinct)]) if reading.kind == "categorical" else []
     if reading.note:
         cure = setting("data.kinds", "numeric", name)

@@ -23,7 +23,9 @@ from dle_training.data.columns import column_settings, kinds, look_alikes, missi
 from dle_training.data.columns.kinds import Reading
 
 _KEY_WORDS = frozenset({"id", "ids", "idx", "index", "key", "uuid", "guid", "rowid", "rownames", "rownum"})
-_LAST_WORDS = frozenset({"no", "nr", "num", "number"})
+_LAST_WORDS = frozenset({"no", "nr", "num", "number", "nummer"})
+_COMPOUNDS = ("nr", "nummer")
+"""Ends of German words such as Belegnr and Kundennummer."""
 _ENOUGH_ROWS = 20
 _NEARLY_ALL = 0.9
 _SELDOM_SHARED = 0.5
@@ -99,13 +101,14 @@ def infer(
             faults.append(error.message)
             continue
         if given is None and _is_prose(reading):
-            note = reading.note and reading.note.replace("as categories", "as text")
-            reading = replace(reading, kind="text", whole=False, note=note)
+            reading = replace(reading, kind="text", whole=False, note=_as_text(reading.note))
         useless = _useless(reading) or (None if given else _meaningless(name, column, reading, rows))
         if useless is None:
             readings[name] = reading
         else:
             dropped[name], rejected[name] = _with_samples(useless, column), reading
+            if reading.kind == "categorical" and (note := _as_text(reading.note or kinds.figures(column, reading))):
+                dropped[name] += f"; {note}"
     if faults:
         raise combined("Columns that cannot be used as they are", faults)
     if not readings:
@@ -170,6 +173,11 @@ def _with_samples(reason: str, column: Column) -> str:
     return f"{reason}, such as {' and '.join(samples)}" if len(samples) == 2 else reason
 
 
+def _as_text(note: str | None) -> str | None:
+    """Return what a note on categories says of texts."""
+    return note and note.replace("as categories", "as text")
+
+
 def _useless(reading: Reading) -> str | None:
     """Return why no model can use the column; a constant column with missing values is still informative."""
     known = reading.known
@@ -230,4 +238,5 @@ def _identifier(name: str, values: npt.NDArray[np.float64], rows: npt.NDArray[np
 
 def _named_like_a_key(name: str) -> bool:
     words = re.findall(r"[a-z]+|[0-9]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).lower())
-    return not _KEY_WORDS.isdisjoint(words) or words[-1:] in ([word] for word in _LAST_WORDS) or "unnamed" in words
+    last = words[-1] if words else ""
+    return not _KEY_WORDS.isdisjoint(words) or last in _LAST_WORDS or last.endswith(_COMPOUNDS) or "unnamed" in words

@@ -175,7 +175,8 @@ def other_meaning(name: str, column: Column, wanted: ColumnSettings, reading: Re
     Categories may be numbers or dates as well: see `figures`.
     """
     if reading.kind in ("categorical", "text") and reading.note is None and wanted.kind is None:
-        return figures(name, column, reading)
+        note = figures(column, reading)
+        return note and f"{name}: {note}"
     if reading.kind != "numeric" or wanted.kind is not None or not columns.is_text(column):
         return None
     first = columns.trimmed(column, wanted.na_values).slice(0, _AT_ONCE).drop_null().to_pylist()
@@ -188,14 +189,14 @@ def other_meaning(name: str, column: Column, wanted: ColumnSettings, reading: Re
     return None
 
 
-def figures(name: str, column: Column, reading: Reading) -> str | None:
+def figures(column: Column, reading: Reading) -> str | None:
     """Return a note if nearly all texts begin with figures, such as durations, or numbers with several units."""
     distinct = list(dict.fromkeys(reading.known.tolist()))
     begun = [text for text in distinct if _BEGINS_WITH_FIGURES.match(text)]
     if not columns.is_text(column) or reading.whole or len(begun) < max(2, _NEARLY_ALL * len(distinct)):
         return None
     taken = "text" if reading.kind == "text" else "categories"
-    return f"{name}: {begun[0]!r:.40}, {begun[1]!r:.40} fit no format of numbers or dates, and are read as {taken}"
+    return f"{begun[0]!r:.40}, {begun[1]!r:.40} fit no format of numbers or dates, and are read as {taken}"
 
 
 def another_kind(name: str, wanted: ColumnSettings) -> str:

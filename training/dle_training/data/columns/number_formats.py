@@ -6,7 +6,7 @@ All values of a column share one format. If two formats fit and read the values 
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
@@ -111,8 +111,16 @@ def infer(texts: Collection[str], decimal: str | None = None, thousands: str | N
             fitting.append(written)
     if not fitting:
         several = all(any(_reads(text, written) for written in tried) for text in texts)
-        raise ValueError("numbers that no one format fits" if several else "")
+        raise ValueError(_unlike(texts, tried) if several else "")
     return _only(fitting, texts, [part.digits for part in parts])
+
+
+def _unlike(texts: Collection[str], formats: Sequence[NumberFormat]) -> str:
+    """Name two of the texts, each of which has a format, that are read by different ones."""
+    second = next(text for text in texts if not _reads(text, formats[0]))
+    written = next(each for each in formats if _reads(second, each))
+    first = next(text for text in texts if not _reads(text, written))
+    return f"numbers that no one format fits, such as {first!r:.40} and {second!r:.40},"
 
 
 def of_most(counts: Mapping[str, int], decimal: str | None = None, thousands: str | None = None) -> Most | None:
