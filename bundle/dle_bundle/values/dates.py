@@ -57,6 +57,8 @@ _OFFSETS = {
 """Names of time zones; those of America are from RFC 2822."""
 _LONGEST = 80
 """Longer texts are no dates."""
+_NUMBER_AFTER_DATE = re.compile("[0-9]{9}|[0-9]{4}-[0-9]{2}-[0-9]{3}")
+"""Epoch milliseconds: Python takes any character as the separator of ISO 8601, so 1673110800000 is in the year 1673."""
 _LETTER = re.compile(r"[^\W\d_]")
 _ASIDE = re.compile(r" ?(?:\([A-Za-z ]+\)|\[[A-Za-z_/]+\])$")
 _ORDINAL = re.compile(r"\b([0-9]{1,2})(?:st|nd|rd|th)\b")
@@ -139,7 +141,8 @@ def _parsed(text: str, date_format: str | None) -> datetime:
             except ValueError:
                 pass  # ISO 8601 is always accepted
         try:
-            return datetime.fromisoformat(spelling)
+            if not _NUMBER_AFTER_DATE.match(spelling):
+                return datetime.fromisoformat(spelling)
         except ValueError:
             pass
     raise ValueError(f"expected {expected(date_format)}, got {text!r}")

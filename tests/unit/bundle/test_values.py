@@ -50,6 +50,14 @@ def test_moments_are_utc_and_cut_towards_the_past(text: str, seconds: int) -> No
     assert epoch_seconds(text) == seconds
 
 
+@pytest.mark.parametrize("text", ["1673110800000", "2024-01-31012:30"])
+@pytest.mark.parametrize("written", [None, "%d.%m.%Y"])
+def test_a_figure_does_not_separate_date_and_time(text: str, written: str | None) -> None:
+    assert epoch_seconds("20240131T1230", written) == epoch_seconds("2024-01-31 12:30", written)
+    with pytest.raises(ValueError, match="ISO 8601"):
+        epoch_seconds(text, written)
+
+
 def test_a_date_format_is_tried_first_and_iso_is_still_understood() -> None:
     assert epoch_seconds("02.01.1970", "%d.%m.%Y") == 86_400
     assert epoch_seconds("1970-01-02", "%d.%m.%Y") == 86_400
