@@ -72,7 +72,7 @@ class Tuple(nn.Module):
 def exported(scaling: str) -> tuple[Preprocessing, Callable[..., list[npt.NDArray[Any]]]]:
     """The fitted preprocessing and its graph in ONNX Runtime."""
     data = training()
-    config = PreprocessingConfig(numeric=scaling, piecewise_bins=4)  # type: ignore[arg-type]
+    config = PreprocessingConfig(numeric=scaling, piecewise_bins=4, quantiles=True)  # type: ignore[arg-type]
     preprocessing, _ = pipeline.fit(SCHEMA, data, config)
     rows = torch.export.Dim("rows", min=1, max=1 << 30)
     example = (data.numeric[:3], encoded(preprocessing, data.categorical[:3]), data.datetime[:3])
@@ -150,7 +150,7 @@ def test_the_unit_of_a_column_makes_no_difference(
         sequence = np.repeat((series * unit)[None], rows, axis=0)
         lengths = np.full(rows, len(series))
         groups = replace(empty(rows), numeric=table * unit, sequence=sequence, lengths=lengths)
-        config = PreprocessingConfig(numeric=scaling, piecewise_bins=4)  # type: ignore[arg-type]
+        config = PreprocessingConfig(numeric=scaling, piecewise_bins=4, quantiles=True)  # type: ignore[arg-type]
         prepared = pipeline.fit(UNITS, groups, config)[0].prepare(groups)
         return {name: tensor.numpy() for name, tensor in prepared.items()}
 

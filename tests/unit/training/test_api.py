@@ -147,7 +147,7 @@ def test_a_setting_without_its_section_is_proposed_with_it(frame: pd.DataFrame, 
         "epochs: unknown key (did you mean training={'epochs': 3}?)",
         f"name: unknown key (did you mean {names}?)",
         f"split: {expected}, found 'random' (did you mean split={{'by': 'random'}}?)",
-        "folds: unknown key (did you mean split={'folds': 3}?)",
+        "folds: unknown key (did you mean split={'folds': 3} or model={'pack': {'folds': 3}}?)",
     )
 
 

@@ -209,7 +209,7 @@ def groups(count: int) -> Groups:
 
 def test_pipeline() -> None:
     data = groups(100)
-    preprocessing, _ = pipeline.fit(SCHEMA, data, PreprocessingConfig(piecewise_bins=0))
+    preprocessing, _ = pipeline.fit(SCHEMA, data, PreprocessingConfig(piecewise_bins=0, quantiles=False))
     inputs = preprocessing.prepare(data)
     shape = preprocessing.shape(frequencies=True)
     assert inputs["dense"].shape == (100, shape.dense)
@@ -225,7 +225,7 @@ def test_pipeline() -> None:
 
 def test_chunks_change_nothing() -> None:
     data = groups(40_000)
-    preprocessing, _ = pipeline.fit(SCHEMA, data, PreprocessingConfig(piecewise_bins=0))
+    preprocessing, _ = pipeline.fit(SCHEMA, data, PreprocessingConfig(piecewise_bins=0, quantiles=False))
     whole, part = preprocessing.prepare(data), preprocessing.prepare(data.take(slice(20_000, 20_003)))
     for name in whole:
         assert torch.equal(whole[name][20_000:20_003], part[name])
@@ -234,7 +234,9 @@ def test_chunks_change_nothing() -> None:
 @pytest.mark.parametrize("scaling", ["standard", "min_max", "unit_norm"])
 def test_json_makes_the_same_module(scaling: Literal["standard", "min_max", "unit_norm"], tmp_path: Path) -> None:
     data = groups(100)
-    preprocessing, _ = pipeline.fit(SCHEMA, data, PreprocessingConfig(numeric=scaling, piecewise_bins=0))
+    preprocessing, _ = pipeline.fit(
+        SCHEMA, data, PreprocessingConfig(numeric=scaling, piecewise_bins=0, quantiles=False)
+    )
     (tmp_path / "p.json").write_bytes(documents.encode(preprocessing.fitted))
     again = pipeline.load(tmp_path / "p.json", SCHEMA, tmp_path)
     assert again.fitted == preprocessing.fitted
@@ -252,11 +254,13 @@ def test_groups_without_columns() -> None:
             data.categorical[:, : len(schema.categorical)],
             data.datetime[:, : len(schema.datetime)],
         )
-        prepared = pipeline.fit(schema, part, PreprocessingConfig(piecewise_bins=0))[0].prepare(part)
+        prepared = pipeline.fit(schema, part, PreprocessingConfig(piecewise_bins=0, quantiles=False))[0].prepare(part)
         assert set(prepared) == ({"dense", "codes"} if kept == ("categorical",) else {"dense"})
     only = Schema(inputs=SCHEMA.inputs[3:4], outputs=SCHEMA.outputs)
     part = Groups(data.numeric[:, :0], data.categorical[:, 1:], data.datetime[:, :0])
-    assert set(pipeline.fit(only, part, PreprocessingConfig(piecewise_bins=0))[0].prepare(part)) == {"codes"}
+    assert set(pipeline.fit(only, part, PreprocessingConfig(piecewise_bins=0, quantiles=False))[0].prepare(part)) == {
+        "codes"
+    }
 
 
 def test_wrong_files(tmp_path: Path) -> None:
@@ -266,7 +270,7 @@ def test_wrong_files(tmp_path: Path) -> None:
     path.write_bytes(b"{}")
     with pytest.raises(InputError, match="cannot read the preprocessing state"):
         pipeline.load(path, SCHEMA, path)
-    preprocessing, _ = pipeline.fit(SCHEMA, groups(30), PreprocessingConfig(piecewise_bins=0))
+    preprocessing, _ = pipeline.fit(SCHEMA, groups(30), PreprocessingConfig(piecewise_bins=0, quantiles=False))
     path.write_bytes(documents.encode(preprocessing.fitted))
     other = Schema(inputs=SCHEMA.inputs[1:], outputs=SCHEMA.outputs)
     with pytest.raises(InputError, match="does not belong to the schema"):
@@ -289,7 +293,7 @@ def test_values_that_are_known_in_advance(gaps: bool, tmp_path: Path) -> None:
     schema = Schema(inputs=fields, outputs=Outputs(target="y", task="regression", horizon=3))
     bare, lengths = empty(50), np.full(50, 9)
     rows = Groups(bare.numeric, bare.categorical, bare.datetime, sequence=steps, lengths=lengths, known=known)
-    preprocessing, _ = pipeline.fit(schema, rows, PreprocessingConfig(piecewise_bins=0))
+    preprocessing, _ = pipeline.fit(schema, rows, PreprocessingConfig(piecewise_bins=0, quantiles=False))
     assert preprocessing.shape(frequencies=True).known == Known(channels=2 + gaps, steps=3)
     prepared = preprocessing.prepare(rows)["known"]
     assert prepared.shape == (50, 3, 2 + gaps)

@@ -84,7 +84,7 @@ class Preprocessing(nn.Module):
         ...     categorical=np.empty((2, 0), object),
         ...     datetime=np.empty((2, 0), np.int64),
         ... )
-        >>> preprocessing, _ = fit(schema, rows, PreprocessingConfig(piecewise_bins=0))
+        >>> preprocessing, _ = fit(schema, rows, PreprocessingConfig(piecewise_bins=0, quantiles=False))
         >>> preprocessing(preprocessing.tensors(rows))["dense"].tolist()
         [[-1.0], [1.0]]
     """
