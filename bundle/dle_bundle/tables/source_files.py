@@ -42,6 +42,8 @@ _LISTED = 20
 _NAMED = 3
 _ARRAY = re.compile(rb"\s*\[\s*[{\]]")
 """How an array of JSON objects begins; `[` alone may begin the name of a column."""
+_ENCODING = re.compile(rb"\A(?:\xef\xbb\xbf|\xff\xfe|\xfe\xff)|\0")
+"""The byte-order mark, and the zero bytes of UTF-16."""
 _PATTERN = frozenset("*?[")
 
 Place = str | Path | Sequence[str | Path]
@@ -324,10 +326,13 @@ def _kind(path: Path) -> str:
         if "xl/workbook.xml" in names:
             return ".xlsx"
         return ".npz" if all(name.endswith(".npy") for name in names) else ".zip"
-    if _ARRAY.match(head):
+    known = {b"PAR1": ".parquet", b"\x93NUMPY": ".npy", b"\x1f\x8b": ".csv.gz"}
+    if kind := next((kind for mark, kind in known.items() if head.startswith(mark)), None):
+        return kind
+    text = _ENCODING.sub(b"", head)
+    if _ARRAY.match(text):
         return ".json"
-    known = {b"PAR1": ".parquet", b"\x93NUMPY": ".npy", b"\x1f\x8b": ".csv.gz", b"{": ".jsonl"}
-    return next((kind for mark, kind in known.items() if head.lstrip().startswith(mark)), ".csv")
+    return ".jsonl" if text.lstrip().startswith(b"{") else ".csv"
 
 
 def _unpacked(file: SourceFile, stack: ExitStack) -> SourceFile:

@@ -169,7 +169,9 @@ def stream(path: Path, kind: str, written: TextFormat, rows: int, *, proposing: 
 def check_names(path: Path, names: list[str], cure: str = "") -> None:
     """Raise InputError when there are no columns, or when several have the same name."""
     details = [f"column name {name!r} occurs {count} times" for name, count in Counter(names).items() if count > 1]
-    if details or not names:
+    if not names:
+        raise InputError(f"{path}: no columns")
+    if details:
         raise InputError(f"{path}: expected columns with different names; rename them{cure}", details)
 
 

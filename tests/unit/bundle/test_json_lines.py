@@ -104,6 +104,7 @@ def test_whole_numbers_in_an_array_keep_their_digits(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("[]", "t.json: no rows"),
+        ("[{}, {}]", "t.json: no columns$"),
         (" \n", "empty file"),
         ('[{"a": 1}, 3]', r"line 1: expected an array of objects, such as \[.*\], found another value"),
         ('[\n{"a": 1},\n{"a": 2\n]', "line 4: Expecting ',' delimiter"),

@@ -234,6 +234,12 @@ class TestStandardInput:
         assert {name: [float(row[name]) for row in found] for name in found[0]} == table
         assert not list(temporary.iterdir())
 
+    @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+    @pytest.mark.parametrize("text", ['[{"x": 1}, {"x": 2}]', '{"x": 1}\n{"x": 2}', "x\n1\n2\n"])
+    def test_text_of_any_encoding(self, text: str, encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        found = rows(sent(monkeypatch, text.encode(encoding)))
+        assert [int(row["x"]) for row in found] == [1, 2]
+
     def test_errors(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(InputError, match=r"^standard input: empty file$"):
             rows(sent(monkeypatch, b""))
