@@ -85,19 +85,25 @@ class TextFormat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `delimiter`: the column separator; None follows the suffix and the file. `encoding`: a codec of Python, where the
     text is not UTF-8, UTF-16 or UTF-32, which the bytes show. `skip_rows`: lines before the header. `comment`: lines
-    that begin with it are left out. `header`: whether the first row has the names of the columns; None: it has, unless
-    it looks like data. `sheet`: the sheet of a workbook; None is the first one. A workbook has neither delimiter nor
-    encoding, and JSON lines have nothing but an encoding. `columns`: how many columns a file without a header may have,
-    since places name its columns.
+    that begin with it, or with one of several texts, are left out. `header`: whether the first row has the names of the
+    columns; None: it has, unless it looks like data. `sheet`: the sheet of a workbook; None is the first one. A
+    workbook has neither delimiter nor encoding, and JSON lines have nothing but an encoding. `columns`: how many
+    columns a file without a header may have, since places name its columns.
     """
 
     delimiter: str | None = None
     encoding: str | None = None
     skip_rows: int = 0
-    comment: str | None = None
+    comment: str | tuple[str, ...] | None = None
     header: Literal["first", "none"] | None = None
     sheet: str | None = None
     columns: tuple[int, ...] | None = None
+
+    def leaving_out(self, text: str) -> str | list[str]:
+        """Return the `comment` by which lines that begin with this text are left out too."""
+        if self.comment is None:
+            return text
+        return [*([self.comment] if isinstance(self.comment, str) else self.comment), text]
 
 
 class CategoryChannels(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

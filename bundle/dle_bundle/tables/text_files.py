@@ -201,7 +201,7 @@ def _check_repeated(path: Path, table: pa.Table, first: int) -> None:
 class _Comments:
     """Leaves out lines that begin with the mark, except inside of a quoted value."""
 
-    def __init__(self, mark: str | None) -> None:
+    def __init__(self, mark: str | tuple[str, ...] | None) -> None:
         self._mark, self._quoted = mark, False
 
     def keeps(self, line: str) -> bool:
@@ -304,16 +304,11 @@ def _misfit(
         return InputError(f"{path}: not readable as {kind}: {message.splitlines()[0]}")
     if count > 1:
         return InputError(f"{path}: not readable as {kind}: {count:,} rows differ from the header", details)
-    footer = (
-        proposing
-        and written.comment is None
-        and separator not in last
-        and not re.fullmatch(r"[\W\d_]*\d[\W\d_]*", last)
-    )
+    footer = proposing and separator not in last and not re.fullmatch(r"[\W\d_]*\d[\W\d_]*", last)
     if footer and last == last.strip() and len(last) <= _SHOWN:
         with _text(path, kind, written, errors="replace") as text:
             alone = sum(line.startswith(last) for line in text) == 1
-        cure = f"; set {setting('data.comment', last)} to leave it out" if alone else ""
+        cure = f"; set {setting('data.comment', written.leaving_out(last))} to leave it out" if alone else ""
     else:
         cure = ""
     return InputError(f"{path}: not readable as {kind}: {details[0]}{cure}")

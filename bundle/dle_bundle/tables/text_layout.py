@@ -304,8 +304,9 @@ def _check_groups(path: Path, names: list[str], first: Row, others: list[Row], p
 def _check_rule(path: Path, second: Row, written: TextFormat, proposing: bool) -> None:
     """Raise InputError if the second row is a line of dashes, as in the output of databases."""
     drawn = [cell.strip() for cell in second.cells if cell.strip()]
-    if drawn and all(map(_RULE.fullmatch, drawn)) and written.comment is None:
-        cure = f"set {setting('data.comment', second.text)} to leave it out" if proposing else "remove it"
+    if drawn and all(map(_RULE.fullmatch, drawn)):
+        leaving_out = setting("data.comment", written.leaving_out(second.text))
+        cure = f"set {leaving_out} to leave it out" if proposing else "remove it"
         raise InputError(f"{path}: line {second.line} divides the header from the rows; {cure}")
 
 

@@ -191,7 +191,7 @@ def _trimmed(row: list[Cell]) -> list[Cell]:
     return ["" if isinstance(cell, str) and not cell.strip() else cell for cell in row]
 
 
-def _is_comment(row: list[Cell], mark: str | None) -> bool:
+def _is_comment(row: list[Cell], mark: str | tuple[str, ...] | None) -> bool:
     first = next(cell for cell in row if cell != "")
     return mark is not None and isinstance(first, str) and first.startswith(mark)
 

@@ -310,6 +310,20 @@ def test_files(content: bytes, tmp_path: Path) -> None:
         assert len(found.target) == N
 
 
+@both_doors
+def test_a_row_of_totals_and_a_line_below_it(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    others = sum(map(int, OTHER))
+    rows = "".join(f"shop {row % 9},{other},{TARGET[row]}\n" for row, other in enumerate(OTHER))
+    path.write_text(f"shop,n,y\n{rows}Total,{others},\nPrinted: 2024\n")
+    given: list[str] = []
+    for found in ("Printed", "sums up"):
+        with pytest.raises(InputError, match=found) as caught:
+            load(str(path), *given)
+        given = proposed(caught.value.message.replace("out with", "set"))
+    assert len(load(str(path), *given).target) == N
+
+
 def test_a_file_without_a_header(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text(ROWS)

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 
 from dle_bundle.errors import InputError
+from dle_bundle.schema import TextFormat
 from dle_training.config import run_config
 from dle_training.data import sources
 from dle_training.data.rows import total_rows
@@ -16,7 +17,7 @@ SHOPS = ["a", "b", "a"]
 @pytest.mark.parametrize("word", ["Total", "TOTAL:", " Gesamtergebnis", "合計"])
 def test_a_total(word: str) -> None:
     table = pa.table({"empty": ["", "", "", ""], "shop": [*SHOPS, word], "n": ["1", "2", "3", "7"]})
-    note = total_rows.note(table, proposing=True)
+    note = total_rows.note(table, TextFormat(), proposing=True)
     assert note is not None
     assert f"{word.strip()!r} in shop" in note
 
@@ -25,8 +26,8 @@ def test_a_total(word: str) -> None:
     "shops", [["Total", "b", "Total"], ["Total", "b", "c"], ["a", "b", "Totalled"], ["a", "b", ""], ["a", "b", None]]
 )
 def test_no_total(shops: list[str | None]) -> None:
-    assert total_rows.note(pa.table({"shop": shops, "n": ["1", "2", "3"]}), proposing=True) is None
-    assert total_rows.note(pa.table({"n": [1, 2]}), proposing=True) is None
+    assert total_rows.note(pa.table({"shop": shops, "n": ["1", "2", "3"]}), TextFormat(), proposing=True) is None
+    assert total_rows.note(pa.table({"n": [1, 2]}), TextFormat(), proposing=True) is None
 
 
 @pytest.mark.parametrize(
@@ -36,9 +37,9 @@ def test_a_total_that_numbers_confirm_is_refused(values: list[object]) -> None:
     shops = [f"shop {index}" for index in range(len(values) - 1)]
     table = pa.table({"shop": [*shops, "Total"], "n": pa.array(values)})
     with pytest.raises(InputError, match=r"'Total' in shop and sums up n, .* with data\.comment=Total"):
-        total_rows.note(table, proposing=True)
+        total_rows.note(table, TextFormat(), proposing=True)
     with pytest.raises(InputError, match="remove it from the file"):
-        total_rows.note(table, proposing=False)
+        total_rows.note(table, TextFormat(), proposing=False)
 
 
 def test_the_setting_that_a_total_proposes_leaves_it_out(tmp_path: Path) -> None:

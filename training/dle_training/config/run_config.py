@@ -75,8 +75,8 @@ class DataConfig(Settings, frozen=True):
         int, Meta(ge=0, description="Lines of a text file, or rows of a sheet, before the header.")
     ] = 0
     comment: Annotated[
-        Annotated[str, Meta(min_length=1)] | None,
-        Meta(description="Lines of a text file that begin with this are left out; null: none."),
+        Annotated[str, Meta(min_length=1)] | tuple[Annotated[str, Meta(min_length=1)], ...] | None,
+        Meta(description="Lines of a text file that begin with this, or one of these, are left out; null: none."),
     ] = None
     header: Annotated[
         Literal["first", "none"] | None,

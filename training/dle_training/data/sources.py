@@ -94,7 +94,7 @@ def read(
             arrays.TARGET if named and arrays.TARGET in table.column_names else None,
             files.folder,
             detected.format,
-            (*detected.notes, *_totals(paths[0].name, table, rows, proposing=proposing)),
+            (*detected.notes, *_totals(paths[0].name, table, rows, detected.format, proposing=proposing)),
             rows,
         )
 
@@ -153,12 +153,12 @@ def file_names(place: Place) -> list[str]:
     ]
 
 
-def _totals(name: str, table: pa.Table, rows: FileRows, *, proposing: bool) -> Iterator[str]:
+def _totals(name: str, table: pa.Table, rows: FileRows, written: TextFormat, *, proposing: bool) -> Iterator[str]:
     """Notes on the files whose last row may sum up the others. Raises InputError for those whose last row does."""
     parts = zip(accumulate(rows.counts, initial=0), rows.names, rows.counts, strict=False)
     for start, file, count in parts if rows.names else ((0, name, len(table)),):
         try:
-            note = total_rows.note(table.slice(start, count), proposing=proposing)
+            note = total_rows.note(table.slice(start, count), written, proposing=proposing)
         except InputError as error:
             raise InputError(f"{file}: {error.message}") from None
         if note:

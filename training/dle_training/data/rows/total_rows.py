@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dle_bundle.errors import InputError
+from dle_bundle.schema import TextFormat
 from dle_bundle.tables import columns
 from dle_bundle.values.missing import NA_VALUES
 from dle_training.config.run_config import DataConfig
@@ -25,10 +26,11 @@ _ENOUGH = 3
 """Fewer values may have their last one as their sum by chance."""
 
 
-def note(table: pa.Table, *, proposing: bool) -> str | None:
+def note(table: pa.Table, written: TextFormat, *, proposing: bool) -> str | None:
     """Return a note if the first text of the last row, and of no other row in its column, names a total.
 
-    Raises InputError if a column of numbers confirms it. `proposing`: name the setting that leaves the row out.
+    Raises InputError if a column of numbers confirms it. `proposing`: name the setting that leaves the row out,
+    of a file that is `written` so.
     """
     for name in table.column_names:
         column = table.column(name)
@@ -38,7 +40,7 @@ def note(table: pa.Table, *, proposing: bool) -> str | None:
             return None
         found, cure = f"the last row has {word!r} in {name}", "remove it from the file"
         if proposing and name == table.column_names[0]:
-            cure = f"leave it out with {setting('data.comment', word)}"
+            cure = f"leave it out with {setting('data.comment', written.leaving_out(word))}"
         others = (each for each in table.column_names if each != name)
         if summed := next((each for each in others if _sums_up(each, table.column(each))), None):
             raise InputError(f"{found} and sums up {summed}, so it is no example; {cure}")
@@ -49,12 +51,12 @@ def note(table: pa.Table, *, proposing: bool) -> str | None:
 def _sums_up(name: str, column: columns.Column) -> bool:
     """Whether the last value is the sum or the mean of the others."""
     try:
-        written = column_formats.choose(name, column, column_settings.of(name, DataConfig()))
+        choice = column_formats.choose(name, column, column_settings.of(name, DataConfig()))
     except InputError:  # its numbers are ambiguous, or it has a type of no kind
         return False
-    if written.kind != "numeric":
+    if choice.kind != "numeric":
         return False
-    values, _ = written.numbers or columns.numbers(column, NA_VALUES, written.number_format)
+    values, _ = choice.numbers or columns.numbers(column, NA_VALUES, choice.number_format)
     known: Sequence[float] = [value for value in values[:-1].tolist() if not math.isnan(value)]
     last = float(values[-1])
     if len(known) < _ENOUGH or last == 0 or not math.isfinite(last):
