@@ -5,8 +5,8 @@ knows whether the model will meet others.
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -51,13 +51,18 @@ def notes(readings: Mapping[str, Reading], target: npt.NDArray[Any], by: str, co
     if config.split.by is not None or by not in ("random", "stratified"):
         return []
     found = []
+
+    @cache
+    def codes(name: str) -> Places:
+        return readings[name].codes
+
     for name, reading in readings.items():
         if reading.kind != "categorical" and not (reading.kind == "numeric" and reading.whole):
             continue
-        places = reading.codes
+        places = codes(name)
         counts = np.bincount(places)
         few = len(counts) < _LEAST or len(places) < _ROWS_EACH * len(counts) or counts.max() > _LARGEST * len(places)
-        if few or not (_named(name) or _repeats(name, places, readings, target)):
+        if few or not (_named(name) or _repeats(name, codes, readings, target)):
             continue
         others = f"if the model will meet new values, test it on such values: {option('split.by', GROUP + name)}"
         if reading.missing.any():
@@ -77,38 +82,43 @@ def _named(name: str) -> bool:
     return not _IDS.isdisjoint(words) or (not _ENTITIES.isdisjoint(words) and words <= _ENTITIES | _BESIDE)
 
 
-def _repeats(name: str, places: Places, readings: Mapping[str, Reading], target: npt.NDArray[Any]) -> bool:
-    """Whether the values (N,) of a column look like entities, whatever it is called; `places` (N,) are their codes.
+def _repeats(
+    name: str, codes: Callable[[str], Places], readings: Mapping[str, Reading], target: npt.NDArray[Any]
+) -> bool:
+    """Whether the values of a column look like entities, whatever it is called; `codes` are those of a column (N,).
 
     The entities have about as many rows each. Either no date occurs twice for one of them, or the values look like
     codes, and other columns are the same in all rows of an entity.
     """
+    places = codes(name)
     counts = np.bincount(places)
     distinct = np.unique(readings[name].values[np.unique(places, return_index=True)[1]])
     if counts.std() > _EVEN * counts.mean() or _are_in_order(distinct):
         return False
     rows = _of_some(places, counts)
-    places = places[rows]
-    others = {
-        other: replace(reading, values=reading.values[rows]).codes
-        for other, reading in readings.items()
-        if other != name
-    }
-    if any(_is_key(places, others[other]) for other in others if readings[other].kind == "datetime"):
+    others = [other for other in readings if other != name]
+    if any(_is_key(places[rows], codes(other)[rows]) for other in others if readings[other].kind == "datetime"):
         return True
     if distinct.dtype == object and sum(any(map(str.isdigit, text)) for text in distinct) < _MOSTLY * len(distinct):
         return False
     labels = np.asarray(np.unique(target[rows], return_inverse=True)[1], dtype=np.int64)
-    return sum(_is_constant(places, codes) for codes in (*others.values(), labels)) >= _ENOUGH_CONSTANT
+    starts = np.flatnonzero(np.diff(places[rows], prepend=-1))
+    return sum(_is_constant(each, starts) for each in (*(codes(other)[rows] for other in others), labels)) >= (
+        _ENOUGH_CONSTANT
+    )
 
 
 def _of_some(places: Places, counts: Places) -> Places:
-    """All rows of entities taken at random, at most `_MOST_ROWS` or `_LEAST` entities; `counts` are their rows."""
+    """All rows of entities taken at random, entity by entity: at most `_MOST_ROWS`, or `_LEAST` entities.
+
+    `counts` has the number of rows of each entity.
+    """
     order = np.random.default_rng(0).permutation(len(counts))
     taken = max(_LEAST, int((np.cumsum(counts[order]) <= _MOST_ROWS).sum()))
     chosen = np.zeros(len(counts), dtype=bool)
     chosen[order[:taken]] = True
-    return np.flatnonzero(chosen[places])
+    rows = np.flatnonzero(chosen[places])
+    return rows[np.argsort(places[rows], kind="stable")]
 
 
 def _are_in_order(distinct: npt.NDArray[Any]) -> bool:
@@ -122,19 +132,22 @@ def _are_in_order(distinct: npt.NDArray[Any]) -> bool:
 
 def _is_key(places: Places, dates: Places) -> bool:
     """Whether no pair of entity and date occurs twice, though chance would give several."""
-    width = int(dates.max()) + 1
-    pairs = (int(places.max()) + 1) * width
-    return len(places) ** 2 / 2 / pairs >= _PAIRS and len(np.unique(places * width + dates)) == len(places)
+    pairs = len(np.unique(places)) * len(np.unique(dates))
+    both = places * (int(dates.max()) + 1) + dates
+    return len(places) ** 2 / 2 / pairs >= _PAIRS and len(np.unique(both)) == len(places)
 
 
-def _is_constant(places: Places, codes: Places) -> bool:
-    """Whether a column is constant within nearly all entities with several rows, which is no chance."""
-    order = np.argsort(places, kind="stable")
-    starts = np.flatnonzero(np.diff(places[order], prepend=-1))
-    several = np.diff(starts, append=len(places)) > 1
-    shuffled = np.random.default_rng(0).permutation(codes)
-    own, chance = (
-        float((np.maximum.reduceat(each, starts) == np.minimum.reduceat(each, starts))[several].mean())
-        for each in (codes[order], shuffled)
-    )
-    return own >= _CONSTANT and chance <= _BY_CHANCE
+def _is_constant(codes: Places, starts: Places) -> bool:
+    """Whether a column is constant within nearly all entities with several rows, which is no chance.
+
+    `codes` (N,) are its values, entity by entity, and `starts` the first row of each.
+    """
+    if _share(codes, starts) < _CONSTANT:
+        return False
+    return _share(np.random.default_rng(0).permutation(codes), starts) <= _BY_CHANCE
+
+
+def _share(codes: Places, starts: Places) -> float:
+    """The share of the entities with several rows in which all codes are equal."""
+    several = np.diff(starts, append=len(codes)) > 1
+    return float((np.maximum.reduceat(codes, starts) == np.minimum.reduceat(codes, starts))[several].mean())
