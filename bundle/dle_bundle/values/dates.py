@@ -89,6 +89,7 @@ def iso(seconds: float) -> str:
     return moment.isoformat().replace("+00:00", "Z")
 
 
+@lru_cache(maxsize=1024)
 def expected(date_format: str | None) -> str:
     """What a date-time must look like, in words, with an example in the format."""
     if date_format is None:
@@ -117,6 +118,7 @@ def is_month(word: str) -> bool:
     return word.lower() not in _OTHER_WORDS and in_english(word) in (*_MONTHS, "Nov")
 
 
+@lru_cache(maxsize=1024)
 def has_year(date_format: str | None) -> bool:
     """Whether a format has years; without them, it is one of times of the day or of months."""
     return date_format is None or any(mark in date_format for mark in ("%Y", "%y", "%c", "%x", "%G"))
