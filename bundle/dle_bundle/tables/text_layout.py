@@ -31,6 +31,8 @@ _LATE_QUOTE = re.compile(r"\s+\"")
 _WHOLE = re.compile(r"[+-]?\d+")
 _FOREIGN = re.compile(r"'.*'|=\".*\"")
 _COUNTED = 5
+_WORDS = 2
+_UNIT = re.compile(r"[^\W\d_]|[%°]")
 _QUOTE_DECIMALS = "if a decimal comma divides a number, quote such numbers, or separate columns by ';'"
 _YEAR = re.compile(r"(?:1[5-9]|2[01])\d\d")
 
@@ -191,6 +193,7 @@ def header(path: Path, found: list[Row], written: TextFormat, proposing: bool) -
         raise InputError(f"{path}: the first row{skipped} looks like data, not like names ({shown}); {cure}")
     if others:
         _check_rule(path, others[0], written, proposing)
+        _check_units(path, names, others[0], even, written, proposing)
     doubt = f"the first row ({shown}) is read as names; if it is data, set {setting('data.header', 'none')}"
     return Header(names, first.end, (doubt,) if looks == "figures" and proposing else ())
 
@@ -308,6 +311,36 @@ def _check_rule(path: Path, second: Row, written: TextFormat, proposing: bool) -
         leaving_out = setting("data.comment", written.leaving_out(second.text))
         cure = f"set {leaving_out} to leave it out" if proposing else "remove it"
         raise InputError(f"{path}: line {second.line} divides the header from the rows; {cure}")
+
+
+def _check_units(
+    path: Path, names: list[str], second: Row, even: list[list[str]], written: TextFormat, proposing: bool
+) -> None:
+    """Raise InputError if the second row has words in columns of numbers and dates, such as their units.
+
+    There must be at least two such words, below names, and no number or date in these columns.
+    """
+    if written.header is not None or len(even) <= _COUNTED or second.cells != even[0]:
+        return
+    words = []
+    for place, (name, cell) in enumerate(zip(names, map(str.strip, second.cells), strict=True)):
+        known = [text for row in even[1:] if (text := row[place].strip()) not in NA_VALUES]
+        if not known or not all(map(_look, known)) or cell in NA_VALUES:
+            continue
+        if _look(cell) or not name:
+            return
+        words += [cell] if _UNIT.search(cell) else []
+    if len(words) < _WORDS:
+        return
+    cure = "remove it"
+    if proposing:
+        cure = (
+            f"if these are units, set {setting('data.comment', written.leaving_out(second.text))}; if they are the "
+            f"names, set {setting('data.skip_rows', second.line - 1)}; if they are data, set "
+            f"{setting('data.header', 'first')}"
+        )
+    shown = ", ".join(words[:5])
+    raise InputError(f"{path}: line {second.line} has words above numbers ({shown}); {cure}")
 
 
 def _first_row(names: list[str], below: list[list[str]]) -> str:

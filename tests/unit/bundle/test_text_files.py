@@ -282,6 +282,24 @@ def test_names_in_two_rows(tmp_path: Path, corner: str) -> None:
         table_files.read(write(tmp_path, content.encode()))
 
 
+@pytest.mark.parametrize(
+    "second", ["1,kg,p", "NA,kg,p", "-,-,p", ",,p", "x,,p"], ids=["number", "missing", "dashes", "empty", "one word"]
+)
+def test_a_second_row_without_units(tmp_path: Path, second: str) -> None:
+    content = TABLE.replace("\n", f"\n{second}\n", 1)
+    assert table_files.read(write(tmp_path, content.encode())).num_rows == 21
+
+
+def test_units_below_the_header(tmp_path: Path) -> None:
+    path = write(tmp_path, TABLE.replace("\n", "\nm,kg,\n", 1).encode())
+    with pytest.raises(InputError, match=r"line 2 has words above numbers \(m, kg\); if these are units"):
+        table_files.read(path)
+    with pytest.raises(InputError, match=r"remove it$"):
+        list(table_files.stream(path, proposing=False))
+    assert table_files.read(path, TextFormat(header="first")).num_rows == 21
+    assert table_files.read(path, TextFormat(comment="m,kg,")).num_rows == 20
+
+
 def test_a_first_row_of_names_that_is_too_wide(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="2 rows differ from the header"):
         table_files.read(write(tmp_path, b"a,b,y\n1,2\n3,4\n"))

@@ -311,6 +311,25 @@ def test_files(content: bytes, tmp_path: Path) -> None:
 
 
 @both_doors
+@pytest.mark.parametrize("units", ["°C,%,", '"m","kg",class'])
+def test_units_below_the_header(units: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(TABLE.replace("\n", f"\n{units}\n", 1), encoding="utf-8")
+    with pytest.raises(InputError, match="has words above numbers") as caught:
+        load(str(path))
+    left_out, names, data = proposed(caught.value.message)
+    assert [field.name for field in load(str(path), left_out).schema.inputs] == ["a", "b"]
+    assert len(load(str(path), left_out).target) == N
+    with pytest.raises(InputError, match="no column 'y'"):
+        load(str(path), names)
+    if units.endswith(","):
+        assert "1 of 61 rows has no value" in load(str(path), data).notes[0]
+    else:
+        with pytest.raises(InputError, match="with something else in 1 of"):
+            load(str(path), data)
+
+
+@both_doors
 def test_a_row_of_totals_and_a_line_below_it(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     others = sum(map(int, OTHER))
