@@ -61,8 +61,13 @@ def before(rows: pa.Table, schema: Schema, keep: Sequence[str] = ()) -> dict[str
     found = forecast_tables.by_step(rows, schema, keep or series_name(rows, schema))
     layout, used = schema.layout, taken(schema)
     assert layout is not None
-    others = {layout.sequence_id: "series", layout.time: "time"}
-    return {others.get(name, name) if name in used else name: column for name, column in found.items()}
+    named: dict[str, Column] = {}
+    for name, column in found.items():
+        other = {layout.sequence_id: "series", layout.time: "time"}.get(name, name) if name in used else name
+        while other in named or (other != name and other in found):
+            other += "_"
+        named[other] = column
+    return named
 
 
 def series_name(rows: pa.Table, schema: Schema) -> tuple[str, ...]:

@@ -144,6 +144,10 @@ def test_an_id_and_a_time_that_are_called_like_a_prediction() -> None:
     long = prediction_columns.table(values, found, schema)
     assert long.column_names == ["series", "time", "value"]
     assert long.column("series").to_pylist() == [*"xxxyyy"]
+    beside = forecast_tables.rows(table.append_column("time", pa.array(["now"] * 16)), schema, ("time",)).table
+    kept = prediction_columns.table(values, beside, schema, ("time",))
+    assert kept.column_names == ["time", "time_", "value"]
+    assert kept.column("time").to_pylist() == ["now"] * 6
     assert long.column("value").to_pylist() == pytest.approx([0.1, 0.2, 0.3, 1, 2, 3])
 
 
