@@ -92,8 +92,10 @@ def _complete(
                 divided[" "] = text_layout.first_rows(lines, " ", _ROWS, cut=cut)
                 mark, _ = text_layout.separators({" ": divided[" "]})
                 if mark is None:
-                    cure = "; set data.delimiter" if proposing else ""
-                    raise InputError(f"{path}: no delimiter found{cure}")
+                    cure = "set data.delimiter, or, " if proposing else ""
+                    raise InputError(
+                        f"{path}: no delimiter found; {cure}if columns have a fixed width, save the file as CSV"
+                    )
         if mark is not None and mark != usual:
             found = replace(found, delimiter=mark)
             if not others:

@@ -300,6 +300,13 @@ def test_units_below_the_header(tmp_path: Path) -> None:
     assert table_files.read(path, TextFormat(comment="m,kg,")).num_rows == 20
 
 
+def test_columns_of_fixed_width(tmp_path: Path) -> None:
+    lines = ["id   name     n", "1    Ann      2", "2    Bob Lee  3", "3    Cy       4"]
+    path = write(tmp_path, "\n".join(lines).encode(), "rows.txt")
+    with pytest.raises(InputError, match=r"no delimiter found; set data\.delimiter, or, if columns have"):
+        table_files.read(path)
+
+
 def test_a_first_row_of_names_that_is_too_wide(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="2 rows differ from the header"):
         table_files.read(write(tmp_path, b"a,b,y\n1,2\n3,4\n"))
