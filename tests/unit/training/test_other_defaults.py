@@ -61,6 +61,8 @@ def other(default: Any, hint: Any) -> Any:
         return default * 2 or 1
     if isinstance(default, float):
         return default / 2 or 0.25
+    if isinstance(default, tuple) and default and all(isinstance(value, float) for value in default):
+        return tuple(value / 2 for value in default)  # a range stays one
     kinds = [kind for kind in alternatives(hint) if kind is not NoneType]
     literals = [value for kind in kinds if get_origin(kind) is Literal for value in get_args(kind) if value != default]
     if literals:
