@@ -6,6 +6,7 @@ unlocked is therefore abandoned.
 """
 
 import re
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -111,10 +112,12 @@ def _open(url: str | None, journal: Path) -> BaseStorage:
         engine["connect_args"] = {"connect_timeout": _CONNECT_SECONDS}
     with errors_translated("reached"):
         try:
-            return RDBStorage(_with_driver(url), engine_kwargs=engine)
+            storage = RDBStorage(_with_driver(url), engine_kwargs=engine)
         except (ImportError, ValueError, ArgumentError) as error:
             reason = without_password((str(error).strip().splitlines() or [type(error).__name__])[0])
             raise InputError(f"study.storage: no storage can be opened at this URL: {reason:.300}") from error
+    weakref.finalize(storage, storage.engine.dispose)  # closes the connections of a storage that nobody uses
+    return storage
 
 
 def _with_driver(url: str) -> str:
