@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -79,34 +79,37 @@ def predict(
     speaker.lines(unusual, speaker.warn, "--json names all")
     speaker.lines([f"Note: {note}" for note in summary.notes], speaker.say, "--json names all")
     speaker.table("Predicted", rows)
-    speaker.document(
-        {
-            "output": str(out),
-            "rows": summary.rows,
-            "predicted": summary.predicted,
-            "steps": summary.steps,
-            "faulty": summary.faulty,
-            "faults": summary.faults,
-            "ignored": list(summary.ignored),
-            "absent": list(summary.absent),
-            "left_out": [str(path) for path in summary.left_out],
-            "replaced": [str(path) for path in summary.replaced],
-            "unseen": {each.column: {"rows": each.rows, "examples": list(each.examples)} for each in summary.unseen},
-            "out_of_range": {
-                each.column: {
-                    "rows": each.rows,
-                    "examples": list(each.examples),
-                    "range": list(each.seen),
-                    "warning": each.warning,
-                }
-                for each in summary.out_of_range
-            },
-            "notes": list(summary.notes),
-            "provider": summary.provider,
-            "seconds": summary.seconds,
-        }
-    )
+    speaker.document(_document(out, summary))
     speaker.next(f"dle-serve {bundle} --port 3000")
+
+
+def _document(out: Path, summary: "Summary") -> dict[str, Any]:
+    """The document that --json prints."""
+    return {
+        "output": str(out),
+        "rows": summary.rows,
+        "predicted": summary.predicted,
+        "steps": summary.steps,
+        "faulty": summary.faulty,
+        "faults": summary.faults,
+        "ignored": list(summary.ignored),
+        "absent": list(summary.absent),
+        "left_out": [str(path) for path in summary.left_out],
+        "replaced": [str(path) for path in summary.replaced],
+        "unseen": {each.column: {"rows": each.rows, "examples": list(each.examples)} for each in summary.unseen},
+        "out_of_range": {
+            each.column: {
+                "rows": each.rows,
+                "examples": list(each.examples),
+                "range": list(each.seen),
+                "warning": each.warning,
+            }
+            for each in summary.out_of_range
+        },
+        "notes": list(summary.notes),
+        "provider": summary.provider,
+        "seconds": summary.seconds,
+    }
 
 
 def _few(names: Sequence[str]) -> str:

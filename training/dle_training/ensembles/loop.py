@@ -8,7 +8,6 @@ member whose own loss stops falling leaves, and training ends when the ensemble 
 import math
 import time
 from contextlib import ExitStack
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -26,7 +25,7 @@ from dle_training.fitting.state import TrainingState, digest, global_generators
 from dle_training.fitting.tensors import TrainingData
 from dle_training.models._base import Network
 from dle_training.models.pack import Ensemble, Members
-from dle_training.optimization.objectives import Objective, Regression
+from dle_training.optimization.objectives import Regression
 from dle_training.packed.objective import PackedObjective
 from dle_training.scoring import metrics
 from dle_training.settings.base import chosen
@@ -54,23 +53,21 @@ def fit(inputs: FitInputs) -> FitResult:
         while not progress.finished:
             begun = time.perf_counter() - progress.seconds
             pack.train()
-            losses = {id(each): _objective(training.inputs.objective, each) for each in pack.running}
+            running = [(each, PackedObjective([training.inputs.objective] * len(each))) for each in pack.running]
             for batch in train_rows.batches(slices[progress.step :], training.draw_order()):
                 for group in optimizer.param_groups:
                     group["lr"] = training.learning_rate(progress.step)
                 found = []
-                for members in pack.running:
+                for members, objective in running:
                     targets = batch.targets.expand(len(members), *batch.targets.shape)
-                    each = losses[id(members)].losses(members(batch.inputs), targets)  # (M, B)
+                    each = objective.losses(members(batch.inputs), targets)  # (M, B)
                     means = (each * folds.shares(batch.inputs, members)).sum(dim=1)
                     means.sum().backward()  # type: ignore[no-untyped-call]
                     found.append(means.detach())
                 optimizer.step()
                 optimizer.zero_grad()
                 state.loss_sum.add_(_mean_of_finite(torch.cat(found)), alpha=len(batch))
-                progress.step += 1
-                for listener in inputs.listeners:
-                    listener.on_step(progress.epoch + 1, progress.step)
+                training.count_step()
                 if interruption.requested or time.monotonic() - saved >= config.training.checkpoint_seconds:
                     progress.seconds = time.perf_counter() - begun
                     last = training.save()
@@ -90,13 +87,7 @@ def _begin(inputs: FitInputs, pack: Ensemble) -> Training:
     config, checkpoints = inputs.config, inputs.checkpoints
     metric = metrics.METRICS[chosen(config.training.metric)]
     device = devices.choose(config.device)
-    inputs = replace(
-        inputs,
-        network=pack.to(device),
-        objective=inputs.objective.to(device),
-        train=inputs.train.to(device),
-        validation=inputs.validation.to(device),
-    )
+    inputs = loop.on_device(inputs, device)
     groups = [group for group in pack.groups if isinstance(group, Members)]
     optimizer = MemberAdamW(groups, chosen(config.optimizer.lr), config.optimizer.weight_decay)
     data = digest(inputs.train.targets, inputs.validation.targets)
@@ -109,10 +100,7 @@ def _begin(inputs: FitInputs, pack: Ensemble) -> Training:
         _EPOCHS: torch.zeros(members, dtype=torch.int64, device=device),
     }
     state.best_weights = {name: tensor[:0] for name, tensor in state.best_weights.items()}
-    if (checkpoints / loop.BEST).exists():
-        state.restore_best(checkpoints / loop.BEST)
-    elif (checkpoints / loop.LAST).exists():
-        state.restore(checkpoints / loop.LAST)
+    loop.continue_from(checkpoints, state)
     slices = loop.split_batches(len(inputs.train), chosen(config.training.batch_size))
     return Training(inputs, metric, slices, state)
 
@@ -121,10 +109,6 @@ def _mean_of_finite(losses: Tensor) -> Tensor:
     """The mean loss of the members that have not diverged; NaN if all have."""
     finite = torch.isfinite(losses)
     return torch.where(finite, losses, torch.zeros_like(losses)).sum() / finite.sum()
-
-
-def _objective(objective: Objective, members: Members) -> PackedObjective:
-    return PackedObjective([objective] * len(members))
 
 
 def _end_epoch(training: Training, pack: Ensemble, optimizer: MemberAdamW) -> None:

@@ -105,6 +105,12 @@ class Training:
         """The learning rate of a step of the current epoch; steps count from 0."""
         return learning_rate(self.inputs.config, self.progress.epoch + step / len(self.batches))
 
+    def count_step(self) -> None:
+        """Count a step that has been made, and call `on_step` of all listeners."""
+        self.progress.step += 1
+        for listener in self.inputs.listeners:
+            listener.on_step(self.progress.epoch + 1, self.progress.step)
+
     def save(self) -> Path:
         """Save the state, call `on_checkpoint` of all listeners, and return the path."""
         last = self.inputs.checkpoints / LAST
@@ -189,9 +195,7 @@ def fit(inputs: FitInputs) -> FitResult:
                 whole = replicas.backward(loss, rows)
                 state.optimizer.step()
                 state.loss_sum.add_(whole, alpha=rows.stop - rows.start)
-                progress.step += 1
-                for listener in inputs.listeners:
-                    listener.on_step(progress.epoch + 1, progress.step)
+                training.count_step()
                 if interruption.requested or time.monotonic() - saved >= config.training.checkpoint_seconds:
                     progress.seconds = time.perf_counter() - begun
                     last = training.save()
@@ -219,23 +223,32 @@ def begin(inputs: FitInputs, generators: Mapping[str, torch.Generator]) -> Train
         inputs.objective.actual(inputs.validation.targets, inputs.validation.inputs.get(WINDOW)),
         len(inputs.objective.classes),
     )
-    device = devices.choose(config.device)
-    inputs = replace(
+    inputs = on_device(inputs, devices.choose(config.device))
+    weights = [weight for weight in inputs.network.parameters() if weight.requires_grad]
+    data = digest(inputs.train.targets, inputs.validation.targets)
+    state = TrainingState(inputs.network, optimizers.build(config.optimizer, weights), generators, config.seed, data)
+    continue_from(checkpoints, state)
+    batches = split_batches(len(inputs.train), chosen(config.training.batch_size))
+    return Training(inputs, metric, batches, state)
+
+
+def on_device(inputs: FitInputs, device: torch.device) -> FitInputs:
+    """The inputs with network, objective and rows on `device`."""
+    return replace(
         inputs,
         network=inputs.network.to(device),
         objective=inputs.objective.to(device),
         train=inputs.train.to(device),
         validation=inputs.validation.to(device),
     )
-    weights = [weight for weight in inputs.network.parameters() if weight.requires_grad]
-    data = digest(inputs.train.targets, inputs.validation.targets)
-    state = TrainingState(inputs.network, optimizers.build(config.optimizer, weights), generators, config.seed, data)
+
+
+def continue_from(checkpoints: Path, state: TrainingState) -> None:
+    """Restore what `checkpoints` holds: a finished training, or else the last state, or nothing."""
     if (checkpoints / BEST).exists():
         state.restore_best(checkpoints / BEST)
     elif (checkpoints / LAST).exists():
         state.restore(checkpoints / LAST)
-    batches = split_batches(len(inputs.train), chosen(config.training.batch_size))
-    return Training(inputs, metric, batches, state)
 
 
 def load_best(network: Network, checkpoints: Path) -> EpochRecord:

@@ -107,7 +107,7 @@ def fit(members: Sequence[Member]) -> list[MemberResult | MemberFailure]:
                 begun = time.perf_counter()
                 for _ in pack.steps():
                     for each in running:
-                        _count_step(each.training)
+                        each.training.count_step()
                     if interruption.requested or time.monotonic() - saved >= between:
                         begun = _share(running, begun)
                         for each in running:
@@ -175,12 +175,6 @@ def _joined(parts: Sequence[PreparedRows]) -> PreparedRows:
         return parts[0]
     inputs = {name: torch.cat([part.inputs[name] for part in parts]) for name in parts[0].inputs}
     return PreparedRows(inputs, torch.cat([part.targets for part in parts]))
-
-
-def _count_step(training: Training) -> None:
-    training.progress.step += 1
-    for listener in training.inputs.listeners:
-        listener.on_step(training.progress.epoch + 1, training.progress.step)
 
 
 def _share(running: Sequence[PackedTraining], begun: float) -> float:
