@@ -242,6 +242,19 @@ class TestTraining:
         assert np.isfinite([(record.train_loss, record.validation_loss) for record in fitted.history]).all()
         assert torch.isfinite(loop.predict(pack, validation)).all()
 
+    def test_a_step_waits_for_no_device(self) -> None:
+        """The step runs on the device `meta`, which has no values: to read one would be an error."""
+        config = configured("model.pack.folds=3")
+        objective, train, _ = problem()
+        pack = fresh(config, objective)
+        assert any(bool((members.dropout > 0).any()) for members in pack.running)
+        pack.to("meta")
+        optimizer = MemberAdamW(pack.running, 0.01, 1e-4)
+        running = [(members, PackedObjective([objective.to("meta")] * len(members))) for members in pack.running]
+        rows = folds.with_folds(train, 3, seed=0).to(torch.device("meta"))
+        for _ in range(2):
+            assert ensembles.step(running, optimizer, rows).is_meta
+
     def test_if_all_members_diverge_the_refusal_proposes_a_learning_rate(self, tmp_path: Path) -> None:
         with pytest.raises(WorkError, match="not finite") as caught:
             fit(tmp_path, configured("model.pack.folds=1", "optimizer.lr=1e30", task="regression"), "regression")

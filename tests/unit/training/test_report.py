@@ -266,6 +266,14 @@ def test_the_page_says_what_there_is_to_say(written: Callable[[str], Path]) -> N
         assert name in text
 
 
+def test_the_caption_is_true_of_a_pack_whose_networks_have_the_weights_of_several_epochs(
+    written: Callable[[str], Path],
+) -> None:
+    text = Markup(written("two").read_text()).text
+    assert "The model is the one chosen after the best epoch." in text
+    assert "weights of the best epoch" not in text
+
+
 def test_the_sheets_say_what_they_show(written: Callable[[str], Path]) -> None:
     augmented, plain = (Markup(written(name).read_text()) for name in ("augmented", "not augmented"))
     assert augmented.text.count("drawn anew in each epoch") == 2

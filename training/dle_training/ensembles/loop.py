@@ -7,6 +7,7 @@ member whose own loss stops falling leaves, and training ends when the ensemble 
 
 import math
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 import torch
@@ -57,16 +58,7 @@ def fit(inputs: FitInputs) -> FitResult:
             for batch in train_rows.batches(slices[progress.step :], training.draw_order()):
                 for group in optimizer.param_groups:
                     group["lr"] = training.learning_rate(progress.step)
-                found = []
-                for members, objective in running:
-                    targets = batch.targets.expand(len(members), *batch.targets.shape)
-                    each = objective.losses(members(batch.inputs), targets)  # (M, B)
-                    means = (each * folds.shares(batch.inputs, members)).sum(dim=1)
-                    means.sum().backward()  # type: ignore[no-untyped-call]
-                    found.append(means.detach())
-                optimizer.step()
-                optimizer.zero_grad()
-                state.loss_sum.add_(_mean_of_finite(torch.cat(found)), alpha=len(batch))
+                state.loss_sum.add_(step(running, optimizer, batch), alpha=len(batch))
                 training.count_step()
                 if interruption.requested or time.monotonic() - saved >= config.training.checkpoint_seconds:
                     progress.seconds = time.perf_counter() - begun
@@ -103,6 +95,20 @@ def _begin(inputs: FitInputs, pack: Ensemble) -> Training:
     loop.continue_from(checkpoints, state)
     slices = loop.split_batches(len(inputs.train), chosen(config.training.batch_size))
     return Training(inputs, metric, slices, state)
+
+
+def step(running: Sequence[tuple[Members, PackedObjective]], optimizer: MemberAdamW, batch: PreparedRows) -> Tensor:
+    """Make a step of all members, and return their mean loss; nothing in it waits for the device."""
+    found = []
+    for members, objective in running:
+        targets = batch.targets.expand(len(members), *batch.targets.shape)
+        each = objective.losses(members(batch.inputs), targets)  # (M, B)
+        means = (each * folds.shares(batch.inputs, members)).sum(dim=1)
+        means.sum().backward()  # type: ignore[no-untyped-call]
+        found.append(means.detach())
+    optimizer.step()
+    optimizer.zero_grad()
+    return _mean_of_finite(torch.cat(found))
 
 
 def _mean_of_finite(losses: Tensor) -> Tensor:

@@ -116,9 +116,9 @@ class TrainingState:
             part, _, rest = name.partition(".")
             parts.setdefault(part, {})[rest] = tensor
         checkpoint.load(self.network, parts["network"], path)
-        self.best_weights, self.extra = (
-            {name: tensor.to(self.device) for name, tensor in parts[part].items()} for part in ("best", "extra")
-        )
+        own = self.network.state_dict()
+        self.best_weights = {name: tensor.to(own[name].device) for name, tensor in parts["best"].items()}
+        self.extra = {name: tensor.to(self.device) for name, tensor in parts["extra"].items()}
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in parts["optimizer"].items():
             index, _, rest = name.partition(".")

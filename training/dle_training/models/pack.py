@@ -6,8 +6,8 @@ embeds numbers by cosines, some of which are short enough to cut, and the answer
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Annotated, Any, Self
 
 import torch
 from msgspec import Meta
@@ -31,6 +31,8 @@ _LINEAR_RATE = 3.0
 """Linear models learn with so many times the learning rate that they draw."""
 _TOGETHER = 2_048
 """Inputs or units of a layer, of all members together, that are computed at once for each row of an evaluation."""
+_READ_IN_STEPS = ("lr", "weight_decay", "dropout")
+"""Hyperparameters that stay on the host, where a training step reads them without waiting for the device."""
 _FEW_ROWS, _FOLDS = 3_500, 5
 """Below so many training rows, which are 70 % of 5,000, one validation part says too little."""
 
@@ -119,7 +121,7 @@ class Members(nn.Module):
         self._together = max(_TOGETHER // max(self._widths), 1)
         for name, value in self._fresh(0, torch.Generator()).items():
             self.register_parameter(name, nn.Parameter(value))
-        for name in ("lr", "weight_decay", "dropout"):
+        for name in _READ_IN_STEPS:
             self.register_buffer(name, torch.empty(0))
         for name in ("number", "fold"):
             self.register_buffer(name, torch.empty(0, dtype=torch.int64))
@@ -227,9 +229,11 @@ class Members(nn.Module):
         if not self.training or not bool((self.dropout > 0).any()):
             return units
         members, rows, width = units.shape
-        levels = torch.round(self.dropout * dropouts.LEVELS)
-        least = (levels - dropouts.LEVELS // 2).to(torch.int16).view(-1, 1, 1)
-        scale = (dropouts.LEVELS / (dropouts.LEVELS - levels)).view(-1, 1, 1)
+        levels = torch.round(self.dropout * dropouts.LEVELS).view(-1, 1, 1)
+        least, scale = (
+            each.to(units.device, non_blocking=True)
+            for each in ((levels - dropouts.LEVELS // 2).to(torch.int16), dropouts.LEVELS / (dropouts.LEVELS - levels))
+        )
         words = torch.empty(members, dropouts.words_for(rows * width), dtype=torch.int64, device=units.device)
         return units * dropouts.multipliers(dropouts.draw(words), units.shape, least, scale)
 
@@ -252,8 +256,17 @@ class Members(nn.Module):
         for name, parameter in list(self.named_parameters()):
             # a new one, because autograd remembers the shape of a parameter
             setattr(self, name, nn.Parameter(parameter.index_select(0, places)))
-        for name in ("number", "fold", "lr", "weight_decay", "dropout"):
-            setattr(self, name, getattr(self, name).index_select(0, places))
+        for name in ("number", "fold", *_READ_IN_STEPS):
+            tensor = getattr(self, name)
+            setattr(self, name, tensor.index_select(0, places.to(tensor.device)))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move the members to a device, except for what stays on the host."""
+        host = {name: getattr(self, name) for name in _READ_IN_STEPS}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, tensor in host.items():
+            setattr(self, name, tensor)
+        return self
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
         """Take over as many members as the state has."""

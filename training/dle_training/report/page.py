@@ -35,8 +35,8 @@ _INPUTS_SHOWN = 20
 class ReportContent:
     """The content of the report.
 
-    `rows` counts the rows of each part. `validation` and `test` are the scores of the best epoch's weights. `actual`
-    and `predicted` are the targets and answers of the test part, in the form that `evaluation.evaluate` takes.
+    `rows` counts the rows of each part. `validation` and `test` are the scores of the model of the best epoch.
+    `actual` and `predicted` are the targets and answers of the test part, in the form that `evaluation.evaluate` takes.
     `samples` are examples of the training part, and `prediction_examples` are examples of the test part.
     `class_weights` says whether training weighted the classes. `dropped` gives the reason for each column that was left
     out. `notes` are remarks on the data. `folds` is None unless the run was cross-validated.
@@ -68,8 +68,8 @@ def write(folder: Path, content: ReportContent) -> Path:
     training = Figure(
         "learning_curves",
         figures.learning_curves(content.history, content.metric, content.best_epoch),
-        "The model has the weights of the best epoch. Training loss is measured with dropout while the weights change, "
-        "so it may be higher than validation loss.",
+        "The model is the one chosen after the best epoch. Training loss is measured with dropout while the weights "
+        "change, so it may be higher than validation loss.",
     )
     examples, test = _sample_figures(content.samples), _test_figures(content)
     return markup.write(
