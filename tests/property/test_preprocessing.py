@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from dle_bundle.groups import MISSING_TIME, Groups, empty
 from dle_bundle.schema import Field, Outputs, Schema, SequenceShape
 from dle_training.preprocessing import pipeline
+from dle_training.preprocessing.numeric import Scaling
 from dle_training.preprocessing.pipeline import Preprocessing
 from dle_training.preprocessing.settings import PreprocessingConfig
 
@@ -69,10 +70,10 @@ class Tuple(nn.Module):
 
 
 @cache
-def exported(scaling: str) -> tuple[Preprocessing, Callable[..., list[npt.NDArray[Any]]]]:
+def exported(scaling: Scaling) -> tuple[Preprocessing, Callable[..., list[npt.NDArray[Any]]]]:
     """The fitted preprocessing and its graph in ONNX Runtime."""
     data = training()
-    config = PreprocessingConfig(numeric=scaling, piecewise_bins=4, quantiles=True)  # type: ignore[arg-type]
+    config = PreprocessingConfig(numeric=scaling, piecewise_bins=4, quantiles=True, signs=scaling == "robust")
     preprocessing, _ = pipeline.fit(SCHEMA, data, config)
     rows = torch.export.Dim("rows", min=1, max=1 << 30)
     example = (data.numeric[:3], encoded(preprocessing, data.categorical[:3]), data.datetime[:3])
@@ -104,11 +105,11 @@ ROWS = st.lists(
 )
 
 
-@pytest.mark.parametrize("scaling", ["standard", "min_max", "unit_norm"])
+@pytest.mark.parametrize("scaling", ["standard", "min_max", "unit_norm", "robust"])
 @given(rows=ROWS)
 @settings(max_examples=60)
 def test_finite_and_the_same_in_onnx(
-    scaling: str, rows: list[tuple[tuple[float, ...], tuple[str, ...], tuple[int, ...]]]
+    scaling: Scaling, rows: list[tuple[tuple[float, ...], tuple[str, ...], tuple[int, ...]]]
 ) -> None:
     preprocessing, run = exported(scaling)
     numeric = np.array([row[0] for row in rows], dtype=np.float64)
@@ -137,11 +138,11 @@ TABLE = arrays(np.float64, st.tuples(st.integers(2, 20), st.just(len("xyz"))), e
 SERIES = arrays(np.float64, (6, len(CHANNELS)), elements=EIGHTHS)
 
 
-@pytest.mark.parametrize("scaling", ["standard", "min_max"])
+@pytest.mark.parametrize("scaling", ["standard", "min_max", "robust"])
 @given(table=TABLE, series=SERIES, power=st.integers(-30, 30))
 @settings(max_examples=100)
 def test_the_unit_of_a_column_makes_no_difference(
-    scaling: str, table: npt.NDArray[np.float64], series: npt.NDArray[np.float64], power: int
+    scaling: Scaling, table: npt.NDArray[np.float64], series: npt.NDArray[np.float64], power: int
 ) -> None:
     """Numbers, bins and series of any unit become the same features, up to the rounding of float32."""
 
@@ -150,7 +151,7 @@ def test_the_unit_of_a_column_makes_no_difference(
         sequence = np.repeat((series * unit)[None], rows, axis=0)
         lengths = np.full(rows, len(series))
         groups = replace(empty(rows), numeric=table * unit, sequence=sequence, lengths=lengths)
-        config = PreprocessingConfig(numeric=scaling, piecewise_bins=4, quantiles=True)  # type: ignore[arg-type]
+        config = PreprocessingConfig(numeric=scaling, piecewise_bins=4, quantiles=True)
         prepared = pipeline.fit(UNITS, groups, config)[0].prepare(groups)
         return {name: tensor.numpy() for name, tensor in prepared.items()}
 

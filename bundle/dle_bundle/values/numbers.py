@@ -176,16 +176,17 @@ def whole_number(text: str, written: NumberFormat = PLAIN) -> int | None:
     return int(whole[1]) if whole else None
 
 
-def differ(low: Floats, high: Floats, largest: float = 0.0) -> npt.NDArray[np.bool_]:
+def differ(low: Floats, high: Floats, largest: float | Floats = 0.0) -> npt.NDArray[np.bool_]:
     """Whether the numbers from `low` to `high`, elementwise, are more than one number with rounding errors.
 
     The bound has no unit, so a column means the same in metres and in nanometres: 8 machine epsilons of the type of
     `low` and `high` (float32 or float64), times the larger magnitude of the two. `largest` is the largest magnitude of
-    the whole column, where `low` and `high` are a part of it: differences of such numbers leave rounding errors of
-    float64 around zero. A range of less than 8 times the smallest normal number has no inverse that is sure to be
-    finite, and counts as one number.
+    the whole column, or of each column, where `low` and `high` are a part of it: differences of such numbers leave
+    rounding errors of float64 around zero. A range of less than 8 times the smallest normal number has no inverse that
+    is sure to be finite, and counts as one number.
     """
     ends, info = np.maximum(np.abs(low), np.abs(high)).astype(np.float64), np.finfo(low.dtype)
-    step = np.maximum(float(info.eps) * ends, max(float(info.tiny), np.finfo(np.float64).eps * largest))
+    least = np.maximum(float(info.tiny), np.finfo(np.float64).eps * largest)
+    step = np.maximum(float(info.eps) * ends, least)
     wide: npt.NDArray[np.bool_] = high.astype(np.float64) - low > _ROUNDING * step
     return wide

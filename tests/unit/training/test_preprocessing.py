@@ -26,7 +26,7 @@ LARGEST = float(np.finfo(np.float64).max)
 def scaled(
     training: list[list[float]],
     rows: list[list[float]],
-    scaling: Literal["standard", "min_max", "unit_norm"] = "standard",
+    scaling: numeric.Scaling = "standard",
     boolean: tuple[bool, ...] | None = None,
 ) -> npt.NDArray[np.float32]:
     values = np.array(training, dtype=np.float64)
@@ -63,14 +63,28 @@ def test_unit_norm() -> None:
     np.testing.assert_allclose(output, np.array([[0.6, 0.8, 1.0], [0.0, 0.0, 0.0]]), rtol=1e-6)
 
 
+def test_robust() -> None:
+    """From the median, in units of the interquartile range, then z / √(1 + (z / 3)²)."""
+    output = scaled([[0.0], [2.0], [3.0], [4.0], [90.0]], [[3.0], [5.0], [-1.0], [np.nan], [1e9]], "robust")
+    np.testing.assert_allclose(output[:, 0], [0, 1 / (10 / 9) ** 0.5, -2 / (13 / 9) ** 0.5, 0, 3], rtol=1e-6)
+
+
+def test_robust_of_a_column_that_is_mostly_one_number() -> None:
+    """Half the range is the unit where the quartiles are equal, or differ by rounding errors alone."""
+    bent = 1 / (10 / 9) ** 0.5
+    np.testing.assert_allclose(scaled([[1.0]] * 9 + [[9.0]], [[1.0], [5.0]], "robust")[:, 0], [0, bent], rtol=1e-6)
+    noisy = [[0.1 + 0.2], [0.3], [0.3], [0.1 + 0.2], [0.3], [8.3]]
+    np.testing.assert_allclose(scaled(noisy, [[0.3], [4.3]], "robust")[:, 0], [0, bent], atol=1e-6)
+
+
 @pytest.mark.parametrize("size", [LARGEST, 1e25, 1e-25, 1e-300])
 def test_unit_norm_of_any_size(size: float) -> None:
     expected = np.array([[0.5, -0.5]]) * 2**0.5
     np.testing.assert_allclose(scaled([[1.0, 1.0]], [[size, -size]], "unit_norm"), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("scaling", ["standard", "min_max"])
-def test_constant_in_training(scaling: Literal["standard", "min_max"]) -> None:
+@pytest.mark.parametrize("scaling", ["standard", "min_max", "robust"])
+def test_constant_in_training(scaling: numeric.Scaling) -> None:
     rows = [[7.0], [9.0], [LARGEST], [-LARGEST], [np.nan]]
     assert not scaled([[7.0], [7.0]], rows, scaling).any()
     assert not scaled([[-LARGEST], [-LARGEST]], rows, scaling).any()
@@ -81,18 +95,20 @@ def test_small_and_large_units(unit: float) -> None:
     training = [[1 * unit], [3 * unit], [5 * unit]]
     np.testing.assert_allclose(scaled(training, training)[:, 0], [-1.2247449, 0, 1.2247449], atol=1e-5)
     np.testing.assert_allclose(scaled(training, training, "min_max")[:, 0], [0, 0.5, 1], atol=1e-5)
+    bent = 1 / (10 / 9) ** 0.5
+    np.testing.assert_allclose(scaled(training, training, "robust")[:, 0], [-bent, 0, bent], atol=1e-5)
 
 
-@pytest.mark.parametrize("scaling", ["standard", "min_max"])
-def test_constant_but_for_rounding(scaling: Literal["standard", "min_max"]) -> None:
+@pytest.mark.parametrize("scaling", ["standard", "min_max", "robust"])
+def test_constant_but_for_rounding(scaling: numeric.Scaling) -> None:
     rows = [[1.0], [1.0 + 3e-16], [1.0 + 9e-16]]
     assert not scaled(rows, rows, scaling).any()
     tiny = [[5e-324], [1e-310], [5e-310]]
     assert not scaled(tiny, tiny, scaling).any(), "such numbers have a spread whose inverse is beyond float64"
 
 
-@pytest.mark.parametrize("scaling", ["standard", "min_max"])
-def test_a_rare_value_among_the_smallest(scaling: Literal["standard", "min_max"]) -> None:
+@pytest.mark.parametrize("scaling", ["standard", "min_max", "robust"])
+def test_a_rare_value_among_the_smallest(scaling: numeric.Scaling) -> None:
     """The standard deviation, 1e-309, has no inverse in float64."""
     training = [[0.0]] * 1_000_000 + [[1e-306]]
     output = scaled(training, [[0.0], [1e-306], [LARGEST], [-LARGEST]], scaling)
@@ -123,6 +139,13 @@ def test_one_hot_without_missing_seen() -> None:
     fitted = categories.fit(np.array([[2, 2], [2, 3], [3, 4], [2, 4]]), (4, 5), one_hot_limit=9)
     output = OneHot(fitted)(torch.tensor([[1, 4], [0, 0]]))
     assert output.tolist() == [[0.75, 0.25, 0, 0, 1], [0.75, 0.25, 0.25, 0.25, 0.5]]
+
+
+def test_two_categories_as_signs() -> None:
+    codes = np.array([[2, 2], [2, 3], [3, 4], [1, 4]])
+    fitted = categories.fit(codes, (4, 5), one_hot_limit=9, signs=True)
+    output = OneHot(fitted)(torch.tensor([[2, 2], [3, 3], [1, 4], [0, 4]]))
+    assert output.tolist() == [[-1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1], [0, 0, 0, 1]]
 
 
 def test_many_categories_are_embedded() -> None:

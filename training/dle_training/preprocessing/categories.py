@@ -20,12 +20,14 @@ UNSEEN, MISSING, FIRST = 0, 1, 2
 class CategoryFit(msgspec.Struct, frozen=True, kw_only=True):
     """`frequencies`: for each column, how often each code occurs in the training part (unseen and missing included).
 
-    `one_hot` and `embedded` are the positions of the columns with each encoding.
+    `one_hot` and `embedded` are the positions of the columns with each encoding. With `signs`, a one-hot column of two
+    categories is a single feature: -1 or 1, and 0 if the value is missing or unseen.
     """
 
     frequencies: tuple[tuple[int, ...], ...]
     one_hot: tuple[int, ...]
     embedded: tuple[int, ...]
+    signs: bool = False
 
 
 def encode(values: npt.NDArray[np.object_], vocabularies: tuple[tuple[str, ...], ...]) -> npt.NDArray[np.int64]:
@@ -40,11 +42,17 @@ def encode(values: npt.NDArray[np.object_], vocabularies: tuple[tuple[str, ...],
 
 
 def fit(
-    codes: npt.NDArray[np.int64], cardinalities: tuple[int, ...], one_hot_limit: int, apart: int | None = None
+    codes: npt.NDArray[np.int64],
+    cardinalities: tuple[int, ...],
+    one_hot_limit: int,
+    apart: int | None = None,
+    *,
+    signs: bool = False,
 ) -> CategoryFit:
     """Fit on the training part's `codes` (N, C).
 
     `cardinalities` (C,) count each column's codes, unseen and missing included. The column `apart` is no feature.
+    `signs` is the setting.
     """
     small = [cardinality - FIRST <= one_hot_limit for cardinality in cardinalities]
     return CategoryFit(
@@ -54,11 +62,14 @@ def fit(
         ),
         one_hot=tuple(column for column, is_small in enumerate(small) if is_small and column != apart),
         embedded=tuple(column for column, is_small in enumerate(small) if not is_small and column != apart),
+        signs=signs,
     )
 
 
 class OneHot(Step):
     """Turns codes into one-hot features, with a feature for missing values if the column had some in training.
+
+    With `signs`, two categories are one feature.
 
     Shape: (N, C) int64 codes of all columns → (N, width) float32.
 
@@ -75,7 +86,7 @@ class OneHot(Step):
 
     def __init__(self, fitted: CategoryFit) -> None:
         super().__init__()
-        rows = [_rows(fitted.frequencies[column]) for column in fitted.one_hot]
+        rows = [_rows(fitted.frequencies[column], signs=fitted.signs) for column in fitted.one_hot]
         widest = max((len(table[0]) for table in rows), default=0)
         # the columns' tables are stacked into one and padded to one width, so one gather serves all columns
         padded = [F.pad(table, (0, widest - table.shape[1])) for table in rows]
@@ -93,8 +104,10 @@ class OneHot(Step):
         return torch.index_select(rows, 1, self.used)
 
 
-def _rows(frequencies: tuple[int, ...]) -> Tensor:
+def _rows(frequencies: tuple[int, ...], *, signs: bool) -> Tensor:
     """Return the features of each code of one column: (codes, slots)."""
+    if signs and len(frequencies) == FIRST + 2:
+        return torch.tensor([[0.0], [0.0], [-1.0], [1.0]])
     counts = torch.tensor(frequencies, dtype=torch.float64)
     slots = [code for code in range(MISSING, len(frequencies)) if code >= FIRST or frequencies[MISSING]]
     rows = torch.eye(len(frequencies), dtype=torch.float64)[:, slots]

@@ -12,9 +12,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dle_training.preprocessing._base import LARGEST, Step, bounded, factors
+from dle_bundle.values.numbers import differ
+from dle_training.preprocessing._base import CLIP, LARGEST, Step, bounded, factors
 
-Scaling = Literal["standard", "min_max", "unit_norm"]
+Scaling = Literal["standard", "min_max", "unit_norm", "robust"]
+_BENT = 3.0
+"""The robust scaling bends numbers smoothly so that they stay within ±_BENT."""
 
 
 class NumericFit(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +39,7 @@ def fit(values: npt.NDArray[np.float64], boolean: npt.NDArray[np.bool_], scaling
     """Fit on the training part's `values` (N, F), NaN = missing; `boolean` (F,) marks truth values.
 
     Statistics are computed after imputation, in float64, so that the scaled training values have mean 0 and standard
-    deviation 1 (or the range 0 to 1).
+    deviation 1 (or the range 0 to 1, or median 0 and interquartile range 1).
     """
     missing = np.isnan(values)
     exact = np.clip(values, -LARGEST, LARGEST)
@@ -46,7 +49,10 @@ def fit(values: npt.NDArray[np.float64], boolean: npt.NDArray[np.bool_], scaling
     shifts, scales = np.zeros(len(medians)), np.ones(len(medians))
     if scaling != "unit_norm" and len(medians):
         least, most = filled.min(axis=0), filled.max(axis=0)
-        shifts, spread = (least, most - least) if scaling == "min_max" else _mean_and_spread(filled)
+        if scaling == "robust":
+            shifts, spread = medians, _inner_spread(filled, least, most)
+        else:
+            shifts, spread = (least, most - least) if scaling == "min_max" else _mean_and_spread(filled)
         scales = factors(least, most, spread)
     return NumericFit(
         scaling=scaling,
@@ -63,6 +69,14 @@ def _mean_and_spread(values: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.fl
     exponents = np.frexp(np.abs(values).max(axis=0))[1]
     scaled = np.ldexp(values, -exponents)  # by a power of two, which is exact
     return np.ldexp(scaled.mean(axis=0), exponents), np.ldexp(scaled.std(axis=0), exponents)
+
+
+def _inner_spread(
+    values: npt.NDArray[np.float64], least: npt.NDArray[np.float64], most: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Return the interquartile range of each column, or half its range if half of its values are one number."""
+    low, high = np.quantile(values, (0.25, 0.75), axis=0)
+    return np.where(differ(low, high, np.maximum(-least, most)), high - low, most / 2 - least / 2)
 
 
 class Numeric(Step):
@@ -99,7 +113,7 @@ class Numeric(Step):
     def forward(self, values: Tensor) -> Tensor:
         missing = torch.isnan(values)
         filled = torch.where(missing, self.medians, values)
-        scaled = self._unit_norm(filled) if self.scaling == "unit_norm" else self._affine(filled)
+        scaled = self._unit_norm(filled) if self.scaling == "unit_norm" else self._shrunk(self._affine(filled))
         if not len(self.indicators):
             return scaled
         seen = torch.index_select(missing, 1, self.indicators).to(scaled.dtype)
@@ -107,7 +121,13 @@ class Numeric(Step):
 
     def _affine(self, filled: Tensor) -> Tensor:
         # the difference of halves cannot overflow; infinity times a factor of 0 would be NaN
-        return bounded((0.5 * filled - self.halves) * self.doubles)
+        return (0.5 * filled - self.halves) * self.doubles
+
+    def _shrunk(self, scaled: Tensor) -> Tensor:
+        if self.scaling != "robust":
+            return bounded(scaled)
+        cut = scaled.clamp(-CLIP, CLIP)  # so that no square overflows
+        return (cut / torch.sqrt(1 + (cut / _BENT) ** 2)).to(torch.float32)
 
     def _unit_norm(self, filled: Tensor) -> Tensor:
         # divided by the largest value first, so that no square overflows or underflows

@@ -221,7 +221,9 @@ def fit(schema: Schema, training: Groups, config: PreprocessingConfig) -> tuple[
         numeric=numbers,
         piecewise=piecewise.fit(training.numeric, boolean, numbers.medians, chosen(config.piecewise_bins)),
         quantiles=quantiles.fit(training.numeric, boolean, numbers.medians, wanted=chosen(config.quantiles)),
-        categorical=categories.fit(codes, cardinalities, config.one_hot_limit, apart=_series_column(schema)),
+        categorical=categories.fit(
+            codes, cardinalities, config.one_hot_limit, apart=_series_column(schema), signs=config.signs
+        ),
         datetime=dates.fit(training.datetime),
         image=image,
         sequence=sequence,

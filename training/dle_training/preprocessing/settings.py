@@ -18,8 +18,11 @@ class PreprocessingConfig(Settings, frozen=True):
     """How columns become numbers. Everything is fitted on the training part."""
 
     numeric: Annotated[
-        Literal["standard", "min_max", "unit_norm"],
-        Meta(description="Scaling of numbers: z-score, to [0, 1], or each row to Euclidean norm 1."),
+        Literal["standard", "min_max", "unit_norm", "robust"],
+        Meta(
+            description="Scaling of numbers: z-score; to [0, 1]; each row to Euclidean norm 1; or from the median in "
+            "units of the interquartile range, bent smoothly to stay within ±3."
+        ),
     ] = "standard"
     piecewise_bins: Annotated[
         Annotated[int, Meta(ge=0, le=256)] | None,
@@ -46,6 +49,13 @@ class PreprocessingConfig(Settings, frozen=True):
         int,
         Meta(ge=0, description="Columns with up to this many categories are one-hot, others get an embedding."),
     ] = 9
+    signs: Annotated[
+        bool,
+        Meta(
+            description="A one-hot column of two categories becomes a single number: -1 or 1, and 0 if the value is "
+            "missing or was not in training."
+        ),
+    ] = False
     max_categories: Annotated[
         Count, Meta(description="Largest number of categories of a column; less frequent ones count as unseen.")
     ] = 10_000
