@@ -46,7 +46,7 @@ def test_choices(name: str | None, kinds: tuple[InputKind, ...], chosen: dict[In
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("resnet", r"no model 'resnet'.*known: mlp, pack, cnn"),
+        ("resnet", r"no model 'resnet'.*known: mlp, pack, linear"),
         ("transfomer", r"did you mean 'transformer'"),
         ("cnn", r"cnn reads images.*the data has none; choose from rnn, transformer, bag"),
         ("rnn+transformer", r"transformer reads series or text"),
