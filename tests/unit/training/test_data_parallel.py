@@ -49,12 +49,12 @@ def saved_names(file: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("count", "size"),
+    ("count", "size", "ema"),
     # 321 rows: a last batch of 33, and one of 3, which is too small to be shared
-    [(2, 53), pytest.param(2, 32, marks=pytest.mark.full), pytest.param(3, 32, marks=pytest.mark.full)],
+    [(2, 53, 0.9), pytest.param(2, 32, 0, marks=pytest.mark.full), pytest.param(3, 32, 0.9, marks=pytest.mark.full)],
 )
-def test_several_processes_come_to_the_weights_of_one(count: int, size: int, tmp_path: Path) -> None:
-    asked = (*EXACT, f"training.batch_size={size}")
+def test_several_processes_come_to_the_weights_of_one(count: int, size: int, ema: float, tmp_path: Path) -> None:
+    asked = (*EXACT, f"training.batch_size={size}", f"training.ema={ema}")
     alone = trained(tmp_path / "alone", 1, *asked)[0]["weights"]
     together = [each["weights"] for each in trained(tmp_path / "together", count, *asked)]
     assert all(farthest(each, together[0]) == 0 for each in together)
@@ -95,9 +95,10 @@ def test_all_end_with_the_same_weights_though_each_draws_its_own_dropout(tmp_pat
 
 
 @pytest.mark.full
-def test_running_statistics_are_those_of_all_shares(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ema", [0, 0.9])
+def test_running_statistics_are_those_of_all_shares(ema: float, tmp_path: Path) -> None:
     """Weights that do not move, so that the first normalisation sees in shares what it sees in whole batches."""
-    asked = (*EXACT, "model.batch_norm=true", "optimizer.lr=1e-12", "training.batch_size=107")
+    asked = (*EXACT, "model.batch_norm=true", "optimizer.lr=1e-12", "training.batch_size=107", f"training.ema={ema}")
     alone, together = (trained(tmp_path / str(count), count, *asked)[0]["weights"] for count in (1, 2))
     name = next(name for name in alone if name.endswith("running_mean"))
     assert torch.allclose(together[name], alone[name], atol=5e-4)

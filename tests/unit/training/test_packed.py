@@ -32,7 +32,7 @@ ROWS = 500
 ENDED = "ended.safetensors"
 TARGETS = ("binary", "multiclass", "regression")
 DIFFERENT = (
-    ["optimizer.lr=0.01", "model.dropout=0.3"],
+    ["optimizer.lr=0.01", "model.dropout=0.3", "training.ema=0.9"],
     ["optimizer.lr=0.003", "model.dropout=0", "seed=5", "optimizer.weight_decay=0.1", "optimizer.momentum=0"],
     ["optimizer.lr=0.005", "model.dropout=0.1", "seed=6", "schedule.name=exponential", "optimizer.momentum=0.5"],
 )
@@ -285,8 +285,8 @@ def test_begun_alone_and_killed_then_packed_with_others(tables: Path, tmp_path: 
     members = [bench.member(*different) for different in DIFFERENT]
     whole = [bench.again(member) for member in members]
     steps = len(loop.split_batches(len(bench.data.train), 32))
-    always = bench.member("training.checkpoint_seconds=0").config.training
     for other, member, when in zip(whole[:2], members[:2], [(2, 3), (3, steps)], strict=True):
+        always = msgspec.structs.replace(other.config.training, checkpoint_seconds=0.0)
         config = msgspec.structs.replace(other.config, training=always)
         bench.alone(replace(other, config=config, listeners=[Copy(*when, member.checkpoints)]))
     bench.alone(whole[2])
@@ -342,7 +342,7 @@ def test_signature(tables: Path, tmp_path: Path) -> None:
     same = of()
     assert same is not None
     free = ["training.patience=2", "training.epochs=9", "schedule.name=step", "optimizer.lr=0.3", "model.dropout=0.7"]
-    assert of(*free, "seed=4", "optimizer.weight_decay=0.4", "optimizer.momentum=0.2") == same
+    assert of(*free, "training.ema=0.9", "seed=4", "optimizer.weight_decay=0.4", "optimizer.momentum=0.2") == same
     for bound in (
         "model.hidden=[16]",
         "model.batch_norm=true",

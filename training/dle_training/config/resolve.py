@@ -103,6 +103,8 @@ def _pack(run: RunConfig, settings: PackConfig) -> PackConfig:
         faults.append("training.refit=true: its members are chosen by the validation part; see model.pack.folds")
     if run.training.metric not in (None, "loss", "log_loss", "rmse"):
         faults.append(f"training.metric={run.training.metric}: its members are chosen by their loss")
+    if run.training.ema:
+        faults.append(f"training.ema={run.training.ema:g}: its members keep their weights of single epochs")
     if run.optimizer.name != "adamw":
         faults.append(f"optimizer.name={run.optimizer.name}: its members learn with adamw")
     if (settings.folds or 1) > 1 and not at_random:

@@ -217,6 +217,15 @@ class TrainingConfig(Settings, frozen=True):
             "third of the epochs if that is more."
         ),
     ] = None
+    ema: Annotated[
+        float,
+        Meta(
+            ge=0,
+            lt=1,
+            description="Decay of the exponential moving average of the weights, such as 0.99, after each step. The "
+            "averaged weights are validated and become the model; 0: no average.",
+        ),
+    ] = 0.0
     refit: Annotated[
         bool,
         Meta(

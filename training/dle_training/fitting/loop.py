@@ -20,6 +20,7 @@ from dle_training.augmentation.augment import Augmentation
 from dle_training.config import devices
 from dle_training.config.run_config import RunConfig
 from dle_training.fitting import checkpoint, early_stopping
+from dle_training.fitting.averaging import WeightAverage
 from dle_training.fitting.batches import PreparedRows
 from dle_training.fitting.listeners import EpochRecord, Listener, TrainingPlan
 from dle_training.fitting.replicas import ALONE, Replicas
@@ -106,8 +107,10 @@ class Training:
         return learning_rate(self.inputs.config, self.progress.epoch + step / len(self.batches))
 
     def count_step(self) -> None:
-        """Count a step that has been made, and call `on_step` of all listeners."""
+        """Count a step that has been made, average the weights, and call `on_step` of all listeners."""
         self.progress.step += 1
+        if self.state.average is not None:
+            self.state.average.follow(self.progress.epoch * len(self.batches) + self.progress.step)
         for listener in self.inputs.listeners:
             listener.on_step(self.progress.epoch + 1, self.progress.step)
 
@@ -127,7 +130,9 @@ class Training:
         inputs, state, progress, begun = self.inputs, self.state, self.progress, time.perf_counter()
         train_loss = state.loss_sum.item() / len(inputs.train)
         inputs.replicas.merge_statistics(inputs.network)
-        found = _validate(inputs.network, inputs.objective, inputs.validation, self.metric)
+        if state.average is not None:
+            inputs.replicas.merge_statistics(state.average.network.train())
+        found = _validate(state.evaluated, inputs.objective, inputs.validation, self.metric)
         validation_loss, score = inputs.replicas.agree(*found)
         check_finite(progress.epoch + 1, train_loss, validation_loss, inputs.config)
         record = EpochRecord(
@@ -226,7 +231,9 @@ def begin(inputs: FitInputs, generators: Mapping[str, torch.Generator]) -> Train
     inputs = on_device(inputs, devices.choose(config.device))
     weights = [weight for weight in inputs.network.parameters() if weight.requires_grad]
     data = digest(inputs.train.targets, inputs.validation.targets)
-    state = TrainingState(inputs.network, optimizers.build(config.optimizer, weights), generators, config.seed, data)
+    average = WeightAverage(inputs.network, config.training.ema) if config.training.ema else None
+    optimizer = optimizers.build(config.optimizer, weights)
+    state = TrainingState(inputs.network, optimizer, generators, config.seed, data, average)
     continue_from(checkpoints, state)
     batches = split_batches(len(inputs.train), chosen(config.training.batch_size))
     return Training(inputs, metric, batches, state)

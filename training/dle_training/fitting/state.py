@@ -10,6 +10,7 @@ from torch import Tensor, optim
 
 from dle_bundle.errors import InputError
 from dle_training.fitting import checkpoint
+from dle_training.fitting.averaging import WeightAverage
 from dle_training.fitting.listeners import EpochRecord
 from dle_training.models._base import Network
 
@@ -32,7 +33,9 @@ class LoopProgress(msgspec.Struct, kw_only=True):
 
 
 class TrainingState:
-    """Weights, optimizer, random generators, the running loss, the best weights so far, and the progress.
+    """Weights and their average, optimizer, random generators, the running loss, the best weights, and the progress.
+
+    `average` is None if the training has none; otherwise the best weights are those of the average.
 
     `shuffle` draws only the order of the rows. `epoch_start` is its state before the current epoch's order, so that the
     order can be drawn again instead of stored. `generators`, by device type, draw all other random numbers, such as
@@ -58,8 +61,10 @@ class TrainingState:
         generators: Mapping[str, torch.Generator],
         seed: int,
         data: str,
+        average: WeightAverage | None = None,
     ) -> None:
         self.network = network
+        self.average = average
         self.optimizer = optimizer
         self.generators = generators
         self.device = next(network.parameters()).device
@@ -72,13 +77,18 @@ class TrainingState:
         self.extra: dict[str, Tensor] = {}
         self.progress = LoopProgress(data=data)
 
+    @property
+    def evaluated(self) -> Network:
+        """The network that is validated: the average if there is one."""
+        return self.network if self.average is None else self.average.network
+
     def draw_order(self, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
         """The order of the rows in the current epoch, also the same if training was resumed within the epoch."""
         self.shuffle.set_state(self.epoch_start)
         return draw(self.shuffle)
 
     def next_epoch(self, record: EpochRecord, improved: bool, best: dict[str, Tensor] | None = None) -> None:
-        """Close the epoch with its record; if it improved, `best`, or else its weights, become the best ones."""
+        """Close the epoch with its record. If it improved, `best` become the best weights, or else the evaluated ones."""
         progress = self.progress
         progress.history.append(record)
         progress.epoch, progress.step, progress.seconds = record.epoch, 0, 0.0
@@ -94,7 +104,8 @@ class TrainingState:
             "generator.shuffle": self.epoch_start,
             **{f"generator.{device}": generator.get_state() for device, generator in self.generators.items()},
             "loss_sum": self.loss_sum,
-            **{f"network.{name}": tensor for name, tensor in self.network.state_dict().items()},
+            **_prefixed("network", self.network),
+            **({} if self.average is None else _prefixed("average", self.average.network)),
             **{f"best.{name}": tensor for name, tensor in self.best_weights.items()},
             **{f"extra.{name}": tensor for name, tensor in self.extra.items()},
             **{
@@ -110,12 +121,14 @@ class TrainingState:
         """Load what `save` wrote. Raises InputError if it belongs to another model or other data."""
         tensors, progress = self._read(path)
         parts: dict[str, dict[str, Tensor]] = {
-            name: {} for name in ("network", "best", "extra", "optimizer", "generator")
+            name: {} for name in ("network", "average", "best", "extra", "optimizer", "generator")
         }
         for name, tensor in tensors.items():
             part, _, rest = name.partition(".")
             parts.setdefault(part, {})[rest] = tensor
         checkpoint.load(self.network, parts["network"], path)
+        if self.average is not None:
+            checkpoint.load(self.average.network, parts["average"], path)
         own = self.network.state_dict()
         self.best_weights = {name: tensor.to(own[name].device) for name, tensor in parts["best"].items()}
         self.extra = {name: tensor.to(self.device) for name, tensor in parts["extra"].items()}
@@ -138,7 +151,7 @@ class TrainingState:
     def restore_best(self, path: Path) -> None:
         """Load what `save_best` wrote: a finished training. Raises InputError as `restore` does."""
         tensors, progress = self._read(path)
-        checkpoint.load(self.network, tensors, path)
+        checkpoint.load(self.evaluated, tensors, path)
         self.best_weights, self.progress = self._weights(), progress
 
     def _read(self, path: Path) -> tuple[dict[str, Tensor], LoopProgress]:
@@ -148,7 +161,11 @@ class TrainingState:
         return tensors, progress
 
     def _weights(self) -> dict[str, Tensor]:
-        return {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
+        return {name: tensor.clone() for name, tensor in self.evaluated.state_dict().items()}
+
+
+def _prefixed(part: str, network: Network) -> dict[str, Tensor]:
+    return {f"{part}.{name}": tensor for name, tensor in network.state_dict().items()}
 
 
 def global_generators(device: torch.device) -> dict[str, torch.Generator]:
