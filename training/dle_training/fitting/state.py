@@ -88,7 +88,7 @@ class TrainingState:
         return draw(self.shuffle)
 
     def next_epoch(self, record: EpochRecord, improved: bool, best: dict[str, Tensor] | None = None) -> None:
-        """Close the epoch with its record. If it improved, `best` become the best weights, or else the evaluated ones."""
+        """Close the epoch with its record. If it improved, `best`, or else the evaluated weights, become the best."""
         progress = self.progress
         progress.history.append(record)
         progress.epoch, progress.step, progress.seconds = record.epoch, 0, 0.0
