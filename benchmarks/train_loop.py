@@ -307,7 +307,7 @@ def run_bare(problem: Problem) -> float:
 def run_same_parts(problem: Problem) -> float:
     """Measure the bare loop with the project's network and optimizer."""
     network = build(problem.config.model, problem.shape, problem.objective.outputs)
-    return bare(problem, network, optimizers.build(problem.config.optimizer, network.parameters()))
+    return bare(problem, network, optimizers.build(problem.config.optimizer, network))
 
 
 def run_fit(problem: Problem) -> float:

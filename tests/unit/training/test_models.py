@@ -170,6 +170,12 @@ class TestEveryNetwork:
             assert parameter.grad is not None, name
             assert parameter.grad.abs().sum() > 0, name
 
+    def test_hidden_matrices_are_weights_that_map_units_to_units(self, make: Network, shape: InputShape) -> None:
+        hidden, own = make.hidden_matrices(), list(make.parameters())
+        assert all(any(weight is each for each in own) for weight in hidden)
+        assert len({id(weight) for weight in hidden}) == len(hidden)
+        assert all(weight.dim() == 2 and min(weight.shape) > 3 for weight in hidden), "3 is the number of outputs"
+
     def test_evaluation_is_deterministic(self, make: Network, shape: InputShape) -> None:
         given = inputs(shape, 8)
         make.eval()

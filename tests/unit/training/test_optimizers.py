@@ -4,13 +4,18 @@ import pytest
 import torch
 from torch import nn
 
+from dle_training.models._base import Network
+from dle_training.models.families import ModelConfig
+from dle_training.models.registry import build
 from dle_training.optimization import optimizers
 from dle_training.optimization.optimizers import OptimizerConfig
+from dle_training.preprocessing.shape import InputShape
 
 
 def step(config: OptimizerConfig, value: float, gradient: float, steps: int = 1) -> float:
-    weight = nn.Parameter(torch.tensor([value]))
-    optimizer = optimizers.build(config, [weight])
+    network = Network()
+    weight = network.weight = nn.Parameter(torch.tensor([value]))
+    optimizer = optimizers.build(config, network)
     for _ in range(steps):
         weight.grad = torch.tensor([gradient])
         optimizer.step()
@@ -25,6 +30,7 @@ def step(config: OptimizerConfig, value: float, gradient: float, steps: int = 1)
         (OptimizerConfig(name="adam", lr=0.1, weight_decay=0.0), 2 - 0.1),
         (OptimizerConfig(name="adamw", lr=0.1, weight_decay=0.0), 2 - 0.1),
         (OptimizerConfig(name="adamw", lr=0.1, weight_decay=0.5), 2 * (1 - 0.1 * 0.5) - 0.1),
+        (OptimizerConfig(name="muon", lr=0.1, weight_decay=0.5), 2 * (1 - 0.1 * 0.5) - 0.1),
     ],
 )
 def test_first_step(config: OptimizerConfig, expected: float) -> None:
@@ -43,13 +49,13 @@ def test_l2_of_adam_goes_through_the_gradient() -> None:
 @pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
 def test_every_optimizer_learns_at_its_own_rate(name: str) -> None:
     config = OptimizerConfig(name=name, lr=optimizers.OPTIMIZERS[name].lr or 2e-3)
-    network = nn.Linear(4, 1)
-    optimizer = optimizers.build(config, network.parameters())
+    network = build(ModelConfig(hidden=(8, 8), dropout=0.0), InputShape(dense=4), outputs=1)
+    optimizer = optimizers.build(config, network)
     X = torch.randn(256, 4)
     y = X @ torch.tensor([[1.0], [-1], [0.5], [0]])
     losses = []
     for _ in range(200):
-        loss = nn.functional.mse_loss(network(X), y)
+        loss = nn.functional.mse_loss(network({"dense": X}), y)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

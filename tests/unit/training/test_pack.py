@@ -16,7 +16,7 @@ from dle_training.config.resolve import resolve
 from dle_training.config.run_config import RunConfig
 from dle_training.ensembles import answers, choice, folds
 from dle_training.ensembles import loop as ensembles
-from dle_training.ensembles.optimizer import MemberAdamW
+from dle_training.ensembles.optimizer import MemberOptimizer
 from dle_training.fitting import loop
 from dle_training.fitting.batches import PreparedRows
 from dle_training.fitting.listeners import Listener
@@ -32,6 +32,7 @@ ROWS, OTHERS = 240, 90
 SHAPE = InputShape(5, (6,), ((0, 0, 60, 60, 60, 60),), quantiles=3)
 SMALL = ["model.name=pack", "model.pack.width=12", "model.pack.cosines=3", "model.pack.members=4", "device=cpu"]
 BRIEF = ["training.batch_size=32", "training.epochs=4", "optimizer.lr=0.005"]
+MUON = "model.pack.muon_lr=[0.5, 8.0]"
 
 
 def schema(task: str) -> Schema:
@@ -87,11 +88,13 @@ def fit(
 class TestMembers:
     def test_what_a_member_draws_stays_within_the_ranges(self) -> None:
         settings = PackConfig(width=4, cosines=5, folds=1, frequency=(0.5, 2.0), lr=(0.1, 0.2), weight_decay=(3.0, 5.0))
+        settings = replace(settings, muon_lr=(6.0, 9.0))
         torch.manual_seed(0)
         members = Members(settings, SHAPE, 1, blocks=1)
         members.draw(range(40), dropout=0.3)
         assert 0.1 <= members.lr.min() < members.lr.max() <= 0.2
         assert 3.0 <= members.weight_decay.min() < members.weight_decay.max() <= 5.0
+        assert 6.0 <= members.muon_lr.min() < members.muon_lr.max() <= 9.0
         assert 0.0 == members.dropout.min() < members.dropout.max() <= 0.3
         spreads = members.frequency.flatten(1).std(dim=1)
         assert spreads.max() / spreads.min() > 2, "the spread of the frequencies is a draw of each member"
@@ -176,8 +179,10 @@ class TestChoice:
 
 
 class TestTraining:
-    def test_members_learn_as_if_alone(self, tmp_path: Path) -> None:
-        config = configured("model.pack.folds=1", "model.pack.patience=9", "training.epochs=2", "model.dropout=0.0")
+    @pytest.mark.parametrize("muon", [[], [MUON]])
+    def test_members_learn_as_if_alone(self, tmp_path: Path, muon: list[str]) -> None:
+        settings = ["model.pack.folds=1", "model.pack.patience=9", "training.epochs=2", "model.dropout=0.0"]
+        config = configured(*settings, *muon)
         objective, _, _ = problem()
         together = fresh(config, objective)
         alone = [fresh(config, objective) for _ in range(4)]
@@ -192,12 +197,12 @@ class TestTraining:
                 place = (trained[f"{group}.number"] == number).nonzero().flatten()
                 torch.testing.assert_close(tensor, trained[name][place], rtol=1e-4, atol=1e-5)
 
-    @pytest.mark.parametrize("setting", ["model.pack.folds=1", "model.pack.folds=3"])
+    @pytest.mark.parametrize("settings", [["model.pack.folds=1"], ["model.pack.folds=3"], ["model.pack.folds=1", MUON]])
     @pytest.mark.parametrize(("epoch", "step"), [(1, 3), (3, 1), (4, 8)])
     def test_an_interrupted_training_ends_with_the_same_weights(
-        self, tmp_path: Path, setting: str, epoch: int, step: int
+        self, tmp_path: Path, settings: list[str], epoch: int, step: int
     ) -> None:
-        config = configured(setting, "model.pack.patience=1", "training.checkpoint_seconds=0")
+        config = configured(*settings, "model.pack.patience=1", "training.checkpoint_seconds=0")
         whole, expected = fit(tmp_path / "whole", config)
         with pytest.raises(_Killed):
             fit(tmp_path / "again", config, listeners=[_Kill(epoch, step)])
@@ -224,11 +229,12 @@ class TestTraining:
         assert running[0] > running[-1]
         assert len(fitted.history) < 30
 
-    def test_a_member_that_diverges_leaves_and_harms_no_other(self, tmp_path: Path) -> None:
-        config = configured("model.pack.folds=1", task="regression")
+    @pytest.mark.parametrize(("muon", "rate"), [([], "lr"), ([MUON], "muon_lr")])
+    def test_a_member_that_diverges_leaves_and_harms_no_other(self, tmp_path: Path, muon: list[str], rate: str) -> None:
+        config = configured("model.pack.folds=1", *muon, task="regression")
         objective, _, validation = problem("regression")
         pack = fresh(config, objective)
-        pack.running[0].lr[0] = 1e30
+        getattr(pack.running[0], rate)[0] = 1e30
         numbers = []
 
         class Watch(Listener):
@@ -244,16 +250,38 @@ class TestTraining:
 
     def test_a_step_waits_for_no_device(self) -> None:
         """The step runs on the device `meta`, which has no values: to read one would be an error."""
-        config = configured("model.pack.folds=3")
+        config = configured("model.pack.folds=3", MUON)
         objective, train, _ = problem()
         pack = fresh(config, objective)
         assert any(bool((members.dropout > 0).any()) for members in pack.running)
         pack.to("meta")
-        optimizer = MemberAdamW(pack.running, 0.01, 1e-4)
+        optimizer = MemberOptimizer(pack.running, 0.01, 1e-4)
         running = [(members, PackedObjective([objective.to("meta")] * len(members))) for members in pack.running]
         rows = folds.with_folds(train, 3, seed=0).to(torch.device("meta"))
         for _ in range(2):
             assert ensembles.step(running, optimizer, rows).is_meta
+
+    def test_a_state_goes_to_the_device_of_the_weights(self) -> None:
+        """By default PyTorch leaves the numbers of steps on the CPU, and the fused kernel cannot read them there."""
+        objective, train, _ = problem()
+        config = configured("model.pack.folds=3", MUON)
+        here, there = fresh(config, objective), fresh(config, objective).to("meta")
+        optimizer, other = (MemberOptimizer(pack.running, 0.01, 1e-4) for pack in (here, there))
+        running = [(members, PackedObjective([objective] * len(members))) for members in here.running]
+        ensembles.step(running, optimizer, folds.with_folds(train, 3, seed=0))
+        other.load_state_dict(optimizer.state_dict())
+        assert all(value.is_meta for state in other.state.values() for value in state.values())
+        assert len(other.state) == sum(1 for _ in here.parameters())
+
+    def test_muon_trains_the_weights_of_hidden_layers_alone(self, tmp_path: Path) -> None:
+        """With a learning rate of nearly 0 they stay, and all other weights learn."""
+        config = configured("model.pack.folds=1", "model.pack.muon_lr=[1.0e-9, 1.0e-9]", "model.pack.blocks=[2, 1, 0]")
+        objective, _, _ = problem()
+        pack = fresh(config, objective)
+        before = {name: parameter.detach().clone() for name, parameter in pack.named_parameters()}
+        trained = _last_weights(tmp_path, replace(config, training=replace(config.training, epochs=1)), pack)
+        stayed = {name for name, tensor in before.items() if torch.allclose(tensor, trained[name], rtol=0, atol=1e-6)}
+        assert stayed == {"groups.0.weight0", "groups.0.weight1", "groups.1.weight0"}
 
     def test_if_all_members_diverge_the_refusal_proposes_a_learning_rate(self, tmp_path: Path) -> None:
         with pytest.raises(WorkError, match="not finite") as caught:
@@ -293,7 +321,7 @@ class TestFolds:
         results = []
         for targets in (rows.targets, poisoned):
             pack = fresh(config, objective)
-            optimizer = MemberAdamW(pack.running, 0.01, 1e-4)
+            optimizer = MemberOptimizer(pack.running, 0.01, 1e-4)
             for members in pack.running:
                 given = targets.expand(len(members), -1)
                 each = PackedObjective([objective] * len(members)).losses(members(rows.inputs), given)

@@ -362,6 +362,7 @@ def test_what_has_no_packed_form_is_trained_alone(
 ) -> None:
     """An optimizer or a layer that is added later needs no packed form."""
     bench = Bench(tmp_path, tables / "binary.csv")
+    assert packed.signature(bench.member("optimizer.name=muon").config, bench.data) is None
     member = bench.member()
     lion = msgspec.structs.replace(member.config.optimizer, name="lion")
     config = msgspec.structs.replace(member.config, optimizer=lion)

@@ -16,7 +16,7 @@ from torch import Tensor
 from dle_bundle.errors import Interrupted
 from dle_training.config import devices
 from dle_training.ensembles import answers, choice, folds
-from dle_training.ensembles.optimizer import MemberAdamW
+from dle_training.ensembles.optimizer import MemberOptimizer
 from dle_training.fitting import batches, early_stopping, loop
 from dle_training.fitting.batches import PreparedRows
 from dle_training.fitting.interruption import Interruption
@@ -47,7 +47,7 @@ def fit(inputs: FitInputs) -> FitResult:
     training = _begin(folds.inside(inputs, pack), pack)
     state, progress, slices = training.state, training.progress, training.batches
     optimizer = state.optimizer
-    assert isinstance(optimizer, MemberAdamW)
+    assert isinstance(optimizer, MemberOptimizer)
     train_rows, saved = training.inputs.train, time.monotonic()
     with Interruption() as interruption, ExitStack() as ending:
         training.start(ending)
@@ -81,7 +81,7 @@ def _begin(inputs: FitInputs, pack: Ensemble) -> Training:
     device = devices.choose(config.device)
     inputs = loop.on_device(inputs, device)
     groups = [group for group in pack.groups if isinstance(group, Members)]
-    optimizer = MemberAdamW(groups, chosen(config.optimizer.lr), config.optimizer.weight_decay)
+    optimizer = MemberOptimizer(groups, chosen(config.optimizer.lr), config.optimizer.weight_decay)
     data = digest(inputs.train.targets, inputs.validation.targets)
     state = TrainingState(pack, optimizer, global_generators(device), config.seed, data)
     members = pack.settings.members
@@ -97,7 +97,7 @@ def _begin(inputs: FitInputs, pack: Ensemble) -> Training:
     return Training(inputs, metric, slices, state)
 
 
-def step(running: Sequence[tuple[Members, PackedObjective]], optimizer: MemberAdamW, batch: PreparedRows) -> Tensor:
+def step(running: Sequence[tuple[Members, PackedObjective]], optimizer: MemberOptimizer, batch: PreparedRows) -> Tensor:
     """Make a step of all members, and return their mean loss; nothing in it waits for the device."""
     found = []
     for members, objective in running:
@@ -117,7 +117,7 @@ def _mean_of_finite(losses: Tensor) -> Tensor:
     return torch.where(finite, losses, torch.zeros_like(losses)).sum() / finite.sum()
 
 
-def _end_epoch(training: Training, pack: Ensemble, optimizer: MemberAdamW) -> None:
+def _end_epoch(training: Training, pack: Ensemble, optimizer: MemberOptimizer) -> None:
     """Choose the ensemble, close the epoch, and let members leave.
 
     The candidates stand group by group, and within a group those chosen before come first. All copies of a member for
@@ -213,7 +213,7 @@ def _of_copies(places: list[int], copies: int) -> Tensor:
     return (torch.tensor(places, dtype=torch.int64).view(-1, 1) * copies + torch.arange(copies)).flatten()
 
 
-def _leave(pack: Ensemble, optimizer: MemberAdamW, state: TrainingState, losses: list[Tensor]) -> None:
+def _leave(pack: Ensemble, optimizer: MemberOptimizer, state: TrainingState, losses: list[Tensor]) -> None:
     """Note each member's loss (M,), and drop the members that diverged or have not improved for their patience."""
     epoch = state.progress.epoch + 1
     for members, own in zip((group for group in pack.groups if isinstance(group, Members)), losses, strict=True):

@@ -1,26 +1,27 @@
-"""AdamW for the members of a pack, each with its own learning rate and weight decay."""
+"""AdamW and Muon for the members of a pack, each with its own learning rates and weight decay."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, optim
-from torch.optim.adamw import adamw
 
 from dle_training.models.pack import Members
+from dle_training.optimization import adamw, muon
 
-_BETAS, _EPS = (0.9, 0.999), 1e-8
+_MUON = muon.MuonOptions(adjust_lr_fn="original")
 
 
-class MemberAdamW(optim.Optimizer):
-    """AdamW (Loshchilov and Hutter, 2019) over members, whose tensors have the members as their first dimension.
+class MemberOptimizer(optim.Optimizer):
+    """AdamW and Muon over members, whose tensors have the members as their first dimension.
 
-    The learning rate of a member is `lr` times what it drew, and so is its weight decay, which applies to the weights
-    of layers alone. PyTorch's fused kernel makes the step of each member: separate operations on the tensors of all
-    members would read and write them eight times.
+    The learning rates of a member are `lr` times what it drew, and so is its weight decay, which applies to the weights
+    of layers alone. Muon trains what `Members.by_muon` names, and AdamW everything else. For AdamW, PyTorch's fused
+    kernel makes the step of each member: separate operations on the tensors of all members would read and write them
+    eight times.
     """
 
     def __init__(self, groups: list[Members], lr: float, weight_decay: float) -> None:
-        super().__init__([{"params": list(group.parameters())} for group in groups], {"lr": lr})
+        super().__init__([{"params": list(group.parameters())} for group in groups], {"lr": lr, "fused": True})
         self._groups, self._decay = groups, weight_decay
 
     @torch.no_grad()
@@ -29,33 +30,31 @@ class MemberAdamW(optim.Optimizer):
         for members, options in zip(self._groups, self.param_groups, strict=True):
             if not len(members):
                 continue
-            rates = (options["lr"] * members.lr).tolist()
-            decays = (self._decay * members.weight_decay).tolist()
-            named = list(members.named_parameters())
-            for decayed in (True, False):
-                chosen = [parameter for name, parameter in named if members.decays(name) is decayed]
-                if not chosen:
-                    continue
-                tensors = [self._tensors(parameter) for parameter in chosen]  # each (weights, gradients, mean, …)
-                for place, (rate, decay) in enumerate(zip(rates, decays, strict=True)):
-                    own = [[tensor[place] for tensor in kind] for kind in zip(*tensors, strict=True)]
-                    weights, gradients, means, squares, steps = own
-                    adamw(
-                        weights,
-                        gradients,
-                        means,
-                        squares,
-                        [],
-                        steps,
-                        fused=True,
-                        amsgrad=False,
-                        beta1=_BETAS[0],
-                        beta2=_BETAS[1],
-                        lr=rate,
-                        weight_decay=decay if decayed else 0.0,
-                        eps=_EPS,
-                        maximize=False,
-                    )
+            decays = self._decay * members.weight_decay
+            self._step_by_adamw(members, options["lr"] * members.lr, decays)
+            self._step_by_muon(members, options["lr"] * members.muon_lr, decays)
+
+    def _step_by_adamw(self, members: Members, rates: Tensor, decays: Tensor) -> None:
+        named = [each for each in members.named_parameters() if not members.by_muon(each[0])]
+        for decayed in (True, False):
+            chosen = [parameter for name, parameter in named if members.decays(name) is decayed]
+            if not chosen:
+                continue
+            tensors = [self._tensors(parameter) for parameter in chosen]  # each (weights, gradients, mean, …)
+            for place, (rate, decay) in enumerate(zip(rates.tolist(), decays.tolist(), strict=True)):
+                own = [[tensor[place] for tensor in kind] for kind in zip(*tensors, strict=True)]
+                adamw.step(*own, lr=rate, weight_decay=decay if decayed else 0.0)
+
+    def _step_by_muon(self, members: Members, rates: Tensor, decays: Tensor) -> None:
+        for parameter in (parameter for name, parameter in members.named_parameters() if members.by_muon(name)):
+            state = self.state[parameter]
+            if not state:
+                state["momentum"] = torch.zeros_like(parameter)
+            assert parameter.grad is not None
+            own_rates, own_decays = (
+                each.view(-1, 1, 1).to(parameter.device, non_blocking=True) for each in (rates, decays)
+            )
+            muon.step(parameter, parameter.grad, state["momentum"], own_rates, own_decays, _MUON)
 
     def keep(self, members: Members, places: Tensor) -> None:
         """Keep only the members at `places`, and their states."""
@@ -71,8 +70,7 @@ class MemberAdamW(optim.Optimizer):
         """Weights, gradients, means, means of squares, and numbers of steps of a parameter, each by member."""
         state = self.state[parameter]
         if not state:
-            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
-            state["step"] = torch.zeros(len(parameter), device=parameter.device)
+            state |= adamw.state(parameter, torch.zeros(len(parameter), device=parameter.device))
         assert parameter.grad is not None
         each = (parameter.detach(), parameter.grad, state["exp_avg"], state["exp_avg_sq"], state["step"])
         return tuple(tensor.unbind() for tensor in each)

@@ -229,10 +229,9 @@ def begin(inputs: FitInputs, generators: Mapping[str, torch.Generator]) -> Train
         len(inputs.objective.classes),
     )
     inputs = on_device(inputs, devices.choose(config.device))
-    weights = [weight for weight in inputs.network.parameters() if weight.requires_grad]
     data = digest(inputs.train.targets, inputs.validation.targets)
     average = WeightAverage(inputs.network, config.training.ema) if config.training.ema else None
-    optimizer = optimizers.build(config.optimizer, weights)
+    optimizer = optimizers.build(config.optimizer, inputs.network)
     state = TrainingState(inputs.network, optimizer, generators, config.seed, data, average)
     continue_from(checkpoints, state)
     batches = split_batches(len(inputs.train), chosen(config.training.batch_size))

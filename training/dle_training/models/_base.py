@@ -45,6 +45,10 @@ class Encoder(nn.Module):
     def forward(self, inputs: Inputs) -> Tensor:
         raise NotImplementedError
 
+    def hidden_matrices(self) -> list[nn.Parameter]:
+        """The weights from one hidden layer to the next, which `optimizer.name=muon` treats apart; none by default."""
+        return []
+
     def before_evaluation(self) -> None:
         """Set the weights that training does not reach; does nothing by default.
 
@@ -76,6 +80,10 @@ class Network(nn.Module):
     def forward(self, inputs: Inputs) -> Tensor:
         raise NotImplementedError
 
+    def hidden_matrices(self) -> list[nn.Parameter]:
+        """The weights from one hidden layer to the next; see `Encoder.hidden_matrices`."""
+        return []
+
     def before_evaluation(self) -> None:
         """Set the weights that training does not reach; see `Encoder.before_evaluation`."""
 
@@ -104,8 +112,21 @@ class EncoderNetwork(Network):
         joined: Tensor = self.head(features[0] if len(features) == 1 else torch.cat(features, dim=1))
         return joined
 
+    def hidden_matrices(self) -> list[nn.Parameter]:
+        """Those of all encoders."""
+        return [weight for encoder in self._encoders for weight in encoder.hidden_matrices()]
+
     def before_evaluation(self) -> None:
         """Call `Encoder.before_evaluation` of all encoders."""
-        for encoder in self.encoders.values():
-            assert isinstance(encoder, Encoder)
+        for encoder in self._encoders:
             encoder.before_evaluation()
+
+    @property
+    def _encoders(self) -> list[Encoder]:
+        return [encoder for encoder in self.encoders.values() if isinstance(encoder, Encoder)]
+
+
+def matrices(module: nn.Module) -> list[nn.Parameter]:
+    """The weights of all linear and recurrent layers of `module`."""
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear | nn.RNNBase)]
+    return [weight for layer in layers for weight in layer.parameters() if weight.dim() == 2]

@@ -13,7 +13,7 @@ from msgspec import Meta
 from torch import Tensor, nn
 
 from dle_bundle.errors import InputError, nearest
-from dle_training.models._base import Encoder
+from dle_training.models._base import Encoder, matrices
 from dle_training.models.dropout import Dropout
 from dle_training.models.family import SHIFTED_IMAGES, ModelFamily, Recipe
 from dle_training.models.pixels import Standardised
@@ -102,6 +102,9 @@ class BackboneEncoder(Encoder):
         features: Tensor = self.backbone(self.standardised(pixels))  # (N · columns, features)
         whole: Tensor = self.dropout(features.reshape(pixels.shape[0], self.width))  # (N, columns · features)
         return whole
+
+    def hidden_matrices(self) -> list[nn.Parameter]:
+        return matrices(self.backbone)
 
 
 def _import(architecture: str) -> ModuleType:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dle_training.models._base import Encoder
+from dle_training.models._base import Encoder, matrices
 from dle_training.models.dropout import Dropout
 from dle_training.models.family import InputKind, ModelFamily, Recipe, SharedConfig
 from dle_training.models.norm import BatchNorm1d
@@ -115,6 +115,9 @@ class TableEncoder(Encoder):
             features.append(self.embeddings(inputs["codes"]))  # (N, E · embedding_dim)
         hidden: Tensor = self.layers(features[0] if len(features) == 1 else torch.cat(features, dim=1))
         return hidden
+
+    def hidden_matrices(self) -> list[nn.Parameter]:
+        return matrices(self.layers)[1:]
 
     def before_evaluation(self) -> None:
         if self.embeddings is not None:

@@ -31,7 +31,7 @@ _LINEAR_RATE = 3.0
 """Linear models learn with so many times the learning rate that they draw."""
 _TOGETHER = 2_048
 """Inputs or units of a layer, of all members together, that are computed at once for each row of an evaluation."""
-_READ_IN_STEPS = ("lr", "weight_decay", "dropout")
+_READ_IN_STEPS = ("lr", "weight_decay", "dropout", "muon_lr")
 """Hyperparameters that stay on the host, where a training step reads them without waiting for the device."""
 _FEW_ROWS, _FOLDS = 3_500, 5
 """Below so many training rows, which are 70 % of 5,000, one validation part says too little."""
@@ -68,24 +68,32 @@ class PackConfig(Settings, frozen=True):
         Range,
         Meta(description="Range of the decay of the weights of layers, as a factor of optimizer.weight_decay."),
     ] = (30.0, 3000.0)
+    muon_lr: Annotated[
+        Range | None,
+        Meta(
+            description="Range of the learning rate of Muon, as a factor of optimizer.lr; Muon then trains the weights "
+            "of hidden layers; null: AdamW trains all weights."
+        ),
+    ] = None
     patience: Annotated[
         Count, Meta(description="Epochs without a better loss on validation after which a member is left alone.")
     ] = 8
     most: Annotated[Count, Meta(description="Most members, each with the weights of an epoch, in the ensemble.")] = 32
 
     def __post_init__(self) -> None:
-        for name in ("frequency", "lr", "weight_decay"):
-            low, high = getattr(self, name)
-            if low > high:
-                raise ValueError(f"{name}: expected a range [low, high], found [{low:g}, {high:g}]")
+        for name in ("frequency", "lr", "weight_decay", "muon_lr"):
+            bounds = getattr(self, name)
+            if bounds is not None and bounds[0] > bounds[1]:
+                raise ValueError(f"{name}: expected a range [low, high], found [{bounds[0]:g}, {bounds[1]:g}]")
 
 
 class Members(nn.Module):
     """M networks with the same number of hidden layers; the first dimension of every tensor is M.
 
     A number x becomes [x; cos 2π(w·x + b)] · g + h, with weights of its own; a linear model has the scaled number.
-    `lr`, `weight_decay` and `dropout` hold what each member drew, and `number` tells the members of a pack apart. With
-    folds, the copies of a member follow each other, and a copy does not train on the rows of its `fold`.
+    `lr`, `weight_decay`, `dropout` and `muon_lr` hold what each member drew; without Muon, `muon_lr` is 0. `number`
+    tells the members of a pack apart. With folds, the copies of a member follow each other, and a copy does not train
+    on the rows of its `fold`.
 
     Shape: {"dense": (N, P), "codes": (N, E)} → (M, N, K).
 
@@ -102,6 +110,7 @@ class Members(nn.Module):
     lr: Tensor
     weight_decay: Tensor
     dropout: Tensor
+    muon_lr: Tensor
     frequency: Tensor
     phase: Tensor
     gain: Tensor
@@ -140,6 +149,10 @@ class Members(nn.Module):
         """Whether weight decay applies to the parameter `name`: to the weights of layers alone."""
         return name.startswith("weight")
 
+    def by_muon(self, name: str) -> bool:
+        """Whether Muon trains the parameter `name`: the weights of hidden layers, if it is chosen."""
+        return self._settings.muon_lr is not None and self.decays(name) and name != f"weight{self.layers - 1}"
+
     def draw(self, numbers: Sequence[int], dropout: float) -> None:
         """Draw the weights and hyperparameters of members with these `numbers` from torch's global generator.
 
@@ -155,6 +168,7 @@ class Members(nn.Module):
             "lr": lr if self.layers > 1 else lr * _LINEAR_RATE,
             "weight_decay": weight_decay,
             "dropout": dropped,
+            "muon_lr": _between(settings.muon_lr, torch.rand(count)) if settings.muon_lr else torch.zeros(count),
         }
         for name, values in drawn.items():
             setattr(self, name, values.repeat_interleave(self._folds))

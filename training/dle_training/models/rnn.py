@@ -13,7 +13,7 @@ import torch
 from msgspec import Meta
 from torch import Tensor, nn
 
-from dle_training.models._base import OPSET, Encoder
+from dle_training.models._base import OPSET, Encoder, matrices
 from dle_training.models.dropout import Dropout
 from dle_training.models.family import ModelFamily, Recipe
 from dle_training.models.steps import STEPS_INPUTS, Pool, Steps, StepsInput
@@ -85,6 +85,9 @@ class RnnEncoder(Encoder):
             pooled = torch.cat([pooled[:, :half], vectors[:, 0, half:]], dim=1)
         dropped: Tensor = self.dropout(pooled)
         return dropped
+
+    def hidden_matrices(self) -> list[nn.Parameter]:
+        return matrices(self.layers)
 
 
 def _reversed(real: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from msgspec import Meta
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dle_training.models._base import Encoder
+from dle_training.models._base import Encoder, matrices
 from dle_training.models.dropout import Dropout
 from dle_training.models.family import ModelFamily, Recipe
 from dle_training.models.steps import STEPS_INPUTS, Pool, Steps, StepsInput, within
@@ -88,6 +88,9 @@ class TransformerEncoder(Encoder):
             vectors = block(vectors, real)
         pooled: Tensor = self.dropout(self.pool(self.norm(vectors), real))
         return pooled
+
+    def hidden_matrices(self) -> list[nn.Parameter]:
+        return matrices(self.blocks)
 
     def _patched(self, vectors: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
         """Cut into patches of `patch` steps; a patch is real if one of its steps is. Zeros complete the last patch."""

@@ -4,13 +4,15 @@
 applies to every parameter.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta
 from torch import nn, optim
 
+from dle_training.models._base import Network
+from dle_training.optimization.muon import MuonAdamW
 from dle_training.settings.base import Positive, Settings, chosen
 
 
@@ -18,28 +20,39 @@ from dle_training.settings.base import Positive, Settings, chosen
 class OptimizerEntry:
     """An optimizer that `optimizer.name` can choose.
 
-    `lr` is the default peak learning rate; None if each model family has its own. `build(parameters, config)` makes the
-    optimizer.
+    `lr` is the default peak learning rate; None if each model family has its own. `build(network, config)` makes the
+    optimizer of the weights that `trained` names.
     """
 
     name: str
     description: str
     lr: float | None
-    build: Callable[[Iterable[nn.Parameter], "OptimizerConfig"], optim.Optimizer]
+    build: Callable[[Network, "OptimizerConfig"], optim.Optimizer]
 
 
-def _adamw(parameters: Iterable[nn.Parameter], config: "OptimizerConfig") -> optim.Optimizer:
-    return optim.AdamW(parameters, lr=chosen(config.lr), weight_decay=config.weight_decay, fused=True)
+def trained(network: Network) -> list[nn.Parameter]:
+    """The weights that are not frozen."""
+    return [weight for weight in network.parameters() if weight.requires_grad]
 
 
-def _adam(parameters: Iterable[nn.Parameter], config: "OptimizerConfig") -> optim.Optimizer:
-    return optim.Adam(parameters, lr=chosen(config.lr), weight_decay=config.weight_decay, fused=True)
+def _adamw(network: Network, config: "OptimizerConfig") -> optim.Optimizer:
+    return optim.AdamW(trained(network), lr=chosen(config.lr), weight_decay=config.weight_decay, fused=True)
 
 
-def _sgd(parameters: Iterable[nn.Parameter], config: "OptimizerConfig") -> optim.Optimizer:
+def _adam(network: Network, config: "OptimizerConfig") -> optim.Optimizer:
+    return optim.Adam(trained(network), lr=chosen(config.lr), weight_decay=config.weight_decay, fused=True)
+
+
+def _sgd(network: Network, config: "OptimizerConfig") -> optim.Optimizer:
     return optim.SGD(
-        parameters, lr=chosen(config.lr), momentum=config.momentum, weight_decay=config.weight_decay, fused=True
+        trained(network), lr=chosen(config.lr), momentum=config.momentum, weight_decay=config.weight_decay, fused=True
     )
+
+
+def _muon(network: Network, config: "OptimizerConfig") -> optim.Optimizer:
+    hidden = [weight for weight in network.hidden_matrices() if weight.requires_grad]
+    others = [weight for weight in trained(network) if not any(weight is each for each in hidden)]
+    return MuonAdamW(hidden, others, chosen(config.lr), config.weight_decay)
 
 
 OPTIMIZERS = {
@@ -48,6 +61,9 @@ OPTIMIZERS = {
         OptimizerEntry("adamw", "Adam with weight decay applied to the weights directly (decoupled).", None, _adamw),
         OptimizerEntry("adam", "Adaptive moment estimation; weight decay is added to the gradient.", 1e-3, _adam),
         OptimizerEntry("sgd", "Stochastic gradient descent with momentum.", 0.05, _sgd),
+        OptimizerEntry(
+            "muon", "Orthogonalised momentum for the matrices between hidden layers, adamw for the rest.", None, _muon
+        ),
     )
 }
 
@@ -73,11 +89,12 @@ class OptimizerConfig(Settings, frozen=True):
         float,
         Meta(
             ge=0,
-            description="L2 penalty: added to the gradient (sgd, adam) or applied to the weights directly (adamw).",
+            description="L2 penalty: added to the gradient (sgd, adam), or applied to the weights directly (adamw, "
+            "muon).",
         ),
     ] = 1e-4
 
 
-def build(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
+def build(config: OptimizerConfig, network: Network) -> optim.Optimizer:
     """The optimizer that a resolved `config` names, at its peak learning rate."""
-    return OPTIMIZERS[config.name].build(parameters, config)
+    return OPTIMIZERS[config.name].build(network, config)
