@@ -42,6 +42,11 @@ class Console:
         if not self.silent:
             typer.echo(line)
 
+    def begin(self, line: str) -> None:
+        """Print a line about work that begins, on standard error."""
+        if not self.silent:
+            typer.echo(line, err=True)
+
     def warn(self, line: str) -> None:
         """Print a warning on standard error, unless `--quiet` is set."""
         if not self.quiet:
@@ -128,6 +133,11 @@ def fail(message: str, code: int) -> NoReturn:
     typer.secho("Error: ", fg=typer.colors.RED, bold=True, err=True, nl=False)
     typer.echo(message, err=True)
     sys.exit(code)
+
+
+def cell(score: float | None) -> str:
+    """A score in a table: four digits, or a dash if it is undefined."""
+    return "–" if score is None else f"{score:.4g}"
 
 
 class _Command(TyperCommand):

@@ -53,10 +53,17 @@ def evaluate(
         for note in scored.notes:
             speaker.say(f"Note: {note}")
     speaker.document(msgspec.to_builtins(evaluation))
+    beside = evaluation.baselines or {}
     speaker.table(
         f"{name}: {counted(evaluation.rows, 'row')}",
-        [(name, "–" if score is None else f"{score:.4g}") for name, score in evaluation.test.items()],
+        [
+            (metric, console.cell(score), *(console.cell(own[metric]) for own in beside.values()))
+            for metric, score in evaluation.test.items()
+        ],
+        ("metric", "model", *beside) if beside else (),
     )
+    if evaluation.comparison is not None:
+        speaker.say(f"{evaluation.comparison}.\n")
     if evaluation.confusion_matrix is not None:
         labels = [str(label) for label in evaluation.confusion_matrix.labels]
         if len(labels) <= 12:
@@ -74,7 +81,7 @@ def _forecast(speaker: Console, scores: "ForecastScores") -> None:
     from dle_training.scoring import forecasts
 
     def cells(*values: float | None) -> list[str]:
-        return ["–" if value is None else f"{value:.4g}" for value in values]
+        return [console.cell(value) for value in values]
 
     rows = [(name, *cells(*values)) for name, *values in forecasts.table(scores)]
     speaker.table("Beside simple forecasts", rows, ("forecast", "mae", "rmse", "mase"))

@@ -66,14 +66,18 @@ def to_settings(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def warn_of_overridden(speaker: Console, options: Mapping[str, Any], assignments: Iterable[str]) -> None:
     """Warn about each `--set` of a setting that an option sets to another value, for the option wins."""
-    from dle_training.settings.proposals import SETTINGS
+    from dle_training.settings.proposals import SETTINGS, switch
 
-    by_key = {SETTINGS[name]: (name, value) for name, value in options.items() if value is not None}
+    given = {SETTINGS[name]: (name, value) for name, value in options.items() if value is not None}
     for text in assignments:
-        key, _, value = text.partition("=")
-        if key in by_key and value.strip() != str(by_key[key][1]):
-            name, chosen = by_key[key]
-            speaker.warn(f"{name} {chosen} overrides --set {text}: give only one of them")
+        key, _, written = text.partition("=")
+        if key not in given:
+            continue
+        name, value = given[key]
+        is_switch = isinstance(value, bool)
+        if written.strip() != (str(value).lower() if is_switch else str(value)):
+            typed = switch(name, on=value) if is_switch else f"{name} {value}"
+            speaker.warn(f"{typed} overrides --set {text}: give only one of them")
 
 
 def refuse_with_resume(options: Mapping[str, Any], kept_in: str, hint: str) -> None:

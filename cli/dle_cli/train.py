@@ -43,6 +43,14 @@ def train(
     ] = None,
     seed: options.SeedOption = None,
     device: options.DeviceOption = None,
+    baseline: Annotated[
+        bool | None,
+        typer.Option(
+            "--baseline/--no-baseline",
+            help="Also train boosted trees and a linear model on a table, and compare the scores.  [default: if the "
+            "trees take less than about a minute]",
+        ),
+    ] = None,
     engine: options.EngineOption = None,
     jobs: Annotated[
         int | None,
@@ -72,12 +80,16 @@ def train(
     if listed is not None:
         _list(speaker, listed)
         return
-    given = {"--target": target, "--split": split, "--folds": folds, "--seed": seed, "--device": device}
+    given = {
+        "--target": target, "--split": split, "--folds": folds, "--seed": seed, "--device": device,
+        "--baseline": baseline,
+    }  # fmt: skip
     if resume:
         changed = {name: value for name, value in given.items() if name != "--device"}
         options.refuse_with_resume(
             {**changed, "--config": config, "--set": assignments}, "the run's config.yaml", "train a new run"
         )
+    given["--baseline"] = _with_baseline(baseline, engine)
     options.warn_of_overridden(speaker, given, assignments or [])
     check, work = _engine(engine, jobs)
     if resume and (done := _finished(out or options.default_folder(source), source)) is not None:
@@ -98,6 +110,15 @@ def train(
     shown.show_data(speaker, prepared, run.path)
     _train(speaker, run, prepared, work)
     _show_result(speaker, run)
+
+
+def _with_baseline(asked: bool | None, engine: str | None) -> bool | None:
+    """Whether baselines are trained; never on a cluster, whose machines share the training of one network."""
+    if engine != "ray":
+        return asked
+    if asked:
+        raise InputError("--baseline: expected without --engine ray, which trains one network and no baselines")
+    return False
 
 
 def _engine(name: str | None, jobs: int | None) -> "tuple[Check, Work]":
@@ -188,7 +209,7 @@ def _train(speaker: Console, run: "RunFolder", prepared: "Prepared", work: "Work
 
     further = f"Continue with: {proposals.resuming(run.path)}{sent(prepared.config.data.source)}"
     try:
-        api.complete(run, prepared, shown.training(speaker), work)
+        api.complete(run, prepared, shown.training(speaker), work, speaker.begin)
     except Interrupted as interrupted:
         raise Interrupted(f"{interrupted}\n{further}") from None
     except KeyboardInterrupt:  # before the first step or after the last
@@ -201,8 +222,9 @@ def _show_result(speaker: Console, run: "RunFolder") -> None:
 
     from dle_bundle import documents, schema
     from dle_training.data.sources import typed
+    from dle_training.models import registry
     from dle_training.preprocessing.pipeline import PreprocessingState
-    from dle_training.runs import cross_validation
+    from dle_training.runs import baselines, cross_validation
     from dle_training.runs.folder import read_facts
     from dle_training.runs.train import outcome
     from dle_training.settings import proposals
@@ -214,6 +236,7 @@ def _show_result(speaker: Console, run: "RunFolder") -> None:
     seconds = sum(record.seconds for record in finished.history)
     rate = median(record.rows_per_second for record in finished.history)
     scores = {name: score for name, score in finished.validation.items() if score is not None}
+    beside = baselines.read(run)
     speaker.table(
         "Trained",
         [
@@ -222,9 +245,22 @@ def _show_result(speaker: Console, run: "RunFolder") -> None:
             ("time", f"{seconds:.1f} s; {rate:,.0f} rows/s in the median epoch"),
             *cut,
             ("rows kept", _kept(kept)),
-            *((f"validation {name}", f"{score:.4g}") for name, score in scores.items()),
+            *([] if beside else [(f"validation {name}", console.cell(score)) for name, score in scores.items()]),
         ],
     )
+    if beside:
+        outside = ", out of fold" if registry.folds(config.model) > 1 else ""
+        speaker.table(
+            f"Validation{outside}",
+            [
+                *(
+                    (name, console.cell(score), *(console.cell(own.validation[name]) for own in beside.values()))
+                    for name, score in scores.items()
+                ),
+                ("seconds", f"{seconds:.2f}", *(f"{own.seconds:.2f}" for own in beside.values())),
+            ],
+            ("metric", "model", *beside),
+        )
     if validated is not None:
         speaker.table(
             f"Cross-validation: {validated.folds} folds",
@@ -247,6 +283,14 @@ def _show_result(speaker: Console, run: "RunFolder") -> None:
             "parameters": finished.parameters,
             "seconds": seconds,
             "validation": finished.validation,
+            **(
+                {}
+                if not beside
+                else {
+                    "baselines": {name: own.validation for name, own in beside.items()},
+                    "baseline_seconds": {name: own.seconds for name, own in beside.items()},
+                }
+            ),
             **({} if validated is None else {"cross_validation": msgspec.to_builtins(validated)}),
             **({} if texts is None else {"truncated_texts": texts.truncated}),
         }

@@ -44,11 +44,11 @@ def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if BROWSER is None:
         pytest.skip("NOT TESTED: no Chromium here (Debian: apt-get install chromium)")
     folder = tmp_path_factory.mktemp("report")
-    varied = []
+    further = ["--baseline"]
     if request.param == MIXED:
         write_mixed(folder)
-        varied = ["--set", "augmentation.flip=true"]
-    commands.run("dle-train", request.param, "--out", "run", "--set", "training.epochs=3", *varied, folder=folder)
+        further = ["--set", "augmentation.flip=true"]
+    commands.run("dle-train", request.param, "--out", "run", "--set", "training.epochs=3", *further, folder=folder)
     commands.run("dle-evaluate", "run", folder=folder)
     return folder / "run" / "report.html"
 

@@ -27,7 +27,7 @@ from dle_training.data.sources import Place, Source
 from dle_training.export import bundle, dry_run
 from dle_training.fitting.listeners import Listener
 from dle_training.fitting.progress import ProgressLines
-from dle_training.runs import cross_validation, evaluate, prepare
+from dle_training.runs import baselines, cross_validation, evaluate, prepare
 from dle_training.runs import folder as run_folder
 from dle_training.runs import train as training
 from dle_training.runs.folder import RunFolder
@@ -36,9 +36,11 @@ from dle_training.runs.train import RunResult
 from dle_training.runs.trained_model import TrainedModel
 from dle_training.scoring.evaluation import Evaluation
 from dle_training.scoring.metrics import Scores
+from dle_training.scoring.table_baselines import BASELINES, BaselineScores
 from dle_training.settings import proposals, yaml_text
 
 Listeners = Callable[[str], Sequence[Listener]]
+Say = Callable[[str], None]
 Work = Callable[[RunFolder, Prepared, Sequence[Listener]], RunResult]
 
 
@@ -99,6 +101,11 @@ class Run:
         """The scores on the validation part, by metric."""
         scores: Scores = run_folder.read_metrics(self._folder)["validation"]
         return scores
+
+    @property
+    def baselines(self) -> dict[str, BaselineScores]:
+        """The scores of boosted trees and a linear model on the same rows, by name; empty without `baseline`."""
+        return baselines.read(self._folder)
 
     @property
     def report(self) -> Report:
@@ -166,6 +173,7 @@ def train(
     out: str | Path | None = None,
     config: str | Path | None = None,
     resume: bool = False,
+    baseline: bool | None = None,
     progress: bool = True,
     **settings: Any,
 ) -> Run:
@@ -174,8 +182,9 @@ def train(
     Such a source is a path, a pattern, `"-"`, `"sklearn:NAME"`, or a list of paths. `target` is the column to predict.
     The run is written into the folder `out`, by default `runs/<name of the source>`. `settings` are those of dle-train,
     as sections or dotted keys: `seed=1, training={"epochs": 5}` or `**{"training.epochs": 5}`; they overrule the YAML
-    file `config`. With `resume`, an interrupted run in `out` continues with its own settings. `progress` writes what
-    was understood, and a line about each epoch.
+    file `config`. With `resume`, an interrupted run in `out` continues with its own settings. `baseline` says whether
+    boosted trees and a linear model are trained beside the model, as the setting `training.baseline` does. `progress`
+    writes what was understood, and a line about each epoch.
 
     Raises InputError for any fault of source or settings, and Interrupted after Ctrl-C, with the state saved.
     """
@@ -185,7 +194,7 @@ def train(
     place = held.place if isinstance(held, Source) else held
     folder = Path(out) if out is not None else Path("runs") / sources.default_name(place)
     if resume:
-        given = {"target": target, "config": config, **settings}
+        given = {"target": target, "config": config, "baseline": baseline, **settings}
         if changed := [name for name, value in given.items() if value is not None]:
             raise InputError(f"resume=True continues with the settings of {folder}: leave out {', '.join(changed)}")
         run = RunFolder(folder)
@@ -194,6 +203,8 @@ def train(
         prepared = prepare.reopen(run, source=_read(held, run.read_config()))
     else:
         flags = {**dict(dotted(settings)), "data.source": place}
+        if baseline is not None:
+            flags["training.baseline"] = baseline
         asked = run_config.load(
             None if config is None else Path(config),
             None,
@@ -204,7 +215,10 @@ def train(
         warnings = (f"Warning: {text}" for text in prepared.dataset.warnings)
         sys.stdout.write("\n".join((*warnings, *summary.lines(prepared.dataset), "")))
     try:
-        complete(run, prepared, lambda what: [ProgressLines(what)] if progress else [])
+        if progress:
+            complete(run, prepared, lambda what: [ProgressLines(what)], say=lambda line: print(line))  # noqa: T201
+        else:
+            complete(run, prepared, lambda what: [])
     except Interrupted as interrupted:
         raise Interrupted(f"{interrupted}\nContinue with: {proposals.resuming(folder)}") from None
     return Run(folder)
@@ -231,13 +245,17 @@ def begin(
     return prepare.create(folder, prepared), prepared
 
 
-def complete(run: RunFolder, prepared: Prepared, listeners: Listeners, work: Work = training.train) -> None:
-    """Train the run, and cross-validate it if `split.folds` asks for that; or continue where either stopped.
+def complete(
+    run: RunFolder, prepared: Prepared, listeners: Listeners, work: Work = training.train, say: Say = lambda line: None
+) -> None:
+    """Train the run, then its baselines and folds if the configuration asks for them; or continue where it stopped.
 
-    A run that fails before its first checkpoint is removed.
+    `say` takes a line about what begins. A run that fails before its first checkpoint is removed.
     """
     try:
         work(run, prepared, listeners(""))
+        if prepared.config.training.baseline:
+            _train_baselines(run, prepared, say)
         if prepared.config.split.folds is not None:
             cross_validation.validate(run, prepared, listeners)
     except Interrupted:
@@ -245,6 +263,14 @@ def complete(run: RunFolder, prepared: Prepared, listeners: Listeners, work: Wor
     except DleError:
         prepare.discard_untrained(run)
         raise
+
+
+def _train_baselines(run: RunFolder, prepared: Prepared, say: Say) -> None:
+    say(f"Baselines: {', '.join(BASELINES)}")
+    try:
+        baselines.train(run, prepared)
+    except KeyboardInterrupt:  # scikit-learn keeps no state
+        raise Interrupted("Interrupted while the baselines were trained; the model is finished") from None
 
 
 def _read(source: Place | Source, config: RunConfig) -> Source:

@@ -21,7 +21,9 @@ from dle_training.fitting.progress import ProgressLines
 from dle_training.runs.folder import RunFolder, read_facts
 from dle_training.scoring.metrics import METRICS
 
-SETTINGS: dict[str, Any] = {"training": {"epochs": np.int64(2)}, "model.hidden": (8,), "device": "cpu", "seed": 3}
+SETTINGS: dict[str, Any] = {
+    "training": {"epochs": np.int64(2)}, "model.hidden": (8,), "device": "cpu", "seed": 3, "baseline": False,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

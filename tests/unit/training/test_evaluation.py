@@ -39,6 +39,8 @@ def test_classification_has_every_metric_and_the_confusions() -> None:
         },
         "confusion_matrix": {"labels": ["red", "green", "blue"], "counts": [[1, 1, 0], [0, 1, 0], [1, 0, 2]]},
         "forecast": None,
+        "baselines": None,
+        "comparison": None,
     }
 
 

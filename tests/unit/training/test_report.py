@@ -79,6 +79,7 @@ def content(
         notes=("2 rows without a target were left out.",),
         importances=IMPORTANCES if samples is None else None,
         folds=None,
+        baselines={},
     )
 
 

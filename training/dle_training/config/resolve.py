@@ -19,7 +19,7 @@ from dle_training.optimization import optimizers, schedules
 from dle_training.optimization.optimizers import OptimizerConfig
 from dle_training.optimization.schedules import ScheduleConfig
 from dle_training.preprocessing.settings import PreprocessingConfig, Scaling
-from dle_training.scoring import metrics
+from dle_training.scoring import metrics, table_baselines
 from dle_training.settings.proposals import setting, together
 
 LEAST_PATIENCE = 10
@@ -39,16 +39,18 @@ def resolve(config: RunConfig, schema: Schema, rows: int) -> RunConfig:
     preprocessing = _preprocessing(config.preprocessing, schema, rows, embedding=pack.FAMILY.name in chosen.values())
     # a score in the target's unit would listen to the series of the highest level alone
     weighted = config.objective.class_weights is not None or preprocessing.window_scaling != "none"
+    model = _model(config, chosen, rows)
+    training = _training(config.training, recipe, schema, rows, weighted=weighted)
     return replace(
         config,
         data=replace(config.data, target=schema.outputs.target),
         preprocessing=preprocessing,
-        model=_model(config, chosen, rows),
+        model=model,
         augmentation=_augmentation(config.augmentation, recipe),
         objective=_objective(config.objective, schema),
         optimizer=_optimizer(config.optimizer, recipe),
         schedule=_schedule(config.schedule, recipe),
-        training=_training(config.training, recipe, schema, rows, weighted=weighted),
+        training=replace(training, baseline=_baseline(config.training, schema, rows, model)),
         device=devices.choose(config.device).type,
     )
 
@@ -153,6 +155,19 @@ def _training(config: TrainingConfig, recipe: Recipe, schema: Schema, rows: int,
         metric=metrics.choose(config.metric, schema.outputs.task, weighted=weighted).name,
         patience=_patience(epochs, recipe) if config.patience is None else config.patience,
     )
+
+
+def _baseline(config: TrainingConfig, schema: Schema, rows: int, model: ModelConfig) -> bool:
+    """Whether baselines are trained beside the model. With folds, each of them has about as many rows as training."""
+    others = [registry.KIND_NAMES[kind] for kind in registry.inputs(schema) if kind != "table"]
+    if others and config.baseline:
+        raise InputError(
+            f"training.baseline=true: baselines read columns alone, but the data has {' and '.join(others)}; set "
+            f"{setting('training.baseline', False)}"
+        )
+    if others or config.baseline is not None:
+        return bool(config.baseline)
+    return table_baselines.cells(schema, rows, registry.folds(model)) <= table_baselines.MOST_CELLS
 
 
 def _patience(epochs: int, recipe: Recipe) -> int:

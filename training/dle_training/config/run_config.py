@@ -233,6 +233,13 @@ class TrainingConfig(Settings, frozen=True):
             "validation scores and temperature stay those of the first training."
         ),
     ] = False
+    baseline: Annotated[
+        bool | None,
+        Meta(
+            description="Also train boosted trees and a linear model of scikit-learn on the same rows, and show their "
+            "scores beside those of the model; null: for columns alone, if the trees take less than about a minute."
+        ),
+    ] = None
     checkpoint_seconds: Annotated[
         float, Meta(ge=0, description="Seconds between checkpoints, which are also saved within an epoch.")
     ] = 30.0

@@ -28,13 +28,18 @@ def inside(inputs: FitInputs, pack: Ensemble) -> FitInputs:
 
 def with_folds(rows: PreparedRows, count: int, seed: int) -> PreparedRows:
     """Return the rows with their folds: drawn by the seed, of equal size, with the same share of each class."""
+    return replace(rows, inputs=rows.inputs | {FOLD: draw(rows.targets, count, seed)})
+
+
+def draw(targets: Tensor, count: int, seed: int) -> Tensor:
+    """Return the fold (N,) of each row with these targets (N,), which are class indices int64, or values."""
     generator = torch.Generator().manual_seed(seed)
-    targets = rows.targets if not rows.targets.is_floating_point() else torch.zeros(len(rows), dtype=torch.int64)
-    order = torch.randperm(len(rows), generator=generator)
-    order = order[targets[order].argsort(stable=True)]  # class by class
-    fold = torch.empty(len(rows), dtype=torch.int64)
-    fold[order] = torch.arange(len(rows)) % count
-    return replace(rows, inputs=rows.inputs | {FOLD: fold})
+    classes = targets if not targets.is_floating_point() else torch.zeros(len(targets), dtype=torch.int64)
+    order = torch.randperm(len(targets), generator=generator)
+    order = order[classes[order].argsort(stable=True)]  # class by class
+    fold = torch.empty(len(targets), dtype=torch.int64)
+    fold[order] = torch.arange(len(targets)) % count
+    return fold
 
 
 def shares(inputs: Inputs, members: Members) -> Tensor:

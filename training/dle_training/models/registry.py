@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from dle_bundle.errors import InputError, combined, nearest
 from dle_bundle.schema import Schema
+from dle_training.models import pack
 from dle_training.models._base import Encoder, EncoderNetwork, Network
 from dle_training.models.backbone import BACKBONE
 from dle_training.models.families import DEFAULTS, FAMILIES, ModelConfig
@@ -105,6 +106,11 @@ def dropouts(config: ModelConfig, chosen: Mapping[InputKind, str]) -> dict[str, 
 def section(config: ModelConfig, own: ModelFamily) -> Any:
     """The settings of a family, of its class `settings`: a section of `config`, or `config` itself."""
     return config if own.section is None else getattr(config, own.section)
+
+
+def folds(config: ModelConfig) -> int:
+    """The number of folds inside the model that a resolved `config` describes; 1 for every family but a pack."""
+    return base.chosen(section(config, pack.FAMILY).folds) if config.name == pack.FAMILY.name else 1
 
 
 def complete(config: ModelConfig, kinds: Collection[InputKind], rows: int) -> ModelConfig:

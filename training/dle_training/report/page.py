@@ -23,6 +23,7 @@ from dle_training.scoring.evaluation import Evaluation
 from dle_training.scoring.forecasts import SeriesScores
 from dle_training.scoring.importance import Importances
 from dle_training.scoring.metrics import Actual, Predictions, Scores
+from dle_training.scoring.table_baselines import BaselineScores
 
 _HEADLINES = ("accuracy", "roc_auc", "f1_macro", "log_loss", "rmse", "mae", "r2")
 _CATEGORIES_SHOWN = 6
@@ -39,7 +40,8 @@ class ReportContent:
     `actual` and `predicted` are the targets and answers of the test part, in the form that `evaluation.evaluate` takes.
     `samples` are examples of the training part, and `prediction_examples` are examples of the test part.
     `class_weights` says whether training weighted the classes. `dropped` gives the reason for each column that was left
-    out. `notes` are remarks on the data. `folds` is None unless the run was cross-validated.
+    out. `notes` are remarks on the data. `folds` is None unless the run was cross-validated. `baselines` are the scores
+    of boosted trees and a linear model, by name; empty if none were trained.
     """
 
     run: str
@@ -61,6 +63,7 @@ class ReportContent:
     notes: Sequence[str]
     importances: Importances | None
     folds: CrossValidation | None
+    baselines: Mapping[str, BaselineScores]
 
 
 def write(folder: Path, content: ReportContent) -> Path:

@@ -16,14 +16,15 @@ from dle_training.data.sources import Place, Source
 from dle_training.data.target import Values
 from dle_training.fitting.listeners import read_history
 from dle_training.report import page, samples, worst_examples
+from dle_training.runs import baselines as table_baselines
 from dle_training.runs import contents, cross_validation, trained_rows
 from dle_training.runs.folder import RunFolder, read_facts, read_metrics, write_metrics
 from dle_training.runs.prepare import reopen
 from dle_training.runs.train import open_model, refuse_unfinished
 from dle_training.runs.trained_model import TrainedModel
-from dle_training.scoring import baselines, evaluation, importance
+from dle_training.scoring import baselines, comparison, evaluation, importance, metrics
 from dle_training.scoring.baselines import Baselines
-from dle_training.scoring.evaluation import Evaluation
+from dle_training.scoring.evaluation import Evaluation, defined
 from dle_training.scoring.metrics import Actual, Scores
 from dle_training.settings import proposals
 
@@ -110,7 +111,14 @@ def evaluate_test_part(run: RunFolder, groups: Groups, target: Values, beside: B
     model, config = open_model(run), run.read_config()
     predicted, actual = model.predict(groups), _actual(model, target)
     test = evaluation.evaluate(model.schema.outputs, actual, predicted, run=str(run.path), baselines=beside)
-    further = {} if test.forecast is None else {"forecast": test.forecast}
+    further: dict[str, object] = {} if test.forecast is None else {"forecast": test.forecast}
+    scores = table_baselines.read(run)
+    if answers := table_baselines.read_answers(run):
+        found = {name: defined(metrics.all_scores(test.task, own, actual)) for name, own in answers.items()}
+        said = comparison.sentence(actual, predicted, answers)
+        test = msgspec.structs.replace(test, baselines=found, comparison=said)
+        scores = {name: msgspec.structs.replace(own, test=found[name]) for name, own in scores.items()}
+        further |= {"baselines": scores, "comparison": said}
     write_metrics(run, test=test.test, per_class=test.per_class, confusion_matrix=test.confusion_matrix, **further)
     facts, history = read_facts(run), read_history(run.history)
     content = page.ReportContent(
@@ -133,6 +141,7 @@ def evaluate_test_part(run: RunFolder, groups: Groups, target: Values, beside: B
         notes=facts.notes,
         importances=importance.measure(model.predict, groups, actual, model.schema),
         folds=cross_validation.read(run),
+        baselines=scores,
     )
     page.write(run.path, content)
     return test
@@ -144,9 +153,17 @@ def recorded(run: RunFolder) -> Evaluation:
     if "test" not in known:
         raise InputError(f"{run.path} has not been evaluated: {proposals.evaluating(run.path)}")
     task = schemas.load(run.schema).outputs.task
-    found = {name: known.get(name) for name in ("test", "per_class", "confusion_matrix", "forecast")}
+    found = {name: known.get(name) for name in ("test", "per_class", "confusion_matrix", "forecast", "comparison")}
+    beside = {name: own.test for name, own in table_baselines.read(run).items() if own.test is not None}
     return msgspec.convert(
-        {"run": str(run.path), "task": task, "rows": read_facts(run).rows["test"], **found}, Evaluation
+        {
+            "run": str(run.path),
+            "task": task,
+            "rows": read_facts(run).rows["test"],
+            "baselines": beside or None,
+            **found,
+        },
+        Evaluation,
     )
 
 

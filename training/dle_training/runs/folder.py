@@ -108,6 +108,11 @@ class RunFolder:
         return self.path / "rows" / "baselines.npz"
 
     @property
+    def baseline_answers(self) -> Path:
+        """The answers of a table's baselines to the test rows that are kept."""
+        return self.path / "rows" / "baseline_answers.npz"
+
+    @property
     def trained_rows(self) -> Path:
         """Hashes of the rows that were trained on: see `trained_rows`."""
         return self.path / "rows" / "trained_rows.npz"
@@ -183,14 +188,17 @@ def facts(dataset: Dataset, keep_rows: int) -> DataFacts:
 
 
 def is_finished(run: RunFolder) -> bool:
-    """Whether the training, and the cross-validation that `split.folds` asks for, are finished.
+    """Whether the training is finished, with the cross-validation and the baselines that the configuration asks for.
 
     Raises InputError if there is no run.
     """
     config = run.read_config()
     if not run.metrics.is_file():
         return False
-    return config.split.folds is None or "cross_validation" in read_metrics(run)
+    known = read_metrics(run)
+    return (config.split.folds is None or "cross_validation" in known) and (
+        not config.training.baseline or "baselines" in known
+    )
 
 
 def refuse_existing(folder: Path) -> None:

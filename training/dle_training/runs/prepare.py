@@ -26,6 +26,7 @@ from dle_training.data.sources import Source, said, sent
 from dle_training.data.splits import split as splits
 from dle_training.fitting import loop
 from dle_training.fitting.batches import ImageStream
+from dle_training.models import registry
 from dle_training.optimization import objectives
 from dle_training.runs.folder import RunFolder, facts, read_facts, refuse_existing
 from dle_training.scoring import metrics
@@ -64,7 +65,18 @@ def prepare(
     )
     resolved = resolve(known, dataset.schema, len(dataset.split.train))
     _check_objective(resolved, dataset)
-    return Prepared(resolved, dataset)
+    note = _without_baseline(known, resolved, dataset)
+    return Prepared(resolved, replace(dataset, notes=(*dataset.notes, *note)))
+
+
+def _without_baseline(asked: RunConfig, resolved: RunConfig, dataset: Dataset) -> tuple[str, ...]:
+    """A note that the table is too large for baselines that nobody asked for."""
+    alone = registry.inputs(dataset.schema) == ("table",)
+    if not alone or asked.training.baseline is not None or resolved.training.baseline:
+        return ()
+    trains = proposals.option("training.baseline", True)
+    slow = "boosted trees may take more than a minute on this table"
+    return (f"{slow}, so they and a linear model are not trained beside the model; {trains} trains them",)
 
 
 def _check_objective(config: RunConfig, dataset: Dataset) -> None:

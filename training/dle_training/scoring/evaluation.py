@@ -40,6 +40,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     """Scores of `run` on `rows` rows.
 
     Only classification has `per_class` (by label as text) and `confusion_matrix`, and only forecasts have `forecast`.
+    `baselines` are the scores of the baselines of a table, by name, and `comparison` says which is ahead.
     """
 
     run: str
@@ -49,6 +50,8 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     per_class: dict[str, ClassScores] | None = None
     confusion_matrix: ConfusionMatrix | None = None
     forecast: ForecastScores | None = None
+    baselines: dict[str, Scores] | None = None
+    comparison: str | None = None
 
 
 def evaluate(

@@ -131,9 +131,14 @@ def _average_precision(positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.f
 
 
 def _log_loss(probabilities: Predictions, actual: Actual) -> float:
-    """Mean of −ln p(actual label), with p at least float32's 1.2e-7, which bounds the influence of a single row."""
+    return float(log_losses(probabilities, actual).mean())
+
+
+def log_losses(probabilities: Predictions, actual: Actual) -> npt.NDArray[np.float64]:
+    """−ln p(actual label) of each row (N,), with p at least float32's 1.2e-7, which bounds the influence of a row."""
     chosen = probabilities[np.arange(len(actual)), actual].astype(np.float64)
-    return float(-np.log(np.maximum(chosen, _TINY)).mean())
+    losses: npt.NDArray[np.float64] = -np.log(np.maximum(chosen, _TINY))
+    return losses
 
 
 def _ece(probabilities: Predictions, actual: Actual) -> float:

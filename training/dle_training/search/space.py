@@ -24,6 +24,7 @@ CONSTANT = {
     "preprocessing.image_size": "the images are decoded once for all trials",
     "preprocessing.image_fit": "the images are decoded once for all trials",
     "preprocessing.max_categories": "the columns are read once for all trials",
+    "training.baseline": "trials have no baselines: dle-train has",
     "training.metric": "trials are compared by the same metric",
     "training.refit": "only the selected model is refitted: set study.refit",
     "training.checkpoint_seconds": "the setting decides how often a trial is saved and not what it learns",

@@ -235,6 +235,8 @@ def request(
             faults.append(f"study.search: a grid needs lists of values: give them, as in --grid {space.GRID_EXAMPLE}")
     if section(fixed, "training").get("refit"):
         faults.append(f"training.refit: {space.CONSTANT['training.refit']}=true")
+    if not faults:  # the config.yaml of a run may ask for baselines
+        yaml_text.assign(fixed, "training.baseline", False)
     if faults or asked.dimensions:
         space.check(asked, fixed, faults)
     return StudyRequest(yaml_text.to_struct(own, StudyConfig, "The search"), fixed, asked)

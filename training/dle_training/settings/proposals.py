@@ -11,16 +11,28 @@ from dle_bundle.schema import Schema
 
 SETTINGS = {
     "SOURCE": "data.source", "--target": "data.target", "--split": "split.by", "--folds": "split.folds",
-    "--seed": "seed", "--device": "device", "--search": "study.search", "--trials": "study.trials",
-    "--jobs": "study.jobs", "--engine": "study.engine", "--timeout": "study.timeout",
+    "--seed": "seed", "--device": "device", "--baseline": "training.baseline", "--search": "study.search",
+    "--trials": "study.trials", "--jobs": "study.jobs", "--engine": "study.engine", "--timeout": "study.timeout",
 }  # fmt: skip
 """The setting that each option of a command stands for, by its dotted key."""
 _OPTIONS = {key: name for name, key in SETTINGS.items()}
 
 
-def option(key: str, value: str) -> str:
-    """Return the setting `key`, which has an option: `--split time:day`, or in Python `split={'by': 'time:day'}`."""
-    return argument(key, value) if for_python() else f"{_OPTIONS[key]} {shlex.quote(value)}"
+def option(key: str, value: str | bool) -> str:
+    """Return the setting `key`, which has an option: `--split time:day`, or in Python `split={'by': 'time:day'}`.
+
+    The option of a truth value is alone: `--baseline`, or `--no-baseline`.
+    """
+    if for_python():
+        return argument(key, value)
+    if isinstance(value, bool):
+        return switch(_OPTIONS[key], on=value)
+    return f"{_OPTIONS[key]} {shlex.quote(value)}"
+
+
+def switch(name: str, *, on: bool) -> str:
+    """Return an option without a value, such as `--baseline`, or the one that turns it off."""
+    return name if on else f"--no-{name.removeprefix('--')}"
 
 
 def another_folder() -> str:
