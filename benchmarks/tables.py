@@ -86,7 +86,7 @@ def _compare(source: Path, target: str, seed: int, options: argparse.Namespace, 
     for model in options.models:
         run = folder / f"{source.stem}-{seed}-{model}"
         given = ["--target", target, "--seed", str(seed), "--set", f"model.name={model}"]
-        trained = commands.document(["dle-train", str(source), *given, "--out", str(run)])
+        trained = commands.document(["dle-train", str(source), *given, "--no-baseline", "--out", str(run)])
         scores = commands.document(["dle-evaluate", str(run)])["test"]
         known = {key: value for key, value in scores.items() if value is not None}
         results[model] = {"seconds": trained["seconds"], **known}

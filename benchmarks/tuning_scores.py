@@ -74,7 +74,7 @@ def _pair(name: str, seed: int, options: argparse.Namespace, folder: Path) -> Pa
     search = ["--search", "random", "--trials", str(options.trials)]
     changes = [word for change in options.set for word in ("--set", change)]
     begun = time.perf_counter()
-    commands.document(["dle-train", *data, "--out", str(plain)])
+    commands.document(["dle-train", *data, "--no-baseline", "--out", str(plain)])
     between = time.perf_counter()
     commands.document(["dle-tune", *data, *search, *changes, "--out", str(study)])
     seconds = (between - begun, time.perf_counter() - between)

@@ -19,16 +19,21 @@ def run(
     """Run a command in `folder` and insist on its exit code; no command ever shows a traceback.
 
     `sent` is its standard input. A process of its own takes seconds to load PyTorch: it is for claims about processes.
-    Without `--baseline` among its arguments, `dle-train` trains none.
+    It is called as `quick` says.
     """
-    words = [name, *map(str, arguments)]
-    if name == "dle-train" and not {"--baseline", "--no-baseline", "--resume"} & set(words):
-        words.append("--no-baseline")  # they take time, and few tests look at them
+    words = quick(name, *arguments)
     done = _in_own_process(words, folder, sent) if own_process else _here(words, folder, sent)
     said = f"{' '.join(words)}\n{done.stdout}\n{done.stderr}"
     assert "Traceback" not in done.stderr, said
     assert done.returncode == code, said
     return done
+
+
+def quick(name: str, *arguments: object) -> list[str]:
+    """The words of a command; `dle-train` trains no baselines unless it is asked to, because few tests look at them."""
+    words = [name, *map(str, arguments)]
+    asked = {"--baseline", "--no-baseline", "--resume"} & set(words)
+    return [*words, "--no-baseline"] if name == "dle-train" and not asked else words
 
 
 def _in_own_process(words: list[str], folder: Path, sent: bytes) -> "subprocess.CompletedProcess[str]":

@@ -13,6 +13,8 @@ from contextvars import ContextVar
 _IN_PYTHON: ContextVar[bool] = ContextVar("in_python", default=False)
 MARKS = "|>,;:.#&*!%@`?-_/^$+=<"
 """Marks that are text on their own in a setting, though YAML gives some of them another meaning."""
+_ARGUMENTS = {"data.target": "target", "training.baseline": "baseline"}
+"""Settings that are arguments of `dle_training.train` by a name of their own."""
 _COLUMN = re.compile(r"\w[\w-]*")
 _WORD = re.compile(r"(?!(?:true|false|null)$)\w[\w./+-]*(?: [\w./+-]+)*", re.IGNORECASE)
 """Text that YAML takes as text without quotes, also within a list or a mapping, unless it is a number."""
@@ -75,7 +77,7 @@ def flag(name: str, value: str | None = None) -> str:
 
 def argument(key: str, value: object) -> str:
     """Return the setting as an argument of `dle_training.train`: `data={'drop': ['id']}`."""
-    name, *below = ["target"] if key == "data.target" else key.split(".")
+    name, *below = [_ARGUMENTS[key]] if key in _ARGUMENTS else key.split(".")
     for each in reversed(below):
         value = {each: value}
     return f"{name}={value!r}"

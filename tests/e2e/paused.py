@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import psutil
+from tests import commands
 from tests.e2e.servers import DEADLINE, eventually
 
 PROGRAM = Path(__file__).with_name("stopping_command.py")
@@ -17,7 +18,7 @@ class Paused:
 
     def __init__(self, place: str, *command: object, folder: Path, epochs: int = 2, steps: int = 3) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, PROGRAM, *map(str, command)],
+            [sys.executable, PROGRAM, *commands.quick(*map(str, command))],
             cwd=folder, env={**os.environ, "PAUSE_AT": f"{place}:{epochs}:{steps}"},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip

@@ -185,7 +185,7 @@ def test_a_large_table_has_none_unless_they_are_asked_for(tmp_path: Path, monkey
     without = dle_training.train(rows, "y", out=tmp_path / "large", **settings)
     assert without.baselines == {}
     (note,) = [note for note in without.notes if "boosted trees" in note]
-    assert note.endswith("training={'baseline': True} trains them")
+    assert note.endswith("; baseline=True trains them")
     asked = dle_training.train(rows, "y", out=tmp_path / "asked", baseline=True, **settings)
     assert set(asked.baselines) == {"trees", "linear"}
     assert not [note for note in asked.notes if "boosted trees" in note]
@@ -235,7 +235,7 @@ def test_other_data_is_refused_or_has_none(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     np.savez(tmp_path / "series.npz", X=draw.normal(size=(60, 1, 8)), y=np.arange(60) % 2)
     refused = commands.refusal("dle-train", "series.npz", "--baseline", "--out", "run", folder=tmp_path)
-    assert "baselines read columns alone, but the data has series; set training.baseline=false" in refused
+    assert "baselines read columns alone, but the data has series: use --no-baseline" in refused
     assert "without --engine ray" in commands.refusal(
         "dle-train", "series.npz", "--baseline", "--engine", "ray", folder=tmp_path
     )

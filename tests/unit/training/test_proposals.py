@@ -56,6 +56,8 @@ def test_options_and_calls() -> None:
     assert proposals.together(forecast) == "--set 'data.time=sold at' --set data.window=7 --set seed=1"
     assert (proposals.flag("sheet", "June 2024"), proposals.flag("sheet")) == ("--sheet 'June 2024'", "--sheet")
     assert proposals.option("split.by", "time:sold at") == "--split 'time:sold at'"
+    switches = [proposals.option("training.baseline", value) for value in (True, False)]
+    assert switches == ["--baseline", "--no-baseline"]
     assert proposals.resuming(run) == "dle-train --resume --out 'runs/my run'"
     assert proposals.evaluating(run) == "dle-evaluate 'runs/my run'"
     with in_python():

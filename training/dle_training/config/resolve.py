@@ -20,7 +20,7 @@ from dle_training.optimization.optimizers import OptimizerConfig
 from dle_training.optimization.schedules import ScheduleConfig
 from dle_training.preprocessing.settings import PreprocessingConfig, Scaling
 from dle_training.scoring import metrics, table_baselines
-from dle_training.settings.proposals import setting, together
+from dle_training.settings.proposals import option, setting, together
 
 LEAST_PATIENCE = 10
 PIECEWISE_BINS, LEAST_ROWS_FOR_BINS = 32, 10_000
@@ -162,8 +162,8 @@ def _baseline(config: TrainingConfig, schema: Schema, rows: int, model: ModelCon
     others = [registry.KIND_NAMES[kind] for kind in registry.inputs(schema) if kind != "table"]
     if others and config.baseline:
         raise InputError(
-            f"training.baseline=true: baselines read columns alone, but the data has {' and '.join(others)}; set "
-            f"{setting('training.baseline', False)}"
+            f"training.baseline=true: baselines read columns alone, but the data has {' and '.join(others)}: use "
+            f"{option('training.baseline', False)}"
         )
     if others or config.baseline is not None:
         return bool(config.baseline)
