@@ -20,15 +20,17 @@ from dle_training.models.mlp import Embeddings
 from dle_training.models.pack import PackConfig
 from dle_training.models.registry import build
 from dle_training.models.rnn import RnnConfig
+from dle_training.models.tabm import Tabm, TabmConfig
 from dle_training.models.tcn import TcnConfig
 from dle_training.models.transformer import TransformerConfig
-from dle_training.preprocessing.shape import Images, InputShape, Known, Series, Tokens
+from dle_training.preprocessing.shape import Bins, Images, InputShape, Known, Series, Tokens
 
 TABLES = {
     "dense": InputShape(5),
     "codes": InputShape(0, (6, 4), ((0, 3, 1, 1, 1, 1), (0, 0, 5, 2))),
     "both": InputShape(5, (6, 4), ((0, 3, 1, 1, 1, 1), (0, 0, 5, 2))),
     "quantiles": InputShape(5, (6,), ((0, 3, 1, 1, 1, 1),), quantiles=2),
+    "bins": InputShape(9, (6,), ((0, 3, 1, 1, 1, 1),), bins=(Bins(0, 3, 4), Bins(2, 7, 2))),
 }
 IMAGES = {
     "grey": InputShape(image=Images(1, 1, 12, 10, (0.4,), (0.2,))),
@@ -55,6 +57,7 @@ SMALL = replace_struct(
     transformer=TransformerConfig(width=8, heads=2),
     bag=BagConfig(width=6, buckets=64),
     pack=PackConfig(members=5, folds=1, blocks=(1, 2, 0), width=8, cosines=3),
+    tabm=TabmConfig(heads=3, width=8, number_dim=4),
 )
 VARIANTS = {
     "plain": SMALL,
@@ -115,9 +118,10 @@ class TestEveryNetwork:
 
     @pytest.mark.parametrize("rows", [2, 7])
     def test_shape_and_finite(self, make: Network, shape: InputShape, rows: int) -> None:
-        for network in (make.train(), make.eval()):
-            output = network(inputs(shape, rows))
-            assert output.shape == (rows, 3)
+        for training in (True, False):
+            output = make.train(training)(inputs(shape, rows))
+            heads = (make.heads,) if training and isinstance(make, Tabm) else ()
+            assert output.shape == (*heads, rows, 3)
             assert output.dtype == torch.float32
             assert torch.isfinite(output).all()
 

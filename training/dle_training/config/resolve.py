@@ -36,7 +36,7 @@ def resolve(config: RunConfig, schema: Schema, rows: int) -> RunConfig:
     """
     chosen = registry.choose(config.model.name, registry.inputs(schema))
     recipe = registry.family(next(iter(chosen.values()))).recipe  # of the input that costs most to train
-    preprocessing = _preprocessing(config.preprocessing, schema, rows, embedding=pack.FAMILY.name in chosen.values())
+    preprocessing = _preprocessing(config.preprocessing, recipe, schema, rows)
     # a score in the target's unit would listen to the series of the highest level alone
     weighted = config.objective.class_weights is not None or preprocessing.window_scaling != "none"
     model = _model(config, chosen, rows)
@@ -55,13 +55,12 @@ def resolve(config: RunConfig, schema: Schema, rows: int) -> RunConfig:
     )
 
 
-def _preprocessing(config: PreprocessingConfig, schema: Schema, rows: int, *, embedding: bool) -> PreprocessingConfig:
-    bins = config.piecewise_bins
+def _preprocessing(config: PreprocessingConfig, recipe: Recipe, schema: Schema, rows: int) -> PreprocessingConfig:
+    bins = recipe.piecewise_bins if config.piecewise_bins is None else config.piecewise_bins
     if bins is None:
-        wanted = config.numeric == "standard" and rows >= LEAST_ROWS_FOR_BINS and not embedding
-        bins = PIECEWISE_BINS if wanted else 0
+        bins = PIECEWISE_BINS if config.numeric == "standard" and rows >= LEAST_ROWS_FOR_BINS else 0
     if config.quantiles is None:
-        config = replace(config, quantiles=embedding)
+        config = replace(config, quantiles=recipe.quantiles)
     if schema.image and (shape := schema.image[0].image) is not None:  # one for all columns
         size = shape.height if shape.height == shape.width else (shape.height, shape.width)
         config = replace(config, image_size=size, image_fit=shape.fit)

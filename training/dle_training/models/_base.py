@@ -5,10 +5,12 @@ new kind of input or a new architecture needs only a new encoder: the training l
 use `Network` alone.
 """
 
+import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from dle_training.preprocessing.shape import Inputs
 
@@ -60,7 +62,8 @@ class Network(nn.Module):
     """The contract of every model: all inputs go in, and what the objective reads comes out.
 
     Shape: the inputs, for example {"dense": (N, P), "codes": (N, E)} → (N, K) float32. The objective defines what the
-    output means: logits, or standardised values.
+    output means: logits, or standardised values. In training mode, a network of H heads that learn by a loss each
+    returns (H, N, K).
 
     Contract:
         - In evaluation mode, rows do not influence each other.
@@ -130,3 +133,15 @@ def matrices(module: nn.Module) -> list[nn.Parameter]:
     """The weights of all linear and recurrent layers of `module`."""
     layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear | nn.RNNBase)]
     return [weight for layer in layers for weight in layer.parameters() if weight.dim() == 2]
+
+
+def mean_answer(outputs: Tensor, *, probabilities: bool) -> Tensor:
+    """The output (N, K) that stands for the mean answer of M networks or heads with the outputs (M, N, K).
+
+    Probabilities are averaged, not logits: the result then holds the logits of the mean. Values are averaged as such.
+    """
+    if not probabilities:
+        return outputs.mean(dim=0)
+    if outputs.shape[2] == 1:
+        return torch.logsumexp(F.logsigmoid(outputs), dim=0) - torch.logsumexp(F.logsigmoid(-outputs), dim=0)
+    return torch.logsumexp(F.log_softmax(outputs, dim=2), dim=0) - math.log(outputs.shape[0])

@@ -54,6 +54,7 @@ class Recipe:
 
     `lr` is the peak learning rate of an optimizer that has no default of its own. `epochs` is raised until there are
     `least_steps` steps. `largest_batch` limits the rows in a step. `patience` is None if it grows with the epochs.
+    `quantiles` and `piecewise_bins` say how numbers are prepared; bins are None if the rows decide.
     """
 
     lr: float
@@ -62,6 +63,8 @@ class Recipe:
     largest_batch: int | None = None
     patience: int | None = None
     schedule: str = "cosine"
+    quantiles: bool = False
+    piecewise_bins: int | None = None
     augmentation: AugmentationConfig = NO_AUGMENTATION
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dle_training.models import dropout as dropouts
-from dle_training.models._base import Network
+from dle_training.models._base import Network, mean_answer
 from dle_training.models.family import InputKind, ModelFamily, Recipe
 from dle_training.preprocessing.shape import Inputs, InputShape
 from dle_training.settings.base import Count, Positive, Settings, chosen
@@ -341,11 +341,7 @@ class Ensemble(Network):
 
     def mean(self, outputs: Tensor) -> Tensor:
         """The output (N, K) for the mean answer of M members with these outputs (M, N, K)."""
-        if not self._probabilities:
-            return outputs.mean(dim=0)
-        if outputs.shape[2] == 1:
-            return torch.logsumexp(F.logsigmoid(outputs), dim=0) - torch.logsumexp(F.logsigmoid(-outputs), dim=0)
-        return torch.logsumexp(F.log_softmax(outputs, dim=2), dim=0) - math.log(outputs.shape[0])
+        return mean_answer(outputs, probabilities=self._probabilities)
 
     def before_evaluation(self) -> None:
         for group in self.running:
@@ -379,7 +375,9 @@ FAMILY = ModelFamily(
         settings, shape, slot.outputs, slot.dropout, probabilities=not slot.regression, fresh=slot.fresh
     ),
     dropout=0.5,
-    recipe=Recipe(lr=1e-3, epochs=50, least_steps=3_000, patience=12, schedule="constant"),
+    recipe=Recipe(
+        lr=1e-3, epochs=50, least_steps=3_000, patience=12, schedule="constant", quantiles=True, piecewise_bins=0
+    ),
     alone=True,
     complete=_complete,
     space={"model.pack.width": Choice((128, 256, 384)), "model.pack.members": Choice((4, 8, 16))},

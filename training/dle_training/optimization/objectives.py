@@ -40,7 +40,8 @@ class ObjectiveState(msgspec.Struct, frozen=True, kw_only=True):
 class Objective(nn.Module):
     """The target encoding, loss and link of a task. `outputs` is K, the width that the network's output must have.
 
-    Shape: `encode` takes targets (N,) or (N, horizon); `loss` and `link` take the network's output (N, K). `window`
+    Shape: `encode` takes targets (N,) or (N, horizon); `loss` and `link` take the network's output (N, K), and `loss`
+    also (H, N, K), the outputs of H heads (see `Network`). `window`
     (N, 2), the mean and spread of each row's window, replaces those of the training targets in a forecast.
 
     Example:
@@ -67,7 +68,11 @@ class Objective(nn.Module):
         raise NotImplementedError
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Mean loss, a scalar, of the network's output (N, K) for encoded targets (N,)."""
+        """Mean loss, a scalar, of the network's output (N, K) for encoded targets (N,).
+
+        Of heads (H, N, K), it is the mean of the losses of each head. The loss of their mean answer would be another
+        number, and heads that learn by it would only be good together.
+        """
         raise NotImplementedError
 
     def link(self, logits: Tensor, window: Tensor | None = None) -> Tensor:
@@ -140,6 +145,7 @@ class Classification(Objective):
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         compute = losses.of(self.task).compute
+        targets = _for_heads(targets, logits)
         if self.weights is None:
             return compute(logits, targets, "mean")
         return (compute(logits, targets, "none") * self.weights[targets]).mean()
@@ -204,7 +210,7 @@ class Regression(Objective):
         return values
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return losses.of(self.task).compute(logits, targets, "mean")
+        return losses.of(self.task).compute(logits, _for_heads(targets, logits), "mean")
 
     def link(self, logits: Tensor, window: Tensor | None = None) -> Tensor:
         values = self._values(logits).to(torch.float64)
@@ -225,6 +231,11 @@ class Regression(Objective):
 
     def state(self) -> ObjectiveState:
         return self._state
+
+
+def _for_heads(targets: Tensor, outputs: Tensor) -> Tensor:
+    """The targets of the rows, repeated for each head if the `outputs` are those of heads (H, N, K)."""
+    return targets if outputs.dim() == 2 else targets.expand(len(outputs), *targets.shape)
 
 
 def fit(

@@ -28,7 +28,7 @@ from dle_training.preprocessing.pixels import PixelFit
 from dle_training.preprocessing.quantiles import QuantileFit, Quantiles
 from dle_training.preprocessing.series import SeriesFit, StandardSeries, WindowSeries
 from dle_training.preprocessing.settings import PreprocessingConfig
-from dle_training.preprocessing.shape import WINDOW, Images, InputShape, Known, Series, Tokens
+from dle_training.preprocessing.shape import WINDOW, Bins, Images, InputShape, Known, Series, Tokens
 from dle_training.settings.base import chosen
 
 _CHUNK = 16_384
@@ -183,12 +183,21 @@ class Preprocessing(nn.Module):
         return InputShape(
             dense=self._dense,
             quantiles=self.quantiles.width,
+            bins=self._bins(),
             cardinalities=tuple(map(len, columns)),
             frequencies=tuple(columns) if frequencies else (),
             image=images,
             sequence=sequence,
             known=known,
             tokens=text,
+        )
+
+    def _bins(self) -> tuple[Bins, ...]:
+        """Where `forward` puts the bins of each number: behind the numbers and their indicators."""
+        columns = self.fitted.piecewise.columns
+        return tuple(
+            Bins(column, self.numeric.width + columns.index(column), columns.count(column))
+            for column in dict.fromkeys(columns)
         )
 
 

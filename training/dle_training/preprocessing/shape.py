@@ -60,12 +60,27 @@ class Tokens:
 
 
 @dataclass(frozen=True, slots=True)
+class Bins:
+    """A number and its quantile bins in the `dense` input: its scaled value, and `count` columns from `start` on."""
+
+    column: int
+    start: int
+    count: int
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """All columns of the number."""
+        return self.column, *range(self.start, self.start + self.count)
+
+
+@dataclass(frozen=True, slots=True)
 class InputShape:
     """The inputs that preprocessing passes to a network.
 
     `dense` is P, the width of the `dense` input (N, P) float32. Its last `quantiles` columns are the normal scores of
-    numbers (see `preprocessing.quantiles`). `cardinalities` has the number of codes of each column
-    of the `codes` input (N, E) int64, with 0 = unseen and 1 = missing. `frequencies` counts, per column, how often each
+    numbers (see `preprocessing.quantiles`), and `bins` tells where the quantile bins of numbers are (see
+    `preprocessing.piecewise`). `cardinalities` has the number of codes of each column of the `codes` input (N, E)
+    int64, with 0 = unseen and 1 = missing. `frequencies` counts, per column, how often each
     code occurs in the training part; it is empty if weights are loaded next, because they already contain its effect.
     `image`, `sequence`, `known` and `tokens` are None if the data has no such input.
     """
@@ -78,3 +93,4 @@ class InputShape:
     known: Known | None = None
     tokens: Tokens | None = None
     quantiles: int = 0
+    bins: tuple[Bins, ...] = ()
