@@ -18,7 +18,8 @@ from dle_cli import compare, evaluate, export, predict, serve, train, tune
 from dle_cli import key as api_key
 from dle_serving.settings import VARIABLES, ServerSettings
 from dle_training.config import run_config
-from dle_training.models.families import DEFAULTS, FAMILIES
+from dle_training.models.families import DEFAULTS, DEFAULTS_ALONE, FAMILIES
+from dle_training.models.family import InputKind
 from dle_training.models.registry import KIND_NAMES
 from dle_training.optimization.optimizers import OPTIMIZERS
 from dle_training.optimization.schedules import SCHEDULES
@@ -44,8 +45,8 @@ port); 2 arguments, configuration or data must change; 130 stopped by Ctrl-C; pr
 error."""
 RUN_SAYS = """\
 Each key can stand in a YAML file (`dle-train … --config FILE`) or in `--set KEY=VALUE`, which wins over the file; the
-options `--target`, `--split`, `--seed` and `--device` win over both. Values are YAML: `--set model.hidden=[64,64]`,
-`--set 'data.kinds={zip: categorical}'`. All wrong keys and values are reported together.
+options `--target`, `--split`, `--preset`, `--seed` and `--device` win over both. Values are YAML:
+`--set model.pack.members=16`, `--set 'data.kinds={zip: categorical}'`. All wrong keys and values are reported together.
 What the data decided is written out in the run's `config.yaml`,
 so that `dle-train --config runs/NAME/config.yaml --out runs/AGAIN` repeats the run."""
 STUDY_SAYS = """\
@@ -107,7 +108,7 @@ def _models() -> str:
     rows = [
         (
             f"`{family.name}`",
-            ", ".join(f"{KIND_NAMES[kind]}{' (default)' * (DEFAULTS[kind] == family.name)}" for kind in family.reads),
+            ", ".join(f"{KIND_NAMES[kind]}{_default(kind, family.name)}" for kind in family.reads),
             family.description,
             f"{family.recipe.lr:g}",
             f"{family.dropout:g}",
@@ -115,6 +116,12 @@ def _models() -> str:
         for family in FAMILIES.values()
     ]
     return _table(rows, ("Name", "Reads", "What it is", "Learning rate", "Dropout"))
+
+
+def _default(kind: InputKind, name: str) -> str:
+    if DEFAULTS_ALONE.get(kind, DEFAULTS[kind]) == name:
+        return " (default)" if kind not in DEFAULTS_ALONE else " alone (default)"
+    return " (default beside other inputs)" if DEFAULTS[kind] == name else ""
 
 
 def _optimizers() -> str:

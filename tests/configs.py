@@ -17,8 +17,8 @@ _SHAPES: dict[str, dict[str, Any]] = {
 def resolved(
     *assignments: str, task: Task = "multiclass", rows: int = 1_000, kinds: Sequence[Kind] = ("numeric",)
 ) -> RunConfig:
-    """The defaults changed by `assignments`, resolved for an input of each of `kinds` and `rows` training rows."""
+    """The preset fast, changed by `assignments`, for an input of each of `kinds` and `rows` training rows."""
     fields = tuple(Field(name=kind, kind=kind, required=True, **_SHAPES.get(kind, {})) for kind in kinds)
     classes = {"binary": ("a", "b"), "multiclass": ("a", "b", "c"), "regression": None}[task]
     schema = Schema(inputs=fields, outputs=Outputs(target="y", task=task, classes=classes))
-    return resolve(run_config.load(None, list(assignments)), schema, rows)
+    return resolve(run_config.load(None, ["preset=fast", *assignments]), schema, rows)

@@ -37,7 +37,7 @@ def small(target: str) -> Small:
     """The model that predicts `buys`, `level` or `spent` of people."""
     folder = Path(tempfile.mkdtemp(prefix="dle-test-"))
     source = people.write_people(folder / "people.csv", 300, target=target)
-    settings = ["training.epochs=3", "model.hidden=[16]", "device=cpu", "preprocessing.piecewise_bins=8"]
+    settings = ["preset=fast", "training.epochs=3", "model.hidden=[16]", "device=cpu", "preprocessing.piecewise_bins=8"]
     config = run_config.load(None, settings, {"data.source": str(source), "data.target": target})
     prepared = prepare.prepare(config)
     run = prepare.create(folder / "run", prepared)

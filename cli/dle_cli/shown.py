@@ -78,6 +78,8 @@ def show_data(speaker: Console, prepared: "Prepared", folder: Path) -> None:
     speaker.say(target)
     speaker.lines(notes, speaker.say, further)
     speaker.say(parts)
+    if prepared.plan is not None:
+        speaker.say(str(prepared.plan))
 
 
 def _samples(dataset: "Dataset", field: "Field") -> str:

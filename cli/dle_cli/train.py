@@ -1,6 +1,7 @@
 """`dle-train`: from a source to a run directory."""
 
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -36,6 +37,14 @@ def train(
     folds: Annotated[
         int | None, typer.Option(metavar="K", help="Also cross-validate on K folds of training and validation rows.")
     ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PRESET",
+            help="Model of a table of columns: fast (mlp), default (pack: an ensemble of small networks) or best (a "
+            "larger pack).  [default: default]",
+        ),
+    ] = None,
     config: options.ConfigOption = None,
     assignments: options.SetOption = None,
     out: Annotated[
@@ -60,6 +69,14 @@ def train(
             help="With Ray: workers that share each batch.  [default: as many as fit in the cluster]",
         ),
     ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            metavar="M",
+            min=0,
+            help="End within M minutes: the number of epochs, members and folds is chosen by a measurement.",
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run where it stopped.")] = False,
     listed: Annotated[
         str | None,
@@ -76,22 +93,27 @@ def train(
 
     Kinds of columns, task and split are inferred and printed; options, --set and --config overrule them.
     """
+    begun = time.monotonic()
     speaker, source = Console(as_json, quiet), options.place(sources)
     if listed is not None:
         _list(speaker, listed)
         return
     given = {
-        "--target": target, "--split": split, "--folds": folds, "--seed": seed, "--device": device,
+        "--target": target, "--split": split, "--folds": folds, "--preset": preset, "--seed": seed, "--device": device,
         "--baseline": baseline,
     }  # fmt: skip
     if resume:
         changed = {name: value for name, value in given.items() if name != "--device"}
         options.refuse_with_resume(
-            {**changed, "--config": config, "--set": assignments}, "the run's config.yaml", "train a new run"
+            {**changed, "--minutes": minutes, "--config": config, "--set": assignments},
+            "the run's config.yaml",
+            "train a new run",
         )
     given["--baseline"] = _with_baseline(baseline, engine)
     options.warn_of_overridden(speaker, given, assignments or [])
     check, work = _engine(engine, jobs)
+    if minutes is not None and engine == "ray":
+        raise InputError("--minutes plans a training on this machine: leave it out, or --engine ray")
     if resume and (done := _finished(out or options.default_folder(source), source)) is not None:
         speaker.say(f"{done.path} is finished, so nothing was trained; another --out begins another run")
         _show_result(speaker, done)
@@ -100,11 +122,17 @@ def train(
         if resume:
             run, prepared = _reopened(speaker, out or options.default_folder(source), device, check)
         else:
+            from dle_training import api
             from dle_training.config import run_config
 
             asked = run_config.load(config, assignments, options.to_settings({"SOURCE": source, **given}))
             check(asked)
-            run, prepared = _begun(speaker, asked, out, engine)
+            folder = out or options.default_folder(asked.data.source)
+            own = asked.device if engine == "ray" else None  # each worker finds its own device
+            with shown.reading(speaker) as progress:
+                run, prepared = api.begin(
+                    asked, folder, progress, device=own, minutes=minutes, begun=begun, check=check
+                )
     except KeyboardInterrupt:
         raise Interrupted("Interrupted while the data was read; nothing was trained") from None
     shown.show_data(speaker, prepared, run.path)
@@ -165,15 +193,6 @@ def _list(speaker: Console, kind: str) -> None:
     cells = [tuple(none if cell is None else f"{cell}" for cell in row) for row in known[kind]]
     speaker.table(kind.capitalize(), cells, headers)
     speaker.document({kind: [dict(zip(headers, row, strict=True)) for row in known[kind]]})
-
-
-def _begun(speaker: Console, config: "RunConfig", out: Path | None, engine: str | None) -> "tuple[RunFolder, Prepared]":
-    from dle_training import api
-
-    folder = out or options.default_folder(config.data.source)
-    device = config.device if engine == "ray" else None  # each worker finds its own device
-    with shown.reading(speaker) as progress:
-        return api.begin(config, folder, progress, device=device)
 
 
 def _finished(folder: Path, source: "Place | None") -> "RunFolder | None":

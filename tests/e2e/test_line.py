@@ -17,7 +17,7 @@ pytestmark = pytest.mark.e2e
 ROWS = 1000
 IN_PROCESSES = "buys"
 """The target whose commands run in processes of their own, as a person runs them."""
-SMALL = ("--set", "training.epochs=12", "--set", "model.hidden=[32,32]")
+SMALL = ("--preset", "fast", "--set", "training.epochs=12", "--set", "model.hidden=[32,32]")
 
 
 @dataclass(frozen=True)

@@ -42,30 +42,31 @@ def test_from_file_to_prediction(tmp_path: Path, target: str, folds: int) -> Non
             assert served[column].tolist() == own[column].tolist()
 
 
-def test_the_test_part_chooses_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["--preset", "fast"],
+        ["--preset", "default"],  # with folds
+        ["--preset", "default", "--set", "model.pack.folds=1"],
+        ["--preset", "best"],
+    ],
+    ids=" ".join,
+)
+def test_the_test_part_chooses_nothing(tmp_path: Path, settings: list[str]) -> None:
     """With the targets of the test part turned round, training gives the same validation scores and weights."""
-    scores, weights = [], []
-    for name, turned in (("honest", False), ("poisoned", True)):
-        folder = tmp_path / name
-        folder.mkdir()
-        source = write_people(folder / "people.csv")
-        lines = source.read_text().splitlines()
-        marked = [f"{lines[0]},split"]
-        for number, line in enumerate(lines[1:]):
-            part = ("train", "train", "train", "validation", "test")[number % 5]
-            values, _, answer = line.rpartition(",")
-            if turned and part == "test":
-                answer = {"yes": "no", "no": "yes"}[answer]
-            marked.append(f"{values},{answer},{part}")
-        source.write_text("\n".join(marked) + "\n")
-        settings = [*BRIEF, "--set", "training.epochs=4"]
-        said = commands.document(
-            "dle-train", "people.csv", "--target", "buys", *settings, "--out", "run", folder=folder
-        )
-        scores.append(said["validation"])
-        weights.append((folder / "run" / "checkpoints" / "best.safetensors").read_bytes())
-    assert scores[0] == scores[1]
-    assert _tensors(weights[0]) == _tensors(weights[1])
+    honest = write_people(tmp_path / "honest.csv", 200)
+    small = ["--target", "buys", "--split", "random", "--set", "training.epochs=3", *settings]
+    first = commands.document("dle-train", honest, *small, "--out", "honest", folder=tmp_path)
+    test = set(np.load(tmp_path / "honest" / "split.npz")["test"].tolist())
+    header, *rows = (line.rpartition(",") for line in honest.read_text().splitlines())
+    turned = {"yes": "no", "no": "yes"}
+    lines = ["".join(header)]
+    lines += [f"{values},{turned[answer] if row in test else answer}" for row, (values, _, answer) in enumerate(rows)]
+    (tmp_path / "poisoned.csv").write_text("\n".join(lines) + "\n")
+    second = commands.document("dle-train", "poisoned.csv", *small, "--out", "poisoned", folder=tmp_path)
+    assert first["validation"] == second["validation"]
+    one, other = (tmp_path / name / "checkpoints" / "best.safetensors" for name in ("honest", "poisoned"))
+    assert _tensors(one.read_bytes()) == _tensors(other.read_bytes())
 
 
 def _tensors(content: bytes) -> dict[str, bytes]:

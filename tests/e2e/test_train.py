@@ -15,8 +15,8 @@ from dle_cli import train
 
 pytestmark = pytest.mark.e2e
 SETTINGS = (
-    "people.csv", "--target", "buys", "--set", "training.epochs=6", "--set", "model.hidden=[256,256]",
-    "--set", "training.batch_size=16", "--set", "training.patience=0",
+    "people.csv", "--preset", "fast", "--target", "buys", "--set", "training.epochs=6",
+    "--set", "model.hidden=[256,256]", "--set", "training.batch_size=16", "--set", "training.patience=0",
 )  # fmt: skip
 
 

@@ -14,7 +14,17 @@ from tests import commands, people
 from tests.e2e.paused import Paused
 
 pytestmark = pytest.mark.e2e
-SMALL = ("people.csv", "--target", "buys", "--set", "training.epochs=3", "--set", "model.hidden=[16]")
+SMALL = (
+    "people.csv",
+    "--preset",
+    "fast",
+    "--target",
+    "buys",
+    "--set",
+    "training.epochs=3",
+    "--set",
+    "model.hidden=[16]",
+)
 
 
 @pytest.fixture(scope="module")

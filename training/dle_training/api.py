@@ -2,6 +2,7 @@
 
 import html
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ from dle_training.data.sources import Place, Source
 from dle_training.export import bundle, dry_run
 from dle_training.fitting.listeners import Listener
 from dle_training.fitting.progress import ProgressLines
-from dle_training.runs import baselines, cross_validation, evaluate, prepare
+from dle_training.models import registry
+from dle_training.runs import baselines, budget, cross_validation, evaluate, prepare
 from dle_training.runs import folder as run_folder
 from dle_training.runs import train as training
 from dle_training.runs.folder import RunFolder
@@ -175,6 +177,7 @@ def train(
     resume: bool = False,
     baseline: bool | None = None,
     progress: bool = True,
+    minutes: float | None = None,
     **settings: Any,
 ) -> Run:
     """Train a model on a DataFrame, an Arrow table, a list of dicts, or a source that dle-train reads.
@@ -183,18 +186,20 @@ def train(
     The run is written into the folder `out`, by default `runs/<name of the source>`. `settings` are those of dle-train,
     as sections or dotted keys: `seed=1, training={"epochs": 5}` or `**{"training.epochs": 5}`; they overrule the YAML
     file `config`. With `resume`, an interrupted run in `out` continues with its own settings. `baseline` says whether
-    boosted trees and a linear model are trained beside the model, as the setting `training.baseline` does. `progress`
-    writes what was understood, and a line about each epoch.
+    boosted trees and a linear model are trained beside the model, as the setting `training.baseline` does. With
+    `minutes`, training is planned to end after so many minutes. `progress` writes what was understood, and a line about
+    each epoch.
 
     Raises InputError for any fault of source or settings, and Interrupted after Ctrl-C, with the state saved.
     """
+    begun = time.monotonic()
     target = _column(target)
     named = _named(source)
     held = memory.read(cast(Rows, source)) if named is None else named
     place = held.place if isinstance(held, Source) else held
     folder = Path(out) if out is not None else Path("runs") / sources.default_name(place)
     if resume:
-        given = {"target": target, "config": config, "baseline": baseline, **settings}
+        given = {"target": target, "config": config, "baseline": baseline, "minutes": minutes, **settings}
         if changed := [name for name, value in given.items() if value is not None]:
             raise InputError(f"resume=True continues with the settings of {folder}: leave out {', '.join(changed)}")
         run = RunFolder(folder)
@@ -210,10 +215,12 @@ def train(
             None,
             flags if target is None else {**flags, "data.target": target},
         )
-        run, prepared = begin(asked, folder, source=held if isinstance(held, Source) else None)
+        table = held if isinstance(held, Source) else None
+        run, prepared = begin(asked, folder, source=table, minutes=minutes, begun=begun)
     if progress:
         warnings = (f"Warning: {text}" for text in prepared.dataset.warnings)
-        sys.stdout.write("\n".join((*warnings, *summary.lines(prepared.dataset), "")))
+        plan = [] if prepared.plan is None else [str(prepared.plan)]
+        sys.stdout.write("\n".join((*warnings, *summary.lines(prepared.dataset), *plan, "")))
     try:
         if progress:
             complete(run, prepared, lambda what: [ProgressLines(what)], say=lambda line: print(line))  # noqa: T201
@@ -231,13 +238,27 @@ def begin(
     source: Source | None = None,
     *,
     device: str | None = None,
+    minutes: float | None = None,
+    begun: float | None = None,
+    check: Callable[[RunConfig], None] = lambda config: None,
 ) -> tuple[RunFolder, Prepared]:
     """Read the data, check all that can be checked before training, and create the run in `folder`.
 
     A `source` that has been read already is not read again; `device` replaces the resolved one in the configuration.
+    With `minutes`, training is planned to end so long after `begun`, in seconds of `time.monotonic`; None means now.
+    `check` raises InputError if it refuses the resolved configuration.
     """
     run_folder.refuse_existing(folder)
+    opened = time.monotonic()
     prepared = prepare.prepare(config, progress, source)
+    reading = time.monotonic() - opened
+    families = registry.choose(prepared.config.model.name, registry.inputs(prepared.dataset.schema))
+    registry.refuse_unread(
+        config.model, {kind: [name] for kind, name in families.items()}, len(prepared.dataset.split.train)
+    )
+    check(prepared.config)
+    if minutes is not None:
+        prepared = budget.plan(config, prepared, minutes, opened if begun is None else begun, reading)
     if device is not None:
         prepared = prepare.on_device(prepared, device)
     cross_validation.make_folds(prepared)  # refuses too many folds before anything is trained

@@ -47,7 +47,13 @@ def problem() -> tuple[objectives.Objective, PreparedRows, PreparedRows, InputSh
 
 def configured(*assignments: str) -> RunConfig:
     """A small configuration changed by `assignments`, without an open choice."""
-    small = ["model.hidden=[16, 16]", "model.batch_norm=true", f"training.batch_size={BATCH}", "optimizer.lr=0.01"]
+    small = [
+        "preset=fast",
+        "model.hidden=[16, 16]",
+        "model.batch_norm=true",
+        f"training.batch_size={BATCH}",
+        "optimizer.lr=0.01",
+    ]
     config = run_config.load(None, [*small, f"training.epochs={EPOCHS}", "device=cpu", *assignments])
     return resolve(config, SCHEMA, ROWS)
 

@@ -22,7 +22,8 @@ from dle_training.runs.folder import RunFolder, read_facts
 from dle_training.scoring.metrics import METRICS
 
 SETTINGS: dict[str, Any] = {
-    "training": {"epochs": np.int64(2)}, "model.hidden": (8,), "device": "cpu", "seed": 3, "baseline": False,
+    "preset": "fast", "training": {"epochs": np.int64(2)}, "model.hidden": (8,), "device": "cpu", "seed": 3,
+    "baseline": False,
 }  # fmt: skip
 
 
@@ -110,7 +111,7 @@ def test_without_test_rows_the_same_table_gives_the_test_part(frame: pd.DataFram
 def test_an_interrupted_run_continues_with_its_table_alone(
     frame: pd.DataFrame, run: dle_training.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
@@ -290,7 +291,7 @@ def test_names_and_weights_may_hold_dots_and_numbers(tmp_path: Path) -> None:
 
 def test_a_configuration_file_and_a_default_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    config = run_config.load(None, ["training.epochs=2", "model.hidden=[8]", "device=cpu"])
+    config = run_config.load(None, ["preset=fast", "training.epochs=2", "model.hidden=[8]", "device=cpu"])
     Path("run.yaml").write_text(run_config.dump(config))
     rows = pa.table({"x": np.arange(60.0) ** 0.5, "y": np.cos(np.arange(60.0))})
     run = dle_training.train(rows, "y", config="run.yaml", progress=False, seed=5)

@@ -21,7 +21,7 @@ from dle_training.preprocessing.shape import InputShape
 
 
 def network(*, batch_norm: bool = True) -> Network:
-    return build(ModelConfig(hidden=(4,), dropout=0.0, batch_norm=batch_norm), InputShape(dense=3), 2)
+    return build(ModelConfig(name="mlp", hidden=(4,), dropout=0.0, batch_norm=batch_norm), InputShape(dense=3), 2)
 
 
 def test_the_first_steps_are_a_plain_mean_and_the_others_decay() -> None:

@@ -35,7 +35,13 @@ def write(folder: Path, task: str) -> Path:
 
 
 def configuration(source: Path, *assignments: str) -> RunConfig:
-    settings = ["model.hidden=[32]", "training.epochs=6", "device=cpu", "objective.class_weights=balanced"]
+    settings = [
+        "preset=fast",
+        "model.hidden=[32]",
+        "training.epochs=6",
+        "device=cpu",
+        "objective.class_weights=balanced",
+    ]
     return run_config.load(None, [*settings, *assignments], {"data.source": str(source), "data.target": "label"})
 
 

@@ -19,7 +19,7 @@ from dle_training.search import study
 from dle_training.search.compare import Group
 from dle_training.search.study import StudyFolder
 
-SMALL = ("training.epochs=2", "model.hidden=[8]", "device=cpu")
+SMALL = ("preset=fast", "training.epochs=2", "model.hidden=[8]", "device=cpu")
 
 
 def train(folder: Path, name: str, target: str, *settings: str, folds: bool = False) -> RunFolder:

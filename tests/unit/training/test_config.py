@@ -117,7 +117,7 @@ def test_every_fault_at_once() -> None:
 
 
 def test_unknown_sections_list_the_known_ones() -> None:
-    assert faults("zzz=1")[0].startswith("zzz: unknown key (known here: data, split, preprocessing,")
+    assert faults("zzz=1")[0].startswith("zzz: unknown key (known here: preset, data, split, preprocessing,")
 
 
 @pytest.mark.parametrize(

@@ -40,8 +40,8 @@ class Ear(Listener):
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     source = people.write_people(tmp_path_factory.mktemp("folds") / "people.csv", 301)
     settings = [
-        "training.epochs=4", "model.hidden=[8]", "device=cpu", f"split.folds={FOLDS}", "training.refit=true",
-        "training.checkpoint_seconds=0", "training.batch_size=32",
+        "preset=fast", "training.epochs=4", "model.hidden=[8]", "device=cpu", f"split.folds={FOLDS}",
+        "training.refit=true", "training.checkpoint_seconds=0", "training.batch_size=32",
     ]  # fmt: skip
     return prepare.prepare(run_config.load(None, settings, {"data.source": str(source), "data.target": "buys"}))
 

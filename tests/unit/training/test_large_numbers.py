@@ -32,7 +32,7 @@ def trained(folder: Path, columns: dict[str, Any], *settings: str) -> RunFolder:
     rows = zip(*(np.asarray(values).tolist() for values in columns.values()), strict=True)
     with (folder / "rows.csv").open("w", newline="") as file:
         csv.writer(file).writerows([list(columns), *rows])
-    common = ["device=cpu", f"data.source={folder / 'rows.csv'}", "data.target=y", "model.hidden=[32]"]
+    common = ["device=cpu", f"data.source={folder / 'rows.csv'}", "data.target=y", "model.hidden=[32]", "preset=fast"]
     prepared = prepare.prepare(run_config.load(None, [*common, "training.epochs=60", *settings]))
     assert not prepared.dataset.dropped
     run = prepare.create(folder / "run", prepared)

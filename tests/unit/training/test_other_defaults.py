@@ -121,7 +121,7 @@ def weights(run: RunFolder) -> dict[str, bytes]:
     ("source", "settings"),
     [
         ("people.csv", ["data.target=buys", "training.epochs=3", "schedule.name=exponential"]),
-        ("people.csv", ["data.target=buys", "optimizer.name=sgd", "training.epochs=3"]),
+        ("people.csv", ["preset=fast", "data.target=buys", "optimizer.name=sgd", "training.epochs=3"]),
         ("pictures", ["training.epochs=1"]),
         ("reviews.parquet", ["data.target=kind", "training.epochs=2"]),
         ("signals.npz", ["training.epochs=1"]),

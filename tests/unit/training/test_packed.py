@@ -70,7 +70,7 @@ class Bench:
     """Trains members on one table, alone or packed, each into a folder of its own."""
 
     def __init__(self, folder: Path, table: Path, *assignments: str) -> None:
-        small = ["model.hidden=[16, 16]", "training.batch_size=32", "training.epochs=2", "device=cpu"]
+        small = ["preset=fast", "model.hidden=[16, 16]", "training.batch_size=32", "training.epochs=2", "device=cpu"]
         source = [f"data.source={table}", "data.target=y"]
         prepared = prepare.prepare(run_config.load(None, [*small, *source, *assignments]))
         self.data = tensors.make(prepared.dataset, prepared.config)

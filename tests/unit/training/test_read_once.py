@@ -69,7 +69,13 @@ def test_a_training_does_nothing_twice(table: Path, tmp_path: Path, monkeypatch:
         return encode(self, text)
 
     monkeypatch.setattr(Tokenizer, "_encode", spied)
-    settings = ["training.epochs=1", "model.hidden=[4]", "device=cpu", "objective.class_weights=balanced"]
+    settings = [
+        "preset=fast",
+        "training.epochs=1",
+        "model.hidden=[4]",
+        "device=cpu",
+        "objective.class_weights=balanced",
+    ]
     flags = {"data.source": str(table), "data.target": "liked"}
     made = prepare.prepare(run_config.load(None, settings, flags))
     train.train(prepare.create(tmp_path / "run", made), made)
@@ -80,7 +86,7 @@ def test_a_training_does_nothing_twice(table: Path, tmp_path: Path, monkeypatch:
 
 
 def test_an_evaluation_reads_its_source_once(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = ["training.epochs=1", "model.hidden=[4]", "device=cpu", "data.keep_rows=0"]
+    settings = ["preset=fast", "training.epochs=1", "model.hidden=[4]", "device=cpu", "data.keep_rows=0"]
     made = prepare.prepare(run_config.load(None, settings, {"data.source": str(table), "data.target": "liked"}))
     run = prepare.create(tmp_path / "run", made)
     train.train(run, made)

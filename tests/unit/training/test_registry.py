@@ -24,7 +24,7 @@ from dle_training.settings import yaml_text
 @pytest.mark.parametrize(
     ("name", "kinds", "chosen"),
     [
-        (None, ("table",), {"table": "mlp"}),
+        (None, ("table",), {"table": "pack"}),
         (
             None,
             ("image", "sequence", "text", "table"),
@@ -82,11 +82,13 @@ def test_what_is_left_open_follows_the_family_that_is_dearest_to_train() -> None
 
 @pytest.mark.parametrize("kinds", [("numeric",), ("image", "numeric"), ("sequence",), ("text", "numeric")])
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
-def test_a_resolved_configuration_has_no_open_choice(kinds: Sequence[Kind], task: Task) -> None:
-    config = resolved(task=task, kinds=kinds)
+@pytest.mark.parametrize("preset", ["fast", "default"])
+def test_a_resolved_configuration_has_no_open_choice(kinds: Sequence[Kind], task: Task, preset: str) -> None:
+    config = resolved(f"preset={preset}", task=task, kinds=kinds)
     of_files = ("source", "sheet", "delimiter", "encoding", "comment", "header", "decimal", "thousands")
     means_none = {"split.by", *(f"data.{key}" for key in (*of_files, "sequence_id", "time", "window", "season"))}
     means_none |= {"split.folds", "model.pack.muon_lr", "objective.class_weights", "schedule.gamma"}
+    means_none |= {"training.stop_after"}
     means_none |= set() if "image" in kinds else {"preprocessing.image_size", "preprocessing.image_fit"}
     settings = _leaves(msgspec.to_builtins(config))
     assert {key for key, value in settings.items() if value is None} == means_none

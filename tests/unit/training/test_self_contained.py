@@ -31,7 +31,8 @@ from dle_training.search.study import StudyFolder
 from dle_training.search.trial import Watcher
 
 SMALL = (
-    "training.epochs=2", "model.hidden=[8]", "model.tcn.width=4", "model.tcn.depth=3", "model.cnn.width=4", "device=cpu"
+    "preset=fast", "training.epochs=2", "model.hidden=[8]",
+    "model.tcn.width=4", "model.tcn.depth=3", "model.cnn.width=4", "device=cpu"
 )  # fmt: skip
 NAMES = ("buys", "spent", *SOURCES, "streamed")
 
@@ -259,7 +260,7 @@ def test_killed_while_it_writes_rows_a_run_is_resumed(folder: Path, tmp_path: Pa
 def test_a_study_ends_in_a_run_that_holds_everything(folder: Path, tmp_path: Path, settings: list[str]) -> None:
     source = shutil.copy(folder / "buys.csv", tmp_path / "people.csv")
     fixed = {"data": {"source": str(source), "target": "buys"}, "device": "cpu"}
-    small = ["training.epochs=2", "model.hidden=[8]", "study.pruner=none", "study.trials=2", *settings]
+    small = ["preset=fast", "training.epochs=2", "model.hidden=[8]", "study.pruner=none", "study.trials=2", *settings]
     plan = studies.plan(studies.request(fixed, small, {}, ["optimizer.lr={log: [1e-3, 1e-2]}"]))
     study = studies.create(StudyFolder(tmp_path / "study"), plan)
     dataset = plan.prepared.dataset

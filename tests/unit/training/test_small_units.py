@@ -44,7 +44,7 @@ def test_a_column(tmp_path: Path, bins: int) -> None:
         rows = zip(amount * unit, other, amount > 0.3, strict=True)
         lines = [f"{a:.17g},{b:.17g},{'yes' if label else 'no'}" for a, b, label in rows]
         (tmp_path / f"{name}.csv").write_text("\n".join(["amount,other,y", *lines]) + "\n")
-        settings = ["model.hidden=[16]", "training.epochs=40", f"preprocessing.piecewise_bins={bins}"]
+        settings = ["preset=fast", "model.hidden=[16]", "training.epochs=40", f"preprocessing.piecewise_bins={bins}"]
         measured, dropped = scores(tmp_path, tmp_path / f"{name}.csv", "y", *settings)
         assert not dropped
         found.append(measured)

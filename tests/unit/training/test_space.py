@@ -291,8 +291,8 @@ def test_default_spaces_are_sound(chosen: dict[InputKind, str]) -> None:
 def test_default_spaces_hold_the_defaults() -> None:
     """So that a search starts from what a user has without one."""
     resolved = {
-        "model.hidden": [256, 256, 256], "model.pack.width": 256, "preprocessing.piecewise_bins": 32,
-        "augmentation.shift": 0.08,
+        "model.hidden": [256, 256, 256], "model.pack.width": 256, "model.pack.members": 8,
+        "preprocessing.piecewise_bins": 32, "augmentation.shift": 0.08,
     }  # fmt: skip
     for entry in FAMILIES.values():
         for key, dimension in entry.space.items():

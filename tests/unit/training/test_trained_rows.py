@@ -29,7 +29,7 @@ TABLE = pd.DataFrame(
 def trained(folder: Path, table: pd.DataFrame, target: str = "buys") -> RunFolder:
     table.to_csv(folder / "all.csv", index=False)
     flags = {"data.source": str(folder / "all.csv"), "data.target": target}
-    settings = ["training.epochs=1", "model.hidden=[4]", "device=cpu", "objective.task=classification"]
+    settings = ["preset=fast", "training.epochs=1", "model.hidden=[4]", "device=cpu", "objective.task=classification"]
     made = prepare.prepare(run_config.load(None, settings, flags))
     run = prepare.create(folder / "run", made)
     train.train(run, made)

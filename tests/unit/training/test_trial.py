@@ -46,8 +46,7 @@ def test_it_is_refused_before_a_folder_is_made(monkeypatch: pytest.MonkeyPatch, 
     """Anything else would have to be removed before the mended command can run."""
     from PIL import Image
 
-    from dle_cli.console import Console
-    from dle_cli.train import _begun
+    from dle_training import api
 
     for name in ("cat", "dog"):
         (tmp_path / "photos" / name).mkdir(parents=True)
@@ -60,5 +59,5 @@ def test_it_is_refused_before_a_folder_is_made(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(graph, "try_images", fail)
     config = run_config.load(None, ["model.name=timm:some_net"], {"data.source": str(tmp_path / "photos")})
     with pytest.raises(InputError, match="cannot be exported"):
-        _begun(Console(json=True, quiet=False), config, tmp_path / "run", None)
+        api.begin(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()

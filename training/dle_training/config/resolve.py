@@ -34,7 +34,12 @@ def resolve(config: RunConfig, schema: Schema, rows: int) -> RunConfig:
 
     Raises InputError for an unusable model, metric, dropout or device.
     """
-    chosen = registry.choose(config.model.name, registry.inputs(schema))
+    chosen = registry.choose(config.model.name, registry.inputs(schema), config.preset)
+    if config.preset == "best" and pack.FAMILY.name not in chosen.values():
+        raise InputError(
+            f"preset=best trains model.name={pack.FAMILY.name}, which reads columns alone, but the model is "
+            f"{registry.joined(chosen)}; set {setting('preset', 'default')}"
+        )
     recipe = registry.family(next(iter(chosen.values()))).recipe  # of the input that costs most to train
     preprocessing = _preprocessing(config.preprocessing, recipe, schema, rows)
     # a score in the target's unit would listen to the series of the highest level alone
@@ -113,6 +118,8 @@ def _pack(run: RunConfig, settings: PackConfig) -> PackConfig:
     if faults:
         other = setting("model.name", "mlp")
         raise InputError(f"the model pack cannot follow these settings; remove them, or set {other}", faults)
+    if run.preset == "best" and settings.members is None:
+        settings = replace(settings, members=pack.BEST_MEMBERS)
     return settings if at_random else replace(settings, folds=1)
 
 

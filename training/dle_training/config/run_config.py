@@ -14,7 +14,7 @@ from msgspec import Meta
 from dle_bundle.errors import InputError
 from dle_bundle.schema import Kind, TextFormat
 from dle_training.augmentation.settings import AugmentationConfig
-from dle_training.models.families import ModelConfig
+from dle_training.models.families import ModelConfig, Preset
 from dle_training.optimization.optimizers import OptimizerConfig
 from dle_training.optimization.schedules import ScheduleConfig
 from dle_training.preprocessing.settings import PreprocessingConfig
@@ -196,6 +196,13 @@ class TrainingConfig(Settings, frozen=True):
         Count | None,
         Meta(description="Most passes over the training part; null: 30 for tables, else by model and rows."),
     ] = None
+    stop_after: Annotated[
+        Count | None,
+        Meta(
+            description="Last epoch that is trained, though the schedule is for training.epochs; null: none. "
+            "dle-train sets it when --minutes ends training, so that the configuration trains the same model again."
+        ),
+    ] = None
     batch_size: Annotated[
         Count | None,
         Meta(
@@ -248,6 +255,13 @@ class TrainingConfig(Settings, frozen=True):
 class RunConfig(Settings, frozen=True):
     """All settings of a run."""
 
+    preset: Annotated[
+        Preset,
+        Meta(
+            description="Model for a table of columns alone if model.name is null. fast: mlp; default: pack; best: a "
+            "pack of more networks. dle-tune has fast unless another preset is given."
+        ),
+    ] = "default"
     data: DataConfig = DataConfig()
     split: SplitConfig = SplitConfig()
     preprocessing: PreprocessingConfig = PreprocessingConfig()

@@ -42,6 +42,7 @@ from dle_training.fitting.tensorboard import TensorBoard
 from dle_training.runs.folder import RunFolder
 from dle_training.runs.prepare import Prepared
 from dle_training.runs.train import RunResult, fit, fit_network
+from dle_training.settings.proposals import setting
 
 _END_SECONDS = 60
 """Time that workers get to end after they were asked to stop, or after one of them gave up."""
@@ -51,14 +52,14 @@ _DATA = "data"
 
 
 def check(config: RunConfig) -> None:
-    """Raise InputError for settings that workers cannot train with."""
+    """Raise InputError for settings that workers cannot train with, whether or not they are resolved."""
     faults = []
     if config.split.folds is not None:
         faults.append("split.folds: folds are networks of their own; leave --folds out, or --engine ray")
     if config.training.refit:
         faults.append("training.refit: expected false, found true")
     if config.model.name == "pack":
-        faults.append("model.name=pack: its networks are trained in one process; set model.name=mlp")
+        faults.append(f"model.name=pack: its networks are trained in one process; set {setting('model.name', 'mlp')}")
     if faults:
         raise InputError("--engine ray trains one network, once", faults)
 

@@ -17,7 +17,7 @@ from dle_bundle.errors import Interrupted
 from dle_training.config import devices
 from dle_training.ensembles import answers, choice, folds
 from dle_training.ensembles.optimizer import MemberOptimizer
-from dle_training.fitting import batches, early_stopping, loop
+from dle_training.fitting import batches, loop
 from dle_training.fitting.batches import PreparedRows
 from dle_training.fitting.interruption import Interruption
 from dle_training.fitting.listeners import EpochRecord
@@ -84,7 +84,7 @@ def _begin(inputs: FitInputs, pack: Ensemble) -> Training:
     optimizer = MemberOptimizer(groups, chosen(config.optimizer.lr), config.optimizer.weight_decay)
     data = digest(inputs.train.targets, inputs.validation.targets)
     state = TrainingState(pack, optimizer, global_generators(device), config.seed, data)
-    members = pack.settings.members
+    members = chosen(pack.settings.members)
     state.extra = {
         _ANSWERS: torch.empty(0, len(inputs.validation), device=device),
         _LOSS: torch.tensor(math.inf, dtype=torch.float64),
@@ -151,10 +151,8 @@ def _end_epoch(training: Training, pack: Ensemble, optimizer: MemberOptimizer) -
         state.extra[_LOSS].fill_(loss)
     _leave(pack, optimizer, state, [answers.losses(each, targets, objective) for each in answered])
     state.next_epoch(record, improved, best)
-    patience = chosen(inputs.config.training.patience)
-    progress.finished = not pack.running or early_stopping.is_over(
-        progress.epoch, progress.best_epoch, epochs=training.epochs, patience=patience
-    )
+    training.stop_if_over()
+    progress.finished |= not pack.running
     for listener in inputs.listeners:
         listener.on_epoch(progress.history, progress.best_epoch)
 

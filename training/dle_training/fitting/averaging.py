@@ -23,7 +23,7 @@ class WeightAverage:
         >>> from dle_training.models.families import ModelConfig
         >>> from dle_training.models.registry import build
         >>> from dle_training.preprocessing.shape import InputShape
-        >>> network = build(ModelConfig(hidden=(), dropout=0.0), InputShape(dense=1), outputs=1)
+        >>> network = build(ModelConfig(name="mlp", hidden=(), dropout=0.0), InputShape(dense=1), outputs=1)
         >>> average = WeightAverage(network, decay=0.9)
         >>> for step in (1, 2):
         ...     _ = network.head.bias.data.fill_(step)

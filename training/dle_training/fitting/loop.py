@@ -38,12 +38,16 @@ LAST, BEST = "last.safetensors", "best.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class FitResult:
-    """The result of a training; the network holds the weights of `best_epoch`."""
+    """The result of a training; the network holds the weights of `best_epoch`.
+
+    `out_of_time` says that training ended because its time was up.
+    """
 
     history: Sequence[EpochRecord]
     best_epoch: int
     best_score: float
     metric: metrics.Metric
+    out_of_time: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ class FitInputs:
     `config` is resolved. The state is saved in the folder `checkpoints`. `augment` varies the inputs of training
     batches on the device. With `until`, training stops after that epoch regardless of validation and keeps the last
     weights. `replicas` are the processes that share the batches; each has its own `checkpoints` with the same content.
+    No epoch begins that would end after `deadline`, in seconds of `time.monotonic`, except the first one.
     """
 
     network: Network
@@ -65,6 +70,7 @@ class FitInputs:
     augment: Augmentation | None = None
     until: int | None = None
     replicas: Replicas = ALONE
+    deadline: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,12 +155,17 @@ class Training:
         if inputs.until is not None:
             progress.finished = progress.epoch >= inputs.until
         else:
-            patience = chosen(inputs.config.training.patience)
-            progress.finished = early_stopping.is_over(
-                progress.epoch, progress.best_epoch, epochs=self.epochs, patience=patience
-            )
+            self.stop_if_over()
         for listener in inputs.listeners:
             listener.on_epoch(progress.history, progress.best_epoch)
+
+    def stop_if_over(self) -> None:
+        """Finish training if the epoch that was just closed is the last one."""
+        progress, settings = self.progress, self.inputs.config.training
+        last, patience = min(self.epochs, settings.stop_after or self.epochs), chosen(settings.patience)
+        over = early_stopping.is_over(progress.epoch, progress.best_epoch, epochs=last, patience=patience)
+        progress.out_of_time = not over and time.monotonic() + progress.history[-1].seconds > self.inputs.deadline
+        progress.finished = over or progress.out_of_time
 
     def end(self) -> FitResult:
         """Load the best epoch's weights into the network, and replace the last state on disk by them."""
@@ -163,7 +174,9 @@ class Training:
         self.state.save_best(inputs.checkpoints / BEST)
         discard_last(inputs.checkpoints)
         best = progress.history[progress.best_epoch - 1]
-        return FitResult(tuple(progress.history), progress.best_epoch, best.metric, self.metric)
+        return FitResult(
+            tuple(progress.history), progress.best_epoch, best.metric, self.metric, out_of_time=progress.out_of_time
+        )
 
 
 def fit(inputs: FitInputs) -> FitResult:

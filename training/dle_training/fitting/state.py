@@ -19,7 +19,8 @@ class LoopProgress(msgspec.Struct, kw_only=True):
     """How far the loop has come: the readable half of a checkpoint.
 
     `epoch` counts finished epochs, `step` the steps done in the current epoch, and `seconds` the time spent on them.
-    `data` is a digest of the targets in order; it detects that the data has changed.
+    `data` is a digest of the targets in order; it detects that the data has changed. `out_of_time` says that training
+    ended because its time was up.
     """
 
     data: str
@@ -30,6 +31,7 @@ class LoopProgress(msgspec.Struct, kw_only=True):
     best_score: float | None = None
     history: list[EpochRecord] = msgspec.field(default_factory=list)
     finished: bool = False
+    out_of_time: bool = False
 
 
 class TrainingState:

@@ -100,7 +100,7 @@ class EncoderNetwork(Network):
         >>> from dle_training.models.families import ModelConfig
         >>> from dle_training.models.registry import build
         >>> from dle_training.preprocessing.shape import InputShape
-        >>> network = build(ModelConfig(hidden=(8,), dropout=0.1), InputShape(dense=3), outputs=2)
+        >>> network = build(ModelConfig(name="mlp", hidden=(8,), dropout=0.1), InputShape(dense=3), outputs=2)
         >>> network({"dense": torch.zeros(5, 3)}).shape
         torch.Size([5, 2])
     """

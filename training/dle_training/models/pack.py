@@ -33,6 +33,7 @@ _TOGETHER = 2_048
 """Inputs or units of a layer, of all members together, that are computed at once for each row of an evaluation."""
 _READ_IN_STEPS = ("lr", "weight_decay", "dropout", "muon_lr")
 """Hyperparameters that stay on the host, where a training step reads them without waiting for the device."""
+_MEMBERS, BEST_MEMBERS = 8, 32
 _FEW_ROWS, _FOLDS = 3_500, 5
 """Below so many training rows, which are 70 % of 5,000, one validation part says too little."""
 
@@ -43,7 +44,10 @@ class PackConfig(Settings, frozen=True):
     A range [low, high] holds the values that members draw, evenly on a logarithmic scale.
     """
 
-    members: Annotated[Count, Meta(description="Number of networks that are trained at once.")] = 8
+    members: Annotated[
+        Count | None,
+        Meta(description="Number of networks that are trained at once; null: 8, or 32 with the preset best."),
+    ] = None
     folds: Annotated[
         Count | None,
         Meta(
@@ -320,7 +324,7 @@ class Ensemble(Network):
         groups = [Members(settings, shape, outputs, blocks) for blocks in chosen(settings.blocks)]
         if fresh:
             for index, group in enumerate(groups):
-                group.draw(range(index, settings.members, len(groups)), dropout)
+                group.draw(range(index, chosen(settings.members), len(groups)), dropout)
         self.groups = nn.ModuleList(groups)
 
     def __len__(self) -> int:
@@ -358,6 +362,7 @@ def _complete(settings: PackConfig, kinds: Collection[InputKind], rows: int) -> 
     folds = (_FOLDS if rows < _FEW_ROWS else 1) if settings.folds is None else settings.folds
     return replace(
         settings,
+        members=settings.members or _MEMBERS,
         folds=folds,
         blocks=settings.blocks or ((1, 2, 0) if folds > 1 else (1, 2)),
         width=settings.width or (128 if folds > 1 else 256),

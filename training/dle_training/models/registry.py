@@ -14,8 +14,8 @@ from dle_bundle.schema import Schema
 from dle_training.models import pack
 from dle_training.models._base import Encoder, EncoderNetwork, Network
 from dle_training.models.backbone import BACKBONE
-from dle_training.models.families import DEFAULTS, FAMILIES, ModelConfig
-from dle_training.models.family import INPUT_KINDS, InputKind, ModelFamily, Slot
+from dle_training.models.families import DEFAULTS, DEFAULTS_ALONE, FAMILIES, ModelConfig, Preset
+from dle_training.models.family import INPUT_KINDS, InputKind, ModelFamily, SharedConfig, Slot
 from dle_training.models.known import KnownEncoder
 from dle_training.preprocessing.shape import InputShape
 from dle_training.settings import base
@@ -39,8 +39,11 @@ def inputs(schema: Schema) -> tuple[InputKind, ...]:
     return tuple(kind for kind in INPUT_KINDS if present[kind])
 
 
-def choose(name: str | None, kinds: Iterable[InputKind]) -> dict[InputKind, str]:
-    """The name of the family that reads each of `kinds`. Raises InputError that lists all unusable names."""
+def choose(name: str | None, kinds: Iterable[InputKind], preset: Preset = "default") -> dict[InputKind, str]:
+    """The name of the family that reads each of `kinds`. Raises InputError that lists all unusable names.
+
+    The `preset` decides about kinds that no family in `name` reads.
+    """
     present = tuple(kinds)
     asked = [part.strip() for part in (name or "").split("+") if part.strip()]
     faults = [_unknown(part) for part in asked if _find(part) is None]
@@ -55,8 +58,9 @@ def choose(name: str | None, kinds: Iterable[InputKind]) -> dict[InputKind, str]
             chosen[own] = part
     if len(present) > 1:
         faults += [_beside(part, present) for part, own in known.items() if own.alone and part in chosen.values()]
+    defaults = DEFAULTS | DEFAULTS_ALONE if len(present) == 1 and preset != "fast" else DEFAULTS
     for kind in present:
-        chosen.setdefault(kind, next((part for part in known if kind in known[part].reads), DEFAULTS[kind]))
+        chosen.setdefault(kind, next((part for part in known if kind in known[part].reads), defaults[kind]))
     if faults:
         raise combined("model.name cannot be used", faults)
     return {kind: chosen[kind] for kind in INPUT_KINDS if kind in chosen}
@@ -111,6 +115,25 @@ def section(config: ModelConfig, own: ModelFamily) -> Any:
 def folds(config: ModelConfig) -> int:
     """The number of folds inside the model that a resolved `config` describes; 1 for every family but a pack."""
     return base.chosen(section(config, pack.FAMILY).folds) if config.name == pack.FAMILY.name else 1
+
+
+def refuse_unread(config: ModelConfig, chosen: Mapping[InputKind, Collection[str]], rows: int) -> None:
+    """Raise InputError for settings in `config` that no family reads; `chosen` has the families of each kind of input.
+
+    A setting with its default value for this data is never refused; `rows` is the number of training rows.
+    """
+    names = list(dict.fromkeys(name for each in chosen.values() for name in each))
+    read, faults = {family(name).name for name in names}, list[str]()
+    for own in (own for own in FAMILIES.values() if own.name not in read):
+        found, default = section(config, own), own.settings()
+        usual = [default, own.complete(default, chosen, rows)]
+        keys = [key for key in own.settings.__struct_fields__ if key not in SharedConfig.__struct_fields__]
+        given = [key for key in keys if all(getattr(found, key) != getattr(each, key) for each in usual)]
+        usable = set(own.reads) & set(chosen) and not own.name.startswith(BACKBONE)
+        cure = f": set {setting('model.name', own.name)}, which reads it" if usable else ""
+        faults += [f"{'.'.join(filter(None, ('model', own.section, key)))}{cure}" for key in given]
+    if faults:
+        raise InputError(f"the model {', '.join(names)} does not read these settings", faults)
 
 
 def complete(config: ModelConfig, kinds: Collection[InputKind], rows: int) -> ModelConfig:

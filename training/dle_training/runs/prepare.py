@@ -35,11 +35,39 @@ from dle_training.settings.base import chosen
 
 
 @dataclass(frozen=True, slots=True)
+class Plan:
+    """What is trained within `minutes`: up to `epochs`, in the predicted `seconds`.
+
+    `deadline` is the time of `time.monotonic` at which the network shall be trained; see `FitInputs`. `members` and
+    `folds` are those of a pack, and None for other models.
+    """
+
+    minutes: float
+    deadline: float
+    seconds: float
+    epochs: int
+    members: int | None
+    folds: int | None
+
+    def __str__(self) -> str:
+        pack = "" if self.members is None else f"{self.members} members, "
+        folds = f"{self.folds} folds, " if self.folds is not None and self.folds > 1 else ""
+        return (
+            f"Plan for {self.minutes:g} minutes: {pack}{folds}up to {self.epochs} epochs; predicted training time: "
+            f"{self.seconds:.0f} s"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
-    """Data that is ready for training, and the configuration without open choices."""
+    """Data that is ready for training, and the configuration without open choices.
+
+    `plan` is None if training takes as long as it takes.
+    """
 
     config: RunConfig
     dataset: Dataset
+    plan: Plan | None = None
 
 
 def prepare(
@@ -53,6 +81,11 @@ def prepare(
     """
     with image_files.reporting_to(progress):
         dataset = datasets.load(config, source)
+    return resolved(config, dataset)
+
+
+def resolved(config: RunConfig, dataset: Dataset) -> Prepared:
+    """Return `dataset`, which was read by `config`, with the resolved configuration. Raises InputError as `prepare`."""
     change = msgspec.structs.replace
     layout = dataset.schema.layout
     season = config.data.season if layout is None else layout.season
@@ -63,10 +96,10 @@ def prepare(
         data=change(config.data, source=dataset.source, season=season, **written),
         split=change(config.split, by=dataset.split_by),
     )
-    resolved = resolve(known, dataset.schema, len(dataset.split.train))
-    _check_objective(resolved, dataset)
-    note = _without_baseline(known, resolved, dataset)
-    return Prepared(resolved, replace(dataset, notes=(*dataset.notes, *note)))
+    complete = resolve(known, dataset.schema, len(dataset.split.train))
+    _check_objective(complete, dataset)
+    notes = dict.fromkeys((*dataset.notes, *_without_baseline(known, complete, dataset)))
+    return Prepared(complete, replace(dataset, notes=tuple(notes)))
 
 
 def _without_baseline(asked: RunConfig, resolved: RunConfig, dataset: Dataset) -> tuple[str, ...]:

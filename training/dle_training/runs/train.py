@@ -4,12 +4,14 @@ This module fits preprocessing and network, calibrates and scores the network on
 rows that later commands read. These rows may include the test part, but this module does not score it.
 """
 
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace as change
 from torch import Tensor
 
 from dle_bundle import documents
@@ -18,6 +20,7 @@ from dle_bundle.errors import InputError
 from dle_bundle.files import write_atomic
 from dle_bundle.schema import Schema
 from dle_training.augmentation import augment
+from dle_training.config import run_config
 from dle_training.config.run_config import RunConfig
 from dle_training.data.dataset import Dataset
 from dle_training.ensembles import loop as ensemble_loop
@@ -71,7 +74,9 @@ def train(run: RunFolder, prepared: Prepared, listeners: Sequence[Listener] = ()
     with streamed(dataset, prepared.config.device) as stream:
         data = tensors.make(dataset, prepared.config, stream)
         data.write_fitted(run.path)
-        return fit(run, prepared.config, dataset.schema, data, [TensorBoard(run.tensorboard), *listeners], dataset)
+        everyone = [TensorBoard(run.tensorboard), *listeners]
+        deadline = math.inf if prepared.plan is None else prepared.plan.deadline
+        return fit(run, prepared.config, dataset.schema, data, everyone, dataset, deadline=deadline)
 
 
 def fit(
@@ -81,13 +86,20 @@ def fit(
     data: TrainingData,
     listeners: Sequence[Listener] = (),
     dataset: Dataset | None = None,
+    *,
+    deadline: float = math.inf,
 ) -> RunResult:
     """Fit a network on `data`, or continue from its checkpoint, then calibrate and score it on the validation part.
 
-    A run passes its `dataset`, and keeps rows of it (see `contents`). A trial or a fold passes None and keeps none.
+    A run passes its `dataset`, and keeps rows of it (see `contents`). A trial or a fold passes None and keeps none. If
+    the `deadline` ends training, the last epoch is written into the run's config.yaml.
     """
     network = data.network(config)
-    fitted = fit_network(network, config, data, run.checkpoints, [HistoryFile(run.history), *listeners])
+    everyone = [HistoryFile(run.history), *listeners]
+    fitted = fit_network(network, config, data, run.checkpoints, everyone, deadline=deadline)
+    if fitted.out_of_time:
+        config = change(config, training=change(config.training, stop_after=len(fitted.history)))
+        write_atomic(run.config, run_config.dump(config))
     if config.training.refit:
         _refit(run, config, data, fitted.best_epoch)
     return finish(run, config, schema, data, network, fitted, dataset)
@@ -100,6 +112,7 @@ def fit_network(
     checkpoints: Path,
     listeners: Sequence[Listener] = (),
     replicas: Replicas = ALONE,
+    deadline: float = math.inf,
 ) -> loop.FitResult:
     """Fit `network` on `data`, or continue from the state in `checkpoints`; see `loop.fit`."""
     inputs = FitInputs(
@@ -112,6 +125,7 @@ def fit_network(
         listeners,
         augment=augment.build(config.augmentation, data.preprocessing.shape(frequencies=False)),
         replicas=replicas,
+        deadline=deadline,
     )
     return ensemble_loop.fit(inputs) if isinstance(network, Ensemble) else loop.fit(inputs)
 

@@ -40,7 +40,8 @@ class InferenceModule(nn.Module):
         ...     datetime=np.empty((2, 0), np.int64),
         ... )
         >>> preprocessing, _ = pipeline.fit(schema, rows, PreprocessingConfig(piecewise_bins=0, quantiles=False))
-        >>> network = build(ModelConfig(hidden=(4,), dropout=0.1), preprocessing.shape(frequencies=True), outputs=1)
+        >>> model = ModelConfig(name="mlp", hidden=(4,), dropout=0.1)
+        >>> network = build(model, preprocessing.shape(frequencies=True), outputs=1)
         >>> objective = objectives.fit("regression", np.array([1.0, 3.0]))
         >>> module = InferenceModule(preprocessing, network, objective, names=("numeric",))
         >>> module(torch.tensor([[2.0], [3.0]], dtype=torch.float64)).shape

@@ -18,6 +18,7 @@ from dle_training.settings.yaml_text import Tree
 CONSTANT = {
     "data": "trials learn from the same data",
     "split": "trials are compared on the same validation rows",
+    "preset": "model.name decides which models are compared",
     "seed": "trials are compared with the same split and the same random numbers",
     "device": "the device decides where a trial runs and not what it learns",
     "objective.task": "all trials of a study have the same task",

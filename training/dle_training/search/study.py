@@ -29,6 +29,7 @@ from dle_training.data.splits import split as splits
 from dle_training.data.splits.split import Split
 from dle_training.export import dry_run as export_trial
 from dle_training.models import registry
+from dle_training.models.families import ModelConfig
 from dle_training.runs import cross_validation, prepare
 from dle_training.runs import folder as run_folder
 from dle_training.runs.folder import DataFacts, RunFolder
@@ -254,12 +255,17 @@ def plan(asked: StudyRequest, progress: ImageProgress | None = None) -> StudyPla
     Raises InputError if the data or the request is invalid.
     """
     refuse_several_readers(asked.fixed, asked.settings)
+    asked = replace(asked, fixed={"preset": "fast", **asked.fixed})
     prepared = prepare.prepare(_valid(asked), progress)
     config, dataset = prepared.config, prepared.dataset
     kinds = registry.inputs(dataset.schema)
     names = asked.space.dimensions.get("model.name")
-    for name in getattr(names, "values", (config.model.name,)):
-        families = registry.choose(name, kinds)
+    possible = [registry.choose(name, kinds) for name in getattr(names, "values", (config.model.name,))]
+    given = yaml_text.to_struct(section(asked.fixed, "model"), ModelConfig, "The model")
+    registry.refuse_unread(
+        given, {kind: [families[kind] for families in possible] for kind in kinds}, len(dataset.split.train)
+    )
+    for families in possible:
         model = msgspec.structs.replace(config.model, name=registry.joined(families))
         export_trial.check(msgspec.structs.replace(config, model=model), dataset.schema)
     searched = asked.space

@@ -11,7 +11,8 @@ from dle_bundle.schema import Schema
 
 SETTINGS = {
     "SOURCE": "data.source", "--target": "data.target", "--split": "split.by", "--folds": "split.folds",
-    "--seed": "seed", "--device": "device", "--baseline": "training.baseline", "--search": "study.search",
+    "--preset": "preset", "--seed": "seed", "--device": "device", "--baseline": "training.baseline",
+    "--search": "study.search",
     "--trials": "study.trials", "--jobs": "study.jobs", "--engine": "study.engine", "--timeout": "study.timeout",
 }  # fmt: skip
 """The setting that each option of a command stands for, by its dotted key."""

@@ -1,0 +1,65 @@
+"""Presets choose the model of a table of columns alone, and settings that the model does not read are refused."""
+
+import re
+
+import msgspec
+import pytest
+from tests.configs import resolved
+
+from dle_bundle.errors import InputError
+from dle_training.config import run_config
+from dle_training.config.run_config import RunConfig
+from dle_training.models import registry
+
+
+@pytest.mark.parametrize(
+    ("preset", "name", "members"), [("fast", "mlp", 8), ("default", "pack", 8), ("best", "pack", 32)]
+)
+def test_the_preset_chooses_the_model_of_a_table(preset: str, name: str, members: int) -> None:
+    config = resolved(f"preset={preset}", kinds=["numeric", "categorical"])
+    assert config.model.name == name
+    assert _members(config) == members
+
+
+@pytest.mark.parametrize("preset", ["fast", "default"])
+@pytest.mark.parametrize(("kinds", "name"), [(["image"], "cnn"), (["image", "numeric"], "cnn+mlp")])
+def test_other_inputs_have_the_same_model_with_every_preset(preset: str, kinds: list[str], name: str) -> None:
+    assert resolved(f"preset={preset}", kinds=kinds).model.name == name  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("settings", "kinds", "model"),
+    [(["model.name=mlp"], ["numeric"], "mlp"), ([], ["image"], "cnn"), ([], ["numeric", "text"], "bag+mlp")],
+)
+def test_best_is_refused_for_other_models(settings: list[str], kinds: list[str], model: str) -> None:
+    with pytest.raises(InputError, match=f"the model is {re.escape(model)}; set preset=default"):
+        resolved("preset=best", *settings, kinds=kinds)  # type: ignore[arg-type]
+
+
+def test_settings_of_another_family_are_refused_with_that_family() -> None:
+    config = run_config.load(None, ["model.hidden=[8]", "model.batch_norm=true", "model.cnn.width=4"])
+    with pytest.raises(InputError) as error:
+        registry.refuse_unread(config.model, {"table": ["pack"]}, 1_000)
+    assert [*error.value.details] == [
+        "model.hidden: set model.name=mlp, which reads it",
+        "model.batch_norm: set model.name=mlp, which reads it",
+        "model.cnn.width",
+    ]
+    registry.refuse_unread(config.model, {"table": ["mlp"], "image": ["cnn"]}, 1_000)
+
+
+@pytest.mark.parametrize("preset", ["fast", "default", "best"])
+def test_a_resolved_configuration_replays(preset: str) -> None:
+    config = resolved(f"preset={preset}")
+    registry.refuse_unread(config.model, {"table": [config.model.name or ""]}, 1_000)
+    assert resolved(*_assignments(run_config.dump(config))) == config
+
+
+def _members(config: RunConfig) -> int | None:
+    members: int | None = registry.section(config.model, registry.family("pack")).members
+    return members
+
+
+def _assignments(text: str) -> list[str]:
+    tree = msgspec.yaml.decode(text)
+    return [f"{key}={msgspec.json.encode(value).decode()}" for key, value in tree.items()]
