@@ -193,7 +193,7 @@ data: {horizon: {choice: [1, 2]}}
             "saved and not what it learns"
         ),
         "optimizer.momentum: expected float < 1.0, found 1.0",
-        "optimizer.name: expected adamw, adam, sgd (did you mean 'sgd'?), found 'sgdd'",
+        "optimizer.name: expected adamw, adam, sgd, muon (did you mean 'sgd'?), found 'sgdd'",
         "modle: unknown key (did you mean 'model'?)",
         "model.dropuot: unknown key (did you mean 'dropout'?)",
         "model.hidden[0]: expected int >= 1, found 0",
