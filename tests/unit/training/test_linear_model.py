@@ -64,6 +64,7 @@ def test_it_is_close_to_the_linear_models_of_scikit_learn(tmp_path: Path, name: 
         assert (found["log_loss"] or np.inf) < 0.03 - np.log(own).mean()
 
 
+@pytest.mark.e2e
 def test_it_is_exported_with_many_categories(tmp_path: Path) -> None:
     source = people.write_people(tmp_path / "people.csv")
     settings = [f"data.source={source}", "data.target=buys", "model.name=linear", "training.epochs=5", "device=cpu"]
@@ -75,6 +76,9 @@ def test_it_is_exported_with_many_categories(tmp_path: Path) -> None:
 
 
 def test_beside_other_inputs_it_is_refused() -> None:
-    with pytest.raises(InputError, match=r"linear reads columns alone.*set model.name=mlp"):
+    with pytest.raises(InputError, match="linear reads columns alone") as caught:
         resolved("model.name=linear", kinds=("image", "numeric"))
+    cure = caught.value.message.rpartition("set ")[2]
+    assert cure == "model.name=mlp"
+    assert resolved(cure, kinds=("image", "numeric")).model.name == "cnn+mlp"
     assert registry.choose("linear", ["table"]) == {"table": "linear"}

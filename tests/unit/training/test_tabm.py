@@ -229,5 +229,8 @@ def test_the_graph_answers_alike(tmp_path: Path, target: str) -> None:
 
 
 def test_beside_other_inputs_it_is_refused() -> None:
-    with pytest.raises(InputError, match=r"tabm reads columns alone.*set model.name=mlp"):
+    with pytest.raises(InputError, match="tabm reads columns alone") as caught:
         resolved("model.name=tabm", kinds=("image", "numeric"))
+    cure = caught.value.message.rpartition("set ")[2]
+    assert cure == "model.name=mlp"
+    assert resolved(cure, kinds=("image", "numeric")).model.name == "cnn+mlp"

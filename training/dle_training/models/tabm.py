@@ -69,9 +69,8 @@ class NumberEmbeddings(nn.Module):
 
     def forward(self, dense: Tensor) -> Tensor:
         padded = F.pad(dense, (1, 0))  # (N, 1 + P)
-        read = padded.index_select(1, self.places.flatten()).view(
-            dense.shape[0], *self.places.shape
-        )  # (N, F, 1 + most)
+        read = padded.index_select(1, self.places.flatten())
+        read = read.view(dense.shape[0], *self.places.shape)  # (N, F, 1 + most)
         vectors = torch.baddbmm(self.bias, read.transpose(0, 1), self.weight)  # (F, N, dimension)
         return vectors.transpose(0, 1).flatten(1)
 
