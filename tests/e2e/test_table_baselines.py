@@ -12,6 +12,7 @@ from tests.people import write_people
 import dle_training
 from dle_bundle.errors import InputError, Interrupted
 from dle_bundle.groups import Groups
+from dle_cli import train
 from dle_training.ensembles import folds
 from dle_training.scoring import table_baselines
 from dle_training.scoring.metrics import Predictions
@@ -239,6 +240,11 @@ def test_other_data_is_refused_or_has_none(tmp_path: Path) -> None:
     assert "without --engine ray" in commands.refusal(
         "dle-train", "series.npz", "--baseline", "--engine", "ray", folder=tmp_path
     )
+
+
+def test_a_cluster_trains_none() -> None:
+    assert train._with_baseline(None, "ray") is train._with_baseline(False, "ray") is False
+    assert train._with_baseline(None, None) is None
 
 
 def test_unreadable_answers_are_named(tmp_path: Path) -> None:

@@ -18,6 +18,12 @@ def test_the_model_is_ahead_of_the_better_baseline() -> None:
     )
 
 
+def test_a_loss_of_nearly_nothing() -> None:
+    actual = np.zeros(400, dtype=np.int64)
+    said = comparison.sentence(actual, probabilities(0.9999), {"linear": probabilities(0.5)})
+    assert said.endswith("more than 99% less")
+
+
 def test_trees_are_ahead_of_the_model() -> None:
     actual = np.zeros(400, dtype=np.int64)
     others = {"trees": probabilities(0.61), "linear": probabilities(0.5)}

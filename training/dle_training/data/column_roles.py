@@ -24,7 +24,7 @@ from dle_training.data.series.windows import Windows
 from dle_training.data.splits import split
 from dle_training.data.splits.blocks import Blocks
 from dle_training.preprocessing.settings import Scaling
-from dle_training.scoring.baselines import Baselines, Fitted
+from dle_training.scoring.forecast_baselines import Baselines, Fitted
 from dle_training.settings.proposals import setting
 
 _UNEVEN = 3

@@ -35,7 +35,7 @@ from dle_training.data.splits import blocks, repeated_entities, split
 from dle_training.data.splits.blocks import Blocks
 from dle_training.data.splits.split import Split, Strata
 from dle_training.data.target import Target, Values
-from dle_training.scoring.baselines import Baselines, Fitted
+from dle_training.scoring.forecast_baselines import Baselines, Fitted
 
 PartName = Literal["train", "validation", "test"]
 

@@ -15,7 +15,7 @@ from dle_bundle.schema import Schema
 from dle_training.data.rows.row_samples import one_of_each
 from dle_training.data.splits.blocks import RowNumbers
 from dle_training.report.samples import IMAGES, Shown, Tiles, tiles
-from dle_training.scoring.baselines import Baselines
+from dle_training.scoring.forecast_baselines import Baselines
 from dle_training.scoring.forecasts import mean_by_step
 from dle_training.scoring.metrics import Actual, Predictions
 

@@ -42,7 +42,7 @@ def write(
             kept_rows.write(run.part(name), dataset.groups, dataset.target, split.rows(name), schema)
     if dataset.baselines is not None:  # without kept rows, other sources need what is fitted
         kept = split.test[: read_facts(run).kept["test"]]
-        dataset.baselines.take(kept).save(run.baselines)
+        dataset.baselines.take(kept).save(run.forecast_baselines)
     training, target = dataset.part("train")
     sample = split.train[training_sample.choose(training, target, schema.outputs)]
     kept_rows.write(run.training_sample, dataset.groups, dataset.target, sample, schema)

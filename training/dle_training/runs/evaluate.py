@@ -16,15 +16,14 @@ from dle_training.data.sources import Place, Source
 from dle_training.data.target import Values
 from dle_training.fitting.listeners import read_history
 from dle_training.report import page, samples, worst_examples
-from dle_training.runs import baselines as table_baselines
-from dle_training.runs import contents, cross_validation, trained_rows
+from dle_training.runs import baselines, contents, cross_validation, trained_rows
 from dle_training.runs.folder import RunFolder, read_facts, read_metrics, write_metrics
 from dle_training.runs.prepare import reopen
 from dle_training.runs.train import open_model, refuse_unfinished
 from dle_training.runs.trained_model import TrainedModel
-from dle_training.scoring import baselines, comparison, evaluation, importance, metrics
-from dle_training.scoring.baselines import Baselines
+from dle_training.scoring import comparison, evaluation, forecast_baselines, importance, metrics
 from dle_training.scoring.evaluation import Evaluation, defined
+from dle_training.scoring.forecast_baselines import Baselines
 from dle_training.scoring.metrics import Actual, Scores
 from dle_training.settings import proposals
 
@@ -38,7 +37,9 @@ def evaluate(run: RunFolder, source: Place | Source | None = None) -> Evaluation
     """
     refuse_unfinished(run)
     if source is None:
-        return evaluate_test_part(run, *contents.read_part(run, "test"), baselines.load(run.baselines))
+        return evaluate_test_part(
+            run, *contents.read_part(run, "test"), forecast_baselines.load(run.forecast_baselines)
+        )
     return evaluate_source(run, source).evaluation
 
 
@@ -80,7 +81,7 @@ def evaluate_source(run: RunFolder, source: Place | Source, *, sheet: str | None
         beside = None if dataset.baselines is None else dataset.baselines.take(dataset.split.test)
         return OfSource(evaluate_test_part(run, *dataset.part("test"), beside), True, {}, found.notes)
     model = open_model(run)
-    kept = baselines.load(run.baselines)
+    kept = forecast_baselines.load(run.forecast_baselines)
     other = datasets.read_labelled(found, model.schema, config, None if kept is None else kept.fitted)
     facts = read_facts(run)
     if datasets.digest(found, model.schema) == facts.digest:
@@ -112,8 +113,8 @@ def evaluate_test_part(run: RunFolder, groups: Groups, target: Values, beside: B
     predicted, actual = model.predict(groups), _actual(model, target)
     test = evaluation.evaluate(model.schema.outputs, actual, predicted, run=str(run.path), baselines=beside)
     further: dict[str, object] = {} if test.forecast is None else {"forecast": test.forecast}
-    scores = table_baselines.read(run)
-    if answers := table_baselines.read_answers(run):
+    scores = baselines.read(run)
+    if answers := baselines.read_answers(run):
         found = {name: defined(metrics.all_scores(test.task, own, actual)) for name, own in answers.items()}
         said = comparison.sentence(actual, predicted, answers)
         test = msgspec.structs.replace(test, baselines=found, comparison=said)
@@ -154,7 +155,7 @@ def recorded(run: RunFolder) -> Evaluation:
         raise InputError(f"{run.path} has not been evaluated: {proposals.evaluating(run.path)}")
     task = schemas.load(run.schema).outputs.task
     found = {name: known.get(name) for name in ("test", "per_class", "confusion_matrix", "forecast", "comparison")}
-    beside = {name: own.test for name, own in table_baselines.read(run).items() if own.test is not None}
+    beside = {name: own.test for name, own in baselines.read(run).items() if own.test is not None}
     return msgspec.convert(
         {
             "run": str(run.path),

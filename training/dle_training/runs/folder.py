@@ -103,7 +103,7 @@ class RunFolder:
         return self.path / "rows" / "validation_answers.parquet"
 
     @property
-    def baselines(self) -> Path:
+    def forecast_baselines(self) -> Path:
         """The baselines of a forecast: their fitted numbers, and their forecasts for the test rows that are kept."""
         return self.path / "rows" / "baselines.npz"
 

@@ -50,6 +50,8 @@ def sentence(actual: Actual, predicted: Predictions, baselines: Mapping[str, Pre
 
 def _less(low: float, high: float) -> str:
     share = 1 - low / high
+    if share > 0.99:
+        return "more than 99%"
     return f"{share:.0%}" if share >= 0.095 else f"{share:.1%}"
 
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from dle_bundle.errors import InputError
 from dle_bundle.schema import Label, Outputs, Task
 from dle_training.scoring import forecasts, metrics
-from dle_training.scoring.baselines import Baselines
+from dle_training.scoring.forecast_baselines import Baselines
 from dle_training.scoring.forecasts import ForecastScores
 from dle_training.scoring.metrics import Actual, Predictions, Scores
 

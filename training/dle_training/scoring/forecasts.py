@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from dle_training.scoring.baselines import Baselines
+from dle_training.scoring.forecast_baselines import Baselines
 from dle_training.scoring.metrics import Actual, Predictions
 
 LAST, SEASONAL, LINEAR = "last value", "seasonal value", "linear"

@@ -15,7 +15,7 @@ from dle_bundle.schema import Kind, Schema
 from dle_training.config.run_config import DataConfig
 from dle_training.data.columns import telling_columns
 from dle_training.data.columns.telling_columns import ENOUGH, LEAST_ROWS, MOST_ROWS
-from dle_training.scoring.baselines import Baselines
+from dle_training.scoring.forecast_baselines import Baselines
 from dle_training.settings.proposals import setting, together
 
 _Floats = npt.NDArray[np.float64]

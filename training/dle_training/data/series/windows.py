@@ -20,8 +20,8 @@ from dle_training.config.run_config import SplitConfig
 from dle_training.data.splits.blocks import Blocks
 from dle_training.data.splits.split import PARTS
 from dle_training.preprocessing.settings import Scaling
-from dle_training.scoring import baselines, linear
-from dle_training.scoring.baselines import Baselines
+from dle_training.scoring import forecast_baselines, linear
+from dle_training.scoring.forecast_baselines import Baselines
 from dle_training.scoring.linear import Comparison
 from dle_training.settings.proposals import setting
 
@@ -105,13 +105,13 @@ def make(
     made = _table(ordered, layout, used, target, horizon).append_column(SPLIT, parts)
     channel, training = _channel(layout, target), ordered.times < moments[cuts[0]]
     windows, names = _windows(ordered, layout, used), long_tables.names(ordered, layout)
-    fitted, compared = baselines.fit(
+    fitted, compared = forecast_baselines.fit(
         windows,
         part,
         ordered,
         names,
         training,
-        season=layout.season or baselines.choose_season(ordered.values[:, channel], ordered, training),
+        season=layout.season or forecast_baselines.choose_season(ordered.values[:, channel], ordered, training),
         target=channel,
         window=layout.window or 1,
         horizon=horizon,
@@ -127,7 +127,7 @@ def all_of(
     target: str,
     horizon: int,
     na_values: tuple[str, ...],
-    fitted: baselines.Fitted | None,
+    fitted: forecast_baselines.Fitted | None,
 ) -> tuple[pa.Table, Baselines | None]:
     """The windows of a long table with a known value to predict, as many as `make` takes, without a split.
 

@@ -12,8 +12,8 @@ from dle_bundle.schema import SeriesLayout
 from dle_bundle.values.missing import NA_VALUES
 from dle_training.config.run_config import SplitConfig
 from dle_training.data.series import windows
-from dle_training.scoring import baselines, forecasts
-from dle_training.scoring.baselines import Baselines, Fitted
+from dle_training.scoring import forecast_baselines, forecasts
+from dle_training.scoring.forecast_baselines import Baselines, Fitted
 
 LAYOUT = SeriesLayout(channels=("load",), time="t", window=3)
 
@@ -58,10 +58,10 @@ def test_series_do_not_mix() -> None:
 
 def test_saved(tmp_path: Path) -> None:
     path = tmp_path / "baselines.npz"
-    assert baselines.load(path) is None
+    assert forecast_baselines.load(path) is None
     found = made([float(step) for step in range(60)])
     found.save(path)
-    again = baselines.load(path)
+    again = forecast_baselines.load(path)
     assert again is not None
     assert again.season == found.season
     assert again.series.tolist() == found.series.tolist()
@@ -69,7 +69,7 @@ def test_saved(tmp_path: Path) -> None:
         assert np.array_equal(getattr(again, name), getattr(found, name), equal_nan=True)
     part = found.take(np.arange(3))
     part.take(np.arange(0)).save(path)
-    empty = baselines.load(path)
+    empty = forecast_baselines.load(path)
     assert empty is not None
     assert (len(empty.series), empty.fitted.scales.tolist()) == (0, found.fitted.scales.tolist())
 
