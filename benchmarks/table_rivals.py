@@ -2,7 +2,8 @@
 
     python table_rivals.py NAME TABLE TARGET SPLIT
 
-NAME is hist_gradient_boosting, linear, lightgbm or catboost; TABLE a Parquet file, SPLIT the `split.npz` of a run.
+NAME is hist_gradient_boosting, linear, lightgbm, catboost, realmlp_td or tabm_d (both of pytabkit, the latter with
+the package tabm); TABLE a Parquet file, SPLIT the `split.npz` of a run.
 Everything has its defaults, and trains on the training and validation rows together. Columns of text are categories,
 as each library reads them. The linear model is a logistic or ridge regression after StandardScaler and one-hot
 categories. It runs in an environment of its own, which needs pandas, pyarrow, scikit-learn and the named library.
@@ -85,11 +86,41 @@ def _catboost(regression: bool, texts: list[str]) -> Any:
     return kind(cat_features=texts, random_seed=0, verbose=False, allow_writing_files=False)
 
 
+def _realmlp_td(regression: bool, texts: list[str]) -> Any:
+    import pytabkit  # type: ignore[import-not-found]
+
+    kind = pytabkit.RealMLP_TD_Regressor if regression else pytabkit.RealMLP_TD_Classifier
+    return _without_gaps(kind(device="cpu", random_state=0), texts)
+
+
+def _tabm_d(regression: bool, texts: list[str]) -> Any:
+    import pytabkit
+
+    kind = pytabkit.TabM_D_Regressor if regression else pytabkit.TabM_D_Classifier
+    return _without_gaps(kind(device="cpu", random_state=0), texts)
+
+
+def _without_gaps(model: Any, texts: list[str]) -> Any:
+    """The model after what pytabkit needs: medians for missing numbers, an indicator of them, and plain text."""
+    from sklearn.compose import make_column_selector, make_column_transformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
+
+    columns = make_column_transformer(
+        (FunctionTransformer(lambda table: table.astype(object), feature_names_out="one-to-one"), texts),
+        (SimpleImputer(strategy="median", add_indicator=True), make_column_selector(dtype_include="number")),
+    )
+    return make_pipeline(columns.set_output(transform="pandas"), model)
+
+
 MAKERS = {
     "hist_gradient_boosting": _hist_gradient_boosting,
     "linear": _linear,
     "lightgbm": _lightgbm,
     "catboost": _catboost,
+    "realmlp_td": _realmlp_td,
+    "tabm_d": _tabm_d,
 }
 
 if __name__ == "__main__":

@@ -1,13 +1,17 @@
 """Compares `dle-train` on tables with boosted trees and a linear model: same splits, same rows, several seeds.
 
-    python benchmarks/tables.py --data FOLDER [--only NAME…] [--seeds 0 1 2] [--models mlp pack] [--trees PYTHON]
+    python benchmarks/tables.py --data FOLDER [--only NAME…] [--seeds 0 1 2] [--models mlp pack]
+                                [--python PYTHON] [--peers NAME…]
 
 FOLDER holds the Parquet files that `SETS` names, or `sklearn`, which loads the small sets of scikit-learn. Each model
 is trained by `dle-train` with its defaults, and scored by `dle-evaluate --json`. The peers have their defaults too, and
 train on the training and validation rows of the same split (`table_rivals.py`). HistGradientBoosting and the linear
-model run in this environment; LightGBM and CatBoost in that of PYTHON, which is made with
+model run in this environment; LightGBM, CatBoost, RealMLP-TD and TabM in that of PYTHON, which is made with
 
-    python -m venv trees && trees/bin/pip install lightgbm catboost pandas pyarrow scikit-learn
+    python -m venv peers
+    peers/bin/pip install torch && peers/bin/pip install lightgbm catboost pytabkit 'pandas<3' pyarrow scikit-learn
+
+`--peers` chooses among them: RealMLP-TD and TabM take minutes for each run on a table of 30,000 rows.
 
 The table has the mean test score of the seeds, and the seconds of training, in which all contenders take turns.
 """
@@ -36,7 +40,7 @@ SETS = {
 """The target of each data set, and the metric that the table shows first."""
 SMALL = ("breast_cancer", "digits", "wine", "iris", "diabetes")
 """The data sets of scikit-learn, whose target is `target`."""
-OWN, TREES = ("hist_gradient_boosting", "linear"), ("lightgbm", "catboost")
+OWN, PEERS = ("hist_gradient_boosting", "linear"), ("lightgbm", "catboost", "realmlp_td", "tabm_d")
 Result = dict[str, float]
 
 
@@ -62,7 +66,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=[*SETS, *SMALL])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--models", nargs="+", default=["mlp", "pack"])
-    parser.add_argument("--trees", type=Path, metavar="PYTHON", help="Python with lightgbm and catboost")
+    parser.add_argument("--python", type=Path, metavar="PYTHON", help="Python of the environment of the peers")
+    parser.add_argument("--peers", nargs="+", metavar="NAME", choices=PEERS, default=["lightgbm", "catboost"])
     parser.add_argument("--json", type=Path, help="file for every single result")
     return parser.parse_args()
 
@@ -91,8 +96,8 @@ def _compare(source: Path, target: str, seed: int, options: argparse.Namespace, 
         known = {key: value for key, value in scores.items() if value is not None}
         results[model] = {"seconds": trained["seconds"], **known}
     rivals = [(name, sys.executable) for name in OWN]
-    if options.trees:
-        rivals += [(name, str(options.trees)) for name in TREES]
+    if options.python:
+        rivals += [(name, str(options.python)) for name in options.peers]
     program = str(Path(__file__).with_name("table_rivals.py"))
     for name, python in rivals:
         command = [python, program, name, str(source), target, str(run / "split.npz")]

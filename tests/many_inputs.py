@@ -10,7 +10,8 @@ import pyarrow.parquet
 from PIL import Image
 
 COLOURS = {"red": 0, "blue": 2}
-FEW = ("--set", "training.epochs=6", "--set", "model.tcn.width=4", "--set", "model.tcn.depth=3")
+FEW = ("--set", "training.epochs=6")
+SMALL_TCN = ("--set", "model.tcn.width=4", "--set", "model.tcn.depth=3")
 
 
 def picture(colour: str, seed: int) -> bytes:
@@ -60,8 +61,8 @@ FORECAST = ("--set", "data.time=hour", "--set", "data.window=24", "--set", "data
 MACHINES = ("--set", "data.sequence_id=unit", "--set", "data.time=step")
 SOURCES: dict[str, tuple[str, ...]] = {
     "pictures": ("pictures",),
-    "signals": ("signals.npz",),
+    "signals": ("signals.npz", *SMALL_TCN),
     "reviews": ("reviews.parquet", "--target", "kind"),
-    "power": ("power.csv", "--target", "load", *FORECAST),
-    "machines": ("machines.csv", "--target", "state", *MACHINES),
+    "power": ("power.csv", "--target", "load", *FORECAST, *SMALL_TCN),
+    "machines": ("machines.csv", "--target", "state", *MACHINES, *SMALL_TCN),
 }

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from tests import commands, people
 
 pytestmark = pytest.mark.e2e
-SMALL = ("--preset", "fast", "--target", "buys", "--set", "training.epochs=2", "--set", "model.hidden=[8]")
+SMALL = ("--set", "preset=fast", "--target", "buys", "--set", "training.epochs=2", "--set", "model.hidden=[8]")
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ from tests.e2e.paused import Paused
 pytestmark = pytest.mark.e2e
 SMALL = (
     "people.csv",
-    "--preset",
-    "fast",
+    "--set",
+    "preset=fast",
     "--target",
     "buys",
     "--set",

@@ -91,12 +91,12 @@ def test_a_matrix_that_is_not_finite_harms_no_other() -> None:
 
 def test_matrices_between_hidden_layers_step_by_muon_and_all_else_by_adamw() -> None:
     shape = InputShape(3, (12,), ((0, 0, *[9] * 10),))
-    network = build(ModelConfig(hidden=(8, 6, 8), batch_norm=True, dropout=0.0), shape, outputs=2)
+    network = build(ModelConfig(name="mlp", hidden=(8, 6, 8), batch_norm=True, dropout=0.0), shape, outputs=2)
     names = {weight: name for name, weight in network.named_parameters()}
     assert [names[weight] for weight in network.hidden_matrices()] == [
         "encoders.table.layers.4.weight", "encoders.table.layers.8.weight",
     ]  # fmt: skip
-    again = build(ModelConfig(hidden=(8, 6, 8), batch_norm=True, dropout=0.0), shape, outputs=2)
+    again = build(ModelConfig(name="mlp", hidden=(8, 6, 8), batch_norm=True, dropout=0.0), shape, outputs=2)
     again.load_state_dict(network.state_dict())
     ours = optimizers.build(OptimizerConfig(name="muon", lr=0.01, weight_decay=0.2), network)
     hidden = again.hidden_matrices()

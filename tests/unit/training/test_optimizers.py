@@ -49,7 +49,7 @@ def test_l2_of_adam_goes_through_the_gradient() -> None:
 @pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
 def test_every_optimizer_learns_at_its_own_rate(name: str) -> None:
     config = OptimizerConfig(name=name, lr=optimizers.OPTIMIZERS[name].lr or 2e-3)
-    network = build(ModelConfig(hidden=(8, 8), dropout=0.0), InputShape(dense=4), outputs=1)
+    network = build(ModelConfig(name="mlp", hidden=(8, 8), dropout=0.0), InputShape(dense=4), outputs=1)
     optimizer = optimizers.build(config, network)
     X = torch.randn(256, 4)
     y = X @ torch.tensor([[1.0], [-1], [0.5], [0]])
