@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dle_training.runs.folder import RunFolder
     from dle_training.runs.prepare import Prepared
     from dle_training.runs.train import RunResult
+    from dle_training.scoring.model_choices import ModelChoices
 
     Check = Callable[[RunConfig], None]
     Work = Callable[[RunFolder, Prepared, Sequence[Listener]], RunResult]
@@ -43,6 +44,14 @@ def train(
             metavar="PRESET",
             help="Model of a table of columns: fast (mlp), default (pack: an ensemble of small networks) or best (a "
             "larger pack).  [default: default]",
+        ),
+    ] = None,
+    max_latency: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MS",
+            help="Most milliseconds for a single row on one core: of a pack fewer networks are kept, or one is "
+            "distilled from them.",
         ),
     ] = None,
     config: options.ConfigOption = None,
@@ -99,8 +108,8 @@ def train(
         _list(speaker, listed)
         return
     given = {
-        "--target": target, "--split": split, "--folds": folds, "--preset": preset, "--seed": seed, "--device": device,
-        "--baseline": baseline,
+        "--target": target, "--split": split, "--folds": folds, "--preset": preset, "--max-latency": max_latency,
+        "--seed": seed, "--device": device, "--baseline": baseline,
     }  # fmt: skip
     if resume:
         changed = {name: value for name, value in given.items() if name != "--device"}
@@ -168,7 +177,7 @@ def _engine(name: str | None, jobs: int | None) -> "tuple[Check, Work]":
         return ray_train.check, lambda run, prepared, listeners: ray_train.train(run, prepared, jobs, listeners)
     if jobs is not None:
         raise InputError("--jobs: expected only with --engine ray, as the number of workers")
-    from dle_training.runs.train import train as train_here
+    from dle_training.api import train_here
 
     return lambda config: None, train_here
 
@@ -243,13 +252,14 @@ def _show_result(speaker: Console, run: "RunFolder") -> None:
     from dle_training.data.sources import typed
     from dle_training.models import registry
     from dle_training.preprocessing.pipeline import PreprocessingState
-    from dle_training.runs import baselines, cross_validation
+    from dle_training.runs import baselines, cross_validation, model_choices
     from dle_training.runs.folder import read_facts
     from dle_training.runs.train import outcome
     from dle_training.settings import proposals
 
     config, facts, outputs = run.read_config(), read_facts(run), schema.load(run.schema).outputs
     finished, validated, kept = outcome(run), cross_validation.read(run), facts.kept
+    choices = model_choices.read(run)
     texts = documents.read(run.preprocessing, PreprocessingState).tokens
     cut = [] if texts is None else [("text", _cut(texts.truncated, texts.max_tokens))]
     seconds = sum(record.seconds for record in finished.history)
@@ -280,6 +290,10 @@ def _show_result(speaker: Console, run: "RunFolder") -> None:
             ],
             ("metric", "model", *beside),
         )
+    if choices is not None:
+        _show_choices(speaker, choices)
+    if slow := model_choices.warning(run):
+        speaker.warn(slow)
     if validated is not None:
         speaker.table(
             f"Cross-validation: {validated.folds} folds",
@@ -311,11 +325,25 @@ def _show_result(speaker: Console, run: "RunFolder") -> None:
                 }
             ),
             **({} if validated is None else {"cross_validation": msgspec.to_builtins(validated)}),
+            **({} if choices is None else {"choices": msgspec.to_builtins(choices)}),
             **({} if texts is None else {"truncated_texts": texts.truncated}),
         }
     )
     source = "" if kept["test"] or config.data.source is None else f" {typed(config.data.source, '--data')}"
     speaker.next(f"{proposals.evaluating(run.path)}{source}")
+
+
+def _show_choices(speaker: Console, found: "ModelChoices") -> None:
+    """Show the models that the run could have kept."""
+    limit = "" if found.max_latency is None else f", at most {found.max_latency:g} ms"
+    speaker.table(
+        f"Choices for a single row{limit}",
+        [
+            (found.name(each), f"{each.score:.4g}", f"{each.milliseconds:.3g}", "kept" if each.taken else "")
+            for each in found.choices
+        ],
+        ("model", found.scored, "ms", ""),
+    )
 
 
 def _kept(rows: dict[str, int]) -> str:

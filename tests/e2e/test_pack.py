@@ -11,6 +11,8 @@ from tests.people import write_people
 
 import dle_training
 from dle_bundle.tables import table_files
+from dle_training.ensembles import distillation
+from dle_training.export import latency
 
 pytestmark = pytest.mark.e2e
 BRIEF = [
@@ -49,11 +51,15 @@ def test_from_file_to_prediction(tmp_path: Path, target: str, folds: int) -> Non
         ["--preset", "default"],  # with folds
         ["--preset", "default", "--set", "model.pack.folds=1"],
         ["--preset", "best"],
+        ["--preset", "default", "--set", "training.distill=true"],  # with folds
+        ["--preset", "default", "--set", "model.pack.folds=1", "--max-latency", "1.5"],
     ],
     ids=" ".join,
 )
-def test_the_test_part_chooses_nothing(tmp_path: Path, settings: list[str]) -> None:
+def test_the_test_part_chooses_nothing(tmp_path: Path, settings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """With the targets of the test part turned round, training gives the same validation scores and weights."""
+    monkeypatch.setattr(latency, "single_row", lambda model, sample: float(len(model.network)))
+    monkeypatch.setattr(distillation, "_STEPS", 30)
     honest = write_people(tmp_path / "honest.csv", 200)
     small = ["--target", "buys", "--split", "random", "--set", "training.epochs=3", *settings]
     first = commands.document("dle-train", honest, *small, "--out", "honest", folder=tmp_path)
@@ -65,8 +71,10 @@ def test_the_test_part_chooses_nothing(tmp_path: Path, settings: list[str]) -> N
     (tmp_path / "poisoned.csv").write_text("\n".join(lines) + "\n")
     second = commands.document("dle-train", "poisoned.csv", *small, "--out", "poisoned", folder=tmp_path)
     assert first["validation"] == second["validation"]
-    one, other = (tmp_path / name / "checkpoints" / "best.safetensors" for name in ("honest", "poisoned"))
-    assert _tensors(one.read_bytes()) == _tensors(other.read_bytes())
+    assert first.get("choices") == second.get("choices")
+    one, other = (tmp_path / name / "checkpoints" for name in ("honest", "poisoned"))
+    for file in one.rglob("best.safetensors"):
+        assert _tensors(file.read_bytes()) == _tensors((other / file.relative_to(one)).read_bytes())
 
 
 def _tensors(content: bytes) -> dict[str, bytes]:

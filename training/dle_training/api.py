@@ -25,11 +25,11 @@ from dle_training.config.run_config import RunConfig
 from dle_training.data import memory, sources, summary
 from dle_training.data.images.image_files import ImageProgress
 from dle_training.data.sources import Place, Source
-from dle_training.export import bundle, dry_run
+from dle_training.export import bundle, dry_run, latency
 from dle_training.fitting.listeners import Listener
 from dle_training.fitting.progress import ProgressLines
 from dle_training.models import registry
-from dle_training.runs import baselines, budget, cross_validation, evaluate, prepare
+from dle_training.runs import baselines, budget, cross_validation, evaluate, model_choices, prepare
 from dle_training.runs import folder as run_folder
 from dle_training.runs import train as training
 from dle_training.runs.folder import RunFolder
@@ -218,9 +218,9 @@ def train(
         table = held if isinstance(held, Source) else None
         run, prepared = begin(asked, folder, source=table, minutes=minutes, begun=begun)
     if progress:
-        warnings = (f"Warning: {text}" for text in prepared.dataset.warnings)
+        notes = (f"Warning: {text}" for text in prepared.dataset.warnings)
         plan = [] if prepared.plan is None else [str(prepared.plan)]
-        sys.stdout.write("\n".join((*warnings, *summary.lines(prepared.dataset), *plan, "")))
+        sys.stdout.write("\n".join((*notes, *summary.lines(prepared.dataset), *plan, "")))
     try:
         if progress:
             complete(run, prepared, lambda what: [ProgressLines(what)], say=lambda line: print(line))  # noqa: T201
@@ -228,6 +228,8 @@ def train(
             complete(run, prepared, lambda what: [])
     except Interrupted as interrupted:
         raise Interrupted(f"{interrupted}\nContinue with: {proposals.resuming(folder)}") from None
+    if slow := model_choices.warning(run):
+        warnings.warn(slow, stacklevel=2)
     return Run(folder)
 
 
@@ -266,8 +268,13 @@ def begin(
     return prepare.create(folder, prepared), prepared
 
 
+def train_here(run: RunFolder, prepared: Prepared, listeners: Sequence[Listener]) -> RunResult:
+    """Train the run in this process, and measure exported graphs if their latency is limited."""
+    return training.train(run, prepared, listeners, latency.single_row)
+
+
 def complete(
-    run: RunFolder, prepared: Prepared, listeners: Listeners, work: Work = training.train, say: Say = lambda line: None
+    run: RunFolder, prepared: Prepared, listeners: Listeners, work: Work = train_here, say: Say = lambda line: None
 ) -> None:
     """Train the run, then its baselines and folds if the configuration asks for them; or continue where it stopped.
 

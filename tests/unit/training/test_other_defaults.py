@@ -68,7 +68,7 @@ def other(default: Any, hint: Any) -> Any:
     if literals:
         return literals[0]
     first = get_origin(kinds[0]) or kinds[0]
-    samples = {bool: True, int: 7, float: 0.3, str: "other", dict: {"other": "numeric"}, tuple: (16,)}
+    samples = {bool: True, int: 7, float: 0.3, str: "other", dict: {"other": "numeric"}, tuple: (16, 16)}
     return samples[first]
 
 

@@ -80,6 +80,7 @@ def content(
         importances=IMPORTANCES if samples is None else None,
         folds=None,
         baselines={},
+        choices=None,
     )
 
 

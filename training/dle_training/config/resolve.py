@@ -40,6 +40,7 @@ def resolve(config: RunConfig, schema: Schema, rows: int) -> RunConfig:
             f"preset=best trains model.name={pack.FAMILY.name}, which reads columns alone, but the model is "
             f"{registry.joined(chosen)}; set {setting('preset', 'default')}"
         )
+    _check_latency(config, chosen)
     recipe = registry.family(next(iter(chosen.values()))).recipe  # of the input that costs most to train
     preprocessing = _preprocessing(config.preprocessing, recipe, schema, rows)
     # a score in the target's unit would listen to the series of the highest level alone
@@ -123,6 +124,23 @@ def _pack(run: RunConfig, settings: PackConfig) -> PackConfig:
     return settings if at_random else replace(settings, folds=1)
 
 
+def _check_latency(run: RunConfig, chosen: dict[InputKind, str]) -> None:
+    """Raise InputError for a limit of latency, or a distillation, that this model cannot have."""
+    asked, faults = run.training, []
+    given = {"training.max_latency": asked.max_latency, "training.distill": asked.distill or None}
+    for key, value in given.items():
+        if value is None:
+            continue
+        if set(chosen) != {"table"}:
+            faults.append(f"{key}: is for tables of columns alone; remove it")
+        elif key == "training.distill" and pack.FAMILY.name not in chosen.values():
+            faults.append(f"{key}: needs the model {pack.FAMILY.name}; set {setting('model.name', pack.FAMILY.name)}")
+        elif run.split.folds is not None:
+            faults.append(f"{key}: cannot be cross-validated; remove it, or split.folds")
+    if faults:
+        raise InputError("the latency of this model cannot be limited so", faults)
+
+
 def _augmentation(config: AugmentationConfig, recipe: Recipe) -> AugmentationConfig:
     values = asdict(config)
     return replace(
@@ -160,6 +178,7 @@ def _training(config: TrainingConfig, recipe: Recipe, schema: Schema, rows: int,
         epochs=epochs,
         metric=metrics.choose(config.metric, schema.outputs.task, weighted=weighted).name,
         patience=_patience(epochs, recipe) if config.patience is None else config.patience,
+        distill=False if (config.distill, config.max_latency) == (None, None) else config.distill,
     )
 
 

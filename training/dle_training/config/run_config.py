@@ -247,6 +247,21 @@ class TrainingConfig(Settings, frozen=True):
             "scores beside those of the model; null: for columns alone, if the trees take less than about a minute."
         ),
     ] = None
+    max_latency: Annotated[
+        Positive | None,
+        Meta(
+            description="Most milliseconds for a single row on one core, measured on the exported graph: a pack keeps "
+            "the ensemble, fewer of its members or one distilled network, whichever validates best within the limit. "
+            "Other models are measured only. The run's config.yaml has the choice in its place; null: no limit."
+        ),
+    ] = None
+    distill: Annotated[
+        bool | None,
+        Meta(
+            description="Of a pack: keep one network, which is trained on the ensemble's answers to training rows and "
+            "to rows with shuffled columns; null: only if training.max_latency makes it the best choice."
+        ),
+    ] = None
     checkpoint_seconds: Annotated[
         float, Meta(ge=0, description="Seconds between checkpoints, which are also saved within an epoch.")
     ] = 30.0

@@ -171,15 +171,18 @@ def outputs(pack: Ensemble, rows: PreparedRows) -> list[Tensor]:
     ]
 
 
-def validated(network: Network, data: TrainingData, seed: int) -> tuple[PreparedRows, Tensor]:
-    """The rows that validate `network`, and its outputs (N, K) for them.
+def validation_rows(pack: Ensemble, data: TrainingData, seed: int) -> PreparedRows:
+    """The rows that validate `pack`: with folds those of both parts, the validation part last."""
+    if pack.copies == 1:
+        return data.validation
+    return folds.with_folds(batches.together(data.train, data.validation), pack.copies, seed)
 
-    With folds these are the rows of both parts, the validation part last, as answered by weights that they did not
-    train.
-    """
+
+def validated(network: Network, data: TrainingData, seed: int) -> tuple[PreparedRows, Tensor]:
+    """The rows that validate `network`, and its outputs (N, K) for them, by weights that these rows did not train."""
     if not isinstance(network, Ensemble) or network.copies == 1:
         return data.validation, loop.predict(network, data.validation)
-    rows = folds.with_folds(batches.together(data.train, data.validation), network.copies, seed)
+    rows = validation_rows(network, data, seed)
     return rows, network.mean(torch.cat(outputs(network, rows)))
 
 

@@ -83,6 +83,13 @@ class PackConfig(Settings, frozen=True):
         Count, Meta(description="Epochs without a better loss on validation after which a member is left alone.")
     ] = 8
     most: Annotated[Count, Meta(description="Most members, each with the weights of an epoch, in the ensemble.")] = 32
+    keep: Annotated[
+        Count | None,
+        Meta(
+            description="Members of the ensemble that the model keeps after training, the best ones; null: all. "
+            "training.max_latency chooses it."
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         for name in ("frequency", "lr", "weight_decay", "muon_lr"):
@@ -339,6 +346,17 @@ class Ensemble(Network):
     def running(self) -> list[Members]:
         """The groups that have members."""
         return [group for group in self.groups if isinstance(group, Members) and len(group)]
+
+    def keep(self, places: Collection[int]) -> None:
+        """Keep only the members at these places, counted over the groups, with all their copies."""
+        start = 0
+        for members in self.running:
+            stop = start + len(members) // self.copies
+            own = [place - start for place in sorted(places) if start <= place < stop]
+            copies = torch.arange(self.copies).repeat(len(own))
+            firsts = torch.tensor(own, dtype=torch.int64).repeat_interleave(self.copies) * self.copies
+            members.keep((firsts + copies).to(members.number.device))
+            start = stop
 
     def forward(self, inputs: Inputs) -> Tensor:
         return self.mean(torch.cat([members(inputs) for members in self.running]))

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from dle_bundle.schema import Outputs
@@ -21,6 +22,7 @@ from dle_training.report.canvas import (
     INK,
     MUTED,
     ORANGE,
+    RED,
     SHADES,
     legend,
     png,
@@ -32,6 +34,7 @@ from dle_training.report.canvas import (
     with_margin,
 )
 from dle_training.scoring.importance import Importances
+from dle_training.scoring.model_choices import ModelChoice, ModelChoices
 
 DENSE = 2_000
 """With more rows than this, points would overlap, so their density is drawn instead."""
@@ -99,6 +102,42 @@ def importances(measured: Importances, most: int) -> bytes:
         axes.grid(visible=False, axis="y")
         axes.set_title("Importance of the inputs")
         axes.set_xlabel(f"increase of {measured.measure} when shuffled")
+        return png(figure)
+
+
+def model_choices(found: ModelChoices) -> bytes:
+    """Draw the score of each model against its latency, the limit as a line, and a circle around the model kept."""
+    with sheet() as figure:
+        axes = figure.subplots()
+
+        def drawn(choices: Sequence[ModelChoice], marker: str, color: str) -> Line2D:
+            times, scores = [each.milliseconds for each in choices], [each.score for each in choices]
+            (line,) = axes.plot(times, scores, marker, color=color, markersize=6, linewidth=1.2, clip_on=False)
+            return line
+
+        members = [each for each in found.choices if not each.distilled]
+        lines = {"networks": drawn(members, "o-", BLUE)}
+        for each in members:
+            axes.annotate(
+                str(each.members), (each.milliseconds, each.score), (0, 9), ha="center", textcoords="offset points",
+                fontsize=8,
+            )  # fmt: skip
+        if distilled := [each for each in found.choices if each.distilled]:
+            lines["distilled network"] = drawn(distilled, "D", RED)
+        kept = found.taken
+        (lines["kept"],) = axes.plot(
+            [kept.milliseconds], [kept.score], "o", color=ORANGE, mfc="none", markersize=12, markeredgewidth=2,
+            clip_on=False,
+        )  # fmt: skip
+        if found.max_latency is not None:
+            lines["limit"] = axes.axvline(found.max_latency, **GUIDE)
+        ends = [each.score for each in found.choices]
+        axes.set_ylim(*with_margin(min(ends), max(ends), share=0.2, least=0.1))
+        axes.margins(x=0.12)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.set_title("Score and latency", pad=28)
+        axes.set(xlabel="milliseconds a row", ylabel=found.scored)
+        legend(axes, lines, "above")
         return png(figure)
 
 

@@ -23,6 +23,7 @@ from dle_training.scoring.evaluation import Evaluation
 from dle_training.scoring.forecasts import SeriesScores
 from dle_training.scoring.importance import Importances
 from dle_training.scoring.metrics import Actual, Predictions, Scores
+from dle_training.scoring.model_choices import ModelChoices
 from dle_training.scoring.table_baselines import BaselineScores
 
 _HEADLINES = ("accuracy", "roc_auc", "f1_macro", "log_loss", "rmse", "mae", "r2")
@@ -41,7 +42,8 @@ class ReportContent:
     `samples` are examples of the training part, and `prediction_examples` are examples of the test part.
     `class_weights` says whether training weighted the classes. `dropped` gives the reason for each column that was left
     out. `notes` are remarks on the data. `folds` is None unless the run was cross-validated. `baselines` are the scores
-    of boosted trees and a linear model, by name; empty if none were trained.
+    of boosted trees and a linear model, by name; empty if none were trained. `choices` are the models that the run
+    could have kept, None if they were not measured.
     """
 
     run: str
@@ -64,6 +66,7 @@ class ReportContent:
     importances: Importances | None
     folds: CrossValidation | None
     baselines: Mapping[str, BaselineScores]
+    choices: ModelChoices | None
 
 
 def write(folder: Path, content: ReportContent) -> Path:
@@ -74,11 +77,12 @@ def write(folder: Path, content: ReportContent) -> Path:
         "The model is the one chosen after the best epoch. Training loss is measured with dropout while the weights "
         "change, so it may be higher than validation loss.",
     )
+    choices = [] if content.choices is None else [_model_choices(content.choices)]
     examples, test = _sample_figures(content.samples), _test_figures(content)
     return markup.write(
         folder,
         "page.html.jinja",
-        (training, *examples, *test),
+        (training, *choices, *examples, *test),
         (observed, example, target_text, forecasts.in_words),
         content=content,
         outputs=content.schema.outputs,
@@ -89,6 +93,7 @@ def write(folder: Path, content: ReportContent) -> Path:
         forecast_rows=[] if content.test.forecast is None else forecasts.table(content.test.forecast),
         series_rows=_series_rows(content.test),
         training=training,
+        choices=choices,
         examples=examples,
         figures=test,
         seconds=sum(record.seconds for record in content.history),
@@ -145,6 +150,20 @@ def _baseline(content: ReportContent) -> str:
         return ""
     name, scores = max(content.test.per_class.items(), key=lambda item: item[1].support)
     return f"{score(scores.support / content.test.rows)} by always answering {name}"
+
+
+def _model_choices(choices: ModelChoices) -> Figure:
+    limit = ""
+    if choices.max_latency is not None:
+        limit = f" At most {choices.max_latency:g} ms were asked for, left of the dashed line."
+        if choices.too_slow:
+            limit += " No model is that fast, so the fastest was kept."
+    return Figure(
+        "model_choices",
+        figures.model_choices(choices),
+        "The models that this run could have kept: time for a single row on one core, through the exported graph, and "
+        f"score; lower is better.{limit} The circle marks the model that was kept.",
+    )
 
 
 def _sample_figures(samples: Samples) -> list[Figure]:

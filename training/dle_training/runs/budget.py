@@ -133,6 +133,10 @@ def _refuse_further(config: RunConfig) -> None:
         faults.append(f"split.folds={config.split.folds}: each fold is a training of its own")
     if config.training.refit:
         faults.append("training.refit=true: it is a second training")
+    if config.training.max_latency is not None:
+        faults.append("training.max_latency: it may distil, which is a second training")
+    if config.training.distill:
+        faults.append("training.distill=true: it is a second training")
     if faults:
         raise InputError(f"{flag('minutes')} plans a single training; leave it out, or these settings", faults)
 

@@ -16,7 +16,7 @@ from dle_training.data.sources import Place, Source
 from dle_training.data.target import Values
 from dle_training.fitting.listeners import read_history
 from dle_training.report import page, samples, worst_examples
-from dle_training.runs import baselines, contents, cross_validation, trained_rows
+from dle_training.runs import baselines, contents, cross_validation, model_choices, trained_rows
 from dle_training.runs.folder import RunFolder, read_facts, read_metrics, write_metrics
 from dle_training.runs.prepare import reopen
 from dle_training.runs.train import open_model, refuse_unfinished
@@ -143,6 +143,7 @@ def evaluate_test_part(run: RunFolder, groups: Groups, target: Values, beside: B
         importances=importance.measure(model.predict, groups, actual, model.schema),
         folds=cross_validation.read(run),
         baselines=scores,
+        choices=model_choices.read(run),
     )
     page.write(run.path, content)
     return test

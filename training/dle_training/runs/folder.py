@@ -89,6 +89,15 @@ class RunFolder:
         return self.path / "checkpoints" / "refit"
 
     @property
+    def distilled(self) -> Path:
+        return self.path / "checkpoints" / "distilled"
+
+    @property
+    def choices(self) -> Path:
+        """The models that the run could have kept: see `ModelChoices`."""
+        return self.path / "choices.json"
+
+    @property
     def tensorboard(self) -> Path:
         return self.path / "tensorboard"
 

@@ -10,9 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 from msgspec.structs import replace as change
-from torch import Tensor
 
 from dle_bundle import documents
 from dle_bundle import schema as schemas
@@ -23,6 +21,7 @@ from dle_training.augmentation import augment
 from dle_training.config import run_config
 from dle_training.config.run_config import RunConfig
 from dle_training.data.dataset import Dataset
+from dle_training.ensembles import distillation
 from dle_training.ensembles import loop as ensemble_loop
 from dle_training.fitting import batches, loop, tensors
 from dle_training.fitting.listeners import EpochRecord, HistoryFile, Listener, read_history
@@ -34,15 +33,15 @@ from dle_training.models import registry
 from dle_training.models._base import Network
 from dle_training.models.pack import Ensemble
 from dle_training.optimization import objectives
-from dle_training.optimization.objectives import Classification, Objective, ObjectiveState
+from dle_training.optimization.objectives import ObjectiveState
 from dle_training.preprocessing import pipeline
 from dle_training.preprocessing.shape import WINDOW
-from dle_training.runs import contents
+from dle_training.runs import contents, model_choices, validation
 from dle_training.runs.folder import RunFolder, read_metrics, write_metrics
+from dle_training.runs.model_choices import Measure
 from dle_training.runs.prepare import Prepared, streamed
 from dle_training.runs.trained_model import TrainedModel
-from dle_training.scoring import calibration, metrics
-from dle_training.scoring.evaluation import defined
+from dle_training.runs.validation import Answered
 from dle_training.scoring.metrics import Predictions, Scores
 from dle_training.settings import proposals
 
@@ -67,8 +66,13 @@ class RunResult(Outcome):
     predicted: Predictions
 
 
-def train(run: RunFolder, prepared: Prepared, listeners: Sequence[Listener] = ()) -> RunResult:
-    """Train a run, or continue from its checkpoint. Raises Interrupted after Ctrl-C, with the state saved."""
+def train(
+    run: RunFolder, prepared: Prepared, listeners: Sequence[Listener] = (), measure: Measure | None = None
+) -> RunResult:
+    """Train a run, or continue from its checkpoint. Raises Interrupted after Ctrl-C, with the state saved.
+
+    `measure` measures the latency of models if the configuration limits it.
+    """
     dataset = prepared.dataset
     shutil.rmtree(run.workers, ignore_errors=True)  # left by a command with several workers that was killed
     with streamed(dataset, prepared.config.device) as stream:
@@ -76,7 +80,7 @@ def train(run: RunFolder, prepared: Prepared, listeners: Sequence[Listener] = ()
         data.write_fitted(run.path)
         everyone = [TensorBoard(run.tensorboard), *listeners]
         deadline = math.inf if prepared.plan is None else prepared.plan.deadline
-        return fit(run, prepared.config, dataset.schema, data, everyone, dataset, deadline=deadline)
+        return fit(run, prepared.config, dataset.schema, data, everyone, dataset, measure, deadline=deadline)
 
 
 def fit(
@@ -86,13 +90,15 @@ def fit(
     data: TrainingData,
     listeners: Sequence[Listener] = (),
     dataset: Dataset | None = None,
+    measure: Measure | None = None,
     *,
     deadline: float = math.inf,
 ) -> RunResult:
     """Fit a network on `data`, or continue from its checkpoint, then calibrate and score it on the validation part.
 
-    A run passes its `dataset`, and keeps rows of it (see `contents`). A trial or a fold passes None and keeps none. If
-    the `deadline` ends training, the last epoch is written into the run's config.yaml.
+    A run passes its `dataset`, and keeps rows of it (see `contents`). A trial or a fold passes None and keeps none.
+    `measure` is that of `train`; the model may become smaller, see `model_choices`. If the `deadline` ends training,
+    the last epoch is written into the run's config.yaml.
     """
     network = data.network(config)
     everyone = [HistoryFile(run.history), *listeners]
@@ -102,7 +108,8 @@ def fit(
         write_atomic(run.config, run_config.dump(config))
     if config.training.refit:
         _refit(run, config, data, fitted.best_epoch)
-    return finish(run, config, schema, data, network, fitted, dataset)
+    kept, answered = model_choices.choose(run, config, schema, data, network, dataset, measure)
+    return finish(run, config, schema, data, kept, fitted, dataset, answered)
 
 
 def fit_network(
@@ -138,27 +145,24 @@ def finish(
     network: Network,
     fitted: loop.FitResult,
     dataset: Dataset | None = None,
+    answered: Answered | None = None,
 ) -> RunResult:
     """Move a fitted network to the CPU, and calibrate and score it on the validation part of `data`.
 
     A network with folds is calibrated and scored on all rows of both parts, each by the weights that it did not train.
-    `dataset` is that of `fit`. metrics.json is written last, so a run that has this file is finished and complete.
+    `answered` has the answers to these rows if they are known. `dataset` is that of `fit`. metrics.json is written
+    last, so a run that has this file is finished and complete.
     """
     network.cpu()
-    objective = objectives.restore(data.objective)
-    validated, logits = ensemble_loop.validated(network, data, config.seed)
-    window = validated.inputs.get(WINDOW)
-    actual = objective.actual(validated.targets, window)
-    objective = _calibrated(objective, logits, validated.targets)
-    write_atomic(run.objective, documents.encode(objective.state()))
-    model = TrainedModel(schema, data.preprocessing, network, objective, fitted.best_epoch)
-    predicted = objective.link(logits, window).numpy()
-    scores = defined(metrics.all_scores(schema.outputs.task, predicted, actual))
-    predicted = predicted[-len(data.validation) :]
+    found = answered or Answered(*ensemble_loop.validated(network, data, config.seed))
+    validated = validation.of(found, data.objective)
+    write_atomic(run.objective, documents.encode(validated.objective.state()))
+    model = TrainedModel(schema, data.preprocessing, network, validated.objective, fitted.best_epoch)
+    predicted = validated.predicted[-len(data.validation) :]
     if dataset is not None:
-        contents.write(run, model, dataset, data, predicted, scores)
-    write_metrics(run, validation=scores)
-    return RunResult(fitted.history, fitted.best_epoch, scores, model.parameters, predicted)
+        contents.write(run, model, dataset, data, predicted, validated.scores)
+    write_metrics(run, validation=validated.scores)
+    return RunResult(fitted.history, fitted.best_epoch, validated.scores, model.parameters, predicted)
 
 
 def complete(run: RunFolder, config: RunConfig, dataset: Dataset, data: TrainingData) -> None:
@@ -183,14 +187,6 @@ def _refit(run: RunFolder, config: RunConfig, data: TrainingData, until: int) ->
             until=until,
         )
     )
-
-
-def _calibrated(objective: Objective, logits: Tensor, targets: Tensor) -> Objective:
-    """Return the objective with a temperature fitted on the validation rows. It is unchanged for regression."""
-    if not isinstance(objective, Classification):
-        return objective
-    temperature = calibration.fit_temperature(logits, targets, objective.log_weights)
-    return objectives.restore(msgspec.structs.replace(objective.state(), temperature=temperature))
 
 
 def open_model(run: RunFolder) -> TrainedModel:
@@ -224,4 +220,7 @@ def open_fitted(run: RunFolder, config: RunConfig, schema: Schema) -> TrainedMod
         fresh=False,
     )
     best = loop.load_best(network, run.refitted if config.training.refit else run.checkpoints)
+    if config.training.distill:
+        assert isinstance(network, Ensemble)
+        network = distillation.open_last(network, run.distilled)
     return TrainedModel(schema, preprocessing, network.eval(), objective, best.epoch)

@@ -15,6 +15,8 @@ from dle_training.settings import dimensions, yaml_text
 from dle_training.settings.dimensions import Choice, Dimension, Float, Space
 from dle_training.settings.yaml_text import Tree
 
+_AFTER_SEARCH = "trials keep whole ensembles; train the best settings with it by dle-train"
+"""The reason against settings that make the final model smaller."""
 CONSTANT = {
     "data": "trials learn from the same data",
     "split": "trials are compared on the same validation rows",
@@ -28,6 +30,8 @@ CONSTANT = {
     "training.baseline": "trials have no baselines: dle-train has",
     "training.metric": "trials are compared by the same metric",
     "training.refit": "only the selected model is refitted: set study.refit",
+    "training.max_latency": _AFTER_SEARCH,
+    "training.distill": _AFTER_SEARCH,
     "training.checkpoint_seconds": "the setting decides how often a trial is saved and not what it learns",
 }
 """Sections and settings that must not vary, and why."""

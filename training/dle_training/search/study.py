@@ -236,6 +236,9 @@ def request(
             faults.append(f"study.search: a grid needs lists of values: give them, as in --grid {space.GRID_EXAMPLE}")
     if section(fixed, "training").get("refit"):
         faults.append(f"training.refit: {space.CONSTANT['training.refit']}=true")
+    for key in ("max_latency", "distill"):
+        if section(fixed, "training").get(key):
+            faults.append(f"training.{key}: leave it out, because {space.CONSTANT[f'training.{key}']}")
     if not faults:  # the config.yaml of a run may ask for baselines
         yaml_text.assign(fixed, "training.baseline", False)
     if faults or asked.dimensions:

@@ -11,9 +11,9 @@ from dle_bundle.schema import Schema
 
 SETTINGS = {
     "SOURCE": "data.source", "--target": "data.target", "--split": "split.by", "--folds": "split.folds",
-    "--preset": "preset", "--seed": "seed", "--device": "device", "--baseline": "training.baseline",
-    "--search": "study.search",
-    "--trials": "study.trials", "--jobs": "study.jobs", "--engine": "study.engine", "--timeout": "study.timeout",
+    "--preset": "preset", "--max-latency": "training.max_latency", "--seed": "seed", "--device": "device",
+    "--baseline": "training.baseline", "--search": "study.search", "--trials": "study.trials", "--jobs": "study.jobs",
+    "--engine": "study.engine", "--timeout": "study.timeout",
 }  # fmt: skip
 """The setting that each option of a command stands for, by its dotted key."""
 _OPTIONS = {key: name for name, key in SETTINGS.items()}
