@@ -189,6 +189,7 @@ def _sections(config: Settings) -> Iterator[Settings]:
     ("assignment", "expected"),
     [
         ("data.known=promo", r"data\.known: expected a list, such as \[promo\], found 'promo'"),
+        ("model.pack.lr=[1]", r"model\.pack\.lr: expected a list of length >= 2, found the list \[1\]"),
         ("data.drop=7", r"data\.drop: expected a list, found 7"),
         ("model.hidden=8", r"model\.hidden: expected a list, such as \[8\], found 8"),
         ("data.kinds=numeric", r"data\.kinds: expected a mapping, found 'numeric'"),

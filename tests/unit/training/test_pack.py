@@ -130,8 +130,9 @@ class TestMembers:
         torch.testing.assert_close(members.eval()(given), members.train()(given), rtol=1e-4, atol=1e-5)
 
     def test_a_range_from_high_to_low_is_refused(self) -> None:
-        with pytest.raises(InputError, match=r"lr: expected a range \[low, high\], found \[4, 0.3\]"):
-            configured("model.pack.lr=[4.0, 0.3]")
+        for name in ("lr", "muon_lr"):
+            with pytest.raises(InputError, match=rf"model.pack.{name}: expected a range \[low, high\], found \[4"):
+                configured(f"model.pack.{name}=[4.0, 0.3]")
 
     def test_the_mean_of_a_pack_is_that_of_the_probabilities(self) -> None:
         for outputs in (1, 3):

@@ -113,7 +113,9 @@ def _pack(run: RunConfig, settings: PackConfig) -> PackConfig:
     if run.training.ema:
         faults.append(f"training.ema={run.training.ema:g}: its members keep their weights of single epochs")
     if run.optimizer.name != "adamw":
-        faults.append(f"optimizer.name={run.optimizer.name}: its members learn with adamw")
+        faults.append(
+            f"optimizer.name={run.optimizer.name}: its members learn with adamw; for muon, see model.pack.muon_lr"
+        )
     if (settings.folds or 1) > 1 and not at_random:
         faults.append(f"model.pack.folds={settings.folds}: needs rows that are split at random, not by {run.split.by}")
     if faults:

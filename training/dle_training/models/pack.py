@@ -93,9 +93,9 @@ class PackConfig(Settings, frozen=True):
 
     def __post_init__(self) -> None:
         for name in ("frequency", "lr", "weight_decay", "muon_lr"):
-            bounds = getattr(self, name)
-            if bounds is not None and bounds[0] > bounds[1]:
-                raise ValueError(f"{name}: expected a range [low, high], found [{bounds[0]:g}, {bounds[1]:g}]")
+            low, high = getattr(self, name) or (1, 1)
+            if low > high:
+                raise ValueError(f"model.pack.{name}: expected a range [low, high], found [{low:g}, {high:g}]")
 
 
 class Members(nn.Module):

@@ -174,14 +174,19 @@ def misfits(value: Any, annotation: Any, path: str = "", whole: Any = None) -> I
         for key, item in value.items():
             yield from misfits(item, items[1], f"{below}{key}", whole)
     elif isinstance(value, list) and (items := _items(kinds, tuple)):
-        for index, item in enumerate(value):
-            yield from misfits(item, items[0], f"{path}[{index}]", whole)
+        each = (misfits(item, items[0], f"{path}[{index}]", whole) for index, item in enumerate(value))
+        yield from [fault for faults in each for fault in faults] or _misfit(value, annotation, path)
     else:
-        try:
-            msgspec.convert(value, annotation)
-        except msgspec.ValidationError as error:
-            inner = [f"{path}.{name}" for name in _taking(value, kinds)]
-            yield f"{path}: expected {_expected(error, annotation, value)}, found {found(value)}{_meant(inner, value)}"
+        yield from _misfit(value, annotation, path)
+
+
+def _misfit(value: Any, annotation: Any, path: str) -> Iterator[str]:
+    """Yield the error of a value as a whole, if there is one."""
+    try:
+        msgspec.convert(value, annotation)
+    except msgspec.ValidationError as error:
+        inner = [f"{path}.{name}" for name in _taking(value, _alternatives(annotation))]
+        yield f"{path}: expected {_expected(error, annotation, value)}, found {found(value)}{_meant(inner, value)}"
 
 
 def types_at(kind: type[msgspec.Struct], key: str) -> list[Any]:
@@ -271,7 +276,7 @@ def _expected(error: msgspec.ValidationError, annotation: Any, value: object) ->
         return f"a list, such as {inline([value])}"
     if expected in ("object", "object | null"):
         return "a mapping"
-    return expected.replace("array", "list").replace("object", "mapping")
+    return expected.replace("array of", "a list of").replace("array", "list").replace("object", "mapping")
 
 
 def _list(names: Iterable[str]) -> str:
