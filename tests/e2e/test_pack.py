@@ -1,5 +1,6 @@
 """A pack from file to prediction: trained, evaluated, exported, and asked from both sides."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,12 @@ from safetensors import deserialize
 from tests import commands
 from tests.people import write_people
 
+import dle_serving
 import dle_training
 from dle_bundle.tables import table_files
 from dle_training.ensembles import distillation
 from dle_training.export import latency
+from dle_training.scoring.metrics import METRICS
 
 pytestmark = pytest.mark.e2e
 BRIEF = [
@@ -75,6 +78,41 @@ def test_the_test_part_chooses_nothing(tmp_path: Path, settings: list[str], monk
     one, other = (tmp_path / name / "checkpoints" for name in ("honest", "poisoned"))
     for file in one.rglob("best.safetensors"):
         assert _tensors(file.read_bytes()) == _tensors((other / file.relative_to(one)).read_bytes())
+
+
+def test_the_exported_ensemble_is_as_honest_as_its_answers_out_of_fold(tmp_path: Path) -> None:
+    """The mean of all copies is sharper than the copies that the temperature was fitted on, but not by much."""
+    source = write_people(tmp_path / "people.csv", 3_000)
+    settings = [*BRIEF, "--set", "model.pack.folds=5", "--set", "training.epochs=25", "--set", "split.test=0.6"]
+    trained = commands.document("dle-train", source, "--target", "buys", *settings, "--out", "run", folder=tmp_path)
+    commands.run("dle-export", "run", "--to", "bundle", folder=tmp_path)
+    rows = pd.read_csv(source).iloc[np.load(tmp_path / "run" / "split.npz")["test"]]
+    answers = dle_serving.load(tmp_path / "bundle").predict(rows.drop(columns="buys")).to_pandas()
+    probabilities = answers[["probability_no", "probability_yes"]].to_numpy()
+    actual = (rows["buys"] == "yes").to_numpy().astype(int)
+    for name, room in (("ece", 0.015), ("log_loss", 0.015)):
+        score = METRICS[name].score
+        assert score is not None
+        found = score(probabilities, actual)
+        assert found is not None
+        assert found <= trained["validation"][name] + room, name
+
+
+def test_minutes_are_planned_first_and_the_plan_is_in_the_configuration(tmp_path: Path) -> None:
+    write_people(tmp_path / "people.csv", 200)
+    small = ["people.csv", "--target", "buys", "--set", "model.pack.width=8", "--set", "training.epochs=2"]
+    said = commands.run("dle-train", *small, "--minutes", "5", "--out", "run", folder=tmp_path).stdout
+    plan = re.search(r"Plan for 5 minutes: (\d+) members, (?:5 folds, )?up to 2 epochs; predicted training time:", said)
+    assert plan is not None, said
+    assert said.index(plan[0]) < said.index("Trained")
+    written = (tmp_path / "run" / "config.yaml").read_text()
+    assert f"members: {plan[1]}\n" in written
+    assert len((tmp_path / "run" / "history.jsonl").read_text().splitlines()) == 2
+    short = commands.refusal("dle-train", *small, "--minutes", "0", "--out", "short", folder=tmp_path)
+    assert "0 minutes are too short" in short
+    assert "expected --minutes of at least" in short
+    resumed = commands.refusal("dle-train", "--resume", "--minutes", "5", "--out", "run", folder=tmp_path)
+    assert "--minutes" in resumed
 
 
 def _tensors(content: bytes) -> dict[str, bytes]:

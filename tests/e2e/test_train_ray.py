@@ -23,10 +23,11 @@ pytestmark = [
         not importlib.util.find_spec("ray"), reason="NOT TESTED: one training on Ray, which is not installed"
     ),
 ]
-SHORT = ("sklearn:breast_cancer", "--set", "training.epochs=3", "--set", "model.dropout=0")
+SHORT = ("sklearn:breast_cancer", "--preset", "fast", "--set", "training.epochs=3", "--set", "model.dropout=0")
 EPOCHS = 30
 LONG = (
-    "people.csv", "--target", "buys", "--set", f"training.epochs={EPOCHS}", "--set", "training.patience=0",
+    "people.csv", "--target", "buys", "--preset", "fast",
+    "--set", f"training.epochs={EPOCHS}", "--set", "training.patience=0",
     "--set", "training.batch_size=16", "--set", "training.checkpoint_seconds=0.2",
 )  # fmt: skip
 
@@ -136,6 +137,13 @@ def test_more_workers_than_there_is_room_for(folder: Path, cluster: Cluster) -> 
     said = ended(started(folder, cluster, *SHORT, "--jobs", "5", "--out", "many"), 2)
     assert "--jobs: expected at most" in said
     assert not (folder / "many").exists()
+
+
+def test_a_pack_is_refused_with_the_model_that_ray_trains(folder: Path, cluster: Cluster) -> None:
+    said = ended(started(folder, cluster, "sklearn:breast_cancer", "--out", "pack"), 2)
+    assert "model.name=pack" in said
+    assert "model.name=mlp" in said
+    assert not (folder / "pack").exists()
 
 
 def test_without_a_cluster_ray_runs_on_this_machine(folder: Path) -> None:

@@ -21,6 +21,7 @@ from dle_bundle.proposals import in_python
 from dle_bundle.schema import Schema
 from dle_bundle.tables import prediction_columns
 from dle_training.config import run_config
+from dle_training.config.resolve import facts_of
 from dle_training.config.run_config import RunConfig
 from dle_training.data import memory, sources, summary
 from dle_training.data.images.image_files import ImageProgress
@@ -254,10 +255,9 @@ def begin(
     opened = time.monotonic()
     prepared = prepare.prepare(config, progress, source)
     reading = time.monotonic() - opened
-    families = registry.choose(prepared.config.model.name, registry.inputs(prepared.dataset.schema))
-    registry.refuse_unread(
-        config.model, {kind: [name] for kind, name in families.items()}, len(prepared.dataset.split.train)
-    )
+    facts = facts_of(config, prepared.dataset.schema, len(prepared.dataset.split.train))
+    families = registry.choose(prepared.config.model.name, facts.kinds)
+    registry.refuse_unread(config.model, {kind: [name] for kind, name in families.items()}, facts)
     check(prepared.config)
     if minutes is not None:
         prepared = budget.plan(config, prepared, minutes, opened if begun is None else begun, reading)

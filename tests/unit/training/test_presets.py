@@ -7,9 +7,11 @@ import pytest
 from tests.configs import resolved
 
 from dle_bundle.errors import InputError
+from dle_bundle.schema import Task
 from dle_training.config import run_config
 from dle_training.config.run_config import RunConfig
 from dle_training.models import registry
+from dle_training.models.family import Facts
 
 
 @pytest.mark.parametrize(
@@ -19,6 +21,24 @@ def test_the_preset_chooses_the_model_of_a_table(preset: str, name: str, members
     config = resolved(f"preset={preset}", kinds=["numeric", "categorical"])
     assert config.model.name == name
     assert _members(config) == members
+
+
+def test_a_regression_with_many_rows_has_more_and_deeper_networks() -> None:
+    """As `docs/results.md` measures by validation."""
+    tasks: tuple[Task, ...] = ("binary", "regression")
+    found = {
+        (task, rows): registry.section(
+            resolved("preset=default", "split.by=random", task=task, rows=rows).model, registry.family("pack")
+        )
+        for task in tasks
+        for rows in (3_499, 3_500)
+    }
+    assert {key: (own.members, own.blocks) for key, own in found.items()} == {
+        ("binary", 3_499): (8, (1, 2, 0)),
+        ("binary", 3_500): (8, (1, 2)),
+        ("regression", 3_499): (8, (1, 2, 0)),
+        ("regression", 3_500): (16, (1, 2, 3)),
+    }
 
 
 @pytest.mark.parametrize("preset", ["fast", "default"])
@@ -39,19 +59,20 @@ def test_best_is_refused_for_other_models(settings: list[str], kinds: list[str],
 def test_settings_of_another_family_are_refused_with_that_family() -> None:
     config = run_config.load(None, ["model.hidden=[8]", "model.batch_norm=true", "model.cnn.width=4"])
     with pytest.raises(InputError) as error:
-        registry.refuse_unread(config.model, {"table": ["pack"]}, 1_000)
+        registry.refuse_unread(config.model, {"table": ["pack"]}, Facts(["table"], 1_000))
     assert [*error.value.details] == [
         "model.hidden: set model.name=mlp, which reads it",
         "model.batch_norm: set model.name=mlp, which reads it",
         "model.cnn.width",
     ]
-    registry.refuse_unread(config.model, {"table": ["mlp"], "image": ["cnn"]}, 1_000)
+    registry.refuse_unread(config.model, {"table": ["mlp"], "image": ["cnn"]}, Facts(["table", "image"], 1_000))
 
 
 @pytest.mark.parametrize("preset", ["fast", "default", "best"])
 def test_a_resolved_configuration_replays(preset: str) -> None:
     config = resolved(f"preset={preset}")
-    registry.refuse_unread(config.model, {"table": [config.model.name or ""]}, 1_000)
+    facts = Facts(["table"], 1_000, preset=config.preset)
+    registry.refuse_unread(config.model, {"table": [config.model.name or ""]}, facts)
     assert resolved(*_assignments(run_config.dump(config))) == config
 
 

@@ -1,6 +1,6 @@
 """Which encoder reads which input, by one name or several; and the settings that suit it."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from dle_bundle.schema import Kind, Task
 from dle_training.models import registry
 from dle_training.models._base import EncoderNetwork
 from dle_training.models.families import FAMILIES, ModelConfig
-from dle_training.models.family import NO_AUGMENTATION, InputKind
+from dle_training.models.family import NO_AUGMENTATION, Facts, InputKind
 from dle_training.models.rnn import RnnConfig
 from dle_training.models.tcn import TcnConfig
 from dle_training.preprocessing.shape import InputShape, Tokens
@@ -88,7 +88,7 @@ def test_a_resolved_configuration_has_no_open_choice(kinds: Sequence[Kind], task
     of_files = ("source", "sheet", "delimiter", "encoding", "comment", "header", "decimal", "thousands")
     means_none = {"split.by", *(f"data.{key}" for key in (*of_files, "sequence_id", "time", "window", "season"))}
     means_none |= {"split.folds", "model.pack.muon_lr", "objective.class_weights", "schedule.gamma"}
-    means_none |= {"training.stop_after"}
+    means_none |= {"training.stop_after", "training.max_latency", "model.pack.keep"}
     means_none |= set() if "image" in kinds else {"preprocessing.image_size", "preprocessing.image_fit"}
     settings = _leaves(msgspec.to_builtins(config))
     assert {key for key, value in settings.items() if value is None} == means_none
@@ -124,11 +124,11 @@ def test_every_family_with_a_section_of_its_own_stands_in_the_configuration() ->
 
 
 def test_a_family_completes_its_own_settings_from_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    def wide(settings: TcnConfig, kinds: Collection[InputKind], rows: int) -> TcnConfig:
-        return msgspec.structs.replace(settings, width=rows + len(kinds))
+    def wide(settings: TcnConfig, facts: Facts) -> TcnConfig:
+        return msgspec.structs.replace(settings, width=facts.rows + len(facts.kinds))
 
     monkeypatch.setitem(FAMILIES, "tcn", replace(FAMILIES["tcn"], complete=wide))
-    config = registry.complete(ModelConfig(), ("sequence", "text"), 1000)
+    config = registry.complete(ModelConfig(), Facts(("sequence", "text"), 1000))
     assert registry.section(config, FAMILIES["tcn"]) == TcnConfig(width=1002)
     assert registry.section(config, FAMILIES["rnn"]) == RnnConfig()
 

@@ -13,7 +13,7 @@ from dle_training.config import devices
 from dle_training.config.run_config import ObjectiveConfig, RunConfig, TrainingConfig
 from dle_training.models import pack, registry
 from dle_training.models.families import ModelConfig
-from dle_training.models.family import InputKind, Recipe
+from dle_training.models.family import Facts, InputKind, Recipe
 from dle_training.models.pack import PackConfig
 from dle_training.optimization import optimizers, schedules
 from dle_training.optimization.optimizers import OptimizerConfig
@@ -27,6 +27,11 @@ PIECEWISE_BINS, LEAST_ROWS_FOR_BINS = 32, 10_000
 BATCH_SIZES = ((2_800, 32), (4_500, 64), (6_400, 128), (32_000, 256), (108_000, 512))
 """Pairs (limit, batch size): training parts with fewer rows than the limit (Gorishniy et al., "TabM", 2024)."""
 LARGEST_BATCH = 1024
+
+
+def facts_of(config: RunConfig, schema: Schema, rows: int) -> Facts:
+    """What the defaults of `config` depend on, for data of this `schema` with `rows` training rows."""
+    return Facts(registry.inputs(schema), rows, schema.outputs.classes is None, config.preset)
 
 
 def resolve(config: RunConfig, schema: Schema, rows: int) -> RunConfig:
@@ -45,7 +50,7 @@ def resolve(config: RunConfig, schema: Schema, rows: int) -> RunConfig:
     preprocessing = _preprocessing(config.preprocessing, recipe, schema, rows)
     # a score in the target's unit would listen to the series of the highest level alone
     weighted = config.objective.class_weights is not None or preprocessing.window_scaling != "none"
-    model = _model(config, chosen, rows)
+    model = _model(config, chosen, facts_of(config, schema, rows))
     training = _training(config.training, recipe, schema, rows, weighted=weighted)
     return replace(
         config,
@@ -89,14 +94,14 @@ def _window_scaling(config: PreprocessingConfig, schema: Schema) -> Scaling:
     return asked or layout.scaling or "none"
 
 
-def _model(run: RunConfig, chosen: dict[InputKind, str], rows: int) -> ModelConfig:
+def _model(run: RunConfig, chosen: dict[InputKind, str], facts: Facts) -> ModelConfig:
     config = run.model
     if pack.FAMILY.name in chosen.values():
         own = _pack(run, registry.section(config, pack.FAMILY))
         config = replace(config, pack=own)
     each = registry.dropouts(config, chosen)
     dropout = each if len(set(each.values())) > 1 else next(iter(each.values()))
-    return replace(registry.complete(config, chosen, rows), name=registry.joined(chosen), dropout=dropout)
+    return replace(registry.complete(config, facts), name=registry.joined(chosen), dropout=dropout)
 
 
 def _pack(run: RunConfig, settings: PackConfig) -> PackConfig:
@@ -121,8 +126,6 @@ def _pack(run: RunConfig, settings: PackConfig) -> PackConfig:
     if faults:
         other = setting("model.name", "mlp")
         raise InputError(f"the model pack cannot follow these settings; remove them, or set {other}", faults)
-    if run.preset == "best" and settings.members is None:
-        settings = replace(settings, members=pack.BEST_MEMBERS)
     return settings if at_random else replace(settings, folds=1)
 
 

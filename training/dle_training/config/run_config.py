@@ -14,7 +14,8 @@ from msgspec import Meta
 from dle_bundle.errors import InputError
 from dle_bundle.schema import Kind, TextFormat
 from dle_training.augmentation.settings import AugmentationConfig
-from dle_training.models.families import ModelConfig, Preset
+from dle_training.models.families import ModelConfig
+from dle_training.models.family import Preset
 from dle_training.optimization.optimizers import OptimizerConfig
 from dle_training.optimization.schedules import ScheduleConfig
 from dle_training.preprocessing.settings import PreprocessingConfig

@@ -1,6 +1,6 @@
 """The list of model families, and the section `model` of the configuration, which follows from the list."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -28,7 +28,6 @@ DEFAULTS: dict[InputKind, str] = {"image": "cnn", "sequence": "tcn", "text": "ba
 """The family that reads each kind of input if `model.name` names no family for it."""
 DEFAULTS_ALONE: dict[InputKind, str] = {"table": "pack"}
 """The family of a kind of input that is the only one of the data, unless the preset is fast."""
-Preset = Literal["fast", "default", "best"]
 
 _MODEL_SAYS = """The network: an encoder for each kind of input, then a linear head.
 

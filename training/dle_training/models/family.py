@@ -26,6 +26,7 @@ SHIFTED_IMAGES = replace(NO_AUGMENTATION, shift=0.08)
 """Images are shifted but not mirrored, because a mirrored letter is another letter; `augmentation.flip` mirrors."""
 
 
+Preset = Literal["fast", "default", "best"]
 DropoutFraction = Annotated[float, Meta(ge=0, lt=1)]
 
 
@@ -69,6 +70,16 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
+class Facts:
+    """What defaults depend on: the kinds of input, the number of training rows, the task and the preset."""
+
+    kinds: Collection[InputKind]
+    rows: int
+    regression: bool = False
+    preset: Preset = "default"
+
+
+@dataclass(frozen=True, slots=True)
 class Slot:
     """The place of an encoder in a network.
 
@@ -94,9 +105,9 @@ class ModelFamily:
     weights from torch's global generator. A family that is `alone` allows no other family beside it, and makes the
     whole network.
 
-    `dropout` and `recipe` are the defaults for whatever the configuration leaves open. `complete(settings, kinds,
-    rows)` returns the settings with the defaults that depend on the data, given its kinds of input and the number of
-    training rows. `space` holds the settings that a search varies if the user gives no space, by dotted key.
+    `dropout` and `recipe` are the defaults for whatever the configuration leaves open. `complete(settings, facts)`
+    returns the settings with the defaults that depend on the data and the preset. `space` holds the settings that a
+    search varies if the user gives no space, by dotted key.
     """
 
     name: str
@@ -109,4 +120,4 @@ class ModelFamily:
     recipe: Recipe
     space: Mapping[str, Dimension]
     alone: bool = False
-    complete: Callable[[Any, Collection[InputKind], int], Any] = lambda settings, kinds, rows: settings
+    complete: Callable[[Any, Facts], Any] = lambda settings, facts: settings

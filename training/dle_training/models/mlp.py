@@ -1,6 +1,5 @@
 """The model family `mlp`: fully connected layers over the dense features and embedded categories of a table."""
 
-from collections.abc import Collection
 from typing import Annotated
 
 import torch
@@ -11,7 +10,7 @@ from torch.nn import functional as F
 
 from dle_training.models._base import Encoder, matrices
 from dle_training.models.dropout import Dropout
-from dle_training.models.family import InputKind, ModelFamily, Recipe, SharedConfig
+from dle_training.models.family import Facts, ModelFamily, Recipe, SharedConfig
 from dle_training.models.norm import BatchNorm1d
 from dle_training.preprocessing.shape import Inputs, InputShape
 from dle_training.settings.base import Count, chosen
@@ -124,10 +123,10 @@ class TableEncoder(Encoder):
             self.embeddings.fill_untrained()
 
 
-def _complete(settings: MlpConfig, kinds: Collection[InputKind], rows: int) -> MlpConfig:
+def _complete(settings: MlpConfig, facts: Facts) -> MlpConfig:
     if settings.hidden is not None:
         return settings
-    return replace(settings, hidden=ALONE if set(kinds) == {"table"} else BESIDE_OTHERS)
+    return replace(settings, hidden=ALONE if set(facts.kinds) == {"table"} else BESIDE_OTHERS)
 
 
 FAMILY = ModelFamily(

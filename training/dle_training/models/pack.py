@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from dle_training.models import dropout as dropouts
 from dle_training.models._base import Network, mean_answer
-from dle_training.models.family import InputKind, ModelFamily, Recipe
+from dle_training.models.family import Facts, ModelFamily, Recipe
 from dle_training.preprocessing.shape import Inputs, InputShape
 from dle_training.settings.base import Count, Positive, Settings, chosen
 from dle_training.settings.dimensions import Choice
@@ -33,7 +33,7 @@ _TOGETHER = 2_048
 """Inputs or units of a layer, of all members together, that are computed at once for each row of an evaluation."""
 _READ_IN_STEPS = ("lr", "weight_decay", "dropout", "muon_lr")
 """Hyperparameters that stay on the host, where a training step reads them without waiting for the device."""
-_MEMBERS, BEST_MEMBERS = 8, 32
+_MEMBERS, _DEEP_MEMBERS, _BEST_MEMBERS = 8, 16, 32
 _FEW_ROWS, _FOLDS = 3_500, 5
 """Below so many training rows, which are 70 % of 5,000, one validation part says too little."""
 
@@ -46,7 +46,10 @@ class PackConfig(Settings, frozen=True):
 
     members: Annotated[
         Count | None,
-        Meta(description="Number of networks that are trained at once; null: 8, or 32 with the preset best."),
+        Meta(
+            description="Number of networks that are trained at once; null: 8, 16 for a regression without folds, 32 "
+            "with the preset best."
+        ),
     ] = None
     folds: Annotated[
         Count | None,
@@ -60,7 +63,7 @@ class PackConfig(Settings, frozen=True):
         Annotated[tuple[Annotated[int, Meta(ge=0)], ...], Meta(min_length=1)] | None,
         Meta(
             description="Numbers of hidden layers, among which the members are shared out; 0 is a linear model; null: "
-            "[1, 2], and [1, 2, 0] with folds."
+            "[1, 2], or [1, 2, 3] for a regression without folds and with the preset best; and 0 with folds."
         ),
     ] = None
     width: Annotated[Count | None, Meta(description="Units in a hidden layer; null: 256, or 128 with folds.")] = None
@@ -376,13 +379,16 @@ def _between(bounds: tuple[float, ...], places: Tensor) -> Tensor:
     return torch.exp(low + (high - low) * places)
 
 
-def _complete(settings: PackConfig, kinds: Collection[InputKind], rows: int) -> PackConfig:
-    folds = (_FOLDS if rows < _FEW_ROWS else 1) if settings.folds is None else settings.folds
+def _complete(settings: PackConfig, facts: Facts) -> PackConfig:
+    folds = (_FOLDS if facts.rows < _FEW_ROWS else 1) if settings.folds is None else settings.folds
+    deep = facts.preset == "best" or (facts.regression and folds == 1)
+    members = _BEST_MEMBERS if facts.preset == "best" else _DEEP_MEMBERS if deep else _MEMBERS
+    blocks = (1, 2, 3) if deep else (1, 2)
     return replace(
         settings,
-        members=settings.members or _MEMBERS,
+        members=settings.members or members,
         folds=folds,
-        blocks=settings.blocks or ((1, 2, 0) if folds > 1 else (1, 2)),
+        blocks=settings.blocks or ((*blocks, 0) if folds > 1 else blocks),
         width=settings.width or (128 if folds > 1 else 256),
         cosines=settings.cosines or (8 if folds > 1 else 12),
     )

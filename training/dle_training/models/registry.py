@@ -14,8 +14,8 @@ from dle_bundle.schema import Schema
 from dle_training.models import pack
 from dle_training.models._base import Encoder, EncoderNetwork, Network
 from dle_training.models.backbone import BACKBONE
-from dle_training.models.families import DEFAULTS, DEFAULTS_ALONE, FAMILIES, ModelConfig, Preset
-from dle_training.models.family import INPUT_KINDS, InputKind, ModelFamily, SharedConfig, Slot
+from dle_training.models.families import DEFAULTS, DEFAULTS_ALONE, FAMILIES, ModelConfig
+from dle_training.models.family import INPUT_KINDS, Facts, InputKind, ModelFamily, Preset, SharedConfig, Slot
 from dle_training.models.known import KnownEncoder
 from dle_training.preprocessing.shape import InputShape
 from dle_training.settings import base
@@ -117,16 +117,16 @@ def folds(config: ModelConfig) -> int:
     return base.chosen(section(config, pack.FAMILY).folds) if config.name == pack.FAMILY.name else 1
 
 
-def refuse_unread(config: ModelConfig, chosen: Mapping[InputKind, Collection[str]], rows: int) -> None:
+def refuse_unread(config: ModelConfig, chosen: Mapping[InputKind, Collection[str]], facts: Facts) -> None:
     """Raise InputError for settings in `config` that no family reads; `chosen` has the families of each kind of input.
 
-    A setting with its default value for this data is never refused; `rows` is the number of training rows.
+    A setting with its default value is never refused.
     """
     names = list(dict.fromkeys(name for each in chosen.values() for name in each))
     read, faults = {family(name).name for name in names}, list[str]()
     for own in (own for own in FAMILIES.values() if own.name not in read):
         found, default = section(config, own), own.settings()
-        usual = [default, own.complete(default, chosen, rows)]
+        usual = [default, own.complete(default, facts)]
         keys = [key for key in own.settings.__struct_fields__ if key not in SharedConfig.__struct_fields__]
         given = [key for key in keys if all(getattr(found, key) != getattr(each, key) for each in usual)]
         usable = set(own.reads) & set(chosen) and not own.name.startswith(BACKBONE)
@@ -136,10 +136,10 @@ def refuse_unread(config: ModelConfig, chosen: Mapping[InputKind, Collection[str
         raise InputError(f"the model {', '.join(names)} does not read these settings", faults)
 
 
-def complete(config: ModelConfig, kinds: Collection[InputKind], rows: int) -> ModelConfig:
+def complete(config: ModelConfig, facts: Facts) -> ModelConfig:
     """`config` with every family's defaults that depend on the data, whether or not the family is chosen."""
     for own in FAMILIES.values():
-        settings = own.complete(section(config, own), kinds, rows)
+        settings = own.complete(section(config, own), facts)
         config = settings if own.section is None else replace(config, **{own.section: settings})
     return config
 

@@ -265,9 +265,8 @@ def plan(asked: StudyRequest, progress: ImageProgress | None = None) -> StudyPla
     names = asked.space.dimensions.get("model.name")
     possible = [registry.choose(name, kinds) for name in getattr(names, "values", (config.model.name,))]
     given = yaml_text.to_struct(section(asked.fixed, "model"), ModelConfig, "The model")
-    registry.refuse_unread(
-        given, {kind: [families[kind] for families in possible] for kind in kinds}, len(dataset.split.train)
-    )
+    facts = resolve.facts_of(config, dataset.schema, len(dataset.split.train))
+    registry.refuse_unread(given, {kind: [families[kind] for families in possible] for kind in kinds}, facts)
     for families in possible:
         model = msgspec.structs.replace(config.model, name=registry.joined(families))
         export_trial.check(msgspec.structs.replace(config, model=model), dataset.schema)
