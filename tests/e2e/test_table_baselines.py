@@ -60,6 +60,7 @@ def test_from_training_to_report(tmp_path: Path, target: str, model: tuple[str, 
     page = (tmp_path / "run" / "report.html").read_text()
     assert f"{evaluated['comparison']}." in page
     assert "trees, test" in page
+    assert f"trees, {'validation' if model == BRIEF else 'out of fold'}" in page
     kept = answers(tmp_path / "run")["trees"]
     assert len(kept) == evaluated["rows"]
     run = dle_training.Run(tmp_path / "run")

@@ -81,6 +81,7 @@ def content(
         folds=None,
         baselines={},
         choices=None,
+        out_of_fold=False,
     )
 
 

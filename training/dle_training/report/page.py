@@ -43,7 +43,8 @@ class ReportContent:
     `class_weights` says whether training weighted the classes. `dropped` gives the reason for each column that was left
     out. `notes` are remarks on the data. `folds` is None unless the run was cross-validated. `baselines` are the scores
     of boosted trees and a linear model, by name; empty if none were trained. `choices` are the models that the run
-    could have kept, None if they were not measured.
+    could have kept, None if they were not measured. `out_of_fold` says that validation scores are those of the rows of
+    both training and validation, by weights that did not learn from them.
     """
 
     run: str
@@ -67,6 +68,7 @@ class ReportContent:
     folds: CrossValidation | None
     baselines: Mapping[str, BaselineScores]
     choices: ModelChoices | None
+    out_of_fold: bool
 
 
 def write(folder: Path, content: ReportContent) -> Path:

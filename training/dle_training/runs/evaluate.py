@@ -15,6 +15,7 @@ from dle_training.data import sources
 from dle_training.data.sources import Place, Source
 from dle_training.data.target import Values
 from dle_training.fitting.listeners import read_history
+from dle_training.models import registry
 from dle_training.report import page, samples, worst_examples
 from dle_training.runs import baselines, contents, cross_validation, model_choices, trained_rows
 from dle_training.runs.folder import RunFolder, read_facts, read_metrics, write_metrics
@@ -144,6 +145,7 @@ def evaluate_test_part(run: RunFolder, groups: Groups, target: Values, beside: B
         folds=cross_validation.read(run),
         baselines=scores,
         choices=model_choices.read(run),
+        out_of_fold=registry.folds(config.model) > 1,
     )
     page.write(run.path, content)
     return test
