@@ -87,7 +87,7 @@ def test_a_resolved_configuration_has_no_open_choice(kinds: Sequence[Kind], task
     config = resolved(f"preset={preset}", task=task, kinds=kinds)
     of_files = ("source", "sheet", "delimiter", "encoding", "comment", "header", "decimal", "thousands")
     means_none = {"split.by", *(f"data.{key}" for key in (*of_files, "sequence_id", "time", "window", "season"))}
-    means_none |= {"split.folds", "model.pack.muon_lr", "objective.class_weights", "schedule.gamma"}
+    means_none |= {"split.folds", "objective.class_weights", "schedule.gamma"}
     means_none |= {"training.stop_after", "training.max_latency", "model.pack.keep"}
     means_none |= set() if "image" in kinds else {"preprocessing.image_size", "preprocessing.image_fit"}
     settings = _leaves(msgspec.to_builtins(config))

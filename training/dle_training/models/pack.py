@@ -33,7 +33,8 @@ _TOGETHER = 2_048
 """Inputs or units of a layer, of all members together, that are computed at once for each row of an evaluation."""
 _READ_IN_STEPS = ("lr", "weight_decay", "dropout", "muon_lr")
 """Hyperparameters that stay on the host, where a training step reads them without waiting for the device."""
-_MEMBERS, _DEEP_MEMBERS, _BEST_MEMBERS = 8, 16, 32
+_MEMBERS, _BEST_MEMBERS = 8, 32
+_MUON_LR = (1.0, 50.0)
 _FEW_ROWS, _FOLDS = 3_500, 5
 """Below so many training rows, which are 70 % of 5,000, one validation part says too little."""
 
@@ -46,10 +47,7 @@ class PackConfig(Settings, frozen=True):
 
     members: Annotated[
         Count | None,
-        Meta(
-            description="Number of networks that are trained at once; null: 8, 16 for a regression without folds, 32 "
-            "with the preset best."
-        ),
+        Meta(description="Number of networks that are trained at once; null: 8, or 32 with the preset best."),
     ] = None
     folds: Annotated[
         Count | None,
@@ -76,10 +74,10 @@ class PackConfig(Settings, frozen=True):
         Meta(description="Range of the decay of the weights of layers, as a factor of optimizer.weight_decay."),
     ] = (30.0, 3000.0)
     muon_lr: Annotated[
-        Range | None,
+        Annotated[tuple[Positive, ...], Meta(max_length=2)] | None,
         Meta(
             description="Range of the learning rate of Muon, as a factor of optimizer.lr; Muon then trains the weights "
-            "of hidden layers; null: AdamW trains all weights."
+            "of hidden layers; []: AdamW trains all weights; null: [1, 50] for a regression without folds, else []."
         ),
     ] = None
     patience: Annotated[
@@ -95,6 +93,8 @@ class PackConfig(Settings, frozen=True):
     ] = None
 
     def __post_init__(self) -> None:
+        if self.muon_lr and len(self.muon_lr) != 2:
+            raise ValueError(f"model.pack.muon_lr: expected a range [low, high] or [], found {list(self.muon_lr)}")
         for name in ("frequency", "lr", "weight_decay", "muon_lr"):
             low, high = getattr(self, name) or (1, 1)
             if low > high:
@@ -165,7 +165,7 @@ class Members(nn.Module):
 
     def by_muon(self, name: str) -> bool:
         """Whether Muon trains the parameter `name`: the weights of hidden layers, if it is chosen."""
-        return self._settings.muon_lr is not None and self.decays(name) and name != f"weight{self.layers - 1}"
+        return bool(self._settings.muon_lr) and self.decays(name) and name != f"weight{self.layers - 1}"
 
     def draw(self, numbers: Sequence[int], dropout: float) -> None:
         """Draw the weights and hyperparameters of members with these `numbers` from torch's global generator.
@@ -381,16 +381,16 @@ def _between(bounds: tuple[float, ...], places: Tensor) -> Tensor:
 
 def _complete(settings: PackConfig, facts: Facts) -> PackConfig:
     folds = (_FOLDS if facts.rows < _FEW_ROWS else 1) if settings.folds is None else settings.folds
-    deep = facts.preset == "best" or (facts.regression and folds == 1)
-    members = _BEST_MEMBERS if facts.preset == "best" else _DEEP_MEMBERS if deep else _MEMBERS
-    blocks = (1, 2, 3) if deep else (1, 2)
+    best, smooth = facts.preset == "best", facts.regression and folds == 1
+    blocks = (1, 2, 3) if best or smooth else (1, 2)
     return replace(
         settings,
-        members=settings.members or members,
+        members=settings.members or (_BEST_MEMBERS if best else _MEMBERS),
         folds=folds,
         blocks=settings.blocks or ((*blocks, 0) if folds > 1 else blocks),
         width=settings.width or (128 if folds > 1 else 256),
         cosines=settings.cosines or (8 if folds > 1 else 12),
+        muon_lr=settings.muon_lr if settings.muon_lr is not None else _MUON_LR if smooth else (),
     )
 
 
