@@ -61,6 +61,7 @@ from dle_training.optimization.objectives import Objective
 from dle_training.preprocessing import pipeline
 from dle_training.preprocessing.shape import Images, Inputs, InputShape, Tokens
 from dle_training.runs import prepare
+from dle_training.settings.base import chosen
 
 DEMANDED, KERAS_GOAL = 0.9, 1.2
 FIT, BARE, SAME_PARTS, KERAS = "fit", "bare", "bare, same parts", "keras"
@@ -300,7 +301,7 @@ def run_bare(problem: Problem) -> float:
     """Measure the layers and the optimizer of PyTorch alone."""
     network = problem.plain(problem)
     peak = loop.learning_rate(problem.config, 0)
-    decay = problem.config.optimizer.weight_decay
+    decay = chosen(problem.config.optimizer.weight_decay)
     return bare(problem, network, torch.optim.AdamW(network.parameters(), lr=peak, weight_decay=decay))
 
 

@@ -19,9 +19,8 @@ from torch import Tensor, nn
 from dle_bundle.groups import MISSING_TIME, Groups, empty
 from dle_bundle.schema import Field, Outputs, Schema, SequenceShape
 from dle_training.preprocessing import pipeline
-from dle_training.preprocessing.numeric import Scaling
 from dle_training.preprocessing.pipeline import Preprocessing
-from dle_training.preprocessing.settings import PreprocessingConfig
+from dle_training.preprocessing.settings import NumericScaling, PreprocessingConfig
 
 SCHEMA = Schema(
     inputs=(
@@ -70,7 +69,7 @@ class Tuple(nn.Module):
 
 
 @cache
-def exported(scaling: Scaling) -> tuple[Preprocessing, Callable[..., list[npt.NDArray[Any]]]]:
+def exported(scaling: NumericScaling) -> tuple[Preprocessing, Callable[..., list[npt.NDArray[Any]]]]:
     """The fitted preprocessing and its graph in ONNX Runtime."""
     data = training()
     config = PreprocessingConfig(numeric=scaling, piecewise_bins=4, quantiles=True, signs=scaling == "robust")
@@ -109,7 +108,7 @@ ROWS = st.lists(
 @given(rows=ROWS)
 @settings(max_examples=60)
 def test_finite_and_the_same_in_onnx(
-    scaling: Scaling, rows: list[tuple[tuple[float, ...], tuple[str, ...], tuple[int, ...]]]
+    scaling: NumericScaling, rows: list[tuple[tuple[float, ...], tuple[str, ...], tuple[int, ...]]]
 ) -> None:
     preprocessing, run = exported(scaling)
     numeric = np.array([row[0] for row in rows], dtype=np.float64)
@@ -142,7 +141,7 @@ SERIES = arrays(np.float64, (6, len(CHANNELS)), elements=EIGHTHS)
 @given(table=TABLE, series=SERIES, power=st.integers(-30, 30))
 @settings(max_examples=100)
 def test_the_unit_of_a_column_makes_no_difference(
-    scaling: Scaling, table: npt.NDArray[np.float64], series: npt.NDArray[np.float64], power: int
+    scaling: NumericScaling, table: npt.NDArray[np.float64], series: npt.NDArray[np.float64], power: int
 ) -> None:
     """Numbers, bins and series of any unit become the same features, up to the rounding of float32."""
 
@@ -151,7 +150,7 @@ def test_the_unit_of_a_column_makes_no_difference(
         sequence = np.repeat((series * unit)[None], rows, axis=0)
         lengths = np.full(rows, len(series))
         groups = replace(empty(rows), numeric=table * unit, sequence=sequence, lengths=lengths)
-        config = PreprocessingConfig(numeric=scaling, piecewise_bins=4, quantiles=True)
+        config = PreprocessingConfig(numeric=scaling, signs=False, piecewise_bins=4, quantiles=True)
         prepared = pipeline.fit(UNITS, groups, config)[0].prepare(groups)
         return {name: tensor.numpy() for name, tensor in prepared.items()}
 

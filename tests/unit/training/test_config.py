@@ -112,7 +112,7 @@ def test_every_fault_at_once() -> None:
     assert found[2] == "training.epoch: unknown key (did you mean 'epochs'?)"
     assert found[3] == "model.hidden[1]: expected int >= 1, found -1"
     assert found[6].endswith("(did you mean 'numeric'?), found 'number'")
-    settings = "name, lr, momentum, weight_decay"
+    settings = "name, lr, momentum, beta2, weight_decay"
     assert found[10] == f"optimizer: expected a mapping of {settings}, found 'adam' (did you mean 'optimizer.name'?)"
 
 

@@ -95,7 +95,7 @@ def test_batches_cover_all_rows_and_leave_none_alone(rows: int, size: int, sizes
 def test_each_epoch_sees_every_row_once_in_another_order(small_fit: SimpleNamespace, tmp_path: Path) -> None:
     seen: list[list[float]] = []
 
-    class Spy(torch.nn.Module):
+    class Spy(Network):
         def forward(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
             if self.training:
                 seen[-1].extend(inputs["dense"][:, 0].tolist())
@@ -111,7 +111,7 @@ def test_each_epoch_sees_every_row_once_in_another_order(small_fit: SimpleNamesp
     spy = Spy()
     spy.network = network
     seen.append([])
-    loop.fit(FitInputs(spy, objective, train, validation, config, tmp_path))  # type: ignore[arg-type]
+    loop.fit(FitInputs(spy, objective, train, validation, config, tmp_path))
     assert sorted(seen[0]) == sorted(seen[1]) == sorted(train.inputs["dense"][:, 0].tolist())
     assert seen[0] != seen[1]
 

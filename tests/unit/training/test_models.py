@@ -18,6 +18,7 @@ from dle_training.models.families import FAMILIES, ModelConfig
 from dle_training.models.family import InputKind
 from dle_training.models.mlp import Embeddings
 from dle_training.models.pack import PackConfig
+from dle_training.models.realmlp import RealMlpConfig
 from dle_training.models.registry import build
 from dle_training.models.rnn import RnnConfig
 from dle_training.models.tabm import Tabm, TabmConfig
@@ -31,6 +32,7 @@ TABLES = {
     "both": InputShape(5, (6, 4), ((0, 3, 1, 1, 1, 1), (0, 0, 5, 2))),
     "quantiles": InputShape(5, (6,), ((0, 3, 1, 1, 1, 1),), quantiles=2),
     "bins": InputShape(9, (6,), ((0, 3, 1, 1, 1, 1),), bins=(Bins(0, 3, 4), Bins(2, 7, 2))),
+    "numbers": InputShape(5, (6,), ((0, 3, 1, 1, 1, 1),), numbers=3),
 }
 IMAGES = {
     "grey": InputShape(image=Images(1, 1, 12, 10, (0.4,), (0.2,))),
@@ -56,6 +58,7 @@ SMALL = replace_struct(
     tcn=TcnConfig(width=4, depth=3, kernel=9),
     transformer=TransformerConfig(width=8, heads=2),
     bag=BagConfig(width=6, buckets=64),
+    realmlp=RealMlpConfig(hidden=(16, 8), cosines=3),
     pack=PackConfig(members=5, folds=1, blocks=(1, 2, 0), width=8, cosines=3),
     tabm=TabmConfig(heads=3, width=8, number_dim=4),
 )

@@ -98,7 +98,7 @@ def test_matrices_between_hidden_layers_step_by_muon_and_all_else_by_adamw() -> 
     ]  # fmt: skip
     again = build(ModelConfig(name="mlp", hidden=(8, 6, 8), batch_norm=True, dropout=0.0), shape, outputs=2)
     again.load_state_dict(network.state_dict())
-    ours = optimizers.build(OptimizerConfig(name="muon", lr=0.01, weight_decay=0.2), network)
+    ours = optimizers.build(OptimizerConfig(name="muon", lr=0.01, beta2=0.999, weight_decay=0.2), network)
     hidden = again.hidden_matrices()
     others = [weight for weight in again.parameters() if all(weight is not each for each in hidden)]
     theirs = [

@@ -53,6 +53,15 @@ def test_regression_restores_the_unit() -> None:
     assert objective.loss(torch.zeros(3, 1), encoded).item() == pytest.approx(1.0)
 
 
+def test_answers_of_a_clamped_regression_stay_in_the_range_of_training() -> None:
+    objective = objectives.fit("regression", np.array([10.0, 20.0, 30.0]), clamp=True)
+    outputs = torch.tensor([[-50.0], [0.0], [50.0]])
+    assert objective.link(outputs).tolist() == [10.0, 20.0, 30.0]
+    assert objectives.restore(objective.state()).link(outputs).tolist() == [10.0, 20.0, 30.0]
+    steps = objectives.fit("regression", np.array([[1.0, np.nan], [3.0, 5.0]]), clamp=True)
+    assert steps.link(torch.tensor([[-9.0, 9.0]])).tolist() == [[1.0, 5.0]]
+
+
 def test_constant_target_is_finite() -> None:
     objective = objectives.fit("regression", np.array([7.0, 7.0]))
     assert objective.link(objective.encode(np.array([7.0, 8.0]))[:, None]).tolist() == [7.0, 8.0]

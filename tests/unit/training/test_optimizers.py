@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from msgspec.structs import replace
 from torch import nn
 
 from dle_training.models._base import Network
@@ -15,7 +16,7 @@ from dle_training.preprocessing.shape import InputShape
 def step(config: OptimizerConfig, value: float, gradient: float, steps: int = 1) -> float:
     network = Network()
     weight = network.weight = nn.Parameter(torch.tensor([value]))
-    optimizer = optimizers.build(config, network)
+    optimizer = optimizers.build(replace(config, beta2=0.999), network)
     for _ in range(steps):
         weight.grad = torch.tensor([gradient])
         optimizer.step()
@@ -46,9 +47,23 @@ def test_l2_of_adam_goes_through_the_gradient() -> None:
     assert step(OptimizerConfig(name="adam", lr=0.1, weight_decay=1.0), 2.0, 0.0) == pytest.approx(1.9)
 
 
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_beta2_decays_the_mean_of_squares(name: str) -> None:
+    """With beta2 = 0, each step is divided by the size of its own gradient."""
+    network = Network()
+    weight = network.weight = nn.Parameter(torch.zeros(1))
+    optimizer = optimizers.build(OptimizerConfig(name=name, lr=0.1, beta2=0.0, weight_decay=0.0), network)
+    for gradient in (100.0, 1.0):
+        weight.grad = torch.tensor([gradient])
+        optimizer.step()
+    mean = (0.9 * 0.1 * 100 + 0.1) / (1 - 0.9**2)
+    assert weight.item() == pytest.approx(-0.1 * (1 + mean), rel=1e-5)
+
+
 @pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
 def test_every_optimizer_learns_at_its_own_rate(name: str) -> None:
-    config = OptimizerConfig(name=name, lr=optimizers.OPTIMIZERS[name].lr or 2e-3)
+    lr = optimizers.OPTIMIZERS[name].lr or 2e-3
+    config = OptimizerConfig(name=name, lr=lr, beta2=0.999, weight_decay=1e-4)
     network = build(ModelConfig(name="mlp", hidden=(8, 8), dropout=0.0), InputShape(dense=4), outputs=1)
     optimizer = optimizers.build(config, network)
     X = torch.randn(256, 4)

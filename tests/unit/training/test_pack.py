@@ -356,10 +356,11 @@ def test_settings_that_a_pack_cannot_follow_are_refused_together() -> None:
     with pytest.raises(InputError, match=r"model\.name=mlp") as refused:
         configured(
             "training.refit=true", "training.metric=roc_auc", "training.ema=0.9", "optimizer.name=sgd",
-            "model.pack.folds=4", by="time:a",
+            "optimizer.beta2=0.95", "schedule.regularisation=flat_cosine", "model.pack.folds=4", by="time:a",
         )  # fmt: skip
     assert [detail.partition(":")[0].partition("=")[0] for detail in refused.value.details] == [
-        "training.refit", "training.metric", "training.ema", "optimizer.name", "model.pack.folds",
+        "training.refit", "training.metric", "training.ema", "optimizer.name", "optimizer.beta2",
+        "schedule.regularisation", "model.pack.folds",
     ]  # fmt: skip
 
 

@@ -348,10 +348,12 @@ def test_signature(tables: Path, tmp_path: Path) -> None:
         "model.batch_norm=true",
         "model.embedding_dim=3",
         "optimizer.name=sgd",
+        "optimizer.beta2=0.95",
         "training.batch_size=16",
         "training.metric=accuracy",
     ):
         assert of(bound) not in (same, None), bound
+    assert of("schedule.regularisation=flat_cosine") is None
     assert of(data=replace(bench.data, train=bench.data.train.slice(slice(32)))) != same
     weighted = msgspec.structs.replace(bench.data.objective, class_weights=(1.0, 2.0))
     assert of(data=replace(bench.data, objective=weighted)) != same

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from msgspec.structs import replace
 
 from dle_bundle import documents
 from dle_bundle.errors import InputError
@@ -17,16 +18,17 @@ from dle_training.preprocessing import categories, dates, numeric, pipeline
 from dle_training.preprocessing.categories import OneHot
 from dle_training.preprocessing.dates import Dates
 from dle_training.preprocessing.numeric import Numeric
-from dle_training.preprocessing.settings import PreprocessingConfig
+from dle_training.preprocessing.settings import NumericScaling, PreprocessingConfig
 from dle_training.preprocessing.shape import Known
 
+PLAIN = PreprocessingConfig(numeric="standard", signs=False, piecewise_bins=0, quantiles=False)
 LARGEST = float(np.finfo(np.float64).max)
 
 
 def scaled(
     training: list[list[float]],
     rows: list[list[float]],
-    scaling: numeric.Scaling = "standard",
+    scaling: NumericScaling = "standard",
     boolean: tuple[bool, ...] | None = None,
 ) -> npt.NDArray[np.float32]:
     values = np.array(training, dtype=np.float64)
@@ -84,7 +86,7 @@ def test_unit_norm_of_any_size(size: float) -> None:
 
 
 @pytest.mark.parametrize("scaling", ["standard", "min_max", "robust"])
-def test_constant_in_training(scaling: numeric.Scaling) -> None:
+def test_constant_in_training(scaling: NumericScaling) -> None:
     rows = [[7.0], [9.0], [LARGEST], [-LARGEST], [np.nan]]
     assert not scaled([[7.0], [7.0]], rows, scaling).any()
     assert not scaled([[-LARGEST], [-LARGEST]], rows, scaling).any()
@@ -100,7 +102,7 @@ def test_small_and_large_units(unit: float) -> None:
 
 
 @pytest.mark.parametrize("scaling", ["standard", "min_max", "robust"])
-def test_constant_but_for_rounding(scaling: numeric.Scaling) -> None:
+def test_constant_but_for_rounding(scaling: NumericScaling) -> None:
     rows = [[1.0], [1.0 + 3e-16], [1.0 + 9e-16]]
     assert not scaled(rows, rows, scaling).any()
     tiny = [[5e-324], [1e-310], [5e-310]]
@@ -108,7 +110,7 @@ def test_constant_but_for_rounding(scaling: numeric.Scaling) -> None:
 
 
 @pytest.mark.parametrize("scaling", ["standard", "min_max", "robust"])
-def test_a_rare_value_among_the_smallest(scaling: numeric.Scaling) -> None:
+def test_a_rare_value_among_the_smallest(scaling: NumericScaling) -> None:
     """The standard deviation, 1e-309, has no inverse in float64."""
     training = [[0.0]] * 1_000_000 + [[1e-306]]
     output = scaled(training, [[0.0], [1e-306], [LARGEST], [-LARGEST]], scaling)
@@ -232,7 +234,7 @@ def groups(count: int) -> Groups:
 
 def test_pipeline() -> None:
     data = groups(100)
-    preprocessing, _ = pipeline.fit(SCHEMA, data, PreprocessingConfig(piecewise_bins=0, quantiles=False))
+    preprocessing, _ = pipeline.fit(SCHEMA, data, PLAIN)
     inputs = preprocessing.prepare(data)
     shape = preprocessing.shape(frequencies=True)
     assert inputs["dense"].shape == (100, shape.dense)
@@ -248,7 +250,7 @@ def test_pipeline() -> None:
 
 def test_chunks_change_nothing() -> None:
     data = groups(40_000)
-    preprocessing, _ = pipeline.fit(SCHEMA, data, PreprocessingConfig(piecewise_bins=0, quantiles=False))
+    preprocessing, _ = pipeline.fit(SCHEMA, data, PLAIN)
     whole, part = preprocessing.prepare(data), preprocessing.prepare(data.take(slice(20_000, 20_003)))
     for name in whole:
         assert torch.equal(whole[name][20_000:20_003], part[name])
@@ -257,9 +259,7 @@ def test_chunks_change_nothing() -> None:
 @pytest.mark.parametrize("scaling", ["standard", "min_max", "unit_norm"])
 def test_json_makes_the_same_module(scaling: Literal["standard", "min_max", "unit_norm"], tmp_path: Path) -> None:
     data = groups(100)
-    preprocessing, _ = pipeline.fit(
-        SCHEMA, data, PreprocessingConfig(numeric=scaling, piecewise_bins=0, quantiles=False)
-    )
+    preprocessing, _ = pipeline.fit(SCHEMA, data, replace(PLAIN, numeric=scaling))
     (tmp_path / "p.json").write_bytes(documents.encode(preprocessing.fitted))
     again = pipeline.load(tmp_path / "p.json", SCHEMA, tmp_path)
     assert again.fitted == preprocessing.fitted
@@ -277,13 +277,11 @@ def test_groups_without_columns() -> None:
             data.categorical[:, : len(schema.categorical)],
             data.datetime[:, : len(schema.datetime)],
         )
-        prepared = pipeline.fit(schema, part, PreprocessingConfig(piecewise_bins=0, quantiles=False))[0].prepare(part)
+        prepared = pipeline.fit(schema, part, PLAIN)[0].prepare(part)
         assert set(prepared) == ({"dense", "codes"} if kept == ("categorical",) else {"dense"})
     only = Schema(inputs=SCHEMA.inputs[3:4], outputs=SCHEMA.outputs)
     part = Groups(data.numeric[:, :0], data.categorical[:, 1:], data.datetime[:, :0])
-    assert set(pipeline.fit(only, part, PreprocessingConfig(piecewise_bins=0, quantiles=False))[0].prepare(part)) == {
-        "codes"
-    }
+    assert set(pipeline.fit(only, part, PLAIN)[0].prepare(part)) == {"codes"}
 
 
 def test_wrong_files(tmp_path: Path) -> None:
@@ -293,7 +291,7 @@ def test_wrong_files(tmp_path: Path) -> None:
     path.write_bytes(b"{}")
     with pytest.raises(InputError, match="cannot read the preprocessing state"):
         pipeline.load(path, SCHEMA, path)
-    preprocessing, _ = pipeline.fit(SCHEMA, groups(30), PreprocessingConfig(piecewise_bins=0, quantiles=False))
+    preprocessing, _ = pipeline.fit(SCHEMA, groups(30), PLAIN)
     path.write_bytes(documents.encode(preprocessing.fitted))
     other = Schema(inputs=SCHEMA.inputs[1:], outputs=SCHEMA.outputs)
     with pytest.raises(InputError, match="does not belong to the schema"):
@@ -316,7 +314,7 @@ def test_values_that_are_known_in_advance(gaps: bool, tmp_path: Path) -> None:
     schema = Schema(inputs=fields, outputs=Outputs(target="y", task="regression", horizon=3))
     bare, lengths = empty(50), np.full(50, 9)
     rows = Groups(bare.numeric, bare.categorical, bare.datetime, sequence=steps, lengths=lengths, known=known)
-    preprocessing, _ = pipeline.fit(schema, rows, PreprocessingConfig(piecewise_bins=0, quantiles=False))
+    preprocessing, _ = pipeline.fit(schema, rows, PLAIN)
     assert preprocessing.shape(frequencies=True).known == Known(channels=2 + gaps, steps=3)
     prepared = preprocessing.prepare(rows)["known"]
     assert prepared.shape == (50, 3, 2 + gaps)

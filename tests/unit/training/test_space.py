@@ -293,6 +293,7 @@ def test_default_spaces_hold_the_defaults() -> None:
     resolved = {
         "model.hidden": [256, 256, 256], "model.pack.width": 256, "model.pack.members": 8,
         "preprocessing.piecewise_bins": 32, "augmentation.shift": 0.08,
+        "preprocessing.numeric": "standard",
     }  # fmt: skip
     for entry in FAMILIES.values():
         for key, dimension in entry.space.items():
@@ -302,7 +303,7 @@ def test_default_spaces_hold_the_defaults() -> None:
             value = list(value) if isinstance(value, tuple) else value
             value = resolved.get(key, entry.dropout if key == "model.dropout" else value)
             if value is None:
-                assert key == "optimizer.lr"
+                assert key in ("optimizer.lr", "optimizer.weight_decay", "optimizer.beta2")
             elif isinstance(dimension, Choice):
                 assert value in dimension.values
             else:

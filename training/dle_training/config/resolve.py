@@ -58,8 +58,8 @@ def resolve(config: RunConfig, schema: Schema, rows: int) -> RunConfig:
         preprocessing=preprocessing,
         model=model,
         augmentation=_augmentation(config.augmentation, recipe),
-        objective=_objective(config.objective, schema),
-        optimizer=_optimizer(config.optimizer, recipe),
+        objective=_objective(config.objective, recipe, schema),
+        optimizer=_optimizer(config.optimizer, recipe, schema),
         schedule=_schedule(config.schedule, recipe),
         training=replace(training, baseline=_baseline(config.training, schema, rows, model)),
         device=devices.choose(config.device).type,
@@ -67,6 +67,11 @@ def resolve(config: RunConfig, schema: Schema, rows: int) -> RunConfig:
 
 
 def _preprocessing(config: PreprocessingConfig, recipe: Recipe, schema: Schema, rows: int) -> PreprocessingConfig:
+    config = replace(
+        config,
+        numeric=config.numeric or recipe.numeric,
+        signs=recipe.signs if config.signs is None else config.signs,
+    )
     bins = recipe.piecewise_bins if config.piecewise_bins is None else config.piecewise_bins
     if bins is None:
         bins = PIECEWISE_BINS if config.numeric == "standard" and rows >= LEAST_ROWS_FOR_BINS else 0
@@ -121,6 +126,10 @@ def _pack(run: RunConfig, settings: PackConfig) -> PackConfig:
         faults.append(
             f"optimizer.name={run.optimizer.name}: its members learn with adamw; for muon, see model.pack.muon_lr"
         )
+    if run.optimizer.beta2 not in (None, pack.FAMILY.recipe.beta2):
+        faults.append(f"optimizer.beta2={run.optimizer.beta2:g}: its members learn with {pack.FAMILY.recipe.beta2:g}")
+    if run.schedule.regularisation not in (None, pack.FAMILY.recipe.regularisation):
+        faults.append(f"schedule.regularisation={run.schedule.regularisation}: its members keep what they draw")
     if (settings.folds or 1) > 1 and not at_random:
         faults.append(f"model.pack.folds={settings.folds}: needs rows that are split at random, not by {run.split.by}")
     if faults:
@@ -154,26 +163,40 @@ def _augmentation(config: AugmentationConfig, recipe: Recipe) -> AugmentationCon
     )
 
 
-def _objective(config: ObjectiveConfig, schema: Schema) -> ObjectiveConfig:
-    return replace(config, task="regression" if schema.outputs.classes is None else "classification")
+def _objective(config: ObjectiveConfig, recipe: Recipe, schema: Schema) -> ObjectiveConfig:
+    regression = schema.outputs.classes is None
+    clamp = regression and recipe.clamp if config.clamp is None else config.clamp
+    return replace(config, task="regression" if regression else "classification", clamp=clamp)
 
 
-def _optimizer(config: OptimizerConfig, recipe: Recipe) -> OptimizerConfig:
-    own = optimizers.OPTIMIZERS[config.name].lr
-    default = recipe.lr if own is None else own
-    return replace(config, lr=default if config.lr is None else config.lr)
+def _optimizer(config: OptimizerConfig, recipe: Recipe, schema: Schema) -> OptimizerConfig:
+    lr = config.lr or optimizers.OPTIMIZERS[config.name].lr
+    if lr is None:
+        regression = schema.outputs.classes is None
+        lr = recipe.regression_lr if regression and recipe.regression_lr is not None else recipe.lr
+    return replace(
+        config,
+        lr=lr,
+        beta2=recipe.beta2 if config.beta2 is None else config.beta2,
+        weight_decay=recipe.weight_decay if config.weight_decay is None else config.weight_decay,
+    )
 
 
 def _schedule(config: ScheduleConfig, recipe: Recipe) -> ScheduleConfig:
     name = config.name or recipe.schedule
     default = schedules.SCHEDULES[name].gamma
-    return replace(config, name=name, gamma=default if config.gamma is None else config.gamma)
+    return replace(
+        config,
+        name=name,
+        gamma=default if config.gamma is None else config.gamma,
+        regularisation=config.regularisation or recipe.regularisation,
+    )
 
 
 def _training(config: TrainingConfig, recipe: Recipe, schema: Schema, rows: int, *, weighted: bool) -> TrainingConfig:
     size = config.batch_size
     if size is None:
-        size = next((size for below, size in BATCH_SIZES if rows < below), LARGEST_BATCH)
+        size = recipe.batch_size or next((size for below, size in BATCH_SIZES if rows < below), LARGEST_BATCH)
         size = min(size, recipe.largest_batch or size)
     steps = max(rows // size + (rows % size > 1), 1)  # a single remaining row joins the last batch
     epochs = config.epochs or max(recipe.epochs, -(-recipe.least_steps // steps))

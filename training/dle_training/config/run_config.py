@@ -188,6 +188,10 @@ class ObjectiveConfig(Settings, frozen=True):
             "other labels; null: all equal. Predicted probabilities still follow the true class frequencies."
         ),
     ] = None
+    clamp: Annotated[
+        bool | None,
+        Meta(description="Keep the values of a regression within the range of training; null: only for realmlp."),
+    ] = None
 
 
 class TrainingConfig(Settings, frozen=True):
@@ -195,7 +199,7 @@ class TrainingConfig(Settings, frozen=True):
 
     epochs: Annotated[
         Count | None,
-        Meta(description="Most passes over the training part; null: 30 for tables, else by model and rows."),
+        Meta(description="Most passes over the training part; null: 30 for mlp, else by model and rows."),
     ] = None
     stop_after: Annotated[
         Count | None,
@@ -208,7 +212,7 @@ class TrainingConfig(Settings, frozen=True):
         Count | None,
         Meta(
             description="Rows in a training step; null: 32 to 1024, growing with the number of training rows; for "
-            "images, series and text at most 64, 128 or 256, by model."
+            "images, series and text at most 64, 128 or 256, by model; 256 for realmlp."
         ),
     ] = None
     metric: Annotated[
@@ -222,7 +226,7 @@ class TrainingConfig(Settings, frozen=True):
         Annotated[int, Meta(ge=0)] | None,
         Meta(
             description="Epochs without a better metric before training stops; 0: never stop early; null: 10, or a "
-            "third of the epochs if that is more."
+            "third of the epochs if that is more; 0 for realmlp."
         ),
     ] = None
     ema: Annotated[

@@ -81,7 +81,7 @@ def _begin(inputs: FitInputs, pack: Ensemble) -> Training:
     device = devices.choose(config.device)
     inputs = loop.on_device(inputs, device)
     groups = [group for group in pack.groups if isinstance(group, Members)]
-    optimizer = MemberOptimizer(groups, chosen(config.optimizer.lr), config.optimizer.weight_decay)
+    optimizer = MemberOptimizer(groups, chosen(config.optimizer.lr), chosen(config.optimizer.weight_decay))
     data = digest(inputs.train.targets, inputs.validation.targets)
     state = TrainingState(pack, optimizer, global_generators(device), config.seed, data)
     members = chosen(pack.settings.members)

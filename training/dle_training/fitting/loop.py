@@ -26,6 +26,7 @@ from dle_training.fitting.listeners import EpochRecord, Listener, TrainingPlan
 from dle_training.fitting.replicas import ALONE, Replicas
 from dle_training.fitting.state import LoopProgress, TrainingState, digest, global_generators
 from dle_training.models._base import Network
+from dle_training.models.dropout import Dropout
 from dle_training.optimization import optimizers, schedules
 from dle_training.optimization.objectives import Objective
 from dle_training.preprocessing.shape import WINDOW
@@ -111,6 +112,20 @@ class Training:
     def learning_rate(self, step: int) -> float:
         """The learning rate of a step of the current epoch; steps count from 0."""
         return learning_rate(self.inputs.config, self.progress.epoch + step / len(self.batches))
+
+    def prepare_step(self) -> None:
+        """Set learning rate, weight decay and dropout of the next step."""
+        config, progress = self.inputs.config, self.progress
+        lr, decay = self.learning_rate(progress.step), chosen(config.optimizer.weight_decay)
+        epoch = progress.epoch + progress.step / len(self.batches)
+        strength = schedules.regularisation(config.schedule, epoch, self.epochs)
+        for group in self.state.optimizer.param_groups:
+            group["lr"] = lr * group["rate"]
+            group["weight_decay"] = decay * strength if group["decays"] else 0.0
+        if config.schedule.regularisation != "constant":
+            for module in self.inputs.network.modules():
+                if isinstance(module, Dropout):
+                    module.weaken(strength)
 
     def count_step(self) -> None:
         """Count a step that has been made, average the weights, and call `on_step` of all listeners."""
@@ -204,8 +219,7 @@ def fit(inputs: FitInputs) -> FitResult:
             network.train()
             shares = [replicas.share(rows) for rows in batches[progress.step :]]
             for batch in training.inputs.train.batches(shares, order):
-                for group in state.optimizer.param_groups:
-                    group["lr"] = training.learning_rate(progress.step)
+                training.prepare_step()
                 varied = batch.inputs if augment is None else augment(batch.inputs)
                 loss = training.inputs.objective.loss(compute(varied), batch.targets)
                 state.optimizer.zero_grad()

@@ -27,8 +27,11 @@ from dle_training.optimization.objectives import ObjectiveState
 from dle_training.preprocessing import pipeline
 from dle_training.preprocessing.pipeline import Preprocessing
 from dle_training.preprocessing.shape import WINDOW, Inputs
+from dle_training.settings.base import chosen
 
 PREPROCESSING, TOKENIZER, OBJECTIVE = "preprocessing.json", "tokenizer.json", "objective.json"
+_FIRST_ROWS = 1_000
+"""Training rows, at least, that may shape the first weights."""
 _TARGETS, _INPUT = "targets", "input."
 
 
@@ -49,7 +52,10 @@ class TrainingData:
         objective = objectives.restore(self.objective)
         torch.default_generator.manual_seed(config.seed)  # which draws them, on the CPU
         shape = self.preprocessing.shape(frequencies=True)
-        return registry.build(config.model, shape, objective.outputs, regression=objective.task == "regression")
+        network = registry.build(config.model, shape, objective.outputs, regression=objective.task == "regression")
+        every = max(len(self.train) // _FIRST_ROWS, 1)
+        network.initialise({name: tensor[::every] for name, tensor in self.train.inputs.items()})
+        return network
 
     def write_fitted(self, folder: Path) -> None:
         """Write `preprocessing.json` and, for text, `tokenizer.json`: a trained network needs them."""
@@ -63,7 +69,13 @@ def make(dataset: Dataset, config: RunConfig, stream: ImageStream | None = None)
     groups, target = dataset.part("train")
     preprocessing, groups = pipeline.fit(dataset.schema, groups, config.preprocessing)
     outputs = dataset.schema.outputs
-    objective = objectives.fit(outputs.task, target, outputs.classes, config.objective.class_weights)
+    objective = objectives.fit(
+        outputs.task,
+        target,
+        outputs.classes,
+        config.objective.class_weights,
+        clamp=chosen(config.objective.clamp),
+    )
 
     def prepared(name: PartName, rows: Groups, values: Values) -> PreparedRows:
         def encoded(inputs: Inputs) -> Tensor:

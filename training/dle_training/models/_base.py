@@ -7,6 +7,7 @@ use `Network` alone.
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +59,15 @@ class Encoder(nn.Module):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class ParameterGroup:
+    """Parameters that learn with `rate` times the learning rate, and whether weight decay applies to them."""
+
+    parameters: list[nn.Parameter]
+    rate: float = 1.0
+    decays: bool = True
+
+
 class Network(nn.Module):
     """The contract of every model: all inputs go in, and what the objective reads comes out.
 
@@ -86,6 +96,16 @@ class Network(nn.Module):
     def hidden_matrices(self) -> list[nn.Parameter]:
         """The weights from one hidden layer to the next; see `Encoder.hidden_matrices`."""
         return []
+
+    def initialise(self, inputs: Inputs) -> None:
+        """Fit the first weights to the inputs of about 1,000 training rows; does nothing by default.
+
+        Images are not among the inputs if they are streamed. Random numbers come from torch's global generator.
+        """
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """All parameters that training changes; by default they learn alike."""
+        return [ParameterGroup([parameter for parameter in self.parameters() if parameter.requires_grad])]
 
     def before_evaluation(self) -> None:
         """Set the weights that training does not reach; see `Encoder.before_evaluation`."""

@@ -31,6 +31,10 @@ class Dropout(nn.Module):
         self.p = p
         self.dropped = round(p * LEVELS)
 
+    def weaken(self, factor: float) -> None:
+        """Zero units with `factor` times the probability `p` from now on."""
+        self.dropped = round(factor * self.p * LEVELS)
+
     @property
     def least(self) -> int:
         """The lowest level, an int16, that keeps a unit."""
@@ -45,7 +49,7 @@ class Dropout(nn.Module):
         if not self.training or self.dropped == 0:
             return units
         if units.device.type != "cpu":
-            return F.dropout(units, self.p)
+            return F.dropout(units, self.dropped / LEVELS)
         words = draw(torch.empty(words_for(units.numel()), dtype=torch.int64))
         return units * multipliers(words, units.shape, self.least, self.scale)
 

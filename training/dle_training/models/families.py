@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from dle_training.models import backbone, bag, cnn, dlinear, linear, mlp, pack, rnn, tabm, tcn, transformer
+from dle_training.models import backbone, bag, cnn, dlinear, linear, mlp, pack, realmlp, rnn, tabm, tcn, transformer
 from dle_training.models.family import InputKind
 from dle_training.models.mlp import MlpConfig
 
@@ -14,6 +14,7 @@ FAMILIES = {
         mlp.FAMILY,
         pack.FAMILY,
         linear.FAMILY,
+        realmlp.FAMILY,
         tabm.FAMILY,
         cnn.FAMILY,
         rnn.FAMILY,

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from dle_training.augmentation.settings import AugmentationConfig
 from dle_training.models._base import Encoder, Network
+from dle_training.preprocessing.settings import NumericScaling
 from dle_training.preprocessing.shape import InputShape
 from dle_training.settings.base import Settings
 from dle_training.settings.dimensions import Dimension
@@ -54,18 +55,27 @@ class Recipe:
     """A family's training settings for whatever the configuration leaves open.
 
     `lr` is the peak learning rate of an optimizer that has no default of its own. `epochs` is raised until there are
-    `least_steps` steps. `largest_batch` limits the rows in a step. `patience` is None if it grows with the epochs.
-    `quantiles` and `piecewise_bins` say how numbers are prepared; bins are None if the rows decide.
+    `least_steps` steps. `batch_size` is None if it grows with the rows, and `largest_batch` limits it. `patience` is
+    None if it grows with the epochs. `regression_lr` is the learning rate of a regression if it is another one.
+    `numeric`, `signs`, `quantiles` and `piecewise_bins` say how a table is prepared; bins are None if the rows decide.
     """
 
     lr: float
     epochs: int
     least_steps: int = 0
+    regression_lr: float | None = None
+    beta2: float = 0.999
+    weight_decay: float = 1e-4
+    batch_size: int | None = None
     largest_batch: int | None = None
     patience: int | None = None
     schedule: str = "cosine"
+    regularisation: str = "constant"
+    numeric: NumericScaling = "standard"
+    signs: bool = False
     quantiles: bool = False
     piecewise_bins: int | None = None
+    clamp: bool = False
     augmentation: AugmentationConfig = NO_AUGMENTATION
 
 

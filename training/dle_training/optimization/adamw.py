@@ -19,6 +19,7 @@ def step(
     *,
     lr: float,
     weight_decay: float,
+    beta2: float = 0.999,
 ) -> None:
     """Make a step in place, by the fused kernel of PyTorch."""
     adamw.adamw(
@@ -31,7 +32,7 @@ def step(
         fused=True,
         amsgrad=False,
         beta1=0.9,
-        beta2=0.999,
+        beta2=beta2,
         lr=lr,
         weight_decay=weight_decay,
         eps=1e-8,

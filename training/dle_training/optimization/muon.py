@@ -37,10 +37,16 @@ class MuonAdamW(optim.Optimizer):
     """
 
     def __init__(
-        self, hidden: Sequence[nn.Parameter], others: Sequence[nn.Parameter], lr: float, weight_decay: float
+        self,
+        hidden: Sequence[nn.Parameter],
+        others: Sequence[nn.Parameter],
+        lr: float,
+        weight_decay: float,
+        beta2: float,
     ) -> None:
         groups = [{"params": list(hidden)}, {"params": list(others)}]
-        super().__init__(groups, {"lr": lr, "weight_decay": weight_decay, "fused": True})
+        shared = {"lr": lr, "weight_decay": weight_decay, "beta2": beta2, "rate": 1.0, "decays": True, "fused": True}
+        super().__init__(groups, shared)
         for weight in hidden:
             self.state[weight] = {"momentum": torch.zeros_like(weight)}
         for weight in others:
@@ -58,7 +64,9 @@ class MuonAdamW(optim.Optimizer):
         weights = others["params"]
         states = [[self.state[weight][name] for weight in weights] for name in ("exp_avg", "exp_avg_sq", "step")]
         gradients = [weight.grad for weight in weights]
-        adamw.step(weights, gradients, *states, lr=others["lr"], weight_decay=others["weight_decay"])
+        adamw.step(
+            weights, gradients, *states, lr=others["lr"], weight_decay=others["weight_decay"], beta2=others["beta2"]
+        )
 
 
 def step(

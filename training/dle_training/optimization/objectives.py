@@ -25,7 +25,8 @@ class ObjectiveState(msgspec.Struct, frozen=True, kw_only=True):
     """The content of `objective.json`, from which `restore` builds an equal objective.
 
     `class_weights` have mean 1 over the training part. `mean` and `sd` are statistics of the training targets.
-    `horizon` is the number of values in a target.
+    `horizon` is the number of values in a target. `bounds` are the least and the largest answer of a regression; None
+    if answers have no bounds.
     """
 
     task: Task
@@ -35,6 +36,7 @@ class ObjectiveState(msgspec.Struct, frozen=True, kw_only=True):
     mean: float = 0.0
     sd: float = 1.0
     horizon: int = 1
+    bounds: tuple[float, float] | None = None
 
 
 class Objective(nn.Module):
@@ -215,10 +217,12 @@ class Regression(Objective):
     def link(self, logits: Tensor, window: Tensor | None = None) -> Tensor:
         values = self._values(logits).to(torch.float64)
         if window is None:
-            return values * self.sd + self.mean
-        level, spread = self._of_windows(window, values.dim())
-        largest = torch.finfo(torch.float32).max
-        return torch.clamp(values * spread + level, -largest, largest)
+            answers = values * self.sd + self.mean
+        else:
+            level, spread = self._of_windows(window, values.dim())
+            largest = torch.finfo(torch.float32).max
+            answers = torch.clamp(values * spread + level, -largest, largest)
+        return answers if self._state.bounds is None else torch.clamp(answers, *self._state.bounds)
 
     @staticmethod
     def _of_windows(window: Tensor, dimensions: int) -> tuple[Tensor, Tensor]:
@@ -243,8 +247,12 @@ def fit(
     target: npt.NDArray[np.generic],
     classes: Sequence[Label] | None = None,
     class_weights: ClassWeights = None,
+    *,
+    clamp: bool = False,
 ) -> Objective:
     """The objective for the training part's target (N,) or (N, horizon); `classes` are in the order of probabilities.
+
+    With `clamp`, the values of a regression stay within the range of these targets.
 
     Raises InputError if `class_weights` names labels that are not classes.
     """
@@ -252,7 +260,8 @@ def fit(
         values = target.astype(np.float64)
         horizon = values.shape[1] if values.ndim == 2 else 1
         mean, sd = float(np.nanmean(values)), float(np.nanstd(values)) or 1.0
-        return restore(ObjectiveState(task=task, mean=mean, sd=sd, horizon=horizon))
+        bounds = (float(np.nanmin(values)), float(np.nanmax(values))) if clamp else None
+        return restore(ObjectiveState(task=task, mean=mean, sd=sd, horizon=horizon, bounds=bounds))
     bare = Classification(ObjectiveState(task=task, classes=tuple(classes or ())))
     if class_weights is None:
         return bare

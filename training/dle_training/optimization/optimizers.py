@@ -6,14 +6,16 @@ applies to every parameter.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta
-from torch import nn, optim
+from torch import optim
 
 from dle_training.models._base import Network
 from dle_training.optimization.muon import MuonAdamW
 from dle_training.settings.base import Positive, Settings, chosen
+
+_BETA1 = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,7 @@ class OptimizerEntry:
     """An optimizer that `optimizer.name` can choose.
 
     `lr` is the default peak learning rate; None if each model family has its own. `build(network, config)` makes the
-    optimizer of the weights that `trained` names.
+    optimizer of the groups of weights that `trained` lists.
     """
 
     name: str
@@ -30,29 +32,43 @@ class OptimizerEntry:
     build: Callable[[Network, "OptimizerConfig"], optim.Optimizer]
 
 
-def trained(network: Network) -> list[nn.Parameter]:
-    """The weights that are not frozen."""
-    return [weight for weight in network.parameters() if weight.requires_grad]
+def trained(network: Network) -> list[dict[str, Any]]:
+    """PyTorch's groups of the parameters that training changes: `rate` times the learning rate, decayed if it `decays`.
+
+    The loop sets learning rate and weight decay before each step.
+    """
+    return [
+        {"params": group.parameters, "rate": group.rate, "decays": group.decays} for group in network.parameter_groups()
+    ]
 
 
 def _adamw(network: Network, config: "OptimizerConfig") -> optim.Optimizer:
-    return optim.AdamW(trained(network), lr=chosen(config.lr), weight_decay=config.weight_decay, fused=True)
+    betas, weight_decay = (_BETA1, chosen(config.beta2)), chosen(config.weight_decay)
+    return optim.AdamW(trained(network), lr=chosen(config.lr), betas=betas, weight_decay=weight_decay, fused=True)
 
 
 def _adam(network: Network, config: "OptimizerConfig") -> optim.Optimizer:
-    return optim.Adam(trained(network), lr=chosen(config.lr), weight_decay=config.weight_decay, fused=True)
+    betas, weight_decay = (_BETA1, chosen(config.beta2)), chosen(config.weight_decay)
+    return optim.Adam(trained(network), lr=chosen(config.lr), betas=betas, weight_decay=weight_decay, fused=True)
 
 
 def _sgd(network: Network, config: "OptimizerConfig") -> optim.Optimizer:
     return optim.SGD(
-        trained(network), lr=chosen(config.lr), momentum=config.momentum, weight_decay=config.weight_decay, fused=True
+        trained(network),
+        lr=chosen(config.lr),
+        momentum=config.momentum,
+        weight_decay=chosen(config.weight_decay),
+        fused=True,
     )
 
 
 def _muon(network: Network, config: "OptimizerConfig") -> optim.Optimizer:
     hidden = [weight for weight in network.hidden_matrices() if weight.requires_grad]
-    others = [weight for weight in trained(network) if not any(weight is each for each in hidden)]
-    return MuonAdamW(hidden, others, chosen(config.lr), config.weight_decay)
+    if not hidden:
+        return _adamw(network, config)
+    (group,) = trained(network)  # weights that learn at different rates have no hidden matrices
+    others = [weight for weight in group["params"] if not any(weight is each for each in hidden)]
+    return MuonAdamW(hidden, others, chosen(config.lr), chosen(config.weight_decay), chosen(config.beta2))
 
 
 OPTIMIZERS = {
@@ -85,14 +101,19 @@ class OptimizerConfig(Settings, frozen=True):
         Meta(description="Peak learning rate; null: the optimizer's default, or the model family's if it has none."),
     ] = None
     momentum: Annotated[float, Meta(ge=0, lt=1, description="Momentum of sgd.")] = 0.9
-    weight_decay: Annotated[
-        float,
+    beta2: Annotated[
+        Annotated[float, Meta(ge=0, lt=1)] | None,
         Meta(
-            ge=0,
-            description="L2 penalty: added to the gradient (sgd, adam), or applied to the weights directly (adamw, "
-            "muon).",
+            description="Decay of the mean of squared gradients (adamw, adam, muon); null: 0.999, or 0.95 for realmlp."
         ),
-    ] = 1e-4
+    ] = None
+    weight_decay: Annotated[
+        Annotated[float, Meta(ge=0)] | None,
+        Meta(
+            description="L2 penalty: added to the gradient (sgd, adam) or applied to the weights directly (adamw, "
+            "muon); null: 0.0001, or 0.02 for realmlp."
+        ),
+    ] = None
 
 
 def build(config: OptimizerConfig, network: Network) -> optim.Optimizer:

@@ -45,6 +45,11 @@ def _cosine(config: "ScheduleConfig", epoch: float, epochs: int) -> float:
     return config.final_fraction + (1 - config.final_fraction) * half_wave
 
 
+def _coslog4(config: "ScheduleConfig", epoch: float, epochs: int) -> float:
+    # the first waves are short; the last one takes half of the epochs
+    return 0.5 * (1 - math.cos(2 * math.pi * math.log2(1 + 15 * min(epoch / epochs, 1.0))))
+
+
 SCHEDULES = {
     entry.name: entry
     for entry in (
@@ -53,6 +58,12 @@ SCHEDULES = {
             "The learning rate follows half a cosine wave from the peak down to final_fraction of it.",
             None,
             _cosine,
+        ),
+        ScheduleEntry(
+            "coslog4",
+            "The learning rate rises from 0 to the peak and falls again in four waves, each about twice as long.",
+            None,
+            _coslog4,
         ),
         ScheduleEntry("constant", "The learning rate stays at the peak.", None, _constant),
         ScheduleEntry("step", "The learning rate is multiplied by gamma after every step_epochs epochs.", 0.3, _step),
@@ -69,14 +80,17 @@ else:
     ScheduleName = Literal[tuple(SCHEDULES)]
 
 
+Regularisation = Literal["constant", "flat_cosine"]
+
+
 class ScheduleConfig(Settings, frozen=True):
-    """How the learning rate changes during training."""
+    """How the learning rate, dropout and weight decay change during training."""
 
     name: Annotated[
         ScheduleName | None,
         Meta(
-            description="The schedule; `dle-train --list schedules` lists them; null: cosine, or constant for pack, "
-            "whose members end by themselves."
+            description="The schedule; `dle-train --list schedules` lists them; null: cosine, constant for pack, "
+            "whose members end by themselves, or coslog4 for realmlp."
         ),
     ] = None
     gamma: Annotated[
@@ -89,8 +103,21 @@ class ScheduleConfig(Settings, frozen=True):
     final_fraction: Annotated[
         float, Meta(ge=0, le=1, description="Final learning rate of cosine, as a fraction of the peak.")
     ] = 0.0
+    regularisation: Annotated[
+        Regularisation | None,
+        Meta(
+            description="Dropout and weight decay: constant, or flat_cosine, which leaves them as they are during the "
+            "first half and takes them down to 0 during the second; null: flat_cosine for realmlp, else constant."
+        ),
+    ] = None
 
 
 def factor(config: ScheduleConfig, epoch: float, epochs: int) -> float:
     """The factor in [0, 1] of the peak learning rate after `epoch` of `epochs`; `config` is resolved."""
     return SCHEDULES[chosen(config.name)].factor(config, epoch, epochs)
+
+
+def regularisation(config: ScheduleConfig, epoch: float, epochs: int) -> float:
+    """The factor in [0, 1] of dropout and weight decay after `epoch` of `epochs`; `config` is resolved."""
+    second_half = max(2 * epoch / epochs - 1, 0.0)  # from 0 to 1
+    return 1.0 if config.regularisation == "constant" else 0.5 * (1 + math.cos(math.pi * second_half))

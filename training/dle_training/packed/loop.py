@@ -60,14 +60,14 @@ class MemberFailure:
 def signature(config: RunConfig, data: TrainingData) -> Hashable | None:
     """What the members of a pack must have in common; None if this training cannot be packed.
 
-    Only `mlp` over a table can be packed, with an optimizer of `PACKED`. Learning rate, momentum, weight decay,
-    dropout, seed, schedule, epochs and patience may differ between members. Their rows may differ too if an epoch has
-    the same number of steps.
+    Only `mlp` over a table can be packed, with an optimizer of `PACKED` and constant regularisation. Learning rate,
+    momentum, weight decay, dropout, seed, schedule, epochs and patience may differ between members. Their rows may
+    differ too if an epoch has the same number of steps.
     """
     shape = data.preprocessing.shape(frequencies=False)
     if shape.image or shape.sequence or shape.tokens or registry.choose(config.model.name, ["table"])["table"] != "mlp":
         return None
-    if config.optimizer.name not in PACKED:
+    if config.optimizer.name not in PACKED or config.schedule.regularisation != "constant":
         return None
     size = chosen(config.training.batch_size)
     batches = loop.split_batches(len(data.train), size)
@@ -76,7 +76,7 @@ def signature(config: RunConfig, data: TrainingData) -> Hashable | None:
         (shape.dense, shape.cardinalities, model.embedding_dim if shape.cardinalities else 0),
         (model.hidden, model.batch_norm),
         (objective.task, objective.classes, objective.horizon, objective.class_weights is None),
-        (training.metric, config.optimizer.name),
+        (training.metric, config.optimizer.name, config.optimizer.beta2),
         (size, len(batches), training.checkpoint_seconds),
         devices.choose(config.device),
     )

@@ -4,8 +4,6 @@ They are centred and scaled in float64 and become float32 only then. A float32 h
 or of small differences of large numbers, nothing would be left to centre.
 """
 
-from typing import Literal
-
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +12,8 @@ from torch import Tensor
 
 from dle_bundle.values.numbers import differ
 from dle_training.preprocessing._base import CLIP, LARGEST, Step, bounded, factors
+from dle_training.preprocessing.settings import NumericScaling
 
-Scaling = Literal["standard", "min_max", "unit_norm", "robust"]
 _BENT = 3.0
 """The robust scaling bends numbers smoothly so that they stay within ±_BENT."""
 
@@ -27,7 +25,7 @@ class NumericFit(msgspec.Struct, frozen=True, kw_only=True):
     and `normed` the columns that unit norm scales together (truth values stay 0 and 1; empty for other scalings).
     """
 
-    scaling: Scaling
+    scaling: NumericScaling
     medians: tuple[float, ...]
     shifts: tuple[float, ...]
     factors: tuple[float, ...]
@@ -35,7 +33,7 @@ class NumericFit(msgspec.Struct, frozen=True, kw_only=True):
     normed: tuple[int, ...]
 
 
-def fit(values: npt.NDArray[np.float64], boolean: npt.NDArray[np.bool_], scaling: Scaling) -> NumericFit:
+def fit(values: npt.NDArray[np.float64], boolean: npt.NDArray[np.bool_], scaling: NumericScaling) -> NumericFit:
     """Fit on the training part's `values` (N, F), NaN = missing; `boolean` (F,) marks truth values.
 
     Statistics are computed after imputation, in float64, so that the scaled training values have mean 0 and standard

@@ -84,7 +84,8 @@ class Preprocessing(nn.Module):
         ...     categorical=np.empty((2, 0), object),
         ...     datetime=np.empty((2, 0), np.int64),
         ... )
-        >>> preprocessing, _ = fit(schema, rows, PreprocessingConfig(piecewise_bins=0, quantiles=False))
+        >>> config = PreprocessingConfig(numeric="standard", signs=False, piecewise_bins=0, quantiles=False)
+        >>> preprocessing, _ = fit(schema, rows, config)
         >>> preprocessing(preprocessing.tensors(rows))["dense"].tolist()
         [[-1.0], [1.0]]
     """
@@ -182,6 +183,7 @@ class Preprocessing(nn.Module):
             text = Tokens(fitted.tokens.vocabulary, len(schema.text) * (fitted.tokens.max_tokens + 1))
         return InputShape(
             dense=self._dense,
+            numbers=len(fitted.numeric.medians),
             quantiles=self.quantiles.width,
             bins=self._bins(),
             cardinalities=tuple(map(len, columns)),
@@ -207,7 +209,7 @@ def fit(schema: Schema, training: Groups, config: PreprocessingConfig) -> tuple[
     codes = categories.encode(training.categorical, vocabularies)
     boolean = np.array([field.kind == "boolean" for field in schema.numeric], dtype=bool)
     cardinalities = tuple(categories.FIRST + len(vocabulary) for vocabulary in vocabularies)
-    numbers = numeric.fit(training.numeric, boolean, config.numeric)
+    numbers = numeric.fit(training.numeric, boolean, chosen(config.numeric))
     image = sequence = known = tokenizer = text = None
     if training.image is not None and (form := schema.image[0].image) is not None:
         image = pixels.fit(training.image, form.channels)
@@ -231,7 +233,7 @@ def fit(schema: Schema, training: Groups, config: PreprocessingConfig) -> tuple[
         piecewise=piecewise.fit(training.numeric, boolean, numbers.medians, chosen(config.piecewise_bins)),
         quantiles=quantiles.fit(training.numeric, boolean, numbers.medians, wanted=chosen(config.quantiles)),
         categorical=categories.fit(
-            codes, cardinalities, config.one_hot_limit, apart=_series_column(schema), signs=config.signs
+            codes, cardinalities, config.one_hot_limit, apart=_series_column(schema), signs=chosen(config.signs)
         ),
         datetime=dates.fit(training.datetime),
         image=image,

@@ -7,6 +7,7 @@ from msgspec import Meta
 from dle_bundle.schema import ImageFit
 from dle_training.settings.base import Count, Settings
 
+NumericScaling = Literal["standard", "min_max", "unit_norm", "robust"]
 Scaling = Literal["window", "series", "none"]
 """What the windows of a forecast are scaled by: mean and spread of their own steps, of their series, or of all."""
 
@@ -18,12 +19,13 @@ class PreprocessingConfig(Settings, frozen=True):
     """How columns become numbers. Everything is fitted on the training part."""
 
     numeric: Annotated[
-        Literal["standard", "min_max", "unit_norm", "robust"],
+        NumericScaling | None,
         Meta(
             description="Scaling of numbers: z-score; to [0, 1]; each row to Euclidean norm 1; or from the median in "
-            "units of the interquartile range, bent smoothly to stay within ±3."
+            "units of the interquartile range, bent smoothly to stay within ±3; null: robust for realmlp, else "
+            "standard."
         ),
-    ] = "standard"
+    ] = None
     piecewise_bins: Annotated[
         Annotated[int, Meta(ge=0, le=256)] | None,
         Meta(
@@ -50,12 +52,12 @@ class PreprocessingConfig(Settings, frozen=True):
         Meta(ge=0, description="Columns with up to this many categories are one-hot, others get an embedding."),
     ] = 9
     signs: Annotated[
-        bool,
+        bool | None,
         Meta(
             description="A one-hot column of two categories becomes a single number: -1 or 1, and 0 if the value is "
-            "missing or was not in training."
+            "missing or was not in training; null: only for realmlp."
         ),
-    ] = False
+    ] = None
     max_categories: Annotated[
         Count, Meta(description="Largest number of categories of a column; less frequent ones count as unseen.")
     ] = 10_000

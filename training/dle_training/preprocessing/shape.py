@@ -77,11 +77,11 @@ class Bins:
 class InputShape:
     """The inputs that preprocessing passes to a network.
 
-    `dense` is P, the width of the `dense` input (N, P) float32. Its last `quantiles` columns are the normal scores of
-    numbers (see `preprocessing.quantiles`), and `bins` tells where the quantile bins of numbers are (see
-    `preprocessing.piecewise`). `cardinalities` has the number of codes of each column of the `codes` input (N, E)
-    int64, with 0 = unseen and 1 = missing. `frequencies` counts, per column, how often each
-    code occurs in the training part; it is empty if weights are loaded next, because they already contain its effect.
+    `dense` is P, the width of the `dense` input (N, P) float32. Its first `numbers` columns are the scaled numbers, and
+    its last `quantiles` columns their normal scores (see `preprocessing.quantiles`). `bins` tells where the quantile
+    bins of numbers are (see `preprocessing.piecewise`). `cardinalities` has the number of codes of each column of the
+    `codes` input (N, E) int64, with 0 = unseen and 1 = missing. `frequencies` counts, per column, how often each code
+    occurs in the training part; it is empty if weights are loaded next, because they already contain its effect.
     `image`, `sequence`, `known` and `tokens` are None if the data has no such input.
     """
 
@@ -94,3 +94,4 @@ class InputShape:
     tokens: Tokens | None = None
     quantiles: int = 0
     bins: tuple[Bins, ...] = ()
+    numbers: int = 0
