@@ -26,7 +26,7 @@ def test_values(config: ScheduleConfig, values: dict[float, float]) -> None:
     assert {epoch: schedules.factor(config, epoch, 10) for epoch in values} == pytest.approx(values, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", schedules.SCHEDULES.keys() - {"coslog4"})
+@pytest.mark.parametrize("name", [name for name in schedules.SCHEDULES if name != "coslog4"])
 def test_every_schedule_starts_at_the_peak_and_never_rises(name: str) -> None:
     config = ScheduleConfig(name=name, gamma=schedules.SCHEDULES[name].gamma)
     factors = [schedules.factor(config, epoch / 10, 30) for epoch in range(301)]
