@@ -28,7 +28,7 @@ BRIEF = [
 @pytest.mark.parametrize(("target", "folds"), [("buys", 5), ("level", 1), ("spent", 3)])
 def test_from_file_to_prediction(tmp_path: Path, target: str, folds: int) -> None:
     source = write_people(tmp_path / "people.csv", target=target)
-    settings = [*BRIEF, "--set", f"model.pack.folds={folds}", "--set", "training.epochs=6"]
+    settings = [*BRIEF, "--set", f"model.pack.folds={folds}", "--set", "training.epochs=12"]
     trained = commands.document("dle-train", source, "--target", target, *settings, "--out", "run", folder=tmp_path)
     new = tmp_path / "new.csv"
     source.rename(new)  # the run needs its source no more

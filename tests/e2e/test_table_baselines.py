@@ -59,8 +59,8 @@ def test_from_training_to_report(tmp_path: Path, target: str, model: tuple[str, 
     assert {name: own["test"] for name, own in known["baselines"].items()} == evaluated["baselines"]
     page = (tmp_path / "run" / "report.html").read_text()
     assert f"{evaluated['comparison']}." in page
-    assert "trees, test" in page
-    assert f"trees, {'validation' if model == BRIEF else 'out of fold'}" in page
+    for part in ("test", "validation" if model == BRIEF else "out of fold"):
+        assert f'<th class="n" colspan="3">{part}</th>' in page
     kept = answers(tmp_path / "run")["trees"]
     assert len(kept) == evaluated["rows"]
     run = dle_training.Run(tmp_path / "run")
@@ -212,7 +212,9 @@ def test_no_kept_rows_no_answers(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "rows" / "baseline_answers.npz").exists()
     found = commands.document("dle-evaluate", "run", "--data", "people.csv", folder=tmp_path)
     assert (found["baselines"], found["comparison"]) == (None, None)
-    assert "linear, validation" in (tmp_path / "run" / "report.html").read_text()
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert '<th class="n" colspan="3">validation</th>' in page
+    assert '<th class="n" colspan="3">test</th>' not in page
 
 
 def test_refit_baselines_answer_the_test_part_by_all_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,7 +77,7 @@ class PackConfig(Settings, frozen=True):
         Annotated[tuple[Positive, ...], Meta(max_length=2)] | None,
         Meta(
             description="Range of the learning rate of Muon, as a factor of optimizer.lr; Muon then trains the weights "
-            "of hidden layers; []: AdamW trains all weights; null: [1, 50], or [] with folds."
+            "of hidden layers; []: AdamW trains all weights; null: [1, 50] for a regression without folds, else []."
         ),
     ] = None
     patience: Annotated[
@@ -381,8 +381,8 @@ def _between(bounds: tuple[float, ...], places: Tensor) -> Tensor:
 
 def _complete(settings: PackConfig, facts: Facts) -> PackConfig:
     folds = (_FOLDS if facts.rows < _FEW_ROWS else 1) if settings.folds is None else settings.folds
-    best = facts.preset == "best"
-    blocks = (1, 2, 3) if best or (facts.regression and folds == 1) else (1, 2)
+    best, smooth = facts.preset == "best", facts.regression and folds == 1
+    blocks = (1, 2, 3) if best or smooth else (1, 2)
     return replace(
         settings,
         members=settings.members or (_BEST_MEMBERS if best else _MEMBERS),
@@ -390,7 +390,7 @@ def _complete(settings: PackConfig, facts: Facts) -> PackConfig:
         blocks=settings.blocks or ((*blocks, 0) if folds > 1 else blocks),
         width=settings.width or (128 if folds > 1 else 256),
         cosines=settings.cosines or (8 if folds > 1 else 12),
-        muon_lr=settings.muon_lr if settings.muon_lr is not None else _MUON_LR if folds == 1 else (),
+        muon_lr=settings.muon_lr if settings.muon_lr is not None else _MUON_LR if smooth else (),
     )
 
 

@@ -102,6 +102,10 @@ class Activation(nn.Module):
     """Each unit's mixture of the identity and an activation, x + a · (f(x) − x), with a learnt share a.
 
     Shape: (N, width) → the same.
+
+    Example:
+        >>> Activation(3, regression=True)(torch.zeros(2, 3)).tolist()
+        [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
     """
 
     def __init__(self, width: int, *, regression: bool) -> None:

@@ -79,6 +79,10 @@ class SharedLinear(nn.Module):
     """A linear layer whose matrix all heads share; each has adapters for inputs and outputs, and a bias.
 
     Shape: (H, N, in) → (H, N, out), or (N, in), the same for all heads, → (H, N, out).
+
+    Example:
+        >>> SharedLinear(heads=4, wide=3, narrow=5)(torch.zeros(2, 3), slice(None)).shape
+        torch.Size([4, 2, 5])
     """
 
     def __init__(self, heads: int, wide: int, narrow: int) -> None:

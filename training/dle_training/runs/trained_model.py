@@ -39,7 +39,8 @@ class InferenceModule(nn.Module):
         ...     categorical=np.empty((2, 0), object),
         ...     datetime=np.empty((2, 0), np.int64),
         ... )
-        >>> preprocessing, _ = pipeline.fit(schema, rows, PreprocessingConfig(piecewise_bins=0, quantiles=False))
+        >>> settings = PreprocessingConfig(numeric="standard", signs=False, piecewise_bins=0, quantiles=False)
+        >>> preprocessing, _ = pipeline.fit(schema, rows, settings)
         >>> model = ModelConfig(name="mlp", hidden=(4,), dropout=0.1)
         >>> network = build(model, preprocessing.shape(frequencies=True), outputs=1)
         >>> objective = objectives.fit("regression", np.array([1.0, 3.0]))
