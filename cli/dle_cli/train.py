@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from dle_training.runs.folder import RunFolder
     from dle_training.runs.prepare import Prepared
     from dle_training.runs.train import RunResult
+    from dle_training.scoring.cross_validation import CrossValidation
     from dle_training.scoring.model_choices import ModelChoices
+    from dle_training.scoring.table_baselines import BaselineScores
 
     Check = Callable[[RunConfig], None]
     Work = Callable[[RunFolder, Prepared, Sequence[Listener]], RunResult]
@@ -279,31 +281,17 @@ def _show_result(speaker: Console, run: "RunFolder") -> None:
     )
     if beside:
         outside = ", out of fold" if registry.folds(config.model) > 1 else ""
-        speaker.table(
-            f"Validation{outside}",
-            [
-                *(
-                    (name, console.cell(score), *(console.cell(own.validation[name]) for own in beside.values()))
-                    for name, score in scores.items()
-                ),
-                ("seconds", f"{seconds:.2f}", *(f"{own.seconds:.2f}" for own in beside.values())),
-            ],
-            ("metric", "model", *beside),
-        )
+        _show_beside(speaker, f"Validation{outside}", scores, seconds, beside)
     if choices is not None:
         _show_choices(speaker, choices)
     if slow := model_choices.warning(run):
         speaker.warn(slow)
     if validated is not None:
-        speaker.table(
-            f"Cross-validation: {validated.folds} folds",
-            [
-                (name, f"{mean:.4g}", "–" if (sd := validated.sd[name]) is None else f"{sd:.2g}")
-                for name, mean in validated.mean.items()
-                if mean is not None
-            ],
-            ("metric", "mean", "standard deviation"),
-        )
+        _show_cross_validation(speaker, validated)
+    measured = {
+        "baselines": {name: own.validation for name, own in beside.items()},
+        "baseline_seconds": {name: own.seconds for name, own in beside.items()},
+    }
     speaker.document(
         {
             "run": str(run.path),
@@ -316,14 +304,7 @@ def _show_result(speaker: Console, run: "RunFolder") -> None:
             "parameters": finished.parameters,
             "seconds": seconds,
             "validation": finished.validation,
-            **(
-                {}
-                if not beside
-                else {
-                    "baselines": {name: own.validation for name, own in beside.items()},
-                    "baseline_seconds": {name: own.seconds for name, own in beside.items()},
-                }
-            ),
+            **(measured if beside else {}),
             **({} if validated is None else {"cross_validation": msgspec.to_builtins(validated)}),
             **({} if choices is None else {"choices": msgspec.to_builtins(choices)}),
             **({} if texts is None else {"truncated_texts": texts.truncated}),
@@ -331,6 +312,35 @@ def _show_result(speaker: Console, run: "RunFolder") -> None:
     )
     source = "" if kept["test"] or config.data.source is None else f" {typed(config.data.source, '--data')}"
     speaker.next(f"{proposals.evaluating(run.path)}{source}")
+
+
+def _show_beside(
+    speaker: Console,
+    title: str,
+    scores: Mapping[str, float],
+    seconds: float,
+    beside: "Mapping[str, BaselineScores]",
+) -> None:
+    """Show the scores and the seconds of the model and of its baselines."""
+    rows = [
+        (name, console.cell(score), *(console.cell(own.validation[name]) for own in beside.values()))
+        for name, score in scores.items()
+    ]
+    times = ("seconds", f"{seconds:.2f}", *(f"{own.seconds:.2f}" for own in beside.values()))
+    speaker.table(title, [*rows, times], ("metric", "model", *beside))
+
+
+def _show_cross_validation(speaker: Console, found: "CrossValidation") -> None:
+    """Show the mean and the standard deviation of each score over the folds."""
+    speaker.table(
+        f"Cross-validation: {found.folds} folds",
+        [
+            (name, f"{mean:.4g}", "–" if (sd := found.sd[name]) is None else f"{sd:.2g}")
+            for name, mean in found.mean.items()
+            if mean is not None
+        ],
+        ("metric", "mean", "standard deviation"),
+    )
 
 
 def _show_choices(speaker: Console, found: "ModelChoices") -> None:

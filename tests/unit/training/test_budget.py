@@ -15,7 +15,6 @@ from dle_training.config import run_config
 from dle_training.config.run_config import RunConfig
 from dle_training.data.dataset import Dataset
 from dle_training.models import registry
-from dle_training.models.pack import PackConfig
 from dle_training.runs import budget, prepare, train
 from dle_training.runs.prepare import Plan, Prepared
 
@@ -38,18 +37,13 @@ def read(table: Path) -> Dataset:
     return prepare.prepare(asked(table)).dataset
 
 
-def pack(config: RunConfig) -> PackConfig:
-    found: PackConfig = registry.section(config.model, registry.family("pack"))
-    return found
-
-
 @pytest.fixture
 def planned(table: Path, monkeypatch: pytest.MonkeyPatch) -> Planned:
     """Plans where an epoch takes a second for a member and a fold, or three seconds of another model."""
 
-    def seconds(prepared: Prepared) -> float:
-        own = pack(prepared.config)
-        return float(own.members * own.folds) if prepared.config.model.name == "pack" else 3.0  # type: ignore[operator]
+    def seconds(config: RunConfig, *_: object) -> float:
+        own = registry.pack_settings(config.model)
+        return float(own.members * own.folds) if config.model.name == "pack" else 3.0  # type: ignore[operator]
 
     def plan(seconds: float, *settings: str) -> Prepared:
         config = asked(table, *settings)
@@ -81,7 +75,7 @@ def test_a_pack_is_as_large_as_the_time_allows(
     planned: Planned, seconds: float, settings: list[str], members: int, folds: int, epochs: int
 ) -> None:
     found = planned(seconds, "training.epochs=100", *SMALL, *settings)
-    own = pack(found.config)
+    own = registry.pack_settings(found.config.model)
     assert (own.members, own.folds, found.config.training.epochs) == (members, folds, epochs)
     assert found.plan is not None
     assert (found.plan.members, found.plan.folds, found.plan.epochs) == (members, folds, epochs)
@@ -108,7 +102,8 @@ def test_further_trainings_are_refused(planned: Planned, setting: str) -> None:
 @pytest.mark.parametrize("settings", [SMALL, [*SMALL, "model.pack.folds=1"], FAST])
 def test_an_epoch_is_measured_without_a_trace(table: Path, settings: list[str]) -> None:
     prepared, state = prepare.prepare(asked(table, *settings)), torch.get_rng_state()
-    assert 0 < budget._epoch_seconds(prepared) < float("inf")
+    sample = budget._sample(prepared, None)
+    assert 0 < budget._epoch_seconds(prepared.config, sample, prepared.dataset.split) < float("inf")
     assert torch.equal(torch.get_rng_state(), state)
 
 

@@ -7,12 +7,9 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 from tests import people
-from tests.configs import resolved
 
-from dle_bundle.errors import InputError
 from dle_training.config import run_config
 from dle_training.export.bundle import export_run
-from dle_training.models import registry
 from dle_training.models.linear import Linear
 from dle_training.optimization import objectives
 from dle_training.preprocessing.shape import InputShape
@@ -73,12 +70,3 @@ def test_it_is_exported_with_many_categories(tmp_path: Path) -> None:
     train.train(run, prepared)
     evaluate.evaluate(run)
     assert export_run(run, tmp_path / "bundle").parity.largest_difference < 1e-5
-
-
-def test_beside_other_inputs_it_is_refused() -> None:
-    with pytest.raises(InputError, match="linear reads columns alone") as caught:
-        resolved("model.name=linear", kinds=("image", "numeric"))
-    cure = caught.value.message.rpartition("set ")[2]
-    assert cure == "model.name=mlp"
-    assert resolved(cure, kinds=("image", "numeric")).model.name == "cnn+mlp"
-    assert registry.choose("linear", ["table"]) == {"table": "linear"}

@@ -9,7 +9,6 @@ from tests.configs import resolved
 from dle_bundle.errors import InputError
 from dle_bundle.schema import Task
 from dle_training.config import run_config
-from dle_training.config.run_config import RunConfig
 from dle_training.models import registry
 from dle_training.models.family import Facts
 
@@ -20,16 +19,14 @@ from dle_training.models.family import Facts
 def test_the_preset_chooses_the_model_of_a_table(preset: str, name: str, members: int) -> None:
     config = resolved(f"preset={preset}", kinds=["numeric", "categorical"])
     assert config.model.name == name
-    assert _members(config) == members
+    assert registry.pack_settings(config.model).members == members
 
 
 def test_a_regression_with_many_rows_has_deeper_networks_and_muon() -> None:
     """As `docs/results.md` measures by validation."""
     tasks: tuple[Task, ...] = ("binary", "regression")
     found = {
-        (task, rows): registry.section(
-            resolved("preset=default", "split.by=random", task=task, rows=rows).model, registry.family("pack")
-        )
+        (task, rows): registry.pack_settings(resolved("preset=default", "split.by=random", task=task, rows=rows).model)
         for task in tasks
         for rows in (3_499, 3_500)
     }
@@ -74,11 +71,6 @@ def test_a_resolved_configuration_replays(preset: str) -> None:
     facts = Facts(["table"], 1_000, preset=config.preset)
     registry.refuse_unread(config.model, {"table": [config.model.name or ""]}, facts)
     assert resolved(*_assignments(run_config.dump(config))) == config
-
-
-def _members(config: RunConfig) -> int | None:
-    members: int | None = registry.section(config.model, registry.family("pack")).members
-    return members
 
 
 def _assignments(text: str) -> list[str]:

@@ -11,7 +11,7 @@ import torch
 from tests import people
 from tests.configs import resolved
 
-from dle_bundle.errors import InputError, Interrupted
+from dle_bundle.errors import Interrupted
 from dle_training.config import run_config
 from dle_training.export.bundle import export_run
 from dle_training.fitting import loop, tensors
@@ -165,8 +165,3 @@ def test_answers_of_a_regression_stay_within_the_range_of_training(tmp_path: Pat
     assert least <= answers.min() <= answers.max() <= most
     assert (evaluate.evaluate(run).test["r2"] or 0) > 0.8
     assert export_run(run, tmp_path / "bundle").parity.largest_difference < 1e-5
-
-
-def test_beside_other_inputs_it_is_refused() -> None:
-    with pytest.raises(InputError, match=r"realmlp reads columns alone.*set model.name=mlp"):
-        resolved("model.name=realmlp", kinds=("image", "numeric"))

@@ -58,6 +58,16 @@ def test_names_that_cannot_be_used(name: str, message: str) -> None:
         registry.choose(name, ("text",))
 
 
+@pytest.mark.parametrize("name", [family.name for family in FAMILIES.values() if family.alone])
+def test_a_family_alone_is_refused_beside_other_inputs_with_one_that_is_not(name: str) -> None:
+    with pytest.raises(InputError, match=f"{name} reads columns alone") as caught:
+        resolved(f"model.name={name}", kinds=("image", "numeric"))
+    cure = caught.value.message.rpartition("set ")[2]
+    assert cure == "model.name=mlp"
+    assert resolved(cure, kinds=("image", "numeric")).model.name == "cnn+mlp"
+    assert registry.choose(name, ["table"]) == {"table": name}
+
+
 def test_all_wrong_names_are_told_together() -> None:
     with pytest.raises(InputError) as caught:
         registry.choose("cnn+zzz", ("text",))

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 import torch
 from tests import people
-from tests.configs import resolved
 from torch import Tensor
 from torch.nn import functional as F
 
-from dle_bundle.errors import InputError, Interrupted
+from dle_bundle.errors import Interrupted
 from dle_bundle.groups import Groups
 from dle_bundle.schema import Field, Kind, Outputs, Schema, Task
 from dle_training.config import run_config
@@ -227,11 +226,3 @@ def test_the_graph_answers_alike(tmp_path: Path, target: str) -> None:
     assert (scores["r2" if target == "spent" else "accuracy"] or 0) > 0.5
     evaluate.evaluate(run)
     assert export_run(run, tmp_path / "bundle").parity.largest_difference < 1e-5
-
-
-def test_beside_other_inputs_it_is_refused() -> None:
-    with pytest.raises(InputError, match="tabm reads columns alone") as caught:
-        resolved("model.name=tabm", kinds=("image", "numeric"))
-    cure = caught.value.message.rpartition("set ")[2]
-    assert cure == "model.name=mlp"
-    assert resolved(cure, kinds=("image", "numeric")).model.name == "cnn+mlp"

@@ -102,8 +102,7 @@ def _window_scaling(config: PreprocessingConfig, schema: Schema) -> Scaling:
 def _model(run: RunConfig, chosen: dict[InputKind, str], facts: Facts) -> ModelConfig:
     config = run.model
     if pack.FAMILY.name in chosen.values():
-        own = _pack(run, registry.section(config, pack.FAMILY))
-        config = replace(config, pack=own)
+        config = replace(config, pack=_pack(run, registry.pack_settings(config)))
     each = registry.dropouts(config, chosen)
     dropout = each if len(set(each.values())) > 1 else next(iter(each.values()))
     return replace(registry.complete(config, facts), name=registry.joined(chosen), dropout=dropout)

@@ -17,6 +17,7 @@ from dle_training.models.backbone import BACKBONE
 from dle_training.models.families import DEFAULTS, DEFAULTS_ALONE, FAMILIES, ModelConfig
 from dle_training.models.family import INPUT_KINDS, Facts, InputKind, ModelFamily, Preset, SharedConfig, Slot
 from dle_training.models.known import KnownEncoder
+from dle_training.models.pack import PackConfig
 from dle_training.preprocessing.shape import InputShape
 from dle_training.settings import base
 from dle_training.settings.dimensions import Dimension
@@ -112,9 +113,15 @@ def section(config: ModelConfig, own: ModelFamily) -> Any:
     return config if own.section is None else getattr(config, own.section)
 
 
+def pack_settings(config: ModelConfig) -> PackConfig:
+    """The settings of a pack, whether or not it is chosen."""
+    settings: PackConfig = section(config, pack.FAMILY)
+    return settings
+
+
 def folds(config: ModelConfig) -> int:
     """The number of folds inside the model that a resolved `config` describes; 1 for every family but a pack."""
-    return base.chosen(section(config, pack.FAMILY).folds) if config.name == pack.FAMILY.name else 1
+    return base.chosen(pack_settings(config).folds) if config.name == pack.FAMILY.name else 1
 
 
 def refuse_unread(config: ModelConfig, chosen: Mapping[InputKind, Collection[str]], facts: Facts) -> None:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -20,11 +19,14 @@ import torch
 from dle_bundle.errors import InputError
 from dle_training.config.run_config import RunConfig
 from dle_training.data.splits.blocks import RowNumbers
+from dle_training.data.splits.split import Split
 from dle_training.ensembles import loop as ensemble_loop
-from dle_training.fitting import loop, tensors
-from dle_training.fitting.listeners import Listener, Stopped
+from dle_training.fitting import loop, step_times, tensors
+from dle_training.fitting.batches import ImageStream
+from dle_training.fitting.listeners import Stopped
+from dle_training.fitting.step_times import STEPS, StepTimes
+from dle_training.fitting.tensors import TrainingData
 from dle_training.models import pack, registry
-from dle_training.models.pack import Ensemble, PackConfig
 from dle_training.runs import prepare
 from dle_training.runs.prepare import Plan, Prepared
 from dle_training.runs.train import fit_network
@@ -32,8 +34,6 @@ from dle_training.scoring import table_baselines
 from dle_training.settings.base import chosen
 from dle_training.settings.proposals import flag
 
-_STEPS, _WARM = 10, 3
-"""Measured steps, and how many of the first ones are ignored because they are slower."""
 _MEMBERS, _MEASURED = (64, 32, 16, 8, 4, 2), (2, 6)
 _LEAST_MEMBERS = 4
 """A pack has folds if there is time for so many members with folds."""
@@ -53,10 +53,13 @@ def plan(asked: RunConfig, prepared: Prepared, minutes: float, begun: float, rea
     configuration asks for further trainings.
     """
     _refuse_further(asked)
-    choices = list(_pack_choices(asked, prepared) if prepared.config.model.name == "pack" else _choices(prepared))
     epochs = chosen(prepared.config.training.epochs)
-    end, now = begun + 60 * minutes * (1 - _ROOM) - reading, time.monotonic()  # rows are also written
-    choice = next((each for each in choices if now + each.seconds(epochs) + each.beside <= end), choices[-1])
+    end = begun + 60 * minutes * (1 - _ROOM) - reading  # rows are also written
+    with prepare.streamed(prepared.dataset, prepared.config.device) as stream:
+        for choice in _choices(asked, prepared, _sample(prepared, stream)):
+            now = time.monotonic()
+            if now + choice.seconds(epochs) + choice.beside <= end:
+                break
     deadline, used = end - choice.beside, now - begun
     affordable = math.floor((deadline - now) / choice.seconds(1))
     if affordable < 1:
@@ -68,8 +71,7 @@ def plan(asked: RunConfig, prepared: Prepared, minutes: float, begun: float, rea
         )
     changed = asked
     if choice.members is not None:
-        own = _change(_pack(asked), members=choice.members, folds=choice.folds)
-        changed = _change(changed, model=_change(changed.model, pack=own))
+        changed = _with_pack(asked, choice.members, choice.folds)
     if now + choice.seconds(epochs) > deadline:
         epochs = affordable
         changed = _change(changed, training=_change(changed.training, epochs=epochs))
@@ -91,8 +93,22 @@ class _Choice:
         return self.epoch_seconds * (epochs if self.members is None else min(epochs, _USUAL_EPOCHS))
 
 
-def _choices(prepared: Prepared) -> Iterator[_Choice]:
-    yield _Choice(_epoch_seconds(prepared), _baseline_seconds(prepared, 1))
+def _choices(asked: RunConfig, prepared: Prepared, sample: TrainingData) -> Iterator[_Choice]:
+    """The trainings that the user's settings allow, the best first; at least one."""
+    config, split = prepared.config, prepared.dataset.split
+    if config.model.name != pack.FAMILY.name:
+        yield _Choice(_epoch_seconds(config, sample, split), _baseline_seconds(prepared, 1))
+        return
+    folds, given = registry.folds(config.model), registry.pack_settings(asked.model)
+    few, more = _MEASURED
+    for each in (folds,) if folds == 1 or given.folds is not None else (folds, 1):
+        resolved = (prepare.resolved(_with_pack(asked, members, each), prepared.dataset) for members in _MEASURED)
+        low, high = (_epoch_seconds(made.config, sample, split) for made in resolved)
+        slope = max(high - low, 0) / (more - few)
+        allowed = _MEMBERS if given.members is None else (given.members,)
+        least = _LEAST_MEMBERS if each > 1 and given.folds is None else min(allowed)
+        for members in (members for members in allowed if members >= min(least, max(allowed))):
+            yield _Choice(low + slope * (members - few), _baseline_seconds(prepared, each), members, each)
 
 
 def _baseline_seconds(prepared: Prepared, folds: int) -> float:
@@ -103,28 +119,9 @@ def _baseline_seconds(prepared: Prepared, folds: int) -> float:
     return cells * table_baselines.CELL_SECONDS
 
 
-def _pack_choices(asked: RunConfig, prepared: Prepared) -> Iterator[_Choice]:
-    """The packs that the user's settings allow, the best first."""
-    folds = chosen(_pack(prepared.config).folds)
-    given = _pack(asked)
-    for each in (folds,) if folds == 1 or given.folds is not None else (folds, 1):
-        few, more = _MEASURED
-        low, high = (_epoch_seconds(_with_pack(asked, prepared, members, each)) for members in _MEASURED)
-        slope = max(high - low, 0) / (more - few)
-        allowed = _MEMBERS if given.members is None else (given.members,)
-        least = _LEAST_MEMBERS if each > 1 and given.folds is None else min(allowed)
-        for members in (members for members in allowed if members >= min(least, max(allowed))):
-            yield _Choice(low + slope * (members - few), _baseline_seconds(prepared, each), members, each)
-
-
-def _pack(config: RunConfig) -> PackConfig:
-    found: PackConfig = registry.section(config.model, pack.FAMILY)
-    return found
-
-
-def _with_pack(asked: RunConfig, prepared: Prepared, members: int, folds: int) -> Prepared:
-    own = _change(_pack(asked), members=members, folds=folds)
-    return prepare.resolved(_change(asked, model=_change(asked.model, pack=own)), prepared.dataset)
+def _with_pack(config: RunConfig, members: int | None, folds: int | None) -> RunConfig:
+    own = _change(registry.pack_settings(config.model), members=members, folds=folds)
+    return _change(config, model=_change(config.model, pack=own))
 
 
 def _refuse_further(config: RunConfig) -> None:
@@ -141,51 +138,32 @@ def _refuse_further(config: RunConfig) -> None:
         raise InputError(f"{flag('minutes')} plans a single training; leave it out, or these settings", faults)
 
 
-class _Watch(Listener):
-    """Records the time after each step, and ends the training after `_STEPS` steps."""
-
-    def __init__(self) -> None:
-        self.times: list[float] = []
-
-    def on_step(self, epoch: int, step: int) -> None:
-        self.times.append(time.perf_counter())
-        if len(self.times) == _STEPS:
-            raise Stopped
-
-    def seconds(self) -> float:
-        """Seconds of the median step."""
-        return median(later - earlier for earlier, later in pairwise(self.times[_WARM:]))
-
-
-def _epoch_seconds(prepared: Prepared) -> float:
-    """Seconds of an epoch and its validation, by a few steps on some of the rows. Nothing is kept."""
-    config, dataset = prepared.config, prepared.dataset
-    size = chosen(config.training.batch_size)
-    split = dataset.split
-    some = replace(split, train=_some(split.train, _STEPS * size), validation=_some(split.validation, _MOST_VALIDATED))
-    watch = _Watch()
-    brief = _change(
-        config,
-        training=_change(config.training, epochs=_STEPS, patience=0, checkpoint_seconds=math.inf),
-        optimizer=_change(config.optimizer, lr=1e-6),
+def _sample(prepared: Prepared, stream: ImageStream | None) -> TrainingData:
+    """Rows for a few steps and a validation."""
+    config, split = prepared.config, prepared.dataset.split
+    some = replace(
+        split,
+        train=_some(split.train, STEPS * chosen(config.training.batch_size)),
+        validation=_some(split.validation, _MOST_VALIDATED),
     )
-    with (
-        torch.random.fork_rng(),
-        tempfile.TemporaryDirectory() as empty,
-        prepare.streamed(dataset, config.device) as stream,
-    ):
-        data = tensors.make(dataset.with_split(some), brief, stream)
-        network = data.network(brief)
+    return tensors.make(prepared.dataset.with_split(some), config, stream)
+
+
+def _epoch_seconds(config: RunConfig, sample: TrainingData, split: Split) -> float:
+    """Seconds of an epoch and its validation on the rows of `split`, by a few steps on a sample. Nothing is kept."""
+    times, brief = StepTimes(), step_times.brief(config)
+    with torch.random.fork_rng(), tempfile.TemporaryDirectory() as empty:
+        network = sample.network(brief)
         with suppress(Stopped):
-            fit_network(network, brief, data, Path(empty), [watch])
+            fit_network(network, brief, sample, Path(empty), [times])
         begun = time.perf_counter()
-        answered, _ = ensemble_loop.validated(network, data, config.seed)
+        answered, _ = ensemble_loop.validated(network, sample, config.seed)
         row_seconds = (time.perf_counter() - begun) / len(answered)
-    validated = len(split.validation)
-    trained = len(split.train)
-    if isinstance(network, Ensemble) and network.copies > 1:
+    trained, validated = len(split.train), len(split.validation)
+    if registry.folds(config.model) > 1:
         trained = validated = trained + validated
-    return watch.seconds() * len(loop.split_batches(trained, size)) + row_seconds * validated
+    steps = len(loop.split_batches(trained, chosen(config.training.batch_size)))
+    return median(times.seconds) * steps + row_seconds * validated
 
 
 def _some(rows: RowNumbers, most: int) -> RowNumbers:

@@ -28,7 +28,7 @@ from dle_training.fitting.state import LoopProgress
 from dle_training.fitting.tensors import TrainingData
 from dle_training.models import mlp, pack, registry
 from dle_training.models._base import Network
-from dle_training.models.pack import Ensemble, PackConfig
+from dle_training.models.pack import Ensemble
 from dle_training.optimization import objectives
 from dle_training.runs import training_sample, validation
 from dle_training.runs.folder import RunFolder
@@ -120,7 +120,7 @@ def warning(run: RunFolder) -> str | None:
     if choices is None or not choices.too_slow:
         return None
     if config.model.name == pack.FAMILY.name:
-        smaller = setting("model.pack.width", max(chosen(_settings(config).width) // 2, 1))
+        smaller = setting("model.pack.width", max(chosen(registry.pack_settings(config.model).width) // 2, 1))
     elif config.model.name == mlp.FAMILY.name:
         smaller = setting("model.hidden", [max(width // 2, 1) for width in chosen(config.model.hidden)])
     else:
@@ -138,7 +138,7 @@ def _fewer_and_fewer(network: Network, data: TrainingData, config: RunConfig) ->
 
     Also the best member with a hidden layer, if there is one, at which a distillation begins.
     """
-    keep = _settings(config).keep
+    keep = registry.pack_settings(config.model).keep
     if not isinstance(network, Ensemble) or (
         keep is None and config.training.max_latency is None and not config.training.distill
     ):
@@ -192,15 +192,10 @@ def _write_choice(run: RunFolder, taken: _Candidate, *, fewer: bool) -> None:
     config = run.read_config()
     model = config.model
     if fewer and not taken.distilled:
-        own = replace(_settings(config), keep=taken.members)
-        model = replace(model, **{pack.FAMILY.name: own})
+        own = replace(registry.pack_settings(model), keep=taken.members)
+        model = replace(model, pack=own)
     training = replace(config.training, max_latency=None, distill=taken.distilled)
     write_atomic(run.config, run_config.dump(replace(config, model=model, training=training)))
-
-
-def _settings(config: RunConfig) -> PackConfig:
-    settings: PackConfig = registry.section(config.model, pack.FAMILY)
-    return settings
 
 
 def _taken(run: RunFolder, candidate: _Candidate) -> tuple[Network, Answered]:
