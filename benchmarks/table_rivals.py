@@ -1,9 +1,9 @@
 """Trains boosted trees or a linear model on the rows of a run, and prints test scores as JSON: a part of `tables.py`.
 
-    python table_rivals.py NAME TABLE TARGET SPLIT
+    python table_rivals.py NAME TABLE TARGET SPLIT [COLUMN…]
 
 NAME is hist_gradient_boosting, linear, lightgbm, catboost, realmlp_td or tabm_d (both of pytabkit, the latter with
-the package tabm); TABLE a Parquet file, SPLIT the `split.npz` of a run.
+the package tabm); TABLE a Parquet file, SPLIT the `split.npz` of a run. Each COLUMN is left out.
 Everything has its defaults, and trains on the training and validation rows together. Columns of text are categories,
 as each library reads them. The linear model is a logistic or ridge regression after StandardScaler and one-hot
 categories. It runs in an environment of its own, which needs pandas, pyarrow, scikit-learn and the named library.
@@ -16,15 +16,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import accuracy_score, log_loss, roc_auc_score, root_mean_squared_error
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    log_loss,
+    roc_auc_score,
+    root_mean_squared_error,
+)
 
 
 def main() -> None:
     """Train, answer the test rows and print the scores."""
-    name, source, target, split = sys.argv[1:]
+    name, source, target, split, *left_out = sys.argv[1:]
     table, parts = pd.read_parquet(source), np.load(split)
     values = table.pop(target)
-    table = table.drop(columns="split", errors="ignore")
+    table = table.drop(columns=["split", *left_out], errors="ignore")
     texts = [str(column) for column in table if not pd.api.types.is_numeric_dtype(table[column])]
     for column in texts:
         table[column] = table[column].astype("string").fillna("missing").astype("category")
@@ -45,7 +51,9 @@ def main() -> None:
         right = classes[answers.argmax(axis=1)]
         scores = {"accuracy": accuracy_score(actual, right), "log_loss": log_loss(actual, answers, labels=classes)}
         if len(classes) == 2:
-            scores["roc_auc"] = roc_auc_score(actual == classes[1], answers[:, 1])
+            positive = actual == classes[1]
+            scores["roc_auc"] = roc_auc_score(positive, answers[:, 1])
+            scores["average_precision"] = average_precision_score(positive, answers[:, 1])
     print(json.dumps({"seconds": seconds, **{key: float(score) for key, score in scores.items()}}))
 
 

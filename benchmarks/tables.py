@@ -22,24 +22,42 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import commands
 
+
+@dataclass(frozen=True)
+class DataSet:
+    """The target of a data set, the metric that the table shows first, and settings that the data needs."""
+
+    target: str
+    metric: str = "log_loss"
+    settings: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    """Columns that the peers do not see either."""
+
+
 SETS = {
-    "adult": ("income", "log_loss"),
-    "california_housing": ("MedHouseVal", "rmse"),
-    "shuttle": ("Class", "log_loss"),
-    "magic": ("target", "log_loss"),
-    "churn_telco": ("churn", "log_loss"),
-    "spambase": ("target", "log_loss"),
-    "credit_data": ("Status", "log_loss"),
-    "phishing": ("is_phishing", "log_loss"),
-    "german_credit": ("target", "log_loss"),
+    "adult": DataSet("income"),
+    "california_housing": DataSet("MedHouseVal", "rmse"),
+    "shuttle": DataSet("Class"),
+    "magic": DataSet("target"),
+    "churn_telco": DataSet("churn"),
+    "spambase": DataSet("target"),
+    "credit_data": DataSet("Status"),
+    "phishing": DataSet("is_phishing"),
+    "german_credit": DataSet("target"),
+    "protein_kdd04": DataSet(
+        "target",
+        "average_precision",
+        ('data.drop=["example_id"]', "split.by=group:block_id"),
+        ("example_id", "block_id"),
+    ),
 }
-"""The target of each data set, and the metric that the table shows first."""
 SMALL = ("breast_cancer", "digits", "wine", "iris", "diabetes")
-"""The data sets of scikit-learn, whose target is `target`."""
+"""The data sets of scikit-learn."""
 OWN, PEERS = ("hist_gradient_boosting", "linear"), ("lightgbm", "catboost", "realmlp_td", "tabm_d")
 Result = dict[str, float]
 
@@ -50,9 +68,9 @@ def main() -> None:
     results: dict[str, dict[str, list[Result]]] = {}
     with tempfile.TemporaryDirectory() as temporary:
         for name in options.only or (*SETS, *SMALL):
-            source, target = _source(name, options.data, Path(temporary))
+            source, data = _source(name, options.data, Path(temporary))
             for seed in options.seeds:
-                for contender, result in _compare(source, target, seed, options, Path(temporary)).items():
+                for contender, result in _compare(source, data, seed, options, Path(temporary)).items():
                     results.setdefault(name, {}).setdefault(contender, []).append(result)
                     print(name, seed, contender, result, file=sys.stderr, flush=True)
                 if options.json:
@@ -72,10 +90,10 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _source(name: str, data: Path, folder: Path) -> tuple[Path, str]:
-    """Return the file and the target of a data set; the sets of scikit-learn are written to `folder`."""
+def _source(name: str, data: Path, folder: Path) -> tuple[Path, DataSet]:
+    """Return the file of a data set and what is known of it; the sets of scikit-learn are written to `folder`."""
     if name in SETS:
-        return data / f"{name}.parquet", SETS[name][0]
+        return data / f"{name}.parquet", SETS[name]
     from sklearn import datasets
 
     frame = getattr(datasets, f"load_{name}")(as_frame=True).frame
@@ -83,14 +101,20 @@ def _source(name: str, data: Path, folder: Path) -> tuple[Path, str]:
         frame["target"] = frame["target"].astype(str)
     path = folder / f"{name}.parquet"
     frame.to_parquet(path)
-    return path, "target"
+    return path, _small(name)
 
 
-def _compare(source: Path, target: str, seed: int, options: argparse.Namespace, folder: Path) -> dict[str, Result]:
+def _small(name: str) -> DataSet:
+    return DataSet("target", "rmse" if name == "diabetes" else "log_loss")
+
+
+def _compare(source: Path, data: DataSet, seed: int, options: argparse.Namespace, folder: Path) -> dict[str, Result]:
     results: dict[str, Result] = {}
     for model in options.models:
         run = folder / f"{source.stem}-{seed}-{model}"
-        given = ["--target", target, "--seed", str(seed), "--set", f"model.name={model}"]
+        given = ["--target", data.target, "--seed", str(seed)]
+        for setting in (f"model.name={model}", *data.settings):
+            given += ["--set", setting]
         trained = commands.document(["dle-train", str(source), *given, "--no-baseline", "--out", str(run)])
         scores = commands.document(["dle-evaluate", str(run)])["test"]
         known = {key: value for key, value in scores.items() if value is not None}
@@ -100,7 +124,7 @@ def _compare(source: Path, target: str, seed: int, options: argparse.Namespace, 
         rivals += [(name, str(options.python)) for name in options.peers]
     program = str(Path(__file__).with_name("table_rivals.py"))
     for name, python in rivals:
-        command = [python, program, name, str(source), target, str(run / "split.npz")]
+        command = [python, program, name, str(source), data.target, str(run / "split.npz"), *data.left_out]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         results[name] = json.loads(done.stdout)
     return results
@@ -111,7 +135,7 @@ def _table(results: dict[str, dict[str, list[Result]]]) -> list[str]:
     contenders = list(dict.fromkeys(name for each in results.values() for name in each))
     lines = [f"| Data set | Metric | {' | '.join(contenders)} |", f"|---|---|{'---|' * len(contenders)}"]
     for name, each in results.items():
-        first = SETS[name][1] if name in SETS else "rmse" if name == "diabetes" else "log_loss"
+        first = (SETS.get(name) or _small(name)).metric
         for metric in [first, *(["accuracy"] if first == "log_loss" else []), "seconds"]:
             cells = [_cell(each.get(contender), metric) for contender in contenders]
             lines.append(f"| {name} | {metric} | {' | '.join(cells)} |")

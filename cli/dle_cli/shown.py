@@ -4,7 +4,7 @@ Its functions import heavy modules when they are called.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dle_bundle.schema import Field
     from dle_cli.progress import ReadingProgress
     from dle_training.data.dataset import Dataset
-    from dle_training.fitting.listeners import Listener
+    from dle_training.fitting.listeners import Listeners
     from dle_training.runs.prepare import Prepared
     from dle_training.search.leaderboard import TrialRow
     from dle_training.search.study import Study
@@ -29,7 +29,7 @@ def reading(speaker: Console) -> "AbstractContextManager[ReadingProgress | None]
     return nullcontext() if speaker.silent else ReadingProgress()
 
 
-def training(speaker: Console) -> "Callable[[str], Sequence[Listener]]":
+def training(speaker: Console) -> "Listeners":
     """Progress of trainings, by the name of each."""
     from dle_cli.progress import TrainingBars, TrainingProgress
 

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,16 +16,16 @@ from dle_cli.console import Console
 if TYPE_CHECKING:
     from dle_training.config.run_config import RunConfig
     from dle_training.data.sources import Place
-    from dle_training.fitting.listeners import Listener
+    from dle_training.fitting.listeners import Listeners
     from dle_training.runs.folder import RunFolder
-    from dle_training.runs.prepare import Prepared
+    from dle_training.runs.prepare import Plan, Prepared
     from dle_training.runs.train import RunResult
     from dle_training.scoring.cross_validation import CrossValidation
     from dle_training.scoring.model_choices import ModelChoices
     from dle_training.scoring.table_baselines import BaselineScores
 
     Check = Callable[[RunConfig], None]
-    Work = Callable[[RunFolder, Prepared, Sequence[Listener]], RunResult]
+    Work = Callable[[RunFolder, Prepared, Listeners], RunResult]
 
 _KINDS = ("models", "losses", "optimizers", "schedules", "metrics")
 
@@ -148,7 +148,7 @@ def train(
         raise Interrupted("Interrupted while the data was read; nothing was trained") from None
     shown.show_data(speaker, prepared, run.path)
     _train(speaker, run, prepared, work)
-    _show_result(speaker, run)
+    _show_result(speaker, run, prepared.plan)
 
 
 def _with_baseline(asked: bool | None, engine: str | None) -> bool | None:
@@ -176,7 +176,7 @@ def _engine(name: str | None, jobs: int | None) -> "tuple[Check, Work]":
         cluster.check("ray.train")
         from dle_training.distributed import ray_train
 
-        return ray_train.check, lambda run, prepared, listeners: ray_train.train(run, prepared, jobs, listeners)
+        return ray_train.check, lambda run, prepared, listeners: ray_train.train(run, prepared, jobs, listeners(""))
     if jobs is not None:
         raise InputError("--jobs: expected only with --engine ray, as the number of workers")
     from dle_training.api import train_here
@@ -246,8 +246,8 @@ def _train(speaker: Console, run: "RunFolder", prepared: "Prepared", work: "Work
         raise Interrupted(f"Interrupted; the finished work is in {run.path}\n{further}") from None
 
 
-def _show_result(speaker: Console, run: "RunFolder") -> None:
-    """Show a finished run, from its files."""
+def _show_result(speaker: Console, run: "RunFolder", plan: "Plan | None" = None) -> None:
+    """Show a finished run, from its files, and the plan that this command made for it."""
     from statistics import median
 
     from dle_bundle import documents, schema
@@ -304,6 +304,7 @@ def _show_result(speaker: Console, run: "RunFolder") -> None:
             "parameters": finished.parameters,
             "seconds": seconds,
             "validation": finished.validation,
+            **({} if plan is None else {"plan": plan.document()}),
             **(measured if beside else {}),
             **({} if validated is None else {"cross_validation": msgspec.to_builtins(validated)}),
             **({} if choices is None else {"choices": msgspec.to_builtins(choices)}),

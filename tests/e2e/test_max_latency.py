@@ -55,7 +55,9 @@ def test_a_limit_that_few_choices_meet(
     write_people(tmp_path / "people.csv", 300, target=target)
     settings = [*BRIEF, "--set", f"model.pack.folds={folds}"]
     words = ["dle-train", "people.csv", "--target", target, *settings, "--max-latency", "0.015", "--out", "run"]
-    shown = commands.run(*words, folder=tmp_path).stdout
+    done = commands.run(*words, folder=tmp_path)
+    shown = done.stdout
+    assert "distillation: epoch 1/" in done.stderr
     assert "Choices for a single row, at most 0.015 ms" in shown
     assert re.search(r"distilled network +\S+ +0\.01", shown)
     said = commands.document("dle-train", "--resume", "--out", "run", folder=tmp_path)

@@ -108,6 +108,9 @@ def test_minutes_are_planned_first_and_the_plan_is_in_the_configuration(tmp_path
     written = (tmp_path / "run" / "config.yaml").read_text()
     assert f"members: {plan[1]}\n" in written
     assert len((tmp_path / "run" / "history.jsonl").read_text().splitlines()) == 2
+    found = commands.document("dle-train", *small, "--minutes", "5", "--out", "again", folder=tmp_path)["plan"]
+    assert (found["minutes"], found["epochs"], f"{found['members']}") == (5, 2, plan[1])
+    assert found["predicted_seconds"] > 0
     short = commands.refusal("dle-train", *small, "--minutes", "0", "--out", "short", folder=tmp_path)
     assert "0 minutes are too short" in short
     assert "expected --minutes of at least" in short

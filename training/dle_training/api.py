@@ -27,7 +27,7 @@ from dle_training.data import memory, sources, summary
 from dle_training.data.images.image_files import ImageProgress
 from dle_training.data.sources import Place, Source
 from dle_training.export import bundle, dry_run, latency
-from dle_training.fitting.listeners import Listener
+from dle_training.fitting.listeners import Listeners
 from dle_training.fitting.progress import ProgressLines
 from dle_training.models import registry
 from dle_training.runs import baselines, budget, cross_validation, evaluate, model_choices, prepare
@@ -42,9 +42,8 @@ from dle_training.scoring.metrics import Scores
 from dle_training.scoring.table_baselines import BASELINES, BaselineScores
 from dle_training.settings import proposals, yaml_text
 
-Listeners = Callable[[str], Sequence[Listener]]
 Say = Callable[[str], None]
-Work = Callable[[RunFolder, Prepared, Sequence[Listener]], RunResult]
+Work = Callable[[RunFolder, Prepared, Listeners], RunResult]
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +267,7 @@ def begin(
     return prepare.create(folder, prepared), prepared
 
 
-def train_here(run: RunFolder, prepared: Prepared, listeners: Sequence[Listener]) -> RunResult:
+def train_here(run: RunFolder, prepared: Prepared, listeners: Listeners) -> RunResult:
     """Train the run in this process, and measure exported graphs if their latency is limited."""
     return training.train(run, prepared, listeners, latency.single_row)
 
@@ -281,7 +280,7 @@ def complete(
     `say` takes a line about what begins. A run that fails before its first checkpoint is removed.
     """
     try:
-        work(run, prepared, listeners(""))
+        work(run, prepared, listeners)
         if prepared.config.training.baseline:
             _train_baselines(run, prepared, say)
         if prepared.config.split.folds is not None:

@@ -10,6 +10,7 @@ fold: it learns only from the copies that did not train on the fold, and answers
 """
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from dle_training.ensembles import folds
 from dle_training.ensembles.loop import validation_rows
 from dle_training.fitting import loop
 from dle_training.fitting.batches import PreparedRows
+from dle_training.fitting.listeners import Listener
 from dle_training.fitting.loop import FitInputs
 from dle_training.fitting.tensors import TrainingData
 from dle_training.models._base import Network
@@ -100,7 +102,13 @@ class _Agreement(Objective):
 
 
 def fit(
-    ensemble: Ensemble, member: Ensemble, data: TrainingData, shuffled: Inputs, config: RunConfig, folder: Path
+    ensemble: Ensemble,
+    member: Ensemble,
+    data: TrainingData,
+    shuffled: Inputs,
+    config: RunConfig,
+    folder: Path,
+    listeners: Sequence[Listener] = (),
 ) -> Students:
     """Train students of `ensemble`, or continue in `folder`. They begin as `member`, an ensemble of one member of it.
 
@@ -118,7 +126,7 @@ def fit(
         training=change(config.training, batch_size=size, epochs=epochs, patience=0, stop_after=None, metric="loss"),
     )
     objective = _Agreement(objectives.restore(data.objective))
-    loop.fit(FitInputs(students, objective, train, validation, settings, folder))
+    loop.fit(FitInputs(students, objective, train, validation, settings, folder, listeners))
     (folder / _ANSWERS).unlink(missing_ok=True)
     students.cpu()
     return students

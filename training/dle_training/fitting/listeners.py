@@ -3,7 +3,7 @@
 Progress displays, TensorBoard and the trials of a search are listeners too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,6 +85,15 @@ class Listener:
 
     def on_end(self) -> None:
         """Called last, also if training ended with an error."""
+
+
+Listeners = Callable[[str], Sequence[Listener]]
+"""The listeners of each training, by its name; the name of the single model of a run is empty."""
+
+
+def no_listeners(name: str) -> Sequence[Listener]:
+    """No training has listeners."""
+    return ()
 
 
 class HistoryFile(Listener):

@@ -20,7 +20,7 @@ from dle_training.data import folds
 from dle_training.data.dataset import Dataset
 from dle_training.data.splits.split import Split
 from dle_training.fitting import tensors
-from dle_training.fitting.listeners import HistoryFile, Listener
+from dle_training.fitting.listeners import HistoryFile, Listeners
 from dle_training.fitting.tensors import TrainingData
 from dle_training.packed import Member, MemberFailure
 from dle_training.runs import answers, prepare
@@ -36,7 +36,7 @@ _MOST_PACKED = 2**30
 """The folds are trained together only if the training rows of all folds take at most this many bytes."""
 
 
-def validate(run: RunFolder, prepared: Prepared, listeners: Callable[[str], Sequence[Listener]]) -> CrossValidation:
+def validate(run: RunFolder, prepared: Prepared, listeners: Listeners) -> CrossValidation:
     """Cross-validate the settings of `run`, or continue an interrupted cross-validation. The model does not change.
 
     `listeners(name)` returns the listeners of the training called `name`. Adds `cross_validation` to metrics.json.
@@ -70,7 +70,7 @@ def train(
     schema: Schema,
     data: Callable[[int], TrainingData],
     count: int,
-    listeners: Callable[[str], Sequence[Listener]],
+    listeners: Listeners,
 ) -> list[RunResult]:
     """Train the networks of all folds, or continue where they stopped. They train together if that is faster.
 

@@ -24,6 +24,7 @@ from dle_training.data.rows import shuffled_rows
 from dle_training.ensembles import answers, choice, distillation
 from dle_training.ensembles import loop as ensemble_loop
 from dle_training.fitting import checkpoint, loop
+from dle_training.fitting.listeners import Listener, Listeners
 from dle_training.fitting.state import LoopProgress
 from dle_training.fitting.tensors import TrainingData
 from dle_training.models import mlp, pack, registry
@@ -63,6 +64,7 @@ def choose(
     network: Network,
     dataset: Dataset | None,
     measure: Measure | None,
+    listeners: Listeners,
 ) -> tuple[Network, Answered]:
     """Return the model to keep, on the CPU, and its answers to validation rows.
 
@@ -75,8 +77,13 @@ def choose(
     wanted = limit is not None or bool(distill)
     if dataset is None or not wanted:
         return _taken(run, found[0])
+
+    def distilled() -> _Candidate:
+        own = listeners("distillation")
+        return _distilled(run, found[0].network, start, data, dataset, config, own)
+
     if measure is None or run.choices.exists():  # chosen before the run was interrupted
-        return _taken(run, _distilled(run, found[0].network, start, data, dataset, config) if distill else found[0])
+        return _taken(run, distilled() if distill else found[0])
     training, target = dataset.part("train")
     sample = training.take(training_sample.choose(training, target, schema.outputs))
     metric = metrics.choose(None, schema.outputs.task)
@@ -94,7 +101,7 @@ def choose(
     choices = [measured(each) for each in found]
     slow = limit is not None and choices[0].milliseconds > limit
     if distill or (distill is None and slow and isinstance(network, Ensemble)):
-        found.append(_distilled(run, found[0].network, start, data, dataset, config))
+        found.append(distilled())
         choices.append(measured(found[-1]))
     place = len(choices) - 1 if distill else _best(choices, limit)
     choices[place] = replace(choices[place], taken=True)
@@ -165,7 +172,13 @@ def _fewer_and_fewer(network: Network, data: TrainingData, config: RunConfig) ->
 
 
 def _distilled(
-    run: RunFolder, whole: Network, start: Network, data: TrainingData, dataset: Dataset, config: RunConfig
+    run: RunFolder,
+    whole: Network,
+    start: Network,
+    data: TrainingData,
+    dataset: Dataset,
+    config: RunConfig,
+    listeners: Sequence[Listener],
 ) -> _Candidate:
     assert isinstance(whole, Ensemble)
     assert isinstance(start, Ensemble)
@@ -174,7 +187,7 @@ def _distilled(
         rows = concatenate([rows, dataset.part("validation")[0]])
     count = max(_SHUFFLED * len(rows), _LEAST_SHUFFLED)
     shuffled = data.preprocessing.prepare(shuffled_rows.make(rows, count, np.random.default_rng(config.seed)))
-    students = distillation.fit(whole, start, data, shuffled, config, run.distilled)
+    students = distillation.fit(whole, start, data, shuffled, config, run.distilled, listeners)
     answered = Answered(*distillation.validated(students, data, config.seed))
     return _Candidate(students.last(), answered, 1, distilled=True)
 

@@ -49,6 +49,16 @@ class Plan:
     members: int | None
     folds: int | None
 
+    def document(self) -> dict[str, float | None]:
+        """The plan for JSON: `predicted_seconds` are those of training."""
+        return {
+            "minutes": self.minutes,
+            "predicted_seconds": self.seconds,
+            "epochs": self.epochs,
+            "members": self.members,
+            "folds": self.folds,
+        }
+
     def __str__(self) -> str:
         pack = "" if self.members is None else f"{self.members} members, "
         folds = f"{self.folds} folds, " if self.folds is not None and self.folds > 1 else ""

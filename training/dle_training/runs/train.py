@@ -24,7 +24,7 @@ from dle_training.data.dataset import Dataset
 from dle_training.ensembles import distillation
 from dle_training.ensembles import loop as ensemble_loop
 from dle_training.fitting import batches, loop, tensors
-from dle_training.fitting.listeners import EpochRecord, HistoryFile, Listener, read_history
+from dle_training.fitting.listeners import EpochRecord, HistoryFile, Listener, Listeners, no_listeners, read_history
 from dle_training.fitting.loop import FitInputs
 from dle_training.fitting.replicas import ALONE, Replicas
 from dle_training.fitting.tensorboard import TensorBoard
@@ -67,7 +67,7 @@ class RunResult(Outcome):
 
 
 def train(
-    run: RunFolder, prepared: Prepared, listeners: Sequence[Listener] = (), measure: Measure | None = None
+    run: RunFolder, prepared: Prepared, listeners: Listeners = no_listeners, measure: Measure | None = None
 ) -> RunResult:
     """Train a run, or continue from its checkpoint. Raises Interrupted after Ctrl-C, with the state saved.
 
@@ -78,9 +78,9 @@ def train(
     with streamed(dataset, prepared.config.device) as stream:
         data = tensors.make(dataset, prepared.config, stream)
         data.write_fitted(run.path)
-        everyone = [TensorBoard(run.tensorboard), *listeners]
+        everyone = [TensorBoard(run.tensorboard), *listeners("")]
         deadline = math.inf if prepared.plan is None else prepared.plan.deadline
-        return fit(run, prepared.config, dataset.schema, data, everyone, dataset, measure, deadline=deadline)
+        return fit(run, prepared.config, dataset.schema, data, everyone, dataset, measure, listeners, deadline=deadline)
 
 
 def fit(
@@ -91,13 +91,15 @@ def fit(
     listeners: Sequence[Listener] = (),
     dataset: Dataset | None = None,
     measure: Measure | None = None,
+    further: Listeners = no_listeners,
     *,
     deadline: float = math.inf,
 ) -> RunResult:
     """Fit a network on `data`, or continue from its checkpoint, then calibrate and score it on the validation part.
 
     A run passes its `dataset`, and keeps rows of it (see `contents`). A trial or a fold passes None and keeps none.
-    `measure` is that of `train`; the model may become smaller, see `model_choices`. If the `deadline` ends training,
+    `measure` is that of `train`; the model may become smaller, see `model_choices`. `further` are the listeners of a
+    refit and of a distillation. If the `deadline` ends training,
     the last epoch is written into the run's config.yaml.
     """
     network = data.network(config)
@@ -107,8 +109,8 @@ def fit(
         config = change(config, training=change(config.training, stop_after=len(fitted.history)))
         write_atomic(run.config, run_config.dump(config))
     if config.training.refit:
-        _refit(run, config, data, fitted.best_epoch)
-    kept, answered = model_choices.choose(run, config, schema, data, network, dataset, measure)
+        _refit(run, config, data, fitted.best_epoch, further("refit"))
+    kept, answered = model_choices.choose(run, config, schema, data, network, dataset, measure, further)
     return finish(run, config, schema, data, kept, fitted, dataset, answered)
 
 
@@ -173,7 +175,7 @@ def complete(run: RunFolder, config: RunConfig, dataset: Dataset, data: Training
     contents.write(run, model, dataset, data, predicted[-len(data.validation) :], read_metrics(run)["validation"])
 
 
-def _refit(run: RunFolder, config: RunConfig, data: TrainingData, until: int) -> None:
+def _refit(run: RunFolder, config: RunConfig, data: TrainingData, until: int, listeners: Sequence[Listener]) -> None:
     """Train again on training and validation rows together, with the same learning rates, until the best epoch."""
     loop.fit(
         FitInputs(
@@ -183,6 +185,7 @@ def _refit(run: RunFolder, config: RunConfig, data: TrainingData, until: int) ->
             data.validation,
             config,
             run.refitted,
+            listeners,
             augment=augment.build(config.augmentation, data.preprocessing.shape(frequencies=False)),
             until=until,
         )

@@ -26,6 +26,7 @@ _DAY = 86_400
 _DATE_PARTS = 5
 _MOST_CATEGORIES = 255
 _LARGEST = 1e100
+_MOST_ITERATIONS = 1_000
 _Floats = npt.NDArray[np.float64]
 Predict = Callable[[Groups], Predictions]
 _Learner = Callable[["_Columns", _Floats, Actual, "_Floats | None", int], Callable[[_Floats], _Floats]]
@@ -196,7 +197,7 @@ def _linear(
     prepared = ColumnTransformer(steps)
     inputs = prepared.fit_transform(matrix)
     classifies = targets.dtype.kind == "i"
-    model = LogisticRegression() if classifies else Ridge()
+    model = LogisticRegression(max_iter=_MOST_ITERATIONS) if classifies else Ridge()
     model.fit(inputs, targets, sample_weight=weights)
     answer = model.predict_proba if classifies else model.predict
     return lambda rows: answer(prepared.transform(rows))

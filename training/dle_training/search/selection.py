@@ -20,7 +20,7 @@ from dle_bundle.errors import WorkError, counted
 from dle_bundle.files import atomic_folder, write_atomic
 from dle_training.config.run_config import RunConfig
 from dle_training.data.dataset import Dataset
-from dle_training.fitting.listeners import Listener
+from dle_training.fitting.listeners import Listeners
 from dle_training.runs import cross_validation, evaluate, prepare, train
 from dle_training.runs import folder as run_folder
 from dle_training.runs.folder import RunFolder
@@ -87,7 +87,7 @@ def concluding(study: Study) -> Iterator[None]:
         yield
 
 
-def select(study: Study, dataset: Callable[[], Dataset], listeners: Callable[[str], Sequence[Listener]]) -> Selected:
+def select(study: Study, dataset: Callable[[], Dataset], listeners: Listeners) -> Selected:
     """Select a trial, train the final model if needed, and evaluate it on the test part.
 
     Steps that were completed before are not repeated. `listeners(what)` returns the listeners of the training named
@@ -110,7 +110,7 @@ def select(study: Study, dataset: Callable[[], Dataset], listeners: Callable[[st
         return Selected(selection, point, evaluate.evaluate_test_part(run, *data.dataset().part("test")))
 
 
-def _decided(study: Study, data: PreparedData, listeners: Callable[[str], Sequence[Listener]]) -> Selection:
+def _decided(study: Study, data: PreparedData, listeners: Listeners) -> Selection:
     path = study.folder.path / SELECTION
     with storage.errors_translated("read"):
         ended = sum(each.state in storage.ENDED for each in study.trials.all())
@@ -134,9 +134,7 @@ def _decided(study: Study, data: PreparedData, listeners: Callable[[str], Sequen
     return selection
 
 
-def _repeated(
-    study: Study, ranked: Sequence[Candidate], data: PreparedData, listeners: Callable[[str], Sequence[Listener]]
-) -> list[Candidate]:
+def _repeated(study: Study, ranked: Sequence[Candidate], data: PreparedData, listeners: Listeners) -> list[Candidate]:
     """Train the finalists with further seeds, and return them without those that fail.
 
     Raises WorkError if all fail.
@@ -187,9 +185,7 @@ def _candidate(study: Study, ended: FrozenTrial) -> Candidate:
     )  # fmt: skip
 
 
-def _with_seeds(
-    study: Study, candidate: Candidate, data: PreparedData, listeners: Callable[[str], Sequence[Listener]]
-) -> Candidate:
+def _with_seeds(study: Study, candidate: Candidate, data: PreparedData, listeners: Listeners) -> Candidate:
     """Train the finalist with each further seed on the same rows, and return it with the statistics of those scores."""
     config = study.config(candidate.number)
     scores = []
@@ -208,7 +204,7 @@ def _score(
     folder: Path,
     config: RunConfig,
     data: PreparedData,
-    listeners: Callable[[str], Sequence[Listener]],
+    listeners: Listeners,
     name: str,
 ) -> float:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -227,7 +223,7 @@ def _train_selected(
     number: int,
     config: RunConfig,
     data: PreparedData,
-    listeners: Callable[[str], Sequence[Listener]],
+    listeners: Listeners,
 ) -> None:
     """Make `selected/` a run of this configuration.
 
@@ -247,7 +243,7 @@ def _train_selected(
     prepared = Prepared(config, data.dataset())
     if not run.config.is_file():
         prepare.create(run.path, prepared)
-    train.train(run, prepared, listeners("the selected model"))
+    train.train(run, prepared, lambda what: listeners(", ".join(filter(None, ("the selected model", what)))))
 
 
 def _copy(source: Path, target: Path) -> None:
