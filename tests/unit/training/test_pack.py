@@ -99,6 +99,29 @@ class TestMembers:
         spreads = members.frequency.flatten(1).std(dim=1)
         assert spreads.max() / spreads.min() > 2, "the spread of the frequencies is a draw of each member"
 
+    def test_few_members_are_spread_over_each_range(self) -> None:
+        """One in each quarter of it, on a logarithmic scale; half of them have no dropout."""
+        settings = PackConfig(
+            width=4, cosines=3, folds=1, lr=(1.0, 16.0), weight_decay=(1.0, 16.0), muon_lr=(1.0, 16.0)
+        )
+        for seed in range(20):
+            torch.manual_seed(seed)
+            members = Members(settings, SHAPE, 1, blocks=1)
+            members.draw(range(4), dropout=0.4)
+            for drawn in (members.lr, members.weight_decay, members.muon_lr):
+                assert drawn.log2().floor().sort().values.tolist() == [0, 1, 2, 3]
+            assert (members.dropout == 0).sum() == 2
+            assert members.dropout.sort().values[2] < 0.2 <= members.dropout.max()
+
+    def test_numbers_of_few_distinct_values_have_frequencies_of_their_own(self) -> None:
+        torch.manual_seed(0)
+        settings = PackConfig(width=4, cosines=2_000, folds=1, frequency=(0.1, 0.2), discrete_frequency=(10.0, 20.0))
+        members = Members(settings, InputShape(2, quantiles=2, discrete=(False, True)), 1, blocks=1)
+        members.draw(range(4), dropout=0.0)
+        smooth, discrete = members.frequency.std(dim=2).T
+        for spreads, unit in ((smooth, 0.1), (discrete, 10.0)):
+            assert 0.95 * unit <= spreads.min() < spreads.max() <= 2.1 * unit
+
     def test_a_linear_member_is_linear_in_the_scaled_numbers_and_blind_to_the_quantiles(self) -> None:
         torch.manual_seed(0)
         members = Members(PackConfig(folds=1, cosines=3, width=4), InputShape(5, quantiles=3), 1, blocks=0)

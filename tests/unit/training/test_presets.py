@@ -22,7 +22,7 @@ def test_the_preset_chooses_the_model_of_a_table(preset: str, name: str, members
     assert registry.pack_settings(config.model).members == members
 
 
-def test_a_regression_with_many_rows_has_deeper_networks_and_muon() -> None:
+def test_without_folds_packs_learn_with_muon_and_those_of_a_regression_are_deeper() -> None:
     """As `docs/results.md` measures by validation."""
     tasks: tuple[Task, ...] = ("binary", "regression")
     found = {
@@ -32,7 +32,7 @@ def test_a_regression_with_many_rows_has_deeper_networks_and_muon() -> None:
     }
     assert {key: (own.blocks, own.muon_lr) for key, own in found.items()} == {
         ("binary", 3_499): ((1, 2, 0), ()),
-        ("binary", 3_500): ((1, 2), ()),
+        ("binary", 3_500): ((1, 2), (1.0, 50.0)),
         ("regression", 3_499): ((1, 2, 0), ()),
         ("regression", 3_500): ((1, 2, 3), (1.0, 50.0)),
     }

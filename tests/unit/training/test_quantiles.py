@@ -62,6 +62,14 @@ def test_columns_without_two_values_have_no_map() -> None:
     assert quantiles.fit(values, boolean, (3.0, 0.0, 0.1, 24.5, 0.0), wanted=False).numbers == ()
 
 
+def test_a_number_is_discrete_if_each_value_has_200_rows_on_average() -> None:
+    rows = np.arange(2_000)
+    values = np.column_stack([rows % 10, rows % 11, rows % 2, np.where(rows % 3, np.nan, rows % 7)]).astype(float)
+    fitted = quantiles.fit(values, np.zeros(4, bool), (0.0,) * 4, wanted=True)
+    assert fitted.discrete == (True, False, True, False)
+    assert Quantiles(fitted).discrete == fitted.discrete
+
+
 def test_the_number_of_knots_is_limited_for_all_columns_together() -> None:
     draw = np.random.default_rng(2).normal(size=(40_000, 20))
     fitted = quantiles.fit(draw, np.zeros(20, bool), (0.0,) * 20, wanted=True)

@@ -66,7 +66,16 @@ class PackConfig(Settings, frozen=True):
     ] = None
     width: Annotated[Count | None, Meta(description="Units in a hidden layer; null: 256, or 128 with folds.")] = None
     cosines: Annotated[Count | None, Meta(description="Cosines of each number; null: 12, or 8 with folds.")] = None
-    frequency: Annotated[Range, Meta(description="Range of the spread of the cosines' frequencies.")] = (0.05, 8.0)
+    frequency: Annotated[
+        Range, Meta(description="Range of the spread of the cosines' frequencies, for numbers of many distinct values.")
+    ] = (0.05, 8.0)
+    discrete_frequency: Annotated[
+        Range,
+        Meta(
+            description="Range of the spread of the cosines' frequencies, for numbers of few distinct values: one for "
+            "200 training rows at most."
+        ),
+    ] = (2.0, 64.0)
     embedding_dim: Annotated[Count, Meta(description="Width of the vector that is learnt for each category.")] = 8
     lr: Annotated[Range, Meta(description="Range of the learning rate, as a factor of optimizer.lr.")] = (0.3, 4.0)
     weight_decay: Annotated[
@@ -77,7 +86,7 @@ class PackConfig(Settings, frozen=True):
         Annotated[tuple[Positive, ...], Meta(max_length=2)] | None,
         Meta(
             description="Range of the learning rate of Muon, as a factor of optimizer.lr; Muon then trains the weights "
-            "of hidden layers; []: AdamW trains all weights; null: [1, 50] for a regression without folds, else []."
+            "of hidden layers; []: AdamW trains all weights; null: [1, 50] without folds, else []."
         ),
     ] = None
     patience: Annotated[
@@ -95,7 +104,7 @@ class PackConfig(Settings, frozen=True):
     def __post_init__(self) -> None:
         if self.muon_lr and len(self.muon_lr) != 2:
             raise ValueError(f"model.pack.muon_lr: expected a range [low, high] or [], found {list(self.muon_lr)}")
-        for name in ("frequency", "lr", "weight_decay", "muon_lr"):
+        for name in ("frequency", "discrete_frequency", "lr", "weight_decay", "muon_lr"):
             low, high = getattr(self, name) or (1, 1)
             if low > high:
                 raise ValueError(f"model.pack.{name}: expected a range [low, high], found [{low:g}, {high:g}]")
@@ -136,6 +145,7 @@ class Members(nn.Module):
         super().__init__()
         self._settings, self._plain = settings, shape.dense - shape.quantiles
         self._numbers = shape.quantiles if blocks else 0
+        self._discrete = torch.tensor(shape.discrete or (False,) * shape.quantiles)
         self._cosines, self._folds = chosen(settings.cosines), chosen(settings.folds)
         self._cardinalities, self._frequencies = shape.cardinalities, shape.frequencies
         embedded = self._numbers * (self._cosines + 1)
@@ -173,16 +183,17 @@ class Members(nn.Module):
         Each member has a generator of its own, so its weights do not depend on the other members.
         """
         settings, count = self._settings, len(numbers)
-        places = (torch.randperm(count) + torch.rand(count)) / max(count, 1)  # evenly over the range
-        frequency = _between(settings.frequency, places)
-        lr, weight_decay = (_between(bounds, torch.rand(count)) for bounds in (settings.lr, settings.weight_decay))
-        dropped = torch.where(torch.rand(count) < _WITHOUT_DROPOUT, torch.zeros(count), torch.rand(count) * dropout)
+        frequency, discrete_frequency, lr, weight_decay = (
+            _between(bounds, _spread(count))
+            for bounds in (settings.frequency, settings.discrete_frequency, settings.lr, settings.weight_decay)
+        )
+        dropped = ((_spread(count) - _WITHOUT_DROPOUT) / (1 - _WITHOUT_DROPOUT)).clamp(min=0) * dropout
         drawn = {
             "number": torch.tensor(numbers, dtype=torch.int64),
             "lr": lr if self.layers > 1 else lr * _LINEAR_RATE,
             "weight_decay": weight_decay,
             "dropout": dropped,
-            "muon_lr": _between(settings.muon_lr, torch.rand(count)) if settings.muon_lr else torch.zeros(count),
+            "muon_lr": _between(settings.muon_lr, _spread(count)) if settings.muon_lr else torch.zeros(count),
         }
         for name, values in drawn.items():
             setattr(self, name, values.repeat_interleave(self._folds))
@@ -192,7 +203,8 @@ class Members(nn.Module):
         for name, parameter in self.named_parameters():
             parameter.data = torch.cat([each[name] for each in weights]) if weights else parameter.data[:0]
         if self._numbers:
-            self.frequency.data *= frequency.repeat_interleave(self._folds).view(-1, 1, 1)
+            spread = torch.where(self._discrete, discrete_frequency.view(-1, 1), frequency.view(-1, 1))  # (count, F)
+            self.frequency.data *= spread.repeat_interleave(self._folds, dim=0).unsqueeze(2)
 
     def _fresh(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
         """New parameters of `count` members."""
@@ -373,6 +385,11 @@ class Ensemble(Network):
             group.fill_untrained()
 
 
+def _spread(count: int) -> Tensor:
+    """Random places in [0, 1), one in each of `count` equal parts, in random order."""
+    return (torch.randperm(count) + torch.rand(count)) / max(count, 1)
+
+
 def _between(bounds: tuple[float, ...], places: Tensor) -> Tensor:
     """Points of a range on a logarithmic scale, by their places in [0, 1]."""
     low, high = map(math.log, bounds)
@@ -390,7 +407,7 @@ def _complete(settings: PackConfig, facts: Facts) -> PackConfig:
         blocks=settings.blocks or ((*blocks, 0) if folds > 1 else blocks),
         width=settings.width or (128 if folds > 1 else 256),
         cosines=settings.cosines or (8 if folds > 1 else 12),
-        muon_lr=settings.muon_lr if settings.muon_lr is not None else _MUON_LR if smooth else (),
+        muon_lr=settings.muon_lr if settings.muon_lr is not None else () if folds > 1 else _MUON_LR,
     )
 
 

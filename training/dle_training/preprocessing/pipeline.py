@@ -185,6 +185,7 @@ class Preprocessing(nn.Module):
             dense=self._dense,
             numbers=len(fitted.numeric.medians),
             quantiles=self.quantiles.width,
+            discrete=self.quantiles.discrete,
             bins=self._bins(),
             cardinalities=tuple(map(len, columns)),
             frequencies=tuple(columns) if frequencies else (),

@@ -18,6 +18,8 @@ from dle_training.preprocessing._base import LARGEST, Step
 
 MOST_KNOTS, ROWS_FOR_KNOT, LEAST_KNOTS = 1000, 30, 10
 """Knots of a column: one for 30 training rows, at least 10 and at most 1,000 (Gorishniy et al., "TabM", 2024)."""
+ROWS_FOR_VALUE = 200
+"""A column is discrete if it has so many training rows for each distinct value, or more."""
 _MOST_TOGETHER = 4096
 """Most knots of all columns, because each prediction computes its place between all of them."""
 
@@ -25,12 +27,14 @@ _MOST_TOGETHER = 4096
 class QuantileFit(msgspec.Struct, frozen=True, kw_only=True):
     """One entry per range between two knots: its column, its start, 1 / width and the difference of the normal scores.
 
-    `numbers` lists the columns that have knots, and `lows` their lowest score. `medians` (F,) replace missing values.
+    `numbers` lists the columns that have knots, and `lows` their lowest score. `discrete` tells which of these columns
+    have few distinct values: one for 200 training rows at most. `medians` (F,) replace missing values.
     """
 
     medians: tuple[float, ...]
     numbers: tuple[int, ...] = ()
     lows: tuple[float, ...] = ()
+    discrete: tuple[bool, ...] = ()
     columns: tuple[int, ...] = ()
     starts: tuple[float, ...] = ()
     factors: tuple[float, ...] = ()
@@ -50,6 +54,7 @@ def fit(
     )
     kept: list[int] = []
     lows: list[float] = []
+    discrete: list[bool] = []
     columns: list[int] = []
     starts: list[float] = []
     factors: list[float] = []
@@ -57,11 +62,13 @@ def fit(
     for column in numbers:
         known = values[:, column]
         known = np.sort(np.clip(known[~np.isnan(known)], -LARGEST, LARGEST))
-        knots, scores = _knots(known, count)
+        distinct = np.unique(known)
+        knots, scores = _knots(known, distinct, count)
         if len(knots) < 2:
             continue
         kept.append(column)
         lows.append(float(scores[0]))
+        discrete.append(len(distinct) * ROWS_FOR_VALUE <= len(known))
         columns += [column] * (len(knots) - 1)
         starts += knots[:-1].tolist()
         factors += (1 / np.diff(knots)).tolist()
@@ -70,6 +77,7 @@ def fit(
         medians=medians,
         numbers=tuple(kept),
         lows=tuple(lows),
+        discrete=tuple(discrete),
         columns=tuple(columns),
         starts=tuple(starts),
         factors=tuple(factors),
@@ -77,11 +85,13 @@ def fit(
     )
 
 
-def _knots(known: npt.NDArray[np.float64], count: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _knots(
+    known: npt.NDArray[np.float64], distinct: npt.NDArray[np.float64], count: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return at most `count` of the sorted values `known` (N,) as knots, ascending, and their normal scores."""
     if not len(known):
         return known, known
-    knots = np.unique(known)
+    knots = distinct
     if len(knots) > count:
         knots = np.unique(known[np.linspace(0, len(known) - 1, count).round().astype(np.int64)])
     wide = differ(knots[:-1], knots[1:], float(np.abs(known).max()))
@@ -110,7 +120,7 @@ class Quantiles(Step):
 
     def __init__(self, fitted: QuantileFit) -> None:
         super().__init__()
-        self.width = len(fitted.numbers)
+        self.width, self.discrete = len(fitted.numbers), fitted.discrete
         place = {column: index for index, column in enumerate(fitted.numbers)}
         rises = torch.zeros(len(fitted.columns), self.width, dtype=torch.float64)
         for row, (column, rise) in enumerate(zip(fitted.columns, fitted.rises, strict=True)):

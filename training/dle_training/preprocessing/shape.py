@@ -78,7 +78,8 @@ class InputShape:
     """The inputs that preprocessing passes to a network.
 
     `dense` is P, the width of the `dense` input (N, P) float32. Its first `numbers` columns are the scaled numbers, and
-    its last `quantiles` columns their normal scores (see `preprocessing.quantiles`). `bins` tells where the quantile
+    its last `quantiles` columns their normal scores (see `preprocessing.quantiles`). `discrete` tells which of these
+    numbers have few distinct values; it may be empty if weights are loaded next. `bins` tells where the quantile
     bins of numbers are (see `preprocessing.piecewise`). `cardinalities` has the number of codes of each column of the
     `codes` input (N, E) int64, with 0 = unseen and 1 = missing. `frequencies` counts, per column, how often each code
     occurs in the training part; it is empty if weights are loaded next, because they already contain its effect.
@@ -93,5 +94,6 @@ class InputShape:
     known: Known | None = None
     tokens: Tokens | None = None
     quantiles: int = 0
+    discrete: tuple[bool, ...] = ()
     bins: tuple[Bins, ...] = ()
     numbers: int = 0
