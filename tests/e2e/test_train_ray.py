@@ -144,6 +144,11 @@ def test_a_pack_is_refused_with_the_model_that_ray_trains(folder: Path, cluster:
     assert "model.name=pack" in said
     assert "model.name=mlp" in said
     assert not (folder / "pack").exists()
+    said = ended(started(folder, cluster, "sklearn:breast_cancer", "--preset", "best", "--out", "pack"), 2)
+    assert "--preset fast" in said
+    limited = ["--preset", "fast", "--max-latency", "1"]
+    said = ended(started(folder, cluster, "sklearn:breast_cancer", *limited, "--out", "limited"), 2)
+    assert "leave --max-latency out" in said
 
 
 def test_without_a_cluster_ray_runs_on_this_machine(folder: Path) -> None:

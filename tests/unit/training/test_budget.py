@@ -17,6 +17,7 @@ from dle_training.data.dataset import Dataset
 from dle_training.models import registry
 from dle_training.runs import budget, prepare, train
 from dle_training.runs.prepare import Plan, Prepared
+from dle_training.scoring import table_baselines
 
 SMALL = ["model.pack.width=8", "model.pack.cosines=2", "training.baseline=false", "device=cpu"]
 FAST = ["preset=fast", "training.baseline=false", "device=cpu"]
@@ -93,10 +94,29 @@ def test_too_little_time_for_an_epoch_is_refused_with_the_time_that_it_needs(pla
         planned(2, *FAST)
 
 
-@pytest.mark.parametrize("setting", ["split.folds=3", "training.refit=true"])
+@pytest.mark.parametrize("setting", ["split.folds=3", "training.refit=true", "training.stop_after=2"])
 def test_further_trainings_are_refused(planned: Planned, setting: str) -> None:
     with pytest.raises(InputError, match="plans a single training"):
         planned(1_000, *FAST, setting)
+
+
+@pytest.mark.parametrize("minutes", [-1.0, float("nan"), float("inf")])
+def test_minutes_that_are_no_time_are_refused(table: Path, minutes: float) -> None:
+    config = asked(table, *FAST)
+    with pytest.raises(InputError, match="--minutes: expected a number of at least 0, found"):
+        budget.plan(config, prepare.resolved(config, read(table)), minutes, time.monotonic(), 0.0)
+
+
+def test_a_plan_trains_no_baselines_that_it_has_not_counted(
+    table: Path, planned: Planned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trees of five folds would take too long, and the plan leaves the folds out."""
+    dataset = read(table)
+    cells = table_baselines.cells(dataset.schema, len(dataset.split.train), 1)
+    monkeypatch.setattr(table_baselines, "MOST_CELLS", cells)
+    found = planned(700, "training.epochs=100", *(setting for setting in SMALL if "baseline" not in setting))
+    assert registry.folds(found.config.model) == 1
+    assert found.config.training.baseline is False
 
 
 @pytest.mark.parametrize("settings", [SMALL, [*SMALL, "model.pack.folds=1"], FAST])

@@ -49,8 +49,44 @@ def test_other_inputs_have_the_same_model_with_every_preset(preset: str, kinds: 
     [(["model.name=mlp"], ["numeric"], "mlp"), ([], ["image"], "cnn"), ([], ["numeric", "text"], "bag+mlp")],
 )
 def test_best_is_refused_for_other_models(settings: list[str], kinds: list[str], model: str) -> None:
-    with pytest.raises(InputError, match=f"the model is {re.escape(model)}; set preset=default"):
+    with pytest.raises(InputError, match=f"the model is {re.escape(model)}; set --preset default"):
         resolved("preset=best", *settings, kinds=kinds)  # type: ignore[arg-type]
+
+
+def test_best_proposes_another_preset_where_a_pack_cannot_follow() -> None:
+    """The option is typed after `--preset best`, and a `--set` would not win over that."""
+    with pytest.raises(InputError, match="or set --preset fast") as error:
+        resolved("preset=best", "optimizer.name=sgd", "training.refit=true")
+    assert len(error.value.details) == 2
+    assert resolved("preset=fast", "optimizer.name=sgd", "training.refit=true").model.name == "mlp"
+
+
+def test_a_pack_that_is_cross_validated_has_no_folds_of_its_own() -> None:
+    """They would learn from the rows that score the fold."""
+    config = resolved("preset=default", "split.by=random", "split.folds=3")
+    assert registry.pack_settings(config.model).folds == 1
+    with pytest.raises(InputError) as error:
+        resolved("preset=default", "split.by=random", "split.folds=3", "model.pack.folds=4")
+    assert error.value.details == ("model.pack.folds=4: it is cross-validated already, on split.folds",)
+
+
+def test_a_pack_has_no_more_folds_than_rows() -> None:
+    found = [
+        registry.pack_settings(resolved("preset=default", "split.by=random", rows=rows).model).folds
+        for rows in (1, 2, 3, 6)
+    ]
+    assert found == [1, 2, 3, 5]
+    with pytest.raises(InputError) as error:
+        resolved("preset=default", "split.by=random", "model.pack.folds=7", rows=6)
+    assert error.value.details == ("model.pack.folds=7: expected at most one for each of 6 training rows",)
+
+
+def test_a_pack_with_class_weights_refuses_a_metric_without_them() -> None:
+    weights = "objective.class_weights=balanced"
+    assert resolved("preset=default", weights).training.metric == "loss"
+    with pytest.raises(InputError) as error:
+        resolved("preset=default", weights, "training.metric=log_loss")
+    assert "chosen by weighted loss" in error.value.details[0]
 
 
 def test_settings_of_another_family_are_refused_with_that_family() -> None:

@@ -53,6 +53,14 @@ def test_what_a_request_is_refused_for(
     assert details[0].startswith(fault)
 
 
+def test_a_pack_is_not_refitted(tmp_path: Path) -> None:
+    people.write_people(tmp_path / "people.csv", 100)
+    flags = {"data.source": str(tmp_path / "people.csv"), "data.target": "buys", "study.refit": True}
+    for setting, proposal in (("model.name=pack", "model.name=mlp"), ("preset=best", "--preset fast")):
+        with pytest.raises(InputError, match=f"set study.refit=false, or .*{proposal}"):
+            studies.plan(studies.request({}, [setting], flags, SPACE))
+
+
 def test_studies_of_one_folder_have_names_of_their_own(made: Study, tmp_path: Path) -> None:
     """Of a command that was killed while it made its study, the storage has the study and the folder is not there."""
     other = studies.create(StudyFolder(tmp_path / "other" / "study"), studies.plan(made.request))

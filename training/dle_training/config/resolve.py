@@ -11,7 +11,7 @@ from dle_bundle.schema import Schema
 from dle_training.augmentation.settings import AugmentationConfig
 from dle_training.config import devices
 from dle_training.config.run_config import ObjectiveConfig, RunConfig, TrainingConfig
-from dle_training.models import pack, registry
+from dle_training.models import mlp, pack, registry
 from dle_training.models.families import ModelConfig
 from dle_training.models.family import Facts, InputKind, Recipe
 from dle_training.models.pack import PackConfig
@@ -43,7 +43,7 @@ def resolve(config: RunConfig, schema: Schema, rows: int) -> RunConfig:
     if config.preset == "best" and pack.FAMILY.name not in chosen.values():
         raise InputError(
             f"preset=best trains model.name={pack.FAMILY.name}, which reads columns alone, but the model is "
-            f"{registry.joined(chosen)}; set {setting('preset', 'default')}"
+            f"{registry.joined(chosen)}; set {option('preset', 'default')}"
         )
     _check_latency(config, chosen)
     recipe = registry.family(next(iter(chosen.values()))).recipe  # of the input that costs most to train
@@ -102,16 +102,17 @@ def _window_scaling(config: PreprocessingConfig, schema: Schema) -> Scaling:
 def _model(run: RunConfig, chosen: dict[InputKind, str], facts: Facts) -> ModelConfig:
     config = run.model
     if pack.FAMILY.name in chosen.values():
-        config = replace(config, pack=_pack(run, registry.pack_settings(config)))
+        config = replace(config, pack=_pack(run, registry.pack_settings(config), facts.rows))
     each = registry.dropouts(config, chosen)
     dropout = each if len(set(each.values())) > 1 else next(iter(each.values()))
     return replace(registry.complete(config, facts), name=registry.joined(chosen), dropout=dropout)
 
 
-def _pack(run: RunConfig, settings: PackConfig) -> PackConfig:
-    """The settings of a pack; rows that are not split at random are not split into folds either.
+def _pack(run: RunConfig, settings: PackConfig, rows: int) -> PackConfig:
+    """The settings of a pack with `rows` training rows.
 
-    Raises InputError for settings that a pack cannot follow.
+    It has no folds if rows are not split at random, or if it is cross-validated: each fold is then scored by rows that
+    it must not learn from. Raises InputError for settings that a pack cannot follow.
     """
     at_random = run.split.by in ("random", "stratified")
     faults = []
@@ -119,6 +120,8 @@ def _pack(run: RunConfig, settings: PackConfig) -> PackConfig:
         faults.append("training.refit=true: its members are chosen by the validation part; see model.pack.folds")
     if run.training.metric not in (None, "loss", "log_loss", "rmse"):
         faults.append(f"training.metric={run.training.metric}: its members are chosen by their loss")
+    if run.training.metric == "log_loss" and run.objective.class_weights is not None:
+        faults.append("training.metric=log_loss: with objective.class_weights, its members are chosen by weighted loss")
     if run.training.ema:
         faults.append(f"training.ema={run.training.ema:g}: its members keep their weights of single epochs")
     if run.optimizer.name != "adamw":
@@ -131,10 +134,19 @@ def _pack(run: RunConfig, settings: PackConfig) -> PackConfig:
         faults.append(f"schedule.regularisation={run.schedule.regularisation}: its members keep what they draw")
     if (settings.folds or 1) > 1 and not at_random:
         faults.append(f"model.pack.folds={settings.folds}: needs rows that are split at random, not by {run.split.by}")
+    if (settings.folds or 1) > 1 and run.split.folds is not None:
+        faults.append(f"model.pack.folds={settings.folds}: it is cross-validated already, on split.folds")
+    if (settings.folds or 1) > rows:
+        faults.append(f"model.pack.folds={settings.folds}: expected at most one for each of {rows} training rows")
     if faults:
-        other = setting("model.name", "mlp")
+        other = without_pack(run)
         raise InputError(f"the model pack cannot follow these settings; remove them, or set {other}", faults)
-    return settings if at_random else replace(settings, folds=1)
+    return settings if at_random and run.split.folds is None else replace(settings, folds=1)
+
+
+def without_pack(run: RunConfig) -> str:
+    """Return how a user trains another model of a table than a pack."""
+    return option("preset", "fast") if run.preset == "best" else setting("model.name", mlp.FAMILY.name)
 
 
 def _check_latency(run: RunConfig, chosen: dict[InputKind, str]) -> None:

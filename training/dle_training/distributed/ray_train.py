@@ -30,6 +30,7 @@ from torch import distributed
 from dle_bundle import schema as schemas
 from dle_bundle.errors import DleError, InputError, Interrupted, WorkError
 from dle_bundle.images.pixels import ImageFiles
+from dle_training.config import resolve
 from dle_training.config.run_config import RunConfig
 from dle_training.distributed import cluster
 from dle_training.distributed.cluster import Allocation
@@ -39,10 +40,10 @@ from dle_training.fitting import tensors
 from dle_training.fitting.interruption import Interruption
 from dle_training.fitting.listeners import HistoryFile, Listener, TrainingPlan
 from dle_training.fitting.tensorboard import TensorBoard
+from dle_training.models import pack
 from dle_training.runs.folder import RunFolder
 from dle_training.runs.prepare import Prepared
 from dle_training.runs.train import RunResult, fit, fit_network
-from dle_training.settings.proposals import setting
 
 _END_SECONDS = 60
 """Time that workers get to end after they were asked to stop, or after one of them gave up."""
@@ -58,8 +59,11 @@ def check(config: RunConfig) -> None:
         faults.append("split.folds: folds are networks of their own; leave --folds out, or --engine ray")
     if config.training.refit:
         faults.append("training.refit: expected false, found true")
-    if config.model.name == "pack":
-        faults.append(f"model.name=pack: its networks are trained in one process; set {setting('model.name', 'mlp')}")
+    if config.training.max_latency is not None:
+        faults.append("training.max_latency: it is measured where one process trains; leave --max-latency out")
+    if config.model.name == pack.FAMILY.name:
+        other = resolve.without_pack(config)
+        faults.append(f"model.name={pack.FAMILY.name}: its networks are trained in one process; set {other}")
     if faults:
         raise InputError("--engine ray trains one network, once", faults)
 

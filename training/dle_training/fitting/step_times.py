@@ -32,5 +32,5 @@ class StepTimes(Listener):
 
 def brief(config: RunConfig) -> RunConfig:
     """Settings for `STEPS` steps, by which a training neither ends early, diverges nor saves."""
-    training = replace(config.training, epochs=STEPS, patience=0, checkpoint_seconds=math.inf)
+    training = replace(config.training, epochs=STEPS, patience=0, stop_after=None, checkpoint_seconds=math.inf)
     return replace(config, training=training, optimizer=replace(config.optimizer, lr=1e-6))

@@ -107,5 +107,5 @@ def orthogonal(matrices: Tensor, ns_steps: int, eps: float) -> Tensor:
 
 def _precision(device: torch.device) -> torch.dtype:
     """bfloat16, as in `torch.optim.Muon`, but not on a CPU that multiplies it many times more slowly than float32."""
-    fast = device.type != "cpu" or torch.backends.cpu.get_cpu_capability() == "AVX512"
+    fast = device.type != "cpu" or torch.cpu._is_avx512_bf16_supported()  # noqa: SLF001 - nothing public says it
     return torch.bfloat16 if fast else torch.float32

@@ -52,6 +52,8 @@ def plan(asked: RunConfig, prepared: Prepared, minutes: float, begun: float, rea
     data took `reading` seconds to read. Raises InputError if the time is too short for one epoch, or if the
     configuration asks for further trainings.
     """
+    if not 0 <= minutes < math.inf:
+        raise InputError(f"{flag('minutes')}: expected a number of at least 0, found {minutes:g}")
     _refuse_further(asked)
     epochs = chosen(prepared.config.training.epochs)
     end = begun + 60 * minutes * (1 - _ROOM) - reading  # rows are also written
@@ -69,9 +71,10 @@ def plan(asked: RunConfig, prepared: Prepared, minutes: float, begun: float, rea
             f"{choice.seconds(1):.1f} s and baselines {choice.beside:.1f} s; expected {flag('minutes')} of at least "
             f"{math.ceil(least * 100) / 100:g}"
         )
-    changed = asked
+    # what the plan counts is trained: other folds would make other baselines quick enough
+    changed = _change(asked, training=_change(asked.training, baseline=prepared.config.training.baseline))
     if choice.members is not None:
-        changed = _with_pack(asked, choice.members, choice.folds)
+        changed = _with_pack(changed, choice.members, choice.folds)
     if now + choice.seconds(epochs) > deadline:
         epochs = affordable
         changed = _change(changed, training=_change(changed.training, epochs=epochs))
@@ -126,6 +129,8 @@ def _with_pack(config: RunConfig, members: int | None, folds: int | None) -> Run
 
 def _refuse_further(config: RunConfig) -> None:
     faults = []
+    if config.training.stop_after is not None:
+        faults.append(f"training.stop_after={config.training.stop_after}: the plan chooses the number of epochs")
     if config.split.folds is not None:
         faults.append(f"split.folds={config.split.folds}: each fold is a training of its own")
     if config.training.refit:
@@ -135,7 +140,9 @@ def _refuse_further(config: RunConfig) -> None:
     if config.training.distill:
         faults.append("training.distill=true: it is a second training")
     if faults:
-        raise InputError(f"{flag('minutes')} plans a single training; leave it out, or these settings", faults)
+        raise InputError(
+            f"{flag('minutes')} plans a single training; leave it out, or set these settings to null or false", faults
+        )
 
 
 def _sample(prepared: Prepared, stream: ImageStream | None) -> TrainingData:

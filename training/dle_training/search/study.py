@@ -28,7 +28,7 @@ from dle_training.data.images.image_files import ImageProgress
 from dle_training.data.splits import split as splits
 from dle_training.data.splits.split import Split
 from dle_training.export import dry_run as export_trial
-from dle_training.models import registry
+from dle_training.models import pack, registry
 from dle_training.models.families import ModelConfig
 from dle_training.runs import cross_validation, prepare
 from dle_training.runs import folder as run_folder
@@ -264,6 +264,11 @@ def plan(asked: StudyRequest, progress: ImageProgress | None = None) -> StudyPla
     kinds = registry.inputs(dataset.schema)
     names = asked.space.dimensions.get("model.name")
     possible = [registry.choose(name, kinds) for name in getattr(names, "values", (config.model.name,))]
+    if asked.settings.refit and any(pack.FAMILY.name in families.values() for families in possible):
+        raise InputError(
+            f"study.refit=true: a pack is chosen by the validation part, so it cannot be refitted on it; set "
+            f"{proposals.setting('study.refit', False)}, or {resolve.without_pack(config)}"
+        )
     given = yaml_text.to_struct(section(asked.fixed, "model"), ModelConfig, "The model")
     facts = resolve.facts_of(config, dataset.schema, len(dataset.split.train))
     registry.refuse_unread(given, {kind: [families[kind] for families in possible] for kind in kinds}, facts)
