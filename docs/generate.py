@@ -45,10 +45,10 @@ port); 2 arguments, configuration or data must change; 130 stopped by Ctrl-C; pr
 error."""
 RUN_SAYS = """\
 Each key can stand in a YAML file (`dle-train … --config FILE`) or in `--set KEY=VALUE`, which wins over the file; the
-options `--target`, `--split`, `--preset`, `--seed` and `--device` win over both. Values are YAML:
-`--set model.pack.members=16`, `--set 'data.kinds={zip: categorical}'`. All wrong keys and values are reported together.
-What the data decided is written out in the run's `config.yaml`,
-so that `dle-train --config runs/NAME/config.yaml --out runs/AGAIN` repeats the run."""
+options `--target`, `--split`, `--folds`, `--preset`, `--max-latency`, `--seed`, `--device` and `--baseline` win over
+both. Values are YAML: `--set model.pack.members=16`, `--set 'data.kinds={zip: categorical}'`. All wrong keys and values
+are reported together. What the data decided is written out in the run's `config.yaml`, so that
+`dle-train --config runs/NAME/config.yaml --out runs/AGAIN` repeats the run."""
 STUDY_SAYS = """\
 `dle-tune` accepts every setting above, as a fixed value or as a space (see [tuning](tuning.md)). The section `study`
 says how it searches, validates and selects. The options of `dle-tune` set these too."""

@@ -268,6 +268,8 @@ def _show_result(speaker: Console, run: "RunFolder", plan: "Plan | None" = None)
     rate = median(record.rows_per_second for record in finished.history)
     scores = {name: score for name, score in finished.validation.items() if score is not None}
     beside = baselines.read(run)
+    outside = registry.folds(config.model) > 1
+    kind = "out-of-fold" if outside else "validation"
     speaker.table(
         "Trained",
         [
@@ -276,12 +278,11 @@ def _show_result(speaker: Console, run: "RunFolder", plan: "Plan | None" = None)
             ("time", f"{seconds:.1f} s; {rate:,.0f} rows/s in the median epoch"),
             *cut,
             ("rows kept", _kept(kept)),
-            *([] if beside else [(f"validation {name}", console.cell(score)) for name, score in scores.items()]),
+            *([] if beside else [(f"{kind} {name}", console.cell(score)) for name, score in scores.items()]),
         ],
     )
     if beside:
-        outside = ", out of fold" if registry.folds(config.model) > 1 else ""
-        _show_beside(speaker, f"Validation{outside}", scores, seconds, beside)
+        _show_beside(speaker, "Validation, out of fold" if outside else "Validation", scores, seconds, beside)
     if choices is not None:
         _show_choices(speaker, choices)
     if slow := model_choices.warning(run):

@@ -96,6 +96,14 @@ def test_none_are_trained_when_nobody_wants_them(tmp_path: Path) -> None:
     assert "--no-baseline overrides --set training.baseline=true" in warned.stderr
 
 
+@pytest.mark.parametrize(("model", "kind"), [(PACK, "out-of-fold"), (BRIEF, "validation")])
+def test_scores_without_baselines_say_which_rows_they_are_of(tmp_path: Path, model: tuple[str, ...], kind: str) -> None:
+    write_people(tmp_path / "people.csv", 150)
+    options = ("people.csv", "--target", "buys", "--no-baseline", *model, "--out", "run")
+    lines = [line.split()[:2] for line in commands.run("dle-train", *options, folder=tmp_path).stdout.splitlines()]
+    assert [first for first, *rest in filter(None, lines) if rest == ["log_loss"]] == [kind]
+
+
 def test_a_pack_with_folds_is_compared_out_of_its_own_folds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each baseline answers the rows of a fold without having learnt from them, and the test rows by the mean."""
     fitted, said = list[str](), dict[str, list[np.ndarray]]()

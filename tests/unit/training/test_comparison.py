@@ -41,6 +41,12 @@ def test_a_small_difference_on_few_rows_may_be_chance() -> None:
     assert "rmse" in said
 
 
+def test_a_single_row_is_counted_as_one() -> None:
+    actual = np.zeros(1)
+    said = comparison.sentence(actual, actual + 1, {"linear": actual + 2})
+    assert said.endswith(". On 1 row, such a difference may be chance")
+
+
 def test_equal_answers_are_level() -> None:
     actual = np.arange(3.0)
     assert comparison.sentence(actual, actual + 1, {"linear": actual + 1}) == (

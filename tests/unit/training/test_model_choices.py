@@ -9,7 +9,9 @@ from safetensors.torch import load_file
 from tests.people import write_people
 from torch import Tensor
 
+from dle_bundle import documents
 from dle_bundle.errors import InputError
+from dle_bundle.files import write_atomic
 from dle_bundle.groups import Groups
 from dle_training.config import run_config
 from dle_training.ensembles import choice, distillation
@@ -17,6 +19,7 @@ from dle_training.models.pack import Ensemble
 from dle_training.runs import model_choices, prepare, train
 from dle_training.runs.folder import RunFolder, read_metrics
 from dle_training.runs.trained_model import TrainedModel
+from dle_training.scoring.model_choices import ModelChoice, ModelChoices
 from dle_training.search import study
 
 SMALL = [
@@ -152,6 +155,39 @@ def test_a_run_that_was_interrupted_after_the_choice_keeps_it(
     assert len(network) == 1
 
 
+@pytest.mark.parametrize("place", ["_write_choice", "_taken"])
+@pytest.mark.parametrize("distill", ["null", "false"])
+def test_a_run_that_was_killed_while_it_wrote_the_choice_keeps_it(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch, place: str, distill: str
+) -> None:
+    """`choices.json` is written first, config.yaml second, and the checkpoint last."""
+    settings = ["training.max_latency=0.7" if distill == "null" else "training.max_latency=2"]
+    settings.append(f"training.distill={distill}")
+    whole = trained(tmp_path / "whole", source, *settings)
+    flags = {"data.source": str(source), "data.target": "buys"}
+    prepared = prepare.prepare(run_config.load(None, [*SMALL, *settings], flags))
+    run = prepare.create(tmp_path / "run", prepared)
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(model_choices, place, killed)
+        train.train(run, prepared, measure=Clock())
+    assert run.choices.is_file()
+    assert (run.read_config().training.max_latency is None) is (place == "_taken")
+    train.train(run, prepare.reopen(run), measure=killed)  # type: ignore[arg-type]
+    found = model_choices.read(run)
+    assert found is not None
+    assert found == model_choices.read(whole)
+    assert found.taken.distilled is (distill == "null")
+    assert run.read_config() == whole.read_config()
+    kept, known = weights(run), weights(whole)
+    assert kept.keys() == known.keys()
+    assert all(tensor.equal(known[name]) for name, tensor in kept.items())
+    assert read_metrics(run) == read_metrics(whole)
+
+
 def _constant(milliseconds: float, model: TrainedModel, sample: Groups) -> float:
     return milliseconds
 
@@ -168,6 +204,37 @@ def test_another_model_is_measured_and_told_to_be_too_slow(tmp_path: Path, sourc
         assert "0.8 ms" in (warning or "0.8 ms")
         assert "'model.hidden=[12, 4]'" in (warning or "'model.hidden=[12, 4]'")
     assert run.read_config().training.max_latency is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "smaller"),
+    [
+        (["model.name=pack"], "model.pack.width=64"),
+        (["model.name=pack", "model.pack.width=1"], None),
+        (["model.name=pack", "model.pack.blocks=[0]"], None),
+        (["model.name=pack", "model.pack.blocks=[0, 1]", "model.pack.width=3"], "model.pack.width=1"),
+        (["model.name=mlp", "model.hidden=[3, 1]"], "'model.hidden=[1, 1]'"),
+        (["model.name=mlp", "model.hidden=[1, 1]"], None),
+        (["model.name=mlp", "model.hidden=[]"], None),
+        (["model.name=tabm"], "model.name=pack"),
+        (["model.name=linear"], None),
+    ],
+)
+def test_a_warning_proposes_a_model_that_is_smaller(
+    tmp_path: Path, source: Path, settings: list[str], smaller: str | None
+) -> None:
+    flags = {"data.source": str(source), "data.target": "buys"}
+    asked = run_config.load(None, [*settings, "device=cpu", "training.max_latency=0.5"], flags)
+    run = prepare.create(tmp_path / "run", prepare.prepare(asked))
+    only = ModelChoice(members=1, distilled=False, score=0.5, milliseconds=0.8, taken=True)
+    found = ModelChoices(metric="log_loss", max_latency=0.5, folds=1, choices=(only,))
+    write_atomic(run.choices, documents.encode(found))
+    warning = model_choices.warning(run)
+    assert warning is not None
+    if smaller is None:
+        assert warning.endswith("train again with a higher limit")
+    else:
+        assert f"such as {smaller}, or with a higher limit" in warning
 
 
 def test_what_cannot_be_limited_is_refused_together(source: Path) -> None:

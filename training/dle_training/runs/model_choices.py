@@ -2,7 +2,8 @@
 
 With `training.max_latency` the choices are measured, and the one with the best validation score among those within the
 limit is taken. The configuration of the run then has the choice in place of the limit, in `model.pack.keep` and
-`training.distill`. So a run with the same configuration comes to the same weights on any machine, and measures nothing.
+`training.distill`. A run with this configuration measures nothing. On the same kind of CPU with the same number of
+threads, it trains the same weights.
 """
 
 import copy
@@ -27,8 +28,9 @@ from dle_training.fitting import checkpoint, loop
 from dle_training.fitting.listeners import Listener, Listeners
 from dle_training.fitting.state import LoopProgress
 from dle_training.fitting.tensors import TrainingData
-from dle_training.models import mlp, pack, registry
+from dle_training.models import linear, mlp, pack, registry
 from dle_training.models._base import Network
+from dle_training.models.families import ModelConfig
 from dle_training.models.pack import Ensemble
 from dle_training.optimization import objectives
 from dle_training.runs import training_sample, validation
@@ -68,10 +70,15 @@ def choose(
 ) -> tuple[Network, Answered]:
     """Return the model to keep, on the CPU, and its answers to validation rows.
 
-    What is measured is written to `choices.json`, and the choice to `config.yaml`. A trial or a fold has no `dataset`;
-    nothing is measured then, and nothing is distilled. Raises Interrupted as `loop.fit` does.
+    What is measured is written to `choices.json`, and then the choice to `config.yaml`. If the run was interrupted
+    after the first, the choice in it is taken. A trial or a fold has no `dataset`; nothing is measured then, and
+    nothing is distilled. Raises Interrupted as `loop.fit` does.
     """
     network.cpu()
+    known = None if dataset is None else read(run)
+    if known is not None:
+        _write_choice(run, known)
+        config = _with_choice(config, known)
     limit, distill = config.training.max_latency, config.training.distill
     found, start = _fewer_and_fewer(network, data, config)
     wanted = limit is not None or bool(distill)
@@ -82,7 +89,7 @@ def choose(
         own = listeners("distillation")
         return _distilled(run, found[0].network, start, data, dataset, config, own)
 
-    if measure is None or run.choices.exists():  # chosen before the run was interrupted
+    if measure is None or known is not None:
         return _taken(run, distilled() if distill else found[0])
     training, target = dataset.part("train")
     sample = training.take(training_sample.choose(training, target, schema.outputs))
@@ -112,7 +119,7 @@ def choose(
         choices=tuple(choices),
     )
     write_atomic(run.choices, documents.encode(table))
-    _write_choice(run, found[place], fewer=place > 0)
+    _write_choice(run, table)
     return _taken(run, found[place])
 
 
@@ -126,18 +133,28 @@ def warning(run: RunFolder) -> str | None:
     choices, config = read(run), run.read_config()
     if choices is None or not choices.too_slow:
         return None
-    if config.model.name == pack.FAMILY.name:
-        smaller = setting("model.pack.width", max(chosen(registry.pack_settings(config.model).width) // 2, 1))
-    elif config.model.name == mlp.FAMILY.name:
-        smaller = setting("model.hidden", [max(width // 2, 1) for width in chosen(config.model.hidden)])
-    else:
-        smaller = setting("model.name", pack.FAMILY.name)
+    smaller = _smaller(config.model)
+    further = "with a higher limit"
+    if smaller is not None:
+        further = f"with a smaller model, such as {smaller}, or {further}"
     which = "The model" if len(choices.choices) == 1 else "Of the choices, none is within the limit. The fastest"
     taken = choices.taken
     return (
         f"{which} ({choices.name(taken)}) takes {taken.milliseconds:.3g} ms for a single row, more than "
-        f"{choices.max_latency:g} ms: train again with a smaller model, such as {smaller}, or with a higher limit"
+        f"{choices.max_latency:g} ms: train again {further}"
     )
+
+
+def _smaller(model: ModelConfig) -> str | None:
+    """The setting that makes a model smaller, or None if it is as small as it can be."""
+    if model.name == pack.FAMILY.name:
+        own = registry.pack_settings(model)
+        width = chosen(own.width)
+        return setting("model.pack.width", width // 2) if width > 1 and any(chosen(own.blocks)) else None
+    if model.name == mlp.FAMILY.name:
+        widths = chosen(model.hidden)
+        return setting("model.hidden", [max(width // 2, 1) for width in widths]) if max(widths, default=1) > 1 else None
+    return None if model.name == linear.FAMILY.name else setting("model.name", pack.FAMILY.name)
 
 
 def _fewer_and_fewer(network: Network, data: TrainingData, config: RunConfig) -> tuple[list[_Candidate], Network]:
@@ -200,15 +217,18 @@ def _best(choices: Sequence[ModelChoice], limit: float | None) -> int:
     return min(within, key=lambda place: choices[place].score)  # log loss or root mean squared error
 
 
-def _write_choice(run: RunFolder, taken: _Candidate, *, fewer: bool) -> None:
-    """Write the choice to config.yaml, in place of the limit."""
-    config = run.read_config()
-    model = config.model
-    if fewer and not taken.distilled:
+def _write_choice(run: RunFolder, choices: ModelChoices) -> None:
+    write_atomic(run.config, run_config.dump(_with_choice(run.read_config(), choices)))
+
+
+def _with_choice(config: RunConfig, choices: ModelChoices) -> RunConfig:
+    """The configuration with the choice in place of the limit."""
+    model, taken = config.model, choices.taken
+    if not taken.distilled and taken.members < choices.choices[0].members:
         own = replace(registry.pack_settings(model), keep=taken.members)
         model = replace(model, pack=own)
     training = replace(config.training, max_latency=None, distill=taken.distilled)
-    write_atomic(run.config, run_config.dump(replace(config, model=model, training=training)))
+    return replace(config, model=model, training=training)
 
 
 def _taken(run: RunFolder, candidate: _Candidate) -> tuple[Network, Answered]:

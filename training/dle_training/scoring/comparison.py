@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from dle_bundle.errors import counted
 from dle_training.scoring import metrics
 from dle_training.scoring.metrics import Actual, Predictions
 
@@ -44,7 +45,7 @@ def sentence(actual: Actual, predicted: Predictions, baselines: Mapping[str, Pre
     else:
         text = f"The model and {words} are level: {said} {model:.4g}"
     if abs(float(differences.mean())) < _ERRORS * error and model != best:
-        text += f". On {len(own):,} rows, such a difference may be chance"
+        text += f". On {counted(len(own), 'row')}, such a difference may be chance"
     return text
 
 

@@ -12,12 +12,12 @@ import numpy.typing as npt
 
 from dle_bundle.groups import Groups
 from dle_bundle.schema import Field, Schema
+from dle_training.scoring import metrics
 from dle_training.scoring.metrics import Actual, Predictions
 
 MOST_ROWS, _LEAST_ROWS = 2_000, 200
 _ANSWERS = 200_000
 """Rows that are answered in all, so that wide tables take seconds too."""
-_LEAST_PROBABILITY = 1e-7
 _GROUPS = {
     "numeric": "numeric", "boolean": "numeric", "categorical": "categorical", "datetime": "datetime", "text": "text",
 }  # fmt: skip
@@ -72,8 +72,7 @@ def measure(
 def _losses(predicted: Predictions, actual: Actual, *, classes: bool) -> npt.NDArray[np.float64]:
     if not classes:
         return np.abs(predicted - actual).astype(np.float64)
-    right = predicted[np.arange(len(actual)), actual].astype(np.float64)
-    return -np.log(np.maximum(right, _LEAST_PROBABILITY))
+    return metrics.log_losses(predicted, actual)
 
 
 def _shuffled(groups: Groups, schema: Schema, field: Field, draw: np.random.Generator) -> Groups:
