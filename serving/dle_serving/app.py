@@ -102,10 +102,7 @@ class Application:
     async def _count(self) -> None:
         while True:
             await asyncio.sleep(_COUNTING_SECONDS)
-            try:
-                await self.repository.count()
-            except Exception:
-                log.exception("counting failed")
+            await self.repository.count()
 
     async def _http(self, scope: Message, receive: Receive, send: Send) -> None:
         started = time.perf_counter()

@@ -46,6 +46,10 @@ MOST_BYTES = 256 << 20
 """Maximum size of the images or series of a request as arrays, which can be much larger than the body."""
 
 
+class _Counted(msgspec.Struct):
+    rows: list[msgspec.Raw] = []
+
+
 class TooManyRows(InputError):
     """A request has more or larger rows than the decoder accepts."""
 
@@ -119,6 +123,7 @@ class RowDecoder:
         except TooManyRows:
             raise
         except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
+            self._check_count(_counted_rows(body))
             raise self._finder.find(body, str(error)) from None
 
     def image_row(self, content: bytes) -> DecodedRows:
@@ -365,3 +370,11 @@ class _DictReader:
 def _body_decoder(row: Any) -> msgspec.json.Decoder[Any]:
     body = msgspec.defstruct("Body", [("rows", list[row])], forbid_unknown_fields=True, gc=False)
     return msgspec.json.Decoder(body)
+
+
+def _counted_rows(body: bytes) -> list[Any]:
+    """The rows of a body, whatever they hold; empty if it is no body of rows."""
+    try:
+        return list(msgspec.json.decode(body, type=_Counted).rows)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return []

@@ -85,10 +85,16 @@ class Repository:
         return [served.monitored for served in self.loaded]
 
     async def count(self) -> None:
-        """Count this process's new predictions, one slice per iteration of the event loop."""
+        """Count this process's new predictions, one slice per iteration of the event loop.
+
+        If the counting of a model fails, the log says so, and the other models are counted.
+        """
         for model in self.monitored():
-            while model.observations is not None and model.observations.count_some():
-                await asyncio.sleep(0)
+            try:
+                while model.observations is not None and model.observations.count_some():
+                    await asyncio.sleep(0)
+            except Exception:
+                log.exception("%s version %d: some predictions are not counted for drift", model.name, model.version)
 
     def find(self, name: str | None = None, version: str | None = None) -> ServedModel:
         """The model with this name (None: the first model) and version (None: its highest).

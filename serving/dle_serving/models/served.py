@@ -44,7 +44,7 @@ class ServedModel:
         self.decoder = RowDecoder(bundle.schema, settings.max_rows)
         wide = self.schema.image or self.schema.sequence or self.schema.text  # one run may take long
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="wide-model") if wide else None
-        self.batcher = Batcher(self.run, settings.batch_rows, self._thread)
+        self.batcher = Batcher(self.run, settings.batch_rows, self._thread, metrics.queue.observe)
         self._predictions = metrics.model(self.name, self.version, self.task, self.provider, time.time())
         self._model = model
         self._metrics = metrics

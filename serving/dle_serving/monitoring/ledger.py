@@ -14,7 +14,8 @@ class Ledger:
     """`size` sums of one model, in total and for each of the last `minutes` minutes.
 
     Row 0 holds the totals. Each other row holds one minute, with its number since 1970 in column 0, and is reused when
-    the minute has left the window. `SharedMatrix` says who may write and what survives a crash.
+    the minute has left the window. After the clock was set back, sums may be added to a later minute in the same row.
+    `SharedMatrix` says who may write and what survives a crash.
     """
 
     def __init__(self, folder: Path, size: int, minutes: int) -> None:
@@ -28,7 +29,7 @@ class Ledger:
         """Add `sums` (size,) at the time `now`, in seconds since 1970. One thread at a time."""
         minute = int(now) // _MINUTE
         row = self._shared.own[1 + minute % self._rows]
-        if row[0] != minute:
+        if row[0] < minute:  # a later one stays, though the clock was set back: nothing counted is lost
             row[:] = 0
             row[0] = minute  # last, since readers use the row from here on
         row[1:] += sums

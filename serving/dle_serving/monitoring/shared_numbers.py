@@ -77,8 +77,15 @@ class SharedMatrix:
                 continue
             if os.fstat(file).st_size != self._bytes:
                 # allocate it now: on a full disk, writing to a hole of a mapped file kills the process
-                os.pwrite(file, bytes(self._bytes), 0)
+                _fill(file, self._bytes)
             return file
+
+
+def _fill(file: int, size: int) -> None:
+    """Write `size` zeros; raises OSError on a full disk."""
+    written = 0
+    while written < size:
+        written += os.pwrite(file, bytes(size - written), written)
 
 
 def _held(path: Path) -> bool:

@@ -81,10 +81,7 @@ class PredictHandler:
             rows = self._decode(served, body, media)
         if len(body) > _INLINE_BYTES * (_IMAGES_LARGER if served.slow_to_decode else 1) or len(rows) > self._batch_rows:
             return await loop.run_in_executor(self._threads, self._run_and_encode, served, rows, with_ids)
-        queued = time.perf_counter()
-        answers = await served.batcher.submit(rows)
-        self._metrics.queue.observe(time.perf_counter() - queued)
-        return self._encode(served, answers, with_ids)
+        return self._encode(served, await served.batcher.submit(rows), with_ids)
 
     def close(self) -> None:
         """Wait for the large requests in progress, and end the threads."""

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import msgspec
 
@@ -27,7 +27,7 @@ from dle_bundle.locks import Lock
 from dle_serving.auth import check_start
 from dle_serving.models.discovery import load_bundles
 from dle_serving.server.processes import end_with_parent
-from dle_serving.server.readiness import LoadedModel, Readiness
+from dle_serving.server.readiness import LoadedModel, NotReadyYet, Readiness
 from dle_serving.settings import Device, ServerSettings, from_environment
 
 _DRAIN_SECONDS = 10
@@ -164,13 +164,13 @@ def _wait_until_ready(
             shown = f"[{reachable}]" if ":" in reachable else reachable
             keys = settings.api_keys_file is not None
             return RunningServer(f"http://{shown}:{port}", found.models, settings.workers, settings.home, keys)
-        if found is not None and any(detail["code"] == "failed" for detail in found["details"]):
-            raise WorkError(found["error"])
+        if found is not None and any(fault.code == "failed" for fault in found.details):
+            raise WorkError(found.error)
         time.sleep(_POLL_SECONDS)
 
 
-def _readyz(host: str, port: int) -> Readiness | dict[str, Any] | None:
-    """The body of /readyz: `Readiness`, or an error; None while the server does not respond."""
+def _readyz(host: str, port: int) -> Readiness | NotReadyYet | None:
+    """The body of /readyz; None while the server does not respond, or if another program responds on its port."""
     connection = http.client.HTTPConnection(host, port, timeout=5)
     try:
         connection.request("GET", "/readyz")
@@ -178,8 +178,8 @@ def _readyz(host: str, port: int) -> Readiness | dict[str, Any] | None:
         body = response.read()
         if response.status == 200:
             return msgspec.json.decode(body, type=Readiness)
-        return msgspec.json.decode(body, type=dict[str, Any])
-    except (OSError, http.client.HTTPException):
+        return msgspec.json.decode(body, type=NotReadyYet)
+    except (OSError, http.client.HTTPException, msgspec.MsgspecError):
         return None
     finally:
         connection.close()

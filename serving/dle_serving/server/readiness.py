@@ -1,6 +1,8 @@
-"""The body of GET /readyz when the server is ready: the route writes it and the launcher reads it."""
+"""The body of GET /readyz: the routes write it and the launcher reads it."""
 
 import msgspec
+
+from dle_bundle.errors import Fault
 
 
 class LoadedModel(msgspec.Struct, frozen=True):
@@ -17,3 +19,10 @@ class Readiness(msgspec.Struct, frozen=True):
 
     status: str
     models: tuple[LoadedModel, ...]
+
+
+class NotReadyYet(msgspec.Struct, frozen=True):
+    """The body while the server is not ready, or if it has failed: an error as of each route."""
+
+    error: str
+    details: tuple[Fault, ...]

@@ -134,3 +134,33 @@ def test_series_of_very_different_lengths_are_not_padded_to_one(monkeypatch: pyt
     series = [DecodedRows([(value,)], sequence=[[np.zeros((steps, 1))]]) for value, steps in lengths.items()]
     assert gathered(Batcher(recorder, 8), *series) == [[2], [4], [6]]
     assert recorder.runs == [[1], [2], [3]]
+
+
+def test_the_wait_of_a_request_ends_when_its_batch_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, waited, recorder = [0.0], list[float](), Recorder()
+    monkeypatch.setattr("dle_serving.models.batching.time.perf_counter", lambda: clock[0])
+
+    def slow(parts: Sequence[DecodedRows]) -> Predictions:
+        clock[0] += 5
+        return recorder(parts)
+
+    gathered(Batcher(slow, 1, waited=waited.append), rows(1), rows(2), rows(3))
+    assert waited == [0, 5, 10]
+
+
+def test_when_the_batcher_fails_no_request_waits_for_ever() -> None:
+    """Here its threads have ended; the next request finds out for itself."""
+
+    async def main() -> None:
+        failures = list[object]()
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: failures.append(context["exception"]))
+        threads = ThreadPoolExecutor(1)
+        threads.shutdown()
+        batcher = Batcher(Recorder(), 1, threads)
+        for _ in range(2):
+            together = [batcher.submit(rows(1)), batcher.submit(rows(2))]
+            answers = await asyncio.wait_for(asyncio.gather(*together, return_exceptions=True), 10)
+            assert [type(answer) for answer in answers] == [RuntimeError, RuntimeError]
+        assert [type(failure) for failure in failures] == [RuntimeError, RuntimeError]
+
+    run(main())

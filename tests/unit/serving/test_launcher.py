@@ -1,13 +1,16 @@
 """What the launcher refuses before it starts anything; that it starts and ends servers is in tests/e2e."""
 
 import fcntl
+import http.server
 import socket
+import threading
 from pathlib import Path
 
 import pytest
 from tests import bundles
 
 from dle_bundle.errors import BundleError, InputError, WorkError
+from dle_serving.server import launcher
 from dle_serving.server.launcher import RunningServer, serve
 
 
@@ -80,3 +83,24 @@ def test_a_home_in_which_another_server_works(tmp_path: Path, monkeypatch: pytes
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(WorkError, match="is in use by another server"):
             serve([bundles.write(tmp_path / "bundle")], port=0, on_ready=refuse)
+
+
+@pytest.mark.parametrize("status", [200, 404])
+@pytest.mark.parametrize(
+    "body", [b"<html>", b'{"detail": "Not Found"}', b'{"error": "no", "details": "none"}', b"[]", b""]
+)
+def test_another_program_on_the_port_is_not_taken_for_the_server(status: int, body: bytes) -> None:
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Page) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        assert launcher._readyz("127.0.0.1", server.server_port) is None
+        thread.join()

@@ -40,6 +40,22 @@ def test_a_minute_that_comes_back_after_a_day_starts_at_zero(tmp_path: Path) -> 
     assert ledger.window(NOON + 62 * 60).tolist() == [1]
 
 
+def test_a_clock_that_is_set_back_wipes_nothing(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, 1, 60)
+    ledger.add(np.array([5.0]), NOON + 62 * 60)
+    ledger.add(np.array([1.0]), NOON)  # the same row of the file
+    assert ledger.window(NOON + 62 * 60).tolist() == [6]
+    assert ledger.total().tolist() == [6]
+
+
+def test_a_write_that_ends_early_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, content, start: write(file, content[:100], start))
+    Ledger(tmp_path, 3, 60).add(np.array([1.0, 0, 2]), NOON)
+    (file,) = tmp_path.iterdir()
+    assert file.stat().st_size == 8 * (1 + 62) * (1 + 3)
+
+
 def test_who_comes_after_goes_on_with_the_file_of_who_left(tmp_path: Path) -> None:
     first = Ledger(tmp_path, 2, 60)
     first.add(np.array([1.0, 2]), NOON)
