@@ -356,6 +356,8 @@ def _show_choices(speaker: Console, found: "ModelChoices") -> None:
         ],
         ("model", found.scored, "ms", ""),
     )
+    if found.distance is not None:
+        speaker.say(found.distance)
 
 
 def _kept(rows: dict[str, int]) -> str:

@@ -63,6 +63,9 @@ def test_a_limit_that_few_choices_meet(
     said = commands.document("dle-train", "--resume", "--out", "run", folder=tmp_path)
     taken = next(each for each in said["choices"]["choices"] if each["taken"])
     assert taken["milliseconds"] <= 0.015
+    distilled = next(each for each in said["choices"]["choices"] if each["distilled"])
+    assert distilled["difference"] > 0
+    assert f"a mean Kullback-Leibler divergence of {distilled['difference']:.3g}." in shown
     assert said["validation"]["log_loss"] == pytest.approx(taken["score"], rel=1e-6)
     commands.run("dle-evaluate", "run", folder=tmp_path)
     report = (tmp_path / "run" / "report.html").read_text()

@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 from tests.people import write_people
@@ -19,7 +20,7 @@ from dle_training.models.pack import Ensemble
 from dle_training.runs import model_choices, prepare, train
 from dle_training.runs.folder import RunFolder, read_metrics
 from dle_training.runs.trained_model import TrainedModel
-from dle_training.scoring.model_choices import ModelChoice, ModelChoices
+from dle_training.scoring.model_choices import ModelChoice, ModelChoices, difference
 from dle_training.search import study
 
 SMALL = [
@@ -253,3 +254,10 @@ def test_a_study_has_no_limit(setting: str) -> None:
     with pytest.raises(InputError) as refused:
         study.request({}, ["model.name=pack", setting], {}, ["optimizer.lr={log: [1e-4, 1e-2]}"], [])
     assert any(fault.startswith(f"{setting.partition('=')[0]}: leave it out") for fault in refused.value.details)
+
+
+def test_how_far_answers_are_from_those_of_an_ensemble() -> None:
+    even, sure = np.array([[0.5, 0.5], [0.25, 0.75]]), np.array([[0.5, 0.5], [0.0, 1.0]])
+    assert difference(even, even) == difference(sure, sure) == 0
+    assert difference(sure, even) == pytest.approx(-np.log(0.75) / 2)
+    assert difference(np.array([1.0, 2.0]), np.array([4.0, 6.0])) == pytest.approx(12.5**0.5)

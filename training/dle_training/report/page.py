@@ -160,11 +160,12 @@ def _model_choices(choices: ModelChoices) -> Figure:
         limit = f" At most {choices.max_latency:g} ms were asked for, left of the dashed line."
         if choices.too_slow:
             limit += " No model is that fast, so the fastest was kept."
+    distance = "" if choices.distance is None else f" {choices.distance}"
     return Figure(
         "model_choices",
         figures.model_choices(choices),
         "The models that this run could have kept: time for a single row on one core, through the exported graph, and "
-        f"score; lower is better.{limit} The circle marks the model that was kept.",
+        f"score; lower is better.{limit} The circle marks the model that was kept.{distance}",
     )
 
 

@@ -1,7 +1,7 @@
 """Plans a training that ends within some minutes, by the time of a few steps on this machine.
 
 The plan decides the number of epochs and, for a pack, the number of members and the folds, if the user left them open.
-It is part of the configuration, so that config.yaml trains the same model again on any machine.
+It is part of the configuration, so that config.yaml trains the same model again, without a measurement.
 """
 
 import math

@@ -38,7 +38,7 @@ from dle_training.runs.folder import RunFolder
 from dle_training.runs.trained_model import TrainedModel
 from dle_training.runs.validation import Answered
 from dle_training.scoring import metrics
-from dle_training.scoring.model_choices import ModelChoice, ModelChoices
+from dle_training.scoring.model_choices import ModelChoice, ModelChoices, difference
 from dle_training.settings.base import chosen
 from dle_training.settings.proposals import setting
 
@@ -96,13 +96,14 @@ def choose(
     metric = metrics.choose(None, schema.outputs.task)
 
     def measured(candidate: _Candidate) -> ModelChoice:
-        validated = validation.of(candidate.answered, data.objective)
+        whole, validated = (validation.of(each.answered, data.objective) for each in (found[0], candidate))
         model = TrainedModel(schema, data.preprocessing, candidate.network.eval(), validated.objective, 0)
         return ModelChoice(
             members=candidate.members,
             distilled=candidate.distilled,
             score=chosen(validated.scores[metric.name]),
             milliseconds=measure(model, sample),
+            difference=difference(whole.predicted, validated.predicted) if candidate.distilled else None,
         )
 
     choices = [measured(each) for each in found]

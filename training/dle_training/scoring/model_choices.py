@@ -1,21 +1,26 @@
 """The models that a run could have kept, with their validation scores and latencies."""
 
-import msgspec
+import math
 
-from dle_training.scoring.metrics import MetricName
+import msgspec
+import numpy as np
+
+from dle_training.scoring.metrics import MetricName, Predictions
 
 
 class ModelChoice(msgspec.Struct, frozen=True, kw_only=True):
     """A model that a run could have kept: so many members of the chosen ensemble, or one distilled network.
 
     `score` is its validation score after calibration. `milliseconds` is the time for a single row on one core, in the
-    exported graph. `taken` marks the one that the run kept.
+    exported graph. `difference` tells how far the answers of a distilled network are from those of the ensemble; see
+    `difference`. `taken` marks the one that the run kept.
     """
 
     members: int
     distilled: bool
     score: float
     milliseconds: float
+    difference: float | None = None
     taken: bool = False
 
 
@@ -49,6 +54,31 @@ class ModelChoices(msgspec.Struct, frozen=True, kw_only=True):
         return f"{'validation' if self.folds == 1 else 'out-of-fold'} {self.metric}"
 
     @property
+    def distance(self) -> str | None:
+        """How far the answers of the distilled network are from those of the ensemble, in words."""
+        found = next((each.difference for each in self.choices if each.difference is not None), None)
+        if found is None:
+            return None
+        measure = "root mean squared difference" if self.metric == "rmse" else "mean Kullback-Leibler divergence"
+        return (
+            "From the ensemble's answers to validation rows, those of the distilled network have a "
+            f"{measure} of {found:.3g}."
+        )
+
+    @property
     def too_slow(self) -> bool:
         """Whether the model that the run kept takes longer than the limit."""
         return self.max_latency is not None and self.taken.milliseconds > self.max_latency
+
+
+def difference(ensemble: Predictions, distilled: Predictions) -> float:
+    """How far answers are from those of the ensemble to the same N rows.
+
+    For probabilities (N, K) it is the mean Kullback-Leibler divergence, for values (N,) the root of the mean squared
+    difference.
+    """
+    if ensemble.ndim == 1:
+        return math.sqrt(np.square(ensemble.astype(np.float64) - distilled).mean())
+    least = np.finfo(np.float32).tiny
+    logarithms = np.log(np.maximum(ensemble, least)) - np.log(np.maximum(distilled, least))
+    return float((ensemble * logarithms).sum(axis=1).mean())
