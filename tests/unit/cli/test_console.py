@@ -1,6 +1,10 @@
+import os
+
 import pytest
+import typer
 
 from dle_bundle.errors import counted
+from dle_cli import console
 from dle_cli.console import Console
 
 
@@ -38,3 +42,22 @@ def test_of_many_warnings_the_first_are_printed(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out.splitlines() == [*(f"n{index}" for index in range(10)), "… and 2 more: see it"]
     speaker.lines(["a", "b"], speaker.say, "see it")
     assert capsys.readouterr().out == "a\nb\n"
+
+
+@pytest.mark.parametrize(("given", "set_"), [(None, "20000"), ("7", "7")])
+def test_threads_that_wait_sleep_soon_unless_the_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, given: str | None, set_: str
+) -> None:
+    monkeypatch.setenv("GOMP_SPINCOUNT", given or "")  # so that it is restored
+    if given is None:
+        monkeypatch.delenv("GOMP_SPINCOUNT")
+    app, found = typer.Typer(), list[str]()
+
+    @app.command()
+    def look() -> None:
+        found.append(os.environ["GOMP_SPINCOUNT"])
+
+    monkeypatch.setattr("sys.argv", ["look"])
+    with pytest.raises(SystemExit):
+        console.run(app)
+    assert found == [set_]
