@@ -372,9 +372,9 @@ def _body_decoder(row: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(body)
 
 
-def _counted_rows(body: bytes) -> list[Any]:
+def _counted_rows(body: bytes) -> list[msgspec.Raw]:
     """The rows of a body, whatever they hold; empty if it is no body of rows."""
     try:
-        return list(msgspec.json.decode(body, type=_Counted).rows)
+        return msgspec.json.decode(body, type=_Counted).rows
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return []

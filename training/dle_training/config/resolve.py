@@ -114,7 +114,7 @@ def _pack(run: RunConfig, settings: PackConfig, rows: int) -> PackConfig:
     It has no folds if rows are not split at random, or if it is cross-validated: each fold is then scored by rows that
     it must not learn from. Raises InputError for settings that a pack cannot follow.
     """
-    at_random = run.split.by in ("random", "stratified")
+    at_random, folds = run.split.by in ("random", "stratified"), settings.folds or 1
     faults = []
     if run.training.refit:
         faults.append("training.refit=true: its members are chosen by the validation part; see model.pack.folds")
@@ -132,16 +132,18 @@ def _pack(run: RunConfig, settings: PackConfig, rows: int) -> PackConfig:
         faults.append(f"optimizer.beta2={run.optimizer.beta2:g}: its members learn with {pack.FAMILY.recipe.beta2:g}")
     if run.schedule.regularisation not in (None, pack.FAMILY.recipe.regularisation):
         faults.append(f"schedule.regularisation={run.schedule.regularisation}: its members keep what they draw")
-    if (settings.folds or 1) > 1 and not at_random:
-        faults.append(f"model.pack.folds={settings.folds}: needs rows that are split at random, not by {run.split.by}")
-    if (settings.folds or 1) > 1 and run.split.folds is not None:
-        faults.append(f"model.pack.folds={settings.folds}: it is cross-validated already, on split.folds")
-    if (settings.folds or 1) > rows:
-        faults.append(f"model.pack.folds={settings.folds}: expected at most one for each of {rows} training rows")
+    if folds > 1 and not at_random:
+        faults.append(f"model.pack.folds={folds}: needs rows that are split at random, not by {run.split.by}")
+    if folds > 1 and run.split.folds is not None:
+        faults.append(f"model.pack.folds={folds}: it is cross-validated already, on split.folds")
+    if folds > rows:
+        faults.append(f"model.pack.folds={folds}: expected at most one for each of {rows} training rows")
     if faults:
         other = without_pack(run)
         raise InputError(f"the model pack cannot follow these settings; remove them, or set {other}", faults)
-    return settings if at_random and run.split.folds is None else replace(settings, folds=1)
+    if run.split.folds is not None or not at_random:
+        return replace(settings, folds=1)
+    return settings
 
 
 def without_pack(run: RunConfig) -> str:

@@ -54,7 +54,8 @@ class PackConfig(Settings, frozen=True):
         Meta(
             description="1: members train on the training part and are chosen by the validation part. More: each "
             "member is trained once for each fold of both parts, without it, and is chosen by its answers to the rows "
-            "that did not train it; null: 5 below 3,500 training rows (70 % of 5,000) that are split at random, else 1."
+            "that did not train it; null: 5 below 3,500 training rows (70 % of 5,000) that are split at random, "
+            "else 1, and 1 with split.folds."
         ),
     ] = None
     blocks: Annotated[
@@ -397,9 +398,11 @@ def _between(bounds: tuple[float, ...], places: Tensor) -> Tensor:
 
 
 def _complete(settings: PackConfig, facts: Facts) -> PackConfig:
-    folds = (min(_FOLDS, facts.rows) if facts.rows < _FEW_ROWS else 1) if settings.folds is None else settings.folds
-    best, smooth = facts.preset == "best", facts.regression and folds == 1
-    blocks = (1, 2, 3) if best or smooth else (1, 2)
+    folds = settings.folds
+    if folds is None:
+        folds = min(_FOLDS, facts.rows) if facts.rows < _FEW_ROWS else 1
+    best = facts.preset == "best"
+    blocks = (1, 2, 3) if best or (facts.regression and folds == 1) else (1, 2)
     return replace(
         settings,
         members=settings.members or (_BEST_MEMBERS if best else _MEMBERS),

@@ -92,7 +92,7 @@ def _knots(
     if not len(known):
         return known, known
     knots = distinct
-    if len(knots) > count:
+    if len(distinct) > count:
         knots = np.unique(known[np.linspace(0, len(known) - 1, count).round().astype(np.int64)])
     wide = differ(knots[:-1], knots[1:], float(np.abs(known).max()))
     knots = knots[np.concatenate([[True], wide])]

@@ -38,6 +38,7 @@ from dle_training.runs.folder import RunFolder
 from dle_training.runs.trained_model import TrainedModel
 from dle_training.runs.validation import Answered
 from dle_training.scoring import metrics
+from dle_training.scoring.metrics import Predictions
 from dle_training.scoring.model_choices import ModelChoice, ModelChoices, difference
 from dle_training.settings.base import chosen
 from dle_training.settings.proposals import setting
@@ -95,15 +96,18 @@ def choose(
     sample = training.take(training_sample.choose(training, target, schema.outputs))
     metric = metrics.choose(None, schema.outputs.task)
 
+    def from_ensemble(predicted: Predictions) -> float:
+        return difference(validation.of(found[0].answered, data.objective).predicted, predicted)
+
     def measured(candidate: _Candidate) -> ModelChoice:
-        whole, validated = (validation.of(each.answered, data.objective) for each in (found[0], candidate))
+        validated = validation.of(candidate.answered, data.objective)
         model = TrainedModel(schema, data.preprocessing, candidate.network.eval(), validated.objective, 0)
         return ModelChoice(
             members=candidate.members,
             distilled=candidate.distilled,
             score=chosen(validated.scores[metric.name]),
             milliseconds=measure(model, sample),
-            difference=difference(whole.predicted, validated.predicted) if candidate.distilled else None,
+            difference=from_ensemble(validated.predicted) if candidate.distilled else None,
         )
 
     choices = [measured(each) for each in found]

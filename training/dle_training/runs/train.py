@@ -99,8 +99,7 @@ def fit(
 
     A run passes its `dataset`, and keeps rows of it (see `contents`). A trial or a fold passes None and keeps none.
     `measure` is that of `train`; the model may become smaller, see `model_choices`. `further` are the listeners of a
-    refit and of a distillation. If the `deadline` ends training,
-    the last epoch is written into the run's config.yaml.
+    refit and of a distillation. If the `deadline` ends training, the last epoch is written into the run's config.yaml.
     """
     network = data.network(config)
     everyone = [HistoryFile(run.history), *listeners]

@@ -12,8 +12,8 @@ class ModelChoice(msgspec.Struct, frozen=True, kw_only=True):
     """A model that a run could have kept: so many members of the chosen ensemble, or one distilled network.
 
     `score` is its validation score after calibration. `milliseconds` is the time for a single row on one core, in the
-    exported graph. `difference` tells how far the answers of a distilled network are from those of the ensemble; see
-    `difference`. `taken` marks the one that the run kept.
+    exported graph. A distilled network has its `difference` from the ensemble; the function `difference` measures it.
+    `taken` marks the one that the run kept.
     """
 
     members: int

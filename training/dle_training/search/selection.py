@@ -243,7 +243,7 @@ def _train_selected(
     prepared = Prepared(config, data.dataset())
     if not run.config.is_file():
         prepare.create(run.path, prepared)
-    train.train(run, prepared, lambda what: listeners(", ".join(filter(None, ("the selected model", what)))))
+    train.train(run, prepared, lambda what: listeners(f"the selected model, {what}" if what else "the selected model"))
 
 
 def _copy(source: Path, target: Path) -> None:
