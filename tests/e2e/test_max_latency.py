@@ -16,8 +16,8 @@ pytestmark = pytest.mark.e2e
 BRIEF = [
     word
     for setting in (
-        "model.name=pack", "model.pack.members=4", "model.pack.width=16", "model.pack.cosines=3", "model.pack.most=4",
-        "training.epochs=5",
+        "model.name=pack", "model.pack.members=4", "model.pack.width=16", "model.pack.cosines=[3,3]",
+        "model.pack.most=4", "training.epochs=5",
     )
     for word in ("--set", setting)
 ]  # fmt: skip

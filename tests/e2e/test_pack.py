@@ -20,7 +20,7 @@ from dle_training.scoring.metrics import METRICS
 pytestmark = pytest.mark.e2e
 BRIEF = [
     word
-    for setting in ("name=pack", "pack.members=3", "pack.width=16", "pack.cosines=3")
+    for setting in ("name=pack", "pack.members=3", "pack.width=16", "pack.cosines=[3,3]")
     for word in ("--set", f"model.{setting}")
 ]
 

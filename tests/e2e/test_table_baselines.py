@@ -22,7 +22,7 @@ pytestmark = pytest.mark.e2e
 BRIEF = ("--set", "model.name=mlp", "--set", "model.hidden=[8]", "--set", "training.epochs=2")
 PACK = [
     word
-    for setting in ("name=pack", "pack.members=2", "pack.width=8", "pack.cosines=2", "pack.folds=3")
+    for setting in ("name=pack", "pack.members=2", "pack.width=8", "pack.cosines=[2,2]", "pack.folds=3")
     for word in ("--set", f"model.{setting}")
 ] + ["--set", "training.epochs=2"]
 

@@ -19,7 +19,7 @@ from dle_training.runs import budget, prepare, train
 from dle_training.runs.prepare import Plan, Prepared
 from dle_training.scoring import table_baselines
 
-SMALL = ["model.pack.width=8", "model.pack.cosines=2", "training.baseline=false", "device=cpu"]
+SMALL = ["model.pack.width=8", "model.pack.cosines=[2,2]", "training.baseline=false", "device=cpu"]
 FAST = ["preset=fast", "training.baseline=false", "device=cpu"]
 Planned = Callable[..., Prepared]
 
@@ -59,17 +59,17 @@ def planned(table: Path, monkeypatch: pytest.MonkeyPatch) -> Planned:
 @pytest.mark.parametrize(
     ("seconds", "settings", "members", "folds", "epochs"),
     [
-        (20_000, [], 64, 5, 100),  # 40 epochs are usual
+        (8_500, [], 64, 5, 100),  # 25 epochs are usual
         (6_500, [], 32, 5, 100),
         (850, [], 4, 5, 100),
-        (700, [], 16, 1, 100),  # four members with folds do not fit
+        (450, [], 16, 1, 100),  # four members with folds do not fit
         (850, ["model.pack.folds=5"], 4, 5, 100),
         (450, ["model.pack.folds=5"], 2, 5, 100),
         (850, ["model.pack.members=3"], 3, 5, 100),
         (350, ["model.pack.members=8"], 8, 1, 100),
         (90, [], 2, 1, 100),
-        (61, [], 2, 1, 30),
-        (60.1, ["training.baseline=true"], 2, 1, 29),  # the baselines take 0.2 s
+        (41, [], 2, 1, 20),
+        (40.1, ["training.baseline=true"], 2, 1, 19),  # the baselines take 0.2 s
     ],
 )
 def test_a_pack_is_as_large_as_the_time_allows(
@@ -80,7 +80,7 @@ def test_a_pack_is_as_large_as_the_time_allows(
     assert (own.members, own.folds, found.config.training.epochs) == (members, folds, epochs)
     assert found.plan is not None
     assert (found.plan.members, found.plan.folds, found.plan.epochs) == (members, folds, epochs)
-    assert found.plan.seconds == pytest.approx(min(epochs, 40) * members * folds)
+    assert found.plan.seconds == pytest.approx(min(epochs, 25) * members * folds)
     assert f"{members} members, {'5 folds, ' if folds > 1 else ''}up to {epochs} epochs" in str(found.plan)
 
 
@@ -114,7 +114,7 @@ def test_a_plan_trains_no_baselines_that_it_has_not_counted(
     dataset = read(table)
     cells = table_baselines.cells(dataset.schema, len(dataset.split.train), 1)
     monkeypatch.setattr(table_baselines, "MOST_CELLS", cells)
-    found = planned(700, "training.epochs=100", *(setting for setting in SMALL if "baseline" not in setting))
+    found = planned(450, "training.epochs=100", *(setting for setting in SMALL if "baseline" not in setting))
     assert registry.folds(found.config.model) == 1
     assert found.config.training.baseline is False
 

@@ -27,8 +27,8 @@ from dle_training.preprocessing.shape import Inputs
 from dle_training.runs import prepare
 
 SMALL = [
-    "model.name=pack", "model.pack.members=4", "model.pack.width=16", "model.pack.cosines=3", "model.pack.blocks=[1]",
-    "model.pack.most=3", "training.epochs=12", "optimizer.lr=0.01", "device=cpu",
+    "model.name=pack", "model.pack.members=4", "model.pack.width=16", "model.pack.cosines=[3,3]",
+    "model.pack.blocks=[1]", "model.pack.most=3", "training.epochs=12", "optimizer.lr=0.01", "device=cpu",
 ]  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from dle_training.scoring.model_choices import ModelChoice, ModelChoices, differ
 from dle_training.search import study
 
 SMALL = [
-    "model.name=pack", "model.pack.members=4", "model.pack.width=12", "model.pack.cosines=2", "model.pack.most=5",
+    "model.name=pack", "model.pack.members=4", "model.pack.width=12", "model.pack.cosines=[2,2]", "model.pack.most=5",
     "model.pack.folds=1", "training.epochs=6", "optimizer.lr=0.01", "device=cpu",
 ]  # fmt: skip
 ORDER = [5, 2, 1]

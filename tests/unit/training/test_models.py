@@ -59,7 +59,7 @@ SMALL = replace_struct(
     transformer=TransformerConfig(width=8, heads=2),
     bag=BagConfig(width=6, buckets=64),
     realmlp=RealMlpConfig(hidden=(16, 8), cosines=3),
-    pack=PackConfig(members=5, folds=1, blocks=(1, 2, 0), width=8, cosines=3),
+    pack=PackConfig(members=5, folds=1, blocks=(1, 2, 0), width=8, cosines=(3, 3)),
     tabm=TabmConfig(heads=3, width=8, number_dim=4),
 )
 VARIANTS = {

@@ -30,7 +30,7 @@ from dle_training.preprocessing.shape import InputShape
 
 ROWS, OTHERS = 240, 90
 SHAPE = InputShape(5, (6,), ((0, 0, 60, 60, 60, 60),), quantiles=3)
-SMALL = ["model.name=pack", "model.pack.width=12", "model.pack.cosines=3", "model.pack.members=4", "device=cpu"]
+SMALL = ["model.name=pack", "model.pack.width=12", "model.pack.cosines=[3,3]", "model.pack.members=4", "device=cpu"]
 BRIEF = ["training.batch_size=32", "training.epochs=4", "optimizer.lr=0.005"]
 MUON = "model.pack.muon_lr=[0.5, 8.0]"
 
@@ -87,7 +87,9 @@ def fit(
 
 class TestMembers:
     def test_what_a_member_draws_stays_within_the_ranges(self) -> None:
-        settings = PackConfig(width=4, cosines=5, folds=1, frequency=(0.5, 2.0), lr=(0.1, 0.2), weight_decay=(3.0, 5.0))
+        settings = PackConfig(
+            width=4, cosines=(5, 5), folds=1, frequency=(0.5, 2.0), lr=(0.1, 0.2), weight_decay=(3.0, 5.0)
+        )
         settings = replace(settings, muon_lr=(6.0, 9.0))
         torch.manual_seed(0)
         members = Members(settings, SHAPE, 1, blocks=1)
@@ -102,7 +104,7 @@ class TestMembers:
     def test_few_members_are_spread_over_each_range(self) -> None:
         """One in each quarter of it, on a logarithmic scale; half of them have no dropout."""
         settings = PackConfig(
-            width=4, cosines=3, folds=1, lr=(1.0, 16.0), weight_decay=(1.0, 16.0), muon_lr=(1.0, 16.0)
+            width=4, cosines=(3, 3), folds=1, lr=(1.0, 16.0), weight_decay=(1.0, 16.0), muon_lr=(1.0, 16.0)
         )
         for seed in range(20):
             torch.manual_seed(seed)
@@ -115,16 +117,35 @@ class TestMembers:
 
     def test_numbers_of_few_distinct_values_have_frequencies_of_their_own(self) -> None:
         torch.manual_seed(0)
-        settings = PackConfig(width=4, cosines=2_000, folds=1, frequency=(0.1, 0.2), discrete_frequency=(10.0, 20.0))
+        settings = PackConfig(
+            width=4, cosines=(2_000, 2_000), folds=1, frequency=(0.1, 0.2), discrete_frequency=(10.0, 20.0)
+        )
         members = Members(settings, InputShape(2, quantiles=2, discrete=(False, True)), 1, blocks=1)
         members.draw(range(4), dropout=0.0)
         smooth, discrete = members.frequency.std(dim=2).T
         for spreads, unit in ((smooth, 0.1), (discrete, 10.0)):
             assert 0.95 * unit <= spreads.min() < spreads.max() <= 2.1 * unit
 
+    def test_members_have_different_numbers_of_cosines(self) -> None:
+        """Two in [3, 5], two in [6, 10]; the others stay constant, because training does not reach them."""
+        torch.manual_seed(0)
+        members = Members(PackConfig(width=4, cosines=(3, 10), folds=2), SHAPE, 1, blocks=1)
+        members.draw(range(4), dropout=0.0)
+        used = members.frequency != 0  # (copies of members, F, cosines)
+        counts = used.sum(dim=2)
+        assert torch.equal(counts, counts[:, :1].expand_as(counts)), "a member has as many for each number"
+        each = counts[::2, 0]
+        assert torch.equal(each, counts[1::2, 0]), "copies of a member have as many"
+        assert 3 <= each.min() < each.max() <= 10
+        members.gain.data.normal_()
+        members({"dense": torch.randn(9, 5), "codes": torch.randint(6, (9, 1))}).square().sum().backward()
+        for tensor in (members.frequency, members.phase):
+            assert tensor.grad is not None
+            assert torch.equal(tensor.grad != 0, used)
+
     def test_a_linear_member_is_linear_in_the_scaled_numbers_and_blind_to_the_quantiles(self) -> None:
         torch.manual_seed(0)
-        members = Members(PackConfig(folds=1, cosines=3, width=4), InputShape(5, quantiles=3), 1, blocks=0)
+        members = Members(PackConfig(folds=1, cosines=(3, 3), width=4), InputShape(5, quantiles=3), 1, blocks=0)
         members.draw([0], dropout=0.5)
         one, other = torch.randn(7, 5), torch.randn(7, 5)
         both = members({"dense": one + other}) + members({"dense": torch.zeros(7, 5)})
@@ -135,7 +156,7 @@ class TestMembers:
 
     def test_dropout_of_each_member(self) -> None:
         torch.manual_seed(0)
-        members = Members(PackConfig(folds=1, cosines=3, width=512), InputShape(5, quantiles=3), 1, blocks=1)
+        members = Members(PackConfig(folds=1, cosines=(3, 3), width=512), InputShape(5, quantiles=3), 1, blocks=1)
         members.draw([0, 1], dropout=0.5)
         members.dropout = torch.tensor([0.0, 0.5])
         members.train()
@@ -146,21 +167,21 @@ class TestMembers:
 
     def test_members_are_evaluated_in_parts_if_they_are_many(self) -> None:
         torch.manual_seed(0)
-        members = Members(PackConfig(folds=1, cosines=3, width=600), SHAPE, 2, blocks=2)
+        members = Members(PackConfig(folds=1, cosines=(3, 3), width=600), SHAPE, 2, blocks=2)
         members.draw(range(7), dropout=0.0)
         given = {"dense": torch.randn(9, 5), "codes": torch.randint(6, (9, 1))}
         assert members.train()(given).shape == (7, 9, 2)
         torch.testing.assert_close(members.eval()(given), members.train()(given), rtol=1e-4, atol=1e-5)
 
     def test_a_range_from_high_to_low_is_refused(self) -> None:
-        for name in ("lr", "muon_lr"):
+        for name in ("lr", "muon_lr", "cosines"):
             with pytest.raises(InputError, match=rf"model.pack.{name}: expected a range \[low, high\], found \[4"):
-                configured(f"model.pack.{name}=[4.0, 0.3]")
+                configured(f"model.pack.{name}=[4, 3]")
 
     def test_the_mean_of_a_pack_is_that_of_the_probabilities(self) -> None:
         for outputs in (1, 3):
             torch.manual_seed(1)
-            settings = PackConfig(members=4, folds=1, blocks=(1, 2), width=8, cosines=3)
+            settings = PackConfig(members=4, folds=1, blocks=(1, 2), width=8, cosines=(3, 3))
             pack = Ensemble(settings, InputShape(5, quantiles=3), outputs, dropout=0.0).eval()
             rows = {"dense": 3 * torch.randn(11, 5)}
             each = torch.cat([members(rows) for members in pack.running]).double()

@@ -1,8 +1,10 @@
 """Presets choose the model of a table of columns alone, and settings that the model does not read are refused."""
 
 import re
+from pathlib import Path
 
 import msgspec
+import pandas as pd
 import pytest
 from tests.configs import resolved
 
@@ -11,6 +13,7 @@ from dle_bundle.schema import Task
 from dle_training.config import run_config
 from dle_training.models import registry
 from dle_training.models.family import Facts
+from dle_training.runs import prepare
 
 
 @pytest.mark.parametrize(
@@ -36,6 +39,25 @@ def test_without_folds_packs_learn_with_muon_and_those_of_a_regression_are_deepe
         ("regression", 3_499): ((1, 2, 0), ()),
         ("regression", 3_500): ((1, 2, 3), (1.0, 50.0)),
     }
+
+
+@pytest.mark.parametrize(
+    ("settings", "noted"),
+    [
+        (["preset=fast", "model.name=pack"], True),
+        (["preset=fast", "model.name=tabm"], True),
+        (["preset=fast", "model.name=mlp"], False),
+        (["preset=fast"], False),
+        (["model.name=pack"], False),
+    ],
+)
+def test_a_preset_without_effect_is_noted(tmp_path: Path, settings: list[str], noted: bool) -> None:
+    source = tmp_path / "rows.csv"
+    pd.DataFrame({"x": [index / 7 for index in range(40)], "y": ["a", "b"] * 20}).to_csv(source, index=False)
+    config = run_config.load(None, [f"data.source={source}", "data.target=y", "device=cpu", *settings])
+    notes = [note for note in prepare.prepare(config).dataset.notes if "preset=fast has no effect" in note]
+    assert bool(notes) is noted
+    assert all("model.name=mlp trains the model of the preset" in note for note in notes)
 
 
 @pytest.mark.parametrize("preset", ["fast", "default"])

@@ -20,7 +20,7 @@ from dle_bundle.schema import Field, Kind, Outputs, Schema, Task
 from dle_training.config import run_config
 from dle_training.export.bundle import export_run
 from dle_training.fitting.listeners import Listener
-from dle_training.models._base import mean_answer
+from dle_training.models._base import mean_answer, parts
 from dle_training.models.tabm import NumberEmbeddings, SharedLinear, Tabm, TabmConfig
 from dle_training.optimization import objectives
 from dle_training.preprocessing import pipeline
@@ -80,7 +80,7 @@ def test_values_are_averaged_as_such() -> None:
 def test_many_heads_are_computed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     network = made().eval()
     whole = network(ROWS)
-    monkeypatch.setattr(network, "_together", 2)
+    monkeypatch.setattr(network, "_parts", parts(network.heads, [1_024]))  # two heads at once
     torch.testing.assert_close(network(ROWS), whole)
 
 

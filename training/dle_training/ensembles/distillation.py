@@ -52,7 +52,7 @@ class Students(Network):
     Example:
         >>> from dle_training.models.pack import PackConfig
         >>> from dle_training.preprocessing.shape import InputShape
-        >>> settings = PackConfig(width=16, cosines=4, members=1, blocks=(1,), folds=1)
+        >>> settings = PackConfig(width=16, cosines=(4, 4), members=1, blocks=(1,), folds=1)
         >>> students = Students(Ensemble(settings, InputShape(dense=3, quantiles=2), outputs=1, dropout=0.0))
         >>> students({"dense": torch.zeros(5, 3)}).shape
         torch.Size([5, 1, 1])

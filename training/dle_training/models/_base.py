@@ -6,7 +6,7 @@ use `Network` alone.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,8 @@ from torch.nn import functional as F
 
 from dle_training.preprocessing.shape import Inputs
 
+_UNITS_TOGETHER = 2_048
+"""Units of a layer, of several networks or heads, that are computed at once for each row of an evaluation."""
 OPSET = 20
 """The version of the ONNX operators in every exported graph."""
 
@@ -153,6 +155,15 @@ def matrices(module: nn.Module) -> list[nn.Parameter]:
     """The weights of all linear and recurrent layers of `module`."""
     layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear | nn.RNNBase)]
     return [weight for layer in layers for weight in layer.parameters() if weight.dim() == 2]
+
+
+def parts(count: int, widths: Iterable[int]) -> list[slice]:
+    """Slices of `count` networks or heads, with layers of these widths, that an evaluation computes one by one.
+
+    So the memory for many rows stays small.
+    """
+    together = max(_UNITS_TOGETHER // max(widths), 1)
+    return [slice(start, start + together) for start in range(0, count, together)]
 
 
 def mean_answer(outputs: Tensor, *, probabilities: bool) -> Tensor:

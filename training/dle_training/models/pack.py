@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dle_training.models import dropout as dropouts
-from dle_training.models._base import Network, mean_answer
+from dle_training.models._base import Network, mean_answer, parts
 from dle_training.models.family import Facts, ModelFamily, Recipe
 from dle_training.preprocessing.shape import Inputs, InputShape
 from dle_training.settings.base import Count, Positive, Settings, chosen
@@ -29,8 +29,6 @@ _WITHOUT_DROPOUT = 0.5
 """The share of members without dropout; the others draw it evenly up to `model.dropout`."""
 _LINEAR_RATE = 3.0
 """Linear models learn with so many times the learning rate that they draw."""
-_TOGETHER = 2_048
-"""Inputs or units of a layer, of all members together, that are computed at once for each row of an evaluation."""
 _READ_IN_STEPS = ("lr", "weight_decay", "dropout", "muon_lr")
 """Hyperparameters that stay on the host, where a training step reads them without waiting for the device."""
 _MEMBERS, _BEST_MEMBERS = 8, 32
@@ -66,7 +64,10 @@ class PackConfig(Settings, frozen=True):
         ),
     ] = None
     width: Annotated[Count | None, Meta(description="Units in a hidden layer; null: 256, or 128 with folds.")] = None
-    cosines: Annotated[Count | None, Meta(description="Cosines of each number; null: 12, or 8 with folds.")] = None
+    cosines: Annotated[
+        Annotated[tuple[Count, ...], Meta(min_length=2, max_length=2)] | None,
+        Meta(description="Range of the number of cosines of each number; null: [6, 12], or [4, 8] with folds."),
+    ] = None
     frequency: Annotated[
         Range, Meta(description="Range of the spread of the cosines' frequencies, for numbers of many distinct values.")
     ] = (0.05, 8.0)
@@ -105,7 +106,7 @@ class PackConfig(Settings, frozen=True):
     def __post_init__(self) -> None:
         if self.muon_lr and len(self.muon_lr) != 2:
             raise ValueError(f"model.pack.muon_lr: expected a range [low, high] or [], found {list(self.muon_lr)}")
-        for name in ("frequency", "discrete_frequency", "lr", "weight_decay", "muon_lr"):
+        for name in ("cosines", "frequency", "discrete_frequency", "lr", "weight_decay", "muon_lr"):
             low, high = getattr(self, name) or (1, 1)
             if low > high:
                 raise ValueError(f"model.pack.{name}: expected a range [low, high], found [{low:g}, {high:g}]")
@@ -122,7 +123,7 @@ class Members(nn.Module):
     Shape: {"dense": (N, P), "codes": (N, E)} → (M, N, K).
 
     Example:
-        >>> settings = PackConfig(width=16, cosines=4, folds=1)
+        >>> settings = PackConfig(width=16, cosines=(2, 4), folds=1)
         >>> members = Members(settings, InputShape(dense=3, quantiles=2), outputs=1, blocks=1)
         >>> members.draw([0, 1], dropout=0.5)
         >>> members({"dense": torch.zeros(5, 3)}).shape
@@ -147,12 +148,11 @@ class Members(nn.Module):
         self._settings, self._plain = settings, shape.dense - shape.quantiles
         self._numbers = shape.quantiles if blocks else 0
         self._discrete = torch.tensor(shape.discrete or (False,) * shape.quantiles)
-        self._cosines, self._folds = chosen(settings.cosines), chosen(settings.folds)
+        self._cosines, self._folds = max(chosen(settings.cosines)), chosen(settings.folds)
         self._cardinalities, self._frequencies = shape.cardinalities, shape.frequencies
         embedded = self._numbers * (self._cosines + 1)
         inputs = embedded + self._plain + len(shape.cardinalities) * settings.embedding_dim
         self._widths = (inputs, *[chosen(settings.width)] * blocks, outputs)
-        self._together = max(_TOGETHER // max(self._widths), 1)
         for name, value in self._fresh(0, torch.Generator()).items():
             self.register_parameter(name, nn.Parameter(value))
         for name in _READ_IN_STEPS:
@@ -205,7 +205,10 @@ class Members(nn.Module):
             parameter.data = torch.cat([each[name] for each in weights]) if weights else parameter.data[:0]
         if self._numbers:
             spread = torch.where(self._discrete, discrete_frequency.view(-1, 1), frequency.view(-1, 1))  # (count, F)
-            self.frequency.data *= spread.repeat_interleave(self._folds, dim=0).unsqueeze(2)
+            cosines = _between(chosen(settings.cosines), _spread(count)).round()
+            used = (torch.arange(self._cosines) < cosines.view(-1, 1)).float()  # (count, cosines)
+            # a cosine of frequency and phase 0 is constant, and stays so, because both of its gradients are 0
+            self.frequency.data *= (spread.unsqueeze(2) * used.unsqueeze(1)).repeat_interleave(self._folds, dim=0)
 
     def _fresh(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
         """New parameters of `count` members."""
@@ -227,11 +230,10 @@ class Members(nn.Module):
         return drawn
 
     def forward(self, inputs: Inputs) -> Tensor:
-        if self.training or self._together >= len(self):
+        together = parts(len(self), self._widths)
+        if self.training or len(together) <= 1:
             return self._outputs(inputs, slice(None))
-        # one part of the members after another, so that the memory of many rows stays small
-        parts = [slice(start, start + self._together) for start in range(0, len(self), self._together)]
-        return torch.cat([self._outputs(inputs, part) for part in parts])
+        return torch.cat([self._outputs(inputs, part) for part in together])
 
     def _outputs(self, inputs: Inputs, part: slice) -> Tensor:
         """The outputs (m, N, K) of the members in `part`."""
@@ -326,7 +328,7 @@ class Ensemble(Network):
     Shape: as `Members`; {"dense": (N, P), "codes": (N, E)} → (N, K).
 
     Example:
-        >>> settings = PackConfig(width=16, cosines=4, members=4, blocks=(1,), folds=1)
+        >>> settings = PackConfig(width=16, cosines=(2, 4), members=4, blocks=(1,), folds=1)
         >>> pack = Ensemble(settings, InputShape(dense=3, quantiles=2), outputs=1, dropout=0.5)
         >>> pack({"dense": torch.zeros(5, 3)}).shape
         torch.Size([5, 1])
@@ -409,7 +411,7 @@ def _complete(settings: PackConfig, facts: Facts) -> PackConfig:
         folds=folds,
         blocks=settings.blocks or ((*blocks, 0) if folds > 1 else blocks),
         width=settings.width or (128 if folds > 1 else 256),
-        cosines=settings.cosines or (8 if folds > 1 else 12),
+        cosines=settings.cosines or ((4, 8) if folds > 1 else (6, 12)),
         muon_lr=settings.muon_lr if settings.muon_lr is not None else () if folds > 1 else _MUON_LR,
     )
 

@@ -16,16 +16,13 @@ from msgspec import Meta
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dle_training.models._base import Network, mean_answer
+from dle_training.models._base import Network, mean_answer, parts
 from dle_training.models.dropout import Dropout
 from dle_training.models.family import ModelFamily, Recipe
 from dle_training.models.mlp import Embeddings
 from dle_training.preprocessing.shape import Bins, Inputs, InputShape
 from dle_training.settings.base import Count, Settings
 from dle_training.settings.dimensions import Choice, Float, Int
-
-_TOGETHER = 2_048
-"""Units of a layer, of all heads together, that are computed at once for each row of an evaluation."""
 
 
 class TabmConfig(Settings, frozen=True):
@@ -143,15 +140,13 @@ class Tabm(Network):
         bound = settings.width**-0.5
         self.weight = nn.Parameter(torch.empty(settings.heads, settings.width, outputs).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(settings.heads, 1, outputs).uniform_(-bound, bound))
-        self._together = max(_TOGETHER // max(widths), 1)
+        self._parts = parts(settings.heads, widths)
 
     def forward(self, inputs: Inputs) -> Tensor:
         features = self._features(inputs)
         if self.training:
             return self._answers(features, slice(None))
-        # one part of the heads after another, so that the memory of many rows stays small
-        parts = [slice(start, start + self._together) for start in range(0, self.heads, self._together)]
-        answers = torch.cat([self._answers(features, part) for part in parts])
+        answers = torch.cat([self._answers(features, part) for part in self._parts])
         return mean_answer(answers, probabilities=self._probabilities)
 
     def _features(self, inputs: Inputs) -> Tensor:

@@ -37,8 +37,8 @@ from dle_training.settings.proposals import flag
 _MEMBERS, _MEASURED = (64, 32, 16, 8, 4, 2), (2, 6)
 _LEAST_MEMBERS = 4
 """A pack has folds if there is time for so many members with folds."""
-_USUAL_EPOCHS = 40
-"""Epochs, each with all members, whose time a pack usually takes at most until it stops improving."""
+_USUAL_EPOCHS = 25
+"""Epochs, each with all members, whose time a pack usually takes until it stops improving; the deadline ends others."""
 _ROOM = 0.1
 """Part of the minutes that is left for calibrating, scoring and writing the model, besides the time of reading."""
 _MOST_VALIDATED = 4_096

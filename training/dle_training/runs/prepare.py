@@ -26,7 +26,7 @@ from dle_training.data.sources import Source, said, sent
 from dle_training.data.splits import split as splits
 from dle_training.fitting import loop
 from dle_training.fitting.batches import ImageStream
-from dle_training.models import registry
+from dle_training.models import mlp, registry
 from dle_training.optimization import objectives
 from dle_training.runs.folder import RunFolder, facts, read_facts, refuse_existing
 from dle_training.scoring import metrics
@@ -108,8 +108,18 @@ def resolved(config: RunConfig, dataset: Dataset) -> Prepared:
     )
     complete = resolve(known, dataset.schema, len(dataset.split.train))
     _check_objective(complete, dataset)
-    notes = dict.fromkeys((*dataset.notes, *_without_baseline(known, complete, dataset)))
+    own = (*_idle_preset(known, complete, dataset), *_without_baseline(known, complete, dataset))
+    notes = dict.fromkeys((*dataset.notes, *own))
     return Prepared(complete, replace(dataset, notes=tuple(notes)))
+
+
+def _idle_preset(asked: RunConfig, resolved: RunConfig, dataset: Dataset) -> tuple[str, ...]:
+    """A note that the preset fast has no effect, because another model of a table was asked for."""
+    name, own = resolved.model.name, mlp.FAMILY.name
+    if asked.preset != "fast" or registry.inputs(dataset.schema) != ("table",) or name == own:
+        return ()
+    trains = proposals.setting("model.name", own)
+    return (f"preset=fast has no effect beside model.name={name}; {trains} trains the model of the preset",)
 
 
 def _without_baseline(asked: RunConfig, resolved: RunConfig, dataset: Dataset) -> tuple[str, ...]:

@@ -258,7 +258,8 @@ def plan(asked: StudyRequest, progress: ImageProgress | None = None) -> StudyPla
     Raises InputError if the data or the request is invalid.
     """
     refuse_several_readers(asked.fixed, asked.settings)
-    asked = replace(asked, fixed={"preset": "fast", **asked.fixed})
+    if "name" not in section(asked.fixed, "model"):
+        asked = replace(asked, fixed={"preset": "fast", **asked.fixed})
     prepared = prepare.prepare(_valid(asked), progress)
     config, dataset = prepared.config, prepared.dataset
     kinds = registry.inputs(dataset.schema)
