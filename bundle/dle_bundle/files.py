@@ -1,6 +1,7 @@
 """Atomic files and folders: written under a temporary name, synced, then renamed, so they are never incomplete."""
 
 import errno
+import fcntl
 import os
 import secrets
 import shutil
@@ -10,6 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dle_bundle.errors import InputError
+
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
+"""What a file system without hard links answers."""
 
 
 def sync(path: Path) -> None:
@@ -65,12 +69,29 @@ def create_atomic(path: Path, content: str, *, mode: int = 0o644) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.link(temporary, path)  # unlike a rename, a link never replaces an existing file
-    except FileExistsError:
-        pass
+        _place(temporary, path)
     finally:
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)
     sync(path.parent)
+
+
+def _place(temporary: Path, path: Path) -> None:
+    """Give the file its name unless that exists."""
+    try:
+        os.link(temporary, path)  # unlike a rename, a link never replaces an existing file
+        return
+    except FileExistsError:
+        return
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        if not path.exists():
+            os.rename(temporary, path)
+    finally:
+        os.close(folder)
 
 
 def refuse_impossible(folder: Path) -> None:

@@ -43,7 +43,7 @@ class SharedMatrix:
     @property
     def cells(self) -> "memoryview[float]":
         """`own`, row by row: the fastest access to single numbers."""
-        return memoryview(self._map).cast("d")
+        return self.own.reshape(-1).data.cast("B").cast("d")
 
     def all(self) -> list[Matrix]:
         """The matrices of all workers, past and present; read-only."""
@@ -54,8 +54,12 @@ class SharedMatrix:
         return [self._read(path) for path in self._files() if _held(path)]
 
     def close(self) -> None:
-        """Release the file for the next worker."""
-        fcntl.flock(self._file, fcntl.LOCK_UN)  # explicitly, since the map keeps a duplicate of the descriptor
+        """Release the file for the next worker, as soon as nobody holds its `cells`; `own` and new cells are a copy.
+
+        The map keeps a duplicate of the descriptor, and with it the lock, so that late writes never reach a successor.
+        """
+        self.own = self.own.copy()
+        del self._map
         os.close(self._file)
 
     def _files(self) -> list[Path]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dle_bundle.errors import InputError
-from dle_bundle.files import atomic_folder, atomic_path, write_atomic
+from dle_bundle.files import atomic_folder, atomic_path, create_atomic, write_atomic
 
 
 def fail_half_way(writing: AbstractContextManager[Path]) -> None:
@@ -33,6 +33,33 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
         fail_half_way(atomic_path(path))
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("reason", [None, errno.EPERM, errno.ENOTSUP])
+def test_a_file_is_created_once_also_without_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: int | None
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(reason, "no hard links here")
+
+    if reason is not None:
+        monkeypatch.setattr(os, "link", refuse)
+    path = tmp_path / "key"
+    create_atomic(path, "first", mode=0o600)
+    create_atomic(path, "second")
+    assert path.read_text() == "first"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_cannot_be_created_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "the disk failed")
+
+    monkeypatch.setattr(os, "link", fail)
+    with pytest.raises(OSError, match="the disk failed"):
+        create_atomic(tmp_path / "key", "first")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_appears_when_the_block_ends(tmp_path: Path) -> None:

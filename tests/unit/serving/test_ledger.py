@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from dle_serving.monitoring.ledger import Ledger
+from dle_serving.monitoring.shared_numbers import SharedMatrix
 
 NOON = 1_800_000_000.0 // 3600 * 3600
 
@@ -54,6 +55,22 @@ def test_a_write_that_ends_early_goes_on(tmp_path: Path, monkeypatch: pytest.Mon
     Ledger(tmp_path, 3, 60).add(np.array([1.0, 0, 2]), NOON)
     (file,) = tmp_path.iterdir()
     assert file.stat().st_size == 8 * (1 + 62) * (1 + 3)
+
+
+def test_who_left_writes_into_no_file(tmp_path: Path) -> None:
+    """A late count must not reach the worker that has taken over the file, nor one that reads it."""
+    first = SharedMatrix(tmp_path, "sums", 1, 2)
+    cells = first.cells
+    cells[0] = 5.0
+    first.close()
+    first.own[0, 1] = 7.0
+    second = SharedMatrix(tmp_path, "sums", 1, 2)
+    cells[1] = 7.0  # these cells hold the lock, so the file has no successor yet
+    assert second.own.tolist() == [[0, 0]]
+    del cells
+    third = SharedMatrix(tmp_path, "sums", 1, 2)
+    assert third.own.tolist() == [[5, 7]]
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_who_comes_after_goes_on_with_the_file_of_who_left(tmp_path: Path) -> None:
