@@ -66,7 +66,7 @@ class PackConfig(Settings, frozen=True):
     width: Annotated[Count | None, Meta(description="Units in a hidden layer; null: 256, or 128 with folds.")] = None
     cosines: Annotated[
         Annotated[tuple[Count, ...], Meta(min_length=2, max_length=2)] | None,
-        Meta(description="Range of the number of cosines of each number; null: [6, 12], or [4, 8] with folds."),
+        Meta(description="Range of the number of cosines of each number; null: [12, 12], or [8, 8] with folds."),
     ] = None
     frequency: Annotated[
         Range, Meta(description="Range of the spread of the cosines' frequencies, for numbers of many distinct values.")
@@ -205,10 +205,17 @@ class Members(nn.Module):
             parameter.data = torch.cat([each[name] for each in weights]) if weights else parameter.data[:0]
         if self._numbers:
             spread = torch.where(self._discrete, discrete_frequency.view(-1, 1), frequency.view(-1, 1))  # (count, F)
-            cosines = _between(chosen(settings.cosines), _spread(count)).round()
-            used = (torch.arange(self._cosines) < cosines.view(-1, 1)).float()  # (count, cosines)
-            # a cosine of frequency and phase 0 is constant, and stays so, because both of its gradients are 0
-            self.frequency.data *= (spread.unsqueeze(2) * used.unsqueeze(1)).repeat_interleave(self._folds, dim=0)
+            self.frequency.data *= spread.repeat_interleave(self._folds, dim=0).unsqueeze(2)
+            if min(chosen(settings.cosines)) < self._cosines:
+                self._narrow(_between(chosen(settings.cosines), _spread(count)).round())
+
+    def _narrow(self, cosines: Tensor) -> None:
+        """Leave each member (M,) so many cosines of each number.
+
+        The others have the frequency and phase 0. So they are constant, and stay so: both of their gradients are 0.
+        """
+        used = torch.arange(self._cosines) < cosines.repeat_interleave(self._folds).view(-1, 1, 1)
+        self.frequency.data *= used
 
     def _fresh(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
         """New parameters of `count` members."""
@@ -411,7 +418,7 @@ def _complete(settings: PackConfig, facts: Facts) -> PackConfig:
         folds=folds,
         blocks=settings.blocks or ((*blocks, 0) if folds > 1 else blocks),
         width=settings.width or (128 if folds > 1 else 256),
-        cosines=settings.cosines or ((4, 8) if folds > 1 else (6, 12)),
+        cosines=settings.cosines or ((8, 8) if folds > 1 else (12, 12)),
         muon_lr=settings.muon_lr if settings.muon_lr is not None else () if folds > 1 else _MUON_LR,
     )
 
