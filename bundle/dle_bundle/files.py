@@ -79,12 +79,16 @@ def _place(temporary: Path, path: Path) -> None:
     """Give the file its name unless that exists."""
     try:
         os.link(temporary, path)  # unlike a rename, a link never replaces an existing file
-        return
     except FileExistsError:
-        return
+        pass
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
+        _rename_under_lock(temporary, path)
+
+
+def _rename_under_lock(temporary: Path, path: Path) -> None:
+    """Rename the file unless `path` exists; processes take turns by a lock on the folder."""
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)

@@ -107,8 +107,9 @@ class SeriesGroup:
         """Release the values for the next worker."""
         if self._shared is not None:
             self._shared.close()
+            cells = self._shared.cells
             for _, _, series in self._declared:
-                series.open(self._shared.cells)  # what is still counted goes to no file
+                series.open(cells)  # what is still counted goes to no file
 
     def read(self) -> Iterator[tuple[MetricFamily, tuple[str, ...], Sums]]:
         """Every series with its numbers, combined over all workers."""

@@ -43,7 +43,7 @@ class SharedMatrix:
     @property
     def cells(self) -> "memoryview[float]":
         """`own`, row by row: the fastest access to single numbers."""
-        return self.own.reshape(-1).data.cast("B").cast("d")
+        return self.own.data.cast("B").cast("d")
 
     def all(self) -> list[Matrix]:
         """The matrices of all workers, past and present; read-only."""

@@ -237,8 +237,8 @@ class Members(nn.Module):
         return drawn
 
     def forward(self, inputs: Inputs) -> Tensor:
-        together = parts(len(self), self._widths)
-        if self.training or len(together) <= 1:
+        together = [] if self.training else parts(len(self), self._widths)
+        if len(together) < 2:
             return self._outputs(inputs, slice(None))
         return torch.cat([self._outputs(inputs, part) for part in together])
 
@@ -407,9 +407,7 @@ def _between(bounds: tuple[float, ...], places: Tensor) -> Tensor:
 
 
 def _complete(settings: PackConfig, facts: Facts) -> PackConfig:
-    folds = settings.folds
-    if folds is None:
-        folds = min(_FOLDS, facts.rows) if facts.rows < _FEW_ROWS else 1
+    folds = settings.folds or (min(_FOLDS, facts.rows) if facts.rows < _FEW_ROWS else 1)
     best = facts.preset == "best"
     blocks = (1, 2, 3) if best or (facts.regression and folds == 1) else (1, 2)
     return replace(
