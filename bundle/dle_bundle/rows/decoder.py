@@ -46,6 +46,10 @@ MOST_BYTES = 256 << 20
 """Maximum size of the images or series of a request as arrays, which can be much larger than the body."""
 
 
+UNREADABLE = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError)
+"""What `RowDecoder.read` and `RowDecoder.checked` raise for an invalid body."""
+
+
 class _Counted(msgspec.Struct):
     rows: list[msgspec.Raw] = []
 
@@ -62,11 +66,11 @@ class DecodedRows:
     """
 
     numeric: list[Sequence[float | None]]
-    categorical: list[list[str]] = by_default(default_factory=list)
+    categorical: list[Sequence[str]] = by_default(default_factory=list)
     datetime: list[list[int]] = by_default(default_factory=list)
     image: list[list[npt.NDArray[np.uint8] | None]] = by_default(default_factory=list)
     sequence: list[list[npt.NDArray[np.float64] | None]] = by_default(default_factory=list)
-    text: list[list[str]] = by_default(default_factory=list)
+    text: list[Sequence[str]] = by_default(default_factory=list)
     known: list[list[npt.NDArray[np.float64] | None]] = by_default(default_factory=list)
 
     def __len__(self) -> int:
@@ -76,6 +80,10 @@ class DecodedRows:
     def steps(self) -> int:
         """The number of steps of the longest series, to which all are padded; at least 1."""
         return max((len(part) for row in self.sequence for part in row if part is not None), default=1)
+
+    def take(self, rows: slice) -> "DecodedRows":
+        """The rows at these positions."""
+        return DecodedRows(*(getattr(self, each.name)[rows] for each in fields(DecodedRows)))
 
 
 class RowDecoder:
@@ -119,12 +127,16 @@ class RowDecoder:
     def rows(self, body: bytes) -> DecodedRows:
         """Decode `body` into valid rows; raises TooManyRows, or RowFaults with every fault of every row."""
         try:
-            return self._checked(self._reader.read(body))
+            return self.checked(self.read(body))
         except TooManyRows:
             raise
-        except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
+        except UNREADABLE as error:
             self._check_count(_counted_rows(body))
             raise self._finder.find(body, str(error)) from None
+
+    def read(self, body: bytes) -> list[Any]:
+        """Decode `body` into rows of the right JSON types, for `checked`; raises an error of `UNREADABLE`."""
+        return self._reader.read(body)
 
     def image_row(self, content: bytes) -> DecodedRows:
         """Decode an image file into a row, if an image is the schema's only input; raises RowFaults."""
@@ -158,8 +170,11 @@ class RowDecoder:
                     whole[row, column] = pixels
         return whole.reshape(len(rows), len(fields) * shape.channels, shape.height, shape.width)
 
-    def _checked(self, rows: list[Any]) -> DecodedRows:
-        """Convert and check every value; raises ValueError for an invalid one, which `FaultFinder` then describes."""
+    def checked(self, rows: list[Any]) -> DecodedRows:
+        """Convert and check the values of rows that `read` returned, also those of several bodies together.
+
+        Raises TooManyRows, or an error of `UNREADABLE` for an invalid value. `rows` describes the faults of a body.
+        """
         self._check_count(rows)
         self._check_bytes(len(rows), self._image_bytes)
         numeric = [self._numeric(row) for row in rows]
@@ -168,9 +183,7 @@ class RowDecoder:
         categories, fields, schema = self._categories, self._schema.datetime, self._schema
         checked = DecodedRows(
             numeric,
-            [[column[value] for column, value in zip(categories, self._categorical(row), strict=True)] for row in rows]
-            if categories
-            else [],
+            _looked_up(categories, self._categorical, rows),
             [
                 [self._moment(text, field) for text, field in zip(self._datetime(row), fields, strict=True)]
                 for row in rows
@@ -179,9 +192,7 @@ class RowDecoder:
             else [],
             self._pictures(rows) if schema.image else [],
             self._all_steps(rows, self._sequence, schema.sequence),
-            [[column[value] for column, value in zip(self._texts, self._text(row), strict=True)] for row in rows]
-            if schema.text
-            else [],
+            _looked_up(self._texts, self._text, rows),
             self._all_steps(rows, self._known, schema.known),
         )
         self._check_bytes(len(rows), 4 * (self._channels * checked.steps + self._known_cells))
@@ -287,6 +298,12 @@ class _TextLookup(dict[str | int | float | None, str]):
                 raise ValueError("missing")
             return ""
         return text
+
+
+def _looked_up(columns: Sequence[_TextLookup], getter: Any, rows: list[Any]) -> list[Sequence[str]]:
+    """The texts of these columns in each row, looked up a column at a time; empty without columns."""
+    found = zip(*map(getter, rows), strict=True)
+    return list(zip(*(map(each.__getitem__, values) for each, values in zip(columns, found, strict=False)), strict=True))
 
 
 def _series(rows: list[list[npt.NDArray[np.float64] | None]], fields: tuple[Field, ...]) -> tuple[Any, Any]:

@@ -7,27 +7,53 @@ model runs in a thread, and requests that arrive meanwhile form the next batch.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from itertools import chain
 
 from dle_bundle.rows.decoder import DecodedRows
-from dle_serving.predictions import Predictions
+from dle_serving.errors import NotReady
 
-Run = Callable[[Sequence[DecodedRows]], Predictions]
-_Outcomes = list[Predictions | Exception]
+Outcome = bytes | Exception
+"""The response body of one request, or why there is none."""
 
 MOST_STEPS = 1 << 20
 """Limit on rows × steps of a batch, since series are padded to the longest one; a single request may exceed it."""
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """One request's share of the rows that are submitted together: the next `rows` of them.
+
+    `answer` takes the outcome; `is_wanted` says whether its client still waits.
+    """
+
+    rows: int
+    with_ids: bool
+    answer: Callable[[Outcome], None]
+    is_wanted: Callable[[], bool] = lambda: True
+
+
+Run = Callable[[Sequence[DecodedRows], Sequence[int], Sequence[bool]], list[bytes]]
+"""Predicts the rows of all parts, and returns a response body for each request: for so many rows, with ids or not."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Waiting:
-    """The rows of a request that waits for a batch since `begun`, in seconds of `time.perf_counter`."""
+    """Rows that were decoded together, whose they are, and since when they wait (seconds of `time.perf_counter`)."""
 
     rows: DecodedRows
-    future: "asyncio.Future[Predictions]"
+    shares: Sequence[Share]
     begun: float
+
+    def apart(self) -> list["_Waiting"]:
+        """Each share with its own rows."""
+        found, start = [], 0
+        for share in self.shares:
+            found.append(_Waiting(self.rows.take(slice(start, start + share.rows)), [share], self.begun))
+            start += share.rows
+        return found
 
 
 class Batcher:
@@ -36,12 +62,12 @@ class Batcher:
     Threads
     -------
     `submit` is called in the thread of one event loop. `run` is called in that thread, or in one of `threads`; never
-    twice at the same time.
+    twice at the same time. The shares are answered in the event loop's thread.
 
     Ownership
     ---------
-    The caller owns `threads` and shuts them down; requests that still wait are then cancelled. Rows are validated
-    before they are submitted, and the batcher does not change them.
+    The caller owns `threads` and shuts them down; requests that still wait then get NotReady. Rows are
+    validated before they are submitted, and the batcher does not change them.
 
     Failures
     --------
@@ -55,9 +81,9 @@ class Batcher:
         run: Run,
         most_rows: int,
         threads: Executor | None = None,
-        waited: Callable[[float], None] = lambda seconds: None,
+        waited: Callable[[float, int], None] = lambda seconds, requests: None,
     ) -> None:
-        """`waited` takes the seconds for which a request has waited when its batch begins."""
+        """`waited` takes the seconds for which a number of requests have waited when their batch begins."""
         self._run = run
         self._most_rows = most_rows
         self._threads = threads
@@ -65,15 +91,31 @@ class Batcher:
         self._waiting: list[_Waiting] = []
         self._is_due = False
 
-    def submit(self, rows: DecodedRows) -> "asyncio.Future[Predictions]":
-        """Queue `rows`, at most `most_rows` of them, and return the future of their predictions."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Predictions] = loop.create_future()
+    def submit(self, rows: DecodedRows, shares: Sequence[Share], begun: float) -> None:
+        """Queue `rows`, at most `most_rows` of them; each share is answered when its rows have been predicted.
+
+        `begun` is when the requests began to wait, in seconds of `time.perf_counter`.
+        """
         if not self._is_due:
             self._is_due = True
             # the loop first handles the requests whose bytes have already arrived
-            loop.call_soon(self._flush)
-        self._waiting.append(_Waiting(rows, future, time.perf_counter()))
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._waiting.append(_Waiting(rows, shares, begun))
+
+    def predict(self, rows: DecodedRows, *, with_ids: bool) -> "asyncio.Future[bytes]":
+        """Queue the rows of one request, and return the future of its response body."""
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+        def answer(outcome: Outcome) -> None:
+            if future.done():  # its client left
+                return
+            if isinstance(outcome, Exception):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+        share = Share(len(rows), with_ids, answer, lambda: not future.done())
+        self.submit(rows, [share], time.perf_counter())
         return future
 
     def _flush(self) -> None:
@@ -83,40 +125,38 @@ class Batcher:
                 batch = self._next_batch()
                 now = time.perf_counter()
                 for each in batch:
-                    self._waited(now - each.begun)
-                parts = [each.rows for each in batch]
+                    self._waited(now - each.begun, len(each.shares))
                 if self._threads is not None:
-                    running = asyncio.get_running_loop().run_in_executor(self._threads, self._outcomes, parts)
+                    running = asyncio.get_running_loop().run_in_executor(self._threads, self._outcomes, batch)
                     running.add_done_callback(lambda done, batch=batch: self._finish(batch, done))  # type: ignore[misc]
                     return
-                _deliver(batch, self._outcomes(parts))
+                _deliver(batch, self._outcomes(batch))
         except Exception as error:
             self._fail(batch, error)
             raise
         self._is_due = False
 
-    def _finish(self, batch: list[_Waiting], done: "asyncio.Future[_Outcomes]") -> None:
+    def _finish(self, batch: list[_Waiting], done: "asyncio.Future[list[Outcome]]") -> None:
         if done.cancelled():  # the server is shutting down
-            for each in batch:
-                each.future.cancel()
+            _deliver_to_all(batch, NotReady("the server is shutting down", retry_after=1))
         else:
             try:
                 _deliver(batch, done.result())
             except Exception as error:
                 self._fail(batch, error)
                 raise
-        self._waiting = [each for each in self._waiting if not each.future.done()]  # drop clients that left
+        self._waiting = list(_wanted(self._waiting))
         self._flush()
 
     def _fail(self, batch: list[_Waiting], error: Exception) -> None:
         """Let all requests of the batch and of the queue fail, so that none waits for ever."""
         failed = [*batch, *self._waiting]
         self._waiting, self._is_due = [], False
-        _deliver(failed, [error] * len(failed))
+        _deliver_to_all(failed, error)
 
     def _next_batch(self) -> list[_Waiting]:
-        """Remove the first waiting requests that fit into one batch, at least one, from the queue."""
-        rows, steps, count = 0, 1, 0
+        """Remove the first waiting rows that fit into one batch, at least one request's, from the queue."""
+        batch, rows, steps, count = list[_Waiting](), 0, 1, 0
         for waiting in self._waiting:
             rows, steps = rows + len(waiting.rows), max(steps, waiting.rows.steps)
             if count and (rows > self._most_rows or rows * steps > MOST_STEPS):
@@ -125,25 +165,37 @@ class Batcher:
         batch, self._waiting = self._waiting[:count], self._waiting[count:]
         return batch
 
-    def _outcomes(self, parts: list[DecodedRows]) -> _Outcomes:
-        """The predictions, or the exception, for each part."""
+    def _outcomes(self, batch: Sequence[_Waiting]) -> list[Outcome]:
+        """The response body, or the exception, for each share of the batch."""
+        shares = _shares(batch)
         try:
-            predictions = self._run(parts)
+            parts, sizes = [each.rows for each in batch], [share.rows for share in shares]
+            return list[Outcome](self._run(parts, sizes, [share.with_ids for share in shares]))
         except Exception as error:  # noqa: BLE001 - passed on to the request
+            if len(shares) == 1:
+                return [error]
             # one request may be at fault: the others still get their predictions
-            return [error] if len(parts) == 1 else [self._outcomes([part])[0] for part in parts]
-        outcomes, start = _Outcomes(), 0
-        for part in parts:
-            outcomes.append(predictions.take(slice(start, start + len(part))))
-            start += len(part)
-        return outcomes
+            return [self._outcomes([part])[0] for each in batch for part in each.apart()]
 
 
-def _deliver(batch: Iterable[_Waiting], outcomes: Iterable[Predictions | Exception]) -> None:
-    for each, outcome in zip(batch, outcomes, strict=True):
-        if each.future.done():  # its client left
-            continue
-        if isinstance(outcome, Exception):
-            each.future.set_exception(outcome)
+def _wanted(queue: Iterable[_Waiting]) -> Iterator[_Waiting]:
+    """The queue without the requests of clients that left."""
+    for waiting in queue:
+        if all(share.is_wanted() for share in waiting.shares):
+            yield waiting
         else:
-            each.future.set_result(outcome)
+            yield from (part for part in waiting.apart() if part.shares[0].is_wanted())
+
+
+def _shares(batch: Iterable[_Waiting]) -> list[Share]:
+    return list(chain.from_iterable(each.shares for each in batch))
+
+
+def _deliver(batch: Iterable[_Waiting], outcomes: Iterable[Outcome]) -> None:
+    for share, outcome in zip(_shares(batch), outcomes, strict=True):
+        share.answer(outcome)
+
+
+def _deliver_to_all(batch: Iterable[_Waiting], error: Exception) -> None:
+    for share in _shares(batch):
+        share.answer(error)

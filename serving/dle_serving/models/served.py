@@ -10,11 +10,11 @@ from dle_bundle.rows.decoder import DecodedRows, RowDecoder
 from dle_serving.feedback.ids import SigningKeys, fingerprint
 from dle_serving.feedback.verification import FeedbackVerifier
 from dle_serving.models.batching import Batcher
+from dle_serving.models.encoding import ResponseEncoder
 from dle_serving.models.runtime import Model
 from dle_serving.monitoring.metrics import Metrics
 from dle_serving.monitoring.monitored_model import MonitoredModel
 from dle_serving.monitoring.observations import Observations
-from dle_serving.predictions import Predictions
 from dle_serving.settings import ServerSettings
 
 
@@ -44,22 +44,30 @@ class ServedModel:
         self.decoder = RowDecoder(bundle.schema, settings.max_rows)
         wide = self.schema.image or self.schema.sequence or self.schema.text  # one run may take long
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="wide-model") if wide else None
-        self.batcher = Batcher(self.run, settings.batch_rows, self._thread, metrics.queue.observe)
+        self._encoder = ResponseEncoder(self.name, self.version, self.schema.outputs, keys, self.fingerprint)
+        self.batcher = Batcher(self.answer, settings.batch_rows, self._thread, metrics.queue.observe)
         self._predictions = metrics.model(self.name, self.version, self.task, self.provider, time.time())
         self._model = model
         self._metrics = metrics
 
-    def run(self, parts: Sequence[DecodedRows]) -> Predictions:
-        """Predict the rows of all parts, in order."""
+    def answer(self, parts: Sequence[DecodedRows], sizes: Sequence[int], with_ids: Sequence[bool]) -> list[bytes]:
+        """Predict the rows of all parts, in order, and return a response body for each request.
+
+        A request has the next `sizes` rows, and gets ids or not.
+        """
         started = time.perf_counter()
         groups = self._model.tokenise(self.decoder.groups(parts))
         answers = self._model.run(groups)
-        self._metrics.predict.observe(time.perf_counter() - started)
+        predicted = time.perf_counter()
+        bodies = self._encoder.bodies(answers, sizes, with_ids)
+        encoded = time.perf_counter()
+        self._metrics.predict.observe(predicted - started)
+        self._metrics.encode.observe((encoded - predicted) / len(sizes), len(sizes))
         self._metrics.batch_rows.observe(len(groups))
         self._predictions.inc(len(groups))
         if self.monitored.observations is not None and len(groups):
             self.monitored.observations.note(groups, answers)
-        return answers
+        return bodies
 
     def close(self) -> None:
         """Finish the run in progress, end the thread, and count the last predictions."""

@@ -66,12 +66,19 @@ class SharedSeries:
         with self._lock:
             self._cells[self._start] = value
 
-    def observe(self, value: float) -> None:
-        """Add a value to a histogram."""
+    def observe(self, value: float, times: int = 1) -> None:
+        """Add a value to a histogram, so many times."""
         place = self._start + bisect_left(self._bounds, value)
         with self._lock:
-            self._cells[place] += 1
-            self._cells[self._sum] += value
+            self._cells[place] += times
+            self._cells[self._sum] += value * times
+
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Add each value to a histogram."""
+        with self._lock:
+            for value in values:
+                self._cells[self._start + bisect_left(self._bounds, value)] += 1
+            self._cells[self._sum] += sum(values)
 
 
 @dataclass(slots=True)

@@ -1,4 +1,5 @@
 import asyncio
+import json
 import threading
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,6 @@ import pytest
 from dle_bundle.rows.decoder import DecodedRows
 from dle_serving.models import batching
 from dle_serving.models.batching import Batcher
-from dle_serving.predictions import Predictions
 
 
 def rows(*values: float) -> DecodedRows:
@@ -23,12 +23,13 @@ class Recorder:
     def __init__(self) -> None:
         self.runs: list[list[float]] = []
 
-    def __call__(self, parts: Sequence[DecodedRows]) -> Predictions:
+    def __call__(self, parts: Sequence[DecodedRows], sizes: Sequence[int], with_ids: Sequence[bool]) -> list[bytes]:
         numbers = [float(row[0] or 0) for part in parts for row in part.numeric]
         self.runs.append(numbers)
         if 13 in numbers:
             raise ArithmeticError("thirteen")
-        return Predictions(values=np.array(numbers, dtype=np.float64) * 2)
+        left = iter(numbers)
+        return [json.dumps([2 * next(left) for _ in range(size)]).encode() for size in sizes]
 
 
 def run(main: Coroutine[Any, Any, Any]) -> Any:
@@ -37,9 +38,8 @@ def run(main: Coroutine[Any, Any, Any]) -> Any:
 
 def gathered(batcher: Batcher, *requests: DecodedRows) -> list[Any]:
     async def submit(request: DecodedRows) -> list[float]:
-        answers = await batcher.submit(request)
-        assert answers.values is not None
-        return list(answers.values.tolist())
+        answers: list[float] = json.loads(await batcher.predict(request, with_ids=True))
+        return answers
 
     async def main() -> list[Any]:
         return await asyncio.gather(*(submit(request) for request in requests), return_exceptions=True)
@@ -69,11 +69,9 @@ def test_what_fails_one_request_fails_no_other() -> None:
 def test_a_request_that_was_given_up_does_not_disturb_the_others() -> None:
     async def main() -> None:
         batcher = Batcher(Recorder(), 8)
-        given_up, kept = batcher.submit(rows(1)), batcher.submit(rows(2))
+        given_up, kept = batcher.predict(rows(1), with_ids=True), batcher.predict(rows(2), with_ids=True)
         given_up.cancel()
-        answers = await kept
-        assert answers.values is not None
-        assert answers.values.tolist() == [4]
+        assert json.loads(await kept) == [4]
 
     run(main())
 
@@ -82,8 +80,8 @@ def test_rows_that_come_later_run_later() -> None:
     async def main() -> None:
         recorder = Recorder()
         batcher = Batcher(recorder, 8)
-        await batcher.submit(rows(1))
-        await batcher.submit(rows(2))
+        await batcher.predict(rows(1), with_ids=True)
+        await batcher.predict(rows(2), with_ids=True)
         assert recorder.runs == [[1], [2]]
 
     run(main())
@@ -103,26 +101,26 @@ def test_slow_runs_are_done_in_a_thread_while_others_gather() -> None:
     started, go_on = threading.Event(), threading.Event()
     recorder = Recorder()
 
-    def slow(parts: Sequence[DecodedRows]) -> Predictions:
+    def slow(parts: Sequence[DecodedRows], sizes: Sequence[int], with_ids: Sequence[bool]) -> list[bytes]:
         started.set()
         assert go_on.wait(10)
-        return recorder(parts)
+        return recorder(parts, sizes, with_ids)
 
     async def main() -> None:
         with ThreadPoolExecutor(1) as threads:
             batcher = Batcher(slow, 8, threads)
-            first = batcher.submit(rows(1))
+            first = batcher.predict(rows(1), with_ids=True)
             while not started.is_set():
                 await asyncio.sleep(0)
-            later = [batcher.submit(rows(value)) for value in (2, 13, 4)]
-            gone = batcher.submit(rows(5))
+            later = [batcher.predict(rows(value), with_ids=True) for value in (2, 13, 4)]
+            gone = batcher.predict(rows(5), with_ids=True)
             gone.cancel()
             go_on.set()
-            assert (await first).values == [2]
+            assert json.loads(await first) == [2]
             answers = await asyncio.gather(*later, return_exceptions=True)
             assert [isinstance(answer, ArithmeticError) for answer in answers] == [False, True, False]
             assert recorder.runs == [[1], [2, 13, 4], [2], [13], [4]]
-            assert (await batcher.submit(rows(6))).values == [12]
+            assert json.loads(await batcher.predict(rows(6), with_ids=True)) == [12]
 
     run(main())
 
@@ -140,11 +138,11 @@ def test_the_wait_of_a_request_ends_when_its_batch_begins(monkeypatch: pytest.Mo
     clock, waited, recorder = [0.0], list[float](), Recorder()
     monkeypatch.setattr("dle_serving.models.batching.time.perf_counter", lambda: clock[0])
 
-    def slow(parts: Sequence[DecodedRows]) -> Predictions:
+    def slow(parts: Sequence[DecodedRows], sizes: Sequence[int], with_ids: Sequence[bool]) -> list[bytes]:
         clock[0] += 5
-        return recorder(parts)
+        return recorder(parts, sizes, with_ids)
 
-    gathered(Batcher(slow, 1, waited=waited.append), rows(1), rows(2), rows(3))
+    gathered(Batcher(slow, 1, waited=lambda seconds, requests: waited.append(seconds)), rows(1), rows(2), rows(3))
     assert waited == [0, 5, 10]
 
 
@@ -158,7 +156,7 @@ def test_when_the_batcher_fails_no_request_waits_for_ever() -> None:
         threads.shutdown()
         batcher = Batcher(Recorder(), 1, threads)
         for _ in range(2):
-            together = [batcher.submit(rows(1)), batcher.submit(rows(2))]
+            together = [batcher.predict(rows(1), with_ids=True), batcher.predict(rows(2), with_ids=True)]
             answers = await asyncio.wait_for(asyncio.gather(*together, return_exceptions=True), 10)
             assert [type(answer) for answer in answers] == [RuntimeError, RuntimeError]
         assert [type(failure) for failure in failures] == [RuntimeError, RuntimeError]

@@ -361,9 +361,9 @@ def test_a_client_that_leaves_disturbs_nobody(inputs: InProcess) -> None:
 
     async def main() -> None:
         batcher = inputs.app.repository.find("signal").batcher
-        first, second, third = (batcher.submit(rows) for _ in range(3))
+        first, second, third = (batcher.predict(rows, with_ids=False) for _ in range(3))
         second.cancel()
-        assert len((await first).confidences) == len((await third).confidences) == 1
-        await asyncio.gather(*(batcher.submit(rows) for _ in range(20)))
+        assert (await first) == (await third)
+        await asyncio.gather(*(batcher.predict(rows, with_ids=False) for _ in range(20)))
 
     inputs.loop.run_until_complete(main())
