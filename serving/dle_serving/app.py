@@ -13,6 +13,9 @@ from dataclasses import replace
 from typing import Any
 
 from dle_serving.auth import Keyring
+from dle_serving.connection.connections import Connections
+from dle_serving.connection.heads import Head
+from dle_serving.connection.lane import Destination, Lane
 from dle_serving.connection.limits import ClientDisconnected
 from dle_serving.errors import HttpError, InternalError, MethodNotAllowed, NotFound, NotReady
 from dle_serving.feedback.store import open_store
@@ -58,6 +61,8 @@ class Application:
         self._router = Router(routes if self._keyring is None else _guarded(routes))
         openapi.routes = self._router.routes
         metrics.declare_responses(self._router.responses())
+        lane = Lane(self._destination, self._keyring, metrics, settings.batch_rows)
+        self.connections = Connections(settings, lane, metrics)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """The ASGI entry."""
@@ -86,6 +91,7 @@ class Application:
 
     async def _live(self, scope: Message, receive: Receive, send: Send) -> None:
         loading, counting = asyncio.create_task(self.load()), asyncio.create_task(self._count())
+        sweeping = asyncio.create_task(self.connections.sweep())
         try:
             # the other workers respond meanwhile, so a replacement accepts connections only when it is ready
             if self.roster.replaces():
@@ -97,12 +103,20 @@ class Application:
         finally:
             await loading
             counting.cancel()
+            sweeping.cancel()
             self.close()
 
     async def _count(self) -> None:
         while True:
             await asyncio.sleep(_COUNTING_SECONDS)
             await self.repository.count()
+
+    def _destination(self, head: Head) -> Destination | None:
+        """Where the lane finds the model for a plain request; None if the application has to respond."""
+        found = self._router.find(head.path)
+        if found is None or found[0].handler is not self._predict:
+            return None
+        return self._predict.destination(head, *found, needs_key=self._keyring is not None)
 
     async def _http(self, scope: Message, receive: Receive, send: Send) -> None:
         started = time.perf_counter()

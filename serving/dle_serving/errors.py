@@ -62,6 +62,12 @@ class MethodNotAllowed(HttpError):
         super().__init__(f"expected {listed}, got {method}", headers=[(b"allow", listed.encode())])
 
 
+class TooSlow(HttpError):
+    """The headers or the body of the request did not arrive in time."""
+
+    status = 408
+
+
 class TooLarge(HttpError):
     """The request has more bytes or rows than the service allows."""
 
@@ -72,6 +78,12 @@ class UnsupportedMediaType(HttpError):
     """The body has a media type that the route does not accept, or is compressed."""
 
     status = 415
+
+
+class HeadersTooLarge(HttpError):
+    """The headers or trailers of the request have more bytes than the service allows."""
+
+    status = 431
 
 
 class NotReady(HttpError):

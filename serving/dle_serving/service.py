@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import bentoml
 import click
+import uvicorn.config
 from _bentoml_sdk import Service as BentoService  # type: ignore[import-untyped]
 from bentoml._internal.configuration.containers import BentoMLContainer
 
@@ -36,6 +37,8 @@ class WrappedService(BentoService[Any]):  # type: ignore[misc]
         # imported here: the supervising process does not need it
         from dle_serving.app import Application
 
+        # BentoML makes uvicorn's configuration afterwards, without naming a protocol
+        uvicorn.config.HTTP_PROTOCOLS["auto"] = "dle_serving.connection.protocol:Connection"
         try:
             return Application(from_environment(), super().to_asgi(is_main=is_main))
         except InputError as error:  # something changed after `prepare` checked it

@@ -34,6 +34,12 @@ class ServerSettings:
     drift_window: int = 3600
     feedback_store: str | None = None
     feedback_max_age: int = 90 * 86_400
+    max_connections: int = 4096
+    max_header_bytes: int = 64 << 10
+    keep_alive: int = 75
+    first_byte_timeout: int = 10
+    header_timeout: int = 10
+    body_timeout: int = 60
 
     @property
     def signing_keys_file(self) -> Path:
@@ -223,6 +229,55 @@ VARIABLES = (
         _duration,
         "a duration, as 90d, 12h or 30m",
         "Maximum age of a prediction that still accepts feedback.",
+        _duration_text,
+    ),
+    Variable(
+        "DLE_MAX_CONNECTIONS",
+        "max_connections",
+        _positive,
+        "a positive integer",
+        "Maximum number of open connections of each worker; further ones get status 503. The limit on open files of "
+        "the process (`ulimit -n`) may lower it; the log then says so.",
+    ),
+    Variable(
+        "DLE_MAX_HEADER_BYTES",
+        "max_header_bytes",
+        _positive,
+        "a positive integer",
+        "Maximum size of the headers of a request, and of its trailers; larger ones get status 431.",
+    ),
+    Variable(
+        "DLE_KEEP_ALIVE",
+        "keep_alive",
+        _duration,
+        "a duration, as 75s or 5m",
+        "Time for which a connection may stay idle between two requests. Make it longer than that of the load balancer "
+        "in front, or the balancer now and then sends a request into a connection that has just been closed.",
+        _duration_text,
+    ),
+    Variable(
+        "DLE_FIRST_BYTE_TIMEOUT",
+        "first_byte_timeout",
+        _duration,
+        "a duration, as 10s",
+        "Time within which a new connection must send something; then it is closed.",
+        _duration_text,
+    ),
+    Variable(
+        "DLE_HEADER_TIMEOUT",
+        "header_timeout",
+        _duration,
+        "a duration, as 10s",
+        "Time within which the headers of a request must arrive, from their first byte on; then it gets status 408.",
+        _duration_text,
+    ),
+    Variable(
+        "DLE_BODY_TIMEOUT",
+        "body_timeout",
+        _duration,
+        "a duration, as 60s",
+        "Time within which the body of a request must arrive, and a client must take the response; a late body gets "
+        "status 408, and a client that does not read is disconnected.",
         _duration_text,
     ),
 )

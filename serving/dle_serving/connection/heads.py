@@ -1,4 +1,4 @@
-"""Recognises the head of a plain request: one whose meaning does not depend on any rule of HTTP that is easy to mistake.
+"""Recognises the head of a plain request, which contains nothing that HTTP servers are known to read differently.
 
 Everything that is not plain goes to the HTTP parser, so this file may refuse anything, but must accept nothing that the
 parser would read in another way.
@@ -14,7 +14,7 @@ _END = b"\r\n\r\n"
 _REQUEST = re.compile(rb"POST (/[A-Za-z0-9._~/-]*)(?:\?([A-Za-z0-9=&_-]*))? HTTP/1\.1\r\n")
 _HEADER = re.compile(rb"([A-Za-z0-9-]+): ([\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?)\r\n")
 _LENGTH = re.compile(rb"[0-9]{1,9}")
-_ONCE = {b"content-length", b"content-type", b"authorization", b"host", b"x-request-timeout-ms"}
+_ONCE = {b"content-length", b"content-type", b"authorization", b"host"}
 _NEVER = {
     b"transfer-encoding",
     b"content-encoding",
@@ -24,6 +24,7 @@ _NEVER = {
     b"te",
     b"trailer",
     b"http2-settings",
+    b"x-request-timeout-ms",
 }
 _KEEP_ALIVE = b"keep-alive"
 

@@ -7,34 +7,34 @@ then hands it to the HTTP parser and the application, which respond as if there 
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
-from dle_bundle.rows.decoder import UNREADABLE, DecodedRows
+from dle_bundle.rows.decoder import UNREADABLE
 from dle_serving.auth import Keyring, Scope
-from dle_serving.connection.heads import MOST_HEAD_BYTES, Head, end_of_head, plain_head
+from dle_serving.connection.heads import Head, end_of_head, plain_head
 from dle_serving.errors import HttpError
 from dle_serving.models.batching import Outcome, Share
 from dle_serving.models.served import ServedModel
 from dle_serving.monitoring.metrics import Metrics
 
-MOST_BODY_BYTES = 32 << 10
-"""Requests with longer bodies are not plain: they are decoded in a thread."""
 _REMEMBERED = 1024
 """Number of heads whose meaning is remembered: clients send the same head again and again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where the requests with one head go, and how many bytes they have.
+    """Where the requests with one head go, and how many bytes they have: `size` in all, `head_size` of the head.
 
-    `authorization` is None where no API key is needed, and b"" where it is missing.
+    `scope` is the one that the API key in `authorization` must have, or None where no key is needed.
     """
 
     served: ServedModel
     route: str
     with_ids: bool
+    head_size: int
     size: int
     authorization: bytes | None
     scope: Scope | None
@@ -96,7 +96,7 @@ class Lane:
         found = self._known.get(head)
         if found is None:
             content = plain_head(head)
-            found = None if content is None or content.length > MOST_BODY_BYTES else self._resolve(content)
+            found = None if content is None else self._resolve(content)
             if found is None:
                 return None
             if len(self._known) >= _REMEMBERED:
@@ -117,7 +117,6 @@ class Lane:
 
     def _flush(self) -> None:
         arrived, self._arrived = self._arrived, []
-        self._metrics.inflight.inc(len(arrived))
         by_model: dict[ServedModel, list[PlainRequest]] = {}
         for request in arrived:
             by_model.setdefault(request.destination.served, []).append(request)
@@ -126,45 +125,80 @@ class Lane:
 
     def _read(self, served: ServedModel, requests: list[PlainRequest]) -> None:
         """Decode the requests' bodies, and pass them on in groups that fit into one batch."""
-        group, rows, sizes = list[PlainRequest](), list[Any](), list[int]()
-        started = time.perf_counter()
+        group = _Group(self._metrics)
         for request in requests:
             try:
-                found = served.decoder.read(request.body)
+                rows = served.decoder.read(request.body)
             except UNREADABLE:
-                self._decline(request)
+                request.connection.decline()
                 continue
-            if len(found) > self._batch_rows:
-                self._decline(request)
+            if len(rows) > self._batch_rows:
+                request.connection.decline()
                 continue
-            if len(rows) + len(found) > self._batch_rows:
-                self._check(served, group, rows, sizes, started)
-                group, rows, sizes, started = [], [], [], time.perf_counter()
-            group.append(request)
-            rows += found
-            sizes.append(len(found))
-        if group:
-            self._check(served, group, rows, sizes, started)
+            if len(group.rows) + len(rows) > self._batch_rows:
+                group.submit(served)
+                group = _Group(self._metrics)
+            group.add(request, rows)
+        if group.requests:
+            group.submit(served)
 
-    def _check(
-        self, served: ServedModel, group: list[PlainRequest], rows: list[Any], sizes: list[int], started: float
-    ) -> None:
-        """Check the rows of all requests together and submit them; if that fails, each request by itself."""
+
+class _Group:
+    """Requests to one model whose rows are checked, predicted and counted together."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._begun = time.perf_counter()
+        self._answered: dict[str, list[float]] = {}
+        self._left = 0
+        self._sizes: list[int] = []
+        self.requests: list[PlainRequest] = []
+        self.rows: list[Any] = []
+
+    def add(self, request: PlainRequest, rows: list[Any]) -> None:
+        """Include the request, whose body has these rows."""
+        self.requests.append(request)
+        self.rows += rows
+        self._sizes.append(len(rows))
+
+    def submit(self, served: ServedModel) -> None:
+        """Check all rows together and submit them; if that fails, each request by itself."""
         try:
-            checked = served.decoder.checked(rows)
+            rows = served.decoder.checked(self.rows)
         except UNREADABLE:
-            if len(group) == 1:
-                self._decline(group[0])
-                return
-            place = 0
-            for request, size in zip(group, sizes, strict=True):
-                self._check(served, [request], rows[place : place + size], [size], time.perf_counter())
-                place += size
+            if len(self.requests) == 1:
+                self.requests[0].connection.decline()
+            else:
+                for each in self._apart():
+                    each.submit(served)
             return
-        now = time.perf_counter()
-        self._metrics.decode.observe((now - started) / len(group), len(group))
-        _Group(self, served, group, checked, sizes).submit(now)
+        count, now = len(self.requests), time.perf_counter()
+        self._metrics.decode.observe((now - self._begun) / count, count)
+        self._metrics.inflight.inc(count)
+        self._left = count
+        served.batcher.submit(rows, [self._share(*each) for each in zip(self.requests, self._sizes, strict=True)], now)
 
-    def _decline(self, request: PlainRequest) -> None:
-        self._metrics.inflight.inc(-1)
-        request.connection.decline()
+    def _apart(self) -> Iterator["_Group"]:
+        start = 0
+        for request, size in zip(self.requests, self._sizes, strict=True):
+            alone = _Group(self._metrics)
+            alone.add(request, self.rows[start : start + size])
+            start += size
+            yield alone
+
+    def _share(self, request: PlainRequest, size: int) -> Share:
+        connection = request.connection
+        return Share(size, request.destination.with_ids, partial(self._answer, request), connection.is_open)
+
+    def _answer(self, request: PlainRequest, outcome: Outcome) -> None:
+        if isinstance(outcome, bytes):
+            request.connection.respond(outcome)
+            self._answered.setdefault(request.destination.route, []).append(request.begun)
+        else:
+            request.connection.decline()
+        self._left -= 1
+        if not self._left:
+            now = time.perf_counter()
+            for route, begun in self._answered.items():
+                self._metrics.predicted(route, [now - each for each in begun])
+            self._metrics.inflight.inc(-len(self.requests))

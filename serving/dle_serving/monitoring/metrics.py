@@ -14,6 +14,8 @@ STAGES = ("decode", "queue", "predict", "encode")
 FAULT_CODES = ("type", "non_finite", "missing", "unknown", "image", "sequence", "json")
 REJECTION_CODES = ("signature", "expired", "label", "conflict")
 
+SHED_REASONS = ("malformed", "headers", "silent", "slow_headers", "slow_body", "unread", "connections")
+
 _REQUESTS = MetricFamily("dle_requests", "Responses, by route and status code.", "counter", ("route", "code"))
 _DURATION = MetricFamily(
     "dle_request_duration_seconds",
@@ -37,6 +39,15 @@ _BATCH = MetricFamily(
     (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 4096, 16_384),
 )
 _INFLIGHT = MetricFamily("dle_inflight_requests", "Requests in progress.", "livesum")
+_CONNECTIONS = MetricFamily("dle_connections", "Open connections.", "livesum")
+_SHED = MetricFamily(
+    "dle_shed",
+    "Requests and connections that were refused before any work: not HTTP (malformed), too large headers, no first "
+    "byte in time (silent), late headers or body (slow_headers, slow_body), a response that the client does not read "
+    "(unread), or too many connections.",
+    "counter",
+    ("reason",),
+)
 _INVALID = MetricFamily(
     "dle_invalid_rows", "Rows that do not match the schema, by kind of fault.", "counter", ("code",)
 )
@@ -71,6 +82,8 @@ class Metrics(Collector):
         self.decode, self.queue, self.predict, self.encode = (group.series(_STAGE, stage) for stage in STAGES)
         self.batch_rows = group.series(_BATCH)
         self.inflight = group.series(_INFLIGHT)
+        self.connections = group.series(_CONNECTIONS)
+        self._shed = {reason: group.series(_SHED, reason) for reason in SHED_REASONS}
         self._invalid = {code: group.series(_INVALID, code) for code in FAULT_CODES}
         self._rejected = {code: group.series(_REJECTED, code) for code in REJECTION_CODES}
         self._delays: dict[tuple[str, int], SharedSeries] = {}
@@ -100,6 +113,10 @@ class Metrics(Collector):
         """Count invalid rows; each pair (row, code) counts once."""
         for _, code in set(faults):
             self._invalid[code].inc()
+
+    def shed(self, reason: str) -> None:
+        """Count a refused request or connection; `reason` is one of `SHED_REASONS`."""
+        self._shed[reason].inc()
 
     def feedback(self, model: str, version: int, delay: float) -> None:
         """Count accepted feedback that arrived `delay` seconds after its prediction."""

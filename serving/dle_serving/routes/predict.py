@@ -2,16 +2,19 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from dle_bundle.errors import RowFaults
 from dle_bundle.rows.decoder import DecodedRows, TooManyRows
+from dle_serving.connection.heads import Head
+from dle_serving.connection.lane import Destination
 from dle_serving.connection.limits import check_content, read_body
-from dle_serving.errors import BadRequest, TooLarge
+from dle_serving.errors import BadRequest, HttpError, TooLarge
 from dle_serving.models.repository import Repository
 from dle_serving.models.served import ServedModel
 from dle_serving.monitoring.metrics import Metrics
-from dle_serving.routes.contract import Request, Response
+from dle_serving.routes.contract import Request, Response, Route
 
 _INLINE_BYTES = 32 << 10
 """Longer bodies are decoded and predicted in a thread, so that they do not block the event loop."""
@@ -42,9 +45,28 @@ class PredictHandler:
         else:
             rows = self._decode(served, body, media)
         if len(body) > _INLINE_BYTES * (_IMAGES_LARGER if served.slow_to_decode else 1) or len(rows) > self._batch_rows:
-            asked = served.answer, [rows], [len(rows)], [with_ids]
-            return Response((await loop.run_in_executor(self._threads, *asked))[0])
+            bodies = await loop.run_in_executor(self._threads, served.answer, [rows], [len(rows)], [with_ids])
+            return Response(bodies[0])
         return Response(await served.batcher.predict(rows, with_ids=with_ids))
+
+    def destination(
+        self, head: Head, route: Route, parameters: Mapping[str, str], *, needs_key: bool
+    ) -> Destination | None:
+        """What the lane needs to know of a plain request; None if it takes a thread, or if something is wrong with it.
+
+        Raises nothing: `__call__` finds out what is wrong.
+        """
+        with_ids = {b"": True, b"ids=true": True, b"ids=false": False}.get(head.query)
+        try:
+            served = self._repository.find(parameters.get("model"), parameters.get("version"))
+            check_content(head.headers)
+        except HttpError:
+            return None
+        if with_ids is None or served.slow_to_decode or head.length > min(self._max_body_bytes, _INLINE_BYTES):
+            return None
+        authorization = head.headers.get(b"authorization")
+        scope = route.scope if needs_key else None
+        return Destination(served, route.path, with_ids, head.size, head.size + head.length, authorization, scope)
 
     def close(self) -> None:
         """Wait for the large requests in progress, and end the threads."""
