@@ -68,10 +68,8 @@ class Application:
         """The ASGI entry."""
         if scope["type"] == "http":
             await self._http(scope, receive, send)
-        elif scope["type"] == "lifespan":
+        else:
             await self._live(scope, receive, send)
-        else:  # websockets are not supported
-            await send({"type": "websocket.close", "code": 1008})
 
     async def load(self) -> None:
         """Load the models in a thread, then sign the roster."""

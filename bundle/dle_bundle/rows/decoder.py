@@ -302,8 +302,9 @@ class _TextLookup(dict[str | int | float | None, str]):
 
 def _looked_up(columns: Sequence[_TextLookup], getter: Any, rows: list[Any]) -> list[Sequence[str]]:
     """The texts of these columns in each row, looked up a column at a time; empty without columns."""
-    found = zip(*map(getter, rows), strict=True)
-    return list(zip(*(map(each.__getitem__, values) for each, values in zip(columns, found, strict=False)), strict=True))
+    by_column = zip(*map(getter, rows), strict=True)
+    found = [map(each.__getitem__, values) for each, values in zip(columns, by_column, strict=False)]
+    return list(zip(*found, strict=True))
 
 
 def _series(rows: list[list[npt.NDArray[np.float64] | None]], fields: tuple[Field, ...]) -> tuple[Any, Any]:

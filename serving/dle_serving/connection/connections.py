@@ -89,7 +89,5 @@ def _most_connections(wanted: int) -> int:
         return wanted
     possible = max(files - _OTHER_FILES, files // 2)
     if possible < wanted:
-        log.warning(
-            "DLE_MAX_CONNECTIONS is %d, but only %d fit into the %d open files allowed", wanted, possible, files
-        )
+        log.warning("DLE_MAX_CONNECTIONS is %d, but %d open files (ulimit -n) allow only %d", wanted, files, possible)
     return min(wanted, possible)

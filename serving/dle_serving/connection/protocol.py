@@ -37,9 +37,10 @@ class Connection(HttpToolsProtocol):
         self._destination: Destination | None = None
         self._asked = b""
         self._is_parsing = self._has_headers = self._has_moved = False
-        self._was_upgraded = self._is_last = self._is_broken = False
+        self._is_last = self._is_broken = False
         self._head_bytes = self._unmoved_bytes = 0
         self._refusal: HttpError | None = None
+        self._last_words = b""
         self._answers = 0
         self._since = self.loop.time()
         self._stuck_since: float | None = None
@@ -188,9 +189,8 @@ class Connection(HttpToolsProtocol):
         self._has_headers = self._has_moved = True
         self._head_bytes = 0
         self._since = self.loop.time()
-        self._was_upgraded = self._was_upgraded or self.parser.should_upgrade()
         super().on_headers_complete()
-        if self._is_last or self._shared.is_closing:
+        if self._is_last or self._shared.is_closing or self.parser.should_upgrade():
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
@@ -213,6 +213,9 @@ class Connection(HttpToolsProtocol):
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+        elif self._last_words:
+            self.transport.write(self._last_words)
+            self.transport.close()
         elif not self._is_parsing:
             self._since = self.loop.time()
 
@@ -220,10 +223,14 @@ class Connection(HttpToolsProtocol):
         """Refuse what is not HTTP."""
         self._refuse(BadRequest(msg), "malformed")
 
+    def _should_upgrade(self) -> bool:
+        """Never: a request to change to another protocol is answered in this one."""
+        return False
+
     # How these do it
 
     def _is_between_messages(self) -> bool:
-        return not (self._is_parsing or self._was_upgraded or self._is_last or self._is_answering())
+        return not (self._is_parsing or self._is_last or self._is_answering())
 
     def _is_answering(self) -> bool:
         return bool(self._asked) or (self.cycle is not None and not self.cycle.response_complete)
@@ -256,10 +263,8 @@ class Connection(HttpToolsProtocol):
         self._has_moved = False
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._was_upgraded = True
-            if self._should_upgrade():
-                self.handle_websocket_upgrade()
+        except httptools.HttpParserUpgrade:  # what follows is in another protocol
+            self._is_broken = True
         except httptools.HttpParserError as error:
             if self._refusal is None:
                 self._refuse(BadRequest(f"expected an HTTP/1.1 request: {error}"), "malformed")
@@ -275,16 +280,20 @@ class Connection(HttpToolsProtocol):
         return HeadersTooLarge(f"expected at most {most:,} bytes of headers (DLE_MAX_HEADER_BYTES)")
 
     def _refuse(self, error: HttpError, reason: str) -> None:
-        """Respond with the error, unless a response to an earlier request is under way, and close the connection."""
+        """Respond with the error after the responses to earlier requests, and close the connection."""
         self._shared.metrics.shed(reason)
         is_own = self._is_parsing and self._has_headers  # the message at fault is with the application already
-        if self._is_answering() and not is_own:
-            self._is_broken = True
-            self._end_after_answer()
-            return
-        if not is_own or not (self.pipeline or self.cycle.response_started):
-            self.transport.write(_response(error, self.server_state.default_headers))
-        self.transport.close()
+        self._is_broken = True
+        response = _response(error, self.server_state.default_headers)
+        if is_own and self.pipeline:  # it waits for the earlier responses, so the application has not begun
+            self.pipeline.popleft()
+            self._last_words = response
+        elif self._is_answering() and not is_own:
+            self._last_words = response
+        else:
+            if not is_own or not self.cycle.response_started:
+                self.transport.write(response)
+            self.transport.close()
 
 
 def _response(error: HttpError, default_headers: list[tuple[bytes, bytes]]) -> bytes:

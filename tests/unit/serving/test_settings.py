@@ -29,6 +29,12 @@ def test_every_variable_is_read() -> None:
         "DLE_DRIFT_WINDOW": "30m",
         "DLE_FEEDBACK_STORE": "postgresql://localhost/dle",
         "DLE_FEEDBACK_MAX_AGE": "12h",
+        "DLE_MAX_CONNECTIONS": "8",
+        "DLE_MAX_HEADER_BYTES": "9",
+        "DLE_KEEP_ALIVE": "5m",
+        "DLE_FIRST_BYTE_TIMEOUT": "1s",
+        "DLE_HEADER_TIMEOUT": "2s",
+        "DLE_BODY_TIMEOUT": "3s",
     }
     assert set(texts) == {variable.name for variable in settings.VARIABLES}
     found = settings.from_environment(texts)
@@ -48,6 +54,12 @@ def test_every_variable_is_read() -> None:
         1800,
         "postgresql://localhost/dle",
         43_200,
+        max_connections=8,
+        max_header_bytes=9,
+        keep_alive=300,
+        first_byte_timeout=1,
+        header_timeout=2,
+        body_timeout=3,
     )
 
 
