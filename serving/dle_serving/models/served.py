@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from dle_bundle.bundle import Bundle
+from dle_bundle.groups import Groups
 from dle_bundle.images.pixels import MEDIA_TYPES
 from dle_bundle.rows.decoder import DecodedRows, RowDecoder
 from dle_serving.feedback.ids import SigningKeys, fingerprint
@@ -14,8 +15,11 @@ from dle_serving.models.runtime import Model
 from dle_serving.monitoring.metrics import Metrics
 from dle_serving.monitoring.monitored_model import MonitoredModel
 from dle_serving.monitoring.observations import Observations
-from dle_serving.predictions import Predictions
+from dle_serving.predictions import Predictions, concatenate
 from dle_serving.settings import ServerSettings
+
+_TEXT_ROWS = 1024
+"""Number of rows whose text is tokenised at once, since all of them are padded to the longest."""
 
 
 class ServedModel:
@@ -52,11 +56,21 @@ class ServedModel:
     def run(self, parts: Sequence[DecodedRows]) -> Predictions:
         """Predict the rows of all parts, in order."""
         started = time.perf_counter()
-        groups = self._model.tokenise(self.decoder.groups(parts))
-        answers = self._model.run(groups)
+        rows = self.decoder.groups(parts)
+        step = _TEXT_ROWS if self.schema.text else len(rows)
+        if len(rows) <= step:
+            answers = self._answer(rows)
+        else:
+            places = (slice(start, start + step) for start in range(0, len(rows), step))
+            answers = concatenate([self._answer(rows.take(place)) for place in places])
         self._metrics.predict.observe(time.perf_counter() - started)
-        self._metrics.batch_rows.observe(len(groups))
-        self._predictions.inc(len(groups))
+        self._metrics.batch_rows.observe(len(rows))
+        self._predictions.inc(len(rows))
+        return answers
+
+    def _answer(self, rows: Groups) -> Predictions:
+        groups = self._model.tokenise(rows)
+        answers = self._model.run(groups)
         if self.monitored.observations is not None and len(groups):
             self.monitored.observations.note(groups, answers)
         return answers

@@ -15,10 +15,12 @@ from PIL import Image
 from tests import bundles, graphs
 from tests.inprocess import InProcess, assert_is_error
 
+from dle_bundle.groups import Groups
 from dle_bundle.images import pixels as images
 from dle_bundle.rows import decoder as decoding
 from dle_bundle.schema import Schema
 from dle_serving.monitoring import observations as monitoring
+from dle_serving.predictions import Predictions
 
 SCHEMAS = {
     "picture": bundles.PICTURE,
@@ -315,6 +317,32 @@ def test_slices_that_are_counted_stay_short(inputs: InProcess, model: str, monke
         slices += 1
     assert slices > 5
     assert inputs.get(f"/models/{model}/drift").json()["rows"] == 47
+
+
+def test_many_texts_are_tokenised_part_by_part(inputs: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise one long text would pad the tokens of all rows of a request to its length."""
+    rows = bundles.rows(bundles.REVIEW, 60, seed=3)
+    expected = predictions(post(inputs, "review", rows, params={"ids": "false"}))
+    monkeypatch.setattr("dle_serving.models.served._TEXT_ROWS", 16)
+    shapes: list[tuple[int, int]] = []
+    model = inputs.app.repository.find("review")._model
+    run = model.run
+
+    def noting(groups: Groups) -> Predictions:
+        assert groups.tokens is not None
+        shapes.append(groups.tokens.shape)
+        return run(groups)
+
+    monkeypatch.setattr(model, "run", noting)
+    found = predictions(post(inputs, "review", rows, params={"ids": "false"}))
+    assert [each["label"] for each in found] == [each["label"] for each in expected]
+    np.testing.assert_allclose(
+        [list(each["probabilities"].values()) for each in found],
+        [list(each["probabilities"].values()) for each in expected],
+        atol=1e-6,
+    )
+    assert [rows for rows, _ in shapes] == [16, 16, 16, 12]
+    assert inputs.get("/models/review/drift").json()["rows"] == 120
 
 
 def test_feedback_on_a_horizon_takes_a_list(inputs: InProcess) -> None:
