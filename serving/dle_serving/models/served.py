@@ -45,7 +45,7 @@ class ServedModel:
         self.monitored = MonitoredModel(
             self.name, self.version, self.fingerprint, self.class_names, bundle.reference, observations
         )
-        self.decoder = RowDecoder(bundle.schema, settings.max_rows)
+        self.decoder = RowDecoder(bundle.schema, settings.max_rows, settings.max_pixels)
         wide = self.schema.image or self.schema.sequence or self.schema.text  # one run may take long
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="wide-model") if wide else None
         self.batcher = Batcher(self.run, settings.batch_rows, self._thread, metrics.queue.observe)

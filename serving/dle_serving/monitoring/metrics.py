@@ -1,5 +1,6 @@
 """The Prometheus metrics of the service: bounded labels, base units, and every series exported from 0 on."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -93,8 +94,8 @@ class Metrics(Collector):
 
     def invalid_rows(self, faults: Iterable[tuple[int | None, str]]) -> None:
         """Count invalid rows; each pair (row, code) counts once."""
-        for _, code in set(faults):
-            self._invalid[code].inc()
+        for code, count in Counter(code for _, code in set(faults)).items():
+            self._invalid[code].inc(count)
 
     def feedback(self, model: str, version: int, delay: float) -> None:
         """Count accepted feedback that arrived `delay` seconds after its prediction."""
