@@ -76,6 +76,7 @@ class RowFaults(InputError):
 
     def __init__(self, faults: Iterable[Fault], *, more: bool = False, columns: bool = False, shown: int = 20) -> None:
         self.faults = tuple(faults)
+        self.more = more
         single = len(self.faults) == 1 and not more
         lines = [str(fault) for fault in self.faults[:shown]]
         if len(self.faults) > shown:

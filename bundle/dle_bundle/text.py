@@ -2,10 +2,14 @@
 
 The file is complete: the library alone tokenises a text with it as the model does. This module joins the text columns
 of a row into one sequence: the tokens of each column, a separator after each column, then padding.
+
+The library makes the tokens of a whole text and then cuts them. This module cuts the text first, so that a long text
+costs no more than its first words. The tokens stay the same for words of up to `LONGEST_WORD` characters with single
+spaces between them. Of longer words or gaps, fewer tokens may remain.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +29,14 @@ SPECIALS = ("[PAD]", "[UNK]", "[SEP]")
 CONTINUES = "##"
 _BYTES_START = "Ġ"
 """Prefixes of the tokens that continue a word, and of those that begin one in byte-level models."""
-_APART = 64
-"""Number of texts from which on the tokenizer's threads pay off."""
+LONGEST_WORD = 100
+"""A longer word is one unknown word piece."""
+_SPACES = " \t\n\r"
+"""Characters at which words always end."""
+_APART, _APART_CHARACTERS = 64, 4096
+"""Number of texts, or of their characters, from which on the tokenizer's threads pay off; they release the GIL."""
+_CHARACTERS_TOGETHER = 1 << 17
+"""Number of characters that are tokenised at once, since the library takes up to 400 bytes for each."""
 
 
 class Tokenizer:
@@ -46,6 +56,7 @@ class Tokenizer:
         self.content = content
         self.vocabulary: int = model.get_vocab_size()
         self.max_tokens: int = (model.truncation or {})["max_length"]
+        self._most_characters = (self.max_tokens + 1) * (LONGEST_WORD + 1)  # one more word shows that text was cut
         pieces = model.get_vocab()
         marked = isinstance(model.model, models.BPE)
         self._starts = np.ones(self.vocabulary, dtype=bool)
@@ -79,12 +90,14 @@ class Tokenizer:
 
     def tokens(self, text: npt.NDArray[np.object_]) -> npt.NDArray[np.int64]:
         """Tokenise texts (N, X), `""` = missing, into (N, L): the columns with a separator after each, then padding."""
-        return _joined(self._encode(text), *text.shape)
+        return _joined([_ids(encoding) for encoding in self._encodings(text)], *text.shape)
 
     def tokens_and_lengths(self, text: npt.NDArray[np.object_]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """As `tokens`, and the number of tokens (N, X) that each text has before it is cut."""
-        found = self._encode(text)
-        counts = [len(encoding) + sum(map(len, encoding.overflowing)) for encoding in found]
+        """As `tokens`, and the number of tokens (N, X) that each text has before its tokens are cut to `max_tokens`."""
+        found, counts = [], []
+        for encoding in self._encodings(text):
+            found.append(_ids(encoding))
+            counts.append(len(encoding) + sum(map(len, encoding.overflowing)))
         return _joined(found, *text.shape), np.array(counts, dtype=np.int64).reshape(text.shape)
 
     def statistics(
@@ -112,18 +125,45 @@ class Tokenizer:
             found.append((np.where(missing, np.float32(np.nan), lengths), np.where(missing, np.float32(np.nan), share)))
         return found
 
-    def _encode(self, text: npt.NDArray[np.object_]) -> Sequence[Encoding]:
-        texts = text.ravel().tolist()
-        if len(texts) < _APART:
-            return [self._model.encode(one) for one in texts]
-        return self._model.encode_batch_fast(texts)
+    def _encodings(self, text: npt.NDArray[np.object_]) -> Iterator[Encoding]:
+        for texts in _together([self._cut(one) for one in text.ravel().tolist()]):
+            if len(texts) < _APART and sum(map(len, texts)) < _APART_CHARACTERS:
+                yield from map(self._model.encode, texts)
+            else:
+                yield from self._model.encode_batch_fast(texts)
+
+    def _cut(self, text: str) -> str:
+        """The first words of a text, more than the model takes; a word is cut only if it is longer than any known."""
+        if len(text) <= self._most_characters:
+            return text
+        text = text[: self._most_characters]
+        end = max(text.rfind(space, -LONGEST_WORD - 1) for space in _SPACES)
+        return text if end < 0 else text[:end]
 
 
-def _joined(encodings: Sequence[Encoding], rows: int, columns: int) -> npt.NDArray[np.int64]:
+def _ids(encoding: Encoding) -> npt.NDArray[np.int64]:
+    return np.array(encoding.ids, dtype=np.int64)
+
+
+def _together(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Split texts into parts of at most `_CHARACTERS_TOGETHER` characters, or of one text."""
+    start = characters = 0
+    for place, text in enumerate(texts):
+        characters += len(text)
+        if characters > _CHARACTERS_TOGETHER and place > start:
+            yield texts[start:place]
+            start, characters = place, len(text)
+    if texts:
+        yield texts[start:]
+
+
+def _joined(found: Sequence[npt.NDArray[np.int64]], rows: int, columns: int) -> npt.NDArray[np.int64]:
     """The tokens of each row's texts (N · X) after one another, a separator after each text, then padding: (N, L)."""
-    found = [encoding.ids for encoding in encodings]
     counts = np.fromiter(map(len, found), dtype=np.int64, count=len(found)).reshape(rows, columns) + 1
     whole = np.full((rows, int(counts.sum(axis=1).max(initial=1))), PADDING, dtype=np.int64)
-    flat = [token for ids in found for token in (*ids, SEPARATOR)]
+    flat = np.full(int(counts.sum()), SEPARATOR, dtype=np.int64)
+    ends = np.cumsum(counts.ravel())
+    for tokens, end in zip(found, ends.tolist(), strict=True):
+        flat[end - 1 - len(tokens) : end - 1] = tokens
     whole[np.arange(whole.shape[1]) < counts.sum(axis=1)[:, None]] = flat
     return whole

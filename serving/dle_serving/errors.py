@@ -1,6 +1,7 @@
 """HTTP errors, one class per status; every error response of every route is one of these, with the same body.
 
-The body is `{"error": string, "details": [{"row", "field", "code", "message"}]}`.
+The body is `{"error": string, "details": [{"row", "field", "code", "message"}]}`. It lists the first `MOST_LISTED`
+faults and says how many more there are, so that an answer is never much longer than its request.
 """
 
 from collections.abc import Iterable
@@ -9,20 +10,39 @@ import msgspec
 
 from dle_bundle.errors import DleError, Fault
 
+MOST_LISTED = 100
+"""Maximum number of faults in the body of an error."""
+
 
 class HttpError(DleError):
-    """Base class of error responses. `headers` are sent in addition to the content headers."""
+    """Base class of error responses. `headers` are sent in addition to the content headers.
+
+    `more`: there are more faults than `faults`, which were not looked for.
+    """
 
     status = 500
 
-    def __init__(self, message: str, faults: Iterable[Fault] = (), headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+    def __init__(
+        self,
+        message: str,
+        faults: Iterable[Fault] = (),
+        headers: Iterable[tuple[bytes, bytes]] = (),
+        *,
+        more: bool = False,
+    ) -> None:
         super().__init__(message)
         self.faults = tuple(faults)
+        self.more = more
         self.headers = tuple(headers)
 
     def body(self) -> bytes:
         """The response body as JSON."""
-        return msgspec.json.encode({"error": self.message, "details": self.faults})
+        rest = len(self.faults) - MOST_LISTED
+        message = self.message
+        if rest > 0:
+            counted = f"{'over ' if self.more else ''}{rest:,}"
+            message += f"; the first {MOST_LISTED} faults are listed, and there are {counted} more"
+        return msgspec.json.encode({"error": message, "details": self.faults[:MOST_LISTED]})
 
 
 class BadRequest(HttpError):

@@ -178,11 +178,10 @@ def opened(file: BinaryIO) -> Iterator[ImageFile]:
         raise BadImage("truncated" if _has_ended(error) else "truncated or damaged") from None
 
 
-def load(image: ImageFile, content: bytes) -> None:
-    """Decode the pixels; raises BadImage for truncated files, also those that Pillow would accept."""
+def check_whole(content: bytes) -> None:
+    """Raise BadImage for truncated files that Pillow would accept."""
     if not _format(content[:_START]).is_whole(content):
         raise BadImage("truncated")
-    image.load()
 
 
 def has_several(image: ImageFile) -> bool:

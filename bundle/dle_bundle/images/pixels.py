@@ -24,7 +24,7 @@ from dle_bundle.images.formats import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from dle_bundle.images.formats import MEDIA_TYPES as MEDIA_TYPES
 from dle_bundle.images.formats import MOST_PIXELS as MOST_PIXELS
 from dle_bundle.images.formats import BadImage as BadImage
-from dle_bundle.images.formats import has_several, load, opened, orientation
+from dle_bundle.images.formats import check_whole, has_several, opened, orientation
 from dle_bundle.images.formats import needed as needed
 from dle_bundle.images.formats import readable_suffixes as readable_suffixes
 from dle_bundle.schema import ImageShape
@@ -34,9 +34,6 @@ Remark = Literal["frames", "dim"]
 """The file holds more frames or pages than the first; its 16 bits use at most a sixteenth of their levels."""
 ImageSource = str | bytes
 """The path of an image file, or the content of one."""
-
-MOST_TOGETHER = 4 * MOST_PIXELS
-"""Maximum number of decoded pixels in one request; large JPEGs are decoded at a fraction of their size."""
 
 BACKGROUND = (255, 255, 255, 255)
 """White, since most pictures with transparent parts are drawn for a white background."""
@@ -69,20 +66,6 @@ _Box = tuple[float, float, float, float]
 """Left, top, right and bottom, in pixels."""
 
 
-class PixelBudget:
-    """Limits the pixels that are decoded for one request, since each of many small files can declare the maximum."""
-
-    def __init__(self) -> None:
-        self._left = MOST_TOGETHER
-
-    def take(self, pixels: int) -> None:
-        """Use up `pixels`; raises BadImage, and uses up none, if fewer are left."""
-        if pixels > self._left:
-            most = MOST_TOGETHER // 1_000_000
-            raise BadImage(f"too many pixels in one request (at most {most} million): split the request")
-        self._left -= pixels
-
-
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """The pixels (channels, height, width) of an image file, and what the reader should know about them."""
@@ -91,19 +74,25 @@ class Decoded:
     remarks: tuple[Remark, ...]
 
 
-def decode(content: bytes, shape: ImageShape, budget: PixelBudget | None = None) -> Pixels:
+def declared(content: bytes) -> int:
+    """The number of pixels that the header of an image file declares; raises BadImage, also for most cut files."""
+    with opened(io.BytesIO(content)) as image:
+        check_whole(content)
+        return image.width * image.height
+
+
+def decode(content: bytes, shape: ImageShape) -> Pixels:
     """Decode the content of an image file into pixels (channels, height, width); raises BadImage."""
-    return decode_remarked(content, shape, budget).pixels
+    return decode_remarked(content, shape).pixels
 
 
-def decode_remarked(content: bytes, shape: ImageShape, budget: PixelBudget | None = None) -> Decoded:
+def decode_remarked(content: bytes, shape: ImageShape) -> Decoded:
     """Decode the content of an image file as `decode` does, with remarks."""
     with opened(io.BytesIO(content)) as image:
         several = has_several(image)
         _draft(image, shape, sideways=orientation(image) >= _SIDEWAYS)
-        if budget is not None:
-            budget.take(image.width * image.height)
-        load(image, content)
+        check_whole(content)
+        image.load()
         remarks: list[Remark] = ["frames"] if several else []
         if _is_dim(image):
             remarks.append("dim")

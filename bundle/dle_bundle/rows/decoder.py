@@ -1,16 +1,17 @@
 """Decodes the JSON rows of a request into groups.
 
 A msgspec decoder built from the schema decodes a valid body directly into typed rows. Only if that fails, or a
-required value is missing, is the body read again by the slower `FaultFinder`, which finds all faults.
+required value is missing, is the body read again by the slower `FaultFinder`, which finds all faults. The headers of
+all images are read before the first image is decoded.
 """
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, fields
 from dataclasses import field as by_default
 from operator import attrgetter
-from typing import Any, Literal, NotRequired, Protocol, TypedDict
+from typing import Any, Literal, NotRequired, Protocol, TypedDict, TypeVar
 
 import msgspec
 import numpy as np
@@ -20,8 +21,8 @@ from dle_bundle import series
 from dle_bundle.errors import Fault, InputError, RowFaults, counted
 from dle_bundle.groups import MISSING_TIME, Groups
 from dle_bundle.images import pixels as images
-from dle_bundle.images.pixels import BadImage, PixelBudget
-from dle_bundle.rows.faults import FaultFinder
+from dle_bundle.images.pixels import BadImage
+from dle_bundle.rows.faults import FaultFinder, first, unreadable
 from dle_bundle.schema import Field, Schema
 from dle_bundle.values.base64_text import decode_base64
 from dle_bundle.values.categories import category
@@ -48,6 +49,13 @@ MOST_BYTES = 256 << 20
 
 UNREADABLE = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError)
 """What `RowDecoder.read` and `RowDecoder.checked` raise for an invalid body."""
+_TURN_PIXELS = 1 << 20
+_OPENING = 10_000
+"""Number of pixels that are decoded in a turn, and that take as long as opening an image file."""
+
+_Found = TypeVar("_Found")
+Turns = Generator[None, None, _Found]
+"""Work in turns: it yields before each longer piece of work, so that others can be served, and returns its result."""
 
 
 class _Counted(msgspec.Struct):
@@ -56,6 +64,10 @@ class _Counted(msgspec.Struct):
 
 class TooManyRows(InputError):
     """A request has more or larger rows than the decoder accepts."""
+
+
+class TooManyPixels(TooManyRows):
+    """The images of a request have more pixels than the decoder accepts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +109,11 @@ class RowDecoder:
         [[39.0], [41.0]]
     """
 
-    def __init__(self, schema: Schema, most_rows: int | None = None) -> None:
+    def __init__(self, schema: Schema, most_rows: int | None = None, most_pixels: int | None = None) -> None:
+        """`most_rows`, `most_pixels`: how many rows a body, and pixels the images of a body, may have together."""
         self._schema = schema
         self._most_rows = most_rows
+        self._most_pixels = most_pixels
         self._finder = FaultFinder(schema)
         self._categories = [_TextLookup(field, frozenset(schema.missing(field))) for field in schema.categorical]
         reader = _DictReader if any(_UNFIT.search(field.name) for field in schema.inputs) else _StructReader
@@ -114,8 +128,8 @@ class RowDecoder:
         self._known = self._reader.getter(schema.known)
         self._numbers = [_NumberReader(field, schema.missing(field)) for field in schema.numeric]
         self._reads_numbers = any(number.is_needed for number in self._numbers)
-        shapes = [field.image for field in schema.image if field.image is not None]
-        self._image_bytes = sum(shape.channels * shape.height * shape.width for shape in shapes)
+        self._shapes = [field.image for field in schema.image if field.image is not None]
+        self._image_bytes = sum(shape.channels * shape.height * shape.width for shape in self._shapes)
         ahead = [field.sequence for field in schema.known if field.sequence is not None]
         self._known_cells = sum(len(shape.channels) * shape.max_steps for shape in ahead)
         self._channels = sum(len(field.sequence.channels) for field in schema.sequence if field.sequence is not None)
@@ -125,27 +139,41 @@ class RowDecoder:
         return self.groups([self.rows(body)])
 
     def rows(self, body: bytes) -> DecodedRows:
-        """Decode `body` into valid rows; raises TooManyRows, or RowFaults with every fault of every row."""
+        """Decode `body` into valid rows; raises TooManyRows, or RowFaults with every fault of every row.
+
+        If there are only images that cannot be read, all are reported. Beside other faults, those are reported whose
+        header or end is wrong.
+        """
+        return _at_once(self.rows_in_turns(body))
+
+    def rows_in_turns(self, body: bytes) -> Turns[DecodedRows]:
+        """As `rows`, in turns: each looks for faults, or decodes an image or several small ones."""
         try:
-            return self.checked(self.read(body))
+            rows, files = self._checked(self.read(body))
         except TooManyRows:
             raise
         except UNREADABLE as error:
-            self._check_count(_counted_rows(body))
-            raise self._finder.find(body, str(error)) from None
+            otherwise = str(error)
+        else:
+            yield from self._decode_images(rows, files)
+            return rows
+        yield
+        self._check_count(_counted_rows(body))
+        raise self._finder.find(body, otherwise)
 
     def read(self, body: bytes) -> list[Any]:
         """Decode `body` into rows of the right JSON types, for `checked`; raises an error of `UNREADABLE`."""
         return self._reader.read(body)
 
     def image_row(self, content: bytes) -> DecodedRows:
-        """Decode an image file into a row, if an image is the schema's only input; raises RowFaults."""
-        (field,) = self._schema.inputs
-        assert field.image is not None
-        try:
-            return DecodedRows([()], image=[[images.decode(content, field.image)]])
-        except BadImage as error:
-            raise RowFaults([Fault(0, field.name, "image", f"the image cannot be read: {error}")]) from None
+        """Decode an image file into a row, if an image is the schema's only input; raises RowFaults, TooManyPixels."""
+        return _at_once(self.image_row_in_turns(content))
+
+    def image_row_in_turns(self, content: bytes) -> Turns[DecodedRows]:
+        """As `image_row`, in turns."""
+        rows = DecodedRows([()], image=[[None]])
+        yield from self._decode_images(rows, [[content]])
+        return rows
 
     def groups(self, parts: Sequence[DecodedRows]) -> Groups:
         """Join the rows of all parts, in order, into groups."""
@@ -173,7 +201,15 @@ class RowDecoder:
     def checked(self, rows: list[Any]) -> DecodedRows:
         """Convert and check the values of rows that `read` returned, also those of several bodies together.
 
-        Raises TooManyRows, or an error of `UNREADABLE` for an invalid value. `rows` describes the faults of a body.
+        The schema has no images. Raises TooManyRows, or an error of `UNREADABLE` for an invalid value; `rows` describes
+        the faults of a body.
+        """
+        return self._checked(rows)[0]
+
+    def _checked(self, rows: list[Any]) -> tuple[DecodedRows, list[list[bytes | None]]]:
+        """Convert and check every value; also return the image files, which are not decoded yet.
+
+        Raises ValueError for an invalid value, which `FaultFinder` then describes.
         """
         self._check_count(rows)
         self._check_bytes(len(rows), self._image_bytes)
@@ -190,13 +226,13 @@ class RowDecoder:
             ]
             if fields
             else [],
-            self._pictures(rows) if schema.image else [],
+            [[None] * len(schema.image) for _ in rows] if schema.image else [],
             self._all_steps(rows, self._sequence, schema.sequence),
             _looked_up(self._texts, self._text, rows),
             self._all_steps(rows, self._known, schema.known),
         )
         self._check_bytes(len(rows), 4 * (self._channels * checked.steps + self._known_cells))
-        return checked
+        return checked, self._image_files(rows) if schema.image else []
 
     def _check_count(self, rows: list[Any]) -> None:
         if self._most_rows is not None and len(rows) > self._most_rows:
@@ -209,20 +245,66 @@ class RowDecoder:
                 f"{each:,} bytes in memory, found {rows:,}"
             )
 
-    def _pictures(self, rows: list[Any]) -> list[list[npt.NDArray[np.uint8] | None]]:
-        budget, fields = PixelBudget(), self._schema.image
+    def _image_files(self, rows: list[Any]) -> list[list[bytes | None]]:
+        fields = self._schema.image
         return [
-            [self._pixels(text, field, budget) for text, field in zip(self._image(row), fields, strict=True)]
+            [self._image_file(text, field) for text, field in zip(self._image(row), fields, strict=True)]
             for row in rows
         ]
 
-    def _pixels(self, text: str | None, field: Field, budget: PixelBudget) -> npt.NDArray[np.uint8] | None:
+    def _image_file(self, text: str | None, field: Field) -> bytes | None:
         if text is None or text.strip() in ("", *self._schema.missing(field)):
             if field.required:
                 raise ValueError("missing")
             return None
-        assert field.image is not None
-        return images.decode(decode_base64(text), field.image, budget)
+        return decode_base64(text)
+
+    def _decode_images(self, rows: DecodedRows, files: list[list[bytes | None]]) -> Turns[None]:
+        """Decode the files into `rows`, after reading all their headers; raises TooManyPixels, and then RowFaults."""
+        faults: dict[tuple[int, int], Fault] = {}
+        pixels: dict[tuple[int, int], int] = {}
+        spent = 0
+        present = [
+            ((row, column), content)
+            for row, contents in enumerate(files)
+            for column, content in enumerate(contents)
+            if content is not None
+        ]
+        for place, content in present:
+            try:
+                pixels[place] = images.declared(content)
+            except BadImage as error:
+                faults[place] = self._image_fault(place, error)
+            spent += _OPENING
+            if spent > _TURN_PIXELS:
+                yield
+                spent = 0
+        self._check_pixels(sum(pixels.values()))
+        for place, content in present:
+            if place not in pixels:
+                continue
+            row, column = place
+            try:
+                rows.image[row][column] = images.decode(content, self._shapes[column])
+            except BadImage as error:
+                faults[place] = self._image_fault(place, error)
+            spent += _OPENING + pixels[place]
+            if spent > _TURN_PIXELS:
+                yield
+                spent = 0
+        if faults:
+            listed, more = first(faults[place] for place in sorted(faults))
+            raise RowFaults(listed, more=more)
+
+    def _check_pixels(self, found: int) -> None:
+        if self._most_pixels is not None and found > self._most_pixels:
+            raise TooManyPixels(
+                f"expected at most {self._most_pixels:,} pixels in all images of a request, found {found:,}"
+            )
+
+    def _image_fault(self, place: tuple[int, int], error: BadImage) -> Fault:
+        row, column = place
+        return Fault(row, self._schema.image[column].name, "image", unreadable(error))
 
     def _all_steps(
         self, rows: list[Any], getter: Any, fields: tuple[Field, ...]
@@ -319,6 +401,15 @@ def _series(rows: list[list[npt.NDArray[np.float64] | None]], fields: tuple[Fiel
 
 def _joined(parts: Sequence[DecodedRows]) -> DecodedRows:
     return DecodedRows(*([row for part in parts for row in getattr(part, each.name)] for each in fields(DecodedRows)))
+
+
+def _at_once(turns: Turns[_Found]) -> _Found:
+    while True:
+        try:
+            next(turns)
+        except StopIteration as done:
+            found: _Found = done.value
+            return found
 
 
 class _BodyReader(Protocol):

@@ -1,6 +1,7 @@
 """Finds every fault of every row in a body that the decoder rejected.
 
-It parses the JSON again with Python's parser and reports for each value what the schema expects and what was found.
+It parses the JSON again with Python's parser and reports for each value what the schema expects and what was found. Of
+images it reads the headers only.
 """
 
 import json
@@ -12,8 +13,8 @@ from typing import Any
 from dle_bundle import series
 from dle_bundle.errors import Fault, RowFaults, nearest
 from dle_bundle.images import pixels
-from dle_bundle.images.pixels import BadImage, PixelBudget
-from dle_bundle.schema import Field, ImageShape, Schema, SequenceShape
+from dle_bundle.images.pixels import BadImage
+from dle_bundle.schema import Field, Schema, SequenceShape
 from dle_bundle.values.base64_text import decode_base64
 from dle_bundle.values.categories import category
 from dle_bundle.values.dates import epoch_seconds
@@ -49,12 +50,10 @@ class FaultFinder:
     def find(self, body: bytes, otherwise: str) -> RowFaults:
         """The first `MOST_FAULTS` faults of `body`, or the message `otherwise` if no fault is found."""
         unknown: dict[str, str] = {}
-        budget = PixelBudget()
-        found = body_faults(body, "rows", lambda index, row: self._row_faults(index, row, unknown, budget))
-        faults = list(islice(found, MOST_FAULTS + 1)) or [Fault(None, None, "json", otherwise)]
-        return RowFaults(faults[:MOST_FAULTS], more=len(faults) > MOST_FAULTS)
+        faults, more = first(body_faults(body, "rows", lambda index, row: self._row_faults(index, row, unknown)))
+        return RowFaults(faults or [Fault(None, None, "json", otherwise)], more=more)
 
-    def _row_faults(self, index: int, row: Any, unknown: dict[str, str], budget: PixelBudget) -> Iterator[Fault]:
+    def _row_faults(self, index: int, row: Any, unknown: dict[str, str]) -> Iterator[Fault]:
         if not isinstance(row, dict):
             yield Fault(index, None, "type", f"expected an object, got {json_kind(row)}")
             return
@@ -64,7 +63,7 @@ class FaultFinder:
                 message = "this is the target, which the model predicts; leave it out"
             yield Fault(index, shown(name), "unknown", message)
         for field in self._schema.inputs:
-            fault = self._value_fault(row.get(field.name), field, budget)
+            fault = self._value_fault(row.get(field.name), field)
             if fault:
                 yield Fault(index, field.name, *fault)
 
@@ -75,7 +74,7 @@ class FaultFinder:
             known[name] = nearest(name, self._fields)
         return known[name]
 
-    def _value_fault(self, value: Any, field: Field, budget: PixelBudget) -> tuple[str, str] | None:
+    def _value_fault(self, value: Any, field: Field) -> tuple[str, str] | None:
         if value is None:
             return _MISSING if field.required else None
         wrong = "type", f"expected {_expected(field)}, got {json_kind(value)}"
@@ -97,7 +96,7 @@ class FaultFinder:
         if not text or text in self._schema.missing(field):
             return _MISSING if field.required else None
         if field.image is not None:
-            return _image_fault(text, field.image, budget)
+            return _image_fault(text)
         if field.kind == "datetime":
             try:
                 epoch_seconds(text, field.date_format)
@@ -129,11 +128,11 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
 
 
-def _image_fault(text: str, shape: ImageShape, budget: PixelBudget) -> tuple[str, str] | None:
+def _image_fault(text: str) -> tuple[str, str] | None:
     try:
-        pixels.decode(decode_base64(text), shape, budget)
+        pixels.declared(decode_base64(text))
     except BadImage as error:
-        return "image", f"the image cannot be read: {error}"
+        return "image", unreadable(error)
     except ValueError as error:
         return "image", shown(str(error))
     return None
@@ -151,6 +150,17 @@ def _expected(field: Field) -> str:
     if field.number_format is not None:
         return f"a number, or a string like {field.number_format.example}"
     return "a string or a whole number" if field.json_type == "integer" else _EXPECTED[field.kind]
+
+
+def unreadable(error: BadImage) -> str:
+    """The message of the fault of an image."""
+    return f"the image cannot be read: {error}"
+
+
+def first(faults: Iterator[Fault]) -> tuple[list[Fault], bool]:
+    """The first `MOST_FAULTS` faults, and whether there are more."""
+    found = list(islice(faults, MOST_FAULTS + 1))
+    return found[:MOST_FAULTS], len(found) > MOST_FAULTS
 
 
 def body_faults(body: bytes, key: str, each: Callable[[int, Any], Iterator[Fault]]) -> Iterator[Fault]:

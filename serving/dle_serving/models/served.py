@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from dle_bundle.bundle import Bundle
+from dle_bundle.groups import Groups
 from dle_bundle.images.pixels import MEDIA_TYPES
 from dle_bundle.rows.decoder import DecodedRows, RowDecoder
 from dle_serving.feedback.ids import SigningKeys, fingerprint
@@ -15,7 +16,11 @@ from dle_serving.models.runtime import Model
 from dle_serving.monitoring.metrics import Metrics
 from dle_serving.monitoring.monitored_model import MonitoredModel
 from dle_serving.monitoring.observations import Observations
+from dle_serving.predictions import Predictions, concatenate
 from dle_serving.settings import ServerSettings
+
+_TEXT_ROWS = 1024
+"""Number of rows whose text is tokenised at once, since all of them are padded to the longest."""
 
 
 class ServedModel:
@@ -41,7 +46,7 @@ class ServedModel:
         self.monitored = MonitoredModel(
             self.name, self.version, self.fingerprint, self.class_names, bundle.reference, observations
         )
-        self.decoder = RowDecoder(bundle.schema, settings.max_rows)
+        self.decoder = RowDecoder(bundle.schema, settings.max_rows, settings.max_pixels)
         wide = self.schema.image or self.schema.sequence or self.schema.text  # one run may take long
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="wide-model") if wide else None
         self._encoder = ResponseEncoder(self.name, self.version, self.schema.outputs, keys, self.fingerprint)
@@ -56,18 +61,28 @@ class ServedModel:
         A request has the next `sizes` rows, and gets ids or not.
         """
         started = time.perf_counter()
-        groups = self._model.tokenise(self.decoder.groups(parts))
-        answers = self._model.run(groups)
+        rows = self.decoder.groups(parts)
+        step = _TEXT_ROWS if self.schema.text else len(rows)
+        if len(rows) <= step:
+            answers = self._predict(rows)
+        else:
+            places = (slice(start, start + step) for start in range(0, len(rows), step))
+            answers = concatenate([self._predict(rows.take(place)) for place in places])
         predicted = time.perf_counter()
         bodies = self._encoder.bodies(answers, sizes, with_ids)
         encoded = time.perf_counter()
         self._metrics.predict.observe(predicted - started)
         self._metrics.encode.observe((encoded - predicted) / len(sizes), len(sizes))
-        self._metrics.batch_rows.observe(len(groups))
-        self._predictions.inc(len(groups))
+        self._metrics.batch_rows.observe(len(rows))
+        self._predictions.inc(len(rows))
+        return bodies
+
+    def _predict(self, rows: Groups) -> Predictions:
+        groups = self._model.tokenise(rows)
+        answers = self._model.run(groups)
         if self.monitored.observations is not None and len(groups):
             self.monitored.observations.note(groups, answers)
-        return bodies
+        return answers
 
     def close(self) -> None:
         """Finish the run in progress, end the thread, and count the last predictions."""

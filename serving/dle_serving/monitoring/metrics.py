@@ -1,5 +1,6 @@
 """The Prometheus metrics of the service: bounded labels, base units, and every series exported from 0 on."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -111,8 +112,8 @@ class Metrics(Collector):
 
     def invalid_rows(self, faults: Iterable[tuple[int | None, str]]) -> None:
         """Count invalid rows; each pair (row, code) counts once."""
-        for _, code in set(faults):
-            self._invalid[code].inc()
+        for code, count in Counter(code for _, code in set(faults)).items():
+            self._invalid[code].inc(count)
 
     def shed(self, reason: str) -> None:
         """Count a refused request or connection; `reason` is one of `SHED_REASONS`."""

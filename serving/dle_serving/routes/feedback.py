@@ -6,13 +6,12 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 from typing import Any, TypeVar
 
 import msgspec
 
 from dle_bundle.errors import Fault, counted
-from dle_bundle.rows.faults import MOST_FAULTS, body_faults, json_kind, shown
+from dle_bundle.rows.faults import body_faults, first, json_kind, shown
 from dle_serving.connection.limits import check_content, read_body
 from dle_serving.errors import BadRequest, NotReady, TooLarge
 from dle_serving.feedback import verification
@@ -97,9 +96,9 @@ class FeedbackHandler:
         try:
             items = _decoder.decode(body).items
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            found = list(islice(body_faults(body, "items", _item_faults), MOST_FAULTS))
+            found, more = first(body_faults(body, "items", _item_faults))
             faults = found or [Fault(None, None, "json", str(error))]
-            raise BadRequest("the body is not valid feedback", faults) from None
+            raise BadRequest("the body is not valid feedback", faults, more=more) from None
         if len(items) > self._most_items:
             raise TooLarge(f"expected at most {counted(self._most_items, 'item')} in a request, found {len(items):,}")
         return items

@@ -22,7 +22,7 @@ JsonObject = dict[str, Any]
 _TYPES = {"numeric": "number", "boolean": "boolean", "sequence": "array"}
 """The JSON type of each kind of input; all other kinds are strings."""
 _REASONS = {
-    400: "The request is invalid; `details` lists every fault of every row",
+    400: "The request is invalid; `details` lists the first 100 faults of all rows",
     401: "The API key is missing or unknown",
     403: "The API key lacks the scope that the route requires",
     404: "The model, version or path does not exist",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from dle_bundle.errors import RowFaults
-from dle_bundle.rows.decoder import DecodedRows, TooManyRows
+from dle_bundle.rows.decoder import DecodedRows, TooManyPixels, TooManyRows, Turns
 from dle_serving.connection.heads import Head
 from dle_serving.connection.lane import Destination
 from dle_serving.connection.limits import check_content, read_body
@@ -21,17 +21,30 @@ _INLINE_BYTES = 32 << 10
 _IMAGES_LARGER = 64
 """How many times larger a body of images may be and still be batched with other requests."""
 _THREADS = 2
+"""Number of threads that decode, and of those that predict large requests."""
 
 
 class PredictHandler:
-    """Handles POST /predict; owns the threads for large requests."""
+    """Handles POST /predict.
+
+    Threads
+    -------
+    Requests are handled in the thread of the event loop. Long bodies, images and the search for faults are decoded in
+    turns by a few threads: a request queues again after each turn, so that one with many images does not hold up the
+    others. Other threads predict large requests.
+
+    Ownership
+    ---------
+    The handler owns these threads; `close` ends them.
+    """
 
     def __init__(self, repository: Repository, metrics: Metrics, max_body_bytes: int, batch_rows: int) -> None:
         self._repository = repository
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
         self._batch_rows = batch_rows
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="large-request")
+        self._decoding = ThreadPoolExecutor(_THREADS, thread_name_prefix="decoding")
+        self._large = ThreadPoolExecutor(_THREADS, thread_name_prefix="large-request")
 
     async def __call__(self, request: Request) -> Response:
         """Predict the rows of one request; raises an `HttpError` for anything wrong with it."""
@@ -39,13 +52,10 @@ class PredictHandler:
         served = self._repository.find(request.parameters.get("model"), request.parameters.get("version"))
         media = check_content(request.headers, served.media_types)
         body = await read_body(request.headers, request.receive, self._max_body_bytes)
-        loop = asyncio.get_running_loop()
-        if served.slow_to_decode or len(body) > _INLINE_BYTES:
-            rows = await loop.run_in_executor(self._threads, self._decode, served, body, media)
-        else:
-            rows = self._decode(served, body, media)
+        rows = await self._decode(served, body, media)
         if len(body) > _INLINE_BYTES * (_IMAGES_LARGER if served.slow_to_decode else 1) or len(rows) > self._batch_rows:
-            bodies = await loop.run_in_executor(self._threads, served.answer, [rows], [len(rows)], [with_ids])
+            loop = asyncio.get_running_loop()
+            bodies = await loop.run_in_executor(self._large, served.answer, [rows], [len(rows)], [with_ids])
             return Response(bodies[0])
         return Response(await served.batcher.predict(rows, with_ids=with_ids))
 
@@ -70,16 +80,42 @@ class PredictHandler:
 
     def close(self) -> None:
         """Wait for the large requests in progress, and end the threads."""
-        self._threads.shutdown()
+        self._decoding.shutdown()
+        self._large.shutdown()
 
-    def _decode(self, served: ServedModel, body: bytes, media: str) -> DecodedRows:
-        started = time.perf_counter()
+    async def _decode(self, served: ServedModel, body: bytes, media: str) -> DecodedRows:
+        decoder = served.decoder
+        work = _Work(decoder.image_row_in_turns(body) if media in served.media_types else decoder.rows_in_turns(body))
         try:
-            rows = served.decoder.image_row(body) if media in served.media_types else served.decoder.rows(body)
+            rows = None if served.slow_to_decode or len(body) > _INLINE_BYTES else work.turn()
+            while rows is None:
+                rows = await asyncio.get_running_loop().run_in_executor(self._decoding, work.turn)
         except RowFaults as error:
             self._metrics.invalid_rows((fault.row, fault.code) for fault in error.faults)
-            raise BadRequest(error.message, error.faults) from None
+            raise BadRequest(error.message, error.faults, more=error.more) from None
+        except TooManyPixels as error:
+            raise TooLarge(f"{error.message}; send fewer, or raise DLE_MAX_PIXELS") from None
         except TooManyRows as error:
             raise TooLarge(error.message) from None
-        self._metrics.decode.observe(time.perf_counter() - started)
+        self._metrics.decode.observe(work.seconds)
         return rows
+
+
+class _Work:
+    """The decoding of one request in turns, one at a time in any thread, and the `seconds` that they took."""
+
+    def __init__(self, turns: Turns[DecodedRows]) -> None:
+        self._turns = turns
+        self.seconds = 0.0
+
+    def turn(self) -> DecodedRows | None:
+        """Take one turn, and return the rows if it was the last one. Raises RowFaults and TooManyRows."""
+        started = time.perf_counter()
+        try:
+            next(self._turns)
+        except StopIteration as done:
+            rows: DecodedRows = done.value
+            return rows
+        finally:
+            self.seconds += time.perf_counter() - started
+        return None

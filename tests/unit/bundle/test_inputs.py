@@ -13,7 +13,7 @@ from tests import bundles
 from dle_bundle.errors import RowFaults
 from dle_bundle.images import pixels as images
 from dle_bundle.rows import decoder as decoding
-from dle_bundle.rows.decoder import RowDecoder, TooManyRows
+from dle_bundle.rows.decoder import RowDecoder, TooManyPixels, TooManyRows
 from dle_bundle.schema import Field, ImageShape, Outputs, Schema, SequenceShape
 from dle_bundle.tables.columns import to_groups
 
@@ -104,12 +104,62 @@ def test_rows_that_would_not_fit_the_memory_are_refused(monkeypatch: pytest.Monk
         decode({"back": BACK}, {"back": BACK, "a\\b": [1] * 9})
 
 
-def test_many_images_may_not_declare_what_one_may_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "MOST_TOGETHER", 3 * 24)
-    assert len(decode({"back": BACK, "front": FRONT}, {"back": BACK})) == 2
-    found = faults({"back": BACK, "front": FRONT}, {"back": BACK}, {"back": FRONT}, {"back": BACK})
-    assert [fault[:3] for fault in found] == [(2, "back", "image"), (3, "back", "image")]
-    assert "too many pixels in one request" in found[0][3]
+def body(*rows: Any) -> bytes:
+    return msgspec.json.encode({"rows": rows})
+
+
+def test_the_pixels_of_all_images_are_limited_before_one_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = RowDecoder(ALL, most_pixels=3 * 24)
+    assert len(decoder.rows(body({"back": BACK, "front": FRONT}, {"back": BACK}))) == 2
+    decoded: list[bytes] = []
+    monkeypatch.setattr(images, "decode", lambda content, shape: decoded.append(content))
+    with pytest.raises(TooManyPixels, match="at most 72 pixels in all images of a request, found 96"):
+        decoder.rows(body({"back": BACK, "front": FRONT}, {"back": BACK}, {"back": FRONT}))
+    assert decoded == []
+
+
+def damaged() -> str:
+    """An image whose header and end are right, and whose pixels are not."""
+    content = base64.b64decode(BACK)
+    place = content.index(b"IDAT") + 6
+    return base64.b64encode(content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :]).decode()
+
+
+def test_images_are_decoded_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"back": BACK, "front": FRONT}, {"back": BACK}, {"back": BACK}]
+    whole = RowDecoder(ALL).rows(body(*rows))
+    assert list(RowDecoder(ALL).rows_in_turns(body(*rows))) == []  # small images share a turn
+    monkeypatch.setattr(decoding, "_TURN_PIXELS", decoding._OPENING * 4 + 10)
+    decoded: list[bytes] = []
+    decode_image = images.decode
+
+    def noting(content: bytes, shape: ImageShape) -> images.Pixels:
+        decoded.append(content)
+        return decode_image(content, shape)
+
+    monkeypatch.setattr(images, "decode", noting)
+    turns = RowDecoder(ALL).rows_in_turns(body(*rows))
+    next(turns)
+    assert len(decoded) == 1
+    with pytest.raises(StopIteration) as done:
+        next(turns)
+    assert len(decoded) == 4
+    found = done.value.value
+    for row, expected in zip(found.image, whole.image, strict=True):
+        for pixels, same in zip(row, expected, strict=True):
+            np.testing.assert_array_equal(pixels, same)
+
+
+def test_every_image_that_cannot_be_read_is_told() -> None:
+    found = faults({"back": damaged(), "front": FRONT[:40]}, {"back": BACK}, {"back": BACK, "front": damaged()})
+    assert [fault[:3] for fault in found] == [(0, "front", "image"), (0, "back", "image"), (2, "front", "image")]
+
+
+def test_faults_are_looked_for_in_a_turn_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = RowDecoder(ALL).rows_in_turns(b'{"rows": [{}]}')
+    next(turns)
+    with pytest.raises(RowFaults, match="1 value does not match"):
+        next(turns)
 
 
 def table(**columns: Any) -> pa.Table:

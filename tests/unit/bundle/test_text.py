@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tokenizers import Encoding, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Model
-from tokenizers import models, normalizers, pre_tokenizers
 
 from dle_bundle.errors import BundleError
 from dle_bundle.groups import PADDING
@@ -110,6 +110,93 @@ def test_length_is_that_of_the_whole_text() -> None:
     given = texts(("it " * 100,))
     [(length, _)] = TOKENIZER.statistics(given, TOKENIZER.tokens(given))
     assert length.tolist() == [300]
+
+
+@pytest.fixture(params=["word_piece", "byte_pairs"])
+def trained(request: pytest.FixtureRequest) -> Tokenizer:
+    """A tokenizer of 9 tokens as training makes it."""
+    if request.param == "word_piece":
+        return Tokenizer.from_bytes(content(9))
+    model = Model(models.BPE())
+    model.normalizer = normalizers.BertNormalizer(lowercase=True)
+    model.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.BertPreTokenizer(), pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=False)]
+    )
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(special_tokens=list(SPECIALS), initial_alphabet=alphabet, show_progress=False)
+    model.train_from_iterator(["it fits well"] * 9, trainer)
+    model.enable_truncation(9)
+    return Tokenizer.from_bytes(model.to_str().encode())
+
+
+def whole(tokenizer: Tokenizer, text: str) -> list[int]:
+    """The tokens of a text that the library got whole."""
+    return [*Model.from_str(tokenizer.content.decode()).encode(text).ids, SEPARATOR]
+
+
+WORDS = st.text(st.characters(categories=["L", "N", "P"]) | st.sampled_from("itfsx.日"), min_size=1, max_size=100)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(words=st.lists(WORDS, min_size=1, max_size=5), apart=st.sampled_from(" \n\t\r"), shift=st.integers(0, 120))
+def test_a_long_text_has_the_tokens_of_the_whole_text(
+    trained: Tokenizer, words: list[str], apart: str, shift: int
+) -> None:
+    text = "x" * shift + apart.join(["", *words * 400])
+    assert trained.tokens(texts((text,)))[0].tolist() == whole(trained, text)
+
+
+@pytest.mark.parametrize("text", ["!" * 50_000, "日" * 50_000, "x" * 50_000, f"it {'x' * 50_000} it", "x." * 50_000])
+def test_a_long_word_has_the_tokens_of_the_whole_text_where_it_can(trained: Tokenizer, text: str) -> None:
+    found = trained.tokens(texts((text,)))[0].tolist()
+    expected = whole(trained, text)
+    assert found == [*expected[: len(found) - 1], SEPARATOR]
+    assert len(found) == len(expected) or "it x" in text  # what follows a word that is too long is not seen
+
+
+class Counting:
+    """Stands for the library's model and counts the characters that it gets."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.characters: list[int] = []
+
+    def encode(self, text: str) -> Encoding:
+        self.characters.append(len(text))
+        return self.model.encode(text)
+
+    def encode_batch_fast(self, parts: list[str]) -> list[Encoding]:
+        self.characters.append(sum(map(len, parts)))
+        found: list[Encoding] = self.model.encode_batch_fast(parts)
+        return found
+
+
+@pytest.mark.parametrize("text", ["!" * 1_000_000, " " * 1_000_000, "\u0301" * 1_000_000, "it fits " * 125_000])
+def test_only_the_start_of_a_long_text_is_tokenised(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    tokenizer = Tokenizer.from_bytes(content())
+    model = Counting(Model.from_str(content().decode()))
+    monkeypatch.setattr(tokenizer, "_model", model)
+    tokenizer.tokens(texts((text,)))
+    assert sum(model.characters) <= 6 * 101
+
+
+def test_many_long_texts_are_tokenised_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = Tokenizer.from_bytes(content(100))
+    model = Counting(Model.from_str(content(100).decode()))
+    monkeypatch.setattr(tokenizer, "_model", model)
+    many = texts(*[(word * 2_000, "") for word in ("it ", "fits ", "well ", ".")] * 100)
+    found = tokenizer.tokens(many)
+    assert max(model.characters) <= 1 << 17
+    assert len(model.characters) > 20
+    assert found.tolist() == [[token] * 100 + [SEPARATOR, SEPARATOR] for token in (IT, FITS, WELL, DOT)] * 100
+
+
+def test_a_text_that_is_cut_counts_as_longer_than_the_limit() -> None:
+    given = texts(("xxxxxxxx " * 5,), ("xxxxxxxx " * 6,), ("y" * 100_000,), (f"{'y' * 100} " * 10_000,))
+    _, lengths = TOKENIZER.tokens_and_lengths(given)
+    assert lengths[0, 0] == 5 * 8
+    assert lengths[3, 0] == 6
+    assert lengths[2, 0] == 1
 
 
 def test_spelt_out_specials_are_text() -> None:

@@ -1,9 +1,13 @@
 """One rule for every way in: text to numbers, truth values, date-times, categories."""
 
 import math
+import unicodedata
+from typing import Literal
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dle_bundle.values.categories import category
 from dle_bundle.values.dates import epoch_seconds
@@ -71,6 +75,28 @@ def test_a_date_format_is_tried_first_and_iso_is_still_understood() -> None:
 )
 def test_categories(value: str | int | float | bool, text: str) -> None:
     assert category(value) == text
+
+
+@given(st.text(st.sampled_from("ae оиか각漢\u0301\u0306\u0327\u3099\u0bc6\u0bbe\u1100\u1161\u11a8"), max_size=400))
+def test_accents_are_composed_in_texts_of_any_length(text: str) -> None:
+    assert category(f"é{text}.") == unicodedata.normalize("NFC", f"é{text}.")
+
+
+def test_the_time_to_compose_accents_grows_with_the_text_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    composed: list[int] = []
+    normalize = unicodedata.normalize
+
+    def counting(form: Literal["NFC"], text: str) -> str:
+        composed.append(len(text))
+        return normalize(form, text)
+
+    monkeypatch.setattr(unicodedata, "normalize", counting)
+    text = "a" + "\u0315\u0300" * 50_000
+    found = category(text)
+    assert max(composed) <= 130  # the time grows with the square of this
+    assert sum(composed) == len(text)
+    assert found.count("\u0315") == 50_000  # none is dropped
+    assert category("e\u0301" * 50_000) == "é" * 50_000
 
 
 def test_finite_numbers_stay_finite_in_float32() -> None:

@@ -5,6 +5,7 @@ import base64
 import io
 import math
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -15,10 +16,12 @@ from PIL import Image
 from tests import bundles, graphs
 from tests.inprocess import InProcess, assert_is_error
 
+from dle_bundle.groups import Groups
 from dle_bundle.images import pixels as images
 from dle_bundle.rows import decoder as decoding
-from dle_bundle.schema import Schema
+from dle_bundle.schema import ImageShape, Schema
 from dle_serving.monitoring import observations as monitoring
+from dle_serving.predictions import Predictions
 
 SCHEMAS = {
     "picture": bundles.PICTURE,
@@ -93,6 +96,49 @@ def test_a_body_that_is_no_image_is_told(inputs: InProcess, content: bytes, mess
     assert faults(response) == [(0, "photo", "image", f"the image cannot be read: {message}")]
     told = inputs.get("/metrics").text
     assert 'dle_invalid_rows_total{code="image"} 1.0' in told
+
+
+def test_too_many_pixels_are_refused_before_one_is_decoded(inputs: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = inputs.app.repository.find("picture").decoder
+    with Image.open(io.BytesIO(PICTURES[0])) as image:
+        each = image.width * image.height
+    monkeypatch.setattr(decoder, "_most_pixels", 2 * each)
+    text = base64.b64encode(PICTURES[0]).decode()
+    predictions(post(inputs, "picture", [{"photo": text}] * 2))
+    decoded: list[bytes] = []
+    monkeypatch.setattr(images, "decode", lambda content, shape: decoded.append(content))
+    body = assert_is_error(post(inputs, "picture", [{"photo": text}] * 3), 413)
+    assert body["error"] == (
+        f"expected at most {2 * each:,} pixels in all images of a request, found {3 * each:,}; "
+        "send fewer, or raise DLE_MAX_PIXELS"
+    )
+    monkeypatch.setattr(decoder, "_most_pixels", each - 1)
+    assert_is_error(inputs.post("/predict", content=PICTURES[0], headers={"content-type": "image/png"}), 413)
+    assert decoded == []
+
+
+def test_requests_with_images_take_turns(inputs: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client with many large images does not hold up the others until its last one."""
+    monkeypatch.setattr(decoding, "_TURN_PIXELS", 1)
+    one = ThreadPoolExecutor(1)
+    monkeypatch.setattr(inputs.app._predict, "_decoding", one)
+    decoded: list[bytes] = []
+    decode = images.decode
+
+    def noting(content: bytes, shape: ImageShape) -> images.Pixels:
+        decoded.append(content)
+        return decode(content, shape)
+
+    monkeypatch.setattr(images, "decode", noting)
+    many, single = (base64.b64encode(content).decode() for content in PICTURES[:2])
+    answers = inputs.together(
+        ("/models/picture/predict", {"json": {"rows": [{"photo": many}] * 12}}),
+        ("/models/picture/predict", {"json": {"rows": [{"photo": single}]}}),
+    )
+    one.shutdown()
+    assert [len(predictions(answer)) for answer in answers] == [12, 1]
+    assert len(decoded) == 13
+    assert decoded.index(PICTURES[1]) < 6
 
 
 def test_all_faults_of_all_rows_are_told(inputs: InProcess) -> None:
@@ -315,6 +361,32 @@ def test_slices_that_are_counted_stay_short(inputs: InProcess, model: str, monke
         slices += 1
     assert slices > 5
     assert inputs.get(f"/models/{model}/drift").json()["rows"] == 47
+
+
+def test_many_texts_are_tokenised_part_by_part(inputs: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise one long text would pad the tokens of all rows of a request to its length."""
+    rows = bundles.rows(bundles.REVIEW, 60, seed=3)
+    expected = predictions(post(inputs, "review", rows, params={"ids": "false"}))
+    monkeypatch.setattr("dle_serving.models.served._TEXT_ROWS", 16)
+    shapes: list[tuple[int, int]] = []
+    model = inputs.app.repository.find("review")._model
+    run = model.run
+
+    def noting(groups: Groups) -> Predictions:
+        assert groups.tokens is not None
+        shapes.append(groups.tokens.shape)
+        return run(groups)
+
+    monkeypatch.setattr(model, "run", noting)
+    found = predictions(post(inputs, "review", rows, params={"ids": "false"}))
+    assert [each["label"] for each in found] == [each["label"] for each in expected]
+    np.testing.assert_allclose(
+        [list(each["probabilities"].values()) for each in found],
+        [list(each["probabilities"].values()) for each in expected],
+        atol=1e-6,
+    )
+    assert [rows for rows, _ in shapes] == [16, 16, 16, 12]
+    assert inputs.get("/models/review/drift").json()["rows"] == 120
 
 
 def test_feedback_on_a_horizon_takes_a_list(inputs: InProcess) -> None:

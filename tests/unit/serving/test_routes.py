@@ -1,6 +1,7 @@
 import json
 import logging
 import math
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from tests import bundles
 from tests.inprocess import InProcess, assert_is_error
 
 from dle_bundle import documents
+from dle_bundle.errors import RowFaults
+from dle_bundle.rows.faults import FaultFinder
 from dle_serving.feedback.ids import load_signing_keys
 from dle_serving.settings import ServerSettings
 
@@ -233,11 +236,61 @@ def test_bodies_that_are_no_rows_are_400(service: InProcess, content: bytes, cod
 
 def test_a_hostile_body_has_a_bounded_answer(service: InProcess) -> None:
     content = json.dumps({"rows": [{f"unknown{index}": 0 for index in range(4_000)}]}).encode()
-    assert len(assert_is_error(service.post("/predict", content=content), 400)["details"]) == 4_002
+    body = assert_is_error(service.post("/predict", content=content), 400)
+    assert [detail["field"] for detail in body["details"]] == [f"unknown{index}" for index in range(100)]
+    assert body["error"] == (
+        "4,002 values do not match the schema; the first 100 faults are listed, and there are 3,902 more"
+    )
     content = json.dumps({"rows": [dict.fromkeys("uvwxyz", 0)] * 2_000}, separators=(",", ":")).encode()
     body = assert_is_error(service.post("/predict", content=content), 400)
-    assert len(body["details"]) == 10_000
-    assert body["error"] == "more than 10,000 values do not match the schema"
+    assert len(body["details"]) == 100
+    assert body["error"] == (
+        "more than 10,000 values do not match the schema; the first 100 faults are listed, "
+        "and there are over 9,900 more"
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "more"), [(100, ""), (101, "; the first 100 faults are listed, and there are 1 more")]
+)
+def test_up_to_a_hundred_faults_are_listed(service: InProcess, count: int, more: str) -> None:
+    content = json.dumps({"rows": [0] * count})
+    body = assert_is_error(service.post("/predict", content=content), 400)
+    assert body["error"] == f"{count} values do not match the schema{more}"
+    assert [detail["row"] for detail in body["details"]] == list(range(100))
+    body = assert_is_error(service.post("/feedback", content=json.dumps({"items": [0] * count})), 400)
+    assert body["error"] == f"the body is not valid feedback{more}"
+    assert len(body["details"]) == 100
+
+
+def test_all_refused_rows_are_counted_also_those_that_are_not_listed(service: InProcess) -> None:
+    def missing() -> float:
+        (line,) = (
+            line
+            for line in service.get("/metrics").text.splitlines()
+            if line.startswith('dle_invalid_rows_total{code="missing"}')
+        )
+        return float(line.rpartition(" ")[2])
+
+    before = missing()
+    assert_is_error(service.post("/predict", content=json.dumps({"rows": [{}] * 321})), 400)
+    assert missing() - before == 321
+
+
+@pytest.mark.parametrize("content", [b'{"rows": [{}]}', b'{"rows": [0]}', b"{"])
+def test_faults_are_not_looked_for_in_the_event_loop(
+    service: InProcess, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+    find = FaultFinder.find
+
+    def noting(finder: FaultFinder, body: bytes, otherwise: str) -> RowFaults:
+        threads.append(threading.current_thread().name)
+        return find(finder, body, otherwise)
+
+    monkeypatch.setattr(FaultFinder, "find", noting)
+    assert_is_error(service.post("/predict", content=content), 400)
+    assert [name.partition("_")[0] for name in threads] == ["decoding"]
 
 
 def test_values_beyond_what_was_seen_are_served(service: InProcess) -> None:

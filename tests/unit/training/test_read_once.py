@@ -62,13 +62,13 @@ def test_a_training_does_nothing_twice(table: Path, tmp_path: Path, monkeypatch:
     sources_read = counted(monkeypatch, sources, "read", lambda source, *_: source)
     fits = counted(monkeypatch, objectives, "fit", lambda task, *_: task)
     encoded: list[str] = []
-    encode = Tokenizer._encode
+    encode = Tokenizer._encodings
 
     def spied(self: Tokenizer, text: npt.NDArray[np.object_]) -> Any:
         encoded.extend(text.ravel().tolist())
         return encode(self, text)
 
-    monkeypatch.setattr(Tokenizer, "_encode", spied)
+    monkeypatch.setattr(Tokenizer, "_encodings", spied)
     settings = [
         "preset=fast",
         "training.epochs=1",

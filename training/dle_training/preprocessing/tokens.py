@@ -14,13 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from dle_bundle.text import CONTINUES, SPECIALS
+from dle_bundle.text import CONTINUES, LONGEST_WORD, SPECIALS
 from dle_training.preprocessing.settings import PreprocessingConfig
 
 LEAST_FREQUENCY = 2
 """A piece that occurs only once in training cannot be learnt."""
 _LARGEST_ALPHABET = 1_000
-_LONGEST_WORD = 100
 
 
 def fit(text: npt.NDArray[np.object_], config: PreprocessingConfig) -> bytes:
@@ -46,7 +45,7 @@ def _word_piece(texts: list[str], config: PreprocessingConfig) -> Tokenizer:
     model.train_from_iterator(texts, trainer)
     # built again without special tokens, so that a text that contains "[PAD]" does not become padding
     vocabulary = dict(sorted(model.get_vocab().items(), key=lambda item: item[1]))
-    pieces = models.WordPiece(vocabulary, unk_token=SPECIALS[1], max_input_chars_per_word=_LONGEST_WORD)
+    pieces = models.WordPiece(vocabulary, unk_token=SPECIALS[1], max_input_chars_per_word=LONGEST_WORD)
     return _rules(Tokenizer(pieces), config)
 
 
