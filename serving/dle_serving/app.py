@@ -13,7 +13,8 @@ from dataclasses import replace
 from typing import Any
 
 from dle_serving.auth import Keyring
-from dle_serving.connection.connections import Connections
+from dle_serving.connection.admission import Admission
+from dle_serving.connection.connections import IS_WANTED, Connections
 from dle_serving.connection.heads import Head
 from dle_serving.connection.lane import Destination, Lane
 from dle_serving.connection.limits import ClientDisconnected
@@ -54,14 +55,15 @@ class Application:
         metrics.add(DriftSeries(repository.monitored, self._quality))
         self.roster = Roster(settings.home, settings.workers)
         self._feedback = FeedbackHandler(settings, repository, metrics, self.store)
-        self._predict = PredictHandler(repository, metrics, settings.max_body_bytes, settings.batch_rows)
+        admission = Admission(settings, metrics)
+        self._predict = PredictHandler(settings, repository, admission, metrics)
         self._keyring = None if settings.api_keys_file is None else Keyring(settings.api_keys_file)
         status, drift = StatusHandlers(repository, self.roster, metrics), DriftHandler(repository, self._quality)
         routes = _routes(self._predict, self._feedback, drift, status, openapi)
         self._router = Router(routes if self._keyring is None else _guarded(routes))
         openapi.routes = self._router.routes
         metrics.declare_responses(self._router.responses())
-        lane = Lane(self._destination, self._keyring, metrics, settings.batch_rows)
+        lane = Lane(self._destination, self._keyring, admission, metrics, settings.batch_rows)
         self.connections = Connections(settings, lane, metrics)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -124,7 +126,7 @@ class Application:
             found = self._router.find(scope["path"])
             if found is not None:
                 name = found[0].path
-            response = await self._answer(scope, receive, found)
+            response = await self._answer(scope, receive, found, started)
             code = response.status
             await _send(response, send, head=scope["method"] == "HEAD")
         except ClientDisconnected:
@@ -133,7 +135,7 @@ class Application:
             self.metrics.inflight.inc(-1)
             self.metrics.request(name, code, time.perf_counter() - started)
 
-    async def _answer(self, scope: Message, receive: Receive, found: Any) -> Response:
+    async def _answer(self, scope: Message, receive: Receive, found: Any, begun: float) -> Response:
         try:
             if found is None:
                 raise NotFound(f"path {scope['path'][:200]!r} does not exist; GET /docs lists the paths")
@@ -144,7 +146,10 @@ class Application:
             method = scope["method"]
             if method != route.method and method not in route.methods:
                 raise MethodNotAllowed(method[:20], route.methods)
-            request = Request(method, scope["path"], scope["query_string"], headers, receive, parameters)
+            is_wanted = scope.get(IS_WANTED, lambda: True)
+            request = Request(
+                method, scope["path"], scope["query_string"], headers, receive, parameters, begun, is_wanted
+            )
             response: Response = await route.handler(request)
         except HttpError as error:
             return Response(error.body(), JSON, error.status, error.headers)
@@ -166,9 +171,9 @@ def _routes(
     status: StatusHandlers,
     openapi: OpenApiHandler,
 ) -> list[Route]:
-    predicting = (404, 413, 415, 503)
+    predicting = (404, 413, 415, 503, 504)
     routes = [
-        Route("/predict", "POST", predict, "predict", (413, 415, 503)),
+        Route("/predict", "POST", predict, "predict", (413, 415, 503, 504)),
         Route("/schema", "GET", status.schema, "predict", (503,)),
         Route("/drift", "GET", drift, "metrics", (404, 503)),
     ]

@@ -115,6 +115,12 @@ class NotReady(HttpError):
         super().__init__(message, faults, headers=[(b"retry-after", b"%d" % retry_after)])
 
 
+class TooLate(HttpError):
+    """The request waited longer than its client wants to wait, and no work on it began."""
+
+    status = 504
+
+
 class InternalError(HttpError):
     """A defect of the service. The log holds the traceback; the response does not."""
 

@@ -41,6 +41,10 @@ class ServerSettings:
     first_byte_timeout: int = 10
     header_timeout: int = 10
     body_timeout: int = 60
+    request_timeout: int = 30
+    max_wait: int = 1
+    max_waiting_rows: int = 100_000
+    max_waiting_bytes: int = 128 << 20
 
     @property
     def signing_keys_file(self) -> Path:
@@ -288,6 +292,38 @@ VARIABLES = (
         "Time within which the body of a request must arrive, and a client must take the response; a late body gets "
         "status 408, and a client that does not read is disconnected.",
         _duration_text,
+    ),
+    Variable(
+        "DLE_REQUEST_TIMEOUT",
+        "request_timeout",
+        _duration,
+        "a duration, as 30s",
+        "Time for which a request may wait before work on it begins, then it gets status 504. A request can ask for "
+        "less with the header X-Request-Timeout-Ms.",
+        _duration_text,
+    ),
+    Variable(
+        "DLE_MAX_WAIT",
+        "max_wait",
+        _duration,
+        "a duration, as 1s",
+        "Amount of waiting work, as the time that it takes at the measured rate. A request that finds more gets status "
+        "503 at once, with Retry-After.",
+        _duration_text,
+    ),
+    Variable(
+        "DLE_MAX_WAITING_ROWS",
+        "max_waiting_rows",
+        _positive,
+        "a positive integer",
+        "Maximum number of rows of all requests that wait for the model in one worker; more get status 503.",
+    ),
+    Variable(
+        "DLE_MAX_WAITING_BYTES",
+        "max_waiting_bytes",
+        _positive,
+        "a positive integer",
+        "Maximum size of all request bodies that one worker holds at a time; more get status 503.",
     ),
 )
 

@@ -15,6 +15,8 @@ from dle_serving.settings import ServerSettings
 
 log = logging.getLogger(__name__)
 
+IS_WANTED = "dle.is_wanted"
+"""The key of an ASGI scope under which a connection says whether the client of the request is still there."""
 _SWEEP_SECONDS = 0.5
 _OTHER_FILES = 96
 """Descriptors that a worker needs for all but its connections, at most half of what it may open."""

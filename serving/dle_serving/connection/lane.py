@@ -7,13 +7,14 @@ then hands it to the HTTP parser and the application, which respond as if there 
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
 from dle_bundle.rows.decoder import UNREADABLE
 from dle_serving.auth import Keyring, Scope
+from dle_serving.connection.admission import Admission, Patience, Ticket
 from dle_serving.connection.heads import Head, end_of_head, plain_head
 from dle_serving.errors import HttpError
 from dle_serving.models.batching import Outcome, Share
@@ -78,10 +79,13 @@ class Lane:
     A request that the lane cannot answer with status 200 is declined, and no other request notices.
     """
 
-    def __init__(self, resolve: Resolve, keyring: Keyring | None, metrics: Metrics, batch_rows: int) -> None:
+    def __init__(
+        self, resolve: Resolve, keyring: Keyring | None, admission: Admission, metrics: Metrics, batch_rows: int
+    ) -> None:
         """`resolve` finds the destination of a head, or None if the application has to respond."""
         self._resolve = resolve
         self._keyring = keyring
+        self._admission = admission
         self._metrics = metrics
         self._batch_rows = batch_rows
         self._known: dict[bytes, Destination] = {}
@@ -125,7 +129,7 @@ class Lane:
 
     def _read(self, served: ServedModel, requests: list[PlainRequest]) -> None:
         """Decode the requests' bodies, and pass them on in groups that fit into one batch."""
-        group = _Group(self._metrics)
+        group = _Group(self._admission.ticket(), self._metrics)
         for request in requests:
             try:
                 rows = served.decoder.read(request.body)
@@ -137,7 +141,7 @@ class Lane:
                 continue
             if len(group.rows) + len(rows) > self._batch_rows:
                 group.submit(served)
-                group = _Group(self._metrics)
+                group = _Group(self._admission.ticket(), self._metrics)
             group.add(request, rows)
         if group.requests:
             group.submit(served)
@@ -146,7 +150,8 @@ class Lane:
 class _Group:
     """Requests to one model whose rows are checked, predicted and counted together."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, ticket: Ticket, metrics: Metrics) -> None:
+        self._ticket = ticket
         self._metrics = metrics
         self._begun = time.perf_counter()
         self._answered: dict[str, list[float]] = {}
@@ -162,33 +167,42 @@ class _Group:
         self._sizes.append(len(rows))
 
     def submit(self, served: ServedModel) -> None:
-        """Check all rows together and submit them; if that fails, each request by itself."""
+        """Check all rows together and submit them; if that fails, decline the requests at fault."""
+        count = len(self.requests)
         try:
             rows = served.decoder.checked(self.rows)
+            self._ticket.take_bytes(sum(len(request.body) for request in self.requests))
+            self._ticket.take_rows(len(rows))
+            self._ticket.wait(count)
         except UNREADABLE:
-            if len(self.requests) == 1:
-                self.requests[0].connection.decline()
-            else:
-                for each in self._apart():
-                    each.submit(served)
+            self._submit_apart(served)
             return
-        count, now = len(self.requests), time.perf_counter()
+        except HttpError:  # overloaded
+            self._ticket.give_back()
+            for request in self.requests:
+                request.connection.decline()
+            return
+        now = time.perf_counter()
         self._metrics.decode.observe((now - self._begun) / count, count)
         self._metrics.inflight.inc(count)
         self._left = count
-        served.batcher.submit(rows, [self._share(*each) for each in zip(self.requests, self._sizes, strict=True)], now)
+        shares = [self._share(request, size) for request, size in zip(self.requests, self._sizes, strict=True)]
+        served.batcher.submit(rows, shares, now)
 
-    def _apart(self) -> Iterator["_Group"]:
+    def _submit_apart(self, served: ServedModel) -> None:
+        if len(self.requests) == 1:
+            self.requests[0].connection.decline()
+            return
         start = 0
         for request, size in zip(self.requests, self._sizes, strict=True):
-            alone = _Group(self._metrics)
+            alone = _Group(self._ticket.another(), self._metrics)
             alone.add(request, self.rows[start : start + size])
+            alone.submit(served)
             start += size
-            yield alone
 
     def _share(self, request: PlainRequest, size: int) -> Share:
-        connection = request.connection
-        return Share(size, request.destination.with_ids, partial(self._answer, request), connection.is_open)
+        given_up = Patience(is_there=request.connection.is_open).given_up
+        return Share(size, request.destination.with_ids, partial(self._answer, request), given_up)
 
     def _answer(self, request: PlainRequest, outcome: Outcome) -> None:
         if isinstance(outcome, bytes):
@@ -202,3 +216,4 @@ class _Group:
             for route, begun in self._answered.items():
                 self._metrics.predicted(route, [now - each for each in begun])
             self._metrics.inflight.inc(-len(self.requests))
+            self._ticket.give_back()

@@ -3,7 +3,7 @@
 BentoML neither limits the size of a body nor refuses pickle; this service does both.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from dle_serving.errors import BadRequest, TooLarge, UnsupportedMediaType
@@ -35,8 +35,10 @@ def check_content(headers: Mapping[bytes, bytes], images: Collection[str] = ()) 
     raise UnsupportedMediaType(f"expected content-type {expected}, got {shown!r}")
 
 
-async def read_body(headers: Mapping[bytes, bytes], receive: Any, most: int) -> bytes:
-    """Read the whole body, of at most `most` bytes.
+async def read_body(
+    headers: Mapping[bytes, bytes], receive: Any, most: int, take: Callable[[int], None] = lambda size: None
+) -> bytes:
+    """Read the whole body, of at most `most` bytes; `take` is called with the size of each part.
 
     Raises TooLarge before reading anything when content-length is larger, or as soon as a chunked body exceeds `most`;
     the server then discards the rest of the body. Raises ClientDisconnected when the client leaves too early.
@@ -52,6 +54,7 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Any, most: int) -> 
         body: bytes = message.get("body", b"")
         if len(body) > most:
             raise _too_large(most, "found more")
+        take(len(body))
         return body
     chunks, length = [], 0
     while message["type"] == "http.request":
@@ -59,6 +62,7 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Any, most: int) -> 
         length += len(chunk)
         if length > most:
             raise _too_large(most, "found more")
+        take(len(chunk))
         chunks.append(chunk)
         if not message.get("more_body"):
             return b"".join(chunks)

@@ -11,7 +11,7 @@ from typing import Any, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from dle_serving.connection.connections import Connections
+from dle_serving.connection.connections import IS_WANTED, Connections
 from dle_serving.connection.lane import Destination, PlainRequest
 from dle_serving.errors import BadRequest, HeadersTooLarge, HttpError, NotReady, TooSlow
 from dle_serving.settings import ServerSettings
@@ -190,6 +190,8 @@ class Connection(HttpToolsProtocol):
         self._head_bytes = 0
         self._since = self.loop.time()
         super().on_headers_complete()
+        cycle = self.cycle
+        cast(dict[str, Any], self.scope)[IS_WANTED] = lambda: not cycle.disconnected
         if self._is_last or self._shared.is_closing or self.parser.should_upgrade():
             self.cycle.keep_alive = False
 

@@ -26,13 +26,13 @@ MOST_STEPS = 1 << 20
 class Share:
     """One request's share of the rows that are submitted together: the next `rows` of them.
 
-    `answer` takes the outcome; `is_wanted` says whether its client still waits.
+    `answer` takes the outcome; `given_up` returns why the client does not wait any more, None while it does.
     """
 
     rows: int
     with_ids: bool
     answer: Callable[[Outcome], None]
-    is_wanted: Callable[[], bool] = lambda: True
+    given_up: Callable[[], Exception | None] = lambda: None
 
 
 Run = Callable[[Sequence[DecodedRows], Sequence[int], Sequence[bool]], list[bytes]]
@@ -72,7 +72,7 @@ class Batcher:
     Failures
     --------
     When `run` fails for a batch of several requests, it is called again for each of them, so only the request at fault
-    gets the exception. A request whose client left is dropped from the queue. When the batcher itself fails, such as
+    gets the exception. A request that waits in vain is removed from the queue. When the batcher itself fails, such as
     after the end of `threads`, all waiting requests get the exception, and the next request starts anew.
     """
 
@@ -102,8 +102,13 @@ class Batcher:
             asyncio.get_running_loop().call_soon(self._flush)
         self._waiting.append(_Waiting(rows, shares, begun))
 
-    def predict(self, rows: DecodedRows, *, with_ids: bool) -> "asyncio.Future[bytes]":
-        """Queue the rows of one request, and return the future of its response body."""
+    def predict(
+        self, rows: DecodedRows, *, with_ids: bool, given_up: Callable[[], Exception | None] = lambda: None
+    ) -> "asyncio.Future[bytes]":
+        """Queue the rows of one request, and return the future of its response body.
+
+        `given_up` is as in `Share`; a future that was cancelled is not waited for either.
+        """
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
         def answer(outcome: Outcome) -> None:
@@ -114,7 +119,10 @@ class Batcher:
             else:
                 future.set_result(outcome)
 
-        share = Share(len(rows), with_ids, answer, lambda: not future.done())
+        def has_left() -> Exception | None:
+            return RuntimeError("the future was cancelled") if future.cancelled() else given_up()
+
+        share = Share(len(rows), with_ids, answer, has_left)
         self.submit(rows, [share], time.perf_counter())
         return future
 
@@ -179,12 +187,17 @@ class Batcher:
 
 
 def _wanted(queue: Iterable[_Waiting]) -> Iterator[_Waiting]:
-    """The queue without the requests of clients that left."""
+    """The queue without the requests whose clients do not wait any more; these are answered."""
     for waiting in queue:
-        if all(share.is_wanted() for share in waiting.shares):
+        errors = [share.given_up() for share in waiting.shares]
+        if not any(errors):
             yield waiting
-        else:
-            yield from (part for part in waiting.apart() if part.shares[0].is_wanted())
+            continue
+        for part, error in zip(waiting.apart(), errors, strict=True):
+            if error is None:
+                yield part
+            else:
+                part.shares[0].answer(error)
 
 
 def _shares(batch: Iterable[_Waiting]) -> list[Share]:

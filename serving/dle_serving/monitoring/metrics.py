@@ -15,7 +15,10 @@ STAGES = ("decode", "queue", "predict", "encode")
 FAULT_CODES = ("type", "non_finite", "missing", "unknown", "image", "sequence", "json")
 REJECTION_CODES = ("signature", "expired", "label", "conflict")
 
-SHED_REASONS = ("malformed", "headers", "silent", "slow_headers", "slow_body", "unread", "connections")
+SHED_REASONS = (
+    *("malformed", "headers", "silent", "slow_headers", "slow_body", "unread", "connections"),
+    *("bytes", "rows", "wait", "timeout", "client_left"),
+)
 
 _REQUESTS = MetricFamily("dle_requests", "Responses, by route and status code.", "counter", ("route", "code"))
 _DURATION = MetricFamily(
@@ -40,12 +43,14 @@ _BATCH = MetricFamily(
     (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 4096, 16_384),
 )
 _INFLIGHT = MetricFamily("dle_inflight_requests", "Requests in progress.", "livesum")
+_QUEUE_ROWS = MetricFamily("dle_queue_rows", "Rows that wait for the model or are in it.", "livesum")
 _CONNECTIONS = MetricFamily("dle_connections", "Open connections.", "livesum")
 _SHED = MetricFamily(
     "dle_shed",
     "Requests and connections that were refused before any work: not HTTP (malformed), too large headers, no first "
     "byte in time (silent), late headers or body (slow_headers, slow_body), a response that the client does not read "
-    "(unread), or too many connections.",
+    "(unread), too many connections, too much waiting work (bytes, rows, wait), a request that waited too long "
+    "(timeout) or whose client left before its work began (client_left).",
     "counter",
     ("reason",),
 )
@@ -83,6 +88,7 @@ class Metrics(Collector):
         self.decode, self.queue, self.predict, self.encode = (group.series(_STAGE, stage) for stage in STAGES)
         self.batch_rows = group.series(_BATCH)
         self.inflight = group.series(_INFLIGHT)
+        self.queue_rows = group.series(_QUEUE_ROWS)
         self.connections = group.series(_CONNECTIONS)
         self._shed = {reason: group.series(_SHED, reason) for reason in SHED_REASONS}
         self._invalid = {code: group.series(_INVALID, code) for code in FAULT_CODES}

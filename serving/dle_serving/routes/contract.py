@@ -1,5 +1,6 @@
 """Request, response and route: a route maps a path and a method to a handler."""
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +21,10 @@ Send = Callable[[Message], Awaitable[None]]
 
 @dataclass(slots=True)
 class Request:
-    """One HTTP request; `parameters` come from its path, `receive` returns the next part of its body."""
+    """One HTTP request; `parameters` come from its path, `receive` returns the next part of its body.
+
+    `begun` is when its headers arrived, in seconds of `time.perf_counter`; `is_wanted` whether its client is there.
+    """
 
     method: str
     path: str
@@ -28,6 +32,8 @@ class Request:
     headers: dict[bytes, bytes]
     receive: Receive
     parameters: Mapping[str, str] = field(default_factory=dict)
+    begun: float = field(default_factory=time.perf_counter)
+    is_wanted: Callable[[], bool] = lambda: True
 
     def flags(self, **defaults: bool) -> Mapping[str, bool]:
         """The boolean query parameters, with these defaults; raises BadRequest for any other name or value."""

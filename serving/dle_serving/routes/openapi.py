@@ -30,7 +30,15 @@ _REASONS = {
     413: "The body has more bytes or rows than the service allows",
     415: "The body has an unsupported media type",
     500: "An internal error of the service",
-    503: "The models are not loaded, or the feedback store cannot be reached",
+    503: "The models are not loaded, the server is overloaded, or the feedback store cannot be reached",
+    504: "The request waited longer than its timeout; no work on it began",
+}
+_TIMEOUT: JsonObject = {
+    "name": "X-Request-Timeout-Ms",
+    "in": "header",
+    "required": False,
+    "description": "time in milliseconds after which no work on the request shall begin",
+    "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
 }
 _SUMMARIES = {
     "/predict": "Predictions of the first model",
@@ -236,7 +244,7 @@ def _operation(route: Route, served: ServedModel, summary: str) -> JsonObject:
         operation["parameters"] = [_flag("bins", "include the count and fraction of each bin", default=False)]
         operation["responses"]["200"]["content"] = _json("#/components/schemas/DriftReport")
     elif route.method == "POST":
-        operation["parameters"] = [_flag("ids", "include prediction ids", default=True)]
+        operation["parameters"] = [_flag("ids", "include prediction ids", default=True), _TIMEOUT]
         operation["requestBody"] = {
             "required": True,
             "content": _json(f"#/components/schemas/{_component(served, 'Rows')}") | _files(served.media_types),

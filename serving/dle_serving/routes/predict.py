@@ -7,19 +7,22 @@ from concurrent.futures import ThreadPoolExecutor
 
 from dle_bundle.errors import RowFaults
 from dle_bundle.rows.decoder import DecodedRows, TooManyPixels, TooManyRows, Turns
+from dle_serving.connection.admission import Admission, Patience
 from dle_serving.connection.heads import Head
 from dle_serving.connection.lane import Destination
-from dle_serving.connection.limits import check_content, read_body
-from dle_serving.errors import BadRequest, HttpError, TooLarge
+from dle_serving.connection.limits import ClientDisconnected, check_content, read_body
+from dle_serving.errors import BadRequest, HttpError, TooLarge, TooLate
 from dle_serving.models.repository import Repository
 from dle_serving.models.served import ServedModel
 from dle_serving.monitoring.metrics import Metrics
 from dle_serving.routes.contract import Request, Response, Route
+from dle_serving.settings import ServerSettings
 
 _INLINE_BYTES = 32 << 10
 """Longer bodies are decoded and predicted in a thread, so that they do not block the event loop."""
 _IMAGES_LARGER = 64
 """How many times larger a body of images may be and still be batched with other requests."""
+_TIMEOUT_HEADER = b"x-request-timeout-ms"
 _THREADS = 2
 """Number of threads that decode, and of those that predict large requests."""
 
@@ -38,11 +41,15 @@ class PredictHandler:
     The handler owns these threads; `close` ends them.
     """
 
-    def __init__(self, repository: Repository, metrics: Metrics, max_body_bytes: int, batch_rows: int) -> None:
+    def __init__(
+        self, settings: ServerSettings, repository: Repository, admission: Admission, metrics: Metrics
+    ) -> None:
         self._repository = repository
+        self._admission = admission
         self._metrics = metrics
-        self._max_body_bytes = max_body_bytes
-        self._batch_rows = batch_rows
+        self._max_body_bytes = settings.max_body_bytes
+        self._batch_rows = settings.batch_rows
+        self._timeout = settings.request_timeout
         self._decoding = ThreadPoolExecutor(_THREADS, thread_name_prefix="decoding")
         self._large = ThreadPoolExecutor(_THREADS, thread_name_prefix="large-request")
 
@@ -51,13 +58,42 @@ class PredictHandler:
         with_ids = request.flags(ids=True)["ids"]
         served = self._repository.find(request.parameters.get("model"), request.parameters.get("version"))
         media = check_content(request.headers, served.media_types)
-        body = await read_body(request.headers, request.receive, self._max_body_bytes)
-        rows = await self._decode(served, body, media)
-        if len(body) > _INLINE_BYTES * (_IMAGES_LARGER if served.slow_to_decode else 1) or len(rows) > self._batch_rows:
-            loop = asyncio.get_running_loop()
-            bodies = await loop.run_in_executor(self._large, served.answer, [rows], [len(rows)], [with_ids])
-            return Response(bodies[0])
-        return Response(await served.batcher.predict(rows, with_ids=with_ids))
+        patience = Patience(request.begun + self._seconds(request), request.is_wanted)
+        with self._admission.ticket() as ticket:
+            body = await read_body(request.headers, request.receive, self._max_body_bytes, ticket.take_bytes)
+            ticket.wait()
+            try:
+                rows = await self._decode(served, body, media, patience)
+                ticket.take_rows(len(rows))
+                return Response(await self._predict(served, rows, len(body), with_ids, patience))
+            except TooLate:
+                self._metrics.shed("timeout")
+                raise
+            except ClientDisconnected:
+                self._metrics.shed("client_left")
+                raise
+
+    async def _predict(
+        self, served: ServedModel, rows: DecodedRows, size: int, with_ids: bool, patience: Patience
+    ) -> bytes:
+        if size <= _INLINE_BYTES * (_IMAGES_LARGER if served.slow_to_decode else 1) and len(rows) <= self._batch_rows:
+            return await served.batcher.predict(rows, with_ids=with_ids, given_up=patience.given_up)
+
+        def answer() -> bytes:
+            patience.check()
+            return served.answer([rows], [len(rows)], [with_ids])[0]
+
+        return await asyncio.get_running_loop().run_in_executor(self._large, answer)
+
+    def _seconds(self, request: Request) -> float:
+        """The timeout of the request; raises BadRequest."""
+        given = request.headers.get(_TIMEOUT_HEADER)
+        if given is None:
+            return self._timeout
+        if not given.isdigit() or len(given) > 9 or not int(given):
+            expected = f"{_TIMEOUT_HEADER.decode()}: expected a positive number of milliseconds"
+            raise BadRequest(f"{expected}, got {given[:20].decode('latin-1')!r}")
+        return min(int(given) / 1000, self._timeout)
 
     def destination(
         self, head: Head, route: Route, parameters: Mapping[str, str], *, needs_key: bool
@@ -83,9 +119,10 @@ class PredictHandler:
         self._decoding.shutdown()
         self._large.shutdown()
 
-    async def _decode(self, served: ServedModel, body: bytes, media: str) -> DecodedRows:
+    async def _decode(self, served: ServedModel, body: bytes, media: str, patience: Patience) -> DecodedRows:
         decoder = served.decoder
-        work = _Work(decoder.image_row_in_turns(body) if media in served.media_types else decoder.rows_in_turns(body))
+        turns = decoder.image_row_in_turns(body) if media in served.media_types else decoder.rows_in_turns(body)
+        work = _Work(turns, patience)
         try:
             rows = None if served.slow_to_decode or len(body) > _INLINE_BYTES else work.turn()
             while rows is None:
@@ -104,12 +141,17 @@ class PredictHandler:
 class _Work:
     """The decoding of one request in turns, one at a time in any thread, and the `seconds` that they took."""
 
-    def __init__(self, turns: Turns[DecodedRows]) -> None:
+    def __init__(self, turns: Turns[DecodedRows], patience: Patience) -> None:
         self._turns = turns
+        self._patience = patience
         self.seconds = 0.0
 
     def turn(self) -> DecodedRows | None:
-        """Take one turn, and return the rows if it was the last one. Raises RowFaults and TooManyRows."""
+        """Take one turn, and return the rows if it was the last one.
+
+        Raises RowFaults, TooManyRows, and what `Patience.check` raises if nobody waits any more.
+        """
+        self._patience.check()
         started = time.perf_counter()
         try:
             next(self._turns)

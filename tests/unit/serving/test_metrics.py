@@ -15,6 +15,7 @@ SERIES = {
     "dle_stage_duration_seconds",
     "dle_batch_rows",
     "dle_inflight_requests",
+    "dle_queue_rows",
     "dle_connections",
     "dle_shed_total",
     "dle_invalid_rows_total",

@@ -36,6 +36,10 @@ def test_every_variable_is_read() -> None:
         "DLE_FIRST_BYTE_TIMEOUT": "1s",
         "DLE_HEADER_TIMEOUT": "2s",
         "DLE_BODY_TIMEOUT": "3s",
+        "DLE_REQUEST_TIMEOUT": "4s",
+        "DLE_MAX_WAIT": "6s",
+        "DLE_MAX_WAITING_ROWS": "10",
+        "DLE_MAX_WAITING_BYTES": "11",
     }
     assert set(texts) == {variable.name for variable in settings.VARIABLES}
     found = settings.from_environment(texts)
@@ -62,6 +66,10 @@ def test_every_variable_is_read() -> None:
         first_byte_timeout=1,
         header_timeout=2,
         body_timeout=3,
+        request_timeout=4,
+        max_wait=6,
+        max_waiting_rows=10,
+        max_waiting_bytes=11,
     )
 
 
