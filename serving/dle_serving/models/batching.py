@@ -81,12 +81,18 @@ class Batcher:
         run: Run,
         most_rows: int,
         threads: Executor | None = None,
+        takes_long: Callable[[int], bool] = lambda rows: True,
         waited: Callable[[float, int], None] = lambda seconds, requests: None,
     ) -> None:
-        """`waited` takes the seconds for which a number of requests have waited when their batch begins."""
+        """Make an empty batcher.
+
+        `takes_long` says whether a run with so many rows is done in one of `threads`; `waited` takes the seconds for
+        which a number of requests have waited when their batch begins.
+        """
         self._run = run
         self._most_rows = most_rows
         self._threads = threads
+        self._takes_long = takes_long
         self._waited = waited
         self._waiting: list[_Waiting] = []
         self._is_due = False
@@ -134,7 +140,7 @@ class Batcher:
                 now = time.perf_counter()
                 for each in batch:
                     self._waited(now - each.begun, len(each.shares))
-                if self._threads is not None:
+                if self._threads is not None and self._takes_long(sum(len(each.rows) for each in batch)):
                     running = asyncio.get_running_loop().run_in_executor(self._threads, self._outcomes, batch)
                     running.add_done_callback(lambda done, batch=batch: self._finish(batch, done))  # type: ignore[misc]
                     return

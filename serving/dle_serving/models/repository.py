@@ -128,7 +128,6 @@ class Repository:
         for bundle in load_bundles(settings.bundles):
             started = time.perf_counter()
             model = Model(bundle, settings.device, settings.threads)
-            model.warm_up((1, 2, settings.batch_rows))
             served = ServedModel(bundle, model, keys, settings, self._metrics)
             seconds = time.perf_counter() - started
             log.info("loaded %s version %d on %s in %.2f s", served.name, served.version, served.provider, seconds)

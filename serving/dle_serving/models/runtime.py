@@ -1,7 +1,9 @@
 """Runs a bundle's graph in ONNX Runtime, and decides on which device."""
 
 import os
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,20 @@ _GROUP_TYPES = {
 }
 _FREE_DIMENSIONS = {"sequence": 2, "tokens": 2}
 """Groups whose second dimension, the steps or tokens, also varies from batch to batch."""
+_WARM_RUNS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class RunTime:
+    """How long a model runs, in seconds: `one` for one row, `most` for `most_rows` rows."""
+
+    one: float
+    most_rows: int
+    most: float
+
+    def seconds(self, rows: int) -> float:
+        """The time of a run with `rows` rows, by the line through both."""
+        return self.one + (self.most - self.one) * (rows - 1) / max(self.most_rows - 1, 1)
 
 
 class Model:
@@ -87,10 +103,22 @@ class Model:
         classes = np.array([self._place[label] for label in labels.tolist()], dtype=np.int64)
         return Predictions(classes, probabilities)
 
-    def warm_up(self, sizes: Sequence[int]) -> None:
-        """Run batches of these sizes, so that the first requests do not wait for the runtime's own preparation."""
-        for rows in sizes:
-            self.run(self.tokenise(example_groups(self.schema, rows)))
+    def warm_up(self, most_rows: int) -> "RunTime":
+        """Run batches of up to `most_rows`, so that the first requests do not wait for the runtime's own preparation.
+
+        Returns how long runs take, with missing values, and with the shortest series and texts.
+        """
+        seconds = {rows: self._seconds(rows) for rows in sorted({1, 2, most_rows})}
+        return RunTime(seconds[1], most_rows, seconds[most_rows])
+
+    def _seconds(self, rows: int) -> float:
+        groups = self.tokenise(example_groups(self.schema, rows))
+        found = []
+        for _ in range(_WARM_RUNS):
+            started = time.perf_counter()
+            self.run(groups)
+            found.append(time.perf_counter() - started)
+        return min(found)
 
     def _nothing(self) -> Predictions:
         horizon = self.schema.outputs.horizon

@@ -21,6 +21,8 @@ from dle_serving.settings import ServerSettings
 
 _TEXT_ROWS = 1024
 """Number of rows whose text is tokenised at once, since all of them are padded to the longest."""
+_INLINE_SECONDS = 0.001
+"""Runs that take longer are done in a thread, while the next batch gathers; for shorter ones that would be slower."""
 
 
 class ServedModel:
@@ -47,10 +49,10 @@ class ServedModel:
             self.name, self.version, self.fingerprint, self.class_names, bundle.reference, observations
         )
         self.decoder = RowDecoder(bundle.schema, settings.max_rows, settings.max_pixels)
-        wide = self.schema.image or self.schema.sequence or self.schema.text  # one run may take long
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="wide-model") if wide else None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._time = model.warm_up(settings.batch_rows)
         self._encoder = ResponseEncoder(self.name, self.version, self.schema.outputs, keys, self.fingerprint)
-        self.batcher = Batcher(self.answer, settings.batch_rows, self._thread, metrics.queue.observe)
+        self.batcher = Batcher(self.answer, settings.batch_rows, self._thread, self._takes_long, metrics.queue.observe)
         self._predictions = metrics.model(self.name, self.version, self.task, self.provider, time.time())
         self._model = model
         self._metrics = metrics
@@ -77,6 +79,12 @@ class ServedModel:
         self._predictions.inc(len(rows))
         return bodies
 
+    def _takes_long(self, rows: int) -> bool:
+        """Whether a run with so many rows would hold up the event loop."""
+        # how long one takes with series, texts and images depends on them
+        varies = self.schema.image or self.schema.sequence or self.schema.text
+        return bool(varies) or self._time.seconds(rows) > _INLINE_SECONDS
+
     def _predict(self, rows: Groups) -> Predictions:
         groups = self._model.tokenise(rows)
         answers = self._model.run(groups)
@@ -86,7 +94,6 @@ class ServedModel:
 
     def close(self) -> None:
         """Finish the run in progress, end the thread, and count the last predictions."""
-        if self._thread is not None:
-            self._thread.shutdown(cancel_futures=True)
+        self._thread.shutdown(cancel_futures=True)
         if self.monitored.observations is not None:
             self.monitored.observations.close()

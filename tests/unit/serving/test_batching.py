@@ -125,6 +125,23 @@ def test_slow_runs_are_done_in_a_thread_while_others_gather() -> None:
     run(main())
 
 
+def test_only_runs_that_take_long_are_done_in_a_thread() -> None:
+    seen: list[tuple[int, bool]] = []
+
+    def run_(parts: Sequence[DecodedRows], sizes: Sequence[int], with_ids: Sequence[bool]) -> list[bytes]:
+        seen.append((sum(sizes), threading.current_thread() is threading.main_thread()))
+        return [b""] * len(sizes)
+
+    async def main() -> None:
+        with ThreadPoolExecutor(1) as threads:
+            batcher = Batcher(run_, 8, threads, lambda count: count > 3)
+            for count in (1, 3, 4, 8, 2):
+                await batcher.predict(rows(*range(count)), with_ids=True)
+
+    run(main())
+    assert seen == [(1, True), (3, True), (4, False), (8, False), (2, True)]
+
+
 def test_series_of_very_different_lengths_are_not_padded_to_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batching, "MOST_STEPS", 100)
     recorder = Recorder()

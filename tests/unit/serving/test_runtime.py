@@ -10,7 +10,7 @@ from dle_bundle.drift import reference
 from dle_bundle.errors import BundleError, InputError
 from dle_bundle.rows.decoder import RowDecoder
 from dle_bundle.schema import Schema
-from dle_serving.models.runtime import Model, example_groups
+from dle_serving.models.runtime import Model, RunTime, example_groups
 
 SCHEMAS = {"income": bundles.INCOME, "digit": bundles.DIGIT, "price": bundles.PRICE, "spam": bundles.SPAM}
 INPUTS = {
@@ -119,7 +119,11 @@ def test_many_rows_are_answered_in_parts_and_in_order(
 ) -> None:
     schema = INPUTS[name]
     runtime = model(tmp_path, schema)
-    runtime.warm_up((1, 2))
+    time_of_runs = runtime.warm_up(8)
+    assert time_of_runs.one > 0
+    assert time_of_runs.most_rows == 8
+    assert RunTime(0.001, 11, 0.006).seconds(5) == pytest.approx(0.003)
+    assert RunTime(0.001, 1, 0.001).seconds(1) == 0.001
     found = bundles.groups(schema, 50, seed=2)
     whole = runtime.run(found)
     monkeypatch.setattr("dle_bundle.groups._MOST_ROWS", 8)
