@@ -9,6 +9,7 @@ import json
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ SMALL = st.recursive(
 )
 SCHEMAS = (bundles.INCOME, bundles.PICTURE, bundles.SIGNAL, bundles.REVIEW, bundles.FORECAST, bundles.PROMOTION)
 ROWS = {id(schema): bundles.rows(schema, 1)[0] for schema in SCHEMAS}
-PUMPS = {
+PUMPS: dict[str, Callable[[Any, str, Any, int], Any]] = {
     "rows": lambda row, name, value, n: {"rows": [{**row, name: value}] * n},
     "bare rows": lambda row, name, value, n: {"rows": [{name: value}] * n},
     "list": lambda row, name, value, n: {"rows": [{**row, name: [value] * n}]},
