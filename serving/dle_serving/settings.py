@@ -27,7 +27,7 @@ class ServerSettings:
     batch_rows: int = 256
     max_body_bytes: int = 8 << 20
     max_rows: int = 20_000
-    max_pixels: int = 64_000_000
+    max_pixels: int = 32_000_000
     token_keys_file: Path | None = None
     api_keys_file: Path | None = None
     insecure: bool = False
@@ -185,7 +185,8 @@ VARIABLES = (
         _positive,
         "a positive integer",
         "Maximum number of pixels that all images of one request declare together; more get status 413 before any is "
-        "decoded. A single image never has more than 64 million.",
+        "decoded. Decoding takes up to 20 bytes of memory for each pixel of the largest image. A single image may have "
+        "64 million.",
     ),
     Variable(
         "DLE_TOKEN_KEYS_FILE",

@@ -43,7 +43,9 @@ def check(service: InProcess, model: str, content: bytes, media: str = "applicat
     response = service.post(f"/models/{model}/predict", content=content, headers={"content-type": media})
     if response.status_code != 200:
         assert 400 <= response.status_code < 500, content
-        return assert_is_error(response, response.status_code)
+        body = assert_is_error(response, response.status_code)
+        assert len(body["details"]) <= 100
+        return body
     # msgspec refuses NaN and Infinity, which Python's parser would let pass
     body = msgspec.json.decode(response.content)
     assert body["model"] == model

@@ -7,7 +7,9 @@ all images are read before the first image is decoded.
 
 import math
 import re
+import threading
 from collections.abc import Generator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from dataclasses import field as by_default
 from operator import attrgetter
@@ -52,6 +54,9 @@ UNREADABLE = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError)
 _TURN_PIXELS = 1 << 20
 _OPENING = 10_000
 """Number of pixels that are decoded in a turn, and that take as long as opening an image file."""
+_LARGE_PIXELS = 4 << 20
+_one_large = threading.Lock()
+"""Held while a large image is decoded: a JPEG 2000 file takes 20 bytes for each pixel meanwhile."""
 
 _Found = TypeVar("_Found")
 Turns = Generator[None, None, _Found]
@@ -285,7 +290,8 @@ class RowDecoder:
                 continue
             row, column = place
             try:
-                rows.image[row][column] = images.decode(content, self._shapes[column])
+                with _one_large if pixels[place] > _LARGE_PIXELS else nullcontext():
+                    rows.image[row][column] = images.decode(content, self._shapes[column])
             except BadImage as error:
                 faults[place] = self._image_fault(place, error)
             spent += _OPENING + pixels[place]

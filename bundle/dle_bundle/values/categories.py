@@ -21,7 +21,7 @@ def category(value: str | int | float | bool) -> str:
     if isinstance(value, str):
         text = value.strip()
         if not text.isascii():
-            text = _composed(text.translate(SPACES))
+            text = _composed(text)
         if text[-1:] in ("0", ".") and (whole := _WHOLE.fullmatch(text)):
             return f"{'-' if whole[1] == '-' and whole[2] != '0' else ''}{whole[2]}"
         return text
@@ -33,15 +33,15 @@ def category(value: str | int | float | bool) -> str:
 
 
 def _composed(text: str) -> str:
-    """The text in NFC, composed piece by piece; no piece ends between a letter and its first 30 accents."""
+    """The text in NFC with plain spaces, piece by piece; no piece ends between a letter and its first 30 accents."""
     pieces, start = [], 0
     while len(text) - start > _PIECE:
         stop, most = start + _PIECE, min(start + _PIECE + _MOST_ACCENTS, len(text))
         while stop < most and _joins(text[stop]):
             stop += 1
-        pieces.append(unicodedata.normalize("NFC", text[start:stop]))
+        pieces.append(text[start:stop])
         start = stop
-    return "".join([*pieces, unicodedata.normalize("NFC", text[start:])])
+    return "".join([unicodedata.normalize("NFC", piece.translate(SPACES)) for piece in (*pieces, text[start:])])
 
 
 def _joins(character: str) -> bool:

@@ -55,6 +55,10 @@ _EXPECTED: tuple[tuple[str, Any, str], ...] = (
 _decoder = msgspec.json.Decoder(FeedbackRequest)
 
 
+class _InvalidBody(Exception):
+    """The body is not valid feedback; `_refusal` finds its faults."""
+
+
 class FeedbackHandler:
     """Handles POST /feedback; owns the thread that writes to the store."""
 
@@ -74,7 +78,10 @@ class FeedbackHandler:
         body = await read_body(request.headers, request.receive, self._max_body_bytes)
         run = _at_once if len(body) <= _INLINE_BYTES else asyncio.to_thread
         now = int(time.time())
-        checked = await run(lambda: self._check(body, models, now))
+        try:
+            checked = await run(lambda: self._check(body, models, now))
+        except _InvalidBody as error:
+            raise await asyncio.to_thread(_refusal, body, str(error)) from None
         try:
             outcomes = await self._commits.add(checked.records)
         except StoreError as error:
@@ -96,9 +103,7 @@ class FeedbackHandler:
         try:
             items = _decoder.decode(body).items
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            found, more = first(body_faults(body, "items", _item_faults))
-            faults = found or [Fault(None, None, "json", str(error))]
-            raise BadRequest("the body is not valid feedback", faults, more=more) from None
+            raise _InvalidBody(str(error)) from None
         if len(items) > self._most_items:
             raise TooLarge(f"expected at most {counted(self._most_items, 'item')} in a request, found {len(items):,}")
         return items
@@ -119,6 +124,13 @@ class FeedbackHandler:
 
 async def _at_once(work: Callable[[], Result]) -> Result:
     return work()
+
+
+def _refusal(body: bytes, otherwise: str) -> BadRequest:
+    """The error with the faults of a body, or with the message `otherwise` if none is found."""
+    faults, more = first(body_faults(body, "items", _item_faults))
+    faults = faults or [Fault(None, None, "json", otherwise)]
+    return BadRequest("the body is not valid feedback", faults, more=more)
 
 
 def _item_faults(place: int, item: Any) -> Iterator[Fault]:

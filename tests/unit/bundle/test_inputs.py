@@ -150,6 +150,16 @@ def test_images_are_decoded_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
             np.testing.assert_array_equal(pixels, same)
 
 
+@pytest.mark.parametrize("large", [True, False])
+def test_of_large_images_one_is_decoded_at_a_time(monkeypatch: pytest.MonkeyPatch, large: bool) -> None:
+    monkeypatch.setattr(decoding, "_LARGE_PIXELS", 23 if large else 24)
+    held: list[bool] = []
+    monkeypatch.setattr(images, "decode", lambda content, shape: held.append(decoding._one_large.locked()))
+    RowDecoder(ALL).rows(body({"back": BACK}, {"back": BACK}))
+    assert held == [large, large]
+    assert not decoding._one_large.locked()
+
+
 def test_every_image_that_cannot_be_read_is_told() -> None:
     found = faults({"back": damaged(), "front": FRONT[:40]}, {"back": BACK}, {"back": BACK, "front": damaged()})
     assert [fault[:3] for fault in found] == [(0, "front", "image"), (0, "back", "image"), (2, "front", "image")]

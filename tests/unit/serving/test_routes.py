@@ -13,7 +13,9 @@ from tests.inprocess import InProcess, assert_is_error
 from dle_bundle import documents
 from dle_bundle.errors import RowFaults
 from dle_bundle.rows.faults import FaultFinder
+from dle_serving.errors import BadRequest
 from dle_serving.feedback.ids import load_signing_keys
+from dle_serving.routes import feedback
 from dle_serving.settings import ServerSettings
 
 ROW = dict(bundles.EXAMPLE)
@@ -291,6 +293,23 @@ def test_faults_are_not_looked_for_in_the_event_loop(
     monkeypatch.setattr(FaultFinder, "find", noting)
     assert_is_error(service.post("/predict", content=content), 400)
     assert [name.partition("_")[0] for name in threads] == ["decoding"]
+
+
+def test_faults_of_feedback_are_not_looked_for_in_the_event_loop(
+    service: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+    refusal = feedback._refusal
+
+    def noting(body: bytes, otherwise: str) -> BadRequest:
+        threads.append(threading.current_thread())
+        return refusal(body, otherwise)
+
+    monkeypatch.setattr(feedback, "_refusal", noting)
+    body = assert_is_error(service.post("/feedback", content=b'{"items": [{}]}'), 400)
+    assert [detail["field"] for detail in body["details"]] == ["id", "actual"]
+    assert len(threads) == 1
+    assert threads[0] is not threading.current_thread()
 
 
 def test_values_beyond_what_was_seen_are_served(service: InProcess) -> None:
