@@ -17,7 +17,7 @@ from dle_serving.connection.limits import ClientDisconnected
 from dle_serving.errors import HttpError, InternalError, MethodNotAllowed, NotFound, NotReady
 from dle_serving.feedback.store import open_store
 from dle_serving.models.repository import LoadState, Repository
-from dle_serving.monitoring.collector import DriftSeries
+from dle_serving.monitoring.collector import DriftSeries, WorkersSeries
 from dle_serving.monitoring.metrics import Metrics
 from dle_serving.monitoring.quality import Quality
 from dle_serving.routes import docs
@@ -28,6 +28,7 @@ from dle_serving.routes.openapi import OpenApiHandler
 from dle_serving.routes.predict import PredictHandler
 from dle_serving.routes.router import UNKNOWN, Router
 from dle_serving.routes.status import StatusHandlers
+from dle_serving.server.processes import settle
 from dle_serving.server.roster import Roster
 from dle_serving.settings import ServerSettings
 
@@ -50,6 +51,7 @@ class Application:
         self._quality = Quality(reading, repository.monitored, settings.drift_window)
         metrics.add(DriftSeries(repository.monitored, self._quality))
         self.roster = Roster(settings.home, settings.workers)
+        metrics.add(WorkersSeries(self.roster.answering))
         self._feedback = FeedbackHandler(settings, repository, metrics, self.store)
         self._predict = PredictHandler(repository, metrics, settings.max_body_bytes, settings.batch_rows)
         self._keyring = None if settings.api_keys_file is None else Keyring(settings.api_keys_file)
@@ -72,7 +74,10 @@ class Application:
         """Load the models in a thread, then sign the roster."""
         await asyncio.to_thread(self.repository.load)
         if self.repository.state is LoadState.READY:
-            self.roster.sign()
+            try:
+                self.roster.sign()
+            except OSError as error:
+                self.repository.fail(f"the worker cannot sign its server's roster: {error}")
 
     def close(self) -> None:
         """Finish the work that the threads have begun, end them, and count the last predictions."""
@@ -85,7 +90,8 @@ class Application:
         self.metrics.close()
 
     async def _live(self, scope: Message, receive: Receive, send: Send) -> None:
-        loading, counting = asyncio.create_task(self.load()), asyncio.create_task(self._count())
+        loading, counting = asyncio.create_task(self._settle()), asyncio.create_task(self._count())
+        beating = asyncio.create_task(self.roster.keep_beating())
         try:
             # the other workers respond meanwhile, so a replacement accepts connections only when it is ready
             if self.roster.replaces():
@@ -97,7 +103,12 @@ class Application:
         finally:
             await loading
             counting.cancel()
+            beating.cancel()
             self.close()
+
+    async def _settle(self) -> None:
+        await self.load()
+        settle()
 
     async def _count(self) -> None:
         while True:
