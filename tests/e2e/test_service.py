@@ -263,6 +263,9 @@ def test_plain_bentoml_serves_and_says_that_it_loads(income: Path, tmp_path: Pat
         keys.write_text("ab" * 32 + "\n")
         eventually(lambda: httpx.get(f"{url}/readyz").status_code == 200)
         assert httpx.post(f"{url}/predict", content=BODY).status_code == 200
+        (copy,) = (tmp_path / ".dle" / "bundles").iterdir()
+        (worker,) = (each for each in psutil.Process(process.pid).children() if "worker" in " ".join(each.cmdline()))
+        assert worker.environ()["DLE_BUNDLES"] == str(copy)
         everyone = psutil.Process(process.pid).children(recursive=True)
         process.terminate()
         assert process.wait(DEADLINE) == 0

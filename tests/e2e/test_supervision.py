@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -204,6 +205,29 @@ def test_the_port_is_closed_when_the_drain_is_over(income: Path, tmp_path: Path)
         said = server.log.read_text()
         assert "not ready any more; answering on for 1 s (DLE_DRAIN_SECONDS)" in said
         assert "stopping; requests in progress are answered first" in said
+
+
+@pytest.mark.full
+def test_what_was_accepted_is_answered_and_then_connections_are_refused(income: Path, tmp_path: Path) -> None:
+    """Each request on a connection of its own, from several clients, while a SIGTERM arrives."""
+    answered: Counter[str] = Counter()
+
+    def ask_until_refused(url: str) -> None:
+        while True:
+            try:
+                answered[str(httpx.post(f"{url}/predict", content=BODY, timeout=DEADLINE).status_code)] += 1
+            except httpx.ConnectError:
+                return
+            except httpx.TransportError as error:
+                answered[type(error).__name__] += 1
+
+    with serving(tmp_path, income, workers=2) as server, ThreadPoolExecutor(8) as threads:
+        asked = [threads.submit(ask_until_refused, server.url) for _ in range(8)]
+        eventually(lambda: answered["200"] > 100)
+        assert signalled(server.process, signal.SIGTERM) == 0
+        for each in asked:
+            each.result(DEADLINE)
+    assert set(answered) == {"200"}
 
 
 def test_no_worker_is_left_when_the_grace_is_over(income: Path, tmp_path: Path) -> None:

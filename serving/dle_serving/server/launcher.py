@@ -25,8 +25,7 @@ from dle_bundle.errors import InputError, Interrupted, WorkError
 from dle_serving.server.logs import log_plainly
 from dle_serving.server.preparation import prepare
 from dle_serving.server.readiness import LoadedModel, NotReadyYet, Readiness
-from dle_serving.server.supervisor import Supervisor
-from dle_serving.server.worker import BACKLOG
+from dle_serving.server.supervisor import BACKLOG, Supervisor
 from dle_serving.settings import Device, ServerSettings, from_environment
 
 _ASK_SECONDS = 1.0

@@ -42,7 +42,7 @@ def prepare(settings: ServerSettings, host: str) -> tuple[ServerSettings, Lock]:
             lock.release()
             raise
     except OSError as error:
-        raise WorkError(f"DLE_HOME: {error.filename or settings.home}: {error.strerror}") from error
+        raise WorkError(f"DLE_HOME: {error.filename or settings.home}: {error.strerror or error}") from error
     return replace(settings, bundles=copies), lock
 
 

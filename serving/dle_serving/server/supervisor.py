@@ -21,6 +21,8 @@ from dle_serving.settings import ServerSettings
 
 WORKER = "dle_serving.server.worker"
 _SERVICE = "dle_serving.service:Service"
+BACKLOG = 2048
+"""How many connections wait until a worker accepts them."""
 GRACE_SECONDS = 10
 """How long the requests that were accepted may take after the socket was closed."""
 KILL_SECONDS = 5

@@ -91,6 +91,12 @@ def test_uvicorn_closes_the_socket_that_it_was_given() -> None:
     assert source.index("sock.close()") < source.index("connection.shutdown()")
 
 
+def test_our_server_makes_the_connections_that_uvicorn_makes() -> None:
+    source = inspect.getsource(uvicorn.Server.startup)
+    made = "return config.http_protocol_class(*config=config, server_state=self.server_state, app_state=self.lifespan."
+    assert re.search(made.replace("(*", r"\(.*").replace(", ", r",\s*"), source, re.DOTALL)
+
+
 def test_swagger_ui_comes_with_it() -> None:
     for name in docs.ASSET_TYPES:
         assert (docs.ASSETS / name).stat().st_size > 100
