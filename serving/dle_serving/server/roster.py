@@ -8,6 +8,7 @@ hangs no longer beats, although its process lives. The files are mapped, so that
 """
 
 import asyncio
+import logging
 import mmap
 import os
 import shutil
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from dle_serving.server.processes import alive
 
+log = logging.getLogger(__name__)
 _BEAT_SECONDS = 0.5
 _ANSWERS_SECONDS = 5.0
 """A worker counts as answering this long after a beat: a loop that is busy for a moment does not hang."""
@@ -32,7 +34,8 @@ class Roster:
 
     Failures
     --------
-    `reset` and `sign` raise OSError, for instance on a full disk. The rest raises nothing.
+    `reset` and `sign` raise OSError, for instance on a full disk. The rest raises nothing: a mark that cannot be made
+    is logged, and the server goes on without it.
     """
 
     def __init__(self, home: Path, workers: int) -> None:
@@ -91,7 +94,7 @@ class Roster:
             signed = len(self._signed())
             if signed < self._workers:
                 return self._workers - signed
-            self._marker.touch()
+            _mark(self._marker)
         self._complete = True
         return 0
 
@@ -101,7 +104,7 @@ class Roster:
 
     def stop(self) -> None:
         """Record that the server is to end: it is no longer ready."""
-        self._stopping.touch()
+        _mark(self._stopping)
 
     def stopping(self) -> bool:
         """Whether the server is to end."""
@@ -113,3 +116,10 @@ class Roster:
         except OSError:
             return []
         return [int(name) for name in names if name.isdigit() and alive(int(name))]
+
+
+def _mark(path: Path) -> None:
+    try:
+        path.touch()
+    except OSError as error:
+        log.error("%s cannot be created: %s", path, error.strerror)

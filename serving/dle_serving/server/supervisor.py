@@ -76,7 +76,7 @@ class Supervisor:
 
     Failures
     --------
-    Before the server is ready, a dead worker ends `run` with WorkError. Afterwards it is replaced, and so is one whose
+    Before all workers were ready, a dead one ends `run` with WorkError. Afterwards it is replaced, and so is one whose
     event loop has not beaten for `hang_seconds` since it loaded its models. If workers keep dying, replacements are
     limited.
     """
@@ -95,7 +95,7 @@ class Supervisor:
         """Run the workers until SIGTERM or SIGINT; returns which.
 
         `ready` is called until it returns True; what it raises ends the server. Raises WorkError when a worker cannot
-        be started or ends before.
+        be started, or ends before all were ready.
         """
         with SignalQueue() as signals:
             try:
@@ -117,10 +117,11 @@ class Supervisor:
         while True:
             if ended := self._received(signals, _START_LOOK_SECONDS):
                 return ended
-            if dead := self._reap():
+            if self._roster.replaces():  # all were ready, though it has not been asked yet
+                self._look(time.monotonic())
+            elif dead := self._reap():
                 raise WorkError(f"the server did not start: {_ended(dead[0])}; see the log above")
             if ready():
-                self._looked = time.monotonic()
                 return None
 
     def _watch(self, signals: SignalQueue, until: float | None) -> signal.Signals | None:

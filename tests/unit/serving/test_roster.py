@@ -100,3 +100,12 @@ def test_a_server_that_is_to_end_says_so_until_the_next_start(tmp_path: Path) ->
     assert roster.stopping()
     roster.reset()
     assert not roster.stopping()
+
+
+def test_a_mark_that_cannot_be_made_is_logged_and_nothing_fails(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "run").touch()  # no folder
+    Roster(tmp_path, 1).stop()
+    assert "run/stopping cannot be created: Not a directory" in caplog.text
+    assert Roster(tmp_path, 1).answering() == 0

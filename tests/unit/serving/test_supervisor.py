@@ -150,6 +150,21 @@ def test_a_worker_that_dies_before_the_server_is_ready_ends_the_start(made: Supe
     assert made._listener.fileno() == -1
 
 
+def test_a_worker_that_dies_when_all_were_ready_is_replaced(
+    made: Supervisor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(made._roster, "replaces", lambda: True)
+
+    def ready() -> bool:
+        if "died" in caplog.text:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return "died" in caplog.text
+
+    with caplog.at_level(logging.ERROR):
+        assert made.run(ready) is signal.SIGTERM
+    assert made._workers == []
+
+
 def test_signals_wait_in_a_queue_and_do_what_they_did_before_afterwards() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with SignalQueue() as signals:
