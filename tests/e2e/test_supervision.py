@@ -19,7 +19,7 @@ import msgspec
 import psutil
 import pytest
 from tests import bundles
-from tests.e2e.servers import DEADLINE, Server, alive, answer, eventually, raw, serving, signalled
+from tests.e2e.servers import DEADLINE, Server, alive, answer, eventually, launch, raw, serving, signalled
 
 from dle_serving.server.roster import Roster
 
@@ -248,6 +248,19 @@ def test_a_second_signal_ends_it_at_once(income: Path, tmp_path: Path, number: s
         eventually(lambda: "stopping" in server.log.read_text())
         assert signalled(server.process, number) == code
         assert not alive(everyone)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_server_that_is_being_prepared_ends_too(
+    income: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    keys, home = tmp_path / "keys", tmp_path / "home"
+    os.mkfifo(keys)  # reading them waits until somebody writes
+    log = tmp_path / "log"
+    with launch(tmp_path, log, income, DLE_TOKEN_KEYS_FILE=str(keys), DLE_HOME=str(home)) as process:
+        eventually((home / "lock").exists)
+        assert signalled(process, number) == code
+    assert "Traceback" not in log.read_text()
 
 
 def test_a_sighup_ends_nothing(income: Path, tmp_path: Path) -> None:

@@ -150,7 +150,9 @@ def _check_cuda() -> None:
     """Raise InputError unless CUDA works. Another process finds out, since this one imports no ONNX Runtime."""
     ran = subprocess.run([sys.executable, "-c", _CHECK_CUDA], capture_output=True, text=True, check=False)
     if ran.returncode:
-        raise InputError(ran.stderr.strip())
+        raise InputError(
+            ran.stderr.splitlines()[-1] if ran.stderr else "device cuda: the check of ONNX Runtime crashed"
+        )
 
 
 def _readyz(host: str, port: int) -> Readiness | NotReadyYet | None:

@@ -14,6 +14,7 @@ import os
 import shutil
 import struct
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from dle_serving.server.processes import alive
@@ -80,6 +81,11 @@ class Roster:
         except (OSError, struct.error):
             return None
         return float(found)
+
+    def forget(self, pid: int) -> None:
+        """Remove the worker `pid`, which has ended: a later process may have its number."""
+        with suppress(OSError):
+            (self._folder / str(pid)).unlink()
 
     def answering(self) -> int:
         """The number of workers that answer now: signed, alive, and with a beat not long ago."""

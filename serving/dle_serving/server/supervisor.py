@@ -181,6 +181,8 @@ class Supervisor:
         """The workers that have ended since the last call."""
         dead = [worker for worker in self._workers if worker.process.poll() is not None]
         self._workers = [worker for worker in self._workers if worker not in dead]
+        for worker in dead:
+            self._roster.forget(worker.process.pid)
         return dead
 
     def _received(self, signals: SignalQueue, seconds: float) -> signal.Signals | None:

@@ -75,6 +75,10 @@ def test_who_has_not_beaten_for_long_does_not_answer(tmp_path: Path, monkeypatch
     other.beat()
     assert roster.last_beat(os.getppid()) == now
     assert roster.answering() == 2
+    roster.forget(os.getppid())
+    roster.forget(os.getppid())
+    assert roster.last_beat(os.getppid()) is None
+    assert roster.answering() == 1
 
 
 def test_a_worker_beats_as_long_as_its_event_loop_runs(tmp_path: Path) -> None:

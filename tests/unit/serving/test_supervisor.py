@@ -57,7 +57,9 @@ class Watched:
         self.beats: dict[int, float] = {}
         self.started: list[float] = []
         self.ends: int | None = None
+        self.forgotten: list[int] = []
         monkeypatch.setattr(self.supervisor._roster, "last_beat", self.beats.get)
+        monkeypatch.setattr(self.supervisor._roster, "forget", self.forgotten.append)
         monkeypatch.setattr(self.supervisor, "_start", self.start)
         self.start()
 
@@ -107,6 +109,7 @@ def test_a_worker_hangs_when_it_has_not_beaten_for_long_since_it_loaded(
     assert len(watched.started) == 1
     watched.look(1_031.0)
     assert len(watched.started) == 2
+    assert watched.forgotten == [1]  # whose number another worker may have some day
     assert "worker 1 hangs: no beat for 30 s (DLE_HANG_SECONDS); killed" in caplog.messages
 
 
