@@ -15,6 +15,7 @@ SERIES = {
     "dle_stage_duration_seconds",
     "dle_batch_rows",
     "dle_inflight_requests",
+    "dle_workers",
     "dle_invalid_rows_total",
     "dle_model_info",
     "dle_model_load_timestamp_seconds",
