@@ -1,10 +1,10 @@
-"""Measures how soon a killed worker is replaced by the supervisor of `dle-serve`, and by `bentoml serve` alone.
+"""Measures how soon a killed worker is replaced by `dle-serve`, and by `bentoml serve`.
 
     python benchmarks/supervision.py [--bundle DIR] [--kills N]
 
 Both run the same service with two workers, one after the other. One worker is killed, and the clock runs until another
-process has loaded the model and takes connections. On an idle machine, the supervisor's slowest replacement
-must take at most 3 seconds, otherwise the exit code is 1. The supervisor makes five replacements at once and delays
+process has loaded the model and takes connections. On an idle machine, the slowest replacement by
+`dle-serve` must take at most 3 seconds, otherwise the exit code is 1. It makes five replacements at once and delays
 further ones, so the script measures at most five kills.
 """
 
@@ -17,19 +17,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 
 GOAL_SECONDS = 3.0
-SERVERS = {"dle-serve": "dle_serving.server.supervisor", "bentoml serve": "bentoml"}
+LAUNCH = "from dle_cli.serve import main; main()"
+SERVERS = {
+    "dle-serve": ("-c", LAUNCH),
+    "bentoml serve": ("-m", "bentoml", "serve", "dle_serving.service:Service"),
+}
 DEADLINE_SECONDS = 120.0
 
 
 def main() -> None:
-    """Measure both and print. The exit code is 1 if the supervisor misses the goal."""
+    """Measure both and print. The exit code is 1 if `dle-serve` misses the goal."""
     parser = argparse.ArgumentParser(description="Seconds until a killed worker is replaced.")
     parser.add_argument("--bundle", type=Path, help="a bundle; without it, a small one of every kind of column")
     parser.add_argument("--kills", type=int, default=5, choices=range(1, 6))
@@ -37,8 +41,9 @@ def main() -> None:
     found: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as name:
         bundle = (options.bundle or _small_bundle(Path(name))).resolve()
-        for server, module in SERVERS.items():
-            with _running(module, bundle, Path(name) / module) as run:
+        for server, command in SERVERS.items():
+            arguments = [*command, str(bundle)] if server == "dle-serve" else command
+            with _running(arguments, bundle, Path(name) / server) as run:
                 found[server] = [_replacement(run) for _ in range(options.kills)]
     for server, seconds in found.items():
         median, most, every = statistics.median(seconds), max(seconds), ", ".join(f"{each:.2f}" for each in seconds)
@@ -54,12 +59,12 @@ def _small_bundle(folder: Path) -> Path:
 
 
 @contextmanager
-def _running(module: str, bundle: Path, home: Path) -> Iterator[Path]:
+def _running(arguments: Sequence[str], bundle: Path, home: Path) -> Iterator[Path]:
     """Return the folder with one file for each worker that takes connections, named after its process."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     home.mkdir()
-    command = [sys.executable, "-m", module, "serve", "dle_serving.service:Service", "--host", "127.0.0.1"]
+    command = [sys.executable, *arguments, "--host", "127.0.0.1"]
     own = {"DLE_BUNDLES": bundle, "DLE_HOME": home, "DLE_WORKERS": 2, "BENTOML_HOME": home / "bentoml"}
     environment = {**os.environ, "BENTOML_DO_NOT_TRACK": "True", **{name: str(value) for name, value in own.items()}}
     with (home / "log").open("w") as log:

@@ -1,5 +1,6 @@
 """`manifest.json`: a bundle's name, version, task and format, and the digest of every file in it."""
 
+import re
 import shlex
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from dle_bundle.proposals import for_python
 from dle_bundle.schema import Task
 
 FORMAT = 1
+NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]*")
+"""The names that a model may have: services use them in paths and in labels of metrics."""
 CAPABILITIES: frozenset[str] = frozenset()
 """Entries of `requires` that this version supports."""
 
@@ -60,6 +63,11 @@ def load(path: Path) -> Manifest:
             f"{path}: the bundle requires {', '.join(unknown)}, which this version does not support: upgrade dle"
         )
     manifest = documents.read(path, Manifest, BundleError)
+    if not NAME.fullmatch(manifest.name):
+        raise BundleError(
+            f"{path}: name: expected letters, digits, '.', '_' and '-', beginning with a letter or a digit, found "
+            f"{manifest.name[:100]!r}"
+        )
     if manifest.version < 1:
         raise BundleError(f"{path}: version: expected a positive integer, found {manifest.version}")
     return manifest

@@ -21,7 +21,7 @@ from dle_serving.connection.limits import ClientDisconnected
 from dle_serving.errors import HttpError, InternalError, MethodNotAllowed, NotFound, NotReady
 from dle_serving.feedback.store import open_store
 from dle_serving.models.repository import LoadState, Repository
-from dle_serving.monitoring.collector import DriftSeries
+from dle_serving.monitoring.collector import DriftSeries, WorkersSeries
 from dle_serving.monitoring.metrics import Metrics
 from dle_serving.monitoring.quality import Quality
 from dle_serving.routes import docs
@@ -32,6 +32,7 @@ from dle_serving.routes.openapi import OpenApiHandler
 from dle_serving.routes.predict import PredictHandler
 from dle_serving.routes.router import UNKNOWN, Router
 from dle_serving.routes.status import StatusHandlers
+from dle_serving.server.processes import settle
 from dle_serving.server.roster import Roster
 from dle_serving.settings import ServerSettings
 
@@ -54,6 +55,7 @@ class Application:
         self._quality = Quality(reading, repository.monitored, settings.drift_window)
         metrics.add(DriftSeries(repository.monitored, self._quality))
         self.roster = Roster(settings.home, settings.workers)
+        metrics.add(WorkersSeries(self.roster.answering))
         self._feedback = FeedbackHandler(settings, repository, metrics, self.store)
         admission = Admission(settings, metrics)
         self._predict = PredictHandler(settings, repository, admission, metrics)
@@ -77,7 +79,10 @@ class Application:
         """Load the models in a thread, then sign the roster."""
         await asyncio.to_thread(self.repository.load)
         if self.repository.state is LoadState.READY:
-            self.roster.sign()
+            try:
+                self.roster.sign()
+            except OSError as error:
+                self.repository.fail(f"the worker cannot sign its server's roster: {error}")
 
     def close(self) -> None:
         """Finish the work that the threads have begun, end them, and count the last predictions."""
@@ -90,8 +95,9 @@ class Application:
         self.metrics.close()
 
     async def _live(self, scope: Message, receive: Receive, send: Send) -> None:
-        loading, counting = asyncio.create_task(self.load()), asyncio.create_task(self._count())
+        loading, counting = asyncio.create_task(self._settle()), asyncio.create_task(self._count())
         sweeping = asyncio.create_task(self.connections.sweep())
+        beating = asyncio.create_task(self.roster.keep_beating())
         try:
             # the other workers respond meanwhile, so a replacement accepts connections only when it is ready
             if self.roster.replaces():
@@ -102,9 +108,13 @@ class Application:
                 await self._inner(scope, receive, send)
         finally:
             await loading
-            counting.cancel()
-            sweeping.cancel()
+            for task in (counting, sweeping, beating):
+                task.cancel()
             self.close()
+
+    async def _settle(self) -> None:
+        await self.load()
+        settle()
 
     async def _count(self) -> None:
         while True:

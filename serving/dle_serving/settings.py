@@ -5,6 +5,7 @@
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,8 @@ class ServerSettings:
     max_wait: int = 1
     max_waiting_rows: int = 100_000
     max_waiting_bytes: int = 128 << 20
+    drain_seconds: int = 0
+    hang_seconds: int = 30
 
     @property
     def signing_keys_file(self) -> Path:
@@ -83,6 +86,12 @@ def _device(text: str) -> str:
 
 def _positive(text: str) -> int:
     if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
+def _not_negative(text: str) -> int:
+    if int(text) < 0:
         raise ValueError
     return int(text)
 
@@ -326,14 +335,31 @@ VARIABLES = (
         "a positive integer",
         "Maximum size of all request bodies that one worker holds at a time; more get status 503.",
     ),
+    Variable(
+        "DLE_DRAIN_SECONDS",
+        "drain_seconds",
+        _not_negative,
+        "0 or a positive integer",
+        "On SIGTERM, dle-serve answers on for this long after GET /readyz has become 503, and only then closes its "
+        "port. Set it to the time that your load balancer takes to notice. Kubernetes needs no more than its preStop.",
+    ),
+    Variable(
+        "DLE_HANG_SECONDS",
+        "hang_seconds",
+        _positive,
+        "a positive integer",
+        "dle-serve replaces a worker whose event loop has not run for this long since it loaded its models.",
+    ),
 )
+_NAMES = frozenset(variable.name for variable in VARIABLES)
+_KUBERNETES = re.compile(r"DLE_(.*_)?(SERVICE_HOST|SERVICE_PORT|PORT)(_.*)?")
+"""Variables that Kubernetes sets in every pod for a Service whose name begins with dle."""
+_MOST_EDITS = 2
+"""An unknown variable that is this near to a setting is taken for a mistake."""
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> ServerSettings:
-    """Read the settings; raises InputError that lists every missing or invalid variable.
-
-    Unknown variables that begin with DLE_ are ignored: Kubernetes defines some for a Service named dle.
-    """
+    """Read the settings; raises InputError that lists every missing, invalid or misspelt variable."""
     faults, values = [], {}
     for variable in VARIABLES:
         text = environment.get(variable.name, "")
@@ -344,8 +370,27 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> ServerSetti
         except ValueError:
             found = "something else" if variable.secret else repr(text)
             faults.append(f"{variable.name}: expected {variable.expected}, found {found}")
+    for name in unknown_variables(environment):
+        near = [known for known in sorted(_NAMES) if _edits(name, known) <= _MOST_EDITS]
+        faults += [f"{name}: no such setting; did you mean {' or '.join(near)}?"] if near else []
     if "bundles" not in values and not any(fault.startswith("DLE_BUNDLES") for fault in faults):
         faults.append("DLE_BUNDLES is not set: expected a list of bundles, or of folders that contain bundles")
     if faults:
         raise InputError("The service cannot start with these settings", faults)
     return ServerSettings(**values)
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """The variables that begin with DLE_, are not empty, and are neither settings nor set by Kubernetes."""
+    names = [name for name, text in environment.items() if name.startswith("DLE_") and text]
+    return sorted(name for name in names if name not in _NAMES and not _KUBERNETES.fullmatch(name))
+
+
+def _edits(one: str, other: str) -> int:
+    """The Levenshtein distance: how many characters must be added, removed or replaced."""
+    row = list(range(len(other) + 1))
+    for index, character in enumerate(one, 1):
+        above, row[0] = row[0], index
+        for column, wanted in enumerate(other, 1):
+            above, row[column] = row[column], min(row[column] + 1, row[column - 1] + 1, above + (character != wanted))
+    return row[-1]

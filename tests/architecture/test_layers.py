@@ -102,6 +102,11 @@ def run(program: str, *arguments: str) -> dict[str, Any]:
     return answer
 
 
+def test_the_process_that_supervises_a_server_imports_no_server_and_no_runtime() -> None:
+    forbidden = {"bentoml", "circus", "onnxruntime", "starlette", "uvicorn"}
+    assert not forbidden & set(run(IMPORT, "dle_serving.server.launcher")["modules"])
+
+
 @pytest.mark.parametrize("package", FORBIDDEN)
 def test_no_module_of_a_package_imports_what_its_floor_forbids(package: str) -> None:
     assert not FORBIDDEN[package] & set(run(IMPORT_ALL, package)["modules"])

@@ -16,17 +16,19 @@ from typing import Any
 import httpx
 import psutil
 
+from dle_serving.server import supervisor
+
 LAUNCH = """
 import json, sys
 from pathlib import Path
 from dle_bundle.errors import DleError
-from dle_serving.server import launcher
+from dle_serving.server import launcher, supervisor
 
 def say(ready):
     models = [[model.model, model.version, model.provider] for model in ready.models]
     print(json.dumps({"url": ready.url, "models": models, "home": str(ready.home)}), flush=True)
 
-launcher._DRAIN_SECONDS = 3600  # nothing is ended by force: what does not end by itself fails its test
+supervisor.GRACE_SECONDS = int(sys.argv.pop(1))
 try:
     host, workers, *bundles = sys.argv[1:]
     launcher.serve([Path(path) for path in bundles], host=host, port=0, workers=int(workers), on_ready=say)
@@ -35,6 +37,8 @@ except DleError as error:
     sys.exit(error.exit_code)
 """
 DEADLINE = 60.0
+GRACE = 3600
+"""Nothing is ended by force: what does not end by itself fails its test."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Server:
 
     def workers(self) -> list[psutil.Process]:
         """The processes that answer."""
-        return [process for process in self.processes() if "_bentoml_impl.worker.service" in " ".join(command(process))]
+        return [process for process in self.processes() if supervisor.WORKER in command(process)]
 
 
 def command(process: psutil.Process) -> list[str]:
@@ -68,11 +72,11 @@ def command(process: psutil.Process) -> list[str]:
 
 @contextmanager
 def serving(
-    folder: Path, *bundles: Path, workers: int = 1, host: str = "127.0.0.1", **environment: str
+    folder: Path, *bundles: Path, workers: int = 1, host: str = "127.0.0.1", grace: int = GRACE, **environment: str
 ) -> Iterator[Server]:
     """A server started by the launcher in `folder`, ended (and proven to be) when the block ends."""
     log = folder / "server.log"
-    process = launch(folder, log, *bundles, workers=workers, host=host, **environment)
+    process = launch(folder, log, *bundles, workers=workers, host=host, grace=grace, **environment)
     assert process.stdout is not None
     line = process.stdout.readline()
     assert line, log.read_text()
@@ -93,12 +97,18 @@ def serving(
 
 
 def launch(
-    folder: Path, log: Path, *bundles: Path, workers: int = 1, host: str = "127.0.0.1", **environment: str
+    folder: Path,
+    log: Path,
+    *bundles: Path,
+    workers: int = 1,
+    host: str = "127.0.0.1",
+    grace: int = GRACE,
+    **environment: str,
 ) -> "subprocess.Popen[str]":
     """The launcher, not yet ready; the caller waits for it."""
     with log.open("w") as file:
         return subprocess.Popen(
-            [sys.executable, "-c", LAUNCH, host, str(workers), *map(str, bundles)],
+            [sys.executable, "-c", LAUNCH, str(grace), host, str(workers), *map(str, bundles)],
             cwd=folder,
             env={**os.environ, **environment},
             stdout=subprocess.PIPE,

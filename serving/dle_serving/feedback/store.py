@@ -5,6 +5,7 @@ minute 0 holds the totals. Each server tallies only the feedback that it accepte
 share a database can be added up. Table `server` records the last minute in which each server accepted feedback.
 """
 
+import re
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -13,6 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
+from dle_bundle.errors import InputError
 from dle_bundle.files import create_atomic
 from dle_serving.feedback.databases import ConnectionLost, Database, StoreError, database
 
@@ -264,15 +266,21 @@ class Store:
 
 
 def open_store(url: str | None, home: Path) -> Store:
-    """The store at `url` (None: in `home`), not yet connected; raises InputError for an invalid URL."""
+    """The store at `url` (None: in `home`), not yet connected; raises InputError for an invalid URL or server id."""
     return Store(database(url, home), _server_id(home / "server.id"))
 
 
 def _server_id(path: Path) -> str:
-    """The id of the server that owns the directory, created at its first start."""
+    """The id of the server that owns the directory, created at its first start; raises InputError if it is no id."""
     if not path.exists():
         create_atomic(path, secrets.token_hex(8) + "\n")
-    return path.read_text().strip()
+    found = path.read_text(errors="replace").strip()
+    if not re.fullmatch("[0-9a-f]{16}", found):
+        raise InputError(
+            f"{path}: expected the server's id, 16 hexadecimal digits, found {found[:20]!r}: restore the file, or "
+            "delete it, and the server continues as a new one beside its earlier feedback"
+        )
+    return found
 
 
 def _row(item: FeedbackRecord, server: str, now: int) -> tuple[Any, ...]:

@@ -61,14 +61,18 @@ class Repository:
         try:
             for served in self._load_all():
                 self._served[served.name, served.version] = served
-        except DleError as error:
-            log.error("loading failed: %s", error)
-            self.state, self.reason = LoadState.FAILED, f"loading failed: {error}"
+        except (DleError, OSError) as error:  # such as an altered bundle or a full disk
+            self.fail(f"loading failed: {error}")
         except Exception:
             log.exception("loading failed")
             self.state, self.reason = LoadState.FAILED, "loading failed: internal error; the server's log shows it"
         else:
             self.state, self.reason = LoadState.READY, ""
+
+    def fail(self, reason: str) -> None:
+        """Make the whole server FAILED."""
+        log.error("%s", reason)
+        self.state, self.reason = LoadState.FAILED, reason
 
     def all(self) -> Sequence[ServedModel]:
         """All models, in the order of DLE_BUNDLES; raises NotReady."""

@@ -3,7 +3,7 @@
 All workers share these sources, so every worker exports the same values.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -33,6 +33,17 @@ class DriftSeries(Collector):
         yield from _expected(read)
         known = self._quality.read()
         yield from _quality([(model, known[model.fingerprint]) for model in models if model.fingerprint in known])
+
+
+class WorkersSeries(Collector):
+    """Exports how many workers answer, as `answering` counts them."""
+
+    def __init__(self, answering: Callable[[], int]) -> None:
+        self._answering = answering
+
+    def collect(self) -> Iterator[Metric]:
+        """The one metric family."""
+        yield GaugeMetricFamily("dle_workers", "Workers that answer.", value=self._answering())
 
 
 _Known = Sequence[tuple[MonitoredModel, FeedbackCells]]

@@ -35,10 +35,12 @@ class StatusHandlers:
         models = tuple(
             LoadedModel(served.name, served.version, served.task, served.provider) for served in self._repository.all()
         )
+        if self._roster.stopping():
+            raise NotReady("the server is stopping", retry_after=1)
         missing = self._roster.missing()
         if missing:
             raise NotReady(f"{counted(missing, 'worker')} still loading the models", retry_after=1)
-        return Response(msgspec.json.encode(Readiness("ready", models)))
+        return Response(msgspec.json.encode(Readiness("ready", self._roster.answering(), models)))
 
     async def metrics(self, request: Request) -> Response:
         """The metrics of all workers, in Prometheus' text format."""

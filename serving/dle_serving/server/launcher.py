@@ -1,7 +1,7 @@
 """Starts a server, reports when it is ready, and stops it: the work of `dle-serve`.
 
-The server is `bentoml serve` with closer supervision (see `supervisor`). It runs in a process of its own, which keeps
-BentoML's signal handlers and memory out of this one. Wrong arguments are reported before anything starts.
+The process that calls `serve` binds the port and supervises the workers, which run the service (see `supervisor` and
+`worker`). Wrong arguments are reported before anything starts.
 """
 
 import errno
@@ -12,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,16 +22,23 @@ from typing import NoReturn
 import msgspec
 
 from dle_bundle.errors import InputError, Interrupted, WorkError
-from dle_bundle.locks import Lock
-from dle_serving.auth import check_start
-from dle_serving.models.discovery import load_bundles
-from dle_serving.server.processes import end_with_parent
+from dle_serving.server.logs import log_plainly
+from dle_serving.server.preparation import prepare
 from dle_serving.server.readiness import LoadedModel, NotReadyYet, Readiness
+from dle_serving.server.supervisor import BACKLOG, Supervisor
 from dle_serving.settings import Device, ServerSettings, from_environment
 
-_DRAIN_SECONDS = 10
-"""Grace period for requests in progress after a signal."""
-_POLL_SECONDS = 0.05
+_ASK_SECONDS = 1.0
+"""Timeout of a question to /readyz: until a worker runs, connections wait in the socket."""
+_CHECK_CUDA = """
+import sys
+from dle_bundle.errors import InputError
+from dle_serving.models.runtime import check_device
+try:
+    check_device("cuda")
+except InputError as error:
+    sys.exit(str(error))
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,27 +73,28 @@ def serve(
     Raises InputError for wrong bundles, device, host or settings, and WorkError when the port or the directory is in
     use or the server fails.
     """
-    load_bundles(bundles)
     host = "127.0.0.1" if host == "localhost" else host
-    port = _free_port(host, port)
-    settings = _settings(bundles, port, workers, device, insecure)
-    if settings.device == "cuda":
-        from dle_serving.models.runtime import check_device  # imported here, since the runtime takes long to import
+    ended: signal.Signals | None = None
+    with _terminating(), _listening(host, port) as listener:
+        port = listener.getsockname()[1]
+        settings = _settings(bundles, port, workers, device, insecure)
+        if settings.device == "cuda":
+            _check_cuda()
+        settings, lock = prepare(settings, host)
+        log_plainly("supervisor")
 
-        check_device(settings.device)
-    check_start(settings, host)
-    with _claimed(settings.home), _signals():
-        process = _start(settings, host, port)
+        def ready() -> bool:
+            running = _running(settings, host, port)
+            if running is not None:
+                on_ready(running)
+            return running is not None
+
         try:
-            on_ready(_wait_until_ready(process, settings, host, port))
-            code = process.wait()
-        except _Terminated:
-            return
-        except KeyboardInterrupt:
-            raise Interrupted("stopped by Ctrl-C") from None
+            ended = Supervisor(listener, settings, _environment(settings)).run(ready)
         finally:
-            _stop(process)
-        raise WorkError(f"the server ended unexpectedly with exit code {code}; see the log above")
+            lock.release()
+    if ended == signal.SIGINT:
+        raise Interrupted("stopped by Ctrl-C")
 
 
 class _Terminated(BaseException):
@@ -111,11 +118,10 @@ def _settings(
 
 
 def _environment(settings: ServerSettings) -> Mapping[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if name != "BENTOML_CONTAINERIZED"}
     files = {"DLE_TOKEN_KEYS_FILE": settings.token_keys_file, "DLE_API_KEYS_FILE": settings.api_keys_file}
     home = settings.home.resolve()
     return {
-        **inherited,  # without the variable that makes BentoML not replace dead workers in a container
+        **os.environ,
         **{name: str(path.resolve()) for name, path in files.items() if path is not None},
         "DLE_BUNDLES": os.pathsep.join(map(str, settings.bundles)),
         "DLE_HOME": str(home),
@@ -127,51 +133,31 @@ def _environment(settings: ServerSettings) -> Mapping[str, str]:
     }
 
 
-def _start(settings: ServerSettings, host: str, port: int) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "dle_serving.server.supervisor", "serve", "dle_serving.service:Service", "--quiet"]
-    command += ["--host", host, "--port", str(port), "--timeout-graceful-shutdown", str(_DRAIN_SECONDS)]
-    return subprocess.Popen(
-        command,
-        env=_environment(settings),
-        cwd=settings.home,  # BentoML imports from its working directory first: not from the caller's
-        stdin=subprocess.DEVNULL,
-        stdout=sys.stderr.fileno(),
-        start_new_session=True,  # Ctrl-C reaches only this process, which then stops the server
-        preexec_fn=end_with_parent,  # safe, since this process has only one thread here
-    )
-
-
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """Stop the server and with it its workers. A second signal kills it at once."""
-    try:
-        process.terminate()
-        process.wait(_DRAIN_SECONDS + 5)
-    except (subprocess.TimeoutExpired, KeyboardInterrupt, _Terminated):
-        process.kill()
-        process.wait()
-
-
-def _wait_until_ready(
-    process: "subprocess.Popen[bytes]", settings: ServerSettings, host: str, port: int
-) -> RunningServer:
+def _running(settings: ServerSettings, host: str, port: int) -> RunningServer | None:
+    """The server, when /readyz returns 200, else None; raises WorkError when it has failed."""
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    while True:
-        code = process.poll()
-        if code is not None:
-            raise WorkError(f"the server did not start (exit code {code}); see the log above")
-        found = _readyz(reachable, port)
-        if isinstance(found, Readiness):
-            shown = f"[{reachable}]" if ":" in reachable else reachable
-            keys = settings.api_keys_file is not None
-            return RunningServer(f"http://{shown}:{port}", found.models, settings.workers, settings.home, keys)
-        if found is not None and any(fault.code == "failed" for fault in found.details):
-            raise WorkError(found.error)
-        time.sleep(_POLL_SECONDS)
+    found = _readyz(reachable, port)
+    if isinstance(found, Readiness):
+        shown = f"[{reachable}]" if ":" in reachable else reachable
+        keys = settings.api_keys_file is not None
+        return RunningServer(f"http://{shown}:{port}", found.models, settings.workers, settings.home, keys)
+    if found is not None and any(fault.code == "failed" for fault in found.details):
+        raise WorkError(found.error)
+    return None
+
+
+def _check_cuda() -> None:
+    """Raise InputError unless CUDA works. Another process finds out, since this one imports no ONNX Runtime."""
+    ran = subprocess.run([sys.executable, "-c", _CHECK_CUDA], capture_output=True, text=True, check=False)
+    if ran.returncode:
+        raise InputError(
+            ran.stderr.splitlines()[-1] if ran.stderr else "device cuda: the check of ONNX Runtime crashed"
+        )
 
 
 def _readyz(host: str, port: int) -> Readiness | NotReadyYet | None:
     """The body of /readyz; None while the server does not respond, or if another program responds on its port."""
-    connection = http.client.HTTPConnection(host, port, timeout=5)
+    connection = http.client.HTTPConnection(host, port, timeout=_ASK_SECONDS)
     try:
         connection.request("GET", "/readyz")
         response = connection.getresponse()
@@ -185,47 +171,39 @@ def _readyz(host: str, port: int) -> Readiness | NotReadyYet | None:
         connection.close()
 
 
-def _free_port(host: str, port: int) -> int:
-    """Return `port`, or a free port for 0; raises InputError for an invalid address, WorkError if binding fails."""
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket that listens; raises InputError for an invalid address, WorkError if the port cannot be had."""
     try:
         family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
     except ValueError:
         raise InputError(f"host {host}: expected an IP address or localhost") from None
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, port))
+            listener.bind((host, port))
+            listener.listen(BACKLOG)
         except OSError as error:
             reason = "in use by another process" if error.errno == errno.EADDRINUSE else error.strerror
             raise WorkError(f"port {port} on {host}: {reason}; choose another port with --port") from None
         except OverflowError:
             raise InputError(f"port {port}: expected 0 to 65535") from None
-        bound: int = probe.getsockname()[1]
-        return bound
+        yield listener
 
 
 @contextmanager
-def _claimed(home: Path) -> Iterator[None]:
-    """Hold the lock on `home` while the block runs; raises WorkError when another server holds it."""
-    try:
-        lock = Lock(home)
-    except OSError as error:
-        raise WorkError(f"DLE_HOME: {home} cannot be created: {error.strerror}") from None
-    if not lock.acquire():
-        raise WorkError(f"{home} is in use by another server: set DLE_HOME to a directory of its own")
-    try:
-        yield
-    finally:
-        lock.release()
+def _terminating() -> Iterator[None]:
+    """Let SIGTERM and Ctrl-C end the preparation; the supervisor receives them later."""
 
-
-@contextmanager
-def _signals() -> Iterator[None]:
     def terminated(number: int, frame: FrameType | None) -> NoReturn:
         raise _Terminated
 
     before = signal.signal(signal.SIGTERM, terminated)
     try:
         yield
+    except _Terminated:
+        pass
+    except KeyboardInterrupt:
+        raise Interrupted("stopped by Ctrl-C") from None
     finally:
         signal.signal(signal.SIGTERM, before)

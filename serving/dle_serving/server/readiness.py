@@ -15,9 +15,10 @@ class LoadedModel(msgspec.Struct, frozen=True):
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """The body; `models` begins with the default model."""
+    """The body; `workers` is how many answer, and `models` begins with the default model."""
 
     status: str
+    workers: int
     models: tuple[LoadedModel, ...]
 
 

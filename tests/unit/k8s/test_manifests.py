@@ -16,7 +16,7 @@ from tests.documents import ROOT
 from tests.unit.k8s import promtool
 
 from dle_cli import serve
-from dle_serving.server import launcher
+from dle_serving.server import supervisor
 from dle_serving.settings import VARIABLES, from_environment
 
 K8S = ROOT / "k8s"
@@ -219,7 +219,7 @@ def test_a_rolling_update_loses_no_request(base: dict[str, Manifest], pod: Manif
     assert spec["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
     assert base["PodDisruptionBudget"]["spec"]["maxUnavailable"] < spec["replicas"]
     wait = container["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert pod["terminationGracePeriodSeconds"] >= wait + launcher._DRAIN_SECONDS + 5
+    assert pod["terminationGracePeriodSeconds"] >= wait + supervisor.GRACE_SECONDS + supervisor.KILL_SECONDS
 
 
 def test_the_image_is_of_this_version(container: Manifest) -> None:

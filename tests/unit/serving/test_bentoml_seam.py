@@ -2,25 +2,25 @@
 
 import importlib.metadata
 import inspect
+import re
 from typing import Any, cast
 
 import bentoml
 import click
 import pytest
+import uvicorn
 from _bentoml_impl.server import serving  # type: ignore[import-untyped]
 from _bentoml_impl.worker import service as worker  # type: ignore[import-untyped]
 from _bentoml_sdk import Service as BentoService  # type: ignore[import-untyped]
 from bentoml._internal.configuration.containers import BentoMLContainer
-from bentoml._internal.utils import circus
+from bentoml._internal.context import server_context
+from bentoml.serving import create_watcher
 from bentoml_cli.cli import cli
-from circus.arbiter import Arbiter  # type: ignore[import-untyped]
-from circus.controller import Controller  # type: ignore[import-untyped]
-from circus.util import synchronized  # type: ignore[import-untyped]
 
 from dle_serving import service
 from dle_serving.app import Application
 from dle_serving.routes import docs
-from dle_serving.server import supervisor
+from dle_serving.server import worker as ours
 from dle_serving.service import WrappedService
 
 Service: Any = service.Service
@@ -67,28 +67,34 @@ def test_the_address_is_that_of_the_command_line_or_of_the_configuration() -> No
     assert "host=host" in inspect.getsource(inspect.unwrap(command.callback))
 
 
-def test_the_supervisor_is_the_arbiter_that_bentoml_makes(monkeypatch: pytest.MonkeyPatch) -> None:
-    ran: list[bool] = []
-    monkeypatch.setattr(supervisor, "cli", lambda: ran.append(True))
-    monkeypatch.setattr(circus, "Arbiter", circus.Arbiter)
-    monkeypatch.setattr(supervisor, "log_plainly", lambda who: None)
-    supervisor.main()
-    assert ran
-    arbiter = circus.create_standalone_arbiter([])
-    assert isinstance(arbiter, supervisor.Supervisor)
-    assert arbiter.check_delay < 1
+def test_the_workers_of_bentoml_inherit_what_the_hook_sets() -> None:
     source = inspect.getsource(serving.serve_http)
-    assert source.index("import create_standalone_arbiter") < source.index("= create_standalone_arbiter(")
+    assert source.index("server_on_deployment(svc)") < source.index("create_watcher(")
+    assert "copy_env=True" in inspect.getsource(create_watcher)
 
 
-def test_an_arbiter_looks_after_its_workers_as_the_supervisor_expects() -> None:
-    source = inspect.getsource(Controller.start)
-    assert "AsyncPeriodicCallback(self.arbiter.manage_watchers," in source
-    arbiter = Arbiter([], "tcp://127.0.0.1:0", "tcp://127.0.0.1:0")
-    assert (arbiter._stopping, arbiter._exclusive_running_command) == (False, None)
-    assert hasattr(arbiter, "_restarting")
-    # while it starts, ends or restarts them it refuses to look after them
-    assert "raise ConflictError" in inspect.getsource(synchronized)
+def test_our_worker_makes_the_context_that_the_worker_of_bentoml_makes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that it sets, and that the arguments of the command leave to it."""
+    source = inspect.getsource(inspect.unwrap(worker.main.callback))
+    known = {"worker_index", "service_type", "service_name", "service_routes", "bento_name", "bento_version"}
+    assert set(re.findall(r"server_context\.(\w+) = ", source)) == known
+    assert set(re.findall(r"BentoMLContainer\.(\w+)\.set", source)) == {"remote_runner_mapping", "development_mode"}
+    monkeypatch.setattr(server_context, "service_name", None)
+    monkeypatch.setattr(WrappedService, "to_asgi", lambda self, is_main: (self.name, is_main))
+    assert ours._application("dle_serving.service:Service") == ("dle", True)
+    assert (server_context.service_name, server_context.bento_name) == ("dle", "dle")
+    assert server_context.service_type == "entry_service"
+
+
+def test_uvicorn_closes_the_socket_that_it_was_given() -> None:
+    source = inspect.getsource(uvicorn.Server.shutdown)
+    assert source.index("sock.close()") < source.index("connection.shutdown()")
+
+
+def test_our_server_makes_the_connections_that_uvicorn_makes() -> None:
+    source = inspect.getsource(uvicorn.Server.startup)
+    made = "return config.http_protocol_class(*config=config, server_state=self.server_state, app_state=self.lifespan."
+    assert re.search(made.replace("(*", r"\(.*").replace(", ", r",\s*"), source, re.DOTALL)
 
 
 def test_swagger_ui_comes_with_it() -> None:

@@ -66,7 +66,8 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: p
 
 
 def test_a_device_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    without = "import onnxruntime; onnxruntime.get_available_providers = lambda: ['CPUExecutionProvider']\n"
+    monkeypatch.setattr(launcher, "_CHECK_CUDA", without + launcher._CHECK_CUDA)
     with pytest.raises(InputError, match="device cuda: not available"):
         serve([bundles.write(tmp_path / "bundle")], port=0, device="cuda", on_ready=refuse)
 

@@ -18,6 +18,7 @@ SERIES = {
     "dle_queue_rows",
     "dle_connections",
     "dle_shed_total",
+    "dle_workers",
     "dle_invalid_rows_total",
     "dle_model_info",
     "dle_model_load_timestamp_seconds",

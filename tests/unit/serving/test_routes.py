@@ -1,6 +1,7 @@
 import json
 import logging
 import math
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from dle_bundle.rows.faults import FaultFinder
 from dle_serving.errors import BadRequest
 from dle_serving.feedback.ids import load_signing_keys
 from dle_serving.routes import feedback
+from dle_serving.server.roster import Roster
 from dle_serving.settings import ServerSettings
 
 ROW = dict(bundles.EXAMPLE)
@@ -383,6 +385,37 @@ def test_a_server_that_loads_says_so(many: Path, tmp_path: Path) -> None:
         ("spam", 1),
     ]
     assert {model["provider"] for model in body["models"]} == {"cpu"}
+    assert body["workers"] == 1
+    assert "\ndle_workers 1.0\n" in service.get("/metrics").text
+    service.app.roster.stop()
+    assert assert_is_error(service.get("/readyz"), 503)["error"] == "the server is stopping"
+    assert predict(service, ROW).status_code == 200
+    service.close()
+
+
+def test_a_worker_that_cannot_sign_has_failed(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(roster: Roster) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(Roster, "sign", full)
+    service = InProcess(ServerSettings(bundles=(many / "d",), home=tmp_path))
+    body = assert_is_error(service.get("/readyz"), 503)
+    assert body["details"][0]["code"] == "failed"
+    assert "No space left on device" in body["error"]
+    service.close()
+
+
+def test_a_disk_that_is_full_while_models_load_is_said_in_words(
+    many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, os.strerror(28), "/disk/file")
+
+    monkeypatch.setattr("dle_serving.models.repository.ServedModel", full)
+    with caplog.at_level(logging.ERROR):
+        service = InProcess(ServerSettings(bundles=(many / "d",), home=tmp_path))
+    assert "No space left on device: '/disk/file'" in assert_is_error(service.get("/readyz"), 503)["error"]
+    assert "Traceback" not in caplog.text
     service.close()
 
 

@@ -40,6 +40,8 @@ def test_every_variable_is_read() -> None:
         "DLE_MAX_WAIT": "6s",
         "DLE_MAX_WAITING_ROWS": "10",
         "DLE_MAX_WAITING_BYTES": "11",
+        "DLE_DRAIN_SECONDS": "0",
+        "DLE_HANG_SECONDS": "7",
     }
     assert set(texts) == {variable.name for variable in settings.VARIABLES}
     found = settings.from_environment(texts)
@@ -70,6 +72,8 @@ def test_every_variable_is_read() -> None:
         max_wait=6,
         max_waiting_rows=10,
         max_waiting_bytes=11,
+        drain_seconds=0,
+        hang_seconds=7,
     )
 
 
@@ -82,6 +86,8 @@ def test_every_variable_is_read() -> None:
         ("DLE_FEEDBACK_MAX_AGE", "d"),
         ("DLE_FEEDBACK_MAX_AGE", "0d"),
         ("DLE_INSECURE", "yes"),
+        ("DLE_DRAIN_SECONDS", "-1"),
+        ("DLE_HANG_SECONDS", "0"),
     ],
 )
 def test_what_is_no_duration_and_no_truth_value_is_refused(name: str, text: str) -> None:
@@ -103,3 +109,45 @@ def test_all_faults_are_told_at_once() -> None:
     assert len(caught.value.details) == 4
     assert "DLE_DEVICE: expected auto, cpu or cuda, found 'tpu'" in caught.value.details
     assert any(line.startswith("DLE_BUNDLES is not set: ") for line in caught.value.details)
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [
+        ("DLE_WORKER", "DLE_WORKERS"),
+        ("DLE_BUNDELS", "DLE_BUNDLES"),
+        ("DLE_THRAEDS", "DLE_THREADS"),
+        ("DLE_API_KEY_FILE", "DLE_API_KEYS_FILE"),
+        ("DLE_DRAIN_SECOND", "DLE_DRAIN_SECONDS"),
+    ],
+)
+def test_a_variable_near_a_setting_is_taken_for_a_mistake(misspelt: str, meant: str) -> None:
+    assert settings.from_environment({"DLE_BUNDLES": "b", misspelt: ""})
+    with pytest.raises(InputError) as caught:
+        settings.from_environment({"DLE_BUNDLES": "b", misspelt: "1"})
+    assert caught.value.details == (f"{misspelt}: no such setting; did you mean {meant}?",)
+
+
+def test_other_unknown_variables_are_only_told_and_those_of_kubernetes_are_not() -> None:
+    kubernetes = (
+        "DLE_SERVICE_HOST",
+        "DLE_SERVICE_PORT",
+        "DLE_SERVICE_PORT_HTTP",
+        "DLE_PORT",
+        "DLE_PORT_3000_TCP",
+        "DLE_PORT_3000_TCP_PROTO",
+        "DLE_HOMES_SERVICE_HOST",
+        "DLE_WORKERS_PORT",
+        "DLE_DEVICE_PORT_80_TCP_ADDR",
+    )
+    environment = {"DLE_BUNDLES": "b", **dict.fromkeys(kubernetes, "tcp://10.0.0.1:80"), "DLE_COLOUR": "red", "A": "b"}
+    assert settings.from_environment(environment) == settings.ServerSettings((Path("b"),))
+    assert settings.unknown_variables(environment) == ["DLE_COLOUR"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "edits"),
+    [("", "ab", 2), ("ab", "ab", 0), ("kitten", "sitting", 3), ("ab", "ba", 2), ("ab", "b", 1)],
+)
+def test_edits(one: str, other: str, edits: int) -> None:
+    assert settings._edits(one, other) == settings._edits(other, one) == edits

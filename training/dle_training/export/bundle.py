@@ -5,7 +5,6 @@ The folder is written whole or not at all.
 
 import importlib.metadata
 import platform
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,7 +19,7 @@ from dle_bundle import documents, integrity
 from dle_bundle.errors import InputError
 from dle_bundle.files import atomic_folder
 from dle_bundle.groups import Groups
-from dle_bundle.manifest import FORMAT, Manifest
+from dle_bundle.manifest import FORMAT, NAME, Manifest
 from dle_bundle.schema import Schema
 from dle_training.export import card, graph, parity, probes
 from dle_training.export.parity import Parity
@@ -137,6 +136,6 @@ def _model_name(target: Path) -> str:
     Raises InputError if the name is not usable there.
     """
     name = target.resolve().name
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+    if not NAME.fullmatch(name):
         raise InputError(f"{target}: expected a model name of letters, digits, '.', '_' and '-', found {name!r}")
     return name
