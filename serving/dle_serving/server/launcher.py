@@ -118,6 +118,7 @@ def _environment(settings: ServerSettings) -> Mapping[str, str]:
         **inherited,  # without the variable that makes BentoML not replace dead workers in a container
         **{name: str(path.resolve()) for name, path in files.items() if path is not None},
         "DLE_BUNDLES": os.pathsep.join(map(str, settings.bundles)),
+        "DLE_BENTO_MODELS": "",
         "DLE_HOME": str(home),
         "DLE_WORKERS": str(settings.workers),
         "DLE_DEVICE": settings.device,
