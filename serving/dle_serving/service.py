@@ -81,8 +81,10 @@ class WrappedService(BentoService[Any]):  # type: ignore[misc]
         Raises InputError for wrong settings, and for a model that is not in BentoML's model store.
         """
         held = () if self.bento is None else (str(model.tag) for model in self.bento.info.all_models)
-        settings = from_environment({"DLE_BENTO_MODELS": ",".join(held), **os.environ})
-        return replace(settings, bundles=(*settings.bundles, *map(bundle_of, settings.bento_models)))
+        models = os.environ.get("DLE_BENTO_MODELS") or ",".join(held)
+        settings = from_environment({**os.environ, "DLE_BENTO_MODELS": models})
+        places = (place.resolve() for place in (*settings.bundles, *map(bundle_of, settings.bento_models)))
+        return replace(settings, bundles=tuple(dict.fromkeys(places)))  # in a worker, `prepare` has added them before
 
     async def call(self, path: str, body: dict[str, Any]) -> bytes:
         """The body of our application's response to a POST; an error becomes BentoML's exception, with its status."""
@@ -184,7 +186,7 @@ class Service:
             )
         Roster(settings.home, settings.workers).reset()
         # The workers run elsewhere: in the folder of the bento.
-        os.environ.update(settings.places(), DLE_BENTO_MODELS="")
+        os.environ.update(settings.places())
         # Bentos set it in their containers, and BentoML then does not replace dead workers.
         os.environ.pop("BENTOML_CONTAINERIZED", None)
 

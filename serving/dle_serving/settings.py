@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from dle_bundle.errors import InputError
 
 Device = Literal["auto", "cpu", "cuda"]
-_TAG = re.compile(r"[a-z0-9][-._a-z0-9]*:[a-z0-9][-._a-z0-9]*")
+_TAG = re.compile(r"[a-z0-9][-._a-z0-9]*:[1-9][0-9]*")
 
 
 @dataclass(frozen=True, slots=True)

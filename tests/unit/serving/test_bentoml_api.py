@@ -5,6 +5,7 @@ import json
 from collections.abc import Awaitable, Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -87,6 +88,35 @@ def test_an_error_is_an_exception_of_bentoml_with_its_status(application: Applic
         running(application, lambda: Service().predict.local(rows=[{"age": "x"}]))
     assert caught.value.error_code is HTTPStatus.BAD_REQUEST
     assert {detail["code"] for detail in json.loads(str(caught.value))["details"]} == {"type", "missing"}
+
+
+def test_the_models_are_those_of_the_variable_or_of_the_bento(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(service, "bundle_of", lambda tag: tmp_path / tag)
+    info = SimpleNamespace(all_models=[SimpleNamespace(tag="held:1"), SimpleNamespace(tag="more:2")])
+    monkeypatch.setattr(Service, "bento", SimpleNamespace(info=info))
+    held, more, given, folder = (tmp_path / name for name in ("held:1", "more:2", "given:3", "folder"))
+    for variables, expected in (
+        ({}, (held, more)),
+        ({"DLE_BENTO_MODELS": ""}, (held, more)),
+        ({"DLE_BENTO_MODELS": "given:3"}, (given,)),
+        ({"DLE_BUNDLES": "folder"}, (folder, held, more)),
+    ):
+        for name in ("DLE_BUNDLES", "DLE_BENTO_MODELS"):
+            monkeypatch.delenv(name, raising=False)
+        for name, text in variables.items():
+            monkeypatch.setenv(name, text)
+        assert Service.settings().bundles == expected
+
+
+def test_a_worker_serves_what_the_supervisor_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "bundle_of", lambda tag: tmp_path / tag.replace(":", "-"))
+    monkeypatch.setenv("DLE_BUNDLES", str(tmp_path / "folder"))
+    monkeypatch.setenv("DLE_BENTO_MODELS", "price:1")
+    found = Service.settings()
+    for name, text in found.places().items():
+        monkeypatch.setenv(name, text)
+    assert Service.settings().bundles == found.bundles == (tmp_path / "folder", tmp_path / "price-1")
 
 
 def test_without_a_server_a_method_says_what_to_use(monkeypatch: pytest.MonkeyPatch) -> None:

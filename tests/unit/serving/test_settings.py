@@ -64,6 +64,7 @@ def test_every_variable_is_read() -> None:
         ("DLE_INSECURE", "yes"),
         ("DLE_BENTO_MODELS", "price"),
         ("DLE_BENTO_MODELS", "price:"),
+        ("DLE_BENTO_MODELS", "price:latest"),
         ("DLE_BENTO_MODELS", "price:1;digit:2"),
         ("DLE_BENTO_MODELS", "Price:1"),
         ("DLE_BENTO_MODELS", ","),
