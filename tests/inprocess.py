@@ -18,7 +18,7 @@ class InProcess:
     """One application in an event loop of its own."""
 
     def __init__(self, settings: ServerSettings, *, load: bool = True) -> None:
-        self.app = Application(settings, silent)
+        self.app = Application(settings, silent, {})
         self.loop = asyncio.new_event_loop()
         transport = httpx.ASGITransport(app=cast(Any, self.app))
         self.client = httpx.AsyncClient(transport=transport, base_url="http://test")

@@ -8,7 +8,7 @@ workers.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -44,9 +44,12 @@ _COUNTING_SECONDS = 0.1
 
 
 class Application:
-    """Handles HTTP requests; passes the lifespan protocol on to `inner`, BentoML's application."""
+    """Handles HTTP requests; passes the lifespan protocol on to `inner`, BentoML's application.
 
-    def __init__(self, settings: ServerSettings, inner: Asgi) -> None:
+    `interface` describes the service to BentoML's clients: the body of /schema.json.
+    """
+
+    def __init__(self, settings: ServerSettings, inner: Asgi, interface: Mapping[str, Any]) -> None:
         self._inner = inner
         openapi = OpenApiHandler(repository := Repository(settings, metrics := Metrics(settings.home / "metrics")))
         self.repository, self.metrics = repository, metrics
@@ -60,7 +63,8 @@ class Application:
         admission = Admission(settings, metrics)
         self._predict = PredictHandler(settings, repository, admission, metrics)
         self._keyring = None if settings.api_keys_file is None else Keyring(settings.api_keys_file)
-        status, drift = StatusHandlers(repository, self.roster, metrics), DriftHandler(repository, self._quality)
+        status = StatusHandlers(repository, self.roster, metrics, interface)
+        drift = DriftHandler(repository, self._quality)
         routes = _routes(self._predict, self._feedback, drift, status, openapi)
         self._router = Router(routes if self._keyring is None else _guarded(routes))
         openapi.routes = self._router.routes
@@ -74,6 +78,20 @@ class Application:
             await self._http(scope, receive, send)
         else:
             await self._live(scope, receive, send)
+
+    async def call(self, path: str, body: bytes) -> Response:
+        """The response to a POST from within this process: it needs no API key, and is no request in the metrics.
+
+        `path` is one without parameters. Raises an `HttpError` for anything wrong with the body.
+        """
+        found = self._router.find(path)
+        assert found is not None
+        route, parameters = found
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": body}
+
+        return await route.handler(Request("POST", path, b"", {}, receive, parameters))
 
     async def load(self) -> None:
         """Load the models in a thread, then sign the roster."""
@@ -197,9 +215,11 @@ def _routes(
         *routes,
         Route("/feedback", "POST", feedback, "feedback", (413, 415, 503)),
         Route("/livez", "GET", status.livez, None),
+        Route("/healthz", "GET", status.livez, None),
         Route("/readyz", "GET", status.readyz, None, (503,)),
         Route("/metrics", "GET", status.metrics, "metrics"),
         Route("/openapi.json", "GET", openapi, "predict", (503,)),
+        Route("/schema.json", "GET", status.interface, None),
         Route("/docs", "GET", docs.page, None),
         Route("/docs/{file}", "GET", docs.asset, None, (404,)),
     ]

@@ -14,13 +14,14 @@ from typing import Any, Literal, get_args
 from dle_bundle.errors import InputError
 
 Device = Literal["auto", "cpu", "cuda"]
+_TAG = re.compile(r"[a-z0-9][-._a-z0-9]*:[1-9][0-9]*")
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
     """The settings of one server; each field is described by a row of `VARIABLES`."""
 
-    bundles: tuple[Path, ...]
+    bundles: tuple[Path, ...] = ()
     home: Path = Path(".dle")
     workers: int = 1
     device: Device = "auto"
@@ -48,11 +49,21 @@ class ServerSettings:
     max_waiting_bytes: int = 128 << 20
     drain_seconds: int = 0
     hang_seconds: int = 30
+    bento_models: tuple[str, ...] = ()
 
     @property
     def signing_keys_file(self) -> Path:
         """The file with the keys that sign prediction ids."""
         return self.token_keys_file or self.home / "token.keys"
+
+    def places(self) -> dict[str, str]:
+        """The variables that say where things are, with absolute paths, for a process in another working directory."""
+        files = {"DLE_TOKEN_KEYS_FILE": self.token_keys_file, "DLE_API_KEYS_FILE": self.api_keys_file}
+        return {
+            "DLE_BUNDLES": os.pathsep.join(str(path.resolve()) for path in self.bundles),
+            "DLE_HOME": str(self.home.resolve()),
+            **{name: str(path.resolve()) for name, path in files.items() if path is not None},
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +87,13 @@ def _paths(text: str) -> tuple[Path, ...]:
     if not paths:
         raise ValueError
     return paths
+
+
+def _tags(text: str) -> tuple[str, ...]:
+    tags = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not tags or not all(map(_TAG.fullmatch, tags)):
+        raise ValueError
+    return tags
 
 
 def _device(text: str) -> str:
@@ -141,7 +159,16 @@ VARIABLES = (
         _paths,
         "a list of paths",
         "Bundles, or folders that contain bundles, separated as in PATH. The routes without a model name use the first "
-        "bundle. Required.",
+        "bundle. Required, unless DLE_BENTO_MODELS is set.",
+    ),
+    Variable(
+        "DLE_BENTO_MODELS",
+        "bento_models",
+        _tags,
+        "NAME:VERSION, or several with commas between them",
+        "Models in BentoML's model store, where dle-export RUN --bentoml puts them. They follow the bundles of "
+        "DLE_BUNDLES. bentoml build makes a bento that contains them; unset in a bento: the models that it contains. "
+        "dle-serve does not use it: it serves its arguments.",
     ),
     Variable(
         "DLE_HOME",
@@ -373,8 +400,12 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> ServerSetti
     for name in unknown_variables(environment):
         near = [known for known in sorted(_NAMES) if _edits(name, known) <= _MOST_EDITS]
         faults += [f"{name}: no such setting; did you mean {' or '.join(near)}?"] if near else []
-    if "bundles" not in values and not any(fault.startswith("DLE_BUNDLES") for fault in faults):
-        faults.append("DLE_BUNDLES is not set: expected a list of bundles, or of folders that contain bundles")
+    wrong = any(fault.startswith(("DLE_BUNDLES", "DLE_BENTO_MODELS")) for fault in faults)
+    if not wrong and not values.keys() & {"bundles", "bento_models"}:
+        faults.append(
+            "DLE_BUNDLES is not set: expected a list of bundles, or of folders that contain bundles (or set "
+            "DLE_BENTO_MODELS to models of BentoML's model store)"
+        )
     if faults:
         raise InputError("The service cannot start with these settings", faults)
     return ServerSettings(**values)

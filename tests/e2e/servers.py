@@ -117,6 +117,37 @@ def launch(
         )
 
 
+@contextmanager
+def bentoml_serve(
+    folder: Path, *options: str, target: str = "dle_serving.service:Service", **environment: str
+) -> Iterator[tuple["subprocess.Popen[bytes]", str]]:
+    """`bentoml serve` as the documentation has it, in `folder`, on a free port; its process and its address."""
+    with running_bentoml(folder, sys.executable, "-m", "bentoml", "serve", target, *options, **environment) as running:
+        yield running
+
+
+@contextmanager
+def running_bentoml(folder: Path, *command: str, **environment: str) -> Iterator[tuple["subprocess.Popen[bytes]", str]]:
+    """A command that ends in `bentoml serve`, in `folder`, on a free port; it writes to the file `log`."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    own = {"BENTOML_HOME": str(folder / "bentoml"), "BENTOML_DO_NOT_TRACK": "True"}
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [*command, "--port", str(port)],
+            cwd=folder,
+            env={**os.environ, **own, **environment},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield process, f"http://127.0.0.1:{port}"
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.wait(DEADLINE)
+
+
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
     """Those that still run (a zombie that nobody has waited for does not)."""
     return [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]

@@ -1,23 +1,36 @@
 """The service as it runs: real processes, real HTTP."""
 
+import asyncio
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import bentoml
 import httpx
 import msgspec
 import psutil
 import pytest
+from bentoml.exceptions import BentoMLException
 from tests import bundles
-from tests.e2e.servers import DEADLINE, Server, alive, answer, eventually, launch, raw, serving, signalled
+from tests.e2e.servers import (
+    DEADLINE,
+    Server,
+    alive,
+    answer,
+    bentoml_serve,
+    eventually,
+    launch,
+    raw,
+    serving,
+    signalled,
+)
 from tests.inprocess import assert_is_error
 
 from dle_bundle import bundle as real
@@ -38,7 +51,8 @@ def income(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(income: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
     digit = bundles.write(folder / "digit", bundles.DIGIT, name="digit", version=2)
-    with serving(folder, income, digit, DLE_MAX_BODY_BYTES="1000000") as running:
+    # dle-serve serves its arguments, and no model of BentoML's store
+    with serving(folder, income, digit, DLE_MAX_BODY_BYTES="1000000", DLE_BENTO_MODELS="absent:1") as running:
         yield running
 
 
@@ -79,7 +93,6 @@ def test_every_error_has_the_one_body(client: httpx.Client) -> None:
     assert {fault["row"] for fault in faults} == {0, 1, 2}
     assert_is_error(client.post("/predict?explain=true", content=BODY), 400)
     assert_is_error(client.get("/nope"), 404)
-    assert_is_error(client.get("/healthz"), 404)
     assert_is_error(client.post("/models/nope/predict", content=BODY), 404)
     response = client.get("/predict")
     assert_is_error(response, 405)
@@ -121,6 +134,24 @@ def test_a_client_that_leaves_disturbs_nobody(server: Server, client: httpx.Clie
         lambda: value(client.get("/metrics").text, 'dle_requests_total{code="499",route="/predict"}') == before + 1
     )
     assert client.post("/predict", content=BODY).status_code == 200
+
+
+def test_bentomls_clients_call_it(server: Server) -> None:
+    with bentoml.SyncHTTPClient(server.url) as caller:
+        answered = caller.predict(rows=[ROW])
+        outcome = caller.feedback(items=[{"id": answered["predictions"][0]["id"], "actual": ">50K"}])
+        with pytest.raises(BentoMLException, match="do not match the schema") as caught:
+            caller.predict(rows=[{"agee": 1}])
+    assert (answered["model"], answered["version"]) == ("income", 1)
+    assert outcome == {"accepted": 1, "duplicates": 0, "rejected": []}
+    assert caught.value.error_code == 400
+
+    async def ask() -> Any:
+        async with bentoml.AsyncHTTPClient(server.url) as opened:
+            return await opened.predict([ROW])
+
+    again = asyncio.run(ask())
+    assert again["predictions"][0]["probabilities"] == answered["predictions"][0]["probabilities"]
 
 
 def test_many_at_once_get_their_own_answers(client: httpx.Client) -> None:
@@ -291,25 +322,3 @@ def test_plain_bentoml_listens_beyond_loopback_only_with_keys_or_a_word(income: 
     with bentoml_serve(tmp_path, **settings, DLE_INSECURE="true") as (process, url):
         eventually(lambda: httpx.get(f"{url}/readyz").status_code == 200)
         assert "Warning: DLE_TOKEN_KEYS_FILE is not set" in (tmp_path / "log").read_text()
-
-
-@contextmanager
-def bentoml_serve(folder: Path, *host: str, **environment: str) -> Iterator[tuple["subprocess.Popen[bytes]", str]]:
-    """`bentoml serve` as the documentation has it, on a free port."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    own = {"BENTOML_HOME": str(folder / "bentoml"), "BENTOML_DO_NOT_TRACK": "True"}
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "bentoml", "serve", "dle_serving.service:Service", *host, "--port", str(port)],
-            cwd=folder,
-            env={**os.environ, **own, **environment},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        yield process, f"http://127.0.0.1:{port}"
-    finally:
-        if process.poll() is None:
-            process.terminate()
-        process.wait(DEADLINE)

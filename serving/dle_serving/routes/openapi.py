@@ -46,9 +46,11 @@ _SUMMARIES = {
     "/drift": "Drift of the first model's inputs, predictions and accuracy",
     "/feedback": "Report the true values of earlier predictions, of any model",
     "/livez": "Whether the process is alive",
+    "/healthz": "The same, under BentoML's name",
     "/readyz": "Whether every model is loaded, verified and warmed up",
     "/metrics": "Metrics for Prometheus",
     "/openapi.json": "This document",
+    "/schema.json": "What BentoML's clients read before they call /predict and /feedback",
     "/docs": "This document as an interactive page",
 }
 _TAGS = {"predict": "predictions", "feedback": "feedback", "metrics": "monitoring", None: "health and this page"}

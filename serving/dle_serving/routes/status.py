@@ -1,6 +1,8 @@
-"""GET /livez, /readyz, /metrics and /schema: the state of the server and its models."""
+"""GET /livez, /healthz, /readyz, /metrics, /schema and /schema.json: the state of the server and its models."""
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -17,9 +19,10 @@ _ALIVE = Response(b'{"status":"alive"}')
 
 
 class StatusHandlers:
-    """Handles the four routes."""
+    """Handles these routes; /healthz is BentoML's name of /livez."""
 
-    def __init__(self, repository: Repository, roster: Roster, metrics: Metrics) -> None:
+    def __init__(self, repository: Repository, roster: Roster, metrics: Metrics, interface: Mapping[str, Any]) -> None:
+        self._interface = Response(msgspec.json.encode(interface))
         self._repository = repository
         self._roster = roster
         self._metrics = metrics
@@ -54,3 +57,8 @@ class StatusHandlers:
         request.flags()
         served = self._repository.find(request.parameters.get("model"), request.parameters.get("version"))
         return Response(documents.encode(served.schema))
+
+    async def interface(self, request: Request) -> Response:
+        """What BentoML's clients read first: paths, inputs and outputs of the APIs, the same for every model."""
+        request.flags()
+        return self._interface

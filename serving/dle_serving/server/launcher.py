@@ -118,17 +118,14 @@ def _settings(
 
 
 def _environment(settings: ServerSettings) -> Mapping[str, str]:
-    files = {"DLE_TOKEN_KEYS_FILE": settings.token_keys_file, "DLE_API_KEYS_FILE": settings.api_keys_file}
-    home = settings.home.resolve()
     return {
         **os.environ,
-        **{name: str(path.resolve()) for name, path in files.items() if path is not None},
-        "DLE_BUNDLES": os.pathsep.join(map(str, settings.bundles)),
-        "DLE_HOME": str(home),
+        **settings.places(),
+        "DLE_BENTO_MODELS": "",
         "DLE_WORKERS": str(settings.workers),
         "DLE_DEVICE": settings.device,
         "DLE_INSECURE": "true" if settings.insecure else "false",
-        "BENTOML_HOME": str(home / "bentoml"),
+        "BENTOML_HOME": str(settings.home.resolve() / "bentoml"),
         "BENTOML_DO_NOT_TRACK": "True",
     }
 

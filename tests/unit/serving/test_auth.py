@@ -19,7 +19,7 @@ from dle_serving.errors import Unauthorized
 from dle_serving.settings import ServerSettings
 
 SHA = hashlib.sha256(b"secret").hexdigest()
-OPEN = {"/livez", "/readyz", "/docs", "/docs/{file}"}
+OPEN = {"/livez", "/healthz", "/readyz", "/schema.json", "/docs", "/docs/{file}"}
 
 
 class Guarded:

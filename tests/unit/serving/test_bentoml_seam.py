@@ -2,7 +2,9 @@
 
 import importlib.metadata
 import inspect
+import os
 import re
+from pathlib import Path
 from typing import Any, cast
 
 import bentoml
@@ -14,6 +16,7 @@ from _bentoml_impl.worker import service as worker  # type: ignore[import-untype
 from _bentoml_sdk import Service as BentoService  # type: ignore[import-untyped]
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.context import server_context
+from bentoml._internal.service import loader
 from bentoml.serving import create_watcher
 from bentoml_cli.cli import cli
 
@@ -52,6 +55,28 @@ def test_the_deployment_hook_is_called_before_the_workers_start() -> None:
     source = inspect.getsource(serving.serve_http)
     assert source.index("server_on_deployment(svc)") < source.index("arbiter.start(")
     assert Service.inner.prepare.__bentoml_deployment_hook__
+
+
+def test_dead_workers_are_replaced_also_in_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    variables = {"DLE_BUNDLES": "b", "DLE_BENTO_MODELS": "", "DLE_HOME": "h", "DLE_INSECURE": "true"}
+    for name, value in {**variables, "BENTOML_CONTAINERIZED": "true"}.items():
+        monkeypatch.setenv(name, value)
+    Service.inner.prepare()
+    assert "BENTOML_CONTAINERIZED" not in os.environ
+    assert (os.environ["DLE_BUNDLES"], os.environ["DLE_HOME"]) == (str(tmp_path / "b"), str(tmp_path / "h"))
+    # the hook comes before BentoML looks at the variable, and the workers get the environment that it leaves
+    source = inspect.getsource(serving.serve_http)
+    assert source.index("server_on_deployment(svc)") < source.index("watchers.append(\n            create_watcher(")
+    source = inspect.getsource(create_watcher)
+    assert "respawn=not running_inside_container()," in source
+    assert "copy_env=True," in source
+
+
+def test_a_bento_tells_its_service_which_models_it_holds() -> None:
+    assert "svc.bento = bento" in inspect.getsource(BentoService.on_load_bento)
+    source = inspect.getsource(loader._load_bento)
+    assert source.index("import_service(") < source.index("svc.on_load_bento(bento)")
 
 
 def test_the_address_is_that_of_the_command_line_or_of_the_configuration() -> None:

@@ -34,6 +34,7 @@ def test_it_has_the_inputs_of_every_model(service: InProcess) -> None:
     assert row["properties"]["workclass"]["x-observed-categories"] == list(bundles.WORKCLASSES)
     assert row["properties"]["zone"]["type"] == ["string", "integer", "null"]
     paths = {"/predict", "/schema", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs", "/drift", "/feedback"}
+    paths |= {"/healthz", "/schema.json"}
     for model, version in (("income", 1), ("digit", 9), ("digit", 10), ("price", 1), ("spam", 1)):
         for prefix in (f"/models/{model}", f"/models/{model}/versions/{version}"):
             paths |= {f"{prefix}/predict", f"{prefix}/schema", f"{prefix}/drift"}

@@ -15,6 +15,7 @@ def test_defaults_with_bundles_alone() -> None:
 def test_every_variable_is_read() -> None:
     texts = {
         "DLE_BUNDLES": "b",
+        "DLE_BENTO_MODELS": "price:1, digit:20",
         "DLE_HOME": "h",
         "DLE_WORKERS": "3",
         "DLE_DEVICE": "cpu",
@@ -74,6 +75,7 @@ def test_every_variable_is_read() -> None:
         max_waiting_bytes=11,
         drain_seconds=0,
         hang_seconds=7,
+        bento_models=("price:1", "digit:20"),
     )
 
 
@@ -88,6 +90,12 @@ def test_every_variable_is_read() -> None:
         ("DLE_INSECURE", "yes"),
         ("DLE_DRAIN_SECONDS", "-1"),
         ("DLE_HANG_SECONDS", "0"),
+        ("DLE_BENTO_MODELS", "price"),
+        ("DLE_BENTO_MODELS", "price:"),
+        ("DLE_BENTO_MODELS", "price:latest"),
+        ("DLE_BENTO_MODELS", "price:1;digit:2"),
+        ("DLE_BENTO_MODELS", "Price:1"),
+        ("DLE_BENTO_MODELS", ","),
     ],
 )
 def test_what_is_no_duration_and_no_truth_value_is_refused(name: str, text: str) -> None:
@@ -101,6 +109,24 @@ def test_durations_are_written_as_they_are_read() -> None:
         if variable.field in ("drift_window", "feedback_max_age"):
             for text in ("1m", "90m", "5h", "1d"):
                 assert variable.write(variable.read(text)) == text
+
+
+def test_models_of_bentoml_make_bundles_unnecessary() -> None:
+    found = settings.from_environment({"DLE_BENTO_MODELS": "price:1"})
+    assert (found.bundles, found.bento_models) == ((), ("price:1",))
+    with pytest.raises(InputError) as caught:  # what is wrong is not also missing
+        settings.from_environment({"DLE_BENTO_MODELS": "price"})
+    assert len(caught.value.details) == 1
+
+
+def test_places_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = settings.from_environment({"DLE_BUNDLES": "a:/b", "DLE_API_KEYS_FILE": "keys"})
+    assert found.places() == {
+        "DLE_BUNDLES": f"{tmp_path}/a:/b",
+        "DLE_HOME": f"{tmp_path}/.dle",
+        "DLE_API_KEYS_FILE": f"{tmp_path}/keys",
+    }
 
 
 def test_all_faults_are_told_at_once() -> None:
