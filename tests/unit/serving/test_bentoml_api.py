@@ -95,12 +95,12 @@ def test_the_models_are_those_of_the_variable_or_of_the_bento(tmp_path: Path, mo
     monkeypatch.setattr(service, "bundle_of", lambda tag: tmp_path / tag)
     info = SimpleNamespace(all_models=[SimpleNamespace(tag="held:1"), SimpleNamespace(tag="more:2")])
     monkeypatch.setattr(Service, "bento", SimpleNamespace(info=info))
-    held, more, given, folder = (tmp_path / name for name in ("held:1", "more:2", "given:3", "folder"))
+    held, more, given = (tmp_path / name for name in ("held:1", "more:2", "given:3"))
     for variables, expected in (
         ({}, (held, more)),
         ({"DLE_BENTO_MODELS": ""}, (held, more)),
         ({"DLE_BENTO_MODELS": "given:3"}, (given,)),
-        ({"DLE_BUNDLES": "folder"}, (folder, held, more)),
+        ({"DLE_BUNDLES": "folder"}, (Path("folder"), held, more)),
     ):
         for name in ("DLE_BUNDLES", "DLE_BENTO_MODELS"):
             monkeypatch.delenv(name, raising=False)
@@ -116,6 +116,7 @@ def test_a_worker_serves_what_the_supervisor_found(tmp_path: Path, monkeypatch: 
     found = Service.settings()
     for name, text in found.places().items():
         monkeypatch.setenv(name, text)
+    monkeypatch.setenv(service._PREPARED, "true")
     assert Service.settings().bundles == found.bundles == (tmp_path / "folder", tmp_path / "price-1")
 
 

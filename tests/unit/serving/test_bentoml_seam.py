@@ -19,6 +19,7 @@ from bentoml._internal.context import server_context
 from bentoml._internal.service import loader
 from bentoml.serving import create_watcher
 from bentoml_cli.cli import cli
+from tests import bundles
 
 from dle_serving import service
 from dle_serving.app import Application
@@ -59,12 +60,17 @@ def test_the_deployment_hook_is_called_before_the_workers_start() -> None:
 
 def test_dead_workers_are_replaced_also_in_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    bundles.write(tmp_path / "b")
     variables = {"DLE_BUNDLES": "b", "DLE_BENTO_MODELS": "", "DLE_HOME": "h", "DLE_INSECURE": "true"}
+    monkeypatch.setenv(service._PREPARED, "")  # so that it is as before afterwards
     for name, value in {**variables, "BENTOML_CONTAINERIZED": "true"}.items():
         monkeypatch.setenv(name, value)
     Service.inner.prepare()
     assert "BENTOML_CONTAINERIZED" not in os.environ
-    assert (os.environ["DLE_BUNDLES"], os.environ["DLE_HOME"]) == (str(tmp_path / "b"), str(tmp_path / "h"))
+    service._LOCKS.pop().release()
+    assert os.environ["DLE_HOME"] == str(tmp_path / "h")
+    assert Path(os.environ["DLE_BUNDLES"]).parent == tmp_path / "h" / "bundles"
+    assert os.environ[service._PREPARED] == "true"
     # the hook comes before BentoML looks at the variable, and the workers get the environment that it leaves
     source = inspect.getsource(serving.serve_http)
     assert source.index("server_on_deployment(svc)") < source.index("watchers.append(\n            create_watcher(")
