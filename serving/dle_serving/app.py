@@ -22,10 +22,10 @@ from dle_serving.errors import HttpError, InternalError, MethodNotAllowed, NotFo
 from dle_serving.feedback.store import open_store
 from dle_serving.models.repository import LoadState, Repository
 from dle_serving.monitoring.collector import DriftSeries, WorkersSeries
-from dle_serving.monitoring.metrics import Metrics
+from dle_serving.monitoring.metrics import CLIENT_LEFT, Metrics
 from dle_serving.monitoring.quality import Quality
 from dle_serving.routes import docs
-from dle_serving.routes.contract import CLIENT_LEFT, JSON, Message, Receive, Request, Response, Route, Send
+from dle_serving.routes.contract import JSON, Message, Receive, Request, Response, Route, Send
 from dle_serving.routes.drift import DriftHandler
 from dle_serving.routes.feedback import FeedbackHandler
 from dle_serving.routes.openapi import OpenApiHandler
@@ -70,7 +70,7 @@ class Application:
         openapi.routes = self._router.routes
         metrics.declare_responses(self._router.responses())
         lane = Lane(self._destination, self._keyring, admission, metrics, settings.batch_rows)
-        self.connections = Connections(settings, lane, metrics)
+        self.connections = Connections(settings, lane, metrics, self.roster.stopping)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """The ASGI entry."""

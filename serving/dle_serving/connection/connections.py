@@ -7,6 +7,7 @@ idle connection.
 import asyncio
 import logging
 import resource
+from collections.abc import Callable
 from typing import Protocol
 
 from dle_serving.connection.lane import Lane
@@ -35,11 +36,15 @@ class Connections:
     `is_closing` says that the server is shutting down: each connection then ends after its present request.
     """
 
-    def __init__(self, settings: ServerSettings, lane: Lane, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: ServerSettings, lane: Lane, metrics: Metrics, is_stopping: Callable[[], bool] = lambda: False
+    ) -> None:
+        """`is_stopping` says whether the server is to end; each sweep asks it."""
         self.settings = settings
         self.lane = lane
         self.metrics = metrics
         self.is_closing = False
+        self._is_stopping = is_stopping
         self._open: set[Swept] = set()
         self._most = _most_connections(settings.max_connections)
         self._is_full = False
@@ -72,6 +77,7 @@ class Connections:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             now = loop.time()
+            self.is_closing = self._is_stopping()
             for connection in list(self._open):
                 connection.sweep(now)
 

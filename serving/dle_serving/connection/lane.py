@@ -19,7 +19,7 @@ from dle_serving.connection.heads import Head, end_of_head, plain_head
 from dle_serving.errors import HttpError
 from dle_serving.models.batching import Outcome, Share
 from dle_serving.models.served import ServedModel
-from dle_serving.monitoring.metrics import Metrics
+from dle_serving.monitoring.metrics import CLIENT_LEFT, Metrics
 
 _REMEMBERED = 1024
 """Number of heads whose meaning is remembered: clients send the same head again and again."""
@@ -205,7 +205,9 @@ class _Group:
         return Share(size, request.destination.with_ids, partial(self._answer, request), given_up)
 
     def _answer(self, request: PlainRequest, outcome: Outcome) -> None:
-        if isinstance(outcome, bytes):
+        if not request.connection.is_open():
+            self._metrics.request(request.destination.route, CLIENT_LEFT, time.perf_counter() - request.begun)
+        elif isinstance(outcome, bytes):
             request.connection.respond(outcome)
             self._answered.setdefault(request.destination.route, []).append(request.begun)
         else:

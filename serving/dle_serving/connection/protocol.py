@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from dle_serving.connection.connections import IS_WANTED, Connections
 from dle_serving.connection.lane import Destination, PlainRequest
 from dle_serving.errors import BadRequest, HeadersTooLarge, HttpError, NotReady, TooSlow
+from dle_serving.monitoring.metrics import CLIENT_LEFT
 from dle_serving.settings import ServerSettings
 
 _MOST_HELD_BYTES = 64 << 10
@@ -57,6 +58,10 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._shared.leave(self)
+        if self._expected:
+            self._shared.metrics.inflight.inc(-1)
+            route = cast(Destination, self._destination).route
+            self._shared.metrics.request(route, CLIENT_LEFT, self.loop.time() - self._since)
         self._received.clear()
         super().connection_lost(exc)
 
@@ -80,6 +85,7 @@ class Connection(HttpToolsProtocol):
             if len(self._received) < self._expected:
                 return
             data, self._received = bytes(self._received), bytearray()
+            self._shared.metrics.inflight.inc(-1)  # the lane counts it from now on
             self._ask(data)
             return
         destination = self._shared.lane.destination(data) if self._is_between_messages() else None
@@ -90,6 +96,7 @@ class Connection(HttpToolsProtocol):
         if len(data) < self._expected:
             self._received += data
             self._since = self.loop.time()
+            self._shared.metrics.inflight.inc()
         else:
             self._ask(data)
 

@@ -15,6 +15,8 @@ STAGES = ("decode", "queue", "predict", "encode")
 FAULT_CODES = ("type", "non_finite", "missing", "unknown", "image", "sequence", "json")
 REJECTION_CODES = ("signature", "expired", "label", "conflict")
 
+CLIENT_LEFT = 499
+"""Status code, in the metrics only, of a request whose client disconnected before it was complete."""
 SHED_REASONS = (
     *("malformed", "headers", "silent", "slow_headers", "slow_body", "unread", "connections"),
     *("bytes", "rows", "wait", "timeout", "client_left"),

@@ -11,8 +11,6 @@ from dle_serving.auth import Scope
 from dle_serving.errors import BadRequest
 
 JSON = b"application/json"
-CLIENT_LEFT = 499
-"""Status code, in the metrics only, of a request whose client disconnected before it was complete."""
 Message = dict[str, Any]
 """A message of ASGI."""
 Receive = Callable[[], Awaitable[Message]]

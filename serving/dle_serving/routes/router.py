@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
-from dle_serving.routes.contract import CLIENT_LEFT, Route
+from dle_serving.monitoring.metrics import CLIENT_LEFT
+from dle_serving.routes.contract import Route
 
 UNKNOWN = "unknown"
 """The route label, in the metrics, of requests whose path has no route."""

@@ -284,6 +284,20 @@ def test_a_client_that_leaves_in_the_lane_disturbs_nobody(service: InProcess) ->
     assert gone.written == b""
     assert parsed(stays.written)[0] == 200
     stays.leave()
+    assert 'dle_requests_total{code="499",route="/predict"} 1.0' in lines(service)
+    assert "dle_inflight_requests 0.0" in lines(service)
+
+
+def test_a_client_that_leaves_within_its_request_is_counted(service: InProcess) -> None:
+    with wire(service) as client:
+        client.send(request(ONE)[:-5])
+        assert "dle_inflight_requests 1.0" in lines(service)
+    assert 'dle_requests_total{code="499",route="/predict"} 1.0' in lines(service)
+    assert "dle_inflight_requests 0.0" in lines(service)
+    with wire(service) as client:
+        client.send(request(ONE)[:-5], request(ONE)[-5:])
+    assert 'dle_requests_total{code="200",route="/predict"} 1.0' in lines(service)
+    assert "dle_inflight_requests 0.0" in lines(service)
 
 
 def test_a_request_that_fails_in_the_model_fails_alone(service: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
