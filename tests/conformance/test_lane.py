@@ -81,6 +81,7 @@ def same(service: InProcess, *segments: bytes) -> int:
     written, closed, count = taken(service, *segments)
     with without_lane(service):
         assert taken(service, b"".join(segments)) == (written, closed, 0)
+    assert b"HTTP/1.1 5" not in written
     return count
 
 
@@ -254,6 +255,13 @@ CASES = st.sampled_from([*PLAIN.values(), *OTHERS.values()]).filter(lambda data:
 def test_any_bytes_in_any_segments(service: InProcess, data: bytes, cuts: list[int]) -> None:
     places = [0, *sorted(cut for cut in cuts if cut < len(data)), len(data)]
     same(service, *(data[start:end] for start, end in pairwise(places)))
+
+
+@given(
+    st.lists(st.binary(max_size=60) | st.sampled_from([b"\r\n", b" HTTP/1.1\r\n", b"POST /predict", b": "]), max_size=8)
+)
+def test_any_bytes_at_all(service: InProcess, segments: list[bytes]) -> None:
+    same(service, *segments)
 
 
 def test_keys_are_checked_in_the_lane_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
