@@ -32,7 +32,6 @@ _LINEAR_RATE = 3.0
 _READ_IN_STEPS = ("lr", "weight_decay", "dropout", "muon_lr")
 """Hyperparameters that stay on the host, where a training step reads them without waiting for the device."""
 _MEMBERS, _BEST_MEMBERS = 8, 32
-_MUON_LR = (1.0, 50.0)
 _FEW_ROWS, _FOLDS = 3_500, 5
 """Below so many training rows, which are 70 % of 5,000, one validation part says too little."""
 
@@ -85,12 +84,13 @@ class PackConfig(Settings, frozen=True):
         Meta(description="Range of the decay of the weights of layers, as a factor of optimizer.weight_decay."),
     ] = (30.0, 3000.0)
     muon_lr: Annotated[
-        Annotated[tuple[Positive, ...], Meta(max_length=2)] | None,
+        tuple[Positive, ...],
         Meta(
+            max_length=2,
             description="Range of the learning rate of Muon, as a factor of optimizer.lr; Muon then trains the weights "
-            "of hidden layers; []: AdamW trains all weights; null: [1, 50] without folds, else []."
+            "of hidden layers; []: AdamW trains all weights.",
         ),
-    ] = None
+    ] = (1.0, 50.0)
     patience: Annotated[
         Count, Meta(description="Epochs without a better loss on validation after which a member is left alone.")
     ] = 8
@@ -417,7 +417,6 @@ def _complete(settings: PackConfig, facts: Facts) -> PackConfig:
         blocks=settings.blocks or ((*blocks, 0) if folds > 1 else blocks),
         width=settings.width or (128 if folds > 1 else 256),
         cosines=settings.cosines or ((8, 8) if folds > 1 else (12, 12)),
-        muon_lr=settings.muon_lr if settings.muon_lr is not None else () if folds > 1 else _MUON_LR,
     )
 
 
