@@ -259,6 +259,24 @@ class TestTraining:
         for name, tensor in whole.state_dict().items():
             assert torch.equal(tensor, weights[name]), name
 
+    @pytest.mark.parametrize(("most", "expected"), [(1_500, 1), (2, 2)])
+    def test_few_rows_are_learnt_by_one_thread(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, expected: int
+    ) -> None:
+        monkeypatch.setattr(ensembles, "_ONE_THREAD_ROWS", most)
+        found: set[int] = set()
+
+        class Watch(Listener):
+            def on_step(self, epoch: int, step: int) -> None:
+                found.add(torch.get_num_threads())
+
+        before = torch.get_num_threads()
+        torch.set_num_threads(2)
+        fit(tmp_path, configured("training.epochs=1"), listeners=[Watch()])
+        assert found == {expected}
+        assert torch.get_num_threads() == 2
+        torch.set_num_threads(before)
+
     def test_members_leave_when_their_loss_has_stopped_falling(self, tmp_path: Path) -> None:
         config = configured("model.pack.folds=1", "model.pack.patience=1", "optimizer.lr=0.3", "training.epochs=30")
         running: list[int] = []

@@ -7,8 +7,8 @@ member whose own loss stops falling leaves, and training ends when the ensemble 
 
 import math
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor
@@ -33,6 +33,9 @@ from dle_training.settings.base import chosen
 
 _LEAST_IMPROVEMENT = 1e-5
 """The ensemble has improved if its loss fell by more than this."""
+_ONE_THREAD_ROWS = 1_500
+"""With fewer training rows, steps are so short that several threads gain little. Beside other programs, they would wait
+for each other, and training would take many times as long."""
 _ANSWERS, _LOSS, _LOSSES, _EPOCHS = "answers", "loss", "losses", "epochs"
 """What the state keeps beside weights: the answers of the chosen members, their loss, and each member's best epoch."""
 
@@ -49,7 +52,7 @@ def fit(inputs: FitInputs) -> FitResult:
     optimizer = state.optimizer
     assert isinstance(optimizer, MemberOptimizer)
     train_rows, saved = training.inputs.train, time.monotonic()
-    with Interruption() as interruption, ExitStack() as ending:
+    with Interruption() as interruption, _threads(len(train_rows)), ExitStack() as ending:
         training.start(ending)
         while not progress.finished:
             begun = time.perf_counter() - progress.seconds
@@ -73,6 +76,17 @@ def fit(inputs: FitInputs) -> FitResult:
         if interruption.requested:
             raise Interrupted(f"Interrupted after the last epoch; the weights are in {inputs.checkpoints / loop.BEST}")
     return fitted
+
+
+@contextmanager
+def _threads(rows: int) -> Iterator[None]:
+    """Let one thread compute while a pack learns from few rows."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if rows < _ONE_THREAD_ROWS else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _begin(inputs: FitInputs, pack: Ensemble) -> Training:
