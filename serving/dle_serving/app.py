@@ -1,8 +1,8 @@
 """The ASGI application of the service: it handles every request itself, so none reaches BentoML's application.
 
 BentoML's middleware takes longer than a prediction, labels metrics by raw path and leaves a timer behind for each
-request. Its pages have another error format and load files from the internet. BentoML only runs the server and its
-workers.
+request. Its pages have another error format and load files from the internet. BentoML makes the inner application, and
+`bentoml serve` runs the workers.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from dle_serving.auth import Keyring
-from dle_serving.connection.admission import Admission
+from dle_serving.connection.admission import Admission, Overloaded
 from dle_serving.connection.connections import IS_WANTED, Connections
 from dle_serving.connection.heads import Head
 from dle_serving.connection.lane import Destination, Lane
@@ -59,8 +59,8 @@ class Application:
         metrics.add(DriftSeries(repository.monitored, self._quality))
         self.roster = Roster(settings.home, settings.workers)
         metrics.add(WorkersSeries(self.roster.answering))
-        self._feedback = FeedbackHandler(settings, repository, metrics, self.store)
         admission = Admission(settings, metrics)
+        self._feedback = FeedbackHandler(settings, repository, admission, metrics, self.store)
         self._predict = PredictHandler(settings, repository, admission, metrics)
         self._keyring = None if settings.api_keys_file is None else Keyring(settings.api_keys_file)
         status = StatusHandlers(repository, self.roster, metrics, interface)
@@ -69,7 +69,7 @@ class Application:
         self._router = Router(routes if self._keyring is None else _guarded(routes))
         openapi.routes = self._router.routes
         metrics.declare_responses(self._router.responses())
-        lane = Lane(self._destination, self._keyring, admission, metrics, settings.batch_rows)
+        lane = Lane(settings, self._destination, self._keyring, admission, metrics)
         self.connections = Connections(settings, lane, metrics, self.roster.stopping)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -180,6 +180,8 @@ class Application:
             )
             response: Response = await route.handler(request)
         except HttpError as error:
+            if isinstance(error, Overloaded):
+                self.metrics.shed(error.reason)
             return Response(error.body(), JSON, error.status, error.headers)
         except ClientDisconnected:
             raise

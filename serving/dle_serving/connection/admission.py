@@ -22,6 +22,14 @@ _NEW_SHARE = 0.25
 _MOST_RETRY_SECONDS = 60
 
 
+class Overloaded(NotReady):
+    """Too much work waits already; `reason` is that of `dle_shed_total`."""
+
+    def __init__(self, reason: str, bound: str, setting: str, retry_after: int) -> None:
+        super().__init__(f"the server is overloaded: {bound} wait already ({setting})", retry_after=retry_after)
+        self.reason = reason
+
+
 @dataclass(frozen=True, slots=True)
 class Patience:
     """Until when the client of a request waits: `deadline` is in seconds of `time.perf_counter`."""
@@ -64,22 +72,22 @@ class Admission:
         """The ticket of one request, or of several that wait together."""
         return Ticket(self)
 
-    def take_bytes(self, size: int) -> None:
-        """Count bytes of a body; raises NotReady if there are too many."""
-        if self._bytes and self._bytes + size > self._most_bytes:
+    def take_bytes(self, size: int, own: int) -> None:
+        """Count bytes of a body that has `own` bytes already; raises Overloaded if there are too many with others."""
+        if self._bytes > own and self._bytes + size > self._most_bytes:
             raise self._overloaded("bytes", f"{self._most_bytes:,} bytes", "DLE_MAX_WAITING_BYTES")
         self._bytes += size
 
     def take_rows(self, rows: int) -> None:
-        """Count rows; raises NotReady if there are too many."""
+        """Count rows; raises Overloaded if there are too many with others."""
         if self._rows and self._rows + rows > self._most_rows:
             raise self._overloaded("rows", f"{self._most_rows:,} rows", "DLE_MAX_WAITING_ROWS")
         self._rows += rows
         self._metrics.queue_rows.inc(rows)
 
     def take_cost(self, cost: int) -> None:
-        """Begin to wait; raises NotReady if this would take too long."""
-        if self._cost and self._seconds(cost) > self._most_seconds:
+        """Begin to wait; raises Overloaded if what waits already takes too long."""
+        if self._seconds() > self._most_seconds:
             raise self._overloaded("wait", f"{self._most_seconds} s of work", "DLE_MAX_WAIT")
         if not self._cost:
             self._rate.resume()
@@ -95,14 +103,13 @@ class Admission:
         if cost:
             self._rate.add(cost)
 
-    def _seconds(self, cost: int) -> float:
-        """The time that all waiting work and `cost` more take, as far as it is known."""
-        return (self._cost + cost) / self._rate.value if self._rate.value else 0.0
+    def _seconds(self) -> float:
+        """The time that all waiting work takes, as far as it is known."""
+        return self._cost / self._rate.value if self._rate.value else 0.0
 
-    def _overloaded(self, reason: str, bound: str, setting: str) -> NotReady:
-        self._metrics.shed(reason)
-        seconds = min(max(math.ceil(self._seconds(0)), 1), _MOST_RETRY_SECONDS)
-        return NotReady(f"the server is overloaded: {bound} wait already ({setting})", retry_after=seconds)
+    def _overloaded(self, reason: str, bound: str, setting: str) -> Overloaded:
+        seconds = min(max(math.ceil(self._seconds()), 1), _MOST_RETRY_SECONDS)
+        return Overloaded(reason, bound, setting, seconds)
 
 
 class Ticket:
@@ -113,24 +120,20 @@ class Ticket:
         self._size = self._rows = self._cost = 0
 
     def take_bytes(self, size: int) -> None:
-        """Take bytes of a body; raises NotReady if there are too many."""
-        self._admission.take_bytes(size)
+        """Take bytes of a body; raises Overloaded if there are too many."""
+        self._admission.take_bytes(size, self._size)
         self._size += size
 
     def take_rows(self, rows: int) -> None:
-        """Take rows; raises NotReady if there are too many."""
+        """Take rows; raises Overloaded if there are too many."""
         self._admission.take_rows(rows)
         self._rows += rows
 
     def wait(self, requests: int = 1) -> None:
-        """Begin to wait, when all bytes have been taken; raises NotReady if this would take too long."""
+        """Begin to wait, when all bytes have been taken; raises Overloaded if too much waits already."""
         cost = self._size + _FIXED_COST * requests
         self._admission.take_cost(cost)
         self._cost += cost
-
-    def another(self) -> "Ticket":
-        """A ticket of its own for a part of the group."""
-        return Ticket(self._admission)
 
     def give_back(self) -> None:
         """Return everything."""

@@ -79,7 +79,10 @@ class Connections:
             now = loop.time()
             self.is_closing = self._is_stopping()
             for connection in list(self._open):
-                connection.sweep(now)
+                try:
+                    connection.sweep(now)
+                except Exception:
+                    log.exception("a connection cannot be swept")
 
     def head_of_answers(self, headers: list[tuple[bytes, bytes]]) -> bytes:
         """The head of a JSON response of status 200 up to its content-length, with the server's own headers."""

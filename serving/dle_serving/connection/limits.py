@@ -35,9 +35,7 @@ def check_content(headers: Mapping[bytes, bytes], images: Collection[str] = ()) 
     raise UnsupportedMediaType(f"expected content-type {expected}, got {shown!r}")
 
 
-async def read_body(
-    headers: Mapping[bytes, bytes], receive: Any, most: int, take: Callable[[int], None] = lambda size: None
-) -> bytes:
+async def read_body(headers: Mapping[bytes, bytes], receive: Any, most: int, take: Callable[[int], None]) -> bytes:
     """Read the whole body, of at most `most` bytes; `take` is called with the size of each part.
 
     Raises TooLarge before reading anything when content-length is larger, or as soon as a chunked body exceeds `most`;

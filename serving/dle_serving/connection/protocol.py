@@ -9,7 +9,7 @@ import time
 from typing import Any, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from dle_serving.connection.connections import IS_WANTED, Connections
 from dle_serving.connection.lane import Destination, PlainRequest
@@ -24,24 +24,27 @@ _MOST_HELD_BYTES = 64 << 10
 class Connection(HttpToolsProtocol):
     """The protocol of one connection, in the event loop's thread.
 
-    A message is being parsed from `on_message_begin` to `on_message_complete`. A plain request is first received
-    (`_expected` bytes in all, `_received` so far), then due (`_asked`) until its response is written; what arrives
-    meanwhile waits in `_received`.
+    A plain request that is not complete waits in `_held` until it has `_expected` bytes. A complete one is in the lane
+    as `_asked` until it is answered. What arrives meanwhile, or while the client does not read its answers, waits in
+    `_held`. Everything else goes to the parser at once. `_own` is the cycle of the message that is being parsed, from
+    the end of its headers to the end of its body.
     """
 
     def __init__(self, config: Any, server_state: Any, app_state: Any, _loop: Any = None) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._shared: Connections = config.app.connections
         self._settings: ServerSettings = self._shared.settings
-        self._expected = 0
-        self._received = bytearray()
         self._destination: Destination | None = None
+        self._expected = 0
         self._asked = b""
+        self._held = bytearray()
+        self._is_declined = False
+        self._own: RequestResponseCycle | None = None
         self._is_parsing = self._has_headers = self._has_moved = False
-        self._is_last = self._is_broken = False
         self._head_bytes = self._unmoved_bytes = 0
         self._refusal: HttpError | None = None
         self._last_words = b""
+        self._is_broken = self._is_last = self._has_ended = False
         self._answers = 0
         self._since = self.loop.time()
         self._stuck_since: float | None = None
@@ -62,43 +65,29 @@ class Connection(HttpToolsProtocol):
             self._shared.metrics.inflight.inc(-1)
             route = cast(Destination, self._destination).route
             self._shared.metrics.request(route, CLIENT_LEFT, self.loop.time() - self._since)
-        self._received.clear()
+        self._held.clear()
         super().connection_lost(exc)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
-        """Keep a half-closed connection open until its request is answered."""
-        if not self._is_answering():
-            return None
-        self._end_after_answer()
-        return True
+        """Answer the requests that are complete, and then close the connection."""
+        self._has_ended = True
+        return self._is_busy() and not self._is_incomplete()
 
     def data_received(self, data: bytes) -> None:
-        """Pass bytes to the lane or to the parser."""
+        """Pass bytes to the lane or to the parser, or hold them."""
         if self._is_broken or self.transport.is_closing():
             return
-        if self._asked or self._expected:
-            self._received += data
-            if self._asked:
-                if len(self._received) > _MOST_HELD_BYTES:
-                    self.flow.pause_reading()
-                return
-            if len(self._received) < self._expected:
-                return
-            data, self._received = bytes(self._received), bytearray()
-            self._shared.metrics.inflight.inc(-1)  # the lane counts it from now on
-            self._ask(data)
+        if not (self._asked or self._held):
+            self._take(data)
             return
-        destination = self._shared.lane.destination(data) if self._is_between_messages() else None
-        if destination is None:
-            self._parse(data)
-            return
-        self._destination, self._expected = destination, destination.size
-        if len(data) < self._expected:
-            self._received += data
-            self._since = self.loop.time()
-            self._shared.metrics.inflight.inc()
-        else:
-            self._ask(data)
+        self._held += data
+        if self._expected:
+            if len(self._held) >= self._expected:
+                self._shared.metrics.inflight.inc(-1)  # the lane counts it from now on
+                data, self._held = bytes(self._held), bytearray()
+                self._ask(data)
+        elif len(self._held) > _MOST_HELD_BYTES:
+            self.flow.pause_reading()
 
     def pause_writing(self) -> None:
         """The client does not read."""
@@ -109,40 +98,42 @@ class Connection(HttpToolsProtocol):
         """The client reads again."""
         super().resume_writing()
         self._stuck_since = None
-        if not self._asked and not self._expected and self._received and self.parser is not None:
-            self._go_on()
+        self._go_on()
 
     # What the lane calls
 
     def respond(self, body: bytes) -> None:
         """Send the response of status 200 with this body."""
-        self._asked = b""
-        transport = self.transport
-        if transport.is_closing():
-            return
-        self._answers += 1
-        self.server_state.total_requests += 1
-        head = self._shared.head_of_answers(self.server_state.default_headers)
-        if self._is_last or self._shared.is_closing:
-            transport.write(b"%b%d\r\nconnection: close\r\n\r\n%b" % (head, len(body), body))
-            transport.close()
-            return
-        transport.write(b"%b%d\r\n\r\n%b" % (head, len(body), body))
-        self._since = self.loop.time()
-        if self._received and not self.flow.write_paused:
-            self._go_on()
+        shared = self._shared
+        head = shared.head_of_answers(self.server_state.default_headers)
+        if self._is_last or shared.is_closing:
+            self._answer(b"%b%d\r\nconnection: close\r\n\r\n%b" % (head, len(body), body), is_last=True)
+        else:
+            self._answer(b"%b%d\r\n\r\n%b" % (head, len(body), body), is_last=False)
+
+    def fail(self, error: HttpError) -> None:
+        """Send the error."""
+        is_last = self._is_last or self._shared.is_closing
+        self._answer(_response(error, self.server_state.default_headers, is_last=is_last), is_last=is_last)
 
     def decline(self) -> None:
         """Hand the request to the HTTP parser, with what has arrived since."""
-        data, self._asked = self._asked + bytes(self._received), b""
-        self._received.clear()
-        if not self.transport.is_closing():
-            self.flow.resume_reading()
-            self._parse(data)
+        self._held[:0] = self._asked
+        self._asked, self._is_declined = b"", True
+        self.loop.call_soon(self._go_on)
+
+    def leave(self) -> None:
+        """Close the connection: the client does not wait."""
+        self._asked = b""
+        self.transport.close()
 
     def is_open(self) -> bool:
-        """Whether the client is still there."""
+        """Whether a response can be sent."""
         return not self.transport.is_closing()
+
+    def is_wanted(self) -> bool:
+        """Whether the client still waits: it has not closed the connection, nor its own side of it."""
+        return not (self._has_ended or self.transport.is_closing())
 
     # What the sweep and uvicorn call
 
@@ -155,24 +146,28 @@ class Connection(HttpToolsProtocol):
             elif now - self._stuck_since > settings.body_timeout:
                 self._shared.metrics.shed("unread")
                 self.transport.abort()
-        elif (self._is_parsing or self._expected) and not self._is_broken:
+        elif self.flow.read_paused:
+            self._since = now  # it is not the client that is slow
+        elif self._expected or (self._is_parsing and not self._is_broken):
             has_headers = self._has_headers or bool(self._expected)
             limit = settings.body_timeout if has_headers else settings.header_timeout
             if now - self._since > limit:
                 what, name = ("body", "DLE_BODY_TIMEOUT") if has_headers else ("headers", "DLE_HEADER_TIMEOUT")
                 error = TooSlow(f"expected the whole {what} within {limit} s ({name})")
                 self._refuse(error, f"slow_{what}")
-        elif not self._is_answering() and now - self._since > self._patience():
+        elif not self._is_busy() and now - self._since > self._patience():
             if not self._answers:
                 self._shared.metrics.shed("silent")
             self.transport.close()
 
     def shutdown(self) -> None:
         """Close the connection when its present request is answered: the server is stopping."""
-        if self._is_parsing or self._expected or self._is_answering():
-            self._end_after_answer()
-        else:
+        if not (self._is_parsing or self._expected or self._is_busy()):
             self.transport.close()
+            return
+        self._is_last = True
+        if self.cycle is not None:
+            self.cycle.keep_alive = False
 
     # What the parser calls
 
@@ -193,14 +188,14 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The headers are complete: the application begins."""
+        super().on_headers_complete()  # raises for a target that is no URL
+        self._own = cycle = self.cycle
         self._has_headers = self._has_moved = True
         self._head_bytes = 0
         self._since = self.loop.time()
-        super().on_headers_complete()
-        cycle = self.cycle
-        cast(dict[str, Any], self.scope)[IS_WANTED] = lambda: not cycle.disconnected
+        cast(dict[str, Any], self.scope)[IS_WANTED] = lambda: not (self._has_ended or cycle.disconnected)
         if self._is_last or self._shared.is_closing or self.parser.should_upgrade():
-            self.cycle.keep_alive = False
+            cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
@@ -209,7 +204,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is complete."""
-        self._is_parsing, self._has_moved = False, True
+        self._is_parsing, self._has_moved, self._own = False, True, None
         self._since = self.loop.time()
         super().on_message_complete()
 
@@ -222,15 +217,13 @@ class Connection(HttpToolsProtocol):
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
-        elif self._last_words:
+            return
+        if self._last_words:
             self.transport.write(self._last_words)
+        if self._last_words or (self._has_ended and not self._held):
             self.transport.close()
         elif not self._is_parsing:
             self._since = self.loop.time()
-
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what is not HTTP."""
-        self._refuse(BadRequest(msg), "malformed")
 
     def _should_upgrade(self) -> bool:
         """Never: a request to change to another protocol is answered in this one."""
@@ -238,35 +231,68 @@ class Connection(HttpToolsProtocol):
 
     # How these do it
 
-    def _is_between_messages(self) -> bool:
-        return not (self._is_parsing or self._is_last or self._is_answering())
-
     def _is_answering(self) -> bool:
-        return bool(self._asked) or (self.cycle is not None and not self.cycle.response_complete)
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _is_busy(self) -> bool:
+        """Whether something that the client has sent is still to be answered."""
+        return bool(self._asked or self._held) or self._is_answering()
+
+    def _is_incomplete(self) -> bool:
+        """Whether the rest of a request is missing, and no earlier one is still to be answered."""
+        return bool(self._expected) or (self._own is not None and not self.pipeline)
 
     def _patience(self) -> int:
         """The seconds for which the connection may be idle."""
         return self._settings.keep_alive if self._answers else self._settings.first_byte_timeout
 
-    def _end_after_answer(self) -> None:
-        self._is_last = True
-        if self.cycle is not None:
-            self.cycle.keep_alive = False
+    def _take(self, data: bytes) -> None:
+        """Pass on bytes behind which nothing is held."""
+        is_between_messages = not (self._is_parsing or self._is_last or self._is_answering())
+        destination = self._shared.lane.destination(data) if is_between_messages else None
+        if destination is None:
+            self._parse(data)
+            return
+        self._destination, self._expected = destination, destination.size
+        if len(data) < self._expected:
+            self._held += data
+            self._since = self.loop.time()
+            self._shared.metrics.inflight.inc()
+        else:
+            self._ask(data)
 
     def _ask(self, data: bytes) -> None:
-        """Give the plain request at the start of `data` to the lane, and keep the rest."""
+        """Give the plain request at the start of `data` to the lane, and hold the rest."""
         size, destination = self._expected, cast(Destination, self._destination)
-        self._expected = 0
+        self._expected = self._unmoved_bytes = 0
         self._asked = data[:size] if len(data) > size else data
-        self._received += data[size:]
+        self._held += data[size:]
         body = self._asked[destination.head_size :]
         self._shared.lane.submit(PlainRequest(self, destination, body, time.perf_counter()))
 
+    def _answer(self, response: bytes, *, is_last: bool) -> None:
+        """Send the response to the request in the lane."""
+        self._asked = b""
+        self._answers += 1
+        self.server_state.total_requests += 1
+        self.transport.write(response)
+        if is_last or (self._has_ended and not self._held):
+            self.transport.close()
+            return
+        self._since = self.loop.time()
+        if self._held:
+            self.loop.call_soon(self._go_on)
+
     def _go_on(self) -> None:
-        """Handle what arrived while the last request was answered."""
-        data, self._received = bytes(self._received), bytearray()
+        """Pass on what is held, if nothing else has to come first."""
+        if self._asked or self._expected or not self._held or self.flow.write_paused or self.transport.is_closing():
+            return
+        data, self._held = bytes(self._held), bytearray()
         self.flow.resume_reading()
-        self.data_received(data)
+        pass_on, self._is_declined = self._parse if self._is_declined else self._take, False
+        pass_on(data)
+        if self._has_ended and (self._is_incomplete() or not self._is_busy()):
+            self.transport.close()
 
     def _parse(self, data: bytes) -> None:
         self._has_moved = False
@@ -291,27 +317,26 @@ class Connection(HttpToolsProtocol):
     def _refuse(self, error: HttpError, reason: str) -> None:
         """Respond with the error after the responses to earlier requests, and close the connection."""
         self._shared.metrics.shed(reason)
-        is_own = self._is_parsing and self._has_headers  # the message at fault is with the application already
         self._is_broken = True
-        response = _response(error, self.server_state.default_headers)
-        if is_own and self.pipeline:  # it waits for the earlier responses, so the application has not begun
+        response = _response(error, self.server_state.default_headers, is_last=True)
+        if self._own is not None and self.pipeline:  # the message at fault waits for earlier responses
             self.pipeline.popleft()
             self._last_words = response
-        elif self._is_answering() and not is_own:
+        elif self._own is None and self._is_answering():
             self._last_words = response
         else:
-            if not is_own or not self.cycle.response_started:
+            if self._own is None or not self._own.response_started:
                 self.transport.write(response)
             self.transport.close()
 
 
-def _response(error: HttpError, default_headers: list[tuple[bytes, bytes]]) -> bytes:
+def _response(error: HttpError, default_headers: list[tuple[bytes, bytes]], *, is_last: bool) -> bytes:
     body = error.body()
     headers = [
         *default_headers,
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
-        (b"connection", b"close"),
         *error.headers,
+        *([(b"connection", b"close")] if is_last else []),
     ]
     return b"".join([STATUS_LINE[error.status], *(b"%b: %b\r\n" % pair for pair in headers), b"\r\n", body])

@@ -6,6 +6,7 @@ model runs in a thread, and requests that arrive meanwhile form the next batch.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -14,6 +15,8 @@ from itertools import chain
 
 from dle_bundle.rows.decoder import DecodedRows
 from dle_serving.errors import NotReady
+
+log = logging.getLogger(__name__)
 
 Outcome = bytes | Exception
 """The response body of one request, or why there is none."""
@@ -152,25 +155,25 @@ class Batcher:
 
     def _finish(self, batch: list[_Waiting], done: "asyncio.Future[list[Outcome]]") -> None:
         if done.cancelled():  # the server is shutting down
-            _deliver_to_all(batch, NotReady("the server is shutting down", retry_after=1))
-        else:
-            try:
-                _deliver(batch, done.result())
-            except Exception as error:
-                self._fail(batch, error)
-                raise
-        self._waiting = list(_wanted(self._waiting))
+            self._fail(batch, NotReady("the server is shutting down", retry_after=1))
+            return
+        try:
+            _deliver(batch, done.result())
+            self._waiting = list(_wanted(self._waiting))
+        except Exception as error:
+            self._fail(batch, error)
+            raise
         self._flush()
 
     def _fail(self, batch: list[_Waiting], error: Exception) -> None:
         """Let all requests of the batch and of the queue fail, so that none waits for ever."""
         failed = [*batch, *self._waiting]
         self._waiting, self._is_due = [], False
-        _deliver_to_all(failed, error)
+        _deliver(failed, [error] * len(_shares(failed)))
 
     def _next_batch(self) -> list[_Waiting]:
         """Remove the first waiting rows that fit into one batch, at least one request's, from the queue."""
-        batch, rows, steps, count = list[_Waiting](), 0, 1, 0
+        rows, steps, count = 0, 1, 0
         for waiting in self._waiting:
             rows, steps = rows + len(waiting.rows), max(steps, waiting.rows.steps)
             if count and (rows > self._most_rows or rows * steps > MOST_STEPS):
@@ -184,7 +187,8 @@ class Batcher:
         shares = _shares(batch)
         try:
             parts, sizes = [each.rows for each in batch], [share.rows for share in shares]
-            return list[Outcome](self._run(parts, sizes, [share.with_ids for share in shares]))
+            bodies = self._run(parts, sizes, [share.with_ids for share in shares])
+            return [body for _, body in zip(shares, bodies, strict=True)]
         except Exception as error:  # noqa: BLE001 - passed on to the request
             if len(shares) == 1:
                 return [error]
@@ -203,18 +207,21 @@ def _wanted(queue: Iterable[_Waiting]) -> Iterator[_Waiting]:
             if error is None:
                 yield part
             else:
-                part.shares[0].answer(error)
+                _answer(part.shares[0], error)
 
 
 def _shares(batch: Iterable[_Waiting]) -> list[Share]:
     return list(chain.from_iterable(each.shares for each in batch))
 
 
-def _deliver(batch: Iterable[_Waiting], outcomes: Iterable[Outcome]) -> None:
+def _deliver(batch: Iterable[_Waiting], outcomes: Sequence[Outcome]) -> None:
     for share, outcome in zip(_shares(batch), outcomes, strict=True):
+        _answer(share, outcome)
+
+
+def _answer(share: Share, outcome: Outcome) -> None:
+    """Answer one request; what goes wrong there harms no other."""
+    try:
         share.answer(outcome)
-
-
-def _deliver_to_all(batch: Iterable[_Waiting], error: Exception) -> None:
-    for share in _shares(batch):
-        share.answer(error)
+    except Exception:
+        log.exception("a response cannot be delivered")

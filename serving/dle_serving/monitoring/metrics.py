@@ -49,7 +49,7 @@ _QUEUE_ROWS = MetricFamily("dle_queue_rows", "Rows that wait for the model or ar
 _CONNECTIONS = MetricFamily("dle_connections", "Open connections.", "livesum")
 _SHED = MetricFamily(
     "dle_shed",
-    "Requests and connections that were refused before any work: not HTTP (malformed), too large headers, no first "
+    "Requests and connections that were given up: not HTTP (malformed), too large headers, no first "
     "byte in time (silent), late headers or body (slow_headers, slow_body), a response that the client does not read "
     "(unread), too many connections, too much waiting work (bytes, rows, wait), a request that waited too long "
     "(timeout) or whose client left before its work began (client_left).",
@@ -123,9 +123,9 @@ class Metrics(Collector):
         for code, count in Counter(code for _, code in set(faults)).items():
             self._invalid[code].inc(count)
 
-    def shed(self, reason: str) -> None:
-        """Count a refused request or connection; `reason` is one of `SHED_REASONS`."""
-        self._shed[reason].inc()
+    def shed(self, reason: str, times: int = 1) -> None:
+        """Count refused requests or connections; `reason` is one of `SHED_REASONS`."""
+        self._shed[reason].inc(times)
 
     def feedback(self, model: str, version: int, delay: float) -> None:
         """Count accepted feedback that arrived `delay` seconds after its prediction."""

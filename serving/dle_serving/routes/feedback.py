@@ -12,6 +12,7 @@ import msgspec
 
 from dle_bundle.errors import Fault, counted
 from dle_bundle.rows.faults import body_faults, first, json_kind, shown
+from dle_serving.connection.admission import Admission
 from dle_serving.connection.limits import check_content, read_body
 from dle_serving.errors import BadRequest, NotReady, TooLarge
 from dle_serving.feedback import verification
@@ -62,8 +63,11 @@ class _InvalidBody(Exception):
 class FeedbackHandler:
     """Handles POST /feedback; owns the thread that writes to the store."""
 
-    def __init__(self, settings: ServerSettings, repository: Repository, metrics: Metrics, store: Store) -> None:
+    def __init__(
+        self, settings: ServerSettings, repository: Repository, admission: Admission, metrics: Metrics, store: Store
+    ) -> None:
         self._repository = repository
+        self._admission = admission
         self._metrics = metrics
         self._max_age = settings.feedback_max_age
         self._commits = GroupCommit(store)
@@ -75,7 +79,11 @@ class FeedbackHandler:
         request.flags()
         models = self._repository.all()
         check_content(request.headers)
-        body = await read_body(request.headers, request.receive, self._max_body_bytes)
+        with self._admission.ticket() as ticket:
+            body = await read_body(request.headers, request.receive, self._max_body_bytes, ticket.take_bytes)
+            return await self._store(body, models)
+
+    async def _store(self, body: bytes, models: Sequence[ServedModel]) -> Response:
         run = _at_once if len(body) <= _INLINE_BYTES else asyncio.to_thread
         now = int(time.time())
         try:

@@ -122,11 +122,16 @@ class PredictHandler:
     async def _decode(self, served: ServedModel, body: bytes, media: str, patience: Patience) -> DecodedRows:
         decoder = served.decoder
         turns = decoder.image_row_in_turns(body) if media in served.media_types else decoder.rows_in_turns(body)
-        work = _Work(turns, patience)
+        work = _Work(turns)
+
+        def turn_after_waiting() -> DecodedRows | None:
+            patience.check()
+            return work.turn()
+
         try:
             rows = None if served.slow_to_decode or len(body) > _INLINE_BYTES else work.turn()
             while rows is None:
-                rows = await asyncio.get_running_loop().run_in_executor(self._decoding, work.turn)
+                rows = await asyncio.get_running_loop().run_in_executor(self._decoding, turn_after_waiting)
         except RowFaults as error:
             self._metrics.invalid_rows((fault.row, fault.code) for fault in error.faults)
             raise BadRequest(error.message, error.faults, more=error.more) from None
@@ -141,17 +146,12 @@ class PredictHandler:
 class _Work:
     """The decoding of one request in turns, one at a time in any thread, and the `seconds` that they took."""
 
-    def __init__(self, turns: Turns[DecodedRows], patience: Patience) -> None:
+    def __init__(self, turns: Turns[DecodedRows]) -> None:
         self._turns = turns
-        self._patience = patience
         self.seconds = 0.0
 
     def turn(self) -> DecodedRows | None:
-        """Take one turn, and return the rows if it was the last one.
-
-        Raises RowFaults, TooManyRows, and what `Patience.check` raises if nobody waits any more.
-        """
-        self._patience.check()
+        """Take one turn, and return the rows if it was the last one. Raises RowFaults and TooManyRows."""
         started = time.perf_counter()
         try:
             next(self._turns)

@@ -14,9 +14,9 @@ from tests import bundles
 from tests.inprocess import InProcess, assert_is_error
 from tests.wire import Wire, request
 
-from dle_serving.connection.admission import Admission, Patience
+from dle_serving.connection.admission import Admission, Overloaded, Patience
 from dle_serving.connection.limits import ClientDisconnected
-from dle_serving.errors import NotReady, TooLate
+from dle_serving.errors import TooLate
 from dle_serving.monitoring.metrics import Metrics
 from dle_serving.settings import ServerSettings
 
@@ -48,17 +48,16 @@ def test_bytes_and_rows_are_bounded_except_for_the_first(metrics: Metrics) -> No
     admission = Admission(SETTINGS, metrics)
     with admission.ticket() as first, admission.ticket() as second:
         first.take_bytes(5_000)
-        with pytest.raises(NotReady, match="1,000 bytes wait already \\(DLE_MAX_WAITING_BYTES\\)"):
+        with pytest.raises(Overloaded, match="1,000 bytes wait already \\(DLE_MAX_WAITING_BYTES\\)"):
             second.take_bytes(1)
         first.take_rows(500)
         assert value(metrics, "dle_queue_rows") == 500
-        with pytest.raises(NotReady, match="100 rows wait already \\(DLE_MAX_WAITING_ROWS\\)"):
+        with pytest.raises(Overloaded, match="100 rows wait already \\(DLE_MAX_WAITING_ROWS\\)"):
             second.take_rows(1)
     with admission.ticket() as third:
         third.take_bytes(1_000)
         third.take_rows(100)
     assert value(metrics, "dle_queue_rows") == 0
-    assert value(metrics, 'dle_shed_total{reason="bytes"}') == value(metrics, 'dle_shed_total{reason="rows"}') == 1
 
 
 def worked(admission: Admission, clock: list[float], seconds: float, size: int) -> None:
@@ -78,15 +77,26 @@ def test_the_wait_is_bounded_by_the_measured_rate(metrics: Metrics, clock: list[
     waiting = [admission.ticket() for _ in range(6)]
     for ticket in waiting:
         ticket.take_bytes(100_000 - 4_096)
-    for ticket in waiting[:4]:
+    for ticket in waiting[:5]:  # the fifth finds two seconds of work
         ticket.wait()
-    for ticket in waiting[4:]:
-        with pytest.raises(NotReady, match="2 s of work wait already \\(DLE_MAX_WAIT\\)") as caught:
+    for ticket in waiting[5:]:
+        with pytest.raises(Overloaded, match="2 s of work wait already \\(DLE_MAX_WAIT\\)") as caught:
             ticket.wait()
-        assert dict(caught.value.headers)[b"retry-after"] == b"2"
-    assert value(metrics, 'dle_shed_total{reason="wait"}') == 2
+        assert dict(caught.value.headers)[b"retry-after"] == b"3"
+        assert caught.value.reason == "wait"
     waiting[0].give_back()
-    waiting[4].wait()
+    waiting[5].wait()
+
+
+def test_a_request_is_not_refused_for_its_own_size(metrics: Metrics, clock: list[float]) -> None:
+    admission = Admission(SETTINGS, metrics)
+    worked(admission, clock, 0.5, 100)
+    with admission.ticket() as alone:
+        for _ in range(4):  # as it arrives in parts
+            alone.take_bytes(600)
+        alone.wait()
+        with admission.ticket() as other, pytest.raises(Overloaded):
+            other.take_bytes(1)
 
 
 def test_before_the_rate_is_known_nothing_is_refused_for_it(metrics: Metrics, clock: list[float]) -> None:
@@ -193,9 +203,10 @@ def test_a_timeout_is_a_number_of_milliseconds(service: InProcess, text: str) ->
     assert service.post("/predict", content=body(1), headers={"x-request-timeout-ms": "5000"}).status_code == 200
 
 
+@pytest.mark.parametrize("half", [True, False], ids=["FIN", "reset"])
 @pytest.mark.parametrize("headers", [[], ["x-request-timeout-ms: 60000"]], ids=["lane", "application"])
 def test_work_whose_client_has_left_is_not_begun(
-    service: InProcess, monkeypatch: pytest.MonkeyPatch, headers: list[str]
+    service: InProcess, monkeypatch: pytest.MonkeyPatch, headers: list[str], half: bool
 ) -> None:
     model = Blocked(service, monkeypatch)
     first, gone, stays = Wire(service), Wire(service), Wire(service)
@@ -209,7 +220,10 @@ def test_work_whose_client_has_left_is_not_begun(
         stays.connection.data_received(sent[2])
         while len(model.served.batcher._waiting) < 2 and sum(len(w.rows) for w in model.served.batcher._waiting) < 5:
             await asyncio.sleep(0)
-        gone.transport.close()
+        if half:
+            assert gone.connection.eof_received()  # as when a client closes its socket
+        else:
+            gone.transport.close()
         await asyncio.sleep(0)
         model.go_on.set()
         while not stays.written:
@@ -220,8 +234,8 @@ def test_work_whose_client_has_left_is_not_begun(
     assert gone.written == b""
     assert b" 200 " in first.written
     assert b" 200 " in stays.written
-    if headers:
-        model.until(lambda: value(service.app.metrics, 'dle_shed_total{reason="client_left"}') == 1)
+    model.until(lambda: value(service.app.metrics, 'dle_shed_total{reason="client_left"}') == 1)
+    assert gone.transport.closed
     for wire in (first, stays):
         wire.leave()
     assert value(service.app.metrics, "dle_queue_rows") == 0
@@ -246,7 +260,48 @@ def test_the_lane_is_bounded_too(service: InProcess, monkeypatch: pytest.MonkeyP
     service.loop.run_until_complete(asyncio.wait_for(main(), 60))
     assert [int(wire.written.split()[1]) for wire in wires] == [200, 200, 503, 503]
     assert b"retry-after: 1\r\n" in wires[3].written
+    assert value(service.app.metrics, 'dle_shed_total{reason="rows"}') == 2
+    assert 'dle_requests_total{code="503",route="/predict"} 2.0' in service.get("/metrics").text
     for wire in wires:
         wire.leave()
     assert value(service.app.metrics, "dle_queue_rows") == 0
     assert value(service.app.metrics, "dle_inflight_requests") == 0
+
+
+def test_the_timeout_of_the_server_holds_in_the_lane(service: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Blocked(service, monkeypatch)
+    now, later = time.perf_counter, [0.0]
+    monkeypatch.setattr("dle_serving.connection.admission.time.perf_counter", lambda: now() + later[0])
+    first, late = Wire(service), Wire(service)
+
+    async def main() -> None:
+        first.connection.data_received(request(body(1)))
+        while not model.rows:
+            await asyncio.sleep(0)
+        late.connection.data_received(request(body(2)))
+        while not model.served.batcher._waiting:
+            await asyncio.sleep(0)
+        later[0] += 31
+        model.go_on.set()
+        while not late.written:
+            await asyncio.sleep(0)
+
+    service.loop.run_until_complete(asyncio.wait_for(main(), 60))
+    assert b"HTTP/1.1 504 " in late.written
+    assert model.rows == [1]
+    assert value(service.app.metrics, 'dle_shed_total{reason="timeout"}') == 1
+    for wire in (first, late):
+        wire.leave()
+
+
+def test_bodies_of_feedback_are_counted(service: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    take = Admission.take_bytes
+
+    def spy(self: Admission, size: int, own: int) -> None:
+        seen.append(size)
+        take(self, size, own)
+
+    monkeypatch.setattr(Admission, "take_bytes", spy)
+    assert service.post("/feedback", content=b'{"items":[]}').status_code == 200
+    assert seen == [12]

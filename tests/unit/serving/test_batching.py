@@ -10,7 +10,7 @@ import pytest
 
 from dle_bundle.rows.decoder import DecodedRows
 from dle_serving.models import batching
-from dle_serving.models.batching import Batcher
+from dle_serving.models.batching import Batcher, Share
 
 
 def rows(*values: float) -> DecodedRows:
@@ -179,3 +179,21 @@ def test_when_the_batcher_fails_no_request_waits_for_ever() -> None:
         assert [type(failure) for failure in failures] == [RuntimeError, RuntimeError]
 
     run(main())
+
+
+def test_an_answer_that_cannot_be_delivered_harms_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    found: list[object] = []
+
+    def fail(outcome: object) -> None:
+        raise RuntimeError("broken")
+
+    async def main() -> None:
+        with ThreadPoolExecutor(1) as threads:
+            for executor in (None, threads):
+                batcher = Batcher(Recorder(), 8, executor)
+                batcher.submit(rows(1, 2), [Share(1, True, fail), Share(1, True, found.append)], 0.0)
+                assert json.loads(await batcher.predict(rows(3), with_ids=True)) == [6]
+
+    run(main())
+    assert found == [b"[4.0]", b"[4.0]"]
+    assert caplog.text.count("a response cannot be delivered") == 2

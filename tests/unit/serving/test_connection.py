@@ -1,5 +1,6 @@
 """What a connection does beyond the conformance tests of the lane: limits, deadlines, and its end."""
 
+import asyncio
 import json
 import logging
 import resource
@@ -217,12 +218,129 @@ def test_a_half_closed_connection_gets_its_answer(service: InProcess, sent: byte
             assert client.connection.eof_received()
 
         client._run(both)
-        status, headers, _ = parsed(client.written)
-        assert (status, headers["connection"]) == (200, "close")
+        assert parsed(client.written)[0] == 200
         assert client.transport.closed
     with wire(service) as client:
         client.half_close()
         assert client.transport.closed
+
+
+@pytest.mark.parametrize("sent", [request(ONE)[:-5], request(ONE, "/schema")[:-5], request(ONE)[:20], CHUNKED])
+def test_a_request_that_will_never_be_complete_ends_the_connection(service: InProcess, sent: bytes) -> None:
+    with wire(service) as client:
+        client.send(sent)
+        client.half_close()
+        assert client.transport.closed
+
+
+GET = request(b"", "/livez", method="GET")
+
+
+@pytest.mark.parametrize("requests", [[request(ONE)] * 3, [request(ONE), GET, request(ONE), GET], [GET, request(ONE)]])
+@pytest.mark.parametrize("rest", [b"", request(ONE)[:-5], GET[:-5]], ids=["whole", "lane", "application"])
+def test_all_that_was_sent_before_a_half_close_is_answered(
+    service: InProcess, requests: list[bytes], rest: bytes
+) -> None:
+    with wire(service) as client:
+
+        def both() -> None:
+            client.connection.data_received(b"".join(requests) + rest)
+            assert client.connection.eof_received()
+
+        client._run(both)
+        while not client.transport.closed:
+            client._run(lambda: None)
+        assert client.written.count(b"HTTP/1.1 200 OK") == len(requests)
+    assert "dle_inflight_requests 0.0" in lines(service)
+
+
+def test_a_client_that_does_not_read_gets_its_answers_in_order(service: InProcess) -> None:
+    """It sends two requests and a half, then the rest and another one, before it reads."""
+    bare = request(ONE, "/predict?ids=false")
+    for sent in ([request(ONE), GET, bare], [request(ONE), request(ONE), bare]):
+        data = b"".join(sent)
+        with wire(service) as client:
+            client.connection.pause_writing()
+            client.send(data[: len(sent[0]) + 40])
+            client.send(data[len(sent[0]) + 40 :])
+            assert client.written.count(b"HTTP/1.1") == 1
+            client._run(client.connection.resume_writing)
+            while client.written.count(b"HTTP/1.1") < 3:
+                client._run(lambda: None)
+            first, second, third = client.written.split(b"HTTP/1.1 200 OK\r\n")[1:]
+            assert b'"id"' in first
+            assert (b'"id"' in second) == (sent[1] != GET)
+            assert b'"id"' not in third
+
+
+@pytest.mark.parametrize(
+    "target", ["http://example.com", "http://a:99999999/", "http://[::1", "http://a?x=1", "*", "//", "a"]
+)
+def test_a_target_that_is_no_path_harms_nobody(service: InProcess, target: str) -> None:
+    """Also behind a request that is answered in the same batch as another client's."""
+    bad = request(b"", target, method="GET")
+    for sent, expected in ((bad, 0), (request(ONE) + bad, 1), (GET + bad, 1), (bad + request(ONE), 0)):
+        client, other = Wire(service), Wire(service)
+
+        def both(client: Wire = client, other: Wire = other, sent: bytes = sent) -> None:
+            client.connection.data_received(sent)
+            other.connection.data_received(request(ONE))
+
+        client._run(both)
+        for each in (client, other):
+            each._run(lambda: None)
+            each._run(lambda: None)
+        assert parsed(other.written)[0] == 200
+        assert client.written.count(b"HTTP/1.1 200 OK") >= expected
+        assert client.written.count(b"HTTP/1.1") > expected
+        for each in (client, other):
+            each.leave()
+    assert "dle_queue_rows 0.0" in lines(service)
+    assert "dle_inflight_requests 0.0" in lines(service)
+
+
+def test_a_connection_that_fails_harms_no_other(
+    service: InProcess, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad, good = Wire(service), Wire(service)
+
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(bad.connection, "respond", fail)
+
+    def both() -> None:
+        bad.connection.data_received(request(ONE))
+        good.connection.data_received(request(ONE))
+
+    service.loop.run_until_complete(_turns(both))
+    assert parsed(good.written)[0] == 200
+    assert "a response cannot be delivered" in caplog.text
+    assert "dle_queue_rows 0.0" in lines(service)
+    assert "dle_inflight_requests 0.0" in lines(service)
+    good.leave()
+
+
+async def _turns(call: Any) -> None:
+    call()
+    for _ in range(8):
+        await asyncio.sleep(0)
+
+
+def test_a_small_bound_on_headers_holds_in_the_lane(service: InProcess) -> None:
+    service.app.connections.lane._most_head_bytes = 300
+    with wire(service) as client:
+        client._run(lambda: None)
+        lane = service.app.connections.lane
+        assert lane.destination(request(ONE)) is not None
+        assert lane.destination(request(ONE, headers=["x: " + "y" * 300])) is None
+
+
+def test_blank_lines_between_requests_are_no_headers(service: InProcess) -> None:
+    with wire(service) as client:
+        for _ in range(40):
+            client.send(request(ONE) + b"\r\n" * 1_000)
+        assert client.written.count(b"HTTP/1.1 200 OK") == 40
 
 
 @pytest.mark.parametrize("sent", [request(ONE), request(b"", "/livez", method="GET")], ids=["lane", "application"])
