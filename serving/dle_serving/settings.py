@@ -335,8 +335,8 @@ VARIABLES = (
         "request_timeout",
         _duration,
         "a duration, as 30s",
-        "Time for which a request for predictions may wait before work on it begins, then it gets status 504. A request "
-        "can ask for less with the header X-Request-Timeout-Ms.",
+        "Time for which a request for predictions may wait before work on it begins; then it gets status 504. A "
+        "request can ask for less with the header X-Request-Timeout-Ms.",
         _duration_text,
     ),
     Variable(
@@ -360,7 +360,7 @@ VARIABLES = (
         "max_waiting_bytes",
         _positive,
         "a positive integer",
-        "Maximum size of all request bodies that one worker reads or holds at a time; more get status 503. In addition, "
+        "Maximum size of all request bodies that one worker reads or holds at a time; more get status 503. Besides, "
         "each connection may have a few hundred kilobytes that have not been looked at.",
     ),
     Variable(

@@ -1,8 +1,8 @@
 """The lane: answers plain prediction requests a batch at a time, without an ASGI scope, a task or a coroutine each.
 
 What arrives in one iteration of the event loop is decoded, checked, predicted, encoded and counted together. The lane
-gives responses of status 200, and refuses work that would wait too long. It declines a request that it cannot answer so:
-the connection then hands it to the HTTP parser and the application, which respond as if there were no lane.
+gives responses of status 200, and refuses work that would wait too long. It declines every other request, and the
+connection then hands it to the HTTP parser and the application, which respond as if there were no lane.
 """
 
 import asyncio
