@@ -85,10 +85,14 @@ class Admission:
         self._rows += rows
         self._metrics.queue_rows.inc(rows)
 
-    def take_cost(self, cost: int) -> None:
-        """Begin to wait; raises Overloaded if what waits already takes too long."""
+    def check_wait(self) -> None:
+        """Raise Overloaded if what waits already takes too long."""
         if self._seconds() > self._most_seconds:
             raise self._overloaded("wait", f"{self._most_seconds} s of work", "DLE_MAX_WAIT")
+
+    def take_cost(self, cost: int) -> None:
+        """Begin to wait; raises Overloaded if what waits already takes too long."""
+        self.check_wait()
         if not self._cost:
             self._rate.resume()
         self._cost += cost

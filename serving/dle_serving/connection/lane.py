@@ -31,7 +31,8 @@ _REMEMBERED = 1024
 class Destination:
     """Where the requests with one head go, and how many bytes they have: `size` in all, `head_size` of the head.
 
-    `scope` is the one that the API key in `authorization` must have, or None where no key is needed.
+    `scope` is the one that the API key in `authorization` must have, or None where no key is needed. Requests that take
+    long to decode are not `in_lane`: the lane only refuses them when the server is overloaded.
     """
 
     served: ServedModel
@@ -41,6 +42,7 @@ class Destination:
     size: int
     authorization: bytes | None
     scope: Scope | None
+    in_lane: bool
 
 
 class Asking(Protocol):
@@ -130,6 +132,19 @@ class Lane:
             except HttpError:
                 return None
         return found
+
+    def refusal(self, destination: Destination) -> HttpError | None:
+        """Why a request that has just begun is not even received: the server is overloaded. None if it is not.
+
+        Under overload most requests end here, so that refusing them leaves time for the others.
+        """
+        try:
+            self._admission.check_wait()
+        except Overloaded as error:
+            self._metrics.shed(error.reason)
+            self._metrics.request(destination.route, error.status, 0.0)
+            return error
+        return None
 
     def submit(self, request: PlainRequest) -> None:
         """Answer the request, together with those that arrive in the same iteration of the event loop."""

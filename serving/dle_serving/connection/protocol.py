@@ -26,8 +26,9 @@ class Connection(HttpToolsProtocol):
 
     A plain request that is not complete waits in `_held` until it has `_expected` bytes. A complete one is in the lane
     as `_asked` until it is answered. What arrives meanwhile, or while the client does not read its answers, waits in
-    `_held`. Everything else goes to the parser at once. `_own` is the cycle of the message that is being parsed, from
-    the end of its headers to the end of its body.
+    `_held`. Of a request that was refused at its head, `_unwanted` bytes are still to come, and are dropped. All else
+    goes to the parser at once. `_own` is the cycle of the message that is being parsed, from the end of its headers to
+    the end of its body.
     """
 
     def __init__(self, config: Any, server_state: Any, app_state: Any, _loop: Any = None) -> None:
@@ -35,7 +36,7 @@ class Connection(HttpToolsProtocol):
         self._shared: Connections = config.app.connections
         self._settings: ServerSettings = self._shared.settings
         self._destination: Destination | None = None
-        self._expected = 0
+        self._expected = self._unwanted = 0
         self._asked = b""
         self._held = bytearray()
         self._is_declined = False
@@ -148,6 +149,8 @@ class Connection(HttpToolsProtocol):
                 self.transport.abort()
         elif self.flow.read_paused:
             self._since = now  # it is not the client that is slow
+        elif self._unwanted and now - self._since > settings.body_timeout:
+            self.transport.close()
         elif self._expected or (self._is_parsing and not self._is_broken):
             has_headers = self._has_headers or bool(self._expected)
             limit = settings.body_timeout if has_headers else settings.header_timeout
@@ -240,7 +243,7 @@ class Connection(HttpToolsProtocol):
 
     def _is_incomplete(self) -> bool:
         """Whether the rest of a request is missing, and no earlier one is still to be answered."""
-        return bool(self._expected) or (self._own is not None and not self.pipeline)
+        return bool(self._expected or self._unwanted) or (self._own is not None and not self.pipeline)
 
     def _patience(self) -> int:
         """The seconds for which the connection may be idle."""
@@ -248,9 +251,19 @@ class Connection(HttpToolsProtocol):
 
     def _take(self, data: bytes) -> None:
         """Pass on bytes behind which nothing is held."""
+        if self._unwanted:
+            data = self._drop(data)
+            if not data:
+                return
+        lane = self._shared.lane
         is_between_messages = not (self._is_parsing or self._is_last or self._is_answering())
-        destination = self._shared.lane.destination(data) if is_between_messages else None
-        if destination is None:
+        destination = lane.destination(data) if is_between_messages else None
+        if destination is not None and (error := lane.refusal(destination)) is not None:
+            self._unwanted = destination.size
+            self._held += self._drop(data)
+            self.fail(error)
+            return
+        if destination is None or not destination.in_lane:
             self._parse(data)
             return
         self._destination, self._expected = destination, destination.size
@@ -260,6 +273,12 @@ class Connection(HttpToolsProtocol):
             self._shared.metrics.inflight.inc()
         else:
             self._ask(data)
+
+    def _drop(self, data: bytes) -> bytes:
+        """What follows the request that was refused."""
+        dropped = min(self._unwanted, len(data))
+        self._unwanted -= dropped
+        return data[dropped:]
 
     def _ask(self, data: bytes) -> None:
         """Give the plain request at the start of `data` to the lane, and hold the rest."""
@@ -271,7 +290,7 @@ class Connection(HttpToolsProtocol):
         self._shared.lane.submit(PlainRequest(self, destination, body, time.perf_counter()))
 
     def _answer(self, response: bytes, *, is_last: bool) -> None:
-        """Send the response to the request in the lane."""
+        """Send the response to a request in the lane, or at its door."""
         self._asked = b""
         self._answers += 1
         self.server_state.total_requests += 1

@@ -98,21 +98,23 @@ class PredictHandler:
     def destination(
         self, head: Head, route: Route, parameters: Mapping[str, str], *, needs_key: bool
     ) -> Destination | None:
-        """What the lane needs to know of a plain request; None if it takes a thread, or if something is wrong with it.
+        """What the lane needs to know of a plain request; None if something is wrong with it.
 
         Raises nothing: `__call__` finds out what is wrong.
         """
         with_ids = {b"": True, b"ids=true": True, b"ids=false": False}.get(head.query)
         try:
             served = self._repository.find(parameters.get("model"), parameters.get("version"))
-            check_content(head.headers)
+            check_content(head.headers, served.media_types)
         except HttpError:
             return None
-        if with_ids is None or served.slow_to_decode or head.length > min(self._max_body_bytes, _INLINE_BYTES):
+        if with_ids is None or head.length > self._max_body_bytes:
             return None
+        in_lane = not served.slow_to_decode and head.length <= _INLINE_BYTES
         authorization = head.headers.get(b"authorization")
         scope = route.scope if needs_key else None
-        return Destination(served, route.path, with_ids, head.size, head.size + head.length, authorization, scope)
+        size = head.size + head.length
+        return Destination(served, route.path, with_ids, head.size, size, authorization, scope, in_lane)
 
     def close(self) -> None:
         """Wait for the large requests in progress, and end the threads."""

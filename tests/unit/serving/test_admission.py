@@ -305,3 +305,33 @@ def test_bodies_of_feedback_are_counted(service: InProcess, monkeypatch: pytest.
     monkeypatch.setattr(Admission, "take_bytes", spy)
     assert service.post("/feedback", content=b'{"items":[]}').status_code == 200
     assert seen == [12]
+
+
+@pytest.mark.parametrize("count", [1, 400], ids=["lane", "thread"])
+def test_under_overload_requests_are_refused_at_their_heads(
+    service: InProcess, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """Their bodies are dropped, and the connection goes on with the next request."""
+    admission = service.app._predict._admission
+    sent = request(body(count))
+    head = sent.index(b"\r\n\r\n") + 4
+    client, slow = Wire(service), Wire(service)
+    assert client.send(request(body(1))).startswith(b"HTTP/1.1 200 ")
+    monkeypatch.setattr(admission, "_seconds", lambda: 3.5)
+    for segments in ([sent], [sent[:head], sent[head:]], [sent[:head], sent[head : head + 5], sent[head + 5 :]]):
+        answer = client.send(*segments)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: 4\r\n" in answer
+        assert answer.count(b"HTTP/1.1") == 1
+        assert b"connection: close" not in answer
+    assert client.send(sent + sent + request(b"", "/livez", method="GET")).count(b"HTTP/1.1 ") == 1
+    client._run(lambda: None)
+    assert client.written.endswith(b'{"status":"alive"}')
+    assert slow.send(sent[:head]).startswith(b"HTTP/1.1 503 ")
+    slow.sweep(61)
+    assert slow.transport.closed
+    monkeypatch.undo()
+    assert client.send(request(body(1))).startswith(b"HTTP/1.1 200 ")
+    assert value(service.app.metrics, 'dle_shed_total{reason="wait"}') == 6
+    assert 'dle_requests_total{code="503",route="/predict"} 6.0' in service.get("/metrics").text
+    client.leave()
