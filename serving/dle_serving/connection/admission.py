@@ -22,6 +22,11 @@ _NEW_SHARE = 0.25
 _MOST_RETRY_SECONDS = 60
 
 
+def cost_of(size: int, requests: int = 1) -> int:
+    """What requests with bodies of so many bytes in all cost."""
+    return size + _FIXED_COST * requests
+
+
 @dataclass(frozen=True, slots=True)
 class Patience:
     """Until when the client of a request waits: `deadline` is in seconds of `time.perf_counter`."""
@@ -77,10 +82,14 @@ class Admission:
         self._rows += rows
         self._metrics.queue_rows.inc(rows)
 
-    def take_cost(self, cost: int) -> None:
-        """Begin to wait; raises NotReady if this would take too long."""
+    def check_wait(self, cost: int) -> None:
+        """Raise NotReady if work of this cost would have to wait too long."""
         if self._cost and self._seconds(cost) > self._most_seconds:
             raise self._overloaded("wait", f"{self._most_seconds} s of work", "DLE_MAX_WAIT")
+
+    def take_cost(self, cost: int) -> None:
+        """Begin to wait; raises NotReady if this would take too long."""
+        self.check_wait(cost)
         if not self._cost:
             self._rate.resume()
         self._cost += cost
@@ -124,7 +133,7 @@ class Ticket:
 
     def wait(self, requests: int = 1) -> None:
         """Begin to wait, when all bytes have been taken; raises NotReady if this would take too long."""
-        cost = self._size + _FIXED_COST * requests
+        cost = cost_of(self._size, requests)
         self._admission.take_cost(cost)
         self._cost += cost
 

@@ -1,8 +1,9 @@
 """The lane: answers plain prediction requests a batch at a time, without an ASGI scope, a task or a coroutine each.
 
 What arrives in one iteration of the event loop is decoded, checked, predicted, encoded and counted together. The lane
-only gives responses of status 200. A request that it cannot answer so, for whatever reason, is declined: its connection
-then hands it to the HTTP parser and the application, which respond as if there were no lane.
+only gives responses of status 200, and of status 503 when the server is overloaded. A request that it cannot answer so,
+for whatever reason, is declined: its connection then hands it to the HTTP parser and the application, which respond as
+if there were no lane.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 
 from dle_bundle.rows.decoder import UNREADABLE
 from dle_serving.auth import Keyring, Scope
-from dle_serving.connection.admission import Admission, Patience, Ticket
+from dle_serving.connection.admission import Admission, Patience, Ticket, cost_of
 from dle_serving.connection.heads import Head, end_of_head, plain_head
 from dle_serving.errors import HttpError
 from dle_serving.models.batching import Outcome, Share
@@ -29,7 +30,8 @@ _REMEMBERED = 1024
 class Destination:
     """Where the requests with one head go, and how many bytes they have: `size` in all, `head_size` of the head.
 
-    `scope` is the one that the API key in `authorization` must have, or None where no key is needed.
+    `scope` is the one that the API key in `authorization` must have, or None where no key is needed. Requests that take
+    long to decode are not `in_lane`: the lane only refuses them when the server is overloaded.
     """
 
     served: ServedModel
@@ -39,6 +41,7 @@ class Destination:
     size: int
     authorization: bytes | None
     scope: Scope | None
+    in_lane: bool
 
 
 class Asking(Protocol):
@@ -112,6 +115,18 @@ class Lane:
             except HttpError:
                 return None
         return found
+
+    def refusal(self, destination: Destination) -> HttpError | None:
+        """Why a request that has just begun is not even received: the server is overloaded. None if it is not.
+
+        Under overload most requests end here, so that refusing them leaves time for the others.
+        """
+        try:
+            self._admission.check_wait(cost_of(destination.size - destination.head_size))
+        except HttpError as error:
+            self._metrics.request(destination.route, error.status, 0.0)
+            return error
+        return None
 
     def submit(self, request: PlainRequest) -> None:
         """Answer the request, together with those that arrive in the same iteration of the event loop."""

@@ -26,14 +26,14 @@ class Connection(HttpToolsProtocol):
 
     A message is being parsed from `on_message_begin` to `on_message_complete`. A plain request is first received
     (`_expected` bytes in all, `_received` so far), then due (`_asked`) until its response is written; what arrives
-    meanwhile waits in `_received`.
+    meanwhile waits in `_received`. Of a request that was refused at its head, `_unwanted` bytes are still to come.
     """
 
     def __init__(self, config: Any, server_state: Any, app_state: Any, _loop: Any = None) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._shared: Connections = config.app.connections
         self._settings: ServerSettings = self._shared.settings
-        self._expected = 0
+        self._expected = self._unwanted = 0
         self._received = bytearray()
         self._destination: Destination | None = None
         self._asked = b""
@@ -88,8 +88,17 @@ class Connection(HttpToolsProtocol):
             self._shared.metrics.inflight.inc(-1)  # the lane counts it from now on
             self._ask(data)
             return
+        if self._unwanted:
+            dropped = min(self._unwanted, len(data))
+            self._unwanted -= dropped
+            if dropped < len(data):
+                self.data_received(data[dropped:])
+            return
         destination = self._shared.lane.destination(data) if self._is_between_messages() else None
-        if destination is None:
+        if destination is not None and (error := self._shared.lane.refusal(destination)) is not None:
+            self._turn_away(error, destination.size, data)
+            return
+        if destination is None or not destination.in_lane:
             self._parse(data)
             return
         self._destination, self._expected = destination, destination.size
@@ -262,6 +271,18 @@ class Connection(HttpToolsProtocol):
         body = self._asked[destination.head_size :]
         self._shared.lane.submit(PlainRequest(self, destination, body, time.perf_counter()))
 
+    def _turn_away(self, error: HttpError, size: int, data: bytes) -> None:
+        """Respond with the error, and drop the request of `size` bytes that begins with `data`."""
+        self._answers += 1
+        self._since = self.loop.time()
+        is_last = self._is_last or self._shared.is_closing
+        self.transport.write(_response(error, self.server_state.default_headers, is_last=is_last))
+        if is_last:
+            self.transport.close()
+            return
+        self._unwanted = size
+        self.data_received(data)
+
     def _go_on(self) -> None:
         """Handle what arrived while the last request was answered."""
         data, self._received = bytes(self._received), bytearray()
@@ -293,7 +314,7 @@ class Connection(HttpToolsProtocol):
         self._shared.metrics.shed(reason)
         is_own = self._is_parsing and self._has_headers  # the message at fault is with the application already
         self._is_broken = True
-        response = _response(error, self.server_state.default_headers)
+        response = _response(error, self.server_state.default_headers, is_last=True)
         if is_own and self.pipeline:  # it waits for the earlier responses, so the application has not begun
             self.pipeline.popleft()
             self._last_words = response
@@ -305,13 +326,13 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
 
-def _response(error: HttpError, default_headers: list[tuple[bytes, bytes]]) -> bytes:
+def _response(error: HttpError, default_headers: list[tuple[bytes, bytes]], *, is_last: bool) -> bytes:
     body = error.body()
     headers = [
         *default_headers,
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
-        (b"connection", b"close"),
+        *([(b"connection", b"close")] if is_last else []),
         *error.headers,
     ]
     return b"".join([STATUS_LINE[error.status], *(b"%b: %b\r\n" % pair for pair in headers), b"\r\n", body])

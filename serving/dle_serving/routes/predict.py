@@ -23,8 +23,6 @@ _INLINE_BYTES = 32 << 10
 _IMAGES_LARGER = 64
 """How many times larger a body of images may be and still be batched with other requests."""
 _TIMEOUT_HEADER = b"x-request-timeout-ms"
-_THREADS = 2
-"""Number of threads that decode, and of those that predict large requests."""
 
 
 class PredictHandler:
@@ -33,8 +31,9 @@ class PredictHandler:
     Threads
     -------
     Requests are handled in the thread of the event loop. Long bodies, images and the search for faults are decoded in
-    turns by a few threads: a request queues again after each turn, so that one with many images does not hold up the
-    others. Other threads predict large requests.
+    turns by a second thread: a request queues again after each turn, so that one with many images does not hold up the
+    others. A third thread predicts large requests. More threads would not answer more, and under overload the event
+    loop would wait for all of them whenever it wants Python's global lock.
 
     Ownership
     ---------
@@ -50,8 +49,8 @@ class PredictHandler:
         self._max_body_bytes = settings.max_body_bytes
         self._batch_rows = settings.batch_rows
         self._timeout = settings.request_timeout
-        self._decoding = ThreadPoolExecutor(_THREADS, thread_name_prefix="decoding")
-        self._large = ThreadPoolExecutor(_THREADS, thread_name_prefix="large-request")
+        self._decoding = ThreadPoolExecutor(1, thread_name_prefix="decoding")
+        self._large = ThreadPoolExecutor(1, thread_name_prefix="large-request")
 
     async def __call__(self, request: Request) -> Response:
         """Predict the rows of one request; raises an `HttpError` for anything wrong with it."""
@@ -98,21 +97,23 @@ class PredictHandler:
     def destination(
         self, head: Head, route: Route, parameters: Mapping[str, str], *, needs_key: bool
     ) -> Destination | None:
-        """What the lane needs to know of a plain request; None if it takes a thread, or if something is wrong with it.
+        """What the lane needs to know of a plain request; None if something is wrong with it.
 
         Raises nothing: `__call__` finds out what is wrong.
         """
         with_ids = {b"": True, b"ids=true": True, b"ids=false": False}.get(head.query)
         try:
             served = self._repository.find(parameters.get("model"), parameters.get("version"))
-            check_content(head.headers)
+            media = check_content(head.headers, served.media_types)
         except HttpError:
             return None
-        if with_ids is None or served.slow_to_decode or head.length > min(self._max_body_bytes, _INLINE_BYTES):
+        if with_ids is None or head.length > self._max_body_bytes:
             return None
+        in_lane = not (served.slow_to_decode or media in served.media_types or head.length > _INLINE_BYTES)
         authorization = head.headers.get(b"authorization")
         scope = route.scope if needs_key else None
-        return Destination(served, route.path, with_ids, head.size, head.size + head.length, authorization, scope)
+        size = head.size + head.length
+        return Destination(served, route.path, with_ids, head.size, size, authorization, scope, in_lane)
 
     def close(self) -> None:
         """Wait for the large requests in progress, and end the threads."""

@@ -9,6 +9,9 @@ from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _THRESHOLDS = (50_000, 20, 100)
+_SWITCH_SECONDS = 0.0001
+"""How long a thread keeps Python's global lock while others want it. The event loop wants it again after every system
+call, so with the usual 5 ms the threads that decode and predict large requests would hold up all connections."""
 
 
 def alive(pid: int) -> bool:
@@ -35,8 +38,10 @@ def end_with_parent() -> None:
 def settle() -> None:
     """Let garbage collection, which stops every request, run seldom and skip all objects that exist now.
 
+    Threads then also pass Python's global lock on sooner.
     Call it when everything is loaded that lives as long as the process.
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_THRESHOLDS)
+    sys.setswitchinterval(_SWITCH_SECONDS)

@@ -167,7 +167,7 @@ def test_a_request_that_waits_too_long_is_not_begun(
             headers = {"x-request-timeout-ms": str(timeout)}
             return asyncio.create_task(service.client.post("/predict", content=body(rows), headers=headers))
 
-        busy = [post(6, 60_000), post(7, 60_000)] if count > 4 else [post(1, 60_000)]
+        busy = [post(6 if count > 4 else 1, 60_000)]
         while len(model.rows) < len(busy):
             await asyncio.sleep(0)
         late, patient = post(count, 1_000), post(3, 60_000)
@@ -250,3 +250,40 @@ def test_the_lane_is_bounded_too(service: InProcess, monkeypatch: pytest.MonkeyP
         wire.leave()
     assert value(service.app.metrics, "dle_queue_rows") == 0
     assert value(service.app.metrics, "dle_inflight_requests") == 0
+
+
+@pytest.mark.parametrize("rows", [1, 500], ids=["in the lane", "too large for it"])
+def test_an_overloaded_server_refuses_a_request_at_its_head(
+    service: InProcess, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    sent = request(body(rows))
+    ending = sent.index(b"\r\n\r\n") + 4
+    admission = service.app._predict._admission
+    monkeypatch.setattr(admission._rate, "value", 1.0)  # byte a second
+    wire = Wire(service)
+    with admission.ticket() as other:
+        other.wait()
+        refusal = wire.send(sent[: ending + 3])
+        assert refusal.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: 60\r\n" in refusal
+        assert b"connection: close" not in refusal
+        assert wire.send(sent[ending + 3 : -5]) == b""
+        assert wire.send(sent[-5:] + sent).startswith(b"HTTP/1.1 503 ")  # the next one, in the same segment
+    assert wire.send(request(body(1))).startswith(b"HTTP/1.1 200 ")
+    wire.leave()
+    assert value(service.app.metrics, 'dle_shed_total{reason="wait"}') == 2
+    assert value(service.app.metrics, 'dle_requests_total{code="503",route="/predict"}') == 2
+    assert value(service.app.metrics, "dle_inflight_requests") == 0
+
+
+def test_a_refusal_is_the_last_response_of_a_server_that_closes(
+    service: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admission = service.app._predict._admission
+    monkeypatch.setattr(admission._rate, "value", 1.0)
+    monkeypatch.setattr(service.app.connections, "is_closing", True)
+    wire = Wire(service)
+    with admission.ticket() as other:
+        other.wait()
+        assert b"connection: close\r\n" in wire.send(request(body(1)))
+    assert wire.transport.closed
