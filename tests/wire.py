@@ -97,10 +97,16 @@ class Wire:
             call(*arguments)
             for _ in range(6):
                 await asyncio.sleep(0)
-            while self.connection._asked or self._responding():
+            while self.connection._asked or self._is_holding() or self._responding():
                 await asyncio.sleep(0)
 
         self._loop.run_until_complete(main())
+
+    def _is_holding(self) -> bool:
+        """Whether bytes are held that the connection passes on by itself."""
+        connection = self.connection
+        is_stuck = connection._expected or connection.flow.write_paused or self.transport.closed
+        return bool(connection._held) and not is_stuck
 
     def _responding(self) -> bool:
         """Whether the application works on a request that it has received as a whole."""

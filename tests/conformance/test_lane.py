@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +17,8 @@ from tests.wire import request, wire
 from dle_serving.auth import add
 from dle_serving.settings import ServerSettings
 
+STOPPED = SimpleNamespace(time=lambda: 1_800_000_000.5)
+NOT_RANDOM = SimpleNamespace(urandom=bytes)
 ROW = dict(bundles.EXAMPLE)
 ONE = json.dumps({"rows": [ROW]}).encode()
 MODELS = {
@@ -38,8 +41,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
     for place, (name, schema) in enumerate(MODELS.items()):
         bundles.write(folder / "bundles" / str(place), schema, name=name)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dle_serving.models.encoding.time.time", lambda: 1_800_000_000.5)
-        patch.setattr("dle_serving.feedback.ids.os.urandom", bytes)
+        patch.setattr("dle_serving.models.encoding.time", STOPPED)
+        patch.setattr("dle_serving.feedback.ids.os", NOT_RANDOM)
         running = InProcess(
             ServerSettings(
                 bundles=(folder / "bundles",),
@@ -270,8 +273,8 @@ def test_any_bytes_at_all(service: InProcess, segments: list[bytes]) -> None:
 
 
 def test_keys_are_checked_in_the_lane_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dle_serving.models.encoding.time.time", lambda: 1_800_000_000.5)
-    monkeypatch.setattr("dle_serving.feedback.ids.os.urandom", bytes)
+    monkeypatch.setattr("dle_serving.models.encoding.time", STOPPED)
+    monkeypatch.setattr("dle_serving.feedback.ids.os", NOT_RANDOM)
     keys = tmp_path / "keys"
     good, other = add(keys, "app", ["predict"]), add(keys, "monitor", ["metrics"])
     bundle = bundles.write(tmp_path / "income")

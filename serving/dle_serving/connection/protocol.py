@@ -6,6 +6,7 @@ in the lane at a time, so responses keep the order of the requests.
 """
 
 import time
+from functools import partial
 from typing import Any, cast
 
 import httptools
@@ -196,7 +197,7 @@ class Connection(HttpToolsProtocol):
         self._has_headers = self._has_moved = True
         self._head_bytes = 0
         self._since = self.loop.time()
-        cast(dict[str, Any], self.scope)[IS_WANTED] = lambda: not (self._has_ended or cycle.disconnected)
+        cast(dict[str, Any], self.scope)[IS_WANTED] = partial(self._has_client, cycle)
         if self._is_last or self._shared.is_closing or self.parser.should_upgrade():
             cycle.keep_alive = False
 
@@ -232,7 +233,19 @@ class Connection(HttpToolsProtocol):
         """Never: a request to change to another protocol is answered in this one."""
         return False
 
+    # What the application calls
+
+    def _has_client(self, cycle: RequestResponseCycle) -> bool:
+        """Whether the client still waits for a response that has to wait; in any thread. If not, there will be none."""
+        if self._has_ended:
+            self.loop.call_soon_threadsafe(self._give_up, cycle)
+        return not (self._has_ended or cycle.disconnected)
+
     # How these do it
+
+    def _give_up(self, cycle: RequestResponseCycle) -> None:
+        cycle.disconnected = True
+        self.transport.close()
 
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete

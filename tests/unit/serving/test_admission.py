@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ SETTINGS = ServerSettings(bundles=(), max_waiting_rows=100, max_waiting_bytes=1_
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [1_000.0]
-    monkeypatch.setattr("dle_serving.connection.admission.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("dle_serving.connection.admission.time", SimpleNamespace(perf_counter=lambda: now[0]))
     return now
 
 
@@ -169,8 +170,9 @@ def test_a_request_that_waits_too_long_is_not_begun(
     service: InProcess, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     model = Blocked(service, monkeypatch)
-    now, later = time.perf_counter, [0.0]
-    monkeypatch.setattr("dle_serving.connection.admission.time.perf_counter", lambda: now() + later[0])
+    later = [0.0]
+    clock = SimpleNamespace(perf_counter=lambda: time.perf_counter() + later[0])
+    monkeypatch.setattr("dle_serving.connection.admission.time", clock)
 
     async def main() -> list[Any]:
         def post(rows: int, timeout: int) -> "asyncio.Task[Any]":
@@ -270,8 +272,9 @@ def test_the_lane_is_bounded_too(service: InProcess, monkeypatch: pytest.MonkeyP
 
 def test_the_timeout_of_the_server_holds_in_the_lane(service: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Blocked(service, monkeypatch)
-    now, later = time.perf_counter, [0.0]
-    monkeypatch.setattr("dle_serving.connection.admission.time.perf_counter", lambda: now() + later[0])
+    later = [0.0]
+    clock = SimpleNamespace(perf_counter=lambda: time.perf_counter() + later[0])
+    monkeypatch.setattr("dle_serving.connection.admission.time", clock)
     first, late = Wire(service), Wire(service)
 
     async def main() -> None:
@@ -304,7 +307,7 @@ def test_bodies_of_feedback_are_counted(service: InProcess, monkeypatch: pytest.
 
     monkeypatch.setattr(Admission, "take_bytes", spy)
     assert service.post("/feedback", content=b'{"items":[]}').status_code == 200
-    assert seen == [12]
+    assert sum(seen) == 12
 
 
 @pytest.mark.parametrize("count", [1, 400], ids=["lane", "thread"])
@@ -324,8 +327,7 @@ def test_under_overload_requests_are_refused_at_their_heads(
         assert b"retry-after: 4\r\n" in answer
         assert answer.count(b"HTTP/1.1") == 1
         assert b"connection: close" not in answer
-    assert client.send(sent + sent + request(b"", "/livez", method="GET")).count(b"HTTP/1.1 ") == 1
-    client._run(lambda: None)
+    assert client.send(sent + sent + request(b"", "/livez", method="GET")).count(b"HTTP/1.1 ") == 3
     assert client.written.endswith(b'{"status":"alive"}')
     assert slow.send(sent[:head]).startswith(b"HTTP/1.1 503 ")
     slow.sweep(61)
