@@ -77,7 +77,7 @@ class Connections:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             now = loop.time()
-            self.is_closing = self._is_stopping()
+            self.is_closing = self.is_closing or self._is_stopping()
             for connection in list(self._open):
                 try:
                     connection.sweep(now)

@@ -33,8 +33,9 @@ class PredictHandler:
     Threads
     -------
     Requests are handled in the thread of the event loop. Long bodies, images and the search for faults are decoded in
-    turns by a few threads: a request queues again after each turn, so that one with many images does not hold up the
-    others. Other threads predict large requests.
+    turns by a second thread: a request queues again after each turn, so that one with many images does not hold up the
+    others. A third thread predicts large requests. On one core under overload, two threads of each kind held up the
+    event loop, which waits for all of them whenever it wants Python's global lock.
 
     Ownership
     ---------

@@ -26,7 +26,12 @@ class ClosingServer(uvicorn.Server):
     """
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close the socket, give each connection time to send its request, then end as uvicorn does."""
+        """Close the socket, give each connection time to send its request, then end as uvicorn does.
+
+        From the beginning, each response says that it is the last one of its connection. So what uvicorn closes in the
+        end are connections without a request.
+        """
+        self.config.app.connections.is_closing = True  # type: ignore[union-attr]
         waiting = [connection for listener in sockets or () for connection in _accepted(listener)]
         for server in self.servers:
             server.close()
