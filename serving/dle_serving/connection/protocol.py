@@ -220,7 +220,11 @@ class Connection(HttpToolsProtocol):
             return
         self.flow.resume_reading()
         if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+            cycle, app = self.pipeline.pop()
+            if self._has_ended and cycle is self._own:  # its body will never be complete
+                self.transport.close()
+            else:
+                self._start_asgi_task(cycle, app)
             return
         if self._last_words:
             self.transport.write(self._last_words)

@@ -23,8 +23,6 @@ _INLINE_BYTES = 32 << 10
 _IMAGES_LARGER = 64
 """How many times larger a body of images may be and still be batched with other requests."""
 _TIMEOUT_HEADER = b"x-request-timeout-ms"
-_THREADS = 2
-"""Number of threads that decode, and of those that predict large requests."""
 
 
 class PredictHandler:
@@ -51,8 +49,8 @@ class PredictHandler:
         self._max_body_bytes = settings.max_body_bytes
         self._batch_rows = settings.batch_rows
         self._timeout = settings.request_timeout
-        self._decoding = ThreadPoolExecutor(_THREADS, thread_name_prefix="decoding")
-        self._large = ThreadPoolExecutor(_THREADS, thread_name_prefix="large-request")
+        self._decoding = ThreadPoolExecutor(1, thread_name_prefix="decoding")
+        self._large = ThreadPoolExecutor(1, thread_name_prefix="large-request")
 
     async def __call__(self, request: Request) -> Response:
         """Predict the rows of one request; raises an `HttpError` for anything wrong with it."""
