@@ -1,1 +1,1 @@
-"""The HTTP connection: limits on what a request may send."""
+"""The HTTP connection: the lane for plain predictions, limits, deadlines and admission."""
