@@ -181,6 +181,8 @@ def test_every_alert_fires_for_its_reason_and_psi_is_that_of_all_rows(tmp_path: 
             DLE_HOME=str(folder / "home"),
             DLE_API_KEYS_FILE=str(tmp_path / "api-keys"),
             DLE_TOKEN_KEYS_FILE=str(tmp_path / "token-keys"),
+            DLE_MAX_WAIT="1m",  # the requests that are slow on purpose are not refused
+            DLE_MAX_WAITING_ROWS="1000000",
         )
 
     with ExitStack() as stack:
