@@ -92,7 +92,7 @@ def finish(client: "subprocess.Popen[str]") -> dict[str, Any]:
 
 
 def quantile(values: list[float], share: float) -> float:
-    """The smallest value that so many are not above; 0 where there is none."""
+    """The smallest value with at least this share of all values at or below it; 0 without values."""
     return sorted(values)[min(int(len(values) * share), len(values) - 1)] if values else 0.0
 
 

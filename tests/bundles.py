@@ -317,3 +317,17 @@ EXAMPLE: Mapping[str, object] = {
     "zone": 2,
 }
 """A row that INCOME takes."""
+
+
+MODELS = {
+    "income": INCOME,
+    "digit": DIGIT,
+    "price": PRICE,
+    "spam": SPAM,
+    "picture": PICTURE,
+    "signal": SIGNAL,
+    "review": REVIEW,
+    "forecast": FORECAST,
+    "promotion": PROMOTION,
+}
+"""Schemas of every kind of input, by the name of a model."""

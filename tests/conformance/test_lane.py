@@ -21,17 +21,7 @@ STOPPED = SimpleNamespace(time=lambda: 1_800_000_000.5)
 NOT_RANDOM = SimpleNamespace(urandom=bytes)
 ROW = dict(bundles.EXAMPLE)
 ONE = json.dumps({"rows": [ROW]}).encode()
-MODELS = {
-    "income": bundles.INCOME,
-    "digit": bundles.DIGIT,
-    "price": bundles.PRICE,
-    "spam": bundles.SPAM,
-    "picture": bundles.PICTURE,
-    "signal": bundles.SIGNAL,
-    "review": bundles.REVIEW,
-    "forecast": bundles.FORECAST,
-    "promotion": bundles.PROMOTION,
-}
+MODELS = bundles.MODELS
 
 
 @pytest.fixture(scope="module")

@@ -14,17 +14,7 @@ from tests.inprocess import InProcess, assert_is_error
 
 from dle_serving.settings import ServerSettings
 
-MODELS = {
-    "income": bundles.INCOME,
-    "digit": bundles.DIGIT,
-    "price": bundles.PRICE,
-    "spam": bundles.SPAM,
-    "picture": bundles.PICTURE,
-    "signal": bundles.SIGNAL,
-    "review": bundles.REVIEW,
-    "forecast": bundles.FORECAST,
-    "promotion": bundles.PROMOTION,
-}
+MODELS = bundles.MODELS
 
 
 @pytest.fixture(scope="module")

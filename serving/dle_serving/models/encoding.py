@@ -31,7 +31,7 @@ class ResponseEncoder:
         self._fingerprint = fingerprint
         self._start = b'{"model":%b,"version":%d,"predictions":[' % (_encode(name), version)
         self._labels = [_encode(label) for label in outputs.classes or ()]
-        # the names are doubled where they contain %, which a template would take for a place
+        # each % in a name is doubled, since a template would take it for a place
         names = [_encode(name).replace(b"%", b"%%") for name in outputs.class_names]
         if outputs.classes is not None:
             probabilities = b",".join([b"%b:%%b" % name for name in names])
